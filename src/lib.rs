@@ -1,0 +1,1 @@
+//! gRPC between processes on the same host, over Unix domain sockets.
