@@ -1,1 +1,65 @@
 //! gRPC between processes on the same host, over Unix domain sockets.
+//!
+//! A service written for [tonic] runs unchanged. What is here is everything below its stubs: the
+//! [`Address`], the socket and its file ([`Listener`]), the [`Server`] and the [`Channel`]. One
+//! string picks the transport: `unix:/run/app.sock` or `127.0.0.1:50051`.
+//!
+//! A server:
+//!
+//! ```no_run
+//! # #[cfg(feature = "ping")]
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! use samehost::ping::{Ping, PingServiceServer};
+//! use samehost::{Address, Listener, Server};
+//!
+//! let address: Address = "unix:/run/ping.sock".parse()?;
+//! let listener = Listener::bind(&address).await?;
+//! Server::new()
+//!     .add_service(PingServiceServer::new(Ping::default()))
+//!     .serve(listener)
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! And a client of it:
+//!
+//! ```no_run
+//! # #[cfg(feature = "ping")]
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! use samehost::ping::{PingRequest, PingServiceClient};
+//! use samehost::{Address, Channel};
+//!
+//! let address: Address = "unix:/run/ping.sock".parse()?;
+//! let channel = Channel::connect(&address).await?;
+//! let reply = PingServiceClient::new(channel).ping(PingRequest::ping()).await?;
+//! assert_eq!(reply.into_inner().message, "pong");
+//! # Ok(()) }
+//! ```
+//!
+//! Generate the stubs of your own service with `tonic_prost_build` and `build_transport(false)`.
+//!
+//! # Features
+//!
+//! - `cli` (default): the `samehost` command. Libraries leave it off with
+//!   `default-features = false`.
+//! - `ping`: the Ping service in [`ping`], which the command, the examples and the tests use.
+//!
+//! # Platforms
+//!
+//! Linux only.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("samehost supports Linux only");
+
+mod address;
+mod client;
+mod driver;
+#[cfg(feature = "ping")]
+pub mod ping;
+mod server;
+mod socket;
+
+pub use address::{Address, AddressParseError};
+pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};
+pub use server::{GrpcService, Listeners, RouteFuture, Routes, ServeError, Server};
+pub use socket::{BindError, BindOptions, Conn, ConnectError, Group, Listener};

@@ -1,0 +1,117 @@
+//! The Ping service of `proto/ping/v1/ping.proto`: messages, stubs and the reference
+//! implementation, [`Ping`].
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+pub use stubs::ping_service_client::PingServiceClient;
+pub use stubs::ping_service_server::{PingService, PingServiceServer};
+pub use stubs::{
+    CollectRequest, CollectResponse, ConverseRequest, ConverseResponse, PingRequest, PingResponse,
+    WatchRequest, WatchResponse,
+};
+
+#[allow(missing_docs, unreachable_pub, clippy::use_self, reason = "generated")]
+mod stubs {
+    tonic::include_proto!("ping.v1");
+}
+
+/// The proto and what it imports as an encoded `FileDescriptorSet`, for gRPC server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ping.v1.bin"));
+
+/// The longest text of a message that an error repeats, in characters.
+const SHOWN_MAX: usize = 64;
+
+impl PingRequest {
+    /// A "ping" without payload.
+    pub fn ping() -> Self {
+        Self { message: "ping".to_owned(), ..Self::default() }
+    }
+}
+
+/// The Ping service: "ping" gets "pong".
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Ping {}
+
+/// A stream of replies whose type is forgotten.
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn pong() -> String {
+    "pong".to_owned()
+}
+
+/// The rule of every method for its messages: "ping", or empty for the same.
+fn expect_ping(message: &str, allowed: &str) -> Result<(), Status> {
+    if message.is_empty() || message == "ping" {
+        return Ok(());
+    }
+    let mut shown: String = message.chars().take(SHOWN_MAX).collect();
+    if shown.len() < message.len() {
+        shown.push('…');
+    }
+    Err(Status::invalid_argument(format!("received {shown:?}: send {allowed}")))
+}
+
+#[tonic::async_trait]
+impl PingService for Ping {
+    async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
+        let PingRequest { message, payload, sequence } = request.into_inner();
+        expect_ping(&message, "\"ping\"")?;
+        Ok(Response::new(PingResponse { message: pong(), payload, sequence }))
+    }
+
+    type ConverseStream = Replies<ConverseResponse>;
+
+    async fn converse(
+        &self,
+        request: Request<Streaming<ConverseRequest>>,
+    ) -> Result<Response<Self::ConverseStream>, Status> {
+        let turns = request.into_inner();
+        let replies = turns.map_while(|turn| {
+            let reply = turn.and_then(|ConverseRequest { message, payload, sequence }| {
+                if message == "end" {
+                    return Ok(None);
+                }
+                expect_ping(&message, "\"ping\", or \"end\" to end")?;
+                Ok(Some(ConverseResponse { message: pong(), payload, sequence }))
+            });
+            reply.transpose()
+        });
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    type WatchStream = Replies<WatchResponse>;
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let WatchRequest { count, interval, payload } = request.into_inner();
+        let interval = Duration::try_from(interval.unwrap_or_default()).map_err(|_| {
+            Status::invalid_argument("the interval must be a valid duration of zero or more")
+        })?;
+        let last = if count == 0 { u64::MAX } else { u64::from(count) };
+        let pongs = tokio_stream::iter(0..last).map(move |sequence| {
+            Ok(WatchResponse { message: pong(), payload: payload.clone(), sequence })
+        });
+        Ok(Response::new(Box::pin(pongs.throttle(interval))))
+    }
+
+    async fn collect(
+        &self,
+        request: Request<Streaming<CollectRequest>>,
+    ) -> Result<Response<CollectResponse>, Status> {
+        let mut pings = request.into_inner();
+        let mut collected = CollectResponse::default();
+        while let Some(CollectRequest { message, payload, .. }) = pings.message().await? {
+            expect_ping(&message, "\"ping\"")?;
+            collected.count += 1;
+            collected.bytes += payload.len() as u64;
+        }
+        Ok(Response::new(collected))
+    }
+}

@@ -1,0 +1,104 @@
+//! [`Routes`]: finds the service that a request's path names. Methods within a service are found
+//! by the service itself.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tower::{Service, ServiceExt};
+
+/// The services of a [`Server`](crate::Server), as one tower service. A request for none of them
+/// gets UNIMPLEMENTED.
+#[derive(Clone, Default)]
+pub struct Routes(Arc<HashMap<&'static str, Arc<dyn Route>>>);
+
+impl Routes {
+    pub(super) fn add<S>(&mut self, service: S)
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        Arc::make_mut(&mut self.0).insert(S::NAME, Arc::new(service));
+    }
+}
+
+impl Service<Request<Body>> for Routes {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = RouteFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> RouteFuture {
+        // A path is "/package.Service/Method" (gRPC over HTTP/2, Requests).
+        let path = request.uri().path();
+        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        match service.and_then(|(name, _)| self.0.get(name)) {
+            Some(route) => RouteFuture(route.call(request)),
+            None => {
+                let status = Status::unimplemented(format!("no service here has {path}"));
+                RouteFuture(Box::pin(std::future::ready(Ok(status.into_http()))))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// The future of [`Routes`].
+pub struct RouteFuture(BoxFuture);
+
+type BoxFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl Future for RouteFuture {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for RouteFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteFuture").finish_non_exhaustive()
+    }
+}
+
+/// A service whose type is forgotten. Unlike tower's boxed services it is called by reference, so
+/// a call clones only the service itself.
+trait Route: Send + Sync {
+    fn call(&self, request: Request<Body>) -> BoxFuture;
+}
+
+impl<S> Route for S
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    fn call(&self, request: Request<Body>) -> BoxFuture {
+        Box::pin(self.clone().oneshot(request))
+    }
+}

@@ -1,0 +1,116 @@
+//! The accept loops: from listeners to connections, and from the shutdown signal to the end of
+//! the last connection.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{BoxError, GrpcService};
+use crate::socket::{Conn, Listener};
+
+/// The pauses after a failed accept: doubled from the first up to the last, so that a process
+/// without file descriptors neither spins nor stops accepting.
+const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// Serves all listeners until `shutdown` completes and then drains.
+pub(super) async fn serve<S, B>(
+    service: S,
+    listeners: Vec<Listener>,
+    shutdown: impl Future<Output = ()>,
+    drain_timeout: Duration,
+) where
+    S: GrpcService<B>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let (stop, stopped) = watch::channel(());
+    let mut loops = JoinSet::new();
+    for listener in listeners {
+        let acceptor = Acceptor { service: service.clone(), stopped: stopped.clone() };
+        loops.spawn(acceptor.run(listener, drain_timeout));
+    }
+    shutdown.await;
+    stop.send_replace(());
+    while loops.join_next().await.is_some() {}
+}
+
+struct Acceptor<S> {
+    service: S,
+    stopped: watch::Receiver<()>,
+}
+
+impl<S> Acceptor<S> {
+    async fn run<B>(mut self, mut listener: Listener, drain_timeout: Duration)
+    where
+        S: GrpcService<B>,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let mut connections = JoinSet::new();
+        let (first_pause, longest_pause) = ACCEPT_PAUSES;
+        let mut pause = first_pause;
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.stopped.changed() => break,
+                Some(_) = connections.join_next() => {}
+                accepted = listener.accept() => match accepted {
+                    Ok(conn) => {
+                        pause = first_pause;
+                        self.spawn(&mut connections, conn);
+                    }
+                    Err(error) => {
+                        tracing::warn!(address = %listener.local_addr(), %error, "accept failed");
+                        tokio::select! {
+                            _ = self.stopped.changed() => break,
+                            () = sleep(pause) => pause = (pause * 2).min(longest_pause),
+                        }
+                    }
+                },
+            }
+        }
+        let deadline = Instant::now() + drain_timeout;
+        listener.unpublish();
+        while let Some(Ok(conn)) = now(listener.accept()).await {
+            self.spawn(&mut connections, conn);
+        }
+        let address = listener.local_addr().clone();
+        drop(listener);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if timeout_at(deadline, drained).await.is_err() {
+            let connections = connections.len();
+            tracing::warn!(%address, connections, "cut off at the drain deadline");
+        }
+    }
+
+    fn spawn<B>(&self, connections: &mut JoinSet<()>, conn: Conn)
+    where
+        S: GrpcService<B>,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let service = self.service.clone();
+        let mut stopped = self.stopped.clone();
+        connections.spawn(async move {
+            let stopped = async move {
+                // An error means that the sender is gone, and with it the server.
+                let _ = stopped.changed().await;
+            };
+            if let Err(error) = crate::driver::serve_connection(conn, service, stopped).await {
+                tracing::debug!(%error, "a connection failed");
+            }
+        });
+    }
+}
+
+/// The future's output if it is ready at once.
+async fn now<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}

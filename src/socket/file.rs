@@ -1,0 +1,523 @@
+//! [`SocketFile`]: the life of a Unix socket's file, from the lock beside it to its removal. The
+//! only place that creates or removes files, and it removes only what it created.
+//!
+//! Two servers that bind the same path must never both believe they have it, a file that is not
+//! ours must never be lost, and no client may meet a socket with a wider mode than the one asked
+//! for. Hence the order of [`SocketFile::bind`]: lock, look, make the socket under a temporary
+//! name, give it its mode, listen, and only then publish it by a rename that cannot overwrite.
+
+use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
+
+use super::bind::{BindError, BindOptions, Group, unix_socket};
+use crate::address::Address;
+
+/// A server that has bound but does not listen yet refuses connections, as a dead one does; this
+/// is how long it is given.
+const STALE_RECHECK: Duration = Duration::from_millis(50);
+
+/// How often the name is looked at again when it changed hands between look and rename.
+const PUBLISH_ATTEMPTS: u32 = 10;
+
+/// The longest path that fits a `sockaddr_un` with its closing NUL (unix(7)).
+const SUN_PATH_MAX: usize = 107;
+
+/// File names longer than this are replaced by their hash in the names of the files beside them.
+const STEM_MAX: usize = 64;
+
+/// A published socket file. Dropping it removes the file if it is still this one.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    directory: OwnedFd,
+    name: OsString,
+    /// The file's inode. Open, so that the kernel cannot give its number to another file.
+    inode: OwnedFd,
+    /// Held until the file is gone, so that removal races with no successor. Dropped after it:
+    /// `Drop::drop` runs before the fields are dropped.
+    _lock: OwnedFd,
+}
+
+impl SocketFile {
+    /// Binds `path` and listens, by the steps in the module's documentation. Returns the file and
+    /// the listening socket.
+    pub(super) async fn bind(
+        address: &Address,
+        path: &Path,
+        options: &BindOptions,
+    ) -> Result<(Self, OwnedFd), BindError> {
+        let group = options.group.as_ref().map(|group| group_id(address, group)).transpose()?;
+        if options.mode & !0o777 != 0 {
+            return Err(BindError::InvalidMode { address: address.clone(), mode: options.mode });
+        }
+        let place = Place::open(address, path)?;
+        if !options.allow_shared_directory {
+            place.check_directory(group)?;
+        }
+        let lock = place.lock()?;
+        let mut occupant = place.look().await?;
+        place.sweep()?;
+        let (temporary, socket) = place.bind_temporary(group, options)?;
+        for _ in 0..PUBLISH_ATTEMPTS {
+            if place.publish(&temporary, &occupant)? {
+                let inode = temporary.published();
+                let Place { directory, name, .. } = place;
+                return Ok((Self { directory, name, inode, _lock: lock }, socket));
+            }
+            occupant = place.look().await?;
+        }
+        Err(BindError::Contended { address: address.clone() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let here = rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        let ours = rustix::fs::fstat(&self.inode);
+        let removed = match (here, ours) {
+            (Ok(here), Ok(ours)) if same_file(&here, &ours) => {
+                rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty())
+            }
+            // Somebody else's by now, or gone.
+            (Ok(_) | Err(Errno::NOENT), _) => Ok(()),
+            (Err(errno), _) => Err(errno),
+        };
+        if let Err(errno) = removed {
+            tracing::warn!(name = ?self.name, error = %errno, "the socket file was not removed");
+        }
+    }
+}
+
+/// Where a socket file is to be: the open directory and the name in it.
+struct Place<'a> {
+    address: &'a Address,
+    /// The directory as it was given, for messages and short addresses.
+    directory_path: PathBuf,
+    directory: OwnedFd,
+    name: OsString,
+    /// What the names of the lock file and of temporary files are made of.
+    stem: OsString,
+}
+
+/// What stands at the name.
+enum Occupant {
+    Nothing,
+    /// A socket that nobody listens on, kept open so that its inode number stays its own.
+    Stale(OwnedFd),
+}
+
+impl<'a> Place<'a> {
+    fn open(address: &'a Address, path: &Path) -> Result<Self, BindError> {
+        let last = path.as_os_str().as_bytes().rsplit(|&b| b == b'/').next();
+        let name = match path.file_name() {
+            // `Path` overlooks a trailing slash or dot; the kernel doesn't.
+            Some(name) if Some(name.as_bytes()) == last => name.to_owned(),
+            _ => return Err(BindError::NoFileName { address: address.clone() }),
+        };
+        let directory_path = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory =
+            rustix::fs::openat(CWD, &directory_path, flags, Mode::empty()).map_err(|errno| {
+                match errno {
+                    Errno::NOENT => BindError::NoDirectory {
+                        address: address.clone(),
+                        directory: directory_path.clone(),
+                    },
+                    errno => BindError::file(address, "open the directory", &directory_path, errno),
+                }
+            })?;
+        let stem = stem(&name);
+        Ok(Self { address, directory_path, directory, name, stem })
+    }
+
+    /// Refuses a directory in which another user could replace the socket.
+    fn check_directory(&self, group: Option<Gid>) -> Result<(), BindError> {
+        let stat = rustix::fs::fstat(&self.directory)
+            .map_err(|errno| self.error("look at", &self.directory_path, errno))?;
+        let address = || self.address.clone();
+        let directory = || self.directory_path.clone();
+        let us = rustix::process::geteuid().as_raw();
+        if stat.st_uid != us && stat.st_uid != 0 {
+            return Err(BindError::ForeignDirectory {
+                address: address(),
+                directory: directory(),
+                owner: stat.st_uid,
+            });
+        }
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        // In a sticky directory only a file's owner can rename or remove it (unlink(2)).
+        if mode.contains(Mode::SVTX) {
+            return Ok(());
+        }
+        let own_group = group.unwrap_or_else(rustix::process::getegid).as_raw();
+        let by_others = mode.contains(Mode::WOTH);
+        let by_group = mode.contains(Mode::WGRP) && stat.st_gid != own_group;
+        if by_others || by_group {
+            return Err(BindError::SharedDirectory {
+                address: address(),
+                directory: directory(),
+                mode: stat.st_mode & 0o7777,
+                remedy: if by_group { "go-w" } else { "o-w" },
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes the lock beside the socket. It is held until the file descriptor is closed, so a
+    /// killed server leaves none (flock(2)).
+    fn lock(&self) -> Result<OwnedFd, BindError> {
+        let name = self.beside("lock");
+        let path = self.directory_path.join(&name);
+        let unusable = |problem: String| BindError::LockFile {
+            address: self.address.clone(),
+            path: path.clone(),
+            problem,
+        };
+        // NONBLOCK: a FIFO in its place must not block the open.
+        let flags =
+            OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, &name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| {
+                let there = rustix::fs::statat(&self.directory, &name, AtFlags::SYMLINK_NOFOLLOW);
+                match there {
+                    Ok(stat) if file_type(&stat) != FileType::RegularFile => {
+                        unusable(format!("is {}", kind_name(&stat)))
+                    }
+                    Ok(stat) if errno == Errno::ACCESS => {
+                        unusable(format!("is owned by uid {}", stat.st_uid))
+                    }
+                    _ => self.error("create the lock file", &path, errno),
+                }
+            })?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| self.error("look at", &path, errno))?;
+        if file_type(&stat) != FileType::RegularFile {
+            return Err(unusable(format!("is {}", kind_name(&stat))));
+        }
+        if stat.st_uid != rustix::process::geteuid().as_raw() && stat.st_uid != 0 {
+            return Err(unusable(format!("is owned by uid {}", stat.st_uid)));
+        }
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(Errno::WOULDBLOCK) => {
+                Err(BindError::AlreadyServed { address: self.address.clone() })
+            }
+            Err(errno) => Err(self.error("lock", &path, errno)),
+        }
+    }
+
+    /// Looks at what stands at the name, without following a symbolic link. Only a socket that
+    /// refuses connections twice is stale; everything else but nothing is refused.
+    async fn look(&self) -> Result<Occupant, BindError> {
+        let path = self.directory_path.join(&self.name);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inode = match rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty()) {
+            Ok(inode) => inode,
+            Err(Errno::NOENT) => return Ok(Occupant::Nothing),
+            Err(errno) => return Err(self.error("look at", &path, errno)),
+        };
+        let stat =
+            rustix::fs::fstat(&inode).map_err(|errno| self.error("look at", &path, errno))?;
+        if file_type(&stat) != FileType::Socket {
+            return Err(BindError::NotASocket {
+                address: self.address.clone(),
+                kind: kind_name(&stat),
+            });
+        }
+        for pause in [Some(STALE_RECHECK), None] {
+            match probe(inode.as_fd()) {
+                Err(Errno::CONNREFUSED) => {}
+                // PROTOTYPE: a live socket of another type, such as a datagram one.
+                Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
+                    return Err(BindError::AlreadyServed { address: self.address.clone() });
+                }
+                Err(errno) => {
+                    return Err(self.error("check whether a server listens on", &path, errno));
+                }
+            }
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
+        }
+        Ok(Occupant::Stale(inode))
+    }
+
+    /// Removes sockets that a killed server left under their temporary names. The lock says that
+    /// no other server is at work on one; what accepts connections all the same is not touched.
+    fn sweep(&self) -> Result<(), BindError> {
+        let failed = |errno| self.error("list", &self.directory_path, errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let entries = match rustix::fs::openat(&self.directory, ".", flags, Mode::empty()) {
+            Ok(directory) => rustix::fs::Dir::new(directory).map_err(failed)?,
+            // A directory may be writable and not readable; then there is nothing to see.
+            Err(Errno::ACCESS) => return Ok(()),
+            Err(errno) => return Err(failed(errno)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if self.is_temporary(name) && self.is_dead_socket(name) {
+                let _ = rustix::fs::unlinkat(&self.directory, name, AtFlags::empty());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_dead_socket(&self, name: &OsStr) -> bool {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(inode) = rustix::fs::openat(&self.directory, name, flags, Mode::empty()) else {
+            return false;
+        };
+        rustix::fs::fstat(&inode).is_ok_and(|stat| file_type(&stat) == FileType::Socket)
+            && probe(inode.as_fd()) == Err(Errno::CONNREFUSED)
+    }
+
+    /// Binds a socket under a temporary name, gives the file its group and mode, and listens. The
+    /// file is created with mode 0, so nobody can connect before its mode is right.
+    fn bind_temporary(
+        &self,
+        group: Option<Gid>,
+        options: &BindOptions,
+    ) -> Result<(Temporary<'_>, OwnedFd), BindError> {
+        let (socket, name) = loop {
+            let name = self.beside(&format!("{:08x}", random() as u32));
+            let path = self.directory_path.join(&name);
+            let failed = |step| {
+                let path = &path;
+                move |errno: Errno| self.error(step, path, errno)
+            };
+            let socket = unix_socket().map_err(failed("create a socket for"))?;
+            // bind gives the file the socket's own mode, less the umask (unix(7)).
+            rustix::fs::fchmod(&socket, Mode::empty()).map_err(failed("set the mode of"))?;
+            let place = self.sun_path(&name).map_err(failed("name"))?;
+            match rustix::net::bind(&socket, &place) {
+                Ok(()) => break (socket, name),
+                Err(Errno::ADDRINUSE) => {}
+                Err(errno) => return Err(failed("bind a socket at")(errno)),
+            }
+        };
+        let path = self.directory_path.join(&name);
+        let failed = |step| {
+            let path = &path;
+            move |errno: Errno| self.error(step, path, errno)
+        };
+        let unlink = Unlink { directory: self.directory.as_fd(), name: Some(name) };
+
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inode = rustix::fs::openat(&self.directory, unlink.name(), flags, Mode::empty())
+            .map_err(failed("open"))?;
+        let stat = rustix::fs::fstat(&inode).map_err(failed("look at"))?;
+        let us = rustix::process::geteuid().as_raw();
+        if file_type(&stat) != FileType::Socket || stat.st_uid != us {
+            return Err(BindError::Contended { address: self.address.clone() });
+        }
+        if let Some(group) = group {
+            rustix::fs::chownat(&inode, "", None, Some(group), AtFlags::EMPTY_PATH).map_err(
+                |errno| match errno {
+                    Errno::PERM => BindError::GroupRefused {
+                        address: self.address.clone(),
+                        group: group.as_raw(),
+                    },
+                    errno => failed("set the group of")(errno),
+                },
+            )?;
+        }
+        // By descriptor, so that a shared directory gives nobody a chance to redirect it.
+        rustix::fs::chmod(by_descriptor(inode.as_fd()), Mode::from_raw_mode(options.mode))
+            .map_err(failed("set the mode of"))?;
+        rustix::net::listen(&socket, options.backlog).map_err(failed("listen on"))?;
+        Ok((Temporary { unlink, inode }, socket))
+    }
+
+    /// Gives the temporary file its name. False: what stands at the name is no longer `occupant`,
+    /// and nothing was changed.
+    fn publish(&self, temporary: &Temporary<'_>, occupant: &Occupant) -> Result<bool, BindError> {
+        let path = self.directory_path.join(&self.name);
+        let rename = |flags| {
+            let from = temporary.unlink.name();
+            rustix::fs::renameat_with(&self.directory, from, &self.directory, &self.name, flags)
+        };
+        let stale = match occupant {
+            Occupant::Nothing => {
+                return match rename(RenameFlags::NOREPLACE) {
+                    Ok(()) => Ok(true),
+                    Err(Errno::EXIST) => Ok(false),
+                    Err(errno) => Err(self.error("publish the socket as", &path, errno)),
+                };
+            }
+            Occupant::Stale(stale) => stale,
+        };
+        match rename(RenameFlags::EXCHANGE) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(self.error("publish the socket as", &path, errno)),
+        }
+        let displaced =
+            rustix::fs::statat(&self.directory, temporary.unlink.name(), AtFlags::SYMLINK_NOFOLLOW);
+        match (displaced, rustix::fs::fstat(stale)) {
+            (Ok(displaced), Ok(stale)) if same_file(&displaced, &stale) => {
+                rustix::fs::unlinkat(&self.directory, temporary.unlink.name(), AtFlags::empty())
+                    .map_err(|errno| self.error("remove the stale socket of", &path, errno))?;
+                Ok(true)
+            }
+            // Another program put its own file there since the look: give it back its name.
+            _ => match rename(RenameFlags::EXCHANGE) {
+                Ok(()) => Ok(false),
+                Err(errno) => Err(self.error("put back the file at", &path, errno)),
+            },
+        }
+    }
+
+    /// The name of a file that belongs to this socket: hidden, in the same directory.
+    fn beside(&self, suffix: &str) -> OsString {
+        let mut name = OsString::from(".");
+        name.push(&self.stem);
+        name.push(".");
+        name.push(suffix);
+        name
+    }
+
+    fn is_temporary(&self, name: &OsStr) -> bool {
+        let suffix = name
+            .as_bytes()
+            .strip_prefix(b".")
+            .and_then(|rest| rest.strip_prefix(self.stem.as_bytes()))
+            .and_then(|rest| rest.strip_prefix(b"."));
+        suffix.is_some_and(|suffix| suffix.len() == 8 && suffix.iter().all(u8::is_ascii_hexdigit))
+    }
+
+    /// The socket address of a name in the directory: its path where that fits, else the same by
+    /// way of the open directory.
+    fn sun_path(&self, name: &OsStr) -> rustix::io::Result<SocketAddrUnix> {
+        let path = self.directory_path.join(name);
+        if path.as_os_str().len() <= SUN_PATH_MAX {
+            SocketAddrUnix::new(path)
+        } else {
+            SocketAddrUnix::new(by_descriptor(self.directory.as_fd()).join(name))
+        }
+    }
+
+    fn error(&self, step: &'static str, path: &Path, errno: Errno) -> BindError {
+        BindError::file(self.address, step, path, errno)
+    }
+}
+
+/// The socket under its temporary name, until it is published.
+struct Temporary<'a> {
+    unlink: Unlink<'a>,
+    inode: OwnedFd,
+}
+
+impl Temporary<'_> {
+    /// Its temporary name is gone; nothing is left to clean up.
+    fn published(mut self) -> OwnedFd {
+        self.unlink.name = None;
+        self.inode
+    }
+}
+
+/// Removes a file when dropped.
+struct Unlink<'a> {
+    directory: BorrowedFd<'a>,
+    name: Option<OsString>,
+}
+
+impl Unlink<'_> {
+    fn name(&self) -> &OsStr {
+        self.name.as_deref().unwrap_or_default()
+    }
+}
+
+impl Drop for Unlink<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            let _ = rustix::fs::unlinkat(self.directory, name, AtFlags::empty());
+        }
+    }
+}
+
+/// Asks whether somebody listens on a socket file, given its inode.
+fn probe(inode: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let address = SocketAddrUnix::new(by_descriptor(inode))?;
+    rustix::net::connect(unix_socket()?, &address)
+}
+
+/// A path that leads to what the descriptor has open, however long its own path is (proc(5)).
+pub(super) fn by_descriptor(fd: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// A file name, or where it is long its hash (64-bit FNV-1a in hexadecimal), so that what is added
+/// to it keeps within the 255 bytes of a file name and the 107 of a socket address.
+fn stem(name: &OsStr) -> OsString {
+    let bytes = name.as_bytes();
+    if bytes.len() <= STEM_MAX {
+        return OsString::from_vec(bytes.to_vec());
+    }
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &b| {
+        (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+    });
+    OsString::from(format!("{hash:016x}"))
+}
+
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+fn same_file(a: &Stat, b: &Stat) -> bool {
+    (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+}
+
+fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+pub(super) fn kind_name(stat: &Stat) -> &'static str {
+    match file_type(stat) {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        _ => "something unknown",
+    }
+}
+
+fn group_id(address: &Address, group: &Group) -> Result<Gid, BindError> {
+    let id = match group {
+        Group::Id(id) => *id,
+        Group::Name(name) => match nix::unistd::Group::from_name(name) {
+            Ok(Some(group)) => group.gid.as_raw(),
+            Ok(None) => {
+                return Err(BindError::NoSuchGroup {
+                    address: address.clone(),
+                    name: name.clone(),
+                });
+            }
+            Err(errno) => {
+                return Err(BindError::Io {
+                    address: address.clone(),
+                    step: "look up the group",
+                    source: io::Error::from_raw_os_error(errno as i32),
+                });
+            }
+        },
+    };
+    // chown(2) takes this one for "leave it as it is".
+    if id == u32::MAX {
+        return Err(BindError::NoSuchGroup { address: address.clone(), name: id.to_string() });
+    }
+    Ok(Gid::from_raw(id))
+}

@@ -1,0 +1,14 @@
+//! Sockets on this host: binding and connecting by [`Address`](crate::Address), the life of a Unix
+//! socket's file, and the connected stream. Nothing here knows HTTP/2 or gRPC.
+
+mod bind;
+mod conn;
+mod connect;
+mod file;
+mod listener;
+
+pub use bind::{BindError, BindOptions, Group};
+pub use conn::Conn;
+pub use connect::ConnectError;
+pub(crate) use connect::connect;
+pub use listener::Listener;
