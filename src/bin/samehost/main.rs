@@ -1,1 +1,71 @@
-fn main() {}
+//! The `samehost` command: serve, ping and compare the Ping service. A crate of its own on the
+//! library's public API.
+
+mod args;
+mod bench;
+mod ping;
+mod serve;
+mod shutdown;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// gRPC between processes on the same host, over Unix domain sockets.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed (server unreachable, call failed), 2 wrong usage.
+Durations: 50us, 1.5ms, 2s, or a bare number of seconds.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve Ping, health and reflection
+    Serve(serve::Args),
+    /// Send pings to a server, like ping(8)
+    Ping(ping::Args),
+    /// Compare what a call costs over a Unix socket and over TCP loopback
+    Bench(bench::Args),
+    /// The server half of `bench`
+    #[command(hide = true)]
+    BenchServer(bench::ServerArgs),
+}
+
+/// What a subcommand ends with.
+type Outcome = Result<ExitCode, Failure>;
+
+/// Why a subcommand could not do its work; its text is one line that says what to do.
+enum Failure {
+    /// Exit code 1.
+    Failed(String),
+    /// Exit code 2.
+    Usage(String),
+}
+
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Ping(args) => ping::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::BenchServer(args) => bench::run_server(args),
+    };
+    let (code, message) = match outcome {
+        Ok(code) => return code,
+        Err(Failure::Failed(message)) => (1, message),
+        Err(Failure::Usage(message)) => (2, message),
+    };
+    eprintln!("samehost: {message}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,111 @@
+//! What the values of the command's options look like: durations, modes, groups, bounded numbers.
+
+use std::time::Duration;
+
+use samehost::Group;
+
+/// The longest duration that is taken: a year.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// `50us`, `1.5ms`, `2s`, `3m`, or a bare number of seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration: write 50us, 1.5ms, 2s or a number of seconds");
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let seconds_per_unit = match unit {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    if number < 0.0 {
+        return Err(format!("{text:?} is negative: a duration is zero or more"));
+    }
+    match Duration::try_from_secs_f64(number * seconds_per_unit) {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(_) => Err(format!("{text:?} is too long: a year at most")),
+        Err(_) => Err(wrong()),
+    }
+}
+
+/// A [`duration`] longer than zero.
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err(format!("{text:?} is zero: give a longer duration")),
+        duration => Ok(duration),
+    }
+}
+
+/// Permission bits in octal, as chmod(1) takes them.
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    match u32::from_str_radix(digits, 8) {
+        // `from_str_radix` takes a plus sign.
+        Ok(mode) if mode <= 0o777 && digits.starts_with(|c: char| c.is_ascii_digit()) => Ok(mode),
+        _ => Err(format!("{text:?} is no mode: write octal permission bits, such as 0660")),
+    }
+}
+
+/// A group's name or number.
+pub(crate) fn group(text: &str) -> Result<Group, String> {
+    if text.is_empty() {
+        return Err("a group's name or number is missing".to_owned());
+    }
+    Ok(text.parse().map_or_else(|_| Group::Name(text.to_owned()), Group::Id))
+}
+
+/// A payload size in bytes. Above it, a message would not fit the default limit of 4 MiB, with
+/// room for the fields around the payload.
+pub(crate) fn payload(text: &str) -> Result<usize, String> {
+    const MAX: usize = 4 * 1024 * 1024 - 64;
+    match text.parse() {
+        Ok(bytes) if bytes <= MAX => Ok(bytes),
+        Ok(_) => Err(format!("{text} bytes are over the message limit of 4 MiB: {MAX} at most")),
+        Err(_) => Err(format!("{text:?} is no size in bytes: write 0 to {MAX}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        for (text, nanoseconds) in [
+            ("50us", 50_000),
+            ("1.5ms", 1_500_000),
+            ("2s", 2_000_000_000),
+            ("0.25", 250_000_000),
+            ("0", 0),
+            ("3m", 180_000_000_000),
+            ("10ns", 10),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_nanos(nanoseconds)), "{text}");
+        }
+        for text in ["", "s", "-1s", "1x", "1 s", "inf", "nan", "1e400", "400000h", "1e3x"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert!(positive_duration("0us").is_err());
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(mode("0600"), Ok(0o600));
+        assert_eq!(mode("660"), Ok(0o660));
+        assert_eq!(mode("0o777"), Ok(0o777));
+        for text in ["", "8", "+600", "-1", "1777", "rw"] {
+            assert!(mode(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn groups_are_names_or_numbers() {
+        assert_eq!(group("12"), Ok(Group::Id(12)));
+        assert_eq!(group("staff"), Ok(Group::Name("staff".to_owned())));
+        assert!(group("").is_err());
+    }
+}

@@ -1,0 +1,275 @@
+//! `samehost ping`: calls a server again and again and says how long it took, like ping(8).
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use samehost::ping::{PingRequest, PingServiceClient};
+use samehost::{Address, Channel};
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tonic::Status;
+
+use crate::args;
+use crate::shutdown::Signals;
+use crate::{Failure, Outcome};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  samehost ping unix:/tmp/ping.sock
+  samehost ping -c 1000 -i 0 -q 127.0.0.1:50051
+
+Exits with 1 when no reply came.")]
+pub(crate) struct Args {
+    /// The server: unix:/path, unix-abstract:name, 127.0.0.1:50051
+    address: Address,
+    /// Stop after this many calls [default: at Ctrl-C]
+    #[arg(short = 'c', long, value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// The pause between the starts of two calls; 0 for none
+    #[arg(short = 'i', long, value_name = "DURATION", default_value = "1s",
+          value_parser = args::duration)]
+    interval: Duration,
+    /// Payload of each call, in bytes
+    #[arg(short = 's', long, value_name = "BYTES", default_value = "56",
+          value_parser = args::payload)]
+    payload: usize,
+    /// How long to wait for a reply, connecting included
+    #[arg(short = 'W', long, value_name = "DURATION", default_value = "10s",
+          value_parser = args::positive_duration)]
+    timeout: Duration,
+    /// Print the summary only
+    #[arg(short = 'q', long)]
+    quiet: bool,
+    /// Print the summary as one JSON object, and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> Outcome {
+    crate::serve::runtime(1)?.block_on(ping(args))
+}
+
+async fn ping(args: Args) -> Outcome {
+    let mut signals = Signals::new()?;
+    let mut printer = Printer { quiet: args.quiet || args.json };
+    printer.line(|| format!("PING {} with {} bytes of payload", args.address, args.payload))?;
+
+    let channel = Channel::builder(&args.address).connect_timeout(args.timeout).connect_lazy();
+    let mut client = PingServiceClient::new(channel);
+    let payload = Bytes::from(vec![0; args.payload]);
+    let mut pace = (!args.interval.is_zero()).then(|| {
+        let mut pace = interval(args.interval);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pace
+    });
+    let mut tally = Tally::new(args.address.clone());
+    let mut last_failure = None;
+    for sequence in 1..=args.count.unwrap_or(u64::MAX) {
+        let call = async {
+            if let Some(pace) = &mut pace {
+                pace.tick().await;
+            }
+            let started = Instant::now();
+            let request = PingRequest { payload: payload.clone(), sequence, ..PingRequest::ping() };
+            let reply = timeout(args.timeout, client.ping(request)).await;
+            (started.elapsed(), reply)
+        };
+        let (elapsed, reply) = tokio::select! {
+            done = call => done,
+            () = signals.next() => break,
+        };
+        tally.sent += 1;
+        let failure = match reply {
+            Ok(Ok(reply)) if reply.get_ref().sequence == sequence => None,
+            Ok(Ok(_)) => Some("the reply belongs to another call".to_owned()),
+            Ok(Err(status)) => Some(failure_text(&status)),
+            Err(_) => Some(format!("no reply from {} within {:?}", args.address, args.timeout)),
+        };
+        match failure {
+            None => {
+                tally.reply(elapsed);
+                printer.line(|| {
+                    format!(
+                        "{} bytes from {}: seq={sequence} time={:.3} ms",
+                        args.payload,
+                        args.address,
+                        milliseconds(elapsed)
+                    )
+                })?;
+            }
+            Some(failure) => {
+                printer.line(|| format!("seq={sequence} {failure}"))?;
+                last_failure = Some(failure);
+            }
+        }
+    }
+    let summary = tally.summary();
+    let mut out = io::stdout().lock();
+    let written = if args.json {
+        let json = serde_json::to_string(&summary)?;
+        writeln!(out, "{json}")
+    } else {
+        write!(out, "{}", summary.text())
+    };
+    written.and_then(|()| out.flush()).map_err(|error| output_failed(&error))?;
+    match last_failure {
+        Some(failure) if summary.received == 0 => Err(Failure::Failed(failure)),
+        _ if summary.received == 0 => Ok(ExitCode::FAILURE),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// A status in one line; its message names the address where the server was not reached.
+fn failure_text(status: &Status) -> String {
+    if status.code() == tonic::Code::Unavailable {
+        status.message().to_owned()
+    } else {
+        format!("{:?}: {}", status.code(), status.message())
+    }
+}
+
+struct Printer {
+    quiet: bool,
+}
+
+impl Printer {
+    fn line(&mut self, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.quiet {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", text()).and_then(|()| out.flush()).map_err(|e| output_failed(&e))
+    }
+}
+
+fn output_failed(error: &io::Error) -> Failure {
+    Failure::Failed(format!("cannot write to standard output: {error}"))
+}
+
+/// What ping(8) keeps: enough for the mean and the deviation, whatever the number of calls.
+struct Tally {
+    address: Address,
+    started: Instant,
+    sent: u64,
+    received: u64,
+    min: Duration,
+    max: Duration,
+    sum: f64,
+    sum_of_squares: f64,
+}
+
+impl Tally {
+    fn new(address: Address) -> Self {
+        Self {
+            address,
+            started: Instant::now(),
+            sent: 0,
+            received: 0,
+            min: Duration::MAX,
+            max: Duration::ZERO,
+            sum: 0.0,
+            sum_of_squares: 0.0,
+        }
+    }
+
+    fn reply(&mut self, elapsed: Duration) {
+        let ms = milliseconds(elapsed);
+        self.received += 1;
+        self.min = self.min.min(elapsed);
+        self.max = self.max.max(elapsed);
+        self.sum += ms;
+        self.sum_of_squares += ms * ms;
+    }
+
+    fn summary(&self) -> Summary {
+        let round_trip = (self.received > 0).then(|| {
+            let mean = self.sum / self.received as f64;
+            let variance = self.sum_of_squares / self.received as f64 - mean * mean;
+            RoundTrip {
+                min_ms: milliseconds(self.min),
+                avg_ms: mean,
+                max_ms: milliseconds(self.max),
+                // Rounding can take a variance of nearly zero below it.
+                mdev_ms: variance.max(0.0).sqrt(),
+            }
+        });
+        Summary {
+            address: self.address.to_string(),
+            sent: self.sent,
+            received: self.received,
+            loss_percent: match self.sent {
+                0 => 0.0,
+                sent => (sent - self.received) as f64 / sent as f64 * 100.0,
+            },
+            time_ms: milliseconds(self.started.elapsed()),
+            round_trip,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Summary {
+    address: String,
+    sent: u64,
+    received: u64,
+    loss_percent: f64,
+    time_ms: f64,
+    #[serde(flatten)]
+    round_trip: Option<RoundTrip>,
+}
+
+#[derive(Serialize)]
+struct RoundTrip {
+    min_ms: f64,
+    avg_ms: f64,
+    max_ms: f64,
+    mdev_ms: f64,
+}
+
+impl Summary {
+    fn text(&self) -> String {
+        let mut text = format!(
+            "\n--- {} ping statistics ---\n{} calls, {} replies, {:.1}% loss, time {:.0} ms\n",
+            self.address, self.sent, self.received, self.loss_percent, self.time_ms
+        );
+        if let Some(RoundTrip { min_ms, avg_ms, max_ms, mdev_ms }) = &self.round_trip {
+            text += &format!(
+                "rtt min/avg/max/mdev = {min_ms:.3}/{avg_ms:.3}/{max_ms:.3}/{mdev_ms:.3} ms\n"
+            );
+        }
+        text
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_has_the_figures_of_ping() {
+        let mut tally = Tally::new("unix:/x".parse().unwrap());
+        tally.sent = 4;
+        for ms in [1, 2, 3] {
+            tally.reply(Duration::from_millis(ms));
+        }
+        let summary = tally.summary();
+        assert_eq!((summary.sent, summary.received, summary.loss_percent), (4, 3, 25.0));
+        let text = summary.text();
+        assert!(text.contains("4 calls, 3 replies, 25.0% loss"), "{text}");
+        assert!(text.contains("min/avg/max/mdev = 1.000/2.000/3.000/0.816 ms"), "{text}");
+    }
+
+    #[test]
+    fn without_a_reply_there_are_no_times() {
+        let tally = Tally::new("unix:/x".parse().unwrap());
+        assert!(!tally.summary().text().contains("rtt"));
+        assert!(!serde_json::to_string(&tally.summary()).unwrap().contains("min_ms"));
+    }
+}
