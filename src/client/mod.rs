@@ -17,7 +17,7 @@ use tower::Service;
 
 use crate::address::{Address, Kind};
 pub use crate::driver::ResponseBody;
-use crate::driver::{SendError, Sender};
+use crate::driver::{BoxError, SendError, Sender};
 use crate::socket::{self, ConnectError};
 
 /// How long connecting may take.
@@ -160,6 +160,15 @@ impl Shared {
         Ok(connection.insert(sender).clone())
     }
 
+    fn not_http2(&self, source: BoxError) -> Unconnected {
+        match &self.target {
+            Target::Address { address, .. } => {
+                ConnectError::NotHttp2 { address: address.clone(), source }.into()
+            }
+            Target::Stream => Unconnected::StreamEnded,
+        }
+    }
+
     async fn call(&self, mut request: Request<Body>) -> Result<Response<ResponseBody>, Status> {
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
         uri.scheme = Some(Scheme::HTTP);
@@ -170,7 +179,8 @@ impl Shared {
             match self.sender().await?.send(request).await {
                 Ok(response) => return Ok(response),
                 Err(SendError::Failed(status)) => return Err(status),
-                Err(SendError::NotSent(unsent)) => request = unsent,
+                Err(SendError::NotHttp2(source)) => return Err(self.not_http2(source).into()),
+                Err(SendError::NotSent(unsent)) => request = *unsent,
             }
         }
         Err(Status::unavailable("the server keeps closing its connections: try again later"))

@@ -20,6 +20,8 @@ use tower::layer::util::{Identity, Stack};
 
 pub use routes::{RouteFuture, Routes};
 
+pub use crate::driver::GrpcService;
+use crate::driver::{self, BoxError};
 use crate::socket::Listener;
 
 /// How long calls in flight may take to finish after the shutdown signal.
@@ -61,15 +63,15 @@ impl Server {
 impl<L> Server<L> {
     /// Adds a service. A second one of the same name replaces the first.
     #[must_use]
-    pub fn add_service<S>(mut self, service: S) -> Self
+    pub fn add_service<S, B>(mut self, service: S) -> Self
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send>
             + NamedService
             + Clone
             + Send
             + Sync
             + 'static,
-        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         self.routes.add(service);
         self
@@ -156,7 +158,7 @@ impl<L> Server<L> {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let service = self.layer.layer(self.routes);
-        crate::driver::serve_connection(stream, service, future::pending())
+        driver::serve_connection(stream, service, future::pending())
             .await
             .map_err(|source| ServeError::Connection { source })
     }
@@ -183,27 +185,6 @@ impl<const N: usize> From<[Listener; N]> for Listeners {
         Self(listeners.into())
     }
 }
-
-/// What a [`Server`]'s layers must make of its services: a cloneable tower service that answers
-/// HTTP requests. Implemented for every service that fits; there is nothing to implement.
-pub trait GrpcService<B>:
-    Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
-    + Clone
-    + Send
-    + 'static
-{
-}
-
-impl<S, B> GrpcService<B> for S where
-    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
-        + Clone
-        + Send
-        + 'static
-{
-}
-
-/// The error type of tower and http-body.
-pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why a server could not serve.
 #[derive(Debug)]

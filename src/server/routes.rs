@@ -9,11 +9,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::{Service, ServiceExt};
+
+use crate::driver::BoxError;
 
 /// The services of a [`Server`](crate::Server), as one tower service. A request for none of them
 /// gets UNIMPLEMENTED.
@@ -21,15 +24,15 @@ use tower::{Service, ServiceExt};
 pub struct Routes(Arc<HashMap<&'static str, Arc<dyn Route>>>);
 
 impl Routes {
-    pub(super) fn add<S>(&mut self, service: S)
+    pub(super) fn add<S, B>(&mut self, service: S)
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send>
             + NamedService
             + Clone
             + Send
             + Sync
             + 'static,
-        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         Arc::make_mut(&mut self.0).insert(S::NAME, Arc::new(service));
     }
@@ -89,16 +92,18 @@ trait Route: Send + Sync {
     fn call(&self, request: Request<Body>) -> BoxFuture;
 }
 
-impl<S> Route for S
+impl<S, B> Route for S
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync
         + 'static,
-    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     fn call(&self, request: Request<Body>) -> BoxFuture {
-        Box::pin(self.clone().oneshot(request))
+        // `Body::new` passes a body on that is a `Body` already.
+        let response = self.clone().oneshot(request);
+        Box::pin(async { Ok(response.await?.map(Body::new)) })
     }
 }

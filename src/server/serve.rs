@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{BoxError, GrpcService};
+use crate::driver::{self, BoxError, GrpcService};
 use crate::socket::{Conn, Listener};
 
 /// The pauses after a failed accept: doubled from the first up to the last, so that a process
@@ -98,7 +98,7 @@ impl<S> Acceptor<S> {
                 // An error means that the sender is gone, and with it the server.
                 let _ = stopped.changed().await;
             };
-            if let Err(error) = crate::driver::serve_connection(conn, service, stopped).await {
+            if let Err(error) = driver::serve_connection(conn, service, stopped).await {
                 tracing::debug!(%error, "a connection failed");
             }
         });

@@ -43,7 +43,7 @@ pub(crate) struct SocketFile {
     inode: OwnedFd,
     /// Held until the file is gone, so that removal races with no successor. Dropped after it:
     /// `Drop::drop` runs before the fields are dropped.
-    _lock: OwnedFd,
+    _lock: Lock,
 }
 
 impl SocketFile {
@@ -93,6 +93,17 @@ impl Drop for SocketFile {
         if let Err(errno) = removed {
             tracing::warn!(name = ?self.name, error = %errno, "the socket file was not removed");
         }
+    }
+}
+
+/// The lock on a socket's name, released when dropped.
+#[derive(Debug)]
+struct Lock(OwnedFd);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child between fork and exec shares the descriptor for a moment.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
     }
 }
 
@@ -176,7 +187,7 @@ impl<'a> Place<'a> {
 
     /// Takes the lock beside the socket. It is held until the file descriptor is closed, so a
     /// killed server leaves none (flock(2)).
-    fn lock(&self) -> Result<OwnedFd, BindError> {
+    fn lock(&self) -> Result<Lock, BindError> {
         let name = self.beside("lock");
         let path = self.directory_path.join(&name);
         let unusable = |problem: String| BindError::LockFile {
@@ -208,7 +219,7 @@ impl<'a> Place<'a> {
             return Err(unusable(format!("is owned by uid {}", stat.st_uid)));
         }
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(Lock(file)),
             Err(Errno::WOULDBLOCK) => {
                 Err(BindError::AlreadyServed { address: self.address.clone() })
             }
@@ -520,4 +531,69 @@ fn group_id(address: &Address, group: &Group) -> Result<Gid, BindError> {
         return Err(BindError::NoSuchGroup { address: address.clone(), name: id.to_string() });
     }
     Ok(Gid::from_raw(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place<'a>(address: &'a Address) -> Place<'a> {
+        Place::open(address, address.as_path().unwrap()).unwrap()
+    }
+
+    /// What `make` puts at the name between the look and the rename stays as it is.
+    async fn publish_after(look_at: impl Fn(&Path), make: impl Fn(&Path)) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        let address = Address::unix(&path).unwrap();
+        let place = place(&address);
+        look_at(&path);
+        let occupant = place.look().await.unwrap();
+        let (temporary, _socket) = place.bind_temporary(None, &BindOptions::new()).unwrap();
+        make(&path);
+        let before = path.symlink_metadata().ok();
+        assert!(!place.publish(&temporary, &occupant).unwrap());
+        let after = path.symlink_metadata().ok();
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(before.map(|file| file.ino()), after.map(|file| file.ino()));
+        drop(temporary);
+        let names = std::fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(names, usize::from(path.exists()));
+    }
+
+    fn leave_stale(path: &Path) {
+        drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_appears_before_the_rename_is_not_lost() {
+        publish_after(|_| {}, |path| std::fs::write(path, "theirs").unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_replaces_a_stale_socket_before_the_rename_is_not_lost() {
+        let replace = |path: &Path| {
+            std::fs::remove_file(path).unwrap();
+            leave_stale(path);
+        };
+        publish_after(leave_stale, replace).await;
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_that_goes_before_the_rename_is_noticed() {
+        publish_after(leave_stale, |path| std::fs::remove_file(path).unwrap()).await;
+    }
+
+    #[test]
+    fn the_lock_is_released_though_a_copy_of_its_descriptor_is_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = Address::unix(directory.path().join("x")).unwrap();
+        let place = place(&address);
+        let lock = place.lock().unwrap();
+        let copy = lock.0.try_clone().unwrap();
+        assert!(matches!(place.lock(), Err(BindError::AlreadyServed { .. })));
+        drop(lock);
+        place.lock().unwrap();
+        drop(copy);
+    }
 }

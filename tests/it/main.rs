@@ -1,1 +1,9 @@
-fn main() {}
+//! The integration tests, in one binary so that it links once.
+
+mod architecture;
+mod calls;
+mod channel;
+mod command;
+mod server;
+mod socket_file;
+mod support;

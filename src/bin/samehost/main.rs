@@ -27,7 +27,7 @@ Durations: 50us, 1.5ms, 2s, or a bare number of seconds.";
 #[derive(Subcommand)]
 enum Command {
     /// Serve Ping, health and reflection
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Send pings to a server, like ping(8)
     Ping(ping::Args),
     /// Compare what a call costs over a Unix socket and over TCP loopback
@@ -56,7 +56,7 @@ impl<E: Error> From<E> for Failure {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(*args),
         Command::Ping(args) => ping::run(args),
         Command::Bench(args) => bench::run(args),
         Command::BenchServer(args) => bench::run_server(args),

@@ -153,23 +153,18 @@ async fn serve(args: Args) -> Outcome {
         .add_service(reflection)
         .drain_timeout(args.drain);
 
-    let (draining, drain_started) = oneshot::channel();
-    let serve = server.serve_with_shutdown(listeners, async {
+    let (stop, stopped) = oneshot::channel();
+    let second_signal = async {
         signals.next().await;
-        let _ = draining.send(());
-    });
-    // The server's future owns the first signal; a second set of handlers sees the next.
-    let mut again = Signals::new()?;
-    let stop_now = async {
-        if drain_started.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        again.next().await;
-        again.next().await;
+        let _ = stop.send(());
+        signals.next().await;
+    };
+    let stopped = async {
+        let _ = stopped.await;
     };
     tokio::select! {
-        served = serve => served?,
-        () = stop_now => {}
+        served = server.serve_with_shutdown(listeners, stopped) => served?,
+        () = second_signal => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,73 @@
+//! The order of the layers: imports go one way.
+
+use std::path::Path;
+
+use crate::support::package_path;
+
+/// From the top down; a module may use only those that come after it.
+const LAYERS: [&str; 6] = ["ping", "server", "client", "driver", "socket", "address"];
+
+#[test]
+fn imports_go_one_way() {
+    let mut seen = 0;
+    for (height, layer) in LAYERS.iter().enumerate() {
+        for (file, source) in sources(layer) {
+            seen += 1;
+            for above in &LAYERS[..height] {
+                assert!(
+                    !source.contains(&format!("crate::{above}::"))
+                        && !source.contains(&format!("use crate::{above};")),
+                    "{file} ({layer}) uses {above}, which is above it"
+                );
+            }
+        }
+    }
+    assert!(seen >= LAYERS.len(), "the layers have moved: {seen} files");
+}
+
+#[test]
+fn every_module_has_its_layer() {
+    let lib = std::fs::read_to_string(package_path("src/lib.rs")).unwrap();
+    let modules = lib.lines().filter_map(|line| {
+        let line = line.trim_start_matches("pub ");
+        line.strip_prefix("mod ")?.strip_suffix(';')
+    });
+    for module in modules {
+        assert!(LAYERS.contains(&module), "{module} is not in the list of layers");
+    }
+}
+
+#[test]
+fn only_the_driver_knows_hyper() {
+    for layer in LAYERS.iter().filter(|layer| **layer != "driver") {
+        for (file, source) in sources(layer) {
+            assert!(!source.contains("hyper::") && !source.contains("hyper_util::"), "{file}");
+        }
+    }
+}
+
+fn sources(layer: &str) -> Vec<(String, String)> {
+    let file = package_path(&format!("src/{layer}.rs"));
+    let folder = package_path(&format!("src/{layer}"));
+    let mut paths = Vec::new();
+    if file.exists() {
+        paths.push(file);
+    }
+    collect(&folder, &mut paths);
+    assert!(!paths.is_empty(), "{layer} has no source");
+    paths
+        .into_iter()
+        .map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+fn collect(folder: &Path, paths: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, paths);
+        } else {
+            paths.push(path);
+        }
+    }
+}

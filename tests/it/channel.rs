@@ -1,0 +1,177 @@
+//! How a channel connects, and what it says when it can't.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, Instant};
+
+use samehost::ping::{PingRequest, PingServiceClient};
+use samehost::{Address, BindOptions, Channel, ConnectError, Listener};
+use tonic::Code;
+
+use crate::support::{Running, Transport, directory, on_both_transports, socket_in};
+
+on_both_transports!(
+    a_lazy_channel_connects_at_its_first_call,
+    a_channel_reconnects_on_the_next_call
+);
+
+async fn a_lazy_channel_connects_at_its_first_call(transport: Transport) {
+    let server = Running::ping(transport).await;
+    let channel = Channel::builder(&server.address).connect_lazy();
+    PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
+}
+
+async fn a_channel_reconnects_on_the_next_call(transport: Transport) {
+    let server = Running::ping(transport).await;
+    let address = server.address.clone();
+    let mut client = PingServiceClient::new(server.channel().await);
+    client.ping(PingRequest::ping()).await.unwrap();
+    let (serving, _directory) = server.signal();
+    serving.await.unwrap();
+
+    let status = client.ping(PingRequest::ping()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.message().contains(&address.to_string()), "{}", status.message());
+
+    let listener = Listener::bind(&address).await.unwrap();
+    let server = samehost::Server::new()
+        .add_service(samehost::ping::PingServiceServer::new(samehost::ping::Ping::default()));
+    tokio::spawn(server.serve(listener));
+    client.ping(PingRequest::ping()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_on_a_lazy_channel_without_server_is_unavailable() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let channel = Channel::builder(&address).connect_lazy();
+    let status = PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains(&format!("no server is listening at {address}")));
+    assert!(std::error::Error::source(&status).is_some());
+}
+
+async fn refusal(address: &Address) -> String {
+    Channel::connect(address).await.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn errors_name_the_address_and_the_remedy() {
+    let directory = directory();
+    let path = directory.path().join("x");
+    let address = Address::unix(&path).unwrap();
+
+    let error = refusal(&address).await;
+    assert_eq!(
+        error,
+        format!(
+            "no server is listening at {address}: there is no such file: \
+             start the server or check the address"
+        )
+    );
+
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let error = refusal(&address).await;
+    assert!(
+        error
+            .starts_with(&format!("no server is listening at {address}: the socket file is stale")),
+        "{error}"
+    );
+
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "").unwrap();
+    let error = refusal(&address).await;
+    assert!(error.starts_with(&format!("{address}: there is a regular file")), "{error}");
+
+    let error = refusal(&"127.0.0.1:1".parse().unwrap()).await;
+    assert!(error.starts_with("no server is listening at 127.0.0.1:1"), "{error}");
+
+    let error = refusal(&"no-such-host.invalid:1".parse().unwrap()).await;
+    assert!(error.contains("no-such-host.invalid:1: the host name cannot be resolved"), "{error}");
+
+    let error = refusal(&Address::unix_abstract("samehost-nobody").unwrap()).await;
+    assert!(
+        error.starts_with("no server is listening at unix-abstract:samehost-nobody"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_symlink_leads_to_the_server() {
+    let server = Running::ping(Transport::Unix).await;
+    let path = server.address.as_path().unwrap();
+    let link = path.with_file_name("link");
+    symlink(path, &link).unwrap();
+    Channel::connect(&Address::unix(link).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn abstract_sockets_bind_and_connect() {
+    let name = format!("samehost-test-{}", std::process::id());
+    let address = Address::unix_abstract(name).unwrap();
+    let listener = Listener::bind(&address).await.unwrap();
+    assert_eq!(listener.local_addr(), &address);
+    let error = Listener::bind(&address).await.unwrap_err().to_string();
+    assert!(error.contains("already being served"), "{error}");
+    let server = samehost::Server::new()
+        .add_service(samehost::ping::PingServiceServer::new(samehost::ping::Ping::default()));
+    tokio::spawn(server.serve(listener));
+    let channel = Channel::connect(&address).await.unwrap();
+    PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_backlog_is_tried_again_until_the_timeout() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let listener = BindOptions::new().backlog(0).bind(&address).await.unwrap();
+    // The kernel queues one more than the backlog.
+    let first = Channel::connect(&address).await.unwrap();
+    let timeout = Duration::from_millis(100);
+    let started = Instant::now();
+    let error = Channel::builder(&address).connect_timeout(timeout).connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert!(started.elapsed() >= timeout);
+
+    let second = tokio::spawn(Channel::builder(&address).connect());
+    listener.accept().await.unwrap();
+    second.await.unwrap().unwrap();
+    drop(first);
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_http2_is_named() {
+    use tokio::io::AsyncWriteExt;
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let listener = tokio::net::UnixListener::bind(address.as_path().unwrap()).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 mail.example ESMTP ready\r\n").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let channel = Channel::builder(&address).connect_lazy();
+    let call = PingServiceClient::new(channel).ping(PingRequest::ping()).await;
+    let status = call.unwrap_err();
+    assert!(status.message().contains("does not speak HTTP/2"), "{status:?}");
+    assert!(status.message().contains(&address.to_string()), "{status:?}");
+}
+
+#[tokio::test]
+async fn paths_longer_than_a_socket_address_work() {
+    let directory = directory();
+    let mut long = directory.path().to_owned();
+    while long.as_os_str().len() < 300 {
+        long.push("a-directory-with-a-long-name");
+    }
+    std::fs::create_dir_all(&long).unwrap();
+    for name in ["x".to_owned(), "n".repeat(255)] {
+        let address = Address::unix(long.join(name)).unwrap();
+        let listener = Listener::bind(&address).await.unwrap();
+        let mode = std::fs::metadata(address.as_path().unwrap()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        let (connected, accepted) = tokio::join!(Channel::connect(&address), listener.accept());
+        connected.unwrap();
+        accepted.unwrap();
+    }
+}

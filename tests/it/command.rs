@@ -1,0 +1,282 @@
+//! The command as its user sees it: `serve` and `ping`.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use samehost::Address;
+
+use crate::support::{Serving, directory, names_in, run, samehost, socket_in, text};
+
+const LOCK: &str = ".ping.sock.lock";
+
+fn refused(arguments: &[&str], code: i32, message: &str) {
+    let output = run(arguments);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+    assert!(errors.contains(message), "{arguments:?}: {errors}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
+}
+
+fn one_line(arguments: &[&str], code: i32, message: &str) {
+    refused(arguments, code, message);
+    let output = run(arguments);
+    assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
+}
+
+#[test]
+fn serve_listens_on_all_addresses_and_ping_reaches_each() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let serving = Serving::start(&[&address, "127.0.0.1:0"], &[]);
+    assert_eq!(serving.addresses[0].to_string(), address);
+    for address in &serving.addresses {
+        let output = run(&["ping", "-c", "3", "-i", "0", "-s", "9", &address.to_string()]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let printed = text(&output.stdout);
+        assert!(printed.starts_with(&format!("PING {address} with 9 bytes")), "{printed}");
+        for sequence in 1..=3 {
+            let line = format!("9 bytes from {address}: seq={sequence} time=");
+            assert!(printed.contains(&line), "{printed}");
+        }
+        assert!(printed.contains("3 calls, 3 replies, 0.0% loss"), "{printed}");
+        assert!(printed.contains("rtt min/avg/max/mdev = "), "{printed}");
+    }
+}
+
+#[test]
+fn ping_can_be_quiet_or_json() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let _serving = Serving::start(&[&address], &[]);
+    let output = run(&["ping", "-c", "2", "-i", "1ms", "-q", &address]);
+    assert_eq!(text(&output.stdout).trim().lines().count(), 3, "{}", text(&output.stdout));
+    let output = run(&["ping", "-c", "2", "-i", "1ms", "--json", &address]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["address"], address.as_str());
+    assert_eq!((&json["sent"], &json["received"]), (&2.into(), &2.into()));
+    assert!(json["min_ms"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn ping_ends_at_ctrl_c_with_its_summary() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let _serving = Serving::start(&[&address], &[]);
+    let mut ping = Serving::spawn(samehost().args(["ping", "-i", "1h", &address]));
+    assert!(ping.line().starts_with("PING"));
+    assert!(ping.line().contains("seq=1"));
+    ping.signal(Signal::INT);
+    assert_eq!(ping.line(), "");
+    assert!(ping.line().contains("ping statistics"));
+    assert!(ping.line().contains("1 calls, 1 replies"));
+    assert_eq!(ping.wait().0, Some(0));
+}
+
+#[test]
+fn ping_without_a_server_exits_with_1() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let output = run(&["ping", "-c", "2", "-i", "0", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr);
+    assert!(errors.contains(&format!("no server is listening at {address}")), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(text(&output.stdout).contains("2 calls, 0 replies, 100.0% loss"));
+}
+
+#[test]
+fn a_server_that_goes_away_in_the_middle_is_a_lost_reply() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let mut serving = Serving::start(&[&address], &[]);
+    let mut ping = Serving::spawn(samehost().args(["ping", "-c", "2", "-i", "300ms", &address]));
+    assert!(ping.line().starts_with("PING"));
+    assert!(ping.line().contains("seq=1 time="));
+    serving.signal(Signal::KILL);
+    serving.wait();
+    let line = ping.line();
+    assert!(line.contains("seq=2 no server is listening"), "{line}");
+    assert_eq!(ping.wait().0, Some(0));
+}
+
+#[test]
+fn the_socket_file_goes_at_sigterm_and_sigint() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let directory = directory();
+        let mut serving = Serving::start(&[&socket_in(directory.path()).to_string()], &[]);
+        serving.signal(signal);
+        assert_eq!(serving.wait(), (Some(0), String::new()));
+        assert_eq!(names_in(directory.path()), [LOCK]);
+    }
+}
+
+#[test]
+fn a_second_signal_stops_a_drain() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let mut serving = Serving::start(&[&address.to_string()], &["--drain", "1h"]);
+    // A call that does not end by itself.
+    let mut ping = Serving::spawn(samehost().args(["ping", "-i", "1h", &address.to_string()]));
+    ping.line();
+    ping.line();
+    let mut stuck = std::os::unix::net::UnixStream::connect(address.as_path().unwrap()).unwrap();
+    std::io::Write::write_all(&mut stuck, b"PRI * HTTP/2.0\r\n").unwrap();
+    serving.signal(Signal::TERM);
+    let path = address.as_path().unwrap();
+    crate::support::eventually("the socket file is gone", || !path.exists());
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.wait().0, Some(0));
+    drop(stuck);
+}
+
+#[test]
+fn a_socket_left_by_sigkill_is_replaced() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    for _ in 0..3 {
+        let mut serving = Serving::start(&[&address.to_string()], &[]);
+        serving.signal(Signal::KILL);
+        serving.wait();
+        assert_eq!(names_in(directory.path()), [LOCK, "ping.sock"]);
+    }
+    let _serving = Serving::start(&[&address.to_string()], &[]);
+    assert!(run(&["ping", "-c", "1", &address.to_string()]).status.success());
+}
+
+#[test]
+fn of_twenty_servers_at_once_exactly_one_serves() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let mut all: Vec<_> =
+        (0..20).map(|_| Serving::spawn(samehost().args(["serve", &address]))).collect();
+    let (serving, refused): (Vec<_>, Vec<_>) = all
+        .iter_mut()
+        .map(|server| (server.line(), server))
+        .partition(|(line, _)| !line.is_empty());
+    assert_eq!(serving.len(), 1);
+    for (_, server) in refused {
+        let (code, errors) = server.wait();
+        assert_eq!(code, Some(1));
+        assert!(errors.contains("already being served"), "{errors}");
+    }
+    assert!(run(&["ping", "-c", "1", &address]).status.success());
+    assert_eq!(names_in(directory.path()), [LOCK, "ping.sock"]);
+}
+
+#[test]
+fn mode_is_taken_from_the_option() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let _serving = Serving::start(&[&address.to_string()], &["--mode", "0660"]);
+    assert_eq!(std::fs::metadata(address.as_path().unwrap()).unwrap().mode() & 0o7777, 0o660);
+}
+
+#[test]
+fn the_default_address_is_private() {
+    let runtime_dir = directory();
+    let mut serving =
+        Serving::spawn(samehost().arg("serve").env("XDG_RUNTIME_DIR", runtime_dir.path()));
+    let expected = Address::unix(runtime_dir.path().join("samehost.sock")).unwrap();
+    assert_eq!(serving.line(), format!("listening on {expected}"));
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for (arguments, message) in [
+        (&["serve", "/tmp/x.sock"][..], "write unix:/tmp/x.sock"),
+        (&["serve", "localhost"], "write localhost:50051"),
+        (&["serve", "https://localhost:1"], "no TLS"),
+        (&["serve", "--mode", "999"], "no mode"),
+        (&["serve", "--threads", "0"], "0 is not in"),
+        (&["serve", "--threads", "-1"], "unexpected argument"),
+        (&["serve", "--drain", "soon"], "no duration"),
+        (&["serve", "--drain=-1s"], "negative"),
+        (&["ping"], "<ADDRESS>"),
+        (&["ping", "-c", "0", "unix:/x"], "0 is not in"),
+        (&["ping", "-i", "1y", "unix:/x"], "no duration"),
+        (&["ping", "-W", "0", "unix:/x"], "is zero"),
+        (&["ping", "-s", "4194304", "unix:/x"], "over the message limit"),
+        (&["ping", "-s", "-1", "unix:/x"], "unexpected argument"),
+        (&["nonsense"], "unrecognized subcommand"),
+    ] {
+        refused(arguments, 2, message);
+    }
+    for option in [
+        &["--busy-poll", "50us"][..],
+        &["--allow-uid", "0"],
+        &["--allow-gid", "0"],
+        &["--allow-same-user"],
+        &["--max-connections", "1"],
+        &["--max-connections-per-uid", "1"],
+        &["--max-streams", "1"],
+    ] {
+        let arguments = [&["serve", "unix:/tmp/x.sock"], option].concat();
+        one_line(&arguments, 2, &format!("{} is not available in this version", option[0]));
+    }
+    one_line(&["serve", "unix-abstract:x"], 2, "no policy to guard one");
+}
+
+#[test]
+fn what_cannot_be_bound_exits_with_1_and_one_line() {
+    let directory = directory();
+    let missing = directory.path().join("missing/x.sock");
+    one_line(&["serve", &format!("unix:{}", missing.display())], 1, "create it first");
+    one_line(&["serve", "0.0.0.0:0"], 1, "allow remote addresses");
+
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    one_line(&["serve", &format!("unix:{}", file.display())], 1, "a regular file");
+    one_line(&["serve", &format!("unix:{}/x", file.display())], 1, "part of the path is a file");
+
+    let shared = directory.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, Permissions::from_mode(0o777)).unwrap();
+    let address = socket_in(&shared).to_string();
+    one_line(&["serve", &address], 1, "chmod o-w");
+    let _serving = Serving::start(&[&address], &["--allow-shared-directory"]);
+
+    let taken = Serving::start(&["127.0.0.1:0"], &[]);
+    let port = taken.addresses[0].to_string();
+    one_line(&["serve", &port], 1, "the port is in use");
+    // All or nothing: the first address is given up when the second cannot be bound.
+    let other = socket_in(directory.path()).to_string();
+    one_line(&["serve", &other, &port], 1, "the port is in use");
+    assert!(!directory.path().join("ping.sock").exists());
+}
+
+#[test]
+fn a_directory_without_write_permission_is_named() {
+    if rustix::process::geteuid().is_root() {
+        // Root may write everywhere, but not as another user.
+        let directory = directory();
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let address = socket_in(directory.path()).to_string();
+        let binary = directory.path().join("samehost");
+        std::fs::copy(env!("CARGO_BIN_EXE_samehost"), &binary).unwrap();
+        let mut command = std::process::Command::new(binary);
+        std::os::unix::process::CommandExt::uid(&mut command, 12_345);
+        let output = command.args(["serve", &address]).stdin(Stdio::null()).output().unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("Permission denied"), "{errors}");
+        assert!(errors.contains("directory that this process may write to"), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    } else {
+        let directory = directory();
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o555)).unwrap();
+        one_line(&["serve", &socket_in(directory.path()).to_string()], 1, "Permission denied");
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn help_has_examples_and_version_prints() {
+    let help = run(&["serve", "--help"]);
+    assert!(text(&help.stdout).contains("samehost serve unix:"), "{}", text(&help.stdout));
+    let help = run(&["ping", "--help"]);
+    assert!(text(&help.stdout).contains("samehost ping unix:"));
+    let version = run(&["--version"]);
+    assert_eq!(text(&version.stdout), concat!("samehost ", env!("CARGO_PKG_VERSION"), "\n"));
+}

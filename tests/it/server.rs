@@ -1,0 +1,297 @@
+//! What a server takes beside the Ping service, and how it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use samehost::ping::{
+    FILE_DESCRIPTOR_SET, Ping, PingRequest, PingServiceClient, PingServiceServer, WatchRequest,
+};
+use samehost::{Address, Channel, Listener, ServeError, Server};
+use tokio::net::UnixStream;
+use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+
+use crate::support::{
+    Running, Transport, directory, eventually_async, names_in, on_both_transports, socket_in,
+};
+
+on_both_transports!(
+    health_and_reflection_plug_in,
+    an_interceptor_sees_the_metadata,
+    a_call_in_flight_finishes_after_the_signal,
+    a_call_that_never_ends_is_cut_off_at_the_drain_deadline,
+    an_unknown_method_is_unimplemented,
+    dropping_the_server_cuts_calls_off,
+);
+
+fn ping_server() -> Server {
+    Server::new().add_service(PingServiceServer::new(Ping::default()))
+}
+
+async fn health_and_reflection_plug_in(transport: Transport) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<PingServiceServer<Ping>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .unwrap();
+    let server = ping_server().add_service(health).add_service(reflection);
+    let server = Running::start(transport, server).await;
+    let channel = server.channel().await;
+
+    let request = HealthCheckRequest { service: "ping.v1.PingService".to_owned() };
+    let reply = HealthClient::new(channel.clone()).check(request).await.unwrap();
+    assert_eq!(
+        reply.into_inner().status(),
+        tonic_health::pb::health_check_response::ServingStatus::Serving
+    );
+
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut replies = ServerReflectionClient::new(channel)
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    let Some(ServerReflectionResponse {
+        message_response: Some(MessageResponse::ListServicesResponse(list)),
+        ..
+    }) = replies.message().await.unwrap()
+    else {
+        panic!("not a list of services");
+    };
+    assert!(list.service.iter().any(|service| service.name == "ping.v1.PingService"), "{list:?}");
+}
+
+async fn an_interceptor_sees_the_metadata(transport: Transport) {
+    fn check(request: Request<()>) -> Result<Request<()>, Status> {
+        match request.metadata().get("token").map(|token| token.as_bytes()) {
+            Some(b"sesame") => Ok(request),
+            _ => Err(Status::unauthenticated("no token")),
+        }
+    }
+    let service = PingServiceServer::with_interceptor(Ping::default(), check);
+    let server = Running::start(transport, Server::new().add_service(service)).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let status = client.ping(PingRequest::ping()).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "no token"));
+    let mut request = Request::new(PingRequest::ping());
+    request.metadata_mut().insert("token", "sesame".parse().unwrap());
+    client.ping(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tower_layer_sees_every_call_the_first_added_first() {
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = |name: &'static str| {
+        let order = Arc::clone(&order);
+        tower::util::MapRequestLayer::new(move |request: http::Request<tonic::body::Body>| {
+            order.lock().unwrap().push(name);
+            request
+        })
+    };
+    let directory = directory();
+    let listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
+    let address = listener.local_addr().clone();
+    let server = ping_server().layer(note("first")).layer(note("second"));
+    tokio::spawn(server.serve(listener));
+    let mut client = PingServiceClient::new(Channel::connect(&address).await.unwrap());
+    client.ping(PingRequest::ping()).await.unwrap();
+    assert_eq!(*order.lock().unwrap(), ["first", "second"]);
+}
+
+async fn an_unknown_method_is_unimplemented(transport: Transport) {
+    let server = Running::start(transport, Server::new()).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let status = client.ping(PingRequest::ping()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("/ping.v1.PingService/Ping"), "{}", status.message());
+}
+
+/// Answers when it is told to.
+#[derive(Clone, Default)]
+struct Slow {
+    started: Arc<tokio::sync::Notify>,
+    go: Arc<tokio::sync::Notify>,
+}
+
+impl tonic::server::NamedService for Slow {
+    const NAME: &'static str = "ping.v1.PingService";
+}
+
+impl tower::Service<http::Request<tonic::body::Body>> for Slow {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = std::convert::Infallible;
+    type Future =
+        std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        let Self { started, go } = self.clone();
+        Box::pin(async move {
+            started.notify_one();
+            go.notified().await;
+            PingServiceServer::new(Ping::default()).call(request).await
+        })
+    }
+}
+
+async fn a_call_in_flight_finishes_after_the_signal(transport: Transport) {
+    let slow = Slow::default();
+    let server = Running::start(transport, Server::new().add_service(slow.clone())).await;
+    let address = server.address.clone();
+    let mut client = PingServiceClient::new(server.channel().await);
+    let call = tokio::spawn(async move { client.ping(PingRequest::ping()).await });
+    slow.started.notified().await;
+
+    let (serving, directory) = server.signal();
+    if let Some(path) = address.as_path() {
+        eventually_async("the socket file is gone", || !path.exists()).await;
+        // A successor need not wait for the drain.
+        let successor = Listener::bind(&address).await.unwrap();
+        drop(successor);
+        assert_eq!(names_in(directory.path()), [".ping.sock.lock"]);
+    }
+    assert!(!serving.is_finished());
+    slow.go.notify_one();
+    assert_eq!(call.await.unwrap().unwrap().into_inner().message, "pong");
+    serving.await.unwrap();
+}
+
+async fn a_call_that_never_ends_is_cut_off_at_the_drain_deadline(transport: Transport) {
+    let server = ping_server().drain_timeout(Duration::from_millis(50));
+    let server = Running::start(transport, server).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let interval = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
+    let request = WatchRequest { count: 2, interval, payload: Default::default() };
+    let mut pongs = client.watch(request).await.unwrap().into_inner();
+    pongs.message().await.unwrap().unwrap();
+    let (serving, _directory) = server.signal();
+    serving.await.unwrap();
+    let status = pongs.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+}
+
+async fn dropping_the_server_cuts_calls_off(transport: Transport) {
+    let slow = Slow::default();
+    let server = Running::start(transport, Server::new().add_service(slow.clone())).await;
+    let address = server.address.clone();
+    let mut client = PingServiceClient::new(server.channel().await);
+    let call = tokio::spawn(async move { client.ping(PingRequest::ping()).await });
+    slow.started.notified().await;
+    let (serving, _directory) = {
+        let (serving, directory) = server.signal();
+        serving.abort();
+        (serving, directory)
+    };
+    assert!(serving.await.unwrap_err().is_cancelled());
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    if let Some(path) = address.as_path() {
+        assert!(!path.exists());
+    }
+}
+
+#[tokio::test]
+async fn one_server_serves_several_listeners() {
+    let directory = directory();
+    let unix = Listener::bind(&socket_in(directory.path())).await.unwrap();
+    let tcp = Listener::bind(&"localhost:0".parse().unwrap()).await.unwrap();
+    let addresses: Vec<Address> =
+        [&unix, &tcp].map(|listener| listener.local_addr().clone()).to_vec();
+    tokio::spawn(ping_server().serve([unix, tcp]));
+    for address in &addresses {
+        let channel = Channel::connect(address).await.unwrap();
+        PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_needs_a_listener() {
+    let error = ping_server().serve(Vec::new()).await.unwrap_err();
+    assert!(matches!(error, ServeError::NoListener), "{error}");
+}
+
+#[tokio::test]
+async fn a_socketpair_carries_calls() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let serving = tokio::spawn(ping_server().serve_connection(theirs));
+    let channel = Channel::from_stream(ours).await.unwrap();
+    let mut client = PingServiceClient::new(channel.clone());
+    for _ in 0..3 {
+        client.ping(PingRequest::ping()).await.unwrap();
+    }
+    drop((client, channel));
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_channel_whose_stream_has_ended_says_so() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let channel = Channel::from_stream(ours).await.unwrap();
+    drop(theirs);
+    let status = PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_speaks_no_http2_harms_no_other() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = Running::ping(Transport::Unix).await;
+    let mut garbage = UnixStream::connect(server.address.as_path().unwrap()).await.unwrap();
+    garbage.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    // It is closed, whatever is said before.
+    let _ = garbage.read_to_end(&mut rest).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    client.ping(PingRequest::ping()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panicking_handler_harms_no_other_call() {
+    #[derive(Clone)]
+    struct Panics(Arc<AtomicU32>);
+    impl tonic::server::NamedService for Panics {
+        const NAME: &'static str = "ping.v1.PingService";
+    }
+    impl tower::Service<http::Request<tonic::body::Body>> for Panics {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future =
+            std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+        fn poll_ready(
+            &mut self,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), Self::Error>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+            let call = self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                assert_ne!(call, 0, "the first call panics");
+                PingServiceServer::new(Ping::default()).call(request).await
+            })
+        }
+    }
+    let service = Panics(Arc::default());
+    let server = Running::start(Transport::Unix, Server::new().add_service(service)).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    client.ping(PingRequest::ping()).await.unwrap_err();
+    client.ping(PingRequest::ping()).await.unwrap();
+}

@@ -1,0 +1,363 @@
+//! The life of a socket file, by what can be seen in its directory.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use samehost::{Address, BindError, BindOptions, Channel, Listener};
+
+use crate::support::{directory, names_in, socket_in};
+
+const LOCK: &str = ".ping.sock.lock";
+
+async fn refusal(address: &Address) -> BindError {
+    Listener::bind(address).await.unwrap_err()
+}
+
+fn mode_of(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+/// A socket file that nobody listens on, as a killed server leaves it.
+fn leave_stale(path: &Path) {
+    drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+}
+
+fn mkfifo(path: &Path) {
+    let status = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(status.success());
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[tokio::test]
+async fn the_default_mode_is_0600_and_nothing_but_the_lock_stays() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let listener = Listener::bind(&address).await.unwrap();
+    let path = address.as_path().unwrap();
+    assert_eq!(mode_of(path), 0o600);
+    assert!(std::fs::metadata(path).unwrap().file_type().is_socket());
+    assert_eq!(names_in(directory.path()), [LOCK, "ping.sock"]);
+    assert_eq!(mode_of(&directory.path().join(LOCK)), 0o600);
+    drop(listener);
+    assert_eq!(names_in(directory.path()), [LOCK]);
+}
+
+#[tokio::test]
+async fn mode_and_group_are_as_asked_whatever_the_umask() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    for mode in [0o666, 0o660, 0o777, 0o200] {
+        let listener = BindOptions::new().mode(mode).bind(&address).await.unwrap();
+        assert_eq!(mode_of(address.as_path().unwrap()), mode);
+        drop(listener);
+    }
+    let own = rustix::process::getegid().as_raw();
+    let group = if is_root() { 12_345 } else { own };
+    let _listener = BindOptions::new().group(group).bind(&address).await.unwrap();
+    assert_eq!(std::fs::metadata(address.as_path().unwrap()).unwrap().gid(), group);
+}
+
+#[tokio::test]
+async fn wrong_modes_and_groups_are_refused() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let error = BindOptions::new().mode(0o1777).bind(&address).await.unwrap_err();
+    assert!(matches!(error, BindError::InvalidMode { mode: 0o1777, .. }), "{error}");
+    let error = BindOptions::new().group("no-such-group").bind(&address).await.unwrap_err();
+    assert!(error.to_string().contains("no group \"no-such-group\""), "{error}");
+    let error = BindOptions::new().group(u32::MAX).bind(&address).await.unwrap_err();
+    assert!(matches!(error, BindError::NoSuchGroup { .. }), "{error}");
+    assert!(names_in(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_socket_is_refused_and_left_as_it_was() {
+    let directory = directory();
+    let path = directory.path().join("ping.sock");
+    let address = Address::unix(&path).unwrap();
+    let clear = || {
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_dir(&path);
+    };
+    let live = directory.path().join("live");
+    let _live = std::os::unix::net::UnixListener::bind(&live).unwrap();
+
+    let make: [(fn(&Path), _); 5] = [
+        (|path| std::fs::write(path, "kept").unwrap(), "a regular file"),
+        (|path| std::fs::create_dir(path).unwrap(), "a directory"),
+        (mkfifo, "a FIFO"),
+        (|path| symlink("nowhere", path).unwrap(), "a symbolic link"),
+        (|path| symlink(path.with_file_name("live"), path).unwrap(), "a symbolic link"),
+    ];
+    for (make, kind) in make {
+        make(&path);
+        let before = std::fs::symlink_metadata(&path).unwrap();
+        let error = refusal(&address).await;
+        assert!(error.to_string().contains(kind), "{kind}: {error}");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        let after = std::fs::symlink_metadata(&path).unwrap();
+        assert_eq!((before.ino(), before.mode()), (after.ino(), after.mode()), "{kind}");
+        assert_eq!(before.modified().unwrap(), after.modified().unwrap(), "{kind}");
+        clear();
+    }
+    assert_eq!(names_in(directory.path()), [LOCK, "live"]);
+}
+
+#[tokio::test]
+async fn a_live_socket_is_refused_and_goes_on() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let listener = Listener::bind(&address).await.unwrap();
+    let error = refusal(&address).await;
+    assert!(matches!(error, BindError::AlreadyServed { .. }));
+    assert!(error.to_string().contains("is already being served"), "{error}");
+    let (connected, _) = tokio::join!(Channel::connect(&address), listener.accept());
+    connected.unwrap();
+}
+
+#[tokio::test]
+async fn another_programs_live_socket_is_refused() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let other = std::os::unix::net::UnixListener::bind(path).unwrap();
+    assert!(matches!(refusal(&address).await, BindError::AlreadyServed { .. }));
+    drop(other);
+    std::fs::remove_file(path).unwrap();
+
+    let _datagram = std::os::unix::net::UnixDatagram::bind(path).unwrap();
+    assert!(matches!(refusal(&address).await, BindError::AlreadyServed { .. }));
+    assert_eq!(names_in(directory.path()), [LOCK, "ping.sock"]);
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    leave_stale(address.as_path().unwrap());
+    let listener = Listener::bind(&address).await.unwrap();
+    assert_eq!(names_in(directory.path()), [LOCK, "ping.sock"]);
+    let (connected, _) = tokio::join!(Channel::connect(&address), listener.accept());
+    connected.unwrap();
+}
+
+#[tokio::test]
+async fn sockets_left_under_temporary_names_are_swept() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    leave_stale(&directory.path().join(".ping.sock.0123abcd"));
+    for kept in [".ping.sock.0123abc", ".ping.sock.0123abcx", ".ping.sockx.0123abcd"] {
+        leave_stale(&directory.path().join(kept));
+    }
+    std::fs::write(directory.path().join(".ping.sock.00000000"), "no socket").unwrap();
+    let live = directory.path().join(".ping.sock.11111111");
+    let _live = std::os::unix::net::UnixListener::bind(&live).unwrap();
+    let _listener = Listener::bind(&address).await.unwrap();
+    assert_eq!(
+        names_in(directory.path()),
+        [
+            ".ping.sock.00000000",
+            ".ping.sock.0123abc",
+            ".ping.sock.0123abcx",
+            ".ping.sock.11111111",
+            LOCK,
+            ".ping.sockx.0123abcd",
+            "ping.sock"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_has_taken_the_place_is_not_removed() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let listener = Listener::bind(&address).await.unwrap();
+    std::fs::remove_file(path).unwrap();
+    leave_stale(path);
+    drop(listener);
+    assert!(path.exists());
+
+    std::fs::remove_file(path).unwrap();
+    let listener = Listener::bind(&address).await.unwrap();
+    std::fs::remove_file(path).unwrap();
+    drop(listener);
+    assert_eq!(names_in(directory.path()), [LOCK]);
+}
+
+#[tokio::test]
+async fn a_missing_directory_is_named() {
+    let directory = directory();
+    let missing = directory.path().join("missing");
+    let error = refusal(&Address::unix(missing.join("x")).unwrap()).await;
+    assert!(matches!(error, BindError::NoDirectory { .. }), "{error}");
+    assert!(error.to_string().contains(missing.to_str().unwrap()), "{error}");
+}
+
+#[tokio::test]
+async fn a_path_must_end_in_a_file_name() {
+    let directory = directory();
+    for end in ["x/", "x/.", "..", "."] {
+        let path = format!("{}/{end}", directory.path().display());
+        let error = refusal(&Address::unix(&path).unwrap()).await;
+        assert!(matches!(error, BindError::NoFileName { .. }), "{path}: {error}");
+    }
+    assert!(names_in(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_directory_that_others_can_write_to_is_refused_unless_allowed() {
+    let parent = directory();
+    let shared = parent.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let address = socket_in(&shared);
+    for (mode, remedy) in [(0o777, "chmod o-w"), (0o707, "chmod o-w")] {
+        std::fs::set_permissions(&shared, Permissions::from_mode(mode)).unwrap();
+        let error = refusal(&address).await;
+        assert!(matches!(error, BindError::SharedDirectory { .. }), "{error}");
+        assert!(error.to_string().contains(remedy), "{error}");
+        assert!(names_in(&shared).is_empty());
+        drop(BindOptions::new().allow_shared_directory(true).bind(&address).await.unwrap());
+        std::fs::remove_file(shared.join(LOCK)).unwrap();
+    }
+    // The group of the process, and so of the socket, may write; /tmp's sticky bit protects.
+    for mode in [0o770, 0o1777] {
+        std::fs::set_permissions(&shared, Permissions::from_mode(mode)).unwrap();
+        drop(Listener::bind(&address).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_directory_or_group_is_refused() {
+    if !is_root() {
+        eprintln!("left out: giving files away takes root");
+        return;
+    }
+    let parent = directory();
+    let foreign = parent.path().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    let address = socket_in(&foreign);
+    std::os::unix::fs::chown(&foreign, Some(12_345), None).unwrap();
+    let error = refusal(&address).await;
+    assert!(matches!(error, BindError::ForeignDirectory { owner: 12_345, .. }), "{error}");
+    drop(BindOptions::new().allow_shared_directory(true).bind(&address).await.unwrap());
+
+    std::os::unix::fs::chown(&foreign, Some(0), Some(12_345)).unwrap();
+    std::fs::set_permissions(&foreign, Permissions::from_mode(0o770)).unwrap();
+    let error = refusal(&address).await;
+    assert!(error.to_string().contains("chmod go-w"), "{error}");
+    drop(BindOptions::new().group(12_345).bind(&address).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_stands_in_the_locks_place_is_refused() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let lock = directory.path().join(LOCK);
+    symlink("elsewhere", &lock).unwrap();
+    let error = refusal(&address).await.to_string();
+    assert!(error.contains("is a symbolic link"), "{error}");
+    assert_eq!(names_in(directory.path()), [LOCK]);
+
+    std::fs::remove_file(&lock).unwrap();
+    std::fs::create_dir(&lock).unwrap();
+    let error = refusal(&address).await.to_string();
+    assert!(error.contains("is a directory"), "{error}");
+    std::fs::remove_dir(&lock).unwrap();
+
+    leave_stale(&lock);
+    let error = refusal(&address).await.to_string();
+    assert!(error.contains("is a socket"), "{error}");
+    std::fs::remove_file(&lock).unwrap();
+
+    if is_root() {
+        std::fs::write(&lock, "").unwrap();
+        std::os::unix::fs::chown(&lock, Some(12_345), None).unwrap();
+        let error = refusal(&address).await.to_string();
+        assert!(error.contains("is owned by uid 12345"), "{error}");
+    }
+}
+
+#[test]
+fn of_twenty_binders_at_once_exactly_one_succeeds() {
+    for stale in [false, true] {
+        let directory = directory();
+        let address = socket_in(directory.path());
+        if stale {
+            leave_stale(address.as_path().unwrap());
+        }
+        let start = std::sync::Barrier::new(20);
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let binders: Vec<_> = (0..20)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let runtime =
+                            tokio::runtime::Builder::new_current_thread().enable_all().build();
+                        let runtime = runtime.unwrap();
+                        start.wait();
+                        let bound = runtime.block_on(Listener::bind(&address));
+                        // Winners stay until all have tried.
+                        (bound, runtime)
+                    })
+                })
+                .collect();
+            binders.into_iter().map(|binder| binder.join().unwrap()).collect()
+        });
+        let (bound, refused): (Vec<_>, Vec<_>) =
+            outcomes.iter().partition(|(bound, _)| bound.is_ok());
+        assert_eq!(bound.len(), 1);
+        for (refusal, _) in refused {
+            assert!(matches!(refusal, Err(BindError::AlreadyServed { .. })), "{refusal:?}");
+        }
+        assert_eq!(names_in(directory.path()), [LOCK, "ping.sock"]);
+    }
+}
+
+#[test]
+fn the_published_name_never_has_another_mode() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap().to_owned();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut seen = 0;
+            while !done.load(Ordering::Relaxed) {
+                if let Ok(found) = std::fs::symlink_metadata(&path) {
+                    assert_eq!(found.mode() & 0o7777, 0o640);
+                    seen += 1;
+                }
+            }
+            seen
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let options = BindOptions::new().mode(0o640);
+        let bound: Result<(), _> =
+            (0..500).try_for_each(|_| runtime.block_on(options.bind(&address)).map(drop));
+        // Before anything that can panic: the watcher has to end.
+        done.store(true, Ordering::Relaxed);
+        bound.unwrap();
+        assert!(watcher.join().unwrap() > 0, "the watcher never saw the file");
+    });
+}
+
+#[tokio::test]
+async fn tcp_beyond_loopback_is_refused_unless_allowed() {
+    let address: Address = "0.0.0.0:0".parse().unwrap();
+    let error = refusal(&address).await;
+    assert!(matches!(error, BindError::NotLoopback { .. }), "{error}");
+    drop(BindOptions::new().allow_remote(true).bind(&address).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let taken = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let error = refusal(taken.local_addr()).await;
+    assert!(matches!(error, BindError::PortInUse { .. }), "{error}");
+    assert!(error.to_string().contains(&taken.local_addr().to_string()), "{error}");
+}

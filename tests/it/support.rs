@@ -1,0 +1,217 @@
+//! What the tests share: a server on either transport, and the command as a child process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use samehost::ping::{Ping, PingServiceServer};
+use samehost::{Address, Channel, Listener, Server};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Makes one test of each function for each transport and runtime flavour.
+macro_rules! on_both_transports {
+    ($($name:ident),+ $(,)?) => {
+        mod unix {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name($crate::support::Transport::Unix).await;
+                }
+            )+
+        }
+        mod tcp {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name($crate::support::Transport::Tcp).await;
+                }
+            )+
+        }
+        mod unix_multi_thread {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name($crate::support::Transport::Unix).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_both_transports;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Transport {
+    Unix,
+    Tcp,
+}
+
+/// A directory for sockets: the test's own, mode 0700.
+pub(crate) fn directory() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The address of a socket in a directory.
+pub(crate) fn socket_in(directory: &Path) -> Address {
+    Address::unix(directory.join("ping.sock")).unwrap()
+}
+
+/// The names in a directory, sorted.
+pub(crate) fn names_in(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A server in this process.
+pub(crate) struct Running {
+    pub(crate) address: Address,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+    directory: TempDir,
+}
+
+impl Running {
+    pub(crate) async fn ping(transport: Transport) -> Self {
+        Self::start(transport, Server::new().add_service(PingServiceServer::new(Ping::default())))
+            .await
+    }
+
+    pub(crate) async fn start(transport: Transport, server: Server) -> Self {
+        let directory = directory();
+        let address = match transport {
+            Transport::Unix => socket_in(directory.path()),
+            Transport::Tcp => "127.0.0.1:0".parse().unwrap(),
+        };
+        let listener = Listener::bind(&address).await.unwrap();
+        let address = listener.local_addr().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let stopped = async { drop(stopped.await) };
+            server.serve_with_shutdown(listener, stopped).await.unwrap();
+        });
+        Self { address, stop, task, directory }
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        Channel::connect(&self.address).await.unwrap()
+    }
+
+    /// Gives the shutdown signal and leaves the server to its drain.
+    pub(crate) fn signal(self) -> (JoinHandle<()>, TempDir) {
+        let _ = self.stop.send(());
+        (self.task, self.directory)
+    }
+
+    /// Shuts down and waits for the end.
+    pub(crate) async fn stop(self) {
+        let (task, _directory) = self.signal();
+        task.await.unwrap();
+    }
+}
+
+/// The command, to be given its arguments.
+pub(crate) fn samehost() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_samehost"))
+}
+
+/// Runs the command to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    samehost().args(arguments).output().unwrap()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// `samehost serve` as a child, killed when dropped.
+pub(crate) struct Serving {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    pub(crate) addresses: Vec<Address>,
+}
+
+impl Serving {
+    /// Starts it and waits until it listens on all `addresses`.
+    pub(crate) fn start(addresses: &[&str], options: &[&str]) -> Self {
+        let mut command = samehost();
+        command.arg("serve").args(addresses).args(options);
+        let mut serving = Self::spawn(&mut command);
+        for _ in addresses {
+            let line = serving.line();
+            let address = line.strip_prefix("listening on ").expect(&line);
+            serving.addresses.push(address.parse().unwrap());
+        }
+        serving
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output, addresses: Vec::new() }
+    }
+
+    /// Its next line on standard output.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    pub(crate) fn signal(&self, signal: nix_signal::Signal) {
+        nix_signal::kill(self.child.id(), signal);
+    }
+
+    /// Waits for the end: exit code (None: killed by a signal) and standard error.
+    pub(crate) fn wait(&mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        let mut errors = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        (status.code(), errors)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// kill(2), by way of rustix.
+pub(crate) mod nix_signal {
+    pub(crate) use rustix::process::Signal;
+
+    pub(crate) fn kill(pid: u32, signal: Signal) {
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+/// Waits until something holds, by looking again and again; fails the test after 10 s.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The same in an async test.
+pub(crate) async fn eventually_async(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A path relative to the package.
+pub(crate) fn package_path(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
