@@ -1,1 +1,3 @@
 //! gRPC between processes on the same host, over Unix domain sockets.
+
+mod http2;
