@@ -174,6 +174,9 @@ impl HeadBuilder {
                 once(&mut self.method, method)
             }
             (HeadKind::Request, Pseudo::Scheme) => {
+                if value.is_empty() {
+                    return Err("not a scheme");
+                }
                 let scheme = Scheme::try_from(value).map_err(|_| "not a scheme")?;
                 once(&mut self.scheme, scheme)
             }

@@ -410,9 +410,9 @@ impl Connection {
         if self.acknowledged {
             return self.budget.spend(Cost::Idle);
         }
+        let before = self.initial_receive_window();
         self.acknowledged = true;
-        let difference =
-            i64::from(self.config.stream_window) - i64::from(self.initial_receive_window());
+        let difference = i64::from(self.initial_receive_window()) - i64::from(before);
         if difference != 0 {
             for (_, stream) in self.streams.iter_mut() {
                 stream.receive_window.adjust(difference);
