@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::driver::{self, BoxError, GrpcService};
+use crate::driver;
+use crate::grpc::{BoxError, Grpc, GrpcService};
+use crate::http2::Config;
 use crate::socket::{Conn, Listener};
 
 /// The pauses after a failed accept: doubled from the first up to the last, so that a process
@@ -27,20 +29,26 @@ pub(super) async fn serve<S, B>(
     S: GrpcService<B>,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let (stop, stopped) = watch::channel(());
+    let (stop, stopped) = watch::channel(false);
     let mut loops = JoinSet::new();
     for listener in listeners {
         let acceptor = Acceptor { service: service.clone(), stopped: stopped.clone() };
         loops.spawn(acceptor.run(listener, drain_timeout));
     }
     shutdown.await;
-    stop.send_replace(());
+    stop.send_replace(true);
     while loops.join_next().await.is_some() {}
+}
+
+/// Waits for the shutdown signal, and knows one that came before.
+async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the server.
+    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 struct Acceptor<S> {
     service: S,
-    stopped: watch::Receiver<()>,
+    stopped: watch::Receiver<bool>,
 }
 
 impl<S> Acceptor<S> {
@@ -55,7 +63,7 @@ impl<S> Acceptor<S> {
         loop {
             tokio::select! {
                 biased;
-                _ = self.stopped.changed() => break,
+                () = told_to_stop(&mut self.stopped) => break,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok(conn) => {
@@ -65,7 +73,7 @@ impl<S> Acceptor<S> {
                     Err(error) => {
                         tracing::warn!(address = %listener.local_addr(), %error, "accept failed");
                         tokio::select! {
-                            _ = self.stopped.changed() => break,
+                            () = told_to_stop(&mut self.stopped) => break,
                             () = sleep(pause) => pause = (pause * 2).min(longest_pause),
                         }
                     }
@@ -91,14 +99,12 @@ impl<S> Acceptor<S> {
         S: GrpcService<B>,
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let service = self.service.clone();
+        let handler = Grpc::new(self.service.clone());
+        let config = Config { any_authority: conn.is_unix(), ..Config::default() };
         let mut stopped = self.stopped.clone();
         connections.spawn(async move {
-            let stopped = async move {
-                // An error means that the sender is gone, and with it the server.
-                let _ = stopped.changed().await;
-            };
-            if let Err(error) = driver::serve_connection(conn, service, stopped).await {
+            let stopped = told_to_stop(&mut stopped);
+            if let Err(error) = driver::serve(conn, handler, config, stopped).await {
                 tracing::debug!(%error, "a connection failed");
             }
         });

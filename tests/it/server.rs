@@ -230,7 +230,7 @@ async fn a_server_needs_a_listener() {
 async fn a_socketpair_carries_calls() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let serving = tokio::spawn(ping_server().serve_connection(theirs));
-    let channel = Channel::from_stream(ours).await.unwrap();
+    let channel = Channel::from_stream(ours);
     let mut client = PingServiceClient::new(channel.clone());
     for _ in 0..3 {
         client.ping(PingRequest::ping()).await.unwrap();
@@ -242,7 +242,7 @@ async fn a_socketpair_carries_calls() {
 #[tokio::test]
 async fn a_channel_whose_stream_has_ended_says_so() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let channel = Channel::from_stream(ours).await.unwrap();
+    let channel = Channel::from_stream(ours);
     drop(theirs);
     let status = PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");

@@ -1,0 +1,266 @@
+//! One stream's state, and the table of streams: reached by key or by identifier at a constant
+//! price, however many are open.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::flow::{ReceiveWindow, SendWindow};
+
+/// Which end of the connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Client,
+    Server,
+}
+
+/// A stream as the driver names it. Never names another one, also after this one is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct StreamKey {
+    slot: u32,
+    id: u32,
+}
+
+impl StreamKey {
+    /// Small, and no other stream's as long as this one is not forgotten: for tables beside ours.
+    pub(crate) fn index(self) -> usize {
+        self.slot as usize
+    }
+
+    /// The stream identifier on the wire.
+    pub(crate) fn id(self) -> u32 {
+        self.id
+    }
+}
+
+/// How far sending has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// No final head yet.
+    Head,
+    /// Head sent, more may follow.
+    Body,
+    /// The application has given all; some of it is still queued.
+    Ending,
+    /// END_STREAM sent, or reset.
+    Done,
+}
+
+/// How far receiving has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receiving {
+    /// No final head yet (client).
+    Head,
+    Body,
+    /// END_STREAM received, or reset.
+    Done,
+}
+
+/// What comes after the queued data.
+#[derive(Debug)]
+pub(super) enum Ending {
+    Data,
+    Trailers(Box<HeaderMap>),
+}
+
+/// No content-length was given.
+pub(super) const UNKNOWN_LENGTH: u64 = u64::MAX;
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: u32,
+    pub(super) sending: Sending,
+    pub(super) receiving: Receiving,
+    pub(super) reset_by_us: bool,
+    pub(super) reset_by_peer: bool,
+    /// END_STREAM or RST_STREAM came: nothing else can be under way.
+    pub(super) peer_ended: bool,
+    /// The driver knows of it.
+    pub(super) announced: bool,
+    /// The driver has forgotten it.
+    pub(super) forgotten: bool,
+    /// No longer counted as open on the wire.
+    pub(super) settled: bool,
+    /// In the list of streams that have something to send and the window for it.
+    pub(super) ready: bool,
+    /// The driver waits to hear that the queue is empty.
+    pub(super) wants_writable: bool,
+    pub(super) send_window: SendWindow,
+    pub(super) receive_window: ReceiveWindow,
+    /// Received, and not yet released by the application.
+    pub(super) held: u32,
+    /// What content-length leaves to come (RFC 9113 §8.1.1).
+    pub(super) expected: u64,
+    /// Where in all that was ever sent its first frame begins.
+    pub(super) first_octet: u64,
+    pub(super) queue: VecDeque<Bytes>,
+    pub(super) ending: Option<Ending>,
+}
+
+impl Stream {
+    pub(super) fn new(id: u32, send_window: SendWindow, receive_window: ReceiveWindow) -> Self {
+        Self {
+            id,
+            sending: Sending::Head,
+            receiving: Receiving::Head,
+            reset_by_us: false,
+            reset_by_peer: false,
+            peer_ended: false,
+            announced: false,
+            forgotten: false,
+            settled: false,
+            ready: false,
+            wants_writable: false,
+            send_window,
+            receive_window,
+            held: 0,
+            expected: UNKNOWN_LENGTH,
+            first_octet: 0,
+            queue: VecDeque::new(),
+            ending: None,
+        }
+    }
+
+    /// Closed as RFC 9113 §5.1 has it.
+    #[inline]
+    pub(super) fn is_closed(&self) -> bool {
+        self.sending == Sending::Done && self.receiving == Receiving::Done
+    }
+
+    /// Something waits for a window or for room in the buffer.
+    #[inline]
+    pub(super) fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+}
+
+/// The streams that are open on the wire or known to the driver.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    slots: Vec<Option<Stream>>,
+    vacant: Vec<u32>,
+    ids: HashMap<u32, u32, IdHash>,
+    /// The last one looked up: a stream's frames often follow each other.
+    last: Option<StreamKey>,
+}
+
+impl Streams {
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(super) fn insert(&mut self, stream: Stream) -> StreamKey {
+        let id = stream.id;
+        let slot = match self.vacant.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(stream);
+                slot
+            }
+            None => {
+                self.slots.push(Some(stream));
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.ids.insert(id, slot);
+        let key = StreamKey { slot, id };
+        self.last = Some(key);
+        key
+    }
+
+    #[inline]
+    pub(super) fn find(&mut self, id: u32) -> Option<StreamKey> {
+        if let Some(last) = self.last
+            && last.id == id
+        {
+            return self.last;
+        }
+        let slot = *self.ids.get(&id)?;
+        self.last = Some(StreamKey { slot, id });
+        self.last
+    }
+
+    #[inline]
+    pub(super) fn get(&self, key: StreamKey) -> Option<&Stream> {
+        let stream = self.slots.get(key.index())?.as_ref()?;
+        (stream.id == key.id).then_some(stream)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
+        let stream = self.slots.get_mut(key.index())?.as_mut()?;
+        (stream.id == key.id).then_some(stream)
+    }
+
+    pub(super) fn remove(&mut self, key: StreamKey) -> Option<Stream> {
+        self.get(key)?;
+        let stream = self.slots[key.index()].take();
+        self.vacant.push(key.slot);
+        self.ids.remove(&key.id);
+        self.last = None;
+        stream
+    }
+
+    /// All of them. Takes as long as there were ever streams at a time.
+    pub(super) fn keys(&self) -> impl Iterator<Item = StreamKey> + use<> {
+        let keys: Vec<_> = self.ids.iter().map(|(&id, &slot)| StreamKey { slot, id }).collect();
+        keys.into_iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamKey, &mut Stream)> {
+        self.slots.iter_mut().enumerate().filter_map(|(slot, stream)| {
+            let stream = stream.as_mut()?;
+            Some((StreamKey { slot: slot as u32, id: stream.id }, stream))
+        })
+    }
+
+    pub(super) fn shrink(&mut self) {
+        if self.ids.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+/// Hashes stream identifiers. They are the peer's choice, hence the secret.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IdHash(u64);
+
+impl Default for IdHash {
+    fn default() -> Self {
+        static SECRET: OnceLock<u64> = OnceLock::new();
+        Self(*SECRET.get_or_init(|| RandomState::new().hash_one(0)))
+    }
+}
+
+impl BuildHasher for IdHash {
+    type Hasher = IdHasher;
+
+    #[inline]
+    fn build_hasher(&self) -> IdHasher {
+        IdHasher(self.0)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    #[inline]
+    fn write_u32(&mut self, id: u32) {
+        let product = u128::from(self.0 ^ u64::from(id)) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.write_u32(u32::from(*octet));
+        }
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
