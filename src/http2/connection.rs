@@ -350,12 +350,10 @@ impl Connection {
         self.dead = Some(fatal);
         self.ready.clear();
         self.block = None;
-        self.queued = 0;
-        for (_, stream) in self.streams.iter_mut() {
-            stream.queue = VecDeque::new();
-            stream.ending = None;
-            stream.sending = Sending::Done;
-            stream.receiving = Receiving::Done;
+        self.client.wants_slot = false;
+        for key in self.streams.keys() {
+            self.close_stream(key);
+            self.settle(key);
         }
         fatal
     }
