@@ -263,7 +263,7 @@ impl Connection {
             _ => {
                 self.events
                     .push_back(Event::RequestTooLarge { stream: key, end });
-                self.budget.spend(Cost::Violation)
+                self.budget.spend(Cost::TooLarge)
             }
         }
     }

@@ -737,7 +737,7 @@ fn run(client: Config, server: Config, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_asked_of_two_ends_nothing_is_lost_reordered_or_stuck(
