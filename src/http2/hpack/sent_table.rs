@@ -188,6 +188,11 @@ impl SentTable {
         self.size
     }
 
+    #[cfg(test)]
+    pub(super) fn octets_held(&self) -> usize {
+        self.octets.capacity()
+    }
+
     /// Names and values, newest first.
     #[cfg(test)]
     pub(super) fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
