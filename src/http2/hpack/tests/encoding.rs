@@ -51,6 +51,21 @@ fn repeated_call_is_an_octet_a_field() {
     }
 }
 
+/// Fields in another order, some left out, some new: what is expected next is never what counts.
+#[test]
+fn known_fields_are_an_octet_each_in_any_order() {
+    let mut pair = Pair::new();
+    pair.send(CALL);
+    pair.send(CALL);
+    let mut fields = CALL.to_vec();
+    for i in 0..CALL.len() {
+        fields.rotate_left(i);
+        fields.swap(0, 3);
+        assert_eq!(pair.send(&fields).len(), fields.len());
+        assert_eq!(pair.send(&fields[i..]).len(), fields.len() - i);
+    }
+}
+
 #[test]
 fn static_entries_are_used_without_a_table() {
     let mut pair = Pair::new();
