@@ -1,5 +1,6 @@
 //! What the encoder puts into its table, and what it costs on the wire.
 
+use super::super::sent_table::SentTable;
 use super::*;
 
 /// Both ends of one direction. Each block is decoded, compared with what went in, and the tables
@@ -64,6 +65,39 @@ fn known_fields_are_an_octet_each_in_any_order() {
         assert_eq!(pair.send(&fields).len(), fields.len());
         assert_eq!(pair.send(&fields[i..]).len(), fields.len() - i);
     }
+}
+
+/// Of the same name and length, differing in one octet, where the other one is expected.
+#[test]
+fn field_is_not_mistaken_for_the_one_expected() {
+    for len in 1..40 {
+        for at in 0..len {
+            let expected = "v".repeat(len);
+            let mut other = expected.clone();
+            other.replace_range(at..=at, "w");
+            let mut pair = Pair::new();
+            for _ in 0..3 {
+                pair.send(&[("te", "trailers"), ("x", &expected)]);
+            }
+            pair.send(&[("te", "trailers"), ("x", &other)]);
+            pair.send(&[("te", "trailers"), (&expected, "x")]);
+            pair.send(&[("te", "trailers"), (&expected, "x")]);
+            pair.send(&[("te", "trailers"), (&other, "x")]);
+        }
+    }
+}
+
+#[test]
+fn field_is_not_mistaken_for_one_of_the_same_hash() {
+    let mut table = SentTable::new();
+    table.insert(7, 7, b"one", b"1");
+    table.insert(7, 7, b"two", b"2");
+    table.insert(7, 7, b"six", b"6");
+    assert_eq!(table.find(7, b"one", b"1"), Some(64));
+    assert_eq!(table.find(7, b"two", b"2"), Some(63));
+    assert_eq!(table.find(7, b"two", b"1"), None);
+    assert_eq!(table.find_name(7, b"one").map(|(index, _)| index), Some(64));
+    assert!(table.find_name(7, b"ten").is_none());
 }
 
 #[test]
