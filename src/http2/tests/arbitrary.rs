@@ -79,7 +79,7 @@ fn feed(connection: &mut Connection, now: Instant, octets: &[u8], choices: &[u8]
 
 fn check(connection: &mut Connection) {
     // What no stream holds is the peer's to use again.
-    let keys: Vec<_> = connection.streams.keys().collect();
+    let keys = connection.streams.keys();
     for key in keys {
         // Some are held back by data that waits; a reset ends those.
         connection.reset(key, ErrorCode::CANCEL);
