@@ -43,6 +43,8 @@ pub(super) enum Cost {
     Violation = 8,
     /// Settings to apply and acknowledge.
     Settings = 16,
+    /// A header list too large to keep. More than its call earns once it is answered.
+    TooLarge = 24,
 }
 
 #[derive(Clone, Copy, Debug)]

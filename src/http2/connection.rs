@@ -331,12 +331,10 @@ impl Connection {
         self.dead = Some(fatal);
         self.ready.clear();
         self.block = None;
-        self.queued = 0;
-        for (_, stream) in self.streams.iter_mut() {
-            stream.queue = VecDeque::new();
-            stream.ending = None;
-            stream.sending = Sending::Done;
-            stream.receiving = Receiving::Done;
+        self.client.wants_slot = false;
+        for key in self.streams.keys() {
+            self.close_stream(key);
+            self.settle(key);
         }
         fatal
     }
@@ -466,11 +464,12 @@ impl Connection {
         };
         stream.sending = Sending::Done;
         stream.receiving = Receiving::Done;
-        stream.ending = None;
         stream.ready = false;
         stream.wants_writable = false;
-        let queued: usize = stream.queue.drain(..).map(|bytes: Bytes| bytes.len()).sum();
-        self.queued -= queued as u64;
+        if let Some(backlog) = stream.backlog.take() {
+            let queued: usize = backlog.queue.iter().map(Bytes::len).sum();
+            self.queued -= queued as u64;
+        }
     }
 
     /// A peer's fault on a stream that is in the table: reset, and the driver is told.
@@ -494,35 +493,50 @@ impl Connection {
 
     /// Does what a change of a stream's state asks for: a stream that has ended frees its slot, one
     /// that is forgotten as well leaves the table.
+    #[inline]
     pub(super) fn settle(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key)
+            && stream.sending == Sending::Done
+            && (stream.receiving == Receiving::Done || stream.forgotten)
+        {
+            self.settle_ended(key);
+        }
+    }
+
+    fn settle_ended(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
-        if stream.forgotten
-            && stream.sending == Sending::Done
-            && stream.receiving != Receiving::Done
-        {
+        let early = stream.receiving != Receiving::Done;
+        if early {
             // The response is complete, and nobody will read the rest of the request (§8.1).
             stream.reset_by_us = true;
             stream.receiving = Receiving::Done;
+<<<<<<< HEAD
             self.write_control(kind::RST_STREAM, 0, key.id(), &ErrorCode::NO_ERROR.0.to_be_bytes());
+=======
+>>>>>>> http2
         }
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        if !stream.is_closed() {
-            return;
+        let first = !std::mem::replace(&mut stream.settled, true);
+        let complete = early || !(stream.reset_by_us || stream.reset_by_peer);
+        if stream.forgotten {
+            if stream.reset_by_us && !stream.peer_ended {
+                self.closed
+                    .reset(stream.id, stream.receive_window.available());
+            }
+            self.streams.remove(key);
         }
-        if !stream.settled {
-            stream.settled = true;
+        if first {
             self.open -= 1;
-            if !stream.reset_by_us && !stream.reset_by_peer {
+            if complete {
                 self.budget.earn(budget::CALL_COMPLETED);
             }
         }
-        if stream.forgotten {
-            self.remove(key);
+        if early {
+            let code = ErrorCode::NO_ERROR.0.to_be_bytes();
+            self.write_control(kind::RST_STREAM, 0, key.id(), &code);
         }
+<<<<<<< HEAD
         self.offer_slots();
     }
 
@@ -532,6 +546,10 @@ impl Connection {
             && !stream.peer_ended
         {
             self.closed.reset(stream.id, stream.receive_window.available());
+=======
+        if self.client.wants_slot {
+            self.offer_slots();
+>>>>>>> http2
         }
     }
 

@@ -7,24 +7,32 @@
 
 use super::head::{Head, HeadKind};
 
+/// How many heads are kept, and how many hashes of blocks seen once.
 const SLOTS: usize = 16;
 
 /// Longer blocks are not fully indexed ones.
 const MAX_BLOCK: usize = 256;
 
-#[derive(Debug, Default)]
-struct Slot {
-    /// Of the last block that fell into this slot and was not found.
-    candidate: u64,
+#[derive(Debug)]
+struct Entry {
     generation: u64,
     block: Vec<u8>,
-    head: Option<Head>,
+    head: Head,
 }
 
 /// At most 16 heads; nothing until the first one is worth it.
 #[derive(Debug, Default)]
-pub(super) struct Memo {
-    slots: Option<Box<[Slot; SLOTS]>>,
+pub(super) struct Memo(Option<Box<Slots>>);
+
+/// The hashes lie together: looking for one among them is a matter of a few instructions.
+#[derive(Debug, Default)]
+struct Slots {
+    hashes: [u64; SLOTS],
+    entries: [Option<Entry>; SLOTS],
+    /// Of blocks that were decoded, and not kept.
+    seen: [u64; SLOTS],
+    next: usize,
+    next_seen: usize,
 }
 
 /// Where a block that was not found may be put.
@@ -42,16 +50,15 @@ impl Memo {
         generation: u64,
         block: &[u8],
     ) -> Result<&Head, Place> {
-        let hash = hash(block);
-        if let Some(slots) = &self.slots {
-            let slot = &slots[hash as usize % SLOTS];
-            if slot.generation == generation
-                && slot.block == block
-                && let Some(head) = &slot.head
-                && head.kind() == kind
-            {
-                return Ok(head);
-            }
+        let hash = hash(block, kind);
+        if let Some(slots) = &self.0
+            && let Some(at) = slots.hashes.iter().position(|other| *other == hash)
+            && let Some(entry) = &slots.entries[at]
+            && entry.generation == generation
+            && entry.block == block
+            && entry.head.kind() == kind
+        {
+            return Ok(&entry.head);
         }
         Err(Place { hash })
     }
@@ -61,27 +68,38 @@ impl Memo {
         if block.len() > MAX_BLOCK {
             return;
         }
-        let slots = self.slots.get_or_insert_with(Box::default);
-        let slot = &mut slots[place.hash as usize % SLOTS];
-        if slot.candidate != place.hash {
-            slot.candidate = place.hash;
-            return;
-        }
-        slot.generation = generation;
-        slot.block.clear();
-        slot.block.extend_from_slice(block);
-        slot.head = Some(head.clone());
+        let Place { hash } = place;
+        let slots = self.0.get_or_insert_with(Box::default);
+        // An outdated entry of the same octets is replaced by the new one at once.
+        let at = match slots.hashes.iter().position(|other| *other == hash) {
+            Some(at) => at,
+            None if slots.seen.contains(&hash) => {
+                slots.next = (slots.next + 1) % SLOTS;
+                slots.next
+            }
+            None => {
+                slots.next_seen = (slots.next_seen + 1) % SLOTS;
+                slots.seen[slots.next_seen] = hash;
+                return;
+            }
+        };
+        slots.hashes[at] = hash;
+        slots.entries[at] = Some(Entry {
+            generation,
+            block: block.to_vec(),
+            head: head.clone(),
+        });
     }
 
     pub(super) fn clear(&mut self) {
-        self.slots = None;
+        self.0 = None;
     }
 }
 
-/// Spreads the blocks over the slots. No more depends on it: the octets are compared.
-fn hash(block: &[u8]) -> u64 {
+/// Tells blocks apart. Nothing depends on it but time: the octets are compared.
+fn hash(block: &[u8], kind: HeadKind) -> u64 {
     const K: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = block.len() as u64;
+    let mut hash = (block.len() * 4 + kind as usize + 1) as u64;
     let (words, rest) = block.as_chunks::<8>();
     for word in words {
         hash = (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(K);

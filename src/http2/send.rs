@@ -1,6 +1,8 @@
 //! Messages out: heads, data and trailers, encoded straight into the outgoing buffer as far as the
 //! peer's windows and the buffer's size allow; the rest is queued with its stream.
 
+use std::collections::VecDeque;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
@@ -11,7 +13,7 @@ use super::flow::{MAX_WINDOW, ReceiveWindow, SendWindow};
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
 use super::hpack::{BlockEncoder, Pseudo};
 use super::outgoing;
-use super::stream::{Ending, Role, Sending, Stream, StreamKey};
+use super::stream::{Backlog, Ending, Role, Sending, Stream, StreamKey};
 
 /// From so much outgoing on, data waits with its stream: a stream that has much to send does not
 /// stand before those that have little, and what the socket does not take stays countable.
@@ -148,8 +150,8 @@ impl Connection {
             debug_assert_ne!(stream.sending, Sending::Head, "trailers before the head");
             return Progress::Closed;
         }
-        if stream.has_queued() {
-            stream.ending = Some(Ending::Trailers(Box::new(trailers.clone())));
+        if let Some(backlog) = &mut stream.backlog {
+            backlog.ending = Some(Ending::Trailers(trailers.clone()));
             stream.sending = Sending::Ending;
             return Progress::Queued;
         }
@@ -178,14 +180,14 @@ impl Connection {
         if len == 0 && !end {
             return if stream.has_queued() { Progress::Queued } else { Progress::Sent };
         }
-        if stream.has_queued() {
+        if let Some(backlog) = &mut stream.backlog {
             if len > 0 {
                 self.queued += len as u64;
-                stream.queue.push_back(bytes);
+                backlog.queue.push_back(bytes);
             }
             if end {
                 stream.sending = Sending::Ending;
-                stream.ending = Some(Ending::Data);
+                backlog.ending = Some(Ending::Data);
             }
             stream.wants_writable = !end;
             return Progress::Queued;
@@ -212,10 +214,12 @@ impl Connection {
             return Progress::Sent;
         }
         self.queued += len as u64;
-        stream.queue.push_back(bytes);
+        stream.backlog = Some(Box::new(Backlog {
+            queue: VecDeque::from([bytes]),
+            ending: end.then_some(Ending::Data),
+        }));
         if end {
             stream.sending = Sending::Ending;
-            stream.ending = Some(Ending::Data);
         }
         if stream.send_window.available() > 0 {
             stream.ready = true;
@@ -249,9 +253,12 @@ impl Connection {
             let Some(stream) = self.streams.get_mut(key) else {
                 continue;
             };
+            let Some(backlog) = &mut stream.backlog else {
+                continue;
+            };
             let mut quantum = QUANTUM;
             while quantum > 0
-                && let Some(chunk) = stream.queue.front_mut()
+                && let Some(chunk) = backlog.queue.front_mut()
             {
                 let room = stream
                     .send_window
@@ -263,7 +270,7 @@ impl Connection {
                     break;
                 }
                 let part = if chunk.len() <= room {
-                    stream.queue.pop_front().unwrap_or_default()
+                    backlog.queue.pop_front().unwrap_or_default()
                 } else {
                     chunk.split_to(room)
                 };
@@ -272,11 +279,17 @@ impl Connection {
                 self.send_window.take(len);
                 self.queued -= len as u64;
                 quantum -= len;
+<<<<<<< HEAD
                 let last = stream.queue.is_empty() && matches!(stream.ending, Some(Ending::Data));
                 self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
+=======
+                let last = backlog.queue.is_empty() && matches!(backlog.ending, Some(Ending::Data));
+                self.budget
+                    .earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
+>>>>>>> http2
                 write_data(&mut self.outgoing, stream.id, part, last);
             }
-            if stream.has_queued() {
+            if !backlog.queue.is_empty() {
                 stream.ready = stream.send_window.available() > 0;
                 if stream.ready {
                     self.ready.push_back(key);
@@ -284,8 +297,9 @@ impl Connection {
                 continue;
             }
             stream.ready = false;
-            stream.queue = Default::default();
-            match stream.ending.take() {
+            let ending = backlog.ending.take();
+            stream.backlog = None;
+            match ending {
                 None => {
                     if std::mem::take(&mut stream.wants_writable) {
                         self.events.push_back(Event::Writable { stream: key });

@@ -59,11 +59,19 @@ pub(super) enum Receiving {
     Done,
 }
 
-/// What comes after the queued data.
+/// What waits for a window or for room in the buffer: nothing, for most streams.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    /// Never empty between calls.
+    pub(super) queue: VecDeque<Bytes>,
+    /// What comes after that.
+    pub(super) ending: Option<Ending>,
+}
+
 #[derive(Debug)]
 pub(super) enum Ending {
     Data,
-    Trailers(Box<HeaderMap>),
+    Trailers(HeaderMap),
 }
 
 /// No content-length was given.
@@ -96,8 +104,7 @@ pub(super) struct Stream {
     pub(super) expected: u64,
     /// Where in all that was ever sent its first frame begins.
     pub(super) first_octet: u64,
-    pub(super) queue: VecDeque<Bytes>,
-    pub(super) ending: Option<Ending>,
+    pub(super) backlog: Option<Box<Backlog>>,
 }
 
 impl Stream {
@@ -119,8 +126,7 @@ impl Stream {
             held: 0,
             expected: UNKNOWN_LENGTH,
             first_octet: 0,
-            queue: VecDeque::new(),
-            ending: None,
+            backlog: None,
         }
     }
 
@@ -133,7 +139,7 @@ impl Stream {
     /// Something waits for a window or for room in the buffer.
     #[inline]
     pub(super) fn has_queued(&self) -> bool {
-        !self.queue.is_empty()
+        self.backlog.is_some()
     }
 }
 
@@ -142,18 +148,25 @@ impl Stream {
 pub(super) struct Streams {
     slots: Vec<Option<Stream>>,
     vacant: Vec<u32>,
-    ids: HashMap<u32, u32, IdHash>,
-    /// The last one looked up: a stream's frames often follow each other.
-    last: Option<StreamKey>,
+    len: usize,
+    /// Slots, one more than it is, by the lower bits of half the identifier: a power of two of
+    /// them, twice as many as streams. Identifiers follow each other, so this is where most are.
+    near: Vec<u32>,
+    /// Those whose place in `near` was taken: streams that last.
+    far: HashMap<u32, u32, IdHash>,
 }
 
 impl Streams {
     pub(super) fn len(&self) -> usize {
-        self.ids.len()
+        self.len
     }
 
     pub(super) fn insert(&mut self, stream: Stream) -> StreamKey {
         let id = stream.id;
+        self.len += 1;
+        if self.near.len() < 2 * self.len {
+            self.grow();
+        }
         let slot = match self.vacant.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some(stream);
@@ -164,22 +177,56 @@ impl Streams {
                 (self.slots.len() - 1) as u32
             }
         };
-        self.ids.insert(id, slot);
         let key = StreamKey { slot, id };
-        self.last = Some(key);
+        self.index(key);
         key
     }
 
     #[inline]
-    pub(super) fn find(&mut self, id: u32) -> Option<StreamKey> {
-        if let Some(last) = self.last
-            && last.id == id
-        {
-            return self.last;
+    fn place(&self, id: u32) -> usize {
+        (id >> 1) as usize & (self.near.len() - 1)
+    }
+
+    #[inline]
+    fn index(&mut self, StreamKey { slot, id }: StreamKey) {
+        let place = self.place(id);
+        match &mut self.near[place] {
+            vacant @ 0 => *vacant = slot + 1,
+            _ => {
+                self.far.insert(id, slot);
+            }
         }
-        let slot = *self.ids.get(&id)?;
-        self.last = Some(StreamKey { slot, id });
-        self.last
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.near = vec![0; (2 * self.near.len()).max(16)];
+        self.far.clear();
+        for slot in 0..self.slots.len() {
+            if let Some(stream) = &self.slots[slot] {
+                self.index(StreamKey {
+                    slot: slot as u32,
+                    id: stream.id,
+                });
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn find(&self, id: u32) -> Option<StreamKey> {
+        if self.len == 0 {
+            return None;
+        }
+        let near = self.near[self.place(id)].wrapping_sub(1);
+        let key = StreamKey { slot: near, id };
+        if self.get(key).is_some() {
+            return Some(key);
+        }
+        if self.far.is_empty() {
+            return None;
+        }
+        let slot = *self.far.get(&id)?;
+        Some(StreamKey { slot, id })
     }
 
     #[inline]
@@ -194,19 +241,28 @@ impl Streams {
         (stream.id == key.id).then_some(stream)
     }
 
-    pub(super) fn remove(&mut self, key: StreamKey) -> Option<Stream> {
-        self.get(key)?;
-        let stream = self.slots[key.index()].take();
+    /// Takes a stream that is in the table out of it.
+    pub(super) fn remove(&mut self, key: StreamKey) {
+        self.slots[key.index()] = None;
         self.vacant.push(key.slot);
-        self.ids.remove(&key.id);
-        self.last = None;
-        stream
+        self.len -= 1;
+        let place = self.place(key.id);
+        if self.near[place] == key.slot + 1 {
+            self.near[place] = 0;
+        } else {
+            self.far.remove(&key.id);
+        }
     }
 
     /// All of them. Takes as long as there were ever streams at a time.
+<<<<<<< HEAD
     pub(super) fn keys(&self) -> impl Iterator<Item = StreamKey> + use<> {
         let keys: Vec<_> = self.ids.iter().map(|(&id, &slot)| StreamKey { slot, id }).collect();
         keys.into_iter()
+=======
+    pub(super) fn keys(&mut self) -> Vec<StreamKey> {
+        self.iter_mut().map(|(key, _)| key).collect()
+>>>>>>> http2
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamKey, &mut Stream)> {
@@ -217,7 +273,7 @@ impl Streams {
     }
 
     pub(super) fn shrink(&mut self) {
-        if self.ids.is_empty() {
+        if self.len == 0 {
             *self = Self::default();
         }
     }

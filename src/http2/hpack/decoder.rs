@@ -158,6 +158,11 @@ impl Decoder {
     pub(super) fn table(&self) -> &DynamicTable {
         &self.table
     }
+
+    #[cfg(test)]
+    pub(super) fn scratch_capacity(&self) -> usize {
+        self.scratch.capacity()
+    }
 }
 
 /// §2.3.3: one address space, the static table first.

@@ -82,23 +82,28 @@ pub(crate) struct BlockEncoder<'a> {
 
 impl BlockEncoder<'_> {
     pub(crate) fn pseudo(&mut self, name: Pseudo, value: &[u8]) {
-        let name_octets = name.as_str().as_bytes();
-        let name_hash = PSEUDO_HASHES[name as usize];
-        if matches!(name, Pseudo::Method | Pseudo::Scheme | Pseudo::Status)
-            && let Match::Field(index) = static_table::find(name_octets, name_hash, value)
-        {
-            return self.indexed(index);
+        // What every call has. The rest of the static table is found in due course.
+        match (name, value) {
+            (Pseudo::Method, b"GET") => return self.indexed(2),
+            (Pseudo::Method, b"POST") => return self.indexed(3),
+            (Pseudo::Scheme, b"http") => return self.indexed(6),
+            (Pseudo::Status, b"200") => return self.indexed(8),
+            _ => {}
         }
-        self.field(name_octets, name_hash, value, false);
+        self.field(name.as_str().as_bytes(), value, false);
     }
 
     pub(crate) fn header(&mut self, name: &HeaderName, value: &HeaderValue) {
         let name = name.as_str().as_bytes();
-        self.field(name, hash(0, name), value.as_bytes(), value.is_sensitive());
+        self.field(name, value.as_bytes(), value.is_sensitive());
     }
 
     #[inline]
-    fn field(&mut self, name: &[u8], name_hash: u64, value: &[u8], sensitive: bool) {
+    fn field(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
+        if !sensitive && let Some(index) = self.table.find_expected(name, value) {
+            return self.indexed(index);
+        }
+        let name_hash = hash(0, name);
         let hash = hash(name_hash, value);
         if !sensitive && let Some(index) = self.table.find(hash, name, value) {
             return self.indexed(index);
@@ -161,21 +166,3 @@ impl BlockEncoder<'_> {
         }
     }
 }
-
-static PSEUDO_HASHES: [u64; 6] = {
-    let mut hashes = [0; 6];
-    let names = [
-        Pseudo::Authority,
-        Pseudo::Method,
-        Pseudo::Path,
-        Pseudo::Scheme,
-        Pseudo::Status,
-        Pseudo::Protocol,
-    ];
-    let mut i = 0;
-    while i < names.len() {
-        hashes[names[i] as usize] = hash(0, names[i].as_str().as_bytes());
-        i += 1;
-    }
-    hashes
-};

@@ -27,6 +27,8 @@ pub(super) struct SentTable {
     next: u64,
     size: usize,
     max_size: usize,
+    /// The id found last.
+    last_used: u64,
     /// Newest id by hash of the field, and by hash of the name.
     by_field: [u64; BUCKETS],
     by_name: [u64; BUCKETS],
@@ -47,6 +49,8 @@ struct Entry {
     start: u64,
     name_len: u16,
     value_len: u16,
+    /// The id found after this one was, the last time it was.
+    follower: u64,
     history: History,
 }
 
@@ -67,6 +71,7 @@ impl SentTable {
             next: FIRST_ID,
             size: 0,
             max_size: MAX_SIZE,
+            last_used: FIRST_ID,
             by_field: [0; BUCKETS],
             by_name: [0; BUCKETS],
             octets: Vec::new(),
@@ -85,26 +90,47 @@ impl SentTable {
         self.evict_to(max_size);
     }
 
-    /// The index of a field, which is thereby used.
+    /// The index of a field, if it comes after the field that it came after the last time: so it
+    /// does when one call is like the one before, and then there is no need to hash it.
     #[inline]
+    pub(super) fn find_expected(&mut self, name: &[u8], value: &[u8]) -> Option<usize> {
+        let id = self.slots.get(slot(self.last_used))?.follower;
+        if id < self.oldest || !self.holds(id, name, value) {
+            return None;
+        }
+        self.last_used = id;
+        self.slots[slot(id)].history.used = true;
+        Some(self.index(id))
+    }
+
+    /// The index of a field, which is thereby used.
     pub(super) fn find(&mut self, hash: u64, name: &[u8], value: &[u8]) -> Option<usize> {
         let mut id = self.by_field[bucket(hash)];
         while id >= self.oldest {
             let entry = &self.slots[slot(id)];
-            if entry.hash == hash
-                && usize::from(entry.name_len) == name.len()
-                && usize::from(entry.value_len) == value.len()
-            {
-                let start = (entry.start - self.removed) as usize;
-                let (entry_name, rest) = self.octets[start..].split_at(name.len());
-                if entry_name == name && rest[..value.len()] == *value {
-                    self.slots[slot(id)].history.used = true;
-                    return Some(self.index(id));
-                }
+            if entry.hash == hash && self.holds(id, name, value) {
+                // The entry last used may be gone and its slot another's, which then gets a wrong
+                // expectation: no harm, expectations are checked.
+                self.slots[slot(self.last_used)].follower = id;
+                self.last_used = id;
+                self.slots[slot(id)].history.used = true;
+                return Some(self.index(id));
             }
             id = entry.older_field;
         }
         None
+    }
+
+    /// Whether a live entry is this field.
+    #[inline]
+    fn holds(&self, id: u64, name: &[u8], value: &[u8]) -> bool {
+        let entry = &self.slots[slot(id)];
+        if usize::from(entry.name_len) != name.len() || usize::from(entry.value_len) != value.len()
+        {
+            return false;
+        }
+        let octets = &self.octets[(entry.start - self.removed) as usize..];
+        same(&octets[..name.len()], name) && same(&octets[name.len()..][..value.len()], value)
     }
 
     /// The index and the history of the newest entry with this name.
@@ -140,6 +166,7 @@ impl SentTable {
             start: self.removed + self.octets.len() as u64,
             name_len: name.len() as u16,
             value_len: value.len() as u16,
+            follower: 0,
             history: History::default(),
         };
         if slot(id) == self.slots.len() {
@@ -188,6 +215,11 @@ impl SentTable {
         self.size
     }
 
+    #[cfg(test)]
+    pub(super) fn octets_held(&self) -> usize {
+        self.octets.capacity()
+    }
+
     /// Names and values, newest first.
     #[cfg(test)]
     pub(super) fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -198,6 +230,30 @@ impl SentTable {
             (name, &rest[..usize::from(entry.value_len)])
         })
     }
+}
+
+/// Equality of slices of one length, a dozen or two octets long as a rule: in line, where `==`
+/// would call memcmp.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    debug_assert_eq!(a.len(), b.len());
+    let (mut a_rest, mut b_rest) = (a, b);
+    while let (Some((a_word, a_tail)), Some((b_word, b_tail))) = (
+        a_rest.split_first_chunk::<8>(),
+        b_rest.split_first_chunk::<8>(),
+    ) {
+        if a_word != b_word {
+            return false;
+        }
+        (a_rest, b_rest) = (a_tail, b_tail);
+    }
+    if let (Some(a_word), Some(b_word)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        return a_word == b_word;
+    }
+    if let (Some(a_half), Some(b_half)) = (a.first_chunk::<4>(), b.first_chunk::<4>()) {
+        return a_half == b_half && a.last_chunk::<4>() == b.last_chunk::<4>();
+    }
+    a.iter().eq(b)
 }
 
 fn slot(id: u64) -> usize {

@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod attacks;
+mod cost;
 mod flow;
 mod frames;
 mod honest;
