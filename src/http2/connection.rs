@@ -512,17 +512,12 @@ impl Connection {
             // The response is complete, and nobody will read the rest of the request (§8.1).
             stream.reset_by_us = true;
             stream.receiving = Receiving::Done;
-<<<<<<< HEAD
-            self.write_control(kind::RST_STREAM, 0, key.id(), &ErrorCode::NO_ERROR.0.to_be_bytes());
-=======
->>>>>>> http2
         }
         let first = !std::mem::replace(&mut stream.settled, true);
         let complete = early || !(stream.reset_by_us || stream.reset_by_peer);
         if stream.forgotten {
             if stream.reset_by_us && !stream.peer_ended {
-                self.closed
-                    .reset(stream.id, stream.receive_window.available());
+                self.closed.reset(stream.id, stream.receive_window.available());
             }
             self.streams.remove(key);
         }
@@ -536,20 +531,8 @@ impl Connection {
             let code = ErrorCode::NO_ERROR.0.to_be_bytes();
             self.write_control(kind::RST_STREAM, 0, key.id(), &code);
         }
-<<<<<<< HEAD
-        self.offer_slots();
-    }
-
-    fn remove(&mut self, key: StreamKey) {
-        if let Some(stream) = self.streams.remove(key)
-            && stream.reset_by_us
-            && !stream.peer_ended
-        {
-            self.closed.reset(stream.id, stream.receive_window.available());
-=======
         if self.client.wants_slot {
             self.offer_slots();
->>>>>>> http2
         }
     }
 

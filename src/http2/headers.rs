@@ -241,14 +241,8 @@ impl Connection {
                 Ok(())
             }
             _ => {
-<<<<<<< HEAD
                 self.events.push_back(Event::RequestTooLarge { stream: key, end });
-                self.budget.spend(Cost::Violation)
-=======
-                self.events
-                    .push_back(Event::RequestTooLarge { stream: key, end });
                 self.budget.spend(Cost::TooLarge)
->>>>>>> http2
             }
         }
     }

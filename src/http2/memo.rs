@@ -84,11 +84,7 @@ impl Memo {
             }
         };
         slots.hashes[at] = hash;
-        slots.entries[at] = Some(Entry {
-            generation,
-            block: block.to_vec(),
-            head: head.clone(),
-        });
+        slots.entries[at] = Some(Entry { generation, block: block.to_vec(), head: head.clone() });
     }
 
     pub(super) fn clear(&mut self) {

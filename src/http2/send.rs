@@ -279,14 +279,8 @@ impl Connection {
                 self.send_window.take(len);
                 self.queued -= len as u64;
                 quantum -= len;
-<<<<<<< HEAD
-                let last = stream.queue.is_empty() && matches!(stream.ending, Some(Ending::Data));
-                self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
-=======
                 let last = backlog.queue.is_empty() && matches!(backlog.ending, Some(Ending::Data));
-                self.budget
-                    .earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
->>>>>>> http2
+                self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
                 write_data(&mut self.outgoing, stream.id, part, last);
             }
             if !backlog.queue.is_empty() {

@@ -204,10 +204,7 @@ impl Streams {
         self.far.clear();
         for slot in 0..self.slots.len() {
             if let Some(stream) = &self.slots[slot] {
-                self.index(StreamKey {
-                    slot: slot as u32,
-                    id: stream.id,
-                });
+                self.index(StreamKey { slot: slot as u32, id: stream.id });
             }
         }
     }
@@ -255,14 +252,8 @@ impl Streams {
     }
 
     /// All of them. Takes as long as there were ever streams at a time.
-<<<<<<< HEAD
-    pub(super) fn keys(&self) -> impl Iterator<Item = StreamKey> + use<> {
-        let keys: Vec<_> = self.ids.iter().map(|(&id, &slot)| StreamKey { slot, id }).collect();
-        keys.into_iter()
-=======
     pub(super) fn keys(&mut self) -> Vec<StreamKey> {
         self.iter_mut().map(|(key, _)| key).collect()
->>>>>>> http2
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamKey, &mut Stream)> {
