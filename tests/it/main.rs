@@ -4,6 +4,7 @@ mod architecture;
 mod calls;
 mod channel;
 mod command;
+mod no_room;
 mod server;
 mod socket_file;
 mod support;
