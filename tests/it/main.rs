@@ -1,6 +1,7 @@
 //! The integration tests, in one binary so that it links once.
 
 mod architecture;
+mod bench;
 mod calls;
 mod channel;
 mod command;

@@ -1,4 +1,4 @@
-//! What the values of the command's options look like: durations, modes, groups, bounded numbers.
+//! What the values of the command's options look like: durations, modes, groups, sizes, lists.
 
 use std::time::Duration;
 
@@ -69,6 +69,29 @@ pub(crate) fn payload(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The values of an option that takes several: at least one, none twice.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct List<T>(pub(crate) Vec<T>);
+
+/// A comma-separated [`List`] of what `item` takes.
+pub(crate) fn list<T: PartialEq>(
+    text: &str,
+    item: impl Fn(&str) -> Result<T, String>,
+) -> Result<List<T>, String> {
+    let mut values = Vec::new();
+    for part in text.split(',') {
+        if part.is_empty() {
+            return Err("a value is missing: write a list such as 1,2,3".to_owned());
+        }
+        let value = item(part)?;
+        if values.contains(&value) {
+            return Err(format!("{part} is there twice: give each value once"));
+        }
+        values.push(value);
+    }
+    Ok(List(values))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +122,16 @@ mod tests {
         assert_eq!(mode("0o777"), Ok(0o777));
         for text in ["", "8", "+600", "-1", "1777", "rw"] {
             assert!(mode(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_have_each_value_once() {
+        let parse = |text: &str| list(text, payload);
+        assert_eq!(parse("1024"), Ok(List(vec![1024])));
+        assert_eq!(parse("0,64,4096"), Ok(List(vec![0, 64, 4096])));
+        for text in ["", ",", "1,", ",1", "1,,2", "1,01", "1 2", "-1", "1,4194304"] {
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 

@@ -3,11 +3,13 @@
 
 mod args;
 mod bench;
+mod later;
 mod ping;
 mod serve;
 mod shutdown;
 
 use std::error::Error;
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -31,7 +33,7 @@ enum Command {
     /// Send pings to a server, like ping(8)
     Ping(ping::Args),
     /// Compare what a call costs over a Unix socket and over TCP loopback
-    Bench(bench::Args),
+    Bench(Box<bench::Args>),
     /// The server half of `bench`
     #[command(hide = true)]
     BenchServer(bench::ServerArgs),
@@ -48,6 +50,13 @@ enum Failure {
     Usage(String),
 }
 
+impl Failure {
+    /// Standard output takes no more.
+    fn output(error: &io::Error) -> Self {
+        Self::Failed(format!("cannot write to standard output: {error}"))
+    }
+}
+
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Failed(error.to_string())
@@ -58,7 +67,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Ping(args) => ping::run(args),
-        Command::Bench(args) => bench::run(args),
+        Command::Bench(args) => bench::run(*args),
         Command::BenchServer(args) => bench::run_server(args),
     };
     let (code, message) = match outcome {

@@ -114,7 +114,7 @@ async fn ping(args: Args) -> Outcome {
     } else {
         write!(out, "{}", summary.text())
     };
-    written.and_then(|()| out.flush()).map_err(|error| output_failed(&error))?;
+    written.and_then(|()| out.flush()).map_err(|error| Failure::output(&error))?;
     match last_failure {
         Some(failure) if summary.received == 0 => Err(Failure::Failed(failure)),
         _ if summary.received == 0 => Ok(ExitCode::FAILURE),
@@ -141,12 +141,8 @@ impl Printer {
             return Ok(());
         }
         let mut out = io::stdout().lock();
-        writeln!(out, "{}", text()).and_then(|()| out.flush()).map_err(|e| output_failed(&e))
+        writeln!(out, "{}", text()).and_then(|()| out.flush()).map_err(|e| Failure::output(&e))
     }
-}
-
-fn output_failed(error: &io::Error) -> Failure {
-    Failure::Failed(format!("cannot write to standard output: {error}"))
 }
 
 /// What ping(8) keeps: enough for the mean and the deviation, whatever the number of calls.

@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use crate::args;
+use crate::later;
 use crate::shutdown::Signals;
 use crate::{Failure, Outcome};
 
@@ -89,12 +90,7 @@ impl Later {
             ("--max-connections-per-uid", self.max_connections_per_uid.is_some()),
             ("--max-streams", self.max_streams.is_some()),
         ];
-        match given.iter().find(|(_, given)| *given) {
-            Some((name, _)) => Err(Failure::Usage(format!(
-                "{name} is not available in this version: leave it out"
-            ))),
-            None => Ok(()),
-        }
+        later::refuse(&given)
     }
 }
 
@@ -172,12 +168,10 @@ async fn serve(args: Args) -> Outcome {
 fn announce(listeners: &[Listener]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     for listener in listeners {
-        writeln!(out, "listening on {}", listener.local_addr()).map_err(|error| {
-            Failure::Failed(format!("cannot write to standard output: {error}"))
-        })?;
+        writeln!(out, "listening on {}", listener.local_addr())
+            .map_err(|error| Failure::output(&error))?;
     }
-    out.flush()
-        .map_err(|error| Failure::Failed(format!("cannot write to standard output: {error}")))
+    out.flush().map_err(|error| Failure::output(&error))
 }
 
 /// `$XDG_RUNTIME_DIR`, or a directory in `/tmp` that only this user can enter.

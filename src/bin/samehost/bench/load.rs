@@ -1,0 +1,231 @@
+//! [`Load`]: the client half. Workers that make calls and check the replies, and the time each
+//! call took.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use samehost::ping::PingServiceClient;
+use samehost::{Address, Channel};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tonic::Status;
+
+use super::cell::{Cell, Kind};
+use super::worker::{StreamWorker, UnaryWorker, Worker};
+use crate::Failure;
+
+/// A server that answers nothing for this long is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest latency that is told apart from longer ones.
+const LATENCY_MAX: Duration = Duration::from_secs(3600);
+
+/// How much is measured at a stretch.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Limit {
+    Calls(u64),
+    Time(Duration),
+}
+
+/// One connection and the workers on it, one for each call in flight or stream.
+pub(super) struct Load {
+    address: Address,
+    workers: Vec<Worker>,
+}
+
+/// What a stretch came to.
+pub(super) struct Measured {
+    pub(super) calls: u64,
+    pub(super) elapsed: Duration,
+    /// In nanoseconds.
+    pub(super) latencies: Histogram<u64>,
+}
+
+impl Load {
+    /// Connects and, for [`Kind::Stream`], opens the streams.
+    pub(super) async fn open(address: &Address, cell: &Cell) -> Result<Self, Failure> {
+        let channel = Channel::connect(address).await?;
+        let client = PingServiceClient::new(channel);
+        let payload = Bytes::from(vec![0; cell.payload]);
+        let mut load = Self { address: address.clone(), workers: Vec::new() };
+        for open in 0..cell.concurrency {
+            let (client, payload) = (client.clone(), payload.clone());
+            let worker = match cell.kind {
+                Kind::Unary => Worker::Unary(UnaryWorker::new(client, payload)),
+                Kind::Stream => {
+                    let opened = timeout(STALL_TIMEOUT, StreamWorker::open(client, payload)).await;
+                    match opened {
+                        Ok(worker) => {
+                            Worker::Stream(worker.map_err(|problem| load.failure(&problem))?)
+                        }
+                        Err(_) if open > 0 => {
+                            return Err(Failure::Failed(format!(
+                                "{address} takes {open} streams at once and no more: lower \
+                                 --concurrency"
+                            )));
+                        }
+                        Err(_) => return Err(load.stalled()),
+                    }
+                }
+            };
+            load.workers.push(worker);
+        }
+        Ok(load)
+    }
+
+    /// Makes calls up to the limit: at least one for each worker, and all replies awaited.
+    pub(super) async fn run(&mut self, limit: Limit) -> Result<Measured, Failure> {
+        let recorder = Arc::new(Recorder::new()?);
+        let count = self.workers.len() as u64;
+        let mut running = JoinSet::new();
+        let started = Instant::now();
+        for (worker, index) in self.workers.drain(..).zip(0..) {
+            let share = limit.share(started, index, count);
+            running.spawn(worker.run(share, Arc::clone(&recorder)));
+        }
+        let mut look = interval(STALL_TIMEOUT);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.tick().await;
+        let mut calls = 0;
+        loop {
+            tokio::select! {
+                ended = running.join_next() => match ended {
+                    Some(Ok(Ok(worker))) => self.workers.push(worker),
+                    Some(Ok(Err(problem))) => return Err(self.failure(&problem)),
+                    Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+                    None => break,
+                },
+                _ = look.tick() => match recorder.calls() {
+                    none_since if none_since == calls => return Err(self.stalled()),
+                    more => calls = more,
+                },
+            }
+        }
+        let elapsed = started.elapsed();
+        let latencies = recorder.latencies();
+        Ok(Measured { calls: latencies.len(), elapsed, latencies })
+    }
+
+    /// Ends the streams as their protocol says, rather than by cancelling them.
+    pub(super) async fn close(self) {
+        for worker in self.workers {
+            if let Worker::Stream(stream) = worker {
+                let _ = timeout(STALL_TIMEOUT, stream.close()).await;
+            }
+        }
+    }
+
+    fn failure(&self, problem: &Problem) -> Failure {
+        let text = match problem {
+            Problem::WrongReply(text) => text.clone(),
+            Problem::Call(status) if status.code() == tonic::Code::Unavailable => {
+                status.message().to_owned()
+            }
+            Problem::Call(status) => format!("{:?}: {}", status.code(), status.message()),
+        };
+        // Any server may be at the other end, and say anything.
+        let text = text.replace(char::is_control, " ");
+        let address = self.address.to_string();
+        Failure::Failed(if text.contains(&address) { text } else { format!("{address}: {text}") })
+    }
+
+    fn stalled(&self) -> Failure {
+        Failure::Failed(format!(
+            "{}: no reply within {STALL_TIMEOUT:?}: check that the server is alive and serves \
+             ping.v1",
+            self.address
+        ))
+    }
+}
+
+/// Why a worker gave up.
+pub(super) enum Problem {
+    Call(Status),
+    WrongReply(String),
+}
+
+impl From<Status> for Problem {
+    fn from(status: Status) -> Self {
+        Self::Call(status)
+    }
+}
+
+impl Limit {
+    /// One worker's part.
+    fn share(self, started: Instant, index: u64, workers: u64) -> Share {
+        match self {
+            Self::Calls(calls) => {
+                Share::Calls(calls / workers + u64::from(index < calls % workers))
+            }
+            // Where the clock ends there is no deadline.
+            Self::Time(time) => {
+                started.checked_add(time).map_or(Share::Calls(u64::MAX), Share::Until)
+            }
+        }
+    }
+}
+
+/// What one worker is to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Share {
+    Calls(u64),
+    Until(Instant),
+}
+
+impl Share {
+    /// Whether another call is to be started after so many. The first one always is.
+    pub(super) fn goes_on(&self, started: u64, now: Instant) -> bool {
+        match self {
+            _ if started == 0 => true,
+            Self::Calls(calls) => started < *calls,
+            Self::Until(deadline) => now < *deadline,
+        }
+    }
+}
+
+/// The latencies of all workers.
+pub(super) struct Recorder(Mutex<Histogram<u64>>);
+
+impl Recorder {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self(Mutex::new(Histogram::new_with_max(LATENCY_MAX.as_nanos() as u64, 3)?)))
+    }
+
+    pub(super) fn record(&self, latency: Duration) {
+        self.lock().saturating_record(latency.as_nanos() as u64);
+    }
+
+    fn calls(&self) -> u64 {
+        self.lock().len()
+    }
+
+    fn latencies(&self) -> Histogram<u64> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Histogram<u64>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_a_number_of_calls_add_up_to_it() {
+        let now = Instant::now();
+        let shares: Vec<_> = (0..3).map(|i| Limit::Calls(11).share(now, i, 3)).collect();
+        assert_eq!(shares, [Share::Calls(4), Share::Calls(4), Share::Calls(3)]);
+    }
+
+    #[test]
+    fn every_worker_makes_a_call_however_short_the_time() {
+        let now = Instant::now();
+        let share = Limit::Time(Duration::ZERO).share(now, 0, 1);
+        assert!(share.goes_on(0, now));
+        assert!(!share.goes_on(1, now));
+    }
+}

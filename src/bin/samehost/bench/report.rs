@@ -1,0 +1,256 @@
+//! From [`Sample`]s to [`Row`]s, and the report as JSON.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::cell::{Cell, Kind, Stack, Transport};
+use super::load::Measured;
+use super::machine::Machine;
+
+/// What one round of one cell came to.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    calls: u64,
+    calls_per_second: f64,
+    p50_us: f64,
+    p90_us: f64,
+    p99_us: f64,
+    p999_us: f64,
+    max_us: f64,
+    client_cpu_us_per_call: f64,
+    /// `None` for a server that is not ours to ask.
+    server_cpu_us_per_call: Option<f64>,
+}
+
+impl Sample {
+    pub(super) fn new(
+        measured: &Measured,
+        client_cpu_us_per_call: f64,
+        server_cpu_us_per_call: Option<f64>,
+    ) -> Self {
+        let at = |quantile| microseconds(&measured.latencies, quantile);
+        Self {
+            calls: measured.calls,
+            calls_per_second: measured.calls as f64 / measured.elapsed.as_secs_f64(),
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: at(1.0),
+            client_cpu_us_per_call,
+            server_cpu_us_per_call,
+        }
+    }
+}
+
+fn microseconds(latencies: &Histogram<u64>, quantile: f64) -> f64 {
+    latencies.value_at_quantile(quantile) as f64 / 1e3
+}
+
+/// One cell's result: the median of its rounds, except for `calls` (the sum), `max_us` (the
+/// largest) and `spread`.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) stack: Stack,
+    pub(super) transport: Transport,
+    wait: Wait,
+    pub(super) kind: Kind,
+    pub(super) payload_bytes: usize,
+    pub(super) concurrency: usize,
+    connections: u32,
+    pub(super) threads: u16,
+    calls: u64,
+    pub(super) calls_per_second: f64,
+    /// Payload in one direction.
+    bytes_per_second: f64,
+    pub(super) p50_us: f64,
+    pub(super) p90_us: f64,
+    pub(super) p99_us: f64,
+    p999_us: f64,
+    max_us: f64,
+    /// (max − min) / median of `calls_per_second` over the rounds; one has none.
+    pub(super) spread: Option<f64>,
+    pub(super) client_cpu_us_per_call: f64,
+    pub(super) server_cpu_us_per_call: Option<f64>,
+}
+
+/// What an idle driver does.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Wait {
+    Block,
+}
+
+impl Row {
+    /// `None` where no round was measured.
+    pub(super) fn new(cell: &Cell, threads: u16, samples: &[Sample]) -> Option<Self> {
+        let over =
+            |figure: fn(&Sample) -> f64| median(samples.iter().map(figure).collect()).map(rounded);
+        let calls_per_second = over(|sample| sample.calls_per_second)?;
+        Some(Self {
+            stack: cell.stack,
+            transport: cell.transport,
+            wait: Wait::Block,
+            kind: cell.kind,
+            payload_bytes: cell.payload,
+            concurrency: cell.concurrency,
+            connections: 1,
+            threads,
+            calls: samples.iter().map(|sample| sample.calls).sum(),
+            calls_per_second,
+            bytes_per_second: rounded(calls_per_second * cell.payload as f64),
+            p50_us: over(|sample| sample.p50_us)?,
+            p90_us: over(|sample| sample.p90_us)?,
+            p99_us: over(|sample| sample.p99_us)?,
+            p999_us: over(|sample| sample.p999_us)?,
+            max_us: samples.iter().map(|sample| sample.max_us).fold(0.0, f64::max),
+            spread: spread(samples.iter().map(|sample| sample.calls_per_second).collect())
+                .map(rounded),
+            client_cpu_us_per_call: over(|sample| sample.client_cpu_us_per_call)?,
+            server_cpu_us_per_call: samples
+                .iter()
+                .map(|sample| sample.server_cpu_us_per_call)
+                .collect::<Option<_>>()
+                .and_then(median)
+                .map(rounded),
+        })
+    }
+
+    pub(super) fn cell(&self) -> Cell {
+        Cell {
+            stack: self.stack,
+            transport: self.transport,
+            kind: self.kind,
+            payload: self.payload_bytes,
+            concurrency: self.concurrency,
+        }
+    }
+}
+
+/// The middle one, or the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    let lower = values[(values.len() - 1) / 2];
+    Some((lower + upper) / 2.0)
+}
+
+/// To three places, which is as far as the clocks see.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+/// How far several values lie apart, as a part of their median.
+fn spread(values: Vec<f64>) -> Option<f64> {
+    if values.len() < 2 {
+        return None;
+    }
+    let min = values.iter().copied().min_by(f64::total_cmp)?;
+    let max = values.iter().copied().max_by(f64::total_cmp)?;
+    Some((max - min) / median(values)?)
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+pub(super) struct Report<'a> {
+    version: u32,
+    machine: Machine,
+    command: String,
+    rows: &'a [Row],
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(rows: &'a [Row]) -> Self {
+        let arguments = std::env::args_os().map(|argument| quoted(&argument.to_string_lossy()));
+        let command = arguments.collect::<Vec<_>>().join(" ");
+        Self { version: 1, machine: Machine::this(), command, rows }
+    }
+}
+
+/// As a shell would take it.
+fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=.,:/@%+[]".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) const CELL: Cell = Cell {
+        stack: Stack::Samehost,
+        transport: Transport::Uds,
+        kind: Kind::Unary,
+        payload: 1024,
+        concurrency: 16,
+    };
+
+    fn sample(calls_per_second: f64) -> Sample {
+        Sample {
+            calls: 10,
+            calls_per_second,
+            p50_us: 1e6 / calls_per_second,
+            p90_us: 2e6 / calls_per_second,
+            p99_us: 3e6 / calls_per_second,
+            p999_us: 4e6 / calls_per_second,
+            max_us: 5e6 / calls_per_second,
+            client_cpu_us_per_call: 1.0,
+            server_cpu_us_per_call: Some(2.0),
+        }
+    }
+
+    pub(in super::super) fn row(cell: Cell, calls_per_second: f64) -> Row {
+        Row::new(&cell, 1, &[sample(calls_per_second)]).unwrap()
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0]), Some(3.0));
+        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
+    }
+
+    #[test]
+    fn the_spread_is_relative_to_the_median() {
+        assert_eq!(spread(vec![]), None);
+        assert_eq!(spread(vec![7.0]), None);
+        assert_eq!(spread(vec![12.0, 8.0, 10.0]), Some(0.4));
+    }
+
+    #[test]
+    fn a_row_is_the_median_of_its_rounds() {
+        let row = Row::new(&CELL, 1, &[sample(100.0), sample(50.0), sample(200.0)]).unwrap();
+        assert_eq!((row.calls, row.calls_per_second, row.p50_us), (30, 100.0, 1e4));
+        assert_eq!(row.bytes_per_second, 102_400.0);
+        assert_eq!(row.max_us, 1e5, "the largest, not the median");
+        assert_eq!(row.spread, Some(1.5));
+        assert_eq!(row.cell(), CELL);
+        assert!(Row::new(&CELL, 1, &[]).is_none());
+    }
+
+    #[test]
+    fn what_is_unknown_is_null() {
+        let unknown = Sample { server_cpu_us_per_call: None, ..sample(1.0) };
+        let row = Row::new(&CELL, 1, &[unknown.clone(), unknown]).unwrap();
+        let json = serde_json::to_value(&row).unwrap();
+        assert!(json["server_cpu_us_per_call"].is_null());
+        assert_eq!(json["client_cpu_us_per_call"], 1.0);
+        assert_eq!(json["stack"], "samehost");
+        assert_eq!(json["transport"], "uds");
+        assert_eq!(json["wait"], "block");
+        assert_eq!(json["kind"], "unary");
+    }
+
+    #[test]
+    fn the_command_can_be_pasted_into_a_shell() {
+        assert_eq!(quoted("--payload"), "--payload");
+        assert_eq!(quoted("unix:/tmp/a b"), "'unix:/tmp/a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

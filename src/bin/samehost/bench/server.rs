@@ -1,0 +1,221 @@
+//! The server half, a process of its own: what it does ([`run`]), and the client half's handle on
+//! it ([`ServerProcess`]).
+//!
+//! The two talk in lines of JSON. The server says where it listens ([`Ready`]), and answers every
+//! line on its standard input with its [`Usage`]. When its standard input ends, so does it: the
+//! kernel closes that pipe however the client half ends, and the server removes what it made.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, PidfdFlags};
+use samehost::ping::{Ping, PingServiceServer};
+use samehost::{Address, Listener, Server};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::cell::Transport;
+use super::usage::Usage;
+use crate::{Failure, Outcome};
+
+/// How long a server may take to end before it is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[arg(long, value_enum)]
+    transport: Transport,
+    #[arg(long)]
+    threads: u16,
+}
+
+/// The server's first line.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Ready {
+    Address(String),
+    Error(String),
+}
+
+/// The server process.
+pub(crate) fn run(args: Args) -> Outcome {
+    match serve(&args) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(Failure::Failed(error) | Failure::Usage(error)) => {
+            say(&Ready::Error(error))?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn serve(args: &Args) -> Result<(), Failure> {
+    // Before the runtime, so that it goes after it, and all sockets with it.
+    let directory = match args.transport {
+        Transport::Uds => Some(private_directory()?),
+        Transport::Tcp => None,
+    };
+    let address = match &directory {
+        Some(directory) => Address::unix(directory.path().join("bench.sock"))?,
+        None => "127.0.0.1:0".parse()?,
+    };
+    crate::serve::runtime(args.threads)?.block_on(async {
+        // Ctrl-C is for the client half, which ends this process when it is done with it.
+        let _interrupts_ignored = signal(SignalKind::interrupt())?;
+        let mut terminated = signal(SignalKind::terminate())?;
+        let listener = Listener::bind(&address).await?;
+        say(&Ready::Address(listener.local_addr().to_string()))?;
+        let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+        tokio::select! {
+            served = server.serve(listener) => Ok(served?),
+            _ = input_ended() => Ok(()),
+            _ = terminated.recv() => Ok(()),
+        }
+    })
+}
+
+/// A directory that only this user can enter, removed when it is dropped.
+fn private_directory() -> Result<tempfile::TempDir, Failure> {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    tempfile::Builder::new().prefix("samehost-bench-").permissions(mode).tempdir().map_err(
+        |error| {
+            Failure::Failed(format!(
+                "cannot make a directory for the socket in {}: {error}: set TMPDIR to another place",
+                std::env::temp_dir().display()
+            ))
+        },
+    )
+}
+
+/// Answers the lines of standard input until it ends. On a thread of its own, which sleeps while
+/// calls are measured and answers however busy the runtime is.
+fn input_ended() -> oneshot::Receiver<()> {
+    let (ended, wait) = oneshot::channel();
+    std::thread::spawn(move || {
+        let answer = |_| Usage::of_this_process().and_then(|usage| say(&usage)).ok();
+        let _unanswered = io::stdin().lines().map_while(Result::ok).map_while(answer).last();
+        let _ = ended.send(());
+    });
+    wait
+}
+
+fn say(message: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_string(message)?;
+    line.push('\n');
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    out.flush()
+}
+
+/// A server process that is ready. Dropping it ends the process and waits for its end.
+pub(super) struct ServerProcess {
+    process: Process,
+    address: Address,
+}
+
+impl ServerProcess {
+    /// Cancelled, it ends the process.
+    pub(super) async fn start(transport: Transport, threads: u16) -> Result<Self, Failure> {
+        let failed = |why: &str| Failure::Failed(format!("cannot start a server process: {why}"));
+        let mut process =
+            Process::spawn(transport, threads).map_err(|error| failed(&error.to_string()))?;
+        match process.line().await? {
+            Some(Ready::Address(address)) => {
+                let address: Address = address.parse()?;
+                process.directory = address.as_path().and_then(Path::parent).map(Path::to_owned);
+                Ok(Self { process, address })
+            }
+            Some(Ready::Error(why)) => Err(failed(&why)),
+            None => Err(failed("it ended before it was ready")),
+        }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(super) async fn usage(&mut self) -> Result<Usage, Failure> {
+        let asked = match &mut self.process.input {
+            Some(input) => input.write_all(b"usage\n").await.is_ok(),
+            None => false,
+        };
+        match asked {
+            true => self.process.line().await?,
+            false => None,
+        }
+        .ok_or_else(|| Failure::Failed(format!("the server process at {} has ended", self.address)))
+    }
+}
+
+/// The child and the pipes to it.
+struct Process {
+    child: Child,
+    /// `None` tells the child to end.
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+    /// The directory that the child made.
+    directory: Option<PathBuf>,
+}
+
+impl Process {
+    fn spawn(transport: Transport, threads: u16) -> io::Result<Self> {
+        let transport = match transport {
+            Transport::Uds => "uds",
+            Transport::Tcp => "tcp",
+        };
+        // This very file, even where a new build has replaced it by now.
+        let mut child = Command::new("/proc/self/exe")
+            .arg0("samehost")
+            .args(["bench-server", "--transport", transport, "--threads", &threads.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // What a terminal or a supervisor sends to the whole group, SIGKILL included, must
+            // leave it the time to remove its files.
+            .process_group(0)
+            .spawn()?;
+        let piped = || io::Error::other("it has no pipes");
+        let input = child.stdin.take().ok_or_else(piped)?;
+        let output = child.stdout.take().ok_or_else(piped)?;
+        let output = BufReader::new(output).lines();
+        Ok(Self { child, input: Some(input), output, directory: None })
+    }
+
+    /// The child's next line; `None` when it has ended.
+    async fn line<T: for<'a> Deserialize<'a>>(&mut self) -> Result<Option<T>, Failure> {
+        let line = self.output.next_line().await?;
+        Ok(line.map(|line| serde_json::from_str(&line)).transpose()?)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.input = None;
+        let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) else {
+            return Ok(());
+        };
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        let mut exit = [PollFd::new(&pidfd, PollFlags::IN)];
+        let timeout = END_TIMEOUT.try_into().ok();
+        if rustix::event::poll(&mut exit, timeout.as_ref())? == 0 {
+            self.child.start_kill()?;
+            rustix::event::poll(&mut exit, None)?;
+        }
+        self.child.try_wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            eprintln!("samehost: cannot end a server process: {error}");
+        }
+        if let Some(directory) = &self.directory {
+            // Still there only if the child was killed.
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! `samehost bench` as a user sees it. No figure is judged: only what is printed, what the exit
+//! code is and what stays behind.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{Serving, directory, names_in, samehost, socket_in, text};
+
+/// A run that goes on for an hour unless it is stopped, and has its first row at once.
+const ENDLESS: [&str; 8] =
+    ["--kind", "unary", "--concurrency", "1", "--duration", "1h", "--rounds", "1000"];
+
+/// Rounds of 10 ms.
+const MANY_ROUNDS: [&str; 8] =
+    ["--kind", "unary", "--concurrency", "1", "--duration", "10s", "--rounds", "1000"];
+
+fn bench_command(arguments: &[&str]) -> Command {
+    let mut command = samehost();
+    command
+        .arg("bench")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Runs `bench` to its end with a temporary directory of its own, which has to be empty then.
+fn bench(arguments: &[&str]) -> Output {
+    let directory = directory();
+    let output = bench_command(arguments).env("TMPDIR", directory.path()).output().unwrap();
+    assert_empty(directory.path());
+    output
+}
+
+fn assert_empty(directory: &Path) {
+    assert_eq!(names_in(directory), [""; 0], "left behind");
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A `bench` in a process group of its own, as a shell gives it one, and a temporary directory.
+struct Running {
+    child: Child,
+    errors: BufReader<std::process::ChildStderr>,
+    directory: TempDir,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let directory = directory();
+        let mut child = bench_command(arguments)
+            .env("TMPDIR", directory.path())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        Self { child, errors, directory }
+    }
+
+    /// Waits for a line that starts so on standard error.
+    fn wait_for(&mut self, start: &str) {
+        let mut line = String::new();
+        while !line.starts_with(start) {
+            line.clear();
+            assert_ne!(self.errors.read_line(&mut line).unwrap(), 0, "no line {start:?}");
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The server processes, held so that their end can be waited for.
+    fn servers(&self) -> Vec<OwnedFd> {
+        let us = self.child.id().to_string();
+        let entries = fs::read_dir("/proc").unwrap();
+        let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        let children = pids.filter(|pid: &i32| {
+            // A process may end meanwhile. The parent's id is the second field after the name.
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+            fields.split_whitespace().nth(1) == Some(&us)
+        });
+        let open = |pid| {
+            let pid = Pid::from_raw(pid).unwrap();
+            rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap()
+        };
+        children.map(open).collect()
+    }
+
+    /// Waits for the end; what standard error still had to say comes last.
+    fn finish(mut self) -> (ExitStatus, String, String, TempDir) {
+        let (mut out, mut errors) = (String::new(), String::new());
+        self.errors.read_to_string(&mut errors).unwrap();
+        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        (self.child.wait().unwrap(), out, errors, self.directory)
+    }
+}
+
+/// Whether the process has ended, or does so within `seconds`.
+fn has_ended(process: &OwnedFd, seconds: i64) -> bool {
+    let mut exit = [PollFd::new(process, PollFlags::IN)];
+    let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    rustix::event::poll(&mut exit, Some(&timeout)).unwrap() == 1
+}
+
+#[test]
+fn it_compares_both_transports() {
+    let output = bench(&["--calls", "64", "--rounds", "2", "--concurrency", "1,4"]);
+    let (out, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{errors}");
+    assert!(out.starts_with("UDS is "), "{out}");
+    assert!(out.contains("TCP loopback here"), "{out}");
+    let rows = out.lines().filter(|line| line.starts_with("unary") || line.starts_with("stream"));
+    let (uds, tcp): (Vec<_>, Vec<_>) = rows.partition(|row| row.contains(" UDS "));
+    assert_eq!((uds.len(), tcp.len()), (4, 4), "{out}");
+    assert!(errors.contains("round 2 of 2 done"), "{errors}");
+}
+
+#[test]
+fn json_has_a_row_for_each_cell() {
+    let report = json(&bench(&[
+        "--json",
+        "--calls",
+        "30",
+        "--rounds",
+        "3",
+        "--kind",
+        "stream,unary",
+        "--payload",
+        "0,65536",
+        "--concurrency",
+        "2",
+    ]));
+    assert_eq!(report["version"], 1);
+    assert!(report["machine"]["cpus"].as_u64().unwrap() > 0);
+    assert!(report["command"].as_str().unwrap().contains("bench --json --calls 30"));
+    let rows = report["rows"].as_array().unwrap();
+    let mut cells: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let word = |key: &str| row[key].as_str().unwrap();
+            (word("kind"), row["payload_bytes"].as_u64().unwrap(), word("transport"))
+        })
+        .collect();
+    cells.sort_unstable();
+    let expected = ["stream", "unary"].map(|kind| {
+        [0, 65536].map(|payload| ["tcp", "uds"].map(|transport| (kind, payload, transport)))
+    });
+    assert_eq!(cells, expected.concat().concat());
+    for row in rows {
+        assert_eq!(row["stack"], "samehost");
+        assert_eq!(row["wait"], "block");
+        for (key, value) in [("concurrency", 2), ("connections", 1), ("threads", 1), ("calls", 30)]
+        {
+            assert_eq!(row[key], value, "{key}");
+        }
+        let payload = row["payload_bytes"].as_f64().unwrap();
+        let calls_per_second = row["calls_per_second"].as_f64().unwrap();
+        let bytes_per_second = row["bytes_per_second"].as_f64().unwrap();
+        assert!((bytes_per_second - calls_per_second * payload).abs() <= payload, "{row}");
+        for key in ["calls_per_second", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"] {
+            assert!(row[key].as_f64().unwrap() > 0.0, "{key}: {row}");
+        }
+        for key in ["spread", "client_cpu_us_per_call", "server_cpu_us_per_call"] {
+            assert!(row[key].as_f64().unwrap() >= 0.0, "{key}: {row}");
+        }
+        assert!(row["p50_us"].as_f64() <= row["max_us"].as_f64(), "{row}");
+    }
+}
+
+#[test]
+fn it_runs_for_a_time_and_on_several_threads() {
+    let report = json(&bench(&[
+        "--json",
+        "--duration",
+        "20ms",
+        "--rounds",
+        "2",
+        "--concurrency",
+        "3",
+        "--threads",
+        "2",
+    ]));
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        assert_eq!(row["threads"], 2);
+        assert!(row["calls"].as_u64().unwrap() >= 6, "each worker calls in each round: {row}");
+    }
+}
+
+#[test]
+fn the_largest_payload_fits() {
+    let largest = (4 * 1024 * 1024 - 64).to_string();
+    let size = ["--payload", &largest, "--calls", "2", "--rounds", "1", "--concurrency", "1"];
+    assert!(bench(&size).status.success());
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_why() {
+    for (arguments, why) in [
+        ("--calls 0", "write 1 or more"),
+        ("--calls -5", "write 1 or more"),
+        ("--calls 10 --rounds 5 --concurrency 4", "give at least 20"),
+        ("--calls 5 --duration 1s", "cannot be used with"),
+        ("--duration 0", "is zero"),
+        ("--duration -1", "negative"),
+        ("--rounds 0", "1..=1000"),
+        ("--rounds 1000000", "1..=1000"),
+        ("--threads 0", "1..=1024"),
+        ("--payload 4194304", "message limit of 4 MiB"),
+        ("--payload -1", "is no size"),
+        ("--payload 1,1", "twice"),
+        ("--payload 1,,2", "missing"),
+        ("--payload=", "missing"),
+        ("--concurrency 0", "1 to 4096"),
+        ("--concurrency 1,99999999999999999999", "1 to 4096"),
+        ("--concurrency 16,16", "twice"),
+        ("--kind unary,unary", "twice"),
+        ("--kind unary,other", "write unary, stream or both"),
+        ("--kind=", "missing"),
+        ("--address /tmp/x.sock", "unix:/tmp/x.sock"),
+        ("somewhere", "unexpected argument"),
+    ] {
+        let output = bench(&arguments.split(' ').collect::<Vec<_>>());
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {errors}");
+        assert!(errors.contains(why), "{arguments}: {errors}");
+        assert!(output.stdout.is_empty(), "{arguments}");
+    }
+}
+
+#[test]
+fn options_of_a_later_version_are_refused_by_name() {
+    for (arguments, name) in [
+        ("--busy-poll 50us", "--busy-poll"),
+        ("--pin 0,1", "--pin"),
+        ("--against tonic", "--against"),
+        ("--raw", "--raw"),
+        ("--raw=false", "--raw"),
+        ("--report dir", "--report"),
+        ("--compare old.json", "--compare"),
+        ("--connections 4", "--connections"),
+        ("--kind unary,bulk", "--kind bulk"),
+        ("--kind connect", "--kind connect"),
+    ] {
+        let output = bench(&arguments.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert_eq!(
+            text(&output.stderr),
+            format!("samehost: {name} is not available in this version: leave it out\n")
+        );
+    }
+}
+
+#[test]
+fn an_interrupt_prints_what_was_measured_and_leaves_nothing() {
+    let mut running = Running::start(&MANY_ROUNDS);
+    running.wait_for("round 2 of 1000");
+    let servers = running.servers();
+    assert_eq!(servers.len(), 2);
+    // As Ctrl-C does: to the whole group.
+    rustix::process::kill_process_group(running.pid(), Signal::INT).unwrap();
+    let (status, out, errors, directory) = running.finish();
+    assert_eq!(status.code(), Some(0), "{errors}");
+    assert!(out.starts_with("UDS is "), "{out}");
+    assert!(errors.contains("interrupted"), "{errors}");
+    assert!(servers.iter().all(|server| has_ended(server, 0)));
+    assert_empty(directory.path());
+}
+
+#[test]
+fn an_interrupt_before_the_first_row_exits_with_1() {
+    let mut running = Running::start(&ENDLESS);
+    running.wait_for("measuring 2 cells");
+    let servers = running.servers();
+    rustix::process::kill_process(running.pid(), Signal::TERM).unwrap();
+    let (status, out, errors, directory) = running.finish();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(out, "");
+    assert_eq!(errors, "samehost: interrupted before anything was measured\n");
+    assert!(servers.iter().all(|server| has_ended(server, 0)));
+    assert_empty(directory.path());
+}
+
+#[test]
+fn killed_it_leaves_nothing() {
+    let mut running = Running::start(&ENDLESS);
+    running.wait_for("measuring 2 cells");
+    let servers = running.servers();
+    assert_eq!(servers.len(), 2);
+    rustix::process::kill_process_group(running.pid(), Signal::KILL).unwrap();
+    let (status, _, _, directory) = running.finish();
+    assert_eq!(status.signal(), Some(9));
+    assert!(servers.iter().all(|server| has_ended(server, 10)));
+    assert_empty(directory.path());
+}
+
+#[test]
+fn a_server_that_is_killed_ends_the_run() {
+    let mut running = Running::start(&ENDLESS);
+    running.wait_for("measuring 2 cells");
+    let servers = running.servers();
+    for server in &servers {
+        rustix::process::pidfd_send_signal(server, Signal::KILL).unwrap();
+    }
+    let (status, out, errors, directory) = running.finish();
+    assert_eq!((status.code(), out.as_str()), (Some(1), ""));
+    assert!(errors.contains("unix:") || errors.contains("127.0.0.1:"), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(servers.iter().all(|server| has_ended(server, 0)));
+    assert_empty(directory.path());
+}
+
+/// A `samehost serve`, its address and the directory of its socket.
+fn serve() -> (Serving, String, TempDir) {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    (Serving::start(&[&address], &[]), address, directory)
+}
+
+#[test]
+fn a_running_server_is_measured_by_its_address() {
+    let (_server, address, _directory) = serve();
+    let report = json(&bench(&[
+        "--json",
+        "--address",
+        &address,
+        "--calls",
+        "16",
+        "--rounds",
+        "2",
+        "--concurrency",
+        "2",
+    ]));
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert_eq!(row["transport"], "uds");
+        assert!(row["server_cpu_us_per_call"].is_null());
+        assert!(row["client_cpu_us_per_call"].is_number());
+    }
+
+    let output = bench(&["--address", &address, "--calls", "16", "--concurrency", "1"]);
+    assert!(output.status.success());
+    let out = text(&output.stdout);
+    assert!(out.contains(" UDS "), "{out}");
+    assert!(!out.contains("UDS is"), "nothing to compare: {out}");
+}
+
+#[test]
+fn a_running_server_that_goes_away_is_named() {
+    let (server, address, _directory) = serve();
+    let mut running = Running::start(&[&MANY_ROUNDS[..], &["--address", &address]].concat());
+    running.wait_for("round 2 of 1000");
+    server.signal(Signal::KILL);
+    let (status, out, errors, _) = running.finish();
+    assert_eq!((status.code(), out.as_str()), (Some(1), ""));
+    let failure: Vec<_> = errors.lines().filter(|line| !line.starts_with("round ")).collect();
+    assert_eq!(failure.len(), 1, "{errors}");
+    assert!(failure[0].starts_with("samehost: "), "{errors}");
+    assert!(failure[0].contains(&address), "{errors}");
+}
+
+#[test]
+fn an_address_without_a_server_is_named() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let output = bench(&["--address", &address, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    assert!(text(&output.stderr).contains(&format!("no server is listening at {address}")));
+}
+
+#[test]
+fn without_a_place_for_the_socket_it_says_what_to_do() {
+    let output = bench_command(&[]).env("TMPDIR", "/nonexistent").output().unwrap();
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(errors.contains("/nonexistent") && errors.contains("set TMPDIR"), "{errors}");
+}
