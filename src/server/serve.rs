@@ -2,7 +2,6 @@
 //! the last connection.
 
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +17,10 @@ use crate::socket::{Conn, Listener};
 /// The pauses after a failed accept: doubled from the first up to the last, so that a process
 /// without file descriptors neither spins nor stops accepting.
 const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// How many connections are accepted after the shutdown signal, at most: as many as can wait in the
+/// queue by default. New TCP clients could go on coming.
+const QUEUE_MAX: u32 = 4096;
 
 /// Serves all listeners until `shutdown` completes and then drains.
 pub(super) async fn serve<S, B>(
@@ -82,8 +85,15 @@ impl<S> Acceptor<S> {
         }
         let deadline = Instant::now() + drain_timeout;
         listener.unpublish();
-        while let Some(Ok(conn)) = now(listener.accept()).await {
-            self.spawn(&mut connections, conn);
+        for _ in 0..QUEUE_MAX {
+            match listener.accept_queued() {
+                Ok(Some(conn)) => self.spawn(&mut connections, conn),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(address = %listener.local_addr(), %error, "accept failed");
+                    break;
+                }
+            }
         }
         let address = listener.local_addr().clone();
         drop(listener);
@@ -109,14 +119,4 @@ impl<S> Acceptor<S> {
             }
         });
     }
-}
-
-/// The future's output if it is ready at once.
-async fn now<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
-        std::task::Poll::Pending => std::task::Poll::Ready(None),
-    })
-    .await
 }
