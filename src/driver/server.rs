@@ -58,10 +58,13 @@ where
     let mut shutdown = pin!(shutdown);
     let mut shutting_down = false;
     let lost = std::future::poll_fn(|cx| {
-        if !shutting_down && shutdown.as_mut().poll(cx).is_ready() {
-            shutting_down = true;
-            pass.shut_down();
+        let polled = pass.poll(cx);
+        if polled.is_ready() || shutting_down || shutdown.as_mut().poll(cx).is_pending() {
+            return polled;
         }
+        // After what was already there to read: who has introduced itself is told properly.
+        shutting_down = true;
+        pass.shut_down();
         pass.poll(cx)
     })
     .await;

@@ -15,7 +15,6 @@
 //! changes the streams' state (`stream`) and leaves [`Event`]s; what is to be sent is encoded
 //! straight into one buffer (`send`, `outgoing`).
 
-
 mod budget;
 mod closed;
 mod config;
