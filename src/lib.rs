@@ -54,6 +54,8 @@ compile_error!("samehost supports Linux only");
 mod address;
 mod client;
 mod driver;
+mod grpc;
+mod http2;
 #[cfg(feature = "ping")]
 pub mod ping;
 mod server;

@@ -3,28 +3,37 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::uri::{Authority, Scheme};
-use http::{Request, Response, Uri};
+use http::header::USER_AGENT;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Mutex;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
 use crate::address::{Address, Kind};
-pub use crate::driver::ResponseBody;
-use crate::driver::{BoxError, SendError, Sender};
+use crate::driver::{self, Outgoing, Sender, Unsent, Waiter};
+pub use crate::grpc::ResponseBody;
+use crate::grpc::{Deadline, deadline_exceeded, grpc_timeout, status};
+use crate::http2::Config;
 use crate::socket::{self, ConnectError};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a call is sent again that no server has seen.
-const RESENDS: u32 = 3;
+/// How often a call is sent again that no server has processed.
+const RESENDS: u32 = 5;
+
+/// The pauses of a call that waits for a server: doubled from the first up to the last.
+const WAIT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// In the form that "gRPC over HTTP2" asks for.
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("grpc-rust-samehost/", env!("CARGO_PKG_VERSION")));
 
 /// A client's way to one server: give a clone to each stub. Clones share one connection, which is
 /// opened when it is needed and opened again after it was lost.
@@ -46,9 +55,11 @@ pub struct Channel(Arc<Shared>);
 
 struct Shared {
     target: Target,
-    authority: Authority,
-    /// Held while connecting, so that calls that start together share one connection.
+    /// What the server sees as `:authority`.
+    authority: Vec<u8>,
     connection: Mutex<Option<Sender>>,
+    /// Held while connecting, so that calls that start together share one connection.
+    connecting: tokio::sync::Mutex<()>,
 }
 
 /// Where a new connection comes from.
@@ -56,6 +67,7 @@ enum Target {
     Address {
         address: Address,
         connect_timeout: Duration,
+        wait_for_ready: bool,
     },
     /// The stream was given, and there is no second one.
     Stream,
@@ -66,6 +78,7 @@ enum Target {
 pub struct ChannelBuilder {
     address: Address,
     connect_timeout: Duration,
+    wait_for_ready: bool,
 }
 
 impl ChannelBuilder {
@@ -77,6 +90,14 @@ impl ChannelBuilder {
         self
     }
 
+    /// Whether a call that finds no server waits for one, within its own deadline, rather than
+    /// fails with UNAVAILABLE. Default: no.
+    #[must_use]
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.wait_for_ready = wait;
+        self
+    }
+
     /// A channel that is connected.
     ///
     /// # Errors
@@ -84,7 +105,7 @@ impl ChannelBuilder {
     /// A [`ConnectError`] that says what to do.
     pub async fn connect(self) -> Result<Channel, ConnectError> {
         let channel = self.connect_lazy();
-        match channel.0.sender().await {
+        match channel.0.connect().await {
             Err(Unconnected::Connect(error)) => Err(error),
             Ok(_) | Err(Unconnected::StreamEnded) => Ok(channel),
         }
@@ -93,9 +114,9 @@ impl ChannelBuilder {
     /// A channel that connects at its first call. A call that finds no server fails with
     /// UNAVAILABLE; the next one tries again.
     pub fn connect_lazy(self) -> Channel {
-        let Self { address, connect_timeout } = self;
+        let Self { address, connect_timeout, wait_for_ready } = self;
         let authority = authority(&address);
-        Channel::new(Target::Address { address, connect_timeout }, authority, None)
+        Channel::new(Target::Address { address, connect_timeout, wait_for_ready }, authority, None)
     }
 }
 
@@ -111,25 +132,34 @@ impl Channel {
 
     /// Options for a channel to `address`.
     pub fn builder(address: &Address) -> ChannelBuilder {
-        ChannelBuilder { address: address.clone(), connect_timeout: CONNECT_TIMEOUT }
+        ChannelBuilder {
+            address: address.clone(),
+            connect_timeout: CONNECT_TIMEOUT,
+            wait_for_ready: false,
+        }
     }
 
     /// A channel over a stream that is already connected, such as one end of a socketpair between
     /// a parent and its child. After the stream has ended, every call fails with UNAVAILABLE.
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// Those of the stream.
-    pub async fn from_stream<T>(stream: T) -> Result<Self, std::io::Error>
+    /// Outside a tokio runtime, which drives the connection.
+    pub fn from_stream<T>(stream: T) -> Self
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let sender = Sender::start(stream).await.map_err(std::io::Error::other)?;
-        Ok(Self::new(Target::Stream, Authority::from_static("localhost"), Some(sender)))
+        let sender = Sender::start(stream, Config::default());
+        Self::new(Target::Stream, LOCAL.to_vec(), Some(sender))
     }
 
-    fn new(target: Target, authority: Authority, sender: Option<Sender>) -> Self {
-        Self(Arc::new(Shared { target, authority, connection: Mutex::new(sender) }))
+    fn new(target: Target, authority: Vec<u8>, sender: Option<Sender>) -> Self {
+        Self(Arc::new(Shared {
+            target,
+            authority,
+            connection: Mutex::new(sender),
+            connecting: tokio::sync::Mutex::new(()),
+        }))
     }
 }
 
@@ -144,46 +174,63 @@ impl fmt::Debug for Channel {
 }
 
 impl Shared {
-    /// The connection, opened now if there is none that can take a call.
-    async fn sender(&self) -> Result<Sender, Unconnected> {
-        let mut connection = self.connection.lock().await;
-        if let Some(sender) = connection.as_ref().filter(|sender| sender.is_open()) {
-            return Ok(sender.clone());
+    /// The connection, if there is one that lives.
+    fn current(&self) -> Option<Sender> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.as_ref().filter(|sender| sender.is_open()).cloned()
+    }
+
+    /// `sender` takes no more calls: the next one opens another connection.
+    fn discard(&self, sender: &Sender) {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        // The connection's end may be its last clone's, which is not to run under this lock.
+        let discarded = connection.take_if(|current| current.is_same(sender));
+        drop(connection);
+        drop(discarded);
+    }
+
+    /// The connection, opened now if there is none.
+    async fn connect(&self) -> Result<Sender, Unconnected> {
+        let _connecting = self.connecting.lock().await;
+        if let Some(sender) = self.current() {
+            return Ok(sender);
         }
-        let Target::Address { address, connect_timeout } = &self.target else {
+        let Target::Address { address, connect_timeout, .. } = &self.target else {
             return Err(Unconnected::StreamEnded);
         };
         let stream = socket::connect(address, *connect_timeout).await?;
-        let sender = Sender::start(stream)
-            .await
-            .map_err(|source| ConnectError::NotHttp2 { address: address.clone(), source })?;
-        Ok(connection.insert(sender).clone())
+        let sender = Sender::start(stream, Config::default());
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = connection.replace(sender.clone());
+        drop(connection);
+        drop(earlier);
+        Ok(sender)
     }
 
-    fn not_http2(&self, source: BoxError) -> Unconnected {
-        match &self.target {
-            Target::Address { address, .. } => {
-                ConnectError::NotHttp2 { address: address.clone(), source }.into()
+    /// As [`connect`](Self::connect), and waits for a server where that was asked for.
+    async fn connect_or_wait(&self) -> Result<Sender, Unconnected> {
+        let wait = matches!(self.target, Target::Address { wait_for_ready: true, .. });
+        let (mut pause, longest) = WAIT_PAUSES;
+        loop {
+            match self.connect().await {
+                Err(Unconnected::Connect(error)) if wait => {
+                    tracing::debug!(%error, "waiting for the server");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(longest);
+                }
+                result => return result,
             }
+        }
+    }
+
+    fn not_http2(&self, source: driver::Lost) -> Unconnected {
+        match &self.target {
+            Target::Address { address, .. } => Unconnected::Connect(ConnectError::NotHttp2 {
+                address: address.clone(),
+                source: source.into(),
+            }),
             Target::Stream => Unconnected::StreamEnded,
         }
-    }
-
-    async fn call(&self, mut request: Request<Body>) -> Result<Response<ResponseBody>, Status> {
-        let mut uri = std::mem::take(request.uri_mut()).into_parts();
-        uri.scheme = Some(Scheme::HTTP);
-        uri.authority = Some(self.authority.clone());
-        *request.uri_mut() = Uri::from_parts(uri)
-            .map_err(|error| Status::internal(format!("the request's path is invalid: {error}")))?;
-        for _ in 0..RESENDS {
-            match self.sender().await?.send(request).await {
-                Ok(response) => return Ok(response),
-                Err(SendError::Failed(status)) => return Err(status),
-                Err(SendError::NotHttp2(source)) => return Err(self.not_http2(source).into()),
-                Err(SendError::NotSent(unsent)) => request = *unsent,
-            }
-        }
-        Err(Status::unavailable("the server keeps closing its connections: try again later"))
     }
 }
 
@@ -214,15 +261,17 @@ impl From<Unconnected> for Status {
     }
 }
 
-/// What the server sees as `:authority`. Over a Unix socket there is no host to name.
-fn authority(address: &Address) -> Authority {
-    let text = match address.kind() {
-        Kind::Unix(_) | Kind::UnixAbstract(_) => None,
-        Kind::Tcp(ip) => Some(ip.to_string()),
-        Kind::Host(host, port) => Some(format!("{host}:{port}")),
-    };
-    // An IPv6 scope id has no place in a URI; it means nothing to the server.
-    text.and_then(|text| text.parse().ok()).unwrap_or(Authority::from_static("localhost"))
+/// The authority of a Unix socket, which has no host to name.
+const LOCAL: &[u8] = b"localhost";
+
+fn authority(address: &Address) -> Vec<u8> {
+    match address.kind() {
+        Kind::Unix(_) | Kind::UnixAbstract(_) => LOCAL.to_vec(),
+        // An IPv6 scope id has no place in a URI (RFC 3986 §3.2.2); it means nothing to the server.
+        Kind::Tcp(std::net::SocketAddr::V6(v6)) => format!("[{}]:{}", v6.ip(), v6.port()).into(),
+        Kind::Tcp(v4) => v4.to_string().into(),
+        Kind::Host(host, port) => format!("{host}:{port}").into(),
+    }
 }
 
 impl Service<Request<Body>> for Channel {
@@ -236,21 +285,153 @@ impl Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        let shared = Arc::clone(&self.0);
-        ResponseFuture(Box::pin(async move { shared.call(request).await }))
+        let (mut parts, body) = request.into_parts();
+        parts.headers.entry(USER_AGENT).or_insert(AGENT);
+        let deadline = grpc_timeout(&parts.headers).and_then(Deadline::after);
+        let path = parts.uri.into_parts().path_and_query;
+        let path = path.unwrap_or(PathAndQuery::from_static("/"));
+        ResponseFuture {
+            channel: Arc::clone(&self.0),
+            request: Outgoing::new(parts.method, path, parts.headers, body),
+            deadline,
+            stage: Stage::Send,
+            resends: 0,
+        }
     }
 }
 
 /// A [`Channel`]'s call, until the response's head is there. Dropping it cancels the call.
-pub struct ResponseFuture(
-    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Status>> + Send>>,
-);
+pub struct ResponseFuture {
+    channel: Arc<Shared>,
+    request: Outgoing<Body>,
+    deadline: Option<Deadline>,
+    stage: Stage,
+    resends: u32,
+}
+
+enum Stage {
+    /// To be put into the connection.
+    Send,
+    /// For want of a connection.
+    Connect(Pin<Box<dyn Future<Output = Result<Sender, Unconnected>> + Send>>),
+    /// For want of a slot: the server takes so many calls at a time.
+    Wait(Waiter),
+    Call(driver::Call),
+}
+
+impl ResponseFuture {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody>, Status>> {
+        loop {
+            match &mut self.stage {
+                Stage::Send => {
+                    let Some(sender) = self.channel.current() else {
+                        let channel = Arc::clone(&self.channel);
+                        let connect = async move { channel.connect_or_wait().await };
+                        self.stage = Stage::Connect(Box::pin(connect));
+                        continue;
+                    };
+                    if let Err(status) = self.send(&sender, cx) {
+                        return Poll::Ready(Err(status));
+                    }
+                }
+                Stage::Connect(connect) => {
+                    let Poll::Ready(connected) = connect.as_mut().poll(cx) else {
+                        return Poll::Pending;
+                    };
+                    // Its own connection, even if it is lost by now: what it says counts.
+                    self.send(&connected?, cx)?;
+                }
+                Stage::Wait(waiter) => match waiter.poll(cx) {
+                    Poll::Ready(()) => {
+                        // Kept until the call is sent: dropped, it lets the next one try.
+                        let waiter = std::mem::replace(&mut self.stage, Stage::Send);
+                        let sender = self.channel.current();
+                        if let Some(sender) = sender {
+                            self.send(&sender, cx)?;
+                        }
+                        drop(waiter);
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
+                Stage::Call(call) => match Pin::new(call).poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok((head, incoming))) => {
+                        let mut response =
+                            Response::new(ResponseBody::new(incoming, self.deadline.take()));
+                        *response.status_mut() = head.status;
+                        *response.version_mut() = Version::HTTP_2;
+                        *response.headers_mut() = match Arc::try_unwrap(head) {
+                            Ok(head) => head.headers,
+                            Err(head) => head.headers.clone(),
+                        };
+                        return Poll::Ready(Ok(response));
+                    }
+                    Poll::Ready(Err(error)) => {
+                        if error.may_be_sent_again() && self.request.can_be_sent() && self.resend()
+                        {
+                            self.stage = Stage::Send;
+                            continue;
+                        }
+                        return Poll::Ready(Err(match error {
+                            driver::StreamError::Lost {
+                                lost: lost @ driver::Lost::NotHttp2(_),
+                                ..
+                            } => self.channel.not_http2(lost).into(),
+                            error => status(error),
+                        }));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Sends the request, or says what is next.
+    fn send(&mut self, sender: &Sender, cx: &Context<'_>) -> Result<(), Status> {
+        self.stage = match sender.send(&mut self.request, &self.channel.authority, cx) {
+            Ok(call) => Stage::Call(call),
+            Err(Unsent::Wait(waiter)) => Stage::Wait(waiter),
+            Err(Unsent::Elsewhere) => {
+                self.channel.discard(sender);
+                if !self.resend() {
+                    return Err(Status::unavailable(
+                        "the server keeps closing its connections: try again later",
+                    ));
+                }
+                Stage::Send
+            }
+            Err(Unsent::NotHttp2(lost)) => return Err(self.channel.not_http2(lost).into()),
+            Err(Unsent::TooLarge { limit }) => {
+                return Err(Status::resource_exhausted(format!(
+                    "the request's headers are larger than the {limit} bytes that the server takes"
+                )));
+            }
+            Err(Unsent::Body(error)) => return Err(status(error)),
+        };
+        Ok(())
+    }
+
+    fn resend(&mut self) -> bool {
+        self.resends += 1;
+        self.resends <= RESENDS
+    }
+}
 
 impl Future for ResponseFuture {
     type Output = Result<Response<ResponseBody>, Status>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Poll::Ready(result) = this.advance(cx) {
+            return Poll::Ready(result);
+        }
+        if let Some(deadline) = &mut this.deadline
+            && Pin::new(deadline).poll(cx).is_ready()
+        {
+            // Cancels the call.
+            this.stage = Stage::Send;
+            return Poll::Ready(Err(deadline_exceeded()));
+        }
+        Poll::Pending
     }
 }
 

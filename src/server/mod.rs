@@ -20,8 +20,10 @@ use tower::layer::util::{Identity, Stack};
 
 pub use routes::{RouteFuture, Routes};
 
-pub use crate::driver::GrpcService;
-use crate::driver::{self, BoxError};
+use crate::driver;
+pub use crate::grpc::GrpcService;
+use crate::grpc::{BoxError, Grpc};
+use crate::http2::Config;
 use crate::socket::Listener;
 
 /// How long calls in flight may take to finish after the shutdown signal.
@@ -157,10 +159,10 @@ impl<L> Server<L> {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = self.layer.layer(self.routes);
-        driver::serve_connection(stream, service, future::pending())
+        let handler = Grpc::new(self.layer.layer(self.routes));
+        driver::serve(stream, handler, Config::default(), future::pending())
             .await
-            .map_err(|source| ServeError::Connection { source })
+            .map_err(|lost| ServeError::Connection { source: lost.into() })
     }
 }
 

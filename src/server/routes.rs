@@ -16,7 +16,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::{Service, ServiceExt};
 
-use crate::driver::BoxError;
+use crate::grpc::BoxError;
 
 /// The services of a [`Server`](crate::Server), as one tower service. A request for none of them
 /// gets UNIMPLEMENTED.

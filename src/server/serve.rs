@@ -2,7 +2,6 @@
 //! the last connection.
 
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +9,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::driver::{self, BoxError, GrpcService};
+use crate::driver;
+use crate::grpc::{BoxError, Grpc, GrpcService};
+use crate::http2::Config;
 use crate::socket::{Conn, Listener};
 
 /// The pauses after a failed accept: doubled from the first up to the last, so that a process
 /// without file descriptors neither spins nor stops accepting.
 const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// How many connections are accepted after the shutdown signal, at most: as many as can wait in the
+/// queue by default. New TCP clients could go on coming.
+const QUEUE_MAX: u32 = 4096;
 
 /// Serves all listeners until `shutdown` completes and then drains.
 pub(super) async fn serve<S, B>(
@@ -27,20 +32,26 @@ pub(super) async fn serve<S, B>(
     S: GrpcService<B>,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let (stop, stopped) = watch::channel(());
+    let (stop, stopped) = watch::channel(false);
     let mut loops = JoinSet::new();
     for listener in listeners {
         let acceptor = Acceptor { service: service.clone(), stopped: stopped.clone() };
         loops.spawn(acceptor.run(listener, drain_timeout));
     }
     shutdown.await;
-    stop.send_replace(());
+    stop.send_replace(true);
     while loops.join_next().await.is_some() {}
+}
+
+/// Waits for the shutdown signal, and knows one that came before.
+async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the server.
+    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 struct Acceptor<S> {
     service: S,
-    stopped: watch::Receiver<()>,
+    stopped: watch::Receiver<bool>,
 }
 
 impl<S> Acceptor<S> {
@@ -55,7 +66,7 @@ impl<S> Acceptor<S> {
         loop {
             tokio::select! {
                 biased;
-                _ = self.stopped.changed() => break,
+                () = told_to_stop(&mut self.stopped) => break,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok(conn) => {
@@ -65,7 +76,7 @@ impl<S> Acceptor<S> {
                     Err(error) => {
                         tracing::warn!(address = %listener.local_addr(), %error, "accept failed");
                         tokio::select! {
-                            _ = self.stopped.changed() => break,
+                            () = told_to_stop(&mut self.stopped) => break,
                             () = sleep(pause) => pause = (pause * 2).min(longest_pause),
                         }
                     }
@@ -74,8 +85,15 @@ impl<S> Acceptor<S> {
         }
         let deadline = Instant::now() + drain_timeout;
         listener.unpublish();
-        while let Some(Ok(conn)) = now(listener.accept()).await {
-            self.spawn(&mut connections, conn);
+        for _ in 0..QUEUE_MAX {
+            match listener.accept_queued() {
+                Ok(Some(conn)) => self.spawn(&mut connections, conn),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(address = %listener.local_addr(), %error, "accept failed");
+                    break;
+                }
+            }
         }
         let address = listener.local_addr().clone();
         drop(listener);
@@ -91,26 +109,14 @@ impl<S> Acceptor<S> {
         S: GrpcService<B>,
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let service = self.service.clone();
+        let handler = Grpc::new(self.service.clone());
+        let config = Config { any_authority: conn.is_unix(), ..Config::default() };
         let mut stopped = self.stopped.clone();
         connections.spawn(async move {
-            let stopped = async move {
-                // An error means that the sender is gone, and with it the server.
-                let _ = stopped.changed().await;
-            };
-            if let Err(error) = driver::serve_connection(conn, service, stopped).await {
+            let stopped = told_to_stop(&mut stopped);
+            if let Err(error) = driver::serve(conn, handler, config, stopped).await {
                 tracing::debug!(%error, "a connection failed");
             }
         });
     }
-}
-
-/// The future's output if it is ready at once.
-async fn now<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
-        std::task::Poll::Pending => std::task::Poll::Ready(None),
-    })
-    .await
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::file::SocketFile;
 use super::listener::Listener;
@@ -188,12 +188,28 @@ impl BindOptions {
             return Err(BindError::NotLoopback { address: address.clone(), resolved: *remote });
         }
         let failed = |step| move |source| BindError::Io { address: address.clone(), step, source };
-        let listener = TcpListener::bind(candidates).await.map_err(|error| match error.kind() {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let listener = candidates.iter().find_map(|ip| match self.listen_tcp(*ip) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                failure = error;
+                None
+            }
+        });
+        let listener = listener.ok_or_else(|| match failure.kind() {
             io::ErrorKind::AddrInUse => BindError::PortInUse { address: address.clone() },
-            _ => failed("bind the socket")(error),
+            _ => failed("bind the socket")(failure),
         })?;
         let bound = listener.local_addr().map_err(failed("read the port"))?;
         Ok(Listener::tcp(Address::from(bound), listener))
+    }
+
+    fn listen_tcp(&self, ip: SocketAddr) -> io::Result<TcpListener> {
+        let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart need not wait for the last connections' TIME_WAIT (socket(7)).
+        socket.set_reuseaddr(true)?;
+        socket.bind(ip)?;
+        socket.listen(self.backlog.cast_unsigned())
     }
 }
 

@@ -22,6 +22,11 @@ impl Conn {
         Self(Stream::Unix(stream))
     }
 
+    /// Whether this is a Unix socket rather than TCP.
+    pub(crate) fn is_unix(&self) -> bool {
+        matches!(self.0, Stream::Unix(_))
+    }
+
     /// Small messages must not wait for the acknowledgement of earlier ones (tcp(7)).
     pub(super) fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;

@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat};
@@ -40,7 +41,7 @@ pub(crate) struct SocketFile {
     directory: OwnedFd,
     name: OsString,
     /// The file's inode. Open, so that the kernel cannot give its number to another file.
-    inode: OwnedFd,
+    inode: Arc<OwnedFd>,
     /// Held until the file is gone, so that removal races with no successor. Dropped after it:
     /// `Drop::drop` runs before the fields are dropped.
     _lock: Lock,
@@ -68,7 +69,8 @@ impl SocketFile {
         let (temporary, socket) = place.bind_temporary(group, options)?;
         for _ in 0..PUBLISH_ATTEMPTS {
             if place.publish(&temporary, &occupant)? {
-                let inode = temporary.published();
+                let inode = Arc::clone(&temporary.inode);
+                drop(temporary);
                 let Place { directory, name, .. } = place;
                 return Ok((Self { directory, name, inode, _lock: lock }, socket));
             }
@@ -80,16 +82,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let here = rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW);
-        let ours = rustix::fs::fstat(&self.inode);
-        let removed = match (here, ours) {
-            (Ok(here), Ok(ours)) if same_file(&here, &ours) => {
-                rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty())
-            }
-            // Somebody else's by now, or gone.
-            (Ok(_) | Err(Errno::NOENT), _) => Ok(()),
-            (Err(errno), _) => Err(errno),
-        };
+        let removed = remove(self.directory.as_fd(), &self.name, self.inode.as_fd());
         if let Err(errno) = removed {
             tracing::warn!(name = ?self.name, error = %errno, "the socket file was not removed");
         }
@@ -322,18 +315,10 @@ impl<'a> Place<'a> {
             let path = &path;
             move |errno: Errno| self.error(step, path, errno)
         };
-        let unlink = Unlink { directory: self.directory.as_fd(), name: Some(name) };
-
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let inode = rustix::fs::openat(&self.directory, unlink.name(), flags, Mode::empty())
-            .map_err(failed("open"))?;
-        let stat = rustix::fs::fstat(&inode).map_err(failed("look at"))?;
-        let us = rustix::process::geteuid().as_raw();
-        if file_type(&stat) != FileType::Socket || stat.st_uid != us {
-            return Err(BindError::Contended { address: self.address.clone() });
-        }
+        let temporary = self.own(name)?;
+        let inode = &temporary.inode;
         if let Some(group) = group {
-            rustix::fs::chownat(&inode, "", None, Some(group), AtFlags::EMPTY_PATH).map_err(
+            rustix::fs::chownat(&**inode, "", None, Some(group), AtFlags::EMPTY_PATH).map_err(
                 |errno| match errno {
                     Errno::PERM => BindError::GroupRefused {
                         address: self.address.clone(),
@@ -347,17 +332,33 @@ impl<'a> Place<'a> {
         rustix::fs::chmod(by_descriptor(inode.as_fd()), Mode::from_raw_mode(options.mode))
             .map_err(failed("set the mode of"))?;
         rustix::net::listen(&socket, options.backlog).map_err(failed("listen on"))?;
-        Ok((Temporary { unlink, inode }, socket))
+        Ok((temporary, socket))
+    }
+
+    /// Opens the socket file that was just made under a temporary name. In a shared directory
+    /// another file may have been moved there since, which must not be given our mode: only a new
+    /// socket of ours has mode 0.
+    fn own(&self, name: OsString) -> Result<Temporary<'_>, BindError> {
+        let path = self.directory_path.join(&name);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inode = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())
+            .map_err(|errno| self.error("open", &path, errno))?;
+        let stat =
+            rustix::fs::fstat(&inode).map_err(|errno| self.error("look at", &path, errno))?;
+        let ours = file_type(&stat) == FileType::Socket
+            && stat.st_uid == rustix::process::geteuid().as_raw()
+            && stat.st_mode & 0o7777 == 0;
+        if !ours {
+            return Err(BindError::Contended { address: self.address.clone() });
+        }
+        Ok(Temporary { directory: self.directory.as_fd(), name, inode: Arc::new(inode) })
     }
 
     /// Gives the temporary file its name. False: what stands at the name is no longer `occupant`,
     /// and nothing was changed.
     fn publish(&self, temporary: &Temporary<'_>, occupant: &Occupant) -> Result<bool, BindError> {
         let path = self.directory_path.join(&self.name);
-        let rename = |flags| {
-            let from = temporary.unlink.name();
-            rustix::fs::renameat_with(&self.directory, from, &self.directory, &self.name, flags)
-        };
+        let rename = |flags| self.rename(&temporary.name, flags);
         let stale = match occupant {
             Occupant::Nothing => {
                 return match rename(RenameFlags::NOREPLACE) {
@@ -374,19 +375,35 @@ impl<'a> Place<'a> {
             Err(errno) => return Err(self.error("publish the socket as", &path, errno)),
         }
         let displaced =
-            rustix::fs::statat(&self.directory, temporary.unlink.name(), AtFlags::SYMLINK_NOFOLLOW);
+            rustix::fs::statat(&self.directory, &temporary.name, AtFlags::SYMLINK_NOFOLLOW);
         match (displaced, rustix::fs::fstat(stale)) {
             (Ok(displaced), Ok(stale)) if same_file(&displaced, &stale) => {
-                rustix::fs::unlinkat(&self.directory, temporary.unlink.name(), AtFlags::empty())
-                    .map_err(|errno| self.error("remove the stale socket of", &path, errno))?;
+                // The socket is published: what can't be removed now, the next sweep finds.
+                let _ = rustix::fs::unlinkat(&self.directory, &temporary.name, AtFlags::empty());
                 Ok(true)
             }
             // Another program put its own file there since the look: give it back its name.
-            _ => match rename(RenameFlags::EXCHANGE) {
-                Ok(()) => Ok(false),
-                Err(errno) => Err(self.error("put back the file at", &path, errno)),
-            },
+            _ => self.put_back(&temporary.name).map(|()| false),
         }
+    }
+
+    /// Undoes an exchange: the file now at `temporary` gets the socket's name again, even where
+    /// somebody has removed what stood there in its place.
+    fn put_back(&self, temporary: &OsStr) -> Result<(), BindError> {
+        let renamed = match self.rename(temporary, RenameFlags::EXCHANGE) {
+            Err(Errno::NOENT) => self.rename(temporary, RenameFlags::NOREPLACE),
+            renamed => renamed,
+        };
+        renamed.map_err(|errno| {
+            let path = self.directory_path.join(temporary);
+            self.error("give back its name to the file that is now", &path, errno)
+        })
+    }
+
+    /// Renames a temporary name to the socket's (renameat2(2)).
+    fn rename(&self, temporary: &OsStr, flags: RenameFlags) -> rustix::io::Result<()> {
+        let directory = &self.directory;
+        rustix::fs::renameat_with(directory, temporary, directory, &self.name, flags)
     }
 
     /// The name of a file that belongs to this socket: hidden, in the same directory.
@@ -423,38 +440,34 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The socket under its temporary name, until it is published.
+/// The socket under its temporary name, until it is published. Dropping it removes the file if it
+/// still has that name: what an interrupted exchange left there is not ours to remove.
 struct Temporary<'a> {
-    unlink: Unlink<'a>,
-    inode: OwnedFd,
-}
-
-impl Temporary<'_> {
-    /// Its temporary name is gone; nothing is left to clean up.
-    fn published(mut self) -> OwnedFd {
-        self.unlink.name = None;
-        self.inode
-    }
-}
-
-/// Removes a file when dropped.
-struct Unlink<'a> {
     directory: BorrowedFd<'a>,
-    name: Option<OsString>,
+    name: OsString,
+    inode: Arc<OwnedFd>,
 }
 
-impl Unlink<'_> {
-    fn name(&self) -> &OsStr {
-        self.name.as_deref().unwrap_or_default()
-    }
-}
-
-impl Drop for Unlink<'_> {
+impl Drop for Temporary<'_> {
     fn drop(&mut self) {
-        if let Some(name) = &self.name {
-            let _ = rustix::fs::unlinkat(self.directory, name, AtFlags::empty());
-        }
+        let _ = remove(self.directory, &self.name, self.inode.as_fd());
     }
+}
+
+/// Removes the file of that name if it is this inode; else it is somebody else's, or gone.
+fn remove(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    inode: BorrowedFd<'_>,
+) -> rustix::io::Result<()> {
+    let here = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(()),
+        here => here?,
+    };
+    if same_file(&here, &rustix::fs::fstat(inode)?) {
+        rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+    }
+    Ok(())
 }
 
 /// Asks whether somebody listens on a socket file, given its inode.
@@ -582,6 +595,48 @@ mod tests {
     #[tokio::test]
     async fn a_stale_socket_that_goes_before_the_rename_is_noticed() {
         publish_after(leave_stale, |path| std::fs::remove_file(path).unwrap()).await;
+    }
+
+    #[test]
+    fn what_has_taken_the_place_of_a_temporary_socket_is_not_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = Address::unix(directory.path().join("x")).unwrap();
+        let place = place(&address);
+        let (temporary, _socket) = place.bind_temporary(None, &BindOptions::new()).unwrap();
+        let path = directory.path().join(&temporary.name);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "theirs").unwrap();
+        drop(temporary);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "theirs");
+    }
+
+    #[test]
+    fn a_displaced_file_gets_its_name_back_whether_or_not_it_is_taken() {
+        for taken in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("x");
+            let address = Address::unix(&path).unwrap();
+            std::fs::write(directory.path().join("temporary"), "theirs").unwrap();
+            if taken {
+                leave_stale(&path);
+            }
+            place(&address).put_back(OsStr::new("temporary")).unwrap();
+            assert_eq!(std::fs::read_to_string(path).unwrap(), "theirs");
+        }
+    }
+
+    /// In a shared directory somebody could move another socket of ours there, for us to open it
+    /// to others.
+    #[test]
+    fn only_a_new_socket_is_given_a_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = Address::unix(directory.path().join("x")).unwrap();
+        let other = directory.path().join("other");
+        let _other = std::os::unix::net::UnixListener::bind(&other).unwrap();
+        let place = place(&address);
+        let owned = place.own("other".into());
+        assert!(matches!(owned, Err(BindError::Contended { .. })));
+        assert!(other.exists());
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! [`Listener`]: a bound address that accepts connections.
 
 use std::io;
+use std::os::fd::AsFd;
 
-use tokio::net::{TcpListener, UnixListener};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::bind::{BindError, BindOptions};
 use super::conn::Conn;
@@ -66,6 +69,31 @@ impl Listener {
             Socket::Unix(listener) => Ok(Conn::unix(listener.accept().await?.0)),
             Socket::Tcp(listener) => Conn::tcp(listener.accept().await?.0),
         }
+    }
+
+    /// The next connection that is in the queue right now, if there is one. `accept` would not do:
+    /// it asks the kernel only after the runtime has heard of a connection, and only so often in
+    /// one turn of a task.
+    pub(crate) fn accept_queued(&self) -> io::Result<Option<Conn>> {
+        let socket = match &self.socket {
+            Socket::Unix(listener) => listener.as_fd(),
+            Socket::Tcp(listener) => listener.as_fd(),
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let stream = loop {
+            match rustix::net::accept_with(socket, flags) {
+                Ok(stream) => break stream,
+                Err(Errno::AGAIN) => return Ok(None),
+                // A client that has gone again is no reason to leave the others (accept(2)).
+                Err(Errno::CONNABORTED | Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        };
+        match &self.socket {
+            Socket::Unix(_) => UnixStream::from_std(stream.into()).map(Conn::unix),
+            Socket::Tcp(_) => TcpStream::from_std(stream.into()).and_then(Conn::tcp),
+        }
+        .map(Some)
     }
 
     /// Removes the socket's file and lets a successor bind the path. Clients that have connected

@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::support::package_path;
 
 /// From the top down; a module may use only those that come after it.
-const LAYERS: [&str; 6] = ["ping", "server", "client", "driver", "socket", "address"];
+const LAYERS: [&str; 8] =
+    ["ping", "server", "client", "grpc", "driver", "http2", "socket", "address"];
 
 #[test]
 fn imports_go_one_way() {
@@ -38,10 +39,28 @@ fn every_module_has_its_layer() {
 }
 
 #[test]
-fn only_the_driver_knows_hyper() {
-    for layer in LAYERS.iter().filter(|layer| **layer != "driver") {
+fn no_layer_knows_hyper_or_h2() {
+    for layer in LAYERS {
         for (file, source) in sources(layer) {
-            assert!(!source.contains("hyper::") && !source.contains("hyper_util::"), "{file}");
+            for engine in ["hyper::", "hyper_util::", "h2::Conn", "h2::client", "h2::server"] {
+                assert!(!source.contains(engine), "{file} names {engine}");
+            }
+        }
+    }
+}
+
+/// RFC 9113 and its headers know neither sockets nor clocks nor tasks.
+#[test]
+fn http2_and_address_do_no_io() {
+    for layer in ["http2", "address"] {
+        for (file, source) in sources(layer) {
+            if file.contains("/tests") {
+                continue;
+            }
+            for io in ["tokio::", "rustix::", "std::net::Tcp", "std::os::unix::net", "Instant::now"]
+            {
+                assert!(!source.contains(io), "{file} names {io}");
+            }
         }
     }
 }

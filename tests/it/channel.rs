@@ -140,6 +140,17 @@ async fn a_full_backlog_is_tried_again_until_the_timeout() {
 }
 
 #[tokio::test]
+async fn the_backlog_bounds_the_queue_of_tcp_too() {
+    let listener =
+        BindOptions::new().backlog(0).bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let _first = Channel::connect(listener.local_addr()).await.unwrap();
+    let second =
+        Channel::builder(listener.local_addr()).connect_timeout(Duration::from_millis(100));
+    let error = second.connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_that_speaks_no_http2_is_named() {
     use tokio::io::AsyncWriteExt;
     let directory = directory();

@@ -206,6 +206,32 @@ async fn dropping_the_server_cuts_calls_off(transport: Transport) {
     }
 }
 
+/// More than tokio's budget for one turn of a task, and before the runtime has heard of any.
+#[tokio::test]
+async fn all_clients_that_wait_at_the_shutdown_are_accepted() {
+    use std::io::{Read, Write};
+    let server = ping_server().drain_timeout(Duration::from_millis(500));
+    let server = Running::start(Transport::Unix, server).await;
+    // Lets the accept loop start and find nothing.
+    PingServiceClient::new(server.channel().await).ping(PingRequest::ping()).await.unwrap();
+
+    let path = server.address.as_path().unwrap();
+    let clients: Vec<_> = (0..300)
+        .map(|_| {
+            let mut client = std::os::unix::net::UnixStream::connect(path).unwrap();
+            client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+            client
+        })
+        .collect();
+    let (serving, _directory) = server.signal();
+    serving.await.unwrap();
+    for mut client in clients {
+        let mut first_frame = [0; 9];
+        client.read_exact(&mut first_frame).unwrap();
+        assert_eq!(first_frame[3], 4, "SETTINGS");
+    }
+}
+
 #[tokio::test]
 async fn one_server_serves_several_listeners() {
     let directory = directory();
@@ -230,7 +256,7 @@ async fn a_server_needs_a_listener() {
 async fn a_socketpair_carries_calls() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let serving = tokio::spawn(ping_server().serve_connection(theirs));
-    let channel = Channel::from_stream(ours).await.unwrap();
+    let channel = Channel::from_stream(ours);
     let mut client = PingServiceClient::new(channel.clone());
     for _ in 0..3 {
         client.ping(PingRequest::ping()).await.unwrap();
@@ -242,7 +268,7 @@ async fn a_socketpair_carries_calls() {
 #[tokio::test]
 async fn a_channel_whose_stream_has_ended_says_so() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let channel = Channel::from_stream(ours).await.unwrap();
+    let channel = Channel::from_stream(ours);
     drop(theirs);
     let status = PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");

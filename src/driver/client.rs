@@ -1,0 +1,269 @@
+//! The client's end: calls into the connection, and their responses out of it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
+use http_body::Body;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::body::Incoming;
+use super::pass::{LostOnDrop, Pass, Role, now};
+use super::send::{SendBody, Start, StartEnd, send_start, start};
+use super::shared::{Lost, Shared, State, StreamError};
+use super::stream::{End, remember};
+use crate::http2::{Config, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
+
+/// The error type of tower and http-body.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What starts calls on a connection. When all clones are gone the connection ends after its last
+/// call.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.with(|state| state.abandoned = true);
+    }
+}
+
+struct ClientRole;
+
+impl Role for ClientRole {
+    fn event(&mut self, state: &mut State, event: Event) {
+        state.deliver(event);
+    }
+}
+
+/// A request, as it is before it is sent. Keeps what it needs to be sent again, as long as its body
+/// was complete when it was made.
+pub(crate) struct Outgoing<B> {
+    method: Method,
+    path: PathAndQuery,
+    pub(crate) headers: HeaderMap,
+    data: Option<Bytes>,
+    end: StartEnd<B>,
+    spent: bool,
+}
+
+/// Why a call was not sent.
+pub(crate) enum Unsent {
+    /// The server takes no more at a time.
+    Wait(Waiter),
+    /// This connection takes no more calls; another one may.
+    Elsewhere,
+    /// The connection failed in a way that another one would too.
+    NotHttp2(Lost),
+    /// The headers are larger than the server takes, in octets.
+    TooLarge { limit: u32 },
+    /// The body failed before anything was sent.
+    Body(StreamError),
+}
+
+impl<B> Outgoing<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    /// Polls the body as far as it goes at once.
+    pub(crate) fn new(method: Method, path: PathAndQuery, headers: HeaderMap, body: B) -> Self {
+        let Start { data, end } = start(body);
+        Self { method, path, headers, data, end, spent: false }
+    }
+
+    /// Whether [`Sender::send`] may be called again.
+    pub(crate) fn can_be_sent(&self) -> bool {
+        !self.spent
+    }
+}
+
+impl Sender {
+    /// Starts HTTP/2 on a connected stream; a task of its own drives it.
+    pub(crate) fn start<T>(io: T, config: Config) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let shared = Shared::new(Connection::client(config, now()), true);
+        let lost = LostOnDrop(Arc::clone(&shared));
+        let mut pass = Pass::new(io, Arc::clone(&shared), ClientRole);
+        tokio::spawn(async move {
+            let _lost = lost;
+            let why = std::future::poll_fn(|cx| pass.poll(cx)).await;
+            tracing::debug!(%why, "a connection ended");
+            pass.close().await;
+        });
+        Self(Arc::new(Handle(shared)))
+    }
+
+    /// Whether both are of one connection.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether the connection lives, as far as is known.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.0.lock().lost.is_none()
+    }
+
+    /// Puts a request into the connection, with as much of its body as there is.
+    pub(crate) fn send<B>(
+        &self,
+        request: &mut Outgoing<B>,
+        authority: &[u8],
+        cx: &Context<'_>,
+    ) -> Result<Call, Unsent>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let shared = &self.0.0;
+        if matches!(request.end, StartEnd::Failed(_) | StartEnd::Panicked) {
+            request.spent = true;
+            return Err(match std::mem::replace(&mut request.end, StartEnd::Plain) {
+                StartEnd::Failed(error) => {
+                    Unsent::Body(StreamError::Body(tonic::Status::from_error(error)))
+                }
+                _ => Unsent::Body(StreamError::Body(tonic::Status::internal(
+                    "the request's body panicked",
+                ))),
+            });
+        }
+        let empty = request.data.is_none() && matches!(request.end, StartEnd::Plain);
+        let key = shared.with(|state| {
+            if let Some(lost) = &state.lost {
+                return Err(match lost {
+                    Lost::NotHttp2(_) => Unsent::NotHttp2(lost.clone()),
+                    _ => Unsent::Elsewhere,
+                });
+            }
+            let head = SendRequest {
+                method: request.method.as_str(),
+                scheme: "http",
+                authority,
+                path: request.path.as_str(),
+                headers: &request.headers,
+            };
+            let key = state.h2.send_request(head, empty).map_err(|not_now| match not_now {
+                NotNow::NoSlot => Unsent::Wait(Waiter::new(state, shared, cx)),
+                NotNow::GoingAway | NotNow::Exhausted => Unsent::Elsewhere,
+                NotNow::TooLarge { limit } => Unsent::TooLarge { limit },
+            })?;
+            state.open_slot(key);
+            let whole = empty || send_start(state, key, request.data.clone(), &request.end);
+            if !whole
+                && let StartEnd::More { body, next } =
+                    std::mem::replace(&mut request.end, StartEnd::Plain)
+            {
+                request.spent = true;
+                let rest = SendBody::new(Arc::clone(shared), key, body, next);
+                let task = tokio::spawn(rest);
+                if let Some(slot) = state.slot(key) {
+                    slot.task = Some(task.abort_handle());
+                }
+            }
+            // Another one that waits may go as well, if there is room.
+            state.wake_waiter();
+            Ok(key)
+        })?;
+        Ok(Call(Some((Arc::clone(shared), key))))
+    }
+}
+
+/// A place in the line for a slot. Its holder tries again when it is woken; dropped, it lets the
+/// next in line try.
+pub(crate) struct Waiter {
+    shared: Arc<Shared>,
+    ticket: u64,
+}
+
+impl Waiter {
+    fn new(state: &mut State, shared: &Arc<Shared>, cx: &Context<'_>) -> Self {
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.waiting.insert(ticket, cx.waker().clone());
+        Self { shared: Arc::clone(shared), ticket }
+    }
+
+    /// Ready once it is this one's turn.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        self.shared.with(|state| match state.waiting.get_mut(&self.ticket) {
+            Some(waker) => {
+                waker.clone_from(cx.waker());
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        })
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.shared.with(|state| {
+            if state.waiting.remove(&self.ticket).is_none() {
+                state.wake_waiter();
+            }
+        });
+    }
+}
+
+/// A call until its response's head. Dropping it cancels the call.
+#[derive(Debug)]
+pub(crate) struct Call(Option<(Arc<Shared>, StreamKey)>);
+
+impl Future for Call {
+    type Output = Result<(Arc<ResponseHead>, Incoming), StreamError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some((shared, key)) = &self.0 else {
+            return Poll::Pending;
+        };
+        let key = *key;
+        let polled = shared.with(|state| {
+            let Some(slot) = state.slot(key) else { return Poll::Pending };
+            let Some(head) = slot.head.take() else {
+                return match std::mem::take(&mut slot.end) {
+                    End::Failed(error) => {
+                        state.forget(key);
+                        Poll::Ready(Err(error))
+                    }
+                    end => {
+                        slot.end = end;
+                        remember(&mut slot.reader, cx.waker());
+                        Poll::Pending
+                    }
+                };
+            };
+            let trailers = match std::mem::take(&mut slot.end) {
+                End::Plain => None,
+                End::Trailers(trailers) => Some(trailers),
+                end => {
+                    slot.end = end;
+                    return Poll::Ready(Ok((head, Incoming::stream(Arc::clone(shared), key))));
+                }
+            };
+            let pieces = std::mem::take(&mut slot.pieces);
+            state.forget(key);
+            Poll::Ready(Ok((head, Incoming::whole(pieces, trailers))))
+        });
+        if polled.is_ready() {
+            // Forgotten, or the body's from here on.
+            self.0 = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some((shared, key)) = &self.0 {
+            let key = *key;
+            shared.with(|state| state.forget(key));
+        }
+    }
+}

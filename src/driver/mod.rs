@@ -1,0 +1,20 @@
+//! One HTTP/2 connection on one stream of octets: reads, writes, wakes. The only place that both
+//! touches a socket and knows HTTP/2; server and client share it. What a call means is `grpc`'s.
+//!
+//! One task drives a connection ([`pass`](pass::Pass)): it reads what is there, lets `http2` parse
+//! it, hands out the events, and writes everything that has gathered by one write. Callers and
+//! handlers put their frames straight into the connection's buffer, under its lock
+//! ([`shared`](shared::Shared)); only the one who finds the driver asleep wakes it.
+
+mod body;
+mod client;
+mod pass;
+mod send;
+mod server;
+mod shared;
+mod stream;
+
+pub(crate) use body::Incoming;
+pub(crate) use client::{Call, Outgoing, Sender, Unsent, Waiter};
+pub(crate) use server::{Handler, Reply, serve};
+pub(crate) use shared::{Lost, StreamError};

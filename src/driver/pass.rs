@@ -1,0 +1,335 @@
+//! [`Pass`]: the task that drives one connection. A pass reads what is there, hands out the events,
+//! lets a server's handlers run, and writes what has gathered.
+
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Sleep, sleep_until};
+
+use super::shared::{Lost, Shared, State};
+use crate::http2::{ErrorCode, Event, Fault};
+
+/// What one read takes at least and at most; it grows with what arrives at a time.
+const READ: (usize, usize) = (16 * 1024, 256 * 1024);
+
+/// Slices of one vectored write.
+const SLICES: usize = 64;
+
+/// A connection that was busy gives its memory back after one to two of these without activity.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// What is read and thrown away before the socket is closed, so that what was sent last is not lost
+/// to a reset (a Unix or TCP socket that is closed over unread data resets the peer's end).
+const LINGER: usize = 256 * 1024;
+
+/// What an end of a connection adds to what both do.
+pub(super) trait Role {
+    /// An event that is this end's. The others go to the streams.
+    fn event(&mut self, state: &mut State, event: Event);
+
+    /// So many requests were taken that the rest has to wait for the next pass.
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    /// After a pass's events: whether [`run`](Self::run) is to be called.
+    fn prepare(&mut self, _state: &mut State, _shared: &Arc<Shared>) -> bool {
+        false
+    }
+
+    /// Without the lock.
+    fn run(&mut self) {}
+
+    /// What `run` has left to be sent.
+    fn encode(&mut self, _state: &mut State, _shared: &Arc<Shared>) {}
+}
+
+pub(super) struct Pass<T, R> {
+    io: T,
+    shared: Arc<Shared>,
+    role: R,
+    input: BytesMut,
+    read_size: usize,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When the timer is set to fire, if it is.
+    armed: Option<Instant>,
+    /// When to look whether the connection has become idle.
+    tick: Option<Instant>,
+    active: bool,
+    /// Nothing is read any more: only what is outgoing is still to be written.
+    closing: bool,
+    /// The other tasks were given a turn to add to what is outgoing.
+    lingered: bool,
+    wakes: Vec<Waker>,
+}
+
+impl<T, R> Pass<T, R>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    R: Role,
+{
+    pub(super) fn new(io: T, shared: Arc<Shared>, role: R) -> Self {
+        Self {
+            io,
+            shared,
+            role,
+            input: BytesMut::new(),
+            read_size: READ.0,
+            timer: None,
+            armed: None,
+            tick: None,
+            active: true,
+            closing: false,
+            lingered: false,
+            wakes: Vec::new(),
+        }
+    }
+
+    /// One or more passes. Ready when the connection is over and everything written.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+        loop {
+            let now = now();
+            let (read, full) = self.read(cx);
+            let shared = Arc::clone(&self.shared);
+            let mut state = shared.lock();
+            state.asleep = None;
+            let progress = match read {
+                Poll::Ready(Ok(0)) => {
+                    state.lose(Lost::Closed);
+                    return Poll::Ready(self.over(&mut state));
+                }
+                Poll::Ready(Ok(_)) => {
+                    self.active = true;
+                    // A failure is seen below.
+                    let _ = state.h2.receive(&mut self.input, now);
+                    true
+                }
+                Poll::Ready(Err(error)) => {
+                    state.lose(Lost::Io(Arc::new(error)));
+                    return Poll::Ready(self.over(&mut state));
+                }
+                Poll::Pending => false,
+            };
+            if self.armed.is_some_and(|at| at <= now) {
+                self.armed = None;
+                if state.h2.on_deadline(now).is_err() && self.closing {
+                    return Poll::Ready(self.over(&mut state));
+                }
+            }
+            if std::mem::take(&mut state.abandoned) {
+                state.h2.go_away();
+            }
+            self.take_events(&mut state);
+            if let Some(fatal) = state.h2.failure()
+                && !self.closing
+            {
+                self.closing = true;
+                self.input = BytesMut::new();
+                let lost = match fatal.fault {
+                    Fault::Local => Lost::Closed,
+                    Fault::Protocol if state.is_client && !state.ready => Lost::NotHttp2(fatal),
+                    _ => Lost::Http2(fatal),
+                };
+                state.lose(lost);
+            }
+            if self.role.prepare(&mut state, &shared) {
+                std::mem::swap(&mut self.wakes, &mut state.wakes);
+                drop(state);
+                self.wakes.drain(..).for_each(Waker::wake);
+                self.role.run();
+                state = shared.lock();
+                self.role.encode(&mut state, &shared);
+            }
+
+            let others = state.h2.active_streams() > 1;
+            if others && !progress && !self.lingered && state.h2.has_outgoing() {
+                // Callers that are ready too may add theirs, and all leave by one write.
+                self.lingered = true;
+                self.unlock_and_wake(state);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.lingered = false;
+            if let Err(error) = self.write(cx, &mut state) {
+                state.lose(Lost::Io(Arc::new(error)));
+                return Poll::Ready(self.over(&mut state));
+            }
+            if state.h2.is_done() {
+                state.lose(Lost::Closed);
+                return Poll::Ready(self.over(&mut state));
+            }
+            if full || state.h2.has_events() {
+                // There is more; the other tasks first.
+                self.unlock_and_wake(state);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if progress {
+                // Everything was read: the next read only leaves its waker.
+                self.unlock_and_wake(state);
+                continue;
+            }
+            state.asleep = Some(cx.waker().clone());
+            let deadline = self.before_sleep(&mut state, now);
+            self.unlock_and_wake(state);
+            self.arm(deadline, cx);
+            return Poll::Pending;
+        }
+    }
+
+    fn unlock_and_wake(&mut self, mut state: std::sync::MutexGuard<'_, State>) {
+        std::mem::swap(&mut self.wakes, &mut state.wakes);
+        drop(state);
+        self.wakes.drain(..).for_each(Waker::wake);
+    }
+
+    fn over(&mut self, state: &mut State) -> Lost {
+        self.wakes.append(&mut state.wakes);
+        // Woken by `close`, without the lock.
+        state.lost.clone().unwrap_or(Lost::Closed)
+    }
+
+    /// Reads once. The second value: the buffer was filled, so there may be more.
+    fn read(&mut self, cx: &mut Context<'_>) -> (Poll<io::Result<usize>>, bool) {
+        if self.closing {
+            return (Poll::Pending, false);
+        }
+        self.input.reserve(self.read_size);
+        let room = self.input.capacity() - self.input.len();
+        let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
+        let mut full = false;
+        if let Poll::Ready(Ok(octets)) = read {
+            full = octets == room;
+            if full {
+                self.read_size = (self.read_size * 2).min(READ.1);
+            } else if octets < self.read_size / 4 {
+                self.read_size = (self.read_size / 2).max(READ.0);
+            }
+        }
+        (read, full)
+    }
+
+    fn take_events(&mut self, state: &mut State) {
+        while !self.role.is_full()
+            && let Some(event) = state.h2.next_event()
+        {
+            self.role.event(state, event);
+        }
+    }
+
+    /// Writes until nothing is left or the socket takes no more.
+    fn write(&mut self, cx: &mut Context<'_>, state: &mut State) -> io::Result<()> {
+        while state.h2.has_outgoing() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = state.h2.outgoing(&mut slices);
+            let io = Pin::new(&mut self.io);
+            let written = match &slices[..count] {
+                [one] => io.poll_write(cx, one),
+                several => io.poll_write_vectored(cx, several),
+            };
+            match written {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(octets)) => {
+                    self.active = true;
+                    state.h2.advance(octets);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// When to be woken at the latest.
+    fn before_sleep(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
+        if self.tick.is_some_and(|at| at <= now) {
+            self.tick = None;
+            if !self.active {
+                state.shrink();
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                    self.read_size = READ.0;
+                }
+            }
+        }
+        if self.tick.is_none() && self.active {
+            self.active = false;
+            self.tick = Some(now + IDLE_TICK);
+        }
+        [state.h2.next_deadline(now), self.tick].into_iter().flatten().min()
+    }
+
+    /// Sets the timer, unless it fires early enough as it is: then it is looked at again.
+    fn arm(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) {
+        let Some(deadline) = deadline else {
+            self.timer = None;
+            self.armed = None;
+            return;
+        };
+        if self.armed.is_some_and(|at| at <= deadline) {
+            return;
+        }
+        self.armed = Some(deadline);
+        let at = tokio::time::Instant::from_std(deadline);
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                timer.as_mut().reset(at);
+                timer
+            }
+            None => self.timer.insert(Box::pin(sleep_until(at))),
+        };
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Lets calls in flight finish and takes no more.
+    pub(super) fn shut_down(&mut self) {
+        let mut state = self.shared.lock();
+        if state.ready {
+            state.h2.go_away();
+        } else {
+            // Who has not even introduced itself does not hold up the end.
+            state.h2.close(ErrorCode::NO_ERROR, "the server is shutting down");
+        }
+    }
+
+    /// Closes the socket so that what was written last still arrives.
+    pub(super) async fn close(mut self) {
+        self.wakes.drain(..).for_each(Waker::wake);
+        if self.io.shutdown().await.is_err() || !self.closing {
+            return;
+        }
+        let mut rest = BytesMut::with_capacity(READ.0);
+        let drain = async {
+            let mut left = LINGER;
+            while left > 0 {
+                rest.clear();
+                match self.io.read_buf(&mut rest).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(octets) => left = left.saturating_sub(octets),
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(100), drain).await;
+    }
+}
+
+/// Through tokio's clock, which tests can hold.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Marks a connection as lost when its driver is dropped, however that comes.
+pub(super) struct LostOnDrop(pub(super) Arc<Shared>);
+
+impl Drop for LostOnDrop {
+    fn drop(&mut self) {
+        self.0.lose(Lost::Closed);
+    }
+}

@@ -1,0 +1,240 @@
+//! [`SendBody`]: a message's body on its way into a stream, at the peer's pace.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame};
+
+use super::shared::{Shared, State, StreamError};
+use super::stream::remember;
+use crate::http2::{ErrorCode, Progress, StreamKey};
+
+/// The error type of tower and http-body.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a body gave when it was polled in place, before anything of it was sent.
+pub(super) struct Start<B> {
+    pub(super) data: Option<Bytes>,
+    pub(super) end: StartEnd<B>,
+}
+
+pub(super) enum StartEnd<B> {
+    /// The body ends here.
+    Plain,
+    Trailers(HeaderMap),
+    /// There is more, or may be.
+    More {
+        body: Pin<Box<B>>,
+        next: Option<Frame<Bytes>>,
+    },
+    Failed(BoxError),
+    Panicked,
+}
+
+/// Polls a body as far as its first data and what follows it. An ordinary unary message is then
+/// complete. Whoever goes on polls it again with a waker of its own.
+pub(super) fn start<B>(body: B) -> Start<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    if body.is_end_stream() {
+        return Start { data: None, end: StartEnd::Plain };
+    }
+    let mut body = Box::pin(body);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut data: Option<Bytes> = None;
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        loop {
+            match body.as_mut().poll_frame(&mut cx) {
+                Poll::Pending => return Ok(None),
+                Poll::Ready(None) => return Err(StartEnd::Plain),
+                Poll::Ready(Some(Err(error))) => return Err(StartEnd::Failed(error.into())),
+                Poll::Ready(Some(Ok(frame))) => match (frame.into_data(), &data) {
+                    (Ok(octets), None) => data = Some(octets),
+                    (Ok(octets), Some(_)) => return Ok(Some(Frame::data(octets))),
+                    (Err(frame), _) => {
+                        if let Ok(trailers) = frame.into_trailers() {
+                            return Err(StartEnd::Trailers(trailers));
+                        }
+                    }
+                },
+            }
+        }
+    }));
+    let end = match polled {
+        Ok(Ok(next)) => StartEnd::More { body, next },
+        Ok(Err(end)) => end,
+        Err(_) => StartEnd::Panicked,
+    };
+    Start { data, end }
+}
+
+/// Sends the rest of a body. Completes when all is given to the connection, or the stream is over.
+pub(super) struct SendBody<B> {
+    shared: Arc<Shared>,
+    key: StreamKey,
+    body: Pin<Box<B>>,
+    /// Given by the body and not sent yet: what comes after it decides whether it is the last.
+    next: Option<Frame<Bytes>>,
+}
+
+impl<B> SendBody<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        key: StreamKey,
+        body: Pin<Box<B>>,
+        next: Option<Frame<Bytes>>,
+    ) -> Self {
+        Self { shared, key, body, next }
+    }
+
+    /// Sends `frame`; with `end` it is the body's last.
+    fn send(&self, frame: Frame<Bytes>, end: bool) -> Progress {
+        let key = self.key;
+        self.shared.with(|state| {
+            let progress = match frame.into_data() {
+                Ok(data) => state.h2.send_data(key, data, end),
+                Err(frame) => match frame.into_trailers() {
+                    Ok(trailers) => {
+                        state.h2.send_trailers(key, &trailers);
+                        return Progress::Closed;
+                    }
+                    Err(_) => return Progress::Sent,
+                },
+            };
+            if progress == Progress::Queued
+                && let Some(slot) = state.slot(key)
+            {
+                slot.blocked = true;
+            }
+            progress
+        })
+    }
+
+    /// Whether the connection takes no more for now.
+    fn is_blocked(&self, cx: &Context<'_>) -> bool {
+        let key = self.key;
+        self.shared.with(|state| {
+            let Some(slot) = state.slot(key) else { return false };
+            if slot.blocked {
+                remember(&mut slot.writer, cx.waker());
+            }
+            slot.blocked
+        })
+    }
+}
+
+impl<B> Future for SendBody<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut blocked = self.is_blocked(cx);
+        loop {
+            if blocked {
+                return Poll::Pending;
+            }
+            let polled = self.body.as_mut().poll_frame(cx);
+            let progress = match (self.next.take(), polled) {
+                (None, Poll::Pending) => return Poll::Pending,
+                (Some(frame), Poll::Pending) => {
+                    match self.send(frame, false) {
+                        Progress::Closed => return Poll::Ready(()),
+                        Progress::Queued => {
+                            // Both the body and the stream may wake; either is looked at again.
+                            let _ = self.is_blocked(cx);
+                        }
+                        Progress::Sent => {}
+                    }
+                    return Poll::Pending;
+                }
+                (last, Poll::Ready(None)) => {
+                    self.send(last.unwrap_or_else(|| Frame::data(Bytes::new())), true);
+                    return Poll::Ready(());
+                }
+                (before, Poll::Ready(Some(Ok(frame)))) => {
+                    let trailers = frame.is_trailers();
+                    let progress = match before {
+                        Some(before) => self.send(before, false),
+                        None => Progress::Sent,
+                    };
+                    if trailers && progress != Progress::Closed {
+                        self.send(frame, true);
+                        return Poll::Ready(());
+                    }
+                    self.next = Some(frame);
+                    progress
+                }
+                (_, Poll::Ready(Some(Err(error)))) => {
+                    let key = self.key;
+                    self.shared.with(|state| fail_body(state, key, error.into()));
+                    return Poll::Ready(());
+                }
+            };
+            match progress {
+                Progress::Sent => {}
+                Progress::Queued => blocked = self.is_blocked(cx),
+                Progress::Closed => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+/// The body to be sent failed: the stream cannot be completed.
+pub(super) fn fail_body(state: &mut State, key: StreamKey, error: BoxError) {
+    if state.is_client {
+        let status = tonic::Status::from_error(error);
+        let mut wakes = Vec::new();
+        if let Some(slot) = state.slot(key) {
+            slot.fail(StreamError::Body(status), &mut wakes);
+        }
+        state.wakes.append(&mut wakes);
+        state.h2.reset(key, ErrorCode::CANCEL);
+    } else {
+        tracing::debug!(%error, "a response's body failed");
+        state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
+    }
+}
+
+/// Sends a body's start behind its head. True: that was all of it.
+pub(super) fn send_start<B>(
+    state: &mut State,
+    key: StreamKey,
+    data: Option<Bytes>,
+    end: &StartEnd<B>,
+) -> bool {
+    match end {
+        StartEnd::Plain => {
+            state.h2.send_data(key, data.unwrap_or_default(), true);
+        }
+        StartEnd::Trailers(trailers) => {
+            if let Some(data) = data.filter(|data| data.has_remaining()) {
+                state.h2.send_data(key, data, false);
+            }
+            state.h2.send_trailers(key, trailers);
+        }
+        StartEnd::More { .. } => {
+            if let Some(data) = data
+                && state.h2.send_data(key, data, false) == Progress::Queued
+                && let Some(slot) = state.slot(key)
+            {
+                slot.blocked = true;
+            }
+            return false;
+        }
+        StartEnd::Failed(_) | StartEnd::Panicked => {
+            state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
+        }
+    }
+    true
+}

@@ -1,0 +1,356 @@
+//! The server's end: requests to handlers, and their responses into the connection.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::request::Request;
+use http::response::{Parts, Response};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, StatusCode, Uri, Version};
+use http_body::{Body, Frame};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::body::Incoming;
+use super::pass::{LostOnDrop, Pass, Role, now};
+use super::send::{SendBody, Start, StartEnd, send_start, start};
+use super::shared::{Lost, Shared, State};
+use super::stream::Pieces;
+use crate::http2::{Config, Connection, ErrorCode, Event, RequestHead, StreamKey};
+
+/// Requests that one pass starts at most, so that one connection starves no other.
+const REQUESTS: usize = 64;
+
+/// The error type of tower and http-body.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What answers requests.
+pub(crate) trait Handler: Send + 'static {
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+
+    /// Starts to answer. The future is polled once at once; one that is not ready then moves to a
+    /// task of its own.
+    fn call(&mut self, request: Request<Incoming>) -> Reply<Self::Body>;
+}
+
+/// A handler at work.
+pub(crate) type Reply<B> = Pin<Box<dyn Future<Output = Response<B>> + Send>>;
+
+/// Serves one connection until the client closes it or, after `shutdown`, until its calls have
+/// ended. Dropped, it drops its handlers.
+pub(crate) async fn serve<T, H>(
+    io: T,
+    handler: H,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Lost>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    H: Handler,
+{
+    let shared = Shared::new(Connection::server(config, now()), false);
+    let _lost = LostOnDrop(Arc::clone(&shared));
+    let role = ServerRole { handler, requests: Vec::new(), outcomes: Vec::new() };
+    let mut pass = Pass::new(io, shared, role);
+    let mut shutdown = pin!(shutdown);
+    let mut shutting_down = false;
+    let lost = std::future::poll_fn(|cx| {
+        let polled = pass.poll(cx);
+        if polled.is_ready() || shutting_down || shutdown.as_mut().poll(cx).is_pending() {
+            return polled;
+        }
+        // After what was already there to read: who has introduced itself is told properly.
+        shutting_down = true;
+        pass.shut_down();
+        pass.poll(cx)
+    })
+    .await;
+    pass.close().await;
+    match lost {
+        Lost::Closed => Ok(()),
+        lost => Err(lost),
+    }
+}
+
+struct ServerRole<H: Handler> {
+    handler: H,
+    requests: Vec<Arrived>,
+    outcomes: Vec<(StreamKey, Outcome<H::Body>)>,
+}
+
+/// A request of this pass.
+struct Arrived {
+    key: StreamKey,
+    head: Arc<RequestHead>,
+    pieces: Pieces,
+    trailers: Option<Arc<HeaderMap>>,
+    /// All of it is here.
+    whole: bool,
+    /// What the handler reads, once the pass's events are taken.
+    body: Option<Incoming>,
+}
+
+/// What became of a handler that was polled in place.
+enum Outcome<B> {
+    Ready(Parts, Start<B>),
+    Pending(Reply<B>),
+    Panicked,
+}
+
+impl<H: Handler> ServerRole<H> {
+    /// The request of this pass that an event belongs to; mostly the last one.
+    fn arrived(&mut self, key: StreamKey) -> Option<usize> {
+        self.requests.iter().rposition(|request| request.key == key && !request.whole)
+    }
+}
+
+impl<H: Handler> Role for ServerRole<H> {
+    fn event(&mut self, state: &mut State, event: Event) {
+        match event {
+            Event::Request { stream, head, end } => self.requests.push(Arrived {
+                key: stream,
+                head,
+                pieces: Pieces::default(),
+                trailers: None,
+                whole: end,
+                body: None,
+            }),
+            Event::RequestTooLarge { stream, .. } => {
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                state.h2.send_response(stream, status, &HeaderMap::new(), true);
+                state.h2.forget(stream);
+            }
+            Event::Data { stream, bytes, end } if let Some(index) = self.arrived(stream) => {
+                let request = &mut self.requests[index];
+                if !bytes.is_empty() {
+                    request.pieces.push(bytes);
+                }
+                request.whole = end;
+            }
+            Event::Trailers { stream, headers } if let Some(index) = self.arrived(stream) => {
+                let request = &mut self.requests[index];
+                request.trailers = Some(headers);
+                request.whole = true;
+            }
+            Event::Reset { stream, reset } => {
+                let index = self.requests.iter().rposition(|request| request.key == stream);
+                match index {
+                    // Cancelled before its handler was called: it never is.
+                    Some(index) => {
+                        self.requests.remove(index);
+                        state.h2.forget(stream);
+                    }
+                    None => state.deliver(Event::Reset { stream, reset }),
+                }
+            }
+            event => state.deliver(event),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.requests.len() >= REQUESTS
+    }
+
+    fn prepare(&mut self, state: &mut State, shared: &Arc<Shared>) -> bool {
+        for request in &mut self.requests {
+            let pieces = std::mem::take(&mut request.pieces);
+            let body = if request.whole {
+                state.h2.release(request.key, pieces.len());
+                Incoming::whole(pieces, request.trailers.take())
+            } else {
+                state.open_slot(request.key).pieces = pieces;
+                Incoming::stream(Arc::clone(shared), request.key)
+            };
+            request.body = Some(body);
+        }
+        !self.requests.is_empty()
+    }
+
+    fn run(&mut self) {
+        for Arrived { key, head, body, .. } in self.requests.drain(..) {
+            let Some(body) = body else { continue };
+            let mut reply =
+                match catch_unwind(AssertUnwindSafe(|| self.handler.call(request(head, body)))) {
+                    Ok(reply) => reply,
+                    Err(_) => {
+                        self.outcomes.push((key, Outcome::Panicked));
+                        continue;
+                    }
+                };
+            let outcome = match poll_in_place(reply.as_mut()) {
+                Ok(Poll::Ready(response)) => {
+                    let (parts, body) = response.into_parts();
+                    Outcome::Ready(parts, start(body))
+                }
+                Ok(Poll::Pending) => Outcome::Pending(reply),
+                Err(Panicked) => Outcome::Panicked,
+            };
+            self.outcomes.push((key, outcome));
+        }
+    }
+
+    fn encode(&mut self, state: &mut State, shared: &Arc<Shared>) {
+        for (key, outcome) in self.outcomes.drain(..) {
+            let stage = match outcome {
+                Outcome::Ready(parts, start) => match send_reply(state, key, &parts, start) {
+                    None => {
+                        state.forget(key);
+                        continue;
+                    }
+                    Some((body, next)) => {
+                        Stage::Body(SendBody::new(Arc::clone(shared), key, body, next))
+                    }
+                },
+                Outcome::Pending(reply) => Stage::Call(reply),
+                Outcome::Panicked => {
+                    state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
+                    state.forget(key);
+                    continue;
+                }
+            };
+            // The task waits for the lock that is held here, and so for its entry.
+            let task = tokio::spawn(Task { shared: Arc::clone(shared), key, stage });
+            let slot = match state.slot(key) {
+                Some(slot) => slot,
+                None => state.open_slot(key),
+            };
+            slot.task = Some(task.abort_handle());
+        }
+    }
+}
+
+/// Sends a head and what its body gave at once. What is returned is the body's rest.
+fn send_reply<B>(
+    state: &mut State,
+    key: StreamKey,
+    parts: &Parts,
+    Start { data, end }: Start<B>,
+) -> Option<(Pin<Box<B>>, Option<Frame<Bytes>>)> {
+    let empty = data.is_none() && matches!(end, StartEnd::Plain);
+    state.h2.send_response(key, parts.status, &parts.headers, empty);
+    if empty || send_start(state, key, data, &end) {
+        return None;
+    }
+    match end {
+        StartEnd::More { body, next } => Some((body, next)),
+        _ => None,
+    }
+}
+
+struct Panicked;
+
+/// Polls without a waker: whoever goes on polls again at once. Outside the task's budget, which is
+/// the connection's.
+fn poll_in_place<F: Future + ?Sized>(future: Pin<&mut F>) -> Result<Poll<F::Output>, Panicked> {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut future = tokio::task::unconstrained(future);
+    catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(&mut cx))).map_err(|_| Panicked)
+}
+
+/// A handler that was not ready in place, or the rest of its response. However it ends, the stream
+/// ends with it.
+struct Task<B> {
+    shared: Arc<Shared>,
+    key: StreamKey,
+    stage: Stage<B>,
+}
+
+enum Stage<B> {
+    Call(Reply<B>),
+    Body(SendBody<B>),
+}
+
+impl<B> Future for Task<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        match catch_unwind(AssertUnwindSafe(|| this.advance(cx))) {
+            Ok(polled) => polled,
+            Err(_) => {
+                let key = this.key;
+                this.shared.with(|state| state.h2.reset(key, ErrorCode::INTERNAL_ERROR));
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl<B> Task<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.stage {
+                Stage::Call(reply) => {
+                    let Poll::Ready(response) = reply.as_mut().poll(cx) else {
+                        return Poll::Pending;
+                    };
+                    let (parts, body) = response.into_parts();
+                    let start = start(body);
+                    let key = self.key;
+                    let rest = self.shared.with(|state| send_reply(state, key, &parts, start));
+                    match rest {
+                        None => return Poll::Ready(()),
+                        Some((body, next)) => {
+                            let shared = Arc::clone(&self.shared);
+                            self.stage = Stage::Body(SendBody::new(shared, key, body, next));
+                        }
+                    }
+                }
+                Stage::Body(body) => return Pin::new(body).poll(cx),
+            }
+        }
+    }
+}
+
+impl<B> Drop for Task<B> {
+    fn drop(&mut self) {
+        let key = self.key;
+        self.shared.with(|state| state.forget(key));
+    }
+}
+
+/// What `:authority` was, where it is no authority as `http` has it: a Unix socket's path, for
+/// example. Kept among the request's extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct RawAuthority(
+    #[allow(dead_code, reason = "for whoever looks for it")] pub(crate) Bytes,
+);
+
+fn request(head: Arc<RequestHead>, body: Incoming) -> Request<Incoming> {
+    let mut request = Request::new(body);
+    let (headers, authority, path) = match Arc::try_unwrap(head) {
+        Ok(head) => (head.headers, head.authority, head.path),
+        Err(head) => (head.headers.clone(), head.authority.clone(), head.path.clone()),
+    };
+    *request.headers_mut() = headers;
+    *request.method_mut() = http::Method::POST;
+    *request.version_mut() = Version::HTTP_2;
+    let local = Authority::from_static("localhost");
+    let authority = match authority {
+        None => local,
+        Some(raw) if raw == "localhost" => local,
+        Some(raw) => Authority::from_maybe_shared(raw.clone()).unwrap_or_else(|_| {
+            request.extensions_mut().insert(RawAuthority(raw));
+            local
+        }),
+    };
+    *request.uri_mut() = uri(authority, path);
+    request
+}
+
+fn uri(authority: Authority, path: PathAndQuery) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority);
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).unwrap_or_default()
+}

@@ -1,0 +1,14 @@
+//! gRPC on HTTP/2 ("gRPC over HTTP2", PROTOCOL-HTTP2.md of the gRPC project): what a request must
+//! look like, deadlines, and how failures of a stream become statuses.
+
+mod body;
+mod handler;
+mod status;
+mod timeout;
+
+pub use body::ResponseBody;
+pub(crate) use body::deadline_exceeded;
+pub use handler::GrpcService;
+pub(crate) use handler::{BoxError, Grpc};
+pub(crate) use status::status;
+pub(crate) use timeout::{Deadline, grpc_timeout};

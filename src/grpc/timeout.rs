@@ -1,0 +1,89 @@
+//! `grpc-timeout` and the deadline that follows from it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The longest deadline that is kept: beyond it a call has none.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// The time that a request gives, if it gives one that is valid: at most eight digits and a unit.
+pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("grpc-timeout")?.as_bytes();
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let amount = digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+    match unit {
+        b'H' => Some(Duration::from_secs(amount * 3600)),
+        b'M' => Some(Duration::from_secs(amount * 60)),
+        b'S' => Some(Duration::from_secs(amount)),
+        b'm' => Some(Duration::from_millis(amount)),
+        b'u' => Some(Duration::from_micros(amount)),
+        b'n' => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+/// When a call has to be over. Its timer is made when somebody first waits for it: a call that is
+/// answered at once has none.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    at: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    pub(crate) fn after(timeout: Duration) -> Option<Self> {
+        let at = Instant::now().checked_add(timeout.min(LONGEST))?;
+        Some(Self { at, timer: None })
+    }
+}
+
+impl Future for Deadline {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let at = self.at;
+        self.timer.get_or_insert_with(|| Box::pin(sleep_until(at))).as_mut().poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(value: &str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", value.parse().unwrap());
+        grpc_timeout(&headers)
+    }
+
+    #[test]
+    fn every_unit_is_known() {
+        assert_eq!(parsed("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(parsed("2M"), Some(Duration::from_secs(120)));
+        assert_eq!(parsed("3S"), Some(Duration::from_secs(3)));
+        assert_eq!(parsed("4m"), Some(Duration::from_millis(4)));
+        assert_eq!(parsed("5u"), Some(Duration::from_micros(5)));
+        assert_eq!(parsed("0n"), Some(Duration::ZERO));
+        assert_eq!(parsed("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+    }
+
+    #[test]
+    fn what_is_no_timeout_is_none() {
+        for value in ["", "S", "1", "1s", "-1S", "+1S", "1.5S", "123456789S", "1 S"] {
+            assert_eq!(parsed(value), None, "{value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_longest_timeout_is_no_overflow() {
+        assert!(Deadline::after(Duration::MAX).is_some());
+    }
+}

@@ -1,0 +1,291 @@
+//! Heads of messages: from decoded fields to a request, a response or trailers, under the rules of
+//! RFC 9113 §8. Knows no stream and no frame.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::hpack::{Field, Pseudo};
+
+/// A request's pseudo-headers and headers. Identical requests may share one.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestHead {
+    pub(crate) method: Method,
+    pub(crate) scheme: Scheme,
+    /// As it came, unchecked where [`any_authority`](super::Config::any_authority).
+    pub(crate) authority: Option<Bytes>,
+    pub(crate) path: PathAndQuery,
+    pub(crate) headers: HeaderMap,
+    pub(crate) content_length: Option<u64>,
+}
+
+/// A response's status and headers. Identical responses may share one.
+#[derive(Clone, Debug)]
+pub(crate) struct ResponseHead {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) content_length: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Head {
+    Request(Arc<RequestHead>),
+    Response(Arc<ResponseHead>),
+    Trailers(Arc<HeaderMap>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeadKind {
+    Request,
+    Response,
+    Trailers,
+}
+
+/// Why fields make no head. The fault is the stream's, not the connection's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeadError {
+    /// RFC 9113 §8.1.1.
+    Malformed(&'static str),
+    TooLarge,
+    /// A well-formed CONNECT (§8.5): nothing that a gRPC server answers.
+    Connect,
+}
+
+impl Head {
+    pub(super) fn kind(&self) -> HeadKind {
+        match self {
+            Self::Request(_) => HeadKind::Request,
+            Self::Response(_) => HeadKind::Response,
+            Self::Trailers(_) => HeadKind::Trailers,
+        }
+    }
+}
+
+/// Collects a block's fields.
+#[derive(Debug)]
+pub(super) struct HeadBuilder {
+    kind: HeadKind,
+    any_authority: bool,
+    /// What is left of the limit on the header list.
+    room: usize,
+    too_large: bool,
+    malformed: Option<&'static str>,
+    /// A regular field was seen: no pseudo-header may follow (§8.3).
+    regular: bool,
+    method: Option<Method>,
+    scheme: Option<Scheme>,
+    authority: Option<Bytes>,
+    path: Option<PathAndQuery>,
+    path_seen: bool,
+    status: Option<StatusCode>,
+    headers: HeaderMap,
+    content_length: Option<u64>,
+}
+
+impl HeadBuilder {
+    pub(super) fn new(kind: HeadKind, limit: usize, any_authority: bool) -> Self {
+        Self {
+            kind,
+            any_authority,
+            room: limit,
+            too_large: false,
+            malformed: None,
+            regular: false,
+            method: None,
+            scheme: None,
+            authority: None,
+            path: None,
+            path_seen: false,
+            status: None,
+            headers: HeaderMap::new(),
+            content_length: None,
+        }
+    }
+
+    /// The next field. After the first fault the rest is only looked at by the decoder.
+    pub(super) fn field(&mut self, field: &Field) {
+        if self.too_large || self.malformed.is_some() {
+            return;
+        }
+        let Some(room) = self.room.checked_sub(field.size()) else {
+            self.too_large = true;
+            self.headers = HeaderMap::new();
+            return;
+        };
+        self.room = room;
+        let result = match field {
+            Field::Header(name, value) => self.header(name, value),
+            Field::Pseudo(name, value) => self.pseudo(*name, value),
+            Field::Malformed { name, value } => self.malformed(name, value),
+        };
+        if let Err(why) = result {
+            self.malformed = Some(why);
+        }
+    }
+
+    fn header(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), &'static str> {
+        self.regular = true;
+        match *name {
+            // Connection-specific fields have no place in HTTP/2 (§8.2.2).
+            header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE => {
+                return Err("a connection-specific header field");
+            }
+            header::TE if value != "trailers" => return Err("TE is not \"trailers\""),
+            header::CONTENT_LENGTH => self.content_length(value)?,
+            _ if matches!(name.as_str(), "proxy-connection" | "keep-alive") => {
+                return Err("a connection-specific header field");
+            }
+            _ => {}
+        }
+        match self.headers.try_append(name, value.clone()) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                self.too_large = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn content_length(&mut self, value: &HeaderValue) -> Result<(), &'static str> {
+        let digits = value.as_bytes();
+        if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
+            return Err("content-length is no number");
+        }
+        let length = digits.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+        if self.content_length.is_some_and(|earlier| earlier != length) {
+            return Err("two different content-lengths");
+        }
+        self.content_length = Some(length);
+        Ok(())
+    }
+
+    fn pseudo(&mut self, name: Pseudo, value: &HeaderValue) -> Result<(), &'static str> {
+        if self.regular {
+            return Err("a pseudo-header after a header");
+        }
+        let value = value.as_bytes();
+        match (self.kind, name) {
+            (HeadKind::Request, Pseudo::Method) => {
+                let method = Method::from_bytes(value).map_err(|_| "not a method")?;
+                once(&mut self.method, method)
+            }
+            (HeadKind::Request, Pseudo::Scheme) => {
+                if value.is_empty() {
+                    return Err("not a scheme");
+                }
+                let scheme = Scheme::try_from(value).map_err(|_| "not a scheme")?;
+                once(&mut self.scheme, scheme)
+            }
+            (HeadKind::Request, Pseudo::Authority) => {
+                once(&mut self.authority, Bytes::copy_from_slice(value))
+            }
+            (HeadKind::Request, Pseudo::Path) => {
+                if std::mem::replace(&mut self.path_seen, true) {
+                    return Err("a pseudo-header twice");
+                }
+                // §8.3.1: never empty, and `*` is a path of OPTIONS only (checked at the end).
+                if !matches!(value.first(), Some(b'/' | b'*')) {
+                    return Err("not a path");
+                }
+                let path = PathAndQuery::try_from(value).map_err(|_| "not a path")?;
+                once(&mut self.path, path)
+            }
+            (HeadKind::Response, Pseudo::Status) => {
+                let status = StatusCode::from_bytes(value).map_err(|_| "not a status")?;
+                once(&mut self.status, status)
+            }
+            (HeadKind::Trailers, _) => Err("a pseudo-header in trailers"),
+            _ => Err("a pseudo-header that does not belong here"),
+        }
+    }
+
+    fn malformed(&mut self, name: &[u8], value: &Bytes) -> Result<(), &'static str> {
+        // Over a Unix socket any octets do: clients put the socket's path there.
+        if name == b":authority" && self.any_authority && self.kind == HeadKind::Request {
+            if self.regular {
+                return Err("a pseudo-header after a header");
+            }
+            return once(&mut self.authority, value.clone());
+        }
+        Err("a header field of forbidden octets")
+    }
+
+    pub(super) fn finish(self) -> Result<Head, HeadError> {
+        if let Some(why) = self.malformed {
+            return Err(HeadError::Malformed(why));
+        }
+        if self.too_large {
+            return Err(HeadError::TooLarge);
+        }
+        match self.kind {
+            HeadKind::Request => self.request(),
+            HeadKind::Response => {
+                let status = self.status.ok_or(HeadError::Malformed("no :status"))?;
+                // Switching protocols is HTTP/1.1's (§8.6).
+                if status == StatusCode::SWITCHING_PROTOCOLS {
+                    return Err(HeadError::Malformed("status 101"));
+                }
+                Ok(Head::Response(Arc::new(ResponseHead {
+                    status,
+                    headers: self.headers,
+                    content_length: self.content_length,
+                })))
+            }
+            HeadKind::Trailers => Ok(Head::Trailers(Arc::new(self.headers))),
+        }
+    }
+
+    fn request(self) -> Result<Head, HeadError> {
+        let method = self.method.ok_or(HeadError::Malformed("no :method"))?;
+        if method == Method::CONNECT {
+            // §8.5
+            return Err(if self.scheme.is_none() && !self.path_seen && self.authority.is_some() {
+                HeadError::Connect
+            } else {
+                HeadError::Malformed("CONNECT with :scheme or :path, or without :authority")
+            });
+        }
+        let scheme = self.scheme.ok_or(HeadError::Malformed("no :scheme"))?;
+        let path = self.path.ok_or(HeadError::Malformed("no :path"))?;
+        if path.as_str().starts_with('*') && (path != "*" || method != Method::OPTIONS) {
+            return Err(HeadError::Malformed("not a path"));
+        }
+        if !self.any_authority {
+            check_authority(self.authority.as_deref(), &self.headers)
+                .map_err(HeadError::Malformed)?;
+        }
+        Ok(Head::Request(Arc::new(RequestHead {
+            method,
+            scheme,
+            authority: self.authority,
+            path,
+            headers: self.headers,
+            content_length: self.content_length,
+        })))
+    }
+}
+
+fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), &'static str> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err("a pseudo-header twice"),
+    }
+}
+
+/// RFC 9113 §8.3.1, for `http` and `https`: `:authority` or Host, not empty, no user name, no two
+/// opinions.
+fn check_authority(authority: Option<&[u8]>, headers: &HeaderMap) -> Result<(), &'static str> {
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let Some(named) = authority.or(host) else {
+        return Err("neither :authority nor Host");
+    };
+    if named.contains(&b'@') || Authority::try_from(named).is_err() {
+        return Err("not an authority");
+    }
+    if host.is_some_and(|host| !host.eq_ignore_ascii_case(named)) {
+        return Err(":authority and Host differ");
+    }
+    Ok(())
+}

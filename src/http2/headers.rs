@@ -1,0 +1,355 @@
+//! Header blocks (RFC 9113 §4.3): put together, decoded, and given to the stream they open, answer
+//! or end.
+
+use std::time::Instant;
+
+use super::budget::Cost;
+use super::closed::Gone;
+use super::connection::{Connection, Leaving};
+use super::error::{ErrorCode, Fatal};
+use super::event::Event;
+use super::flow::SendWindow;
+use super::frame::{FrameHeader, flag, kind, u31, unpad};
+use super::head::{Head, HeadBuilder, HeadError, HeadKind};
+use super::stream::{Receiving, Role, Stream, StreamKey, UNKNOWN_LENGTH};
+
+/// A header block may take this many times the limit on the list it stands for: room for a block
+/// that is refused for its size alone, and for HPACK's own octets.
+const MAX_BLOCK_FACTOR: usize = 4;
+
+/// And so many frames. A peer that fills its frames needs far fewer.
+const MAX_BLOCK_FRAMES: u32 = 128;
+
+/// A header block whose end has not arrived.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) stream: u32,
+    pub(super) since: Instant,
+    end_stream: bool,
+    /// Its stream was made to depend on itself (§5.3.1 of RFC 7540).
+    depends_on_itself: bool,
+    octets: Vec<u8>,
+    frames: u32,
+}
+
+/// What a block is for, decided before it is decoded.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    /// Opens a stream (server).
+    New,
+    /// A response's head (client).
+    Response(StreamKey),
+    Trailers(StreamKey),
+    /// Nobody, and that is fine: decoded to keep the table in step.
+    Nobody,
+    /// A stream in the table that has ended: a stream error.
+    Ended(StreamKey),
+}
+
+impl Connection {
+    /// HEADERS (§6.2).
+    pub(super) fn headers(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<(), Fatal> {
+        if header.stream == 0 {
+            return Err(Fatal::protocol("HEADERS on stream 0"));
+        }
+        let (mut from, to) = unpad(header, payload)?;
+        let mut depends_on_itself = false;
+        if header.has(flag::PRIORITY) {
+            let fields = &payload[from..to];
+            let Some(dependency) = fields.first_chunk::<4>().filter(|_| fields.len() >= 5) else {
+                return Err(Fatal::frame_size("HEADERS is too short for its priority"));
+            };
+            depends_on_itself = u31(*dependency) == header.stream;
+            from += 5;
+        }
+        let block = &payload[from..to];
+        let end_stream = header.has(flag::END_STREAM);
+        if header.has(flag::END_HEADERS) {
+            return self.block(header.stream, end_stream, depends_on_itself, block);
+        }
+        self.check_block(block.len(), 1)?;
+        self.block = Some(Box::new(Block {
+            stream: header.stream,
+            since: now,
+            end_stream,
+            depends_on_itself,
+            octets: block.to_vec(),
+            frames: 1,
+        }));
+        Ok(())
+    }
+
+    /// CONTINUATION (§6.10). That it continues the open block has been checked.
+    pub(super) fn continuation(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+    ) -> Result<(), Fatal> {
+        let Some(mut block) = self.block.take() else {
+            return Err(Fatal::protocol("CONTINUATION without a header block"));
+        };
+        block.frames += 1;
+        self.check_block(block.octets.len() + payload.len(), block.frames)?;
+        block.octets.extend_from_slice(payload);
+        if !header.has(flag::END_HEADERS) {
+            self.block = Some(block);
+            return Ok(());
+        }
+        self.block(block.stream, block.end_stream, block.depends_on_itself, &block.octets)
+    }
+
+    fn check_block(&self, octets: usize, frames: u32) -> Result<(), Fatal> {
+        let max = MAX_BLOCK_FACTOR * self.config.max_header_list_size as usize;
+        if octets > max.max(self.config.max_frame_size as usize) || frames > MAX_BLOCK_FRAMES {
+            return Err(Fatal::limit("a header block without end"));
+        }
+        Ok(())
+    }
+
+    fn block(
+        &mut self,
+        id: u32,
+        end: bool,
+        depends_on_itself: bool,
+        block: &[u8],
+    ) -> Result<(), Fatal> {
+        let target = self.target(id)?;
+        let kind = match target {
+            Target::New => HeadKind::Request,
+            Target::Response(_) => HeadKind::Response,
+            Target::Trailers(_) | Target::Nobody | Target::Ended(_) => HeadKind::Trailers,
+        };
+        let mut head = self.decode(kind, block)?;
+        if depends_on_itself {
+            head = Err(HeadError::Malformed("a stream depends on itself"));
+        }
+        match target {
+            Target::New => self.request(id, end, head),
+            Target::Response(key) => self.response(key, end, head),
+            Target::Trailers(key) => self.trailers(key, end, head),
+            Target::Nobody => {
+                if end {
+                    self.closed.ended(id);
+                    if let Some((_, stream)) = self.find(id) {
+                        stream.peer_ended = true;
+                    }
+                }
+                self.budget.spend(Cost::Idle)
+            }
+            Target::Ended(key) => {
+                // §5.1, half-closed (remote)
+                self.stream_error(key, ErrorCode::STREAM_CLOSED, "HEADERS after END_STREAM")
+            }
+        }
+    }
+
+    fn target(&mut self, id: u32) -> Result<Target, Fatal> {
+        if let Some((key, stream)) = self.find(id) {
+            return Ok(match stream.receiving {
+                Receiving::Head => Target::Response(key),
+                Receiving::Body => Target::Trailers(key),
+                Receiving::Done if stream.reset_by_us && !stream.peer_ended => Target::Nobody,
+                Receiving::Done if stream.is_closed() => {
+                    return Err(Fatal::closed("HEADERS on a closed stream"));
+                }
+                Receiving::Done => Target::Ended(key),
+            });
+        }
+        if self.role == Role::Server && id > self.server.last_id {
+            // §5.1.1
+            if id.is_multiple_of(2) {
+                return Err(Fatal::protocol("a client opened a stream of even number"));
+            }
+            return Ok(Target::New);
+        }
+        match self.gone(id, "HEADERS on an idle stream")? {
+            Gone::Reset | Gone::Forgotten => Ok(Target::Nobody),
+            Gone::Skipped => Err(Fatal::protocol("a stream opened after one of higher number")),
+            Gone::Ended => Err(Fatal::closed("HEADERS on a closed stream")),
+        }
+    }
+
+    /// A block's head, from memory where it can be had from there.
+    fn decode(&mut self, kind: HeadKind, block: &[u8]) -> Result<Result<Head, HeadError>, Fatal> {
+        let generation = self.decoder.generation();
+        let place = match self.memo.find(kind, generation, block) {
+            Ok(head) => return Ok(Ok(head.clone())),
+            Err(place) => place,
+        };
+        let limit = self.config.max_header_list_size as usize;
+        let mut builder = HeadBuilder::new(kind, limit, self.config.any_authority);
+        self.decoder.decode(block, |field| builder.field(field)).map_err(|_| {
+            Fatal::peer(ErrorCode::COMPRESSION_ERROR, "a header block cannot be decoded")
+        })?;
+        let head = builder.finish();
+        if let Ok(head) = &head
+            && self.decoder.generation() == generation
+        {
+            self.memo.keep(place, generation, block, head);
+        }
+        Ok(head)
+    }
+
+    // ---- Server ----------------------------------------------------------------------------
+
+    fn request(&mut self, id: u32, end: bool, head: Result<Head, HeadError>) -> Result<(), Fatal> {
+        self.closed.opened(self.server.last_id, id);
+        self.server.last_id = id;
+        let max = self.config.max_streams as usize;
+        let lingering = self.streams.len() - self.open;
+        if self.timers.leaving == Leaving::Final
+            || self.open + lingering.saturating_sub(self.config.max_lingering as usize) >= max
+        {
+            // §5.1.2. Before it has acknowledged our SETTINGS the peer cannot know the limit.
+            let known = self.acknowledged;
+            self.turn_away(id, end, ErrorCode::REFUSED_STREAM);
+            if known {
+                self.budget.spend(Cost::Refused)?;
+            }
+            return self.check_control();
+        }
+        let expected = match &head {
+            Ok(Head::Request(head)) => head.content_length.unwrap_or(UNKNOWN_LENGTH),
+            Err(HeadError::TooLarge) => UNKNOWN_LENGTH,
+            Ok(_) | Err(HeadError::Malformed(_)) => {
+                return self.bad_request(id, end, ErrorCode::PROTOCOL_ERROR);
+            }
+            Err(HeadError::Connect) => return self.bad_request(id, end, ErrorCode::CONNECT_ERROR),
+        };
+        if end && expected != 0 && expected != UNKNOWN_LENGTH {
+            return self.bad_request(id, end, ErrorCode::PROTOCOL_ERROR); // §8.1.1
+        }
+        self.server.last_accepted = id;
+        let mut stream = Stream::new(
+            id,
+            SendWindow::new(self.peer.initial_window_size),
+            super::flow::ReceiveWindow::new(self.initial_receive_window()),
+        );
+        stream.receiving = if end { Receiving::Done } else { Receiving::Body };
+        stream.peer_ended = end;
+        stream.expected = expected;
+        let key = self.streams.insert(stream);
+        self.open += 1;
+        match head {
+            Ok(Head::Request(head)) => {
+                self.events.push_back(Event::Request { stream: key, head, end });
+                Ok(())
+            }
+            _ => {
+                self.events.push_back(Event::RequestTooLarge { stream: key, end });
+                self.budget.spend(Cost::TooLarge)
+            }
+        }
+    }
+
+    /// A malformed request never becomes a stream (§8.1.1).
+    fn bad_request(&mut self, id: u32, end: bool, code: ErrorCode) -> Result<(), Fatal> {
+        self.turn_away(id, end, code);
+        self.budget.spend(Cost::Violation)?;
+        self.check_control()
+    }
+
+    fn turn_away(&mut self, id: u32, end: bool, code: ErrorCode) {
+        self.write_control(kind::RST_STREAM, 0, id, &code.0.to_be_bytes());
+        if !end {
+            let window = self.initial_receive_window();
+            self.closed.reset(id, window);
+        }
+    }
+
+    // ---- Client ----------------------------------------------------------------------------
+
+    fn response(
+        &mut self,
+        key: StreamKey,
+        end: bool,
+        head: Result<Head, HeadError>,
+    ) -> Result<(), Fatal> {
+        let head = match head {
+            Ok(Head::Response(head)) => head,
+            Ok(_) => return self.malformed(key, "no response"),
+            Err(error) => return self.bad_head(key, error),
+        };
+        if head.status.is_informational() {
+            if end {
+                return self.malformed(key, "a 1xx response that ends the stream"); // §8.1
+            }
+            self.budget.spend(Cost::Cancel)?;
+            if self.streams.get(key).is_some_and(|stream| !stream.forgotten) {
+                self.events.push_back(Event::Informational { stream: key, head });
+            }
+            return Ok(());
+        }
+        // A response to HEAD or with 304 says how long the content would be (RFC 9110 §8.6).
+        let expected = match head.content_length {
+            Some(length) if head.status != http::StatusCode::NOT_MODIFIED => length,
+            _ => UNKNOWN_LENGTH,
+        };
+        if end && expected != 0 && expected != UNKNOWN_LENGTH {
+            return self.malformed(key, "the content is shorter than content-length");
+        }
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
+        stream.expected = expected;
+        stream.receiving = if end { Receiving::Done } else { Receiving::Body };
+        stream.peer_ended = end;
+        self.events.push_back(Event::Response { stream: key, head, end });
+        if end {
+            self.settle(key);
+        }
+        Ok(())
+    }
+
+    // ---- Both ------------------------------------------------------------------------------
+
+    fn trailers(
+        &mut self,
+        key: StreamKey,
+        end: bool,
+        head: Result<Head, HeadError>,
+    ) -> Result<(), Fatal> {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
+        stream.peer_ended = end;
+        let headers = match head {
+            Ok(Head::Trailers(headers)) => headers,
+            Ok(_) => return self.malformed(key, "no trailers"),
+            Err(error) => return self.bad_head(key, error),
+        };
+        if !end {
+            return self.malformed(key, "trailers that do not end the stream"); // §8.1
+        }
+        if stream.expected != UNKNOWN_LENGTH && stream.expected != 0 {
+            return self.malformed(key, "the content is shorter than content-length");
+        }
+        stream.receiving = Receiving::Done;
+        if !stream.forgotten {
+            self.events.push_back(Event::Trailers { stream: key, headers });
+        }
+        self.settle(key);
+        Ok(())
+    }
+
+    fn bad_head(&mut self, key: StreamKey, error: HeadError) -> Result<(), Fatal> {
+        match error {
+            HeadError::Malformed(why) => self.malformed(key, why),
+            HeadError::Connect => self.malformed(key, "CONNECT"),
+            HeadError::TooLarge => self.stream_error(
+                key,
+                ErrorCode::ENHANCE_YOUR_CALM,
+                "the header list is larger than SETTINGS_MAX_HEADER_LIST_SIZE",
+            ),
+        }
+    }
+
+    fn malformed(&mut self, key: StreamKey, why: &'static str) -> Result<(), Fatal> {
+        self.stream_error(key, ErrorCode::PROTOCOL_ERROR, why)
+    }
+}

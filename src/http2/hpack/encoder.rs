@@ -1,0 +1,168 @@
+//! The encoder (RFC 7541 §6): fields in, a header block out, and the choice of representation.
+//!
+//! A gRPC peer sends the same dozen fields with every call and one or two that are new each time.
+//! The first should cost an octet each and no more time than finding them; the second should not
+//! push the first out of a 4 KiB table. Which is which shows by itself, so there is no list of
+//! names: a name's first value is added to the table, and a further one only
+//!
+//! - if the value added last for the name has been used again since: the name's values repeat; or
+//! - if the same value comes twice in a row: the one in the table was the exception.
+//!
+//! Otherwise (`grpc-timeout`, `grpc-message`, `content-length`, a trace or request id) the field
+//! goes as a literal that refers to the name, and leaves the table alone. So does a field of more
+//! than a quarter of the table: it would cost too many others their place. A sensitive value is
+//! never indexed, by us or by whoever passes it on (§7.1.3). `authorization` that is not marked so
+//! is indexed like the rest: guessing it by compression (§7.1) takes an attacker who adds fields
+//! to the same connection, and a connection here belongs to one process.
+
+use bytes::{BufMut, BytesMut};
+use http::{HeaderName, HeaderValue};
+
+use super::field::Pseudo;
+use super::hash::hash;
+use super::sent_table::{self, SentTable};
+use super::static_table::{self, Match};
+use super::{DEFAULT_TABLE_SIZE, ENTRY_OVERHEAD, huffman, integer};
+
+/// One direction's encoding state. Its table is at most 4 KiB whatever the peer offers; memory is
+/// a small multiple of that, and none is taken before the first field is added.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    table: SentTable,
+    /// What the peer's SETTINGS_HEADER_TABLE_SIZE says.
+    peer_max: usize,
+    /// The smallest table size since the last block, if a block has to announce one.
+    pending: Option<usize>,
+}
+
+impl Encoder {
+    pub(crate) fn new() -> Self {
+        Self { table: SentTable::new(), peer_max: DEFAULT_TABLE_SIZE, pending: None }
+    }
+
+    /// Call with the peer's SETTINGS_HEADER_TABLE_SIZE. The next block announces the table size
+    /// if it has to change, and also if the peer lowered a limit that we were not using up: a peer
+    /// may insist on an update after any reduction (RFC 9113 §4.3.1).
+    pub(crate) fn set_peer_max_table_size(&mut self, bytes: usize) {
+        let size = bytes.min(sent_table::MAX_SIZE);
+        if size != self.table.max_size() || bytes < self.peer_max {
+            self.pending = Some(self.pending.map_or(size, |smallest| smallest.min(size)));
+            self.table.set_max_size(size);
+        }
+        self.peer_max = bytes;
+    }
+
+    /// Starts a header block at the end of `out`.
+    pub(crate) fn begin<'a>(&'a mut self, out: &'a mut BytesMut) -> BlockEncoder<'a> {
+        if let Some(smallest) = self.pending.take() {
+            // §4.2: the smallest size in between, as the peer has to evict like we did, then the
+            // one that holds.
+            let size = self.table.max_size();
+            if smallest < size {
+                integer::encode(smallest, 5, 0x20, out);
+            }
+            integer::encode(size, 5, 0x20, out);
+        }
+        BlockEncoder { table: &mut self.table, out }
+    }
+
+    #[cfg(test)]
+    pub(super) fn table(&self) -> &SentTable {
+        &self.table
+    }
+}
+
+/// A header block being written. Pseudo-headers go first (RFC 9113 §8.3): the caller's order is
+/// kept.
+#[derive(Debug)]
+pub(crate) struct BlockEncoder<'a> {
+    table: &'a mut SentTable,
+    out: &'a mut BytesMut,
+}
+
+impl BlockEncoder<'_> {
+    pub(crate) fn pseudo(&mut self, name: Pseudo, value: &[u8]) {
+        // What every call has. The rest of the static table is found in due course.
+        match (name, value) {
+            (Pseudo::Method, b"GET") => return self.indexed(2),
+            (Pseudo::Method, b"POST") => return self.indexed(3),
+            (Pseudo::Scheme, b"http") => return self.indexed(6),
+            (Pseudo::Status, b"200") => return self.indexed(8),
+            _ => {}
+        }
+        self.field(name.as_str().as_bytes(), value, false);
+    }
+
+    pub(crate) fn header(&mut self, name: &HeaderName, value: &HeaderValue) {
+        let name = name.as_str().as_bytes();
+        self.field(name, value.as_bytes(), value.is_sensitive());
+    }
+
+    #[inline]
+    fn field(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
+        if !sensitive && let Some(index) = self.table.find_expected(name, value) {
+            return self.indexed(index);
+        }
+        let name_hash = hash(0, name);
+        let hash = hash(name_hash, value);
+        if !sensitive && let Some(index) = self.table.find(hash, name, value) {
+            return self.indexed(index);
+        }
+        self.new_field(name, name_hash, value, hash, sensitive);
+    }
+
+    /// A field that the dynamic table does not have.
+    #[cold]
+    fn new_field(&mut self, name: &[u8], name_hash: u64, value: &[u8], hash: u64, sensitive: bool) {
+        let in_static = static_table::find(name, name_hash, value);
+        if !sensitive && let Match::Field(index) = in_static {
+            return self.indexed(index);
+        }
+        let fits = name.len() + value.len() + ENTRY_OVERHEAD <= self.table.max_size() / 4;
+        let in_sent = self.table.find_name(name_hash, name);
+        let sent_index = in_sent.as_ref().map(|(index, _)| *index);
+        let add = !sensitive
+            && fits
+            && in_sent.is_none_or(|(_, history)| {
+                let repeats = history.used || history.passed_over == hash;
+                history.passed_over = hash;
+                repeats
+            });
+        let name_index = match in_static {
+            Match::Field(index) | Match::Name(index) => Some(index),
+            Match::None => sent_index,
+        };
+        let (prefix_bits, flags) = match (add, sensitive) {
+            (true, _) => (6, 0x40),     // §6.2.1: with incremental indexing
+            (false, false) => (4, 0),   // §6.2.2: without indexing
+            (false, true) => (4, 0x10), // §6.2.3: never indexed
+        };
+        integer::encode(name_index.unwrap_or(0), prefix_bits, flags, self.out);
+        if name_index.is_none() {
+            self.string(name);
+        }
+        self.string(value);
+        if add {
+            self.table.insert(hash, name_hash, name, value);
+        }
+    }
+
+    /// §6.1.
+    #[inline]
+    fn indexed(&mut self, index: usize) {
+        integer::encode(index, 7, 0x80, self.out);
+    }
+
+    /// §5.2: Huffman-coded when that is shorter.
+    fn string(&mut self, octets: &[u8]) {
+        let encoded_len = huffman::encoded_len(octets);
+        if encoded_len < octets.len() {
+            integer::encode(encoded_len, 7, 0x80, self.out);
+            self.out.reserve(encoded_len);
+            huffman::encode(octets, self.out);
+        } else {
+            integer::encode(octets.len(), 7, 0, self.out);
+            self.out.put_slice(octets);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What waits for the socket: heads and small payloads in one contiguous buffer, so that a message
+//! leaves by one write; large payloads beside it, never copied.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Payloads from this size on are not copied.
+pub(super) const LARGE: usize = 16 * 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    buffer: BytesMut,
+    /// Each with the place in `buffer`, counted from the connection's start, where it goes in.
+    payloads: VecDeque<(u64, Bytes)>,
+    payload_octets: usize,
+    /// Octets that have ever left `buffer`.
+    buffer_written: u64,
+    /// Octets that have ever left.
+    written: u64,
+    control: Control,
+}
+
+/// How much of what waits are answers that the peer made us write. Known to within one turn of the
+/// buffer: everything before `mark` was written before `recent` began to count.
+#[derive(Debug, Default)]
+struct Control {
+    earlier: usize,
+    recent: usize,
+    mark: u64,
+}
+
+impl Outgoing {
+    /// Where to encode the next frame.
+    #[inline]
+    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    pub(super) fn push_payload(&mut self, payload: Bytes) {
+        self.payload_octets += payload.len();
+        self.payloads.push_back((self.buffer_written + self.buffer.len() as u64, payload));
+    }
+
+    /// Counts `octets` just written to the buffer as an answer, and says how many wait.
+    #[inline]
+    pub(super) fn count_control(&mut self, octets: usize) -> usize {
+        self.control.recent += octets;
+        self.control.earlier + self.control.recent
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len() + self.payload_octets
+    }
+
+    /// All that ever left.
+    #[inline]
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Where the next octet stands in all that was ever sent.
+    #[inline]
+    pub(super) fn end(&self) -> u64 {
+        self.written + self.len() as u64
+    }
+
+    /// Fills `slices` with what comes first. Returns how many it filled.
+    pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        let mut buffer = &self.buffer[..];
+        let mut at = self.buffer_written;
+        let mut push = |octets: &'a [u8]| {
+            if octets.is_empty() {
+                return true;
+            }
+            let Some(slot) = slices.get_mut(count) else {
+                return false;
+            };
+            *slot = IoSlice::new(octets);
+            count += 1;
+            true
+        };
+        for (place, payload) in &self.payloads {
+            let (before, after) = buffer.split_at((*place - at) as usize);
+            if !push(before) || !push(payload) {
+                return count;
+            }
+            buffer = after;
+            at = *place;
+        }
+        push(buffer);
+        count
+    }
+
+    /// `octets` were written.
+    pub(super) fn advance(&mut self, mut octets: usize) {
+        debug_assert!(octets <= self.len());
+        self.written += octets as u64;
+        while let Some((place, payload)) = self.payloads.front_mut() {
+            let before = (*place - self.buffer_written) as usize;
+            let inline = before.min(octets);
+            self.buffer.advance(inline);
+            self.buffer_written += inline as u64;
+            octets -= inline;
+            if inline < before || octets == 0 {
+                return self.turn();
+            }
+            let taken = payload.len().min(octets);
+            payload.advance(taken);
+            self.payload_octets -= taken;
+            octets -= taken;
+            if !payload.is_empty() {
+                return self.turn();
+            }
+            self.payloads.pop_front();
+        }
+        let inline = octets.min(self.buffer.len());
+        if inline == self.buffer.len() {
+            self.buffer.clear();
+        } else {
+            self.buffer.advance(inline);
+        }
+        self.buffer_written += inline as u64;
+        self.turn();
+    }
+
+    /// Everything that `earlier` counts has left once `mark` has.
+    #[inline]
+    fn turn(&mut self) {
+        if self.control.earlier | self.control.recent != 0 && self.written >= self.control.mark {
+            self.control = Control { earlier: self.control.recent, recent: 0, mark: self.end() };
+            if self.len() == 0 {
+                self.control = Control { mark: self.written, ..Control::default() };
+            }
+        }
+    }
+
+    /// Gives memory back, if nothing waits.
+    pub(super) fn shrink(&mut self) {
+        if self.len() == 0 {
+            self.buffer = BytesMut::new();
+            self.payloads = VecDeque::new();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+}

@@ -1,0 +1,412 @@
+//! Messages out: heads, data and trailers, encoded straight into the outgoing buffer as far as the
+//! peer's windows and the buffer's size allow; the rest is queued with its stream.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+
+use super::budget;
+use super::connection::{Connection, Leaving};
+use super::event::Event;
+use super::flow::{MAX_WINDOW, ReceiveWindow, SendWindow};
+use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
+use super::hpack::{BlockEncoder, Pseudo};
+use super::outgoing;
+use super::stream::{Backlog, Ending, Role, Sending, Stream, StreamKey};
+
+/// From so much outgoing on, data waits with its stream: a stream that has much to send does not
+/// stand before those that have little, and what the socket does not take stays countable.
+const HIGH_WATER: usize = 256 * 1024;
+
+/// What one stream sends before it is another one's turn.
+const QUANTUM: usize = 64 * 1024;
+
+/// A request's head, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendRequest<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) scheme: &'a str,
+    pub(crate) authority: &'a [u8],
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+/// Why a request cannot be sent on this connection now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotNow {
+    /// The server's limit is reached. [`Event::SlotsAvailable`] says when it is not.
+    NoSlot,
+    /// One of the ends has announced the connection's end, or it has ended: take another one.
+    GoingAway,
+    /// All 2^30 identifiers are used (RFC 9113 §5.1.1): take another connection.
+    Exhausted,
+    /// The headers are larger than the server accepts.
+    TooLarge { limit: u32 },
+}
+
+/// What became of what was given to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// All is on its way: send more.
+    Sent,
+    /// Some waits for the peer or the socket: send no more before [`Event::Writable`].
+    Queued,
+    /// The stream has ended, or the connection: it was dropped.
+    Closed,
+}
+
+impl Connection {
+    // ---- Heads -----------------------------------------------------------------------------
+
+    /// Client: opens a stream. With `end` the request has no body.
+    pub(crate) fn send_request(
+        &mut self,
+        request: SendRequest<'_>,
+        end: bool,
+    ) -> Result<StreamKey, NotNow> {
+        debug_assert_eq!(self.role, Role::Client);
+        if self.dead.is_some()
+            || self.timers.leaving != Leaving::No
+            || self.client.last_processed.is_some()
+        {
+            return Err(NotNow::GoingAway);
+        }
+        if self.client.next_id > MAX_WINDOW {
+            return Err(NotNow::Exhausted);
+        }
+        if self.open >= self.peer.max_concurrent_streams as usize {
+            self.client.wants_slot = true;
+            return Err(NotNow::NoSlot);
+        }
+        let limit = self.peer.max_header_list_size;
+        if limit != u32::MAX && list_size(&request) > u64::from(limit) {
+            return Err(NotNow::TooLarge { limit });
+        }
+        let id = self.client.next_id;
+        self.client.next_id += 2;
+        let mut stream = Stream::new(
+            id,
+            SendWindow::new(self.peer.initial_window_size),
+            ReceiveWindow::new(self.initial_receive_window()),
+        );
+        stream.announced = true;
+        stream.first_octet = self.outgoing.end();
+        stream.sending = if end { Sending::Done } else { Sending::Body };
+        let key = self.streams.insert(stream);
+        self.open += 1;
+        self.write_head(id, end, |block| {
+            block.pseudo(Pseudo::Method, request.method.as_bytes());
+            block.pseudo(Pseudo::Scheme, request.scheme.as_bytes());
+            block.pseudo(Pseudo::Path, request.path.as_bytes());
+            block.pseudo(Pseudo::Authority, request.authority);
+            write_headers(block, request.headers);
+        });
+        Ok(key)
+    }
+
+    /// Server: answers a request, informational responses first if any. With `end` the response
+    /// has neither body nor trailers.
+    pub(crate) fn send_response(
+        &mut self,
+        key: StreamKey,
+        status: StatusCode,
+        headers: &HeaderMap,
+        end: bool,
+    ) -> Progress {
+        debug_assert_eq!(self.role, Role::Server);
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Progress::Closed;
+        };
+        if stream.sending != Sending::Head || self.dead.is_some() {
+            debug_assert_ne!(stream.sending, Sending::Body, "two heads");
+            return Progress::Closed;
+        }
+        let informational = status.is_informational();
+        debug_assert!(!(informational && end), "a 1xx response that ends the stream");
+        let end = end && !informational;
+        stream.sending = match (informational, end) {
+            (true, _) => Sending::Head,
+            (false, false) => Sending::Body,
+            (false, true) => Sending::Done,
+        };
+        let id = stream.id;
+        self.write_head(id, end, |block| {
+            block.pseudo(Pseudo::Status, status.as_str().as_bytes());
+            write_headers(block, headers);
+        });
+        if end {
+            self.settle(key);
+        }
+        Progress::Sent
+    }
+
+    /// Ends the message with trailers, behind all data given before.
+    pub(crate) fn send_trailers(&mut self, key: StreamKey, trailers: &HeaderMap) -> Progress {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Progress::Closed;
+        };
+        if stream.sending != Sending::Body || self.dead.is_some() {
+            debug_assert_ne!(stream.sending, Sending::Head, "trailers before the head");
+            return Progress::Closed;
+        }
+        if let Some(backlog) = &mut stream.backlog {
+            backlog.ending = Some(Ending::Trailers(trailers.clone()));
+            stream.sending = Sending::Ending;
+            return Progress::Queued;
+        }
+        stream.sending = Sending::Done;
+        let id = stream.id;
+        self.write_head(id, true, |block| write_headers(block, trailers));
+        self.settle(key);
+        Progress::Sent
+    }
+
+    // ---- Data ------------------------------------------------------------------------------
+
+    /// Sends a part of a body; with `end` the last one, which may be empty.
+    ///
+    /// Everything is taken, whatever the windows: whoever goes on after [`Progress::Queued`] makes
+    /// the queue longer.
+    pub(crate) fn send_data(&mut self, key: StreamKey, bytes: Bytes, end: bool) -> Progress {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Progress::Closed;
+        };
+        if stream.sending != Sending::Body || self.dead.is_some() {
+            debug_assert_ne!(stream.sending, Sending::Head, "data before the head");
+            return Progress::Closed;
+        }
+        let len = bytes.len();
+        if len == 0 && !end {
+            return if stream.has_queued() { Progress::Queued } else { Progress::Sent };
+        }
+        if let Some(backlog) = &mut stream.backlog {
+            if len > 0 {
+                self.queued += len as u64;
+                backlog.queue.push_back(bytes);
+            }
+            if end {
+                stream.sending = Sending::Ending;
+                backlog.ending = Some(Ending::Data);
+            }
+            stream.wants_writable = !end;
+            return Progress::Queued;
+        }
+        // The common case: one frame, now. An empty one needs no window (§6.9).
+        if len == 0
+            || (len <= self.peer.max_frame_size as usize
+                && len <= stream.send_window.available()
+                && len <= self.send_window.available()
+                && self.outgoing.len() < HIGH_WATER
+                && self.ready.is_empty())
+        {
+            stream.send_window.take(len);
+            self.send_window.take(len);
+            let id = stream.id;
+            if end {
+                stream.sending = Sending::Done;
+            }
+            self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
+            write_data(&mut self.outgoing, id, bytes, end);
+            if end {
+                self.settle(key);
+            }
+            return Progress::Sent;
+        }
+        self.queued += len as u64;
+        stream.backlog = Some(Box::new(Backlog {
+            queue: VecDeque::from([bytes]),
+            ending: end.then_some(Ending::Data),
+        }));
+        if end {
+            stream.sending = Sending::Ending;
+        }
+        if stream.send_window.available() > 0 {
+            stream.ready = true;
+            self.make_ready(key);
+        }
+        self.pump();
+        match self.streams.get_mut(key) {
+            Some(stream) if stream.has_queued() => {
+                stream.wants_writable = !end;
+                Progress::Queued
+            }
+            _ => Progress::Sent,
+        }
+    }
+
+    /// Puts a stream whose `ready` was just set into the list of those. The list may name streams
+    /// that have been reset since; they never outnumber the others for long.
+    pub(super) fn make_ready(&mut self, key: StreamKey) {
+        if self.ready.len() > 2 * self.streams.len() + 16 {
+            self.ready.retain(|key| self.streams.get(*key).is_some_and(|stream| stream.ready));
+        }
+        self.ready.push_back(key);
+    }
+
+    /// Writes queued data, stream by stream, as long as windows and buffer have room.
+    pub(super) fn pump(&mut self) {
+        while self.outgoing.len() < HIGH_WATER
+            && self.send_window.available() > 0
+            && let Some(key) = self.ready.pop_front()
+        {
+            let Some(stream) = self.streams.get_mut(key) else {
+                continue;
+            };
+            let Some(backlog) = &mut stream.backlog else {
+                continue;
+            };
+            let mut quantum = QUANTUM;
+            while quantum > 0
+                && let Some(chunk) = backlog.queue.front_mut()
+            {
+                let room = stream
+                    .send_window
+                    .available()
+                    .min(self.send_window.available())
+                    .min(self.peer.max_frame_size as usize)
+                    .min(quantum);
+                if room == 0 {
+                    break;
+                }
+                let part = if chunk.len() <= room {
+                    backlog.queue.pop_front().unwrap_or_default()
+                } else {
+                    chunk.split_to(room)
+                };
+                let len = part.len();
+                stream.send_window.take(len);
+                self.send_window.take(len);
+                self.queued -= len as u64;
+                quantum -= len;
+                let last = backlog.queue.is_empty() && matches!(backlog.ending, Some(Ending::Data));
+                self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
+                write_data(&mut self.outgoing, stream.id, part, last);
+            }
+            if !backlog.queue.is_empty() {
+                stream.ready = stream.send_window.available() > 0;
+                if stream.ready {
+                    self.ready.push_back(key);
+                }
+                continue;
+            }
+            stream.ready = false;
+            let ending = backlog.ending.take();
+            stream.backlog = None;
+            match ending {
+                None => {
+                    if std::mem::take(&mut stream.wants_writable) {
+                        self.events.push_back(Event::Writable { stream: key });
+                    }
+                }
+                Some(ending) => {
+                    stream.sending = Sending::Done;
+                    if let Ending::Trailers(trailers) = ending {
+                        let id = stream.id;
+                        self.write_head(id, true, |block| write_headers(block, &trailers));
+                    }
+                    self.settle(key);
+                }
+            }
+        }
+    }
+
+    // ---- Others ----------------------------------------------------------------------------
+
+    /// Asks the peer for a sign of life, which is [`Event::Pong`] with the same octets.
+    pub(crate) fn ping(&mut self, octets: [u8; 8]) {
+        if self.dead.is_none() {
+            self.pings.push(octets);
+            self.write_control(kind::PING, 0, 0, &octets);
+        }
+    }
+
+    /// HEADERS with what `fill` writes, and CONTINUATION where it does not fit one frame.
+    #[inline]
+    fn write_head(&mut self, id: u32, end: bool, fill: impl FnOnce(&mut BlockEncoder<'_>)) {
+        let max = self.peer.max_frame_size as usize;
+        let out = self.outgoing.buffer();
+        let start = out.len();
+        out.reserve(128);
+        let mut header = FrameHeader {
+            len: 0,
+            kind: kind::HEADERS,
+            flags: flag::END_HEADERS | if end { flag::END_STREAM } else { 0 },
+            stream: id,
+        };
+        out.put_slice(&header.octets());
+        fill(&mut self.encoder.begin(out));
+        let len = out.len() - start - HEADER_LEN;
+        if len > max {
+            return split_head(out, start, header, max);
+        }
+        header.len = len as u32;
+        out[start..start + HEADER_LEN].copy_from_slice(&header.octets());
+    }
+}
+
+/// A block that is longer than the peer's frames (§6.10).
+#[cold]
+fn split_head(out: &mut BytesMut, start: usize, mut header: FrameHeader, max: usize) {
+    let frames = out.split_off(start);
+    let mut block = &frames[HEADER_LEN..];
+    header.flags &= !flag::END_HEADERS;
+    while !block.is_empty() {
+        let len = block.len().min(max);
+        header.len = len as u32;
+        if len == block.len() {
+            header.flags |= flag::END_HEADERS;
+        }
+        out.put_slice(&header.octets());
+        out.put_slice(&block[..len]);
+        block.advance(len);
+        header.kind = kind::CONTINUATION;
+        header.flags = 0;
+    }
+}
+
+#[inline]
+fn write_data(outgoing: &mut outgoing::Outgoing, id: u32, bytes: Bytes, end: bool) {
+    let header = FrameHeader {
+        len: bytes.len() as u32,
+        kind: kind::DATA,
+        flags: if end { flag::END_STREAM } else { 0 },
+        stream: id,
+    };
+    let out = outgoing.buffer();
+    if bytes.len() >= outgoing::LARGE {
+        out.put_slice(&header.octets());
+        outgoing.push_payload(bytes);
+    } else {
+        out.reserve(HEADER_LEN + bytes.len());
+        out.put_slice(&header.octets());
+        out.put_slice(&bytes);
+    }
+}
+
+#[inline]
+fn write_headers(block: &mut BlockEncoder<'_>, headers: &HeaderMap) {
+    for (name, value) in headers {
+        block.header(name, value);
+    }
+}
+
+/// As SETTINGS_MAX_HEADER_LIST_SIZE counts (§6.5.2).
+fn list_size(request: &SendRequest<'_>) -> u64 {
+    const OVERHEAD: usize = 32;
+    let pseudo = ":method".len()
+        + ":scheme".len()
+        + ":authority".len()
+        + ":path".len()
+        + request.method.len()
+        + request.scheme.len()
+        + request.authority.len()
+        + request.path.len()
+        + 4 * OVERHEAD;
+    let headers: usize = request
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD)
+        .sum();
+    (pseudo + headers) as u64
+}

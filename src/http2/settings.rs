@@ -1,0 +1,118 @@
+//! SETTINGS (RFC 9113 §6.5): what the peer's frames say, and what ours say.
+
+use bytes::{BufMut, BytesMut};
+
+use super::config::Config;
+use super::error::{ErrorCode, Fatal};
+use super::flow::{DEFAULT_WINDOW, MAX_WINDOW};
+use super::frame::{self, FrameHeader, kind};
+use super::stream::Role;
+
+mod id {
+    pub(super) const HEADER_TABLE_SIZE: u16 = 0x1;
+    pub(super) const ENABLE_PUSH: u16 = 0x2;
+    pub(super) const MAX_CONCURRENT_STREAMS: u16 = 0x3;
+    pub(super) const INITIAL_WINDOW_SIZE: u16 = 0x4;
+    pub(super) const MAX_FRAME_SIZE: u16 = 0x5;
+    pub(super) const MAX_HEADER_LIST_SIZE: u16 = 0x6;
+}
+
+/// What the peer asks of us. Holds what RFC 9113 §6.5.2 says before the first frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PeerSettings {
+    pub(super) max_concurrent_streams: u32,
+    pub(super) initial_window_size: u32,
+    pub(super) max_frame_size: u32,
+    pub(super) max_header_list_size: u32,
+}
+
+/// A frame's values for the header table: the smallest one counts as well as the last, for entries
+/// evicted in between stay so (RFC 7541 §4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TableSizes {
+    pub(super) smallest: u32,
+    pub(super) last: u32,
+}
+
+impl PeerSettings {
+    pub(super) fn new() -> Self {
+        Self {
+            max_concurrent_streams: u32::MAX,
+            initial_window_size: DEFAULT_WINDOW,
+            max_frame_size: frame::DEFAULT_MAX_SIZE,
+            max_header_list_size: u32::MAX,
+        }
+    }
+
+    /// Takes over a frame's values, in their order. `role` is ours.
+    pub(super) fn apply(
+        &mut self,
+        payload: &[u8],
+        role: Role,
+    ) -> Result<Option<TableSizes>, Fatal> {
+        let mut table: Option<TableSizes> = None;
+        let (settings, rest) = payload.as_chunks::<6>();
+        if !rest.is_empty() {
+            return Err(Fatal::frame_size("SETTINGS is no multiple of six octets"));
+        }
+        for &[i0, i1, v0, v1, v2, v3] in settings {
+            let value = u32::from_be_bytes([v0, v1, v2, v3]);
+            match u16::from_be_bytes([i0, i1]) {
+                id::HEADER_TABLE_SIZE => {
+                    let smallest = table.map_or(value, |sizes| sizes.smallest.min(value));
+                    table = Some(TableSizes { smallest, last: value });
+                }
+                id::ENABLE_PUSH => match (value, role) {
+                    (0, _) | (1, Role::Server) => {}
+                    (1, Role::Client) => {
+                        return Err(Fatal::protocol("a server set SETTINGS_ENABLE_PUSH to 1"));
+                    }
+                    _ => {
+                        return Err(Fatal::protocol("SETTINGS_ENABLE_PUSH is neither 0 nor 1"));
+                    }
+                },
+                id::MAX_CONCURRENT_STREAMS => self.max_concurrent_streams = value,
+                id::INITIAL_WINDOW_SIZE if value > MAX_WINDOW => {
+                    return Err(Fatal::peer(
+                        ErrorCode::FLOW_CONTROL_ERROR,
+                        "SETTINGS_INITIAL_WINDOW_SIZE is beyond 2^31-1",
+                    ));
+                }
+                id::INITIAL_WINDOW_SIZE => self.initial_window_size = value,
+                id::MAX_FRAME_SIZE if !(frame::DEFAULT_MAX_SIZE..1 << 24).contains(&value) => {
+                    return Err(Fatal::protocol("SETTINGS_MAX_FRAME_SIZE is out of range"));
+                }
+                id::MAX_FRAME_SIZE => self.max_frame_size = value,
+                id::MAX_HEADER_LIST_SIZE => self.max_header_list_size = value,
+                // Unknown ones are ignored (§6.5.2).
+                _ => {}
+            }
+        }
+        Ok(table)
+    }
+}
+
+/// Our SETTINGS frame: whatever differs from the values a peer assumes.
+pub(super) fn write_ours(config: &Config, role: Role, out: &mut BytesMut) {
+    let mut settings = [(0u16, 0u32); 5];
+    let mut count = 0;
+    let mut set = |id, value| {
+        settings[count] = (id, value);
+        count += 1;
+    };
+    match role {
+        Role::Client => set(id::ENABLE_PUSH, 0),
+        Role::Server => set(id::MAX_CONCURRENT_STREAMS, config.max_streams),
+    }
+    set(id::INITIAL_WINDOW_SIZE, config.stream_window);
+    if config.max_frame_size != frame::DEFAULT_MAX_SIZE {
+        set(id::MAX_FRAME_SIZE, config.max_frame_size);
+    }
+    set(id::MAX_HEADER_LIST_SIZE, config.max_header_list_size);
+    let header = FrameHeader { len: count as u32 * 6, kind: kind::SETTINGS, flags: 0, stream: 0 };
+    out.put_slice(&header.octets());
+    for (id, value) in &settings[..count] {
+        out.put_u16(*id);
+        out.put_u32(*value);
+    }
+}

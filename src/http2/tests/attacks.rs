@@ -1,0 +1,341 @@
+//! One peer against each limit: the right end for it, and no more memory than promised meanwhile.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::raw::*;
+use crate::http2::budget;
+use crate::http2::closed::MAX_REMEMBERED;
+use crate::http2::connection::MAX_CONTROL;
+use crate::http2::error::{ErrorCode, Fatal, Fault};
+use crate::http2::event::Event;
+use crate::http2::{Config, Connection};
+
+/// Sends frames until the connection gives up, and says how many that took. Reads the answers, and
+/// looks at the events as a driver does.
+#[track_caller]
+fn flood(tested: &mut Tested, mut frames: impl FnMut(u32) -> Vec<Frame>) -> (u32, Fatal) {
+    for n in 0..1_000_000 {
+        if let Err(fatal) = tested.send(&frames(n)) {
+            tested.failed(fatal.code, fatal);
+            return (n, fatal);
+        }
+        tested.events();
+        bounded(&tested.connection);
+        tested.frames();
+    }
+    panic!("it goes on forever");
+}
+
+/// What a connection holds beside the data of its streams.
+#[track_caller]
+fn bounded(connection: &Connection) {
+    let config = &connection.config;
+    let streams = (config.max_streams + config.max_lingering) as usize;
+    assert!(connection.active_streams() <= streams);
+    assert!(connection.closed.remembered() <= MAX_REMEMBERED);
+    assert!(connection.outgoing_len() <= MAX_CONTROL + 256 * 1024 + 65_536);
+    assert!(connection.ready.len() <= 2 * streams + 32);
+    assert!(connection.events.len() <= 64);
+}
+
+#[track_caller]
+fn calm(result: (u32, Fatal), at_most: u32) {
+    let (frames, fatal) = result;
+    assert_eq!((fatal.code, fatal.fault), (ErrorCode::ENHANCE_YOUR_CALM, Fault::Limit), "{fatal}");
+    assert!(frames <= at_most, "{frames} were let through");
+}
+
+#[test]
+fn floods_of_frames_that_advance_nothing() {
+    let unknown = frame(0x42, 0, 0, [0; 30]);
+    let priority_update = frame(0x10, 0, 0, [0, 0, 0, 1, b'u', b'=', b'1']);
+    let priority = frame(kind::PRIORITY, 0, 1, [0, 0, 0, 9, 16]);
+    let ack = frame(kind::PING, flag::ACK, 0, [9; 8]);
+    let floods = [
+        ping([7; 8]),
+        ack,
+        unknown,
+        priority_update,
+        priority,
+        settings_ack(),
+        window_update(0, 1),
+        window_update(1, 1),
+        data(1, [], false),
+        frame(kind::DATA, flag::PADDED, 1, [5, 0, 0, 0, 0, 0]),
+    ];
+    for flood_frame in floods {
+        let mut server = Tested::server();
+        server.open_request(false);
+        calm(flood(&mut server, |_| vec![flood_frame.clone()]), budget::CAPACITY + 1);
+    }
+}
+
+#[test]
+fn a_flood_of_settings() {
+    let mut server = Tested::server();
+    calm(flood(&mut server, |n| vec![settings(&[(4, n), (1, n)])]), budget::CAPACITY / 16 + 1);
+    // Thousands of values in a frame are one change.
+    let many: Vec<_> = (0..2_700).map(|n| (4, n % 3)).collect();
+    let mut server = Tested::server();
+    for id in 0..200 {
+        server.request_on(2 * id + 1, false);
+    }
+    calm(flood(&mut server, |_| vec![settings(&many)]), budget::CAPACITY / 16 + 1);
+}
+
+#[test]
+fn a_flood_that_time_does_not_pay_for() {
+    let mut server = Tested::server();
+    let start = server.now;
+    for n in 0u32.. {
+        // 10,000 a second.
+        server.now = start + Duration::from_micros(100) * n;
+        if let Err(fatal) = server.send(&[ping([7; 8])]) {
+            assert_eq!(fatal.code, ErrorCode::ENHANCE_YOUR_CALM);
+            assert!(n < 12_000);
+            return;
+        }
+        server.frames();
+    }
+}
+
+#[test]
+fn rapid_reset() {
+    // Together, so that the request is never seen.
+    let mut server = Tested::server();
+    let result =
+        flood(&mut server, |n| vec![request(2 * n + 1, true), rst(2 * n + 1, ErrorCode::CANCEL)]);
+    calm(result, budget::CAPACITY / 2 + 1);
+    // One after the other, so that a handler starts and goes on running.
+    let mut server = Tested::server();
+    let result = flood(&mut server, |n| {
+        let id = n / 2 * 2 + 1;
+        if n % 2 == 0 { vec![request(id, true)] } else { vec![rst(id, ErrorCode::CANCEL)] }
+    });
+    calm(result, budget::CAPACITY + 1);
+}
+
+#[test]
+fn provoked_resets() {
+    let violations: [fn(u32) -> Frame; 4] = [
+        |id| headers(id, block(&[("a", b"b")]), true),
+        |id| window_update(id, 0),
+        |id| data(id, "x", false),
+        |id| headers(id, trailers_block(), false),
+    ];
+    for (n, violation) in violations.iter().enumerate() {
+        let mut server = Tested::server();
+        let mut id = 1;
+        let mut count = 0;
+        let fatal = loop {
+            let mut frames = vec![violation(id)];
+            if n > 0 {
+                frames.insert(0, request(id, n < 3));
+            }
+            if let Err(fatal) = server.send(&frames) {
+                break fatal;
+            }
+            for event in server.events() {
+                if let Event::Request { stream, .. } = event {
+                    server.connection.forget(stream);
+                }
+            }
+            bounded(&server.connection);
+            server.frames();
+            id += 2;
+            count += 1;
+            assert!(count < budget::CAPACITY / 8 + 10, "it goes on forever");
+        };
+        calm((count, fatal), budget::CAPACITY / 8 + 1);
+    }
+}
+
+#[test]
+fn ten_thousand_streams_at_once() {
+    let mut server = Tested::server();
+    let result = flood(&mut server, |n| vec![request(2 * n + 1, false)]);
+    calm(result, 256 + budget::CAPACITY / 3 + 1);
+    assert!(server.connection.active_streams() <= 256);
+}
+
+#[test]
+fn requests_beyond_the_limit_while_no_setting_is_acknowledged_are_bounded_by_time() {
+    let mut server = Tested::greeted_server(Config::default());
+    server.accept(&[settings(&[])]);
+    for n in 0..50_000 {
+        server.send(&[request(2 * n + 1, false)]).expect("refused, and not counted");
+        server.events();
+        server.frames();
+        bounded(&server.connection);
+    }
+    server.pass(Duration::from_secs(5));
+    let fatal = server.connection.on_deadline(server.now).expect_err("never acknowledged");
+    assert_eq!(fatal.code, ErrorCode::SETTINGS_TIMEOUT);
+}
+
+#[test]
+fn answers_that_are_never_read() {
+    // Refusals are free before the acknowledgement, their octets are not.
+    let mut server = Tested::greeted_server(Config::default());
+    server.accept(&[settings(&[])]);
+    for n in 0.. {
+        if let Err(fatal) = server.send(&[request(2 * n + 1, true)]) {
+            assert_eq!((fatal.code, fatal.fault), (ErrorCode::ENHANCE_YOUR_CALM, Fault::Limit));
+            break;
+        }
+        server.events();
+        assert!(server.connection.outgoing_len() <= MAX_CONTROL + 64, "{n}");
+    }
+}
+
+#[test]
+fn answers_that_are_read_slowly_are_counted_as_what_waits() {
+    let mut server = Tested::server();
+    // Far more than the limit in all, never much of it at a time, and never nothing.
+    let mut written = 0;
+    while written < 4 * MAX_CONTROL {
+        server.pass(Duration::from_millis(100));
+        server.accept(&vec![ping([1; 8]); 100]);
+        let waiting = server.connection.outgoing_len();
+        server.connection.advance(waiting - 1);
+        written += waiting - 1;
+    }
+}
+
+#[test]
+fn continuation_without_end() {
+    let mut server = Tested::server();
+    let mut frames = vec![frame(kind::HEADERS, 0, 1, [])];
+    frames.extend((0..200).map(|_| frame(kind::CONTINUATION, 0, 1, [])));
+    server.fails(ErrorCode::ENHANCE_YOUR_CALM, &frames);
+
+    let mut server = Tested::server();
+    let result = flood(&mut server, |n| {
+        let kind = if n == 0 { kind::HEADERS } else { kind::CONTINUATION };
+        vec![frame(kind, 0, 1, [0x82; 16_000])]
+    });
+    calm(result, 5);
+}
+
+#[test]
+fn a_header_bomb_of_references_to_one_large_entry() {
+    let mut server = Tested::server();
+    let mut first = request_block();
+    first.extend_from_slice(&[0x40, 1, b'x', 127, 0xa1, 0x1e]);
+    first.extend_from_slice(&[b'v'; 127 + 0x21 + (0x1e << 7)]);
+    server.accept(&[headers(1, first, true)]);
+    let bomb = [request_block(), vec![0x80 | 62; 16_000]].concat();
+    let mut count = 0;
+    loop {
+        match server.send(&[headers(2 * count + 3, &bomb, true)]) {
+            Ok(()) => {}
+            Err(fatal) => {
+                assert_eq!(fatal.code, ErrorCode::ENHANCE_YOUR_CALM);
+                break;
+            }
+        }
+        let events = server.events();
+        let [Event::RequestTooLarge { stream, .. }] = events[..] else { panic!("{events:?}") };
+        server.connection.send_response(stream, StatusCode::OK, &HeaderMap::new(), true);
+        server.connection.forget(stream);
+        server.frames();
+        count += 1;
+        assert!(count < 100_000, "it goes on forever");
+    }
+}
+
+#[test]
+fn one_octet_of_data_by_the_megabyte_is_held_within_the_window() {
+    let config = Config { stream_window: 10_000, ..Config::default() };
+    let mut server = Tested::server_with(config);
+    let key = server.open_request(false);
+    for _ in 0..10_000 {
+        let events = server.accept(&[data(1, "x", false)]);
+        assert!(matches!(&events[..], [Event::Data { bytes, .. }] if bytes.len() == 1));
+    }
+    server.resets_known(key, ErrorCode::FLOW_CONTROL_ERROR, &[data(1, "x", false)]);
+    // Read, it may go on forever.
+    let key = server.request_on(3, false);
+    for _ in 0..100_000 {
+        server.accept(&[data(3, "x", false)]);
+        server.connection.release(key, 1);
+    }
+    assert!(server.frames().len() < 100);
+}
+
+#[test]
+fn replies_for_windows_that_stay_at_zero_are_held_once_each_and_not_for_ever() {
+    let mut server = Tested::server();
+    server.accept(&[settings(&[(4, 0)])]);
+    let body = Bytes::from(vec![1; 100_000]);
+    for n in 0..256 {
+        let key = server.request_on(2 * n + 1, true);
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+        server.connection.send_data(key, body.clone(), true);
+        server.connection.forget(key);
+    }
+    server.frames();
+    bounded(&server.connection);
+    assert_eq!(server.connection.queued_len(), 256 * 100_000);
+    // They count as streams until they are gone.
+    server.resets(601, ErrorCode::REFUSED_STREAM, &[request(601, true)]);
+    let deadline = server.connection.next_deadline(server.now).expect("a bound");
+    server.now = deadline;
+    let fatal = server.connection.on_deadline(server.now).expect_err("too much for too long");
+    assert_eq!(fatal.fault, Fault::Timeout);
+    assert_eq!(server.connection.queued_len(), 0);
+}
+
+#[test]
+fn streams_reset_while_they_wait_for_the_connections_window_leave_nothing_behind() {
+    let mut server = Tested::server();
+    let body = Bytes::from(vec![1; 65_535]);
+    let key = server.open_request(true);
+    server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+    server.connection.send_data(key, body.clone(), false);
+    server.frames();
+    for n in 1..5_000 {
+        let id = 2 * n + 1;
+        let key = server.request_on(id, true);
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+        server.connection.send_data(key, body.clone(), false);
+        server.accept(&[rst(id, ErrorCode::CANCEL)]);
+        server.connection.forget(key);
+        server.frames();
+        bounded(&server.connection);
+    }
+    assert_eq!(server.connection.queued_len(), 0);
+}
+
+#[test]
+fn a_flood_of_informational_responses() {
+    let mut client = Tested::client();
+    client.start_request(true);
+    let early = headers(1, block(&[(":status", b"103")]), false);
+    calm(flood(&mut client, |_| vec![early.clone()]), budget::CAPACITY / 2 + 1);
+}
+
+#[test]
+fn a_flood_of_go_away() {
+    let mut client = Tested::client();
+    calm(flood(&mut client, |_| vec![go_away(0, ErrorCode::NO_ERROR)]), budget::CAPACITY + 1);
+}
+
+#[test]
+fn table_sizes_beyond_what_was_allowed() {
+    let mut server = Tested::server();
+    // A size update to 65,536.
+    let update = [&[0x3f, 0xe1, 0xff, 0x03][..], &request_block()].concat();
+    server.fails(ErrorCode::COMPRESSION_ERROR, &[headers(1, update, true)]);
+}
+
+#[test]
+fn closed_streams_and_trailers_for_them_cannot_be_flooded() {
+    let mut server = Tested::server();
+    let key = server.open_request(false);
+    server.connection.forget(key);
+    calm(flood(&mut server, |_| vec![headers(1, trailers_block(), false)]), budget::CAPACITY + 1);
+}

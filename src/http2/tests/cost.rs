@@ -1,0 +1,148 @@
+//! What a unary call costs: not a test, a figure. Count instructions as the difference between two
+//! runs under callgrind with different `CALLS`:
+//!
+//! `CALLS=20000 valgrind --tool=callgrind $TEST_BINARY --ignored --exact
+//! http2::tests::cost::of_a_unary_call_on_a_server`
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+
+use super::raw::*;
+use crate::http2::event::Event;
+use crate::http2::{Config, Connection};
+
+fn calls() -> u32 {
+    let calls = std::env::var("CALLS").ok().and_then(|calls| calls.parse().ok());
+    calls.unwrap_or(1_000_000)
+}
+
+fn report(what: &str, start: Instant, calls: u32) {
+    let each = start.elapsed() / calls;
+    #[expect(clippy::print_stderr, reason = "what it is for")]
+    {
+        eprintln!("{what}: {each:?} a call");
+    }
+}
+
+/// Moves all that waits, as a socket would.
+fn carry(from: &mut Connection, to: &mut BytesMut) {
+    let mut slices = [std::io::IoSlice::new(&[]); 8];
+    let count = from.outgoing(&mut slices);
+    let mut len = 0;
+    for slice in &slices[..count] {
+        to.extend_from_slice(slice);
+        len += slice.len();
+    }
+    from.advance(len);
+}
+
+fn call_headers() -> HeaderMap {
+    map(&[("te", "trailers"), ("content-type", "application/grpc"), ("user-agent", "tonic/0.14.2")])
+}
+
+fn reply_headers() -> HeaderMap {
+    map(&[("content-type", "application/grpc")])
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn of_a_unary_call_on_a_server() {
+    let calls = calls();
+    let payload = Bytes::from(vec![7; 1_024]);
+    let mut client = Connection::client(Config::default(), Instant::now());
+    let mut octets = BytesMut::new();
+    let (headers, reply, trailers) =
+        (call_headers(), reply_headers(), map(&[("grpc-status", "0")]));
+    // Two requests bring the table to rest; the third is what all others are.
+    let mut server = Tested::server();
+    server.accept(&[window_update(0, 0x7fff_0000 - 65_535)]);
+    drain(&mut client);
+    for _ in 0..3 {
+        octets.clear();
+        let key = client.send_request(head(&headers), false).expect("a slot");
+        client.send_data(key, payload.clone(), true);
+        carry(&mut client, &mut octets);
+        server.connection.receive(&mut octets.clone(), server.now).expect("a request");
+        for event in server.events() {
+            if let Event::Data { stream, .. } = event {
+                server.connection.forget(stream);
+            }
+        }
+        server.frames();
+    }
+    let header_len = 9 + usize::from(octets[2]);
+    let start = Instant::now();
+    let mut input = BytesMut::new();
+    let mut output = BytesMut::new();
+    for n in 3..calls + 3 {
+        let id = (2 * n + 1).to_be_bytes();
+        octets[5..9].copy_from_slice(&id);
+        octets[header_len + 5..header_len + 9].copy_from_slice(&id);
+        input.extend_from_slice(&octets);
+        let connection = &mut server.connection;
+        connection.receive(&mut input, server.now).expect("a request");
+        while let Some(event) = connection.next_event() {
+            match event {
+                Event::Request { head, .. } => {
+                    black_box(&head);
+                }
+                Event::Data { stream, bytes, end } => {
+                    connection.release(stream, bytes.len());
+                    if end {
+                        connection.send_response(stream, StatusCode::OK, &reply, false);
+                        connection.send_data(stream, bytes, false);
+                        connection.send_trailers(stream, &trailers);
+                        connection.forget(stream);
+                    }
+                }
+                event => panic!("{event:?}"),
+            }
+        }
+        carry(connection, &mut output);
+        black_box(&output);
+        output.clear();
+    }
+    report("server", start, calls);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn of_a_unary_call_on_both_ends() {
+    let calls = calls();
+    let now = Instant::now();
+    let mut client = Connection::client(Config::default(), now);
+    let mut server = Connection::server(Config::default(), now);
+    let (mut to_server, mut to_client) = (BytesMut::new(), BytesMut::new());
+    let (headers, reply, trailers) =
+        (call_headers(), reply_headers(), map(&[("grpc-status", "0")]));
+    let payload = Bytes::from(vec![7; 1_024]);
+    let start = Instant::now();
+    for _ in 0..calls {
+        let key = client.send_request(head(&headers), false).expect("a slot");
+        client.send_data(key, payload.clone(), true);
+        carry(&mut client, &mut to_server);
+        server.receive(&mut to_server, now).expect("a request");
+        while let Some(event) = server.next_event() {
+            if let Event::Data { stream, bytes, end: true } = event {
+                server.release(stream, bytes.len());
+                server.send_response(stream, StatusCode::OK, &reply, false);
+                server.send_data(stream, bytes, false);
+                server.send_trailers(stream, &trailers);
+                server.forget(stream);
+            }
+        }
+        carry(&mut server, &mut to_client);
+        client.receive(&mut to_client, now).expect("a response");
+        while let Some(event) = client.next_event() {
+            match event {
+                Event::Data { stream, bytes, .. } => client.release(stream, bytes.len()),
+                Event::Trailers { stream, .. } => client.forget(stream),
+                _ => {}
+            }
+        }
+    }
+    report("both ends", start, calls);
+}

@@ -1,0 +1,148 @@
+//! RFC 9113 §5.2 and §6.9: windows, ours and the peer's.
+
+use super::raw::*;
+use crate::http2::Config;
+use crate::http2::error::ErrorCode;
+use crate::http2::event::Event;
+
+fn small() -> Config {
+    Config { stream_window: 100, connection_window: 65_535, ..Config::default() }
+}
+
+fn updates(frames: &[Frame]) -> Vec<(u32, u32)> {
+    frames
+        .iter()
+        .filter(|frame| frame.kind == kind::WINDOW_UPDATE)
+        .map(|frame| (frame.stream, u32::from_be_bytes(frame.payload[..].try_into().unwrap())))
+        .collect()
+}
+
+#[test]
+fn credit_is_given_when_as_much_is_free_as_the_peer_has_left() {
+    let mut server = Tested::server_with(small());
+    let key = server.open_request(false);
+    server.accept(&[data(1, [0; 40], false)]);
+    server.connection.release(key, 40);
+    assert_eq!(updates(&server.frames()), [], "60 left, 40 to give");
+    server.accept(&[data(1, [0; 20], false)]);
+    server.connection.release(key, 20);
+    assert_eq!(updates(&server.frames()), [(1, 60)]);
+}
+
+#[test]
+fn more_than_the_stream_window_is_the_streams_error() {
+    let mut server = Tested::server_with(small());
+    let key = server.open_request(false);
+    server.accept(&[data(1, [0; 100], false)]);
+    server.resets_known(key, ErrorCode::FLOW_CONTROL_ERROR, &[data(1, [0; 1], false)]);
+}
+
+#[test]
+fn more_than_the_connection_window_is_the_connections_error() {
+    let config = Config { connection_window: 65_535, ..Config::default() };
+    let mut server = Tested::server_with(config);
+    server.open_request(false);
+    for _ in 0..4 {
+        server.accept(&[data(1, [0; 16_000], false)]);
+    }
+    server.accept(&[data(1, [0; 1_535], false)]);
+    assert_eq!(server.connection.receive_allowance(), 0);
+    server.fails(ErrorCode::FLOW_CONTROL_ERROR, &[data(1, [0; 1], false)]);
+}
+
+#[test]
+fn an_empty_frame_needs_no_window() {
+    let mut server = Tested::server_with(small());
+    server.open_request(false);
+    server.accept(&[data(1, [0; 100], false)]);
+    let events = server.accept(&[data(1, [], true)]);
+    assert!(matches!(&events[..], [Event::Data { end: true, .. }]));
+}
+
+#[test]
+fn padding_is_given_back_at_once() {
+    let mut server = Tested::server_with(small());
+    let whole = server.connection.receive_window.whole();
+    let key = server.open_request(false);
+    let mut padded = vec![89];
+    padded.extend_from_slice(&[1; 10]);
+    padded.extend_from_slice(&[0; 89]);
+    server.accept(&[frame(kind::DATA, flag::PADDED, 1, &padded)]);
+    assert_eq!(updates(&server.frames()), [(1, 90)]);
+    assert_eq!(server.connection.receive_window.whole(), whole - 10);
+    server.connection.release(key, 10);
+    assert_eq!(server.connection.receive_window.whole(), whole);
+}
+
+#[test]
+fn forgetting_a_stream_releases_all_it_holds() {
+    let mut server = Tested::server();
+    let whole = server.connection.receive_window.whole();
+    let key = server.open_request(false);
+    server.accept(&[data(1, [0; 10_000], false), data(1, [0; 500], true)]);
+    server.connection.release(key, 3_000);
+    assert_eq!(server.connection.receive_window.whole(), whole - 7_500);
+    server.connection.forget(key);
+    assert_eq!(server.connection.receive_window.whole(), whole);
+    // Once more is once too often, and does no harm.
+    server.connection.release(key, 3_000);
+    assert_eq!(server.connection.receive_window.whole(), whole);
+}
+
+#[test]
+fn releasing_more_than_was_received_gives_no_more() {
+    let mut server = Tested::server_with(small());
+    let whole = server.connection.receive_window.whole();
+    let key = server.open_request(false);
+    server.accept(&[data(1, [0; 60], false)]);
+    server.connection.release(key, usize::MAX);
+    assert_eq!(updates(&server.frames()), [(1, 60)]);
+    assert_eq!(server.connection.receive_window.whole(), whole);
+}
+
+#[test]
+fn a_stream_that_nobody_reads_does_not_stop_another() {
+    let mut server = Tested::server_with(Config {
+        stream_window: 60_000,
+        connection_window: 65_535,
+        ..Config::default()
+    });
+    let _unread = server.open_request(false);
+    let live = server.request_on(3, false);
+    for _ in 0..4 {
+        server.accept(&[data(1, [0; 15_000], false)]);
+    }
+    // 5,535 are left for all the others, again and again.
+    let mut window = 5_535;
+    for _ in 0..1_000 {
+        let len = window.min(1_000);
+        assert!(len > 0, "stalled");
+        server.accept(&[data(3, vec![0; len], false)]);
+        server.connection.release(live, len);
+        window -= len;
+        for (stream, increment) in updates(&server.frames()) {
+            if stream == 0 {
+                window += increment as usize;
+            }
+        }
+    }
+}
+
+#[test]
+fn small_data_is_copied_and_large_data_is_not() {
+    let mut server = Tested::server();
+    server.open_request(false);
+    for (len, cut) in [(4_095, false), (4_096, true)] {
+        let mut octets = bytes::BytesMut::new();
+        data(1, vec![1; len], false).write(&mut octets);
+        let range = octets.as_ptr_range();
+        server.connection.receive(&mut octets, server.now).unwrap();
+        match &server.events()[..] {
+            [Event::Data { bytes, .. }] => {
+                assert_eq!(range.contains(&bytes.as_ptr()), cut);
+                assert_eq!(bytes.len(), len);
+            }
+            events => panic!("{events:?}"),
+        }
+    }
+}

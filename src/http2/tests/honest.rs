@@ -1,0 +1,166 @@
+//! Peers that keep the rules, and many calls: none of them meets a limit.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+
+use super::raw::*;
+use crate::http2::error::ErrorCode;
+use crate::http2::event::Event;
+use crate::http2::{Config, budget};
+
+/// Octets that a peer sends again and again, with its stream's number put in.
+struct Script(Vec<Frame>);
+
+impl Script {
+    fn send(&mut self, server: &mut Tested, id: u32) {
+        for frame in &mut self.0 {
+            if frame.stream != 0 {
+                frame.stream = id;
+            }
+        }
+        server.send(&self.0).expect("an honest peer");
+    }
+}
+
+/// Answers whatever is asked.
+fn serve(server: &mut Tested) -> u32 {
+    let mut calls = 0;
+    while let Some(event) = server.connection.next_event() {
+        if let Event::Data { stream, bytes, end } = event {
+            server.connection.release(stream, bytes.len());
+            if end {
+                server.answer(stream, b"reply");
+                calls += 1;
+            }
+        }
+    }
+    let outgoing = server.connection.outgoing_len();
+    server.connection.advance(outgoing);
+    calls
+}
+
+#[test]
+fn a_million_calls_each_with_a_ping_and_window_updates_as_grpc_go_sends_them() {
+    let mut server = Tested::server();
+    // No time passes: only the calls themselves pay.
+    let mut script = Script(vec![
+        request(1, false),
+        data(1, "hello", true),
+        ping([2, 4, 16, 16, 9, 14, 7, 7]),
+        window_update(1, 5),
+        window_update(0, 5),
+    ]);
+    let mut updates = Script(vec![window_update(0, 5)]);
+    for n in 0..1_000_000u32 {
+        script.send(&mut server, 2 * n + 1);
+        assert_eq!(serve(&mut server), 1);
+        updates.send(&mut server, 0);
+    }
+    assert_eq!(server.connection.active_streams(), 0);
+    assert!(server.connection.budget.left() > budget::CAPACITY - 100);
+}
+
+#[test]
+fn a_million_small_messages_on_one_stream_each_with_two_window_updates() {
+    let mut server = Tested::server();
+    let key = server.open_request(false);
+    server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+    let mut script =
+        Script(vec![data(1, "12345678", false), window_update(1, 8), window_update(0, 8)]);
+    for _ in 0..1_000_000 {
+        script.send(&mut server, 1);
+        while let Some(event) = server.connection.next_event() {
+            if let Event::Data { stream, bytes, .. } = event {
+                server.connection.release(stream, bytes.len());
+                server.connection.send_data(stream, bytes, false);
+            }
+        }
+        let outgoing = server.connection.outgoing_len();
+        server.connection.advance(outgoing);
+    }
+}
+
+#[test]
+fn a_thousand_requests_at_once_before_the_settings_are_known() {
+    let mut server = Tested::greeted_server(Config::default());
+    let mut frames = vec![settings(&[])];
+    frames.extend((0..1_000).map(|n| request(2 * n + 1, false)));
+    frames.extend((0..1_000).map(|n| data(2 * n + 1, "x", true)));
+    let events = server.accept(&frames);
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Request { .. })).count(), 256);
+    let refused = server.frames();
+    assert_eq!(refused.iter().filter(|frame| frame.kind == kind::RST_STREAM).count(), 1_000 - 256);
+    assert!(refused.contains(&rst(1_999, ErrorCode::REFUSED_STREAM)));
+    assert_eq!(server.connection.budget.left(), budget::CAPACITY);
+    server.accept(&[settings_ack()]);
+}
+
+#[test]
+fn ten_thousand_calls_cancelled_after_their_first_message() {
+    let mut server = Tested::server();
+    for n in 0..10_000 {
+        let key = server.request_on(2 * n + 1, true);
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+        server.connection.send_data(key, Bytes::from_static(b"first"), false);
+        server.frames();
+        let events = server.accept(&[rst(2 * n + 1, ErrorCode::CANCEL)]);
+        assert!(matches!(&events[..], [Event::Reset { .. }]));
+        server.connection.forget(key);
+    }
+}
+
+#[test]
+fn thousands_of_calls_that_time_out_before_an_answer() {
+    let mut server = Tested::server();
+    for n in 0..20_000 {
+        // A thousand a second.
+        server.pass(Duration::from_millis(1));
+        let key = server.request_on(2 * n + 1, true);
+        server.accept(&[rst(2 * n + 1, ErrorCode::CANCEL)]);
+        server.connection.forget(key);
+    }
+    // And four thousand at one go.
+    server.pass(Duration::from_secs(10));
+    for n in 20_000..24_000 {
+        let key = server.request_on(2 * n + 1, true);
+        server.accept(&[rst(2 * n + 1, ErrorCode::CANCEL)]);
+        server.connection.forget(key);
+    }
+}
+
+#[test]
+fn early_answers_by_the_thousand_cost_nothing() {
+    let mut server = Tested::server();
+    for n in 0..10_000 {
+        let key = server.request_on(2 * n + 1, false);
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
+        server.connection.forget(key);
+        let frames = server.frames();
+        assert_eq!(frames[1], rst(2 * n + 1, ErrorCode::NO_ERROR));
+        server.accept(&[data(2 * n + 1, "late", true)]);
+    }
+    assert_eq!(server.connection.budget.left(), budget::CAPACITY);
+}
+
+#[test]
+fn gibibytes_pass_through_windows_of_a_mebibyte() {
+    let mut server = Tested::server();
+    let key = server.open_request(false);
+    let mut frame = BytesMut::new();
+    data(1, [7; 16_384], false).write(&mut frame);
+    let frame = frame.freeze();
+    for _ in 0..65_536 {
+        let mut input = BytesMut::from(&frame[..]);
+        server.connection.receive(&mut input, server.now).expect("an honest peer");
+        while let Some(event) = server.connection.next_event() {
+            if let Event::Data { stream, bytes, .. } = event {
+                assert_eq!(stream, key);
+                server.connection.release(stream, bytes.len());
+            }
+        }
+        let outgoing = server.connection.outgoing_len();
+        server.connection.advance(outgoing);
+    }
+}

@@ -1,0 +1,452 @@
+//! RFC 9113 §8: what makes a message, and what makes a malformed one.
+
+use http::{HeaderMap, StatusCode};
+
+use super::raw::*;
+use crate::http2::Config;
+use crate::http2::error::ErrorCode;
+use crate::http2::event::Event;
+
+const PROTOCOL_ERROR: ErrorCode = ErrorCode::PROTOCOL_ERROR;
+
+fn tcp() -> Config {
+    Config { any_authority: false, ..Config::default() }
+}
+
+/// REQUEST with one field replaced, or left out.
+fn request_but(name: &str, value: Option<&[u8]>) -> Vec<u8> {
+    let fields: Vec<_> = REQUEST
+        .iter()
+        .filter_map(|(n, v)| if *n == name { Some((*n, value?)) } else { Some((*n, *v)) })
+        .collect();
+    block(&fields)
+}
+
+#[track_caller]
+fn malformed(block: Vec<u8>) {
+    malformed_for(Config::default(), block);
+}
+
+#[track_caller]
+fn malformed_for(config: Config, block: Vec<u8>) {
+    let mut server = Tested::server_with(config);
+    let events = server.resets(1, PROTOCOL_ERROR, &[headers(1, block, true)]);
+    assert!(events.is_empty());
+    assert_eq!(server.connection.active_streams(), 0);
+}
+
+#[track_caller]
+fn well_formed(config: Config, block: Vec<u8>) -> std::sync::Arc<crate::http2::RequestHead> {
+    let mut server = Tested::server_with(config);
+    match server.accept(&[headers(1, block, true)]).pop() {
+        Some(Event::Request { head, .. }) => head,
+        event => panic!("{event:?} {:?}", server.frames()),
+    }
+}
+
+#[test]
+fn a_request_is_taken_apart() {
+    let head = well_formed(Config::default(), request_with(&[("x-bin", b"AQ"), ("x-bin", b"Ag")]));
+    assert_eq!(head.method, http::Method::POST);
+    assert_eq!(head.scheme, http::uri::Scheme::HTTP);
+    assert_eq!(head.path, "/a.B/C");
+    assert_eq!(head.authority.as_deref(), Some(&b"localhost"[..]));
+    assert_eq!(head.headers.get_all("x-bin").iter().count(), 2);
+    assert_eq!(head.headers.len(), 4);
+    assert_eq!(head.content_length, None);
+}
+
+// ---- §8.3 pseudo-headers -------------------------------------------------------------------
+
+#[test]
+fn a_request_without_one_of_its_pseudo_headers_is_malformed() {
+    for name in [":method", ":scheme", ":path"] {
+        malformed(request_but(name, None));
+    }
+}
+
+#[test]
+fn a_pseudo_header_twice_is_malformed() {
+    for (name, value) in &REQUEST[..4] {
+        malformed(block(&[&[(*name, *value)], REQUEST].concat()));
+    }
+}
+
+#[test]
+fn a_pseudo_header_after_a_header_is_malformed() {
+    malformed(request_with(&[(":path", b"/")]));
+    let mut late = REQUEST.to_vec();
+    late.swap(3, 4);
+    malformed(block(&late));
+    malformed(block(&[&REQUEST[..3], &[("a", b"b"), (":authority", b"\x01")]].concat()));
+}
+
+#[test]
+fn a_pseudo_header_unknown_or_of_another_kind_is_malformed() {
+    for name in [":status", ":protocol", ":test", ":"] {
+        malformed(block(&[&[(name, &b"200"[..])], REQUEST].concat()));
+    }
+}
+
+#[test]
+fn pseudo_headers_of_impossible_value_are_malformed() {
+    malformed(request_but(":path", Some(b"")));
+    malformed(request_but(":path", Some(b"a.B/C")));
+    malformed(request_but(":path", Some(b"*")));
+    malformed(request_but(":path", Some(b"/a b")));
+    malformed(request_but(":method", Some(b"")));
+    malformed(request_but(":method", Some(b"PO ST")));
+    malformed(request_but(":scheme", Some(b"")));
+    malformed(request_but(":scheme", Some(b"ht tp")));
+}
+
+#[test]
+fn options_may_ask_for_no_path() {
+    let block = block(&[(":method", b"OPTIONS"), (":scheme", b"http"), (":path", b"*")]);
+    assert_eq!(well_formed(Config::default(), block).path, "*");
+}
+
+#[test]
+fn connect_is_answered_with_an_error_of_its_own() {
+    let mut server = Tested::server();
+    let block = block(&[(":method", b"CONNECT"), (":authority", b"localhost:1")]);
+    server.resets(1, ErrorCode::CONNECT_ERROR, &[headers(1, block, true)]);
+    malformed(request_but(":method", Some(b"CONNECT")));
+}
+
+// ---- :authority ----------------------------------------------------------------------------
+
+#[test]
+fn over_a_unix_socket_any_authority_will_do() {
+    for authority in [
+        &b"localhost"[..],
+        b"tmp%2Fa.sock",
+        b"/run/app.sock",
+        b"",
+        b"a b",
+        b"\xff\xfe",
+        b"\x01\x00\n",
+        b"user@host",
+    ] {
+        let head = well_formed(Config::default(), request_but(":authority", Some(authority)));
+        assert_eq!(head.authority.as_deref(), Some(authority));
+    }
+    let head = well_formed(Config::default(), request_but(":authority", None));
+    assert_eq!(head.authority, None);
+}
+
+#[test]
+fn over_tcp_authority_follows_the_rules() {
+    for authority in [&b""[..], b"tmp%2Fa.sock", b"/run/app", b"a b", b"\x01", b"me@host", b"\xff"]
+    {
+        malformed_for(tcp(), request_but(":authority", Some(authority)));
+    }
+    malformed_for(tcp(), request_but(":authority", None));
+    malformed_for(tcp(), request_with(&[("host", b"elsewhere")]));
+    for authority in [&b"localhost"[..], b"127.0.0.1:50051", b"[::1]:50051", b"a.example"] {
+        well_formed(tcp(), request_but(":authority", Some(authority)));
+    }
+    well_formed(tcp(), request_with(&[("host", b"LOCALHOST")]));
+    let without: Vec<_> =
+        REQUEST.iter().filter(|(name, _)| *name != ":authority").copied().collect();
+    well_formed(tcp(), block(&[&without, &[("host", &b"localhost"[..])][..]].concat()));
+}
+
+// ---- §8.2 fields ---------------------------------------------------------------------------
+
+#[test]
+fn forbidden_octets_in_a_field_are_malformed() {
+    malformed(request_with(&[("X-Upper", b"a")]));
+    malformed(request_with(&[("x y", b"a")]));
+    malformed(request_with(&[("", b"a")]));
+    malformed(request_with(&[("x", b"a\0b")]));
+    malformed(request_with(&[("x", b"a\r\nb")]));
+}
+
+#[test]
+fn connection_specific_fields_are_malformed() {
+    for name in ["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"] {
+        malformed(request_with(&[(name, b"x")]));
+    }
+    malformed(request_with(&[("te", b"trailers, deflate")]));
+    malformed(request_with(&[("te", b"")]));
+}
+
+// ---- §8.1 messages -------------------------------------------------------------------------
+
+#[test]
+fn a_request_may_have_trailers_which_end_it() {
+    let mut server = Tested::server();
+    let key = server.open_request(false);
+    let events = server.accept(&[data(1, "x", false), headers(1, trailers_block(), true)]);
+    assert!(matches!(&events[..],
+        [Event::Data { end: false, .. }, Event::Trailers { stream, headers }]
+            if *stream == key && headers["grpc-status"] == "0"));
+}
+
+#[test]
+fn a_second_head_that_does_not_end_the_stream_is_malformed() {
+    let mut server = Tested::server();
+    let key = server.open_request(false);
+    server.resets_known(key, PROTOCOL_ERROR, &[headers(1, trailers_block(), false)]);
+}
+
+#[test]
+fn trailers_with_pseudo_headers_or_bad_fields_are_malformed() {
+    for field in [(":path", &b"/"[..]), (":status", b"200"), ("connection", b"close"), ("X", b"y")]
+    {
+        let mut server = Tested::server();
+        let key = server.open_request(false);
+        server.resets_known(key, PROTOCOL_ERROR, &[headers(1, block(&[field]), true)]);
+    }
+}
+
+// ---- §8.1.1 content-length -----------------------------------------------------------------
+
+#[test]
+fn data_has_to_add_up_to_content_length() {
+    let with = |length: &[u8]| request_with(&[("content-length", length)]);
+    let ok: &[&[Frame]] = &[
+        &[headers(1, with(b"3"), false), data(1, "ab", false), data(1, "c", true)],
+        &[headers(1, with(b"3"), false), data(1, "abc", false), headers(1, trailers_block(), true)],
+        &[headers(1, with(b"0"), true)],
+        &[headers(1, with(b"0"), false), data(1, "", true)],
+    ];
+    for frames in ok {
+        let mut server = Tested::server();
+        server.accept(frames);
+        assert!(server.frames().is_empty());
+    }
+    let short: &[&[Frame]] = &[
+        &[headers(1, with(b"3"), true)],
+        &[headers(1, with(b"3"), false), data(1, "ab", true)],
+        &[headers(1, with(b"3"), false), data(1, "ab", false), data(1, "cd", false)],
+        &[headers(1, with(b"3"), false), data(1, "ab", false), headers(1, trailers_block(), true)],
+        &[headers(1, with(b"0"), false), data(1, "a", false)],
+    ];
+    for frames in short {
+        let mut server = Tested::server();
+        server.resets(1, PROTOCOL_ERROR, frames);
+    }
+    for length in [&b"x"[..], b"", b"-1", b"+1", b"1 ", b"99999999999999999999"] {
+        malformed(with(length));
+    }
+    malformed(request_with(&[("content-length", b"1"), ("content-length", b"2")]));
+    let head = well_formed(
+        Config::default(),
+        request_with(&[("content-length", b"0"), ("content-length", b"00")]),
+    );
+    assert_eq!(head.content_length, Some(0));
+}
+
+// ---- responses -----------------------------------------------------------------------------
+
+#[test]
+fn a_response_comes_as_head_data_and_trailers() {
+    let mut client = Tested::client();
+    let key = client.start_request(true);
+    let events = client.accept(&[
+        headers(1, block(&[(":status", b"103"), ("link", b"x")]), false),
+        headers(1, block(&[(":status", b"100")]), false),
+        headers(1, response_block(), false),
+        data(1, "abc", false),
+        headers(1, trailers_block(), true),
+    ]);
+    match &events[..] {
+        [
+            Event::Informational { head: early, .. },
+            Event::Informational { .. },
+            Event::Response { stream, head, end: false },
+            Event::Data { end: false, .. },
+            Event::Trailers { .. },
+        ] => {
+            assert_eq!(early.status, StatusCode::EARLY_HINTS);
+            assert_eq!(head.status, StatusCode::OK);
+            assert_eq!(*stream, key);
+        }
+        events => panic!("{events:?}"),
+    }
+    client.connection.forget(key);
+    assert!(client.frames().is_empty());
+    assert_eq!(client.connection.active_streams(), 0);
+}
+
+#[test]
+fn a_response_that_is_malformed_resets_the_stream() {
+    for (block, end) in [
+        (block(&[("a", b"b")]), false),
+        (block(&[(":status", b"20")]), false),
+        (block(&[(":status", b"2000")]), false),
+        (block(&[(":status", b"abc")]), false),
+        (block(&[(":status", b"101")]), false),
+        (block(&[(":status", b"100")]), true),
+        (block(&[(":status", b"200"), (":status", b"200")]), false),
+        (block(&[(":status", b"200"), (":path", b"/")]), false),
+        (block(&[("a", b"b"), (":status", b"200")]), false),
+        (block(&[(":status", b"200"), ("connection", b"close")]), false),
+        (block(&[(":status", b"200"), ("content-length", b"5")]), true),
+    ] {
+        let mut client = Tested::client();
+        let key = client.start_request(true);
+        client.resets_known(key, PROTOCOL_ERROR, &[headers(1, block, end)]);
+    }
+}
+
+#[test]
+fn data_before_the_response_is_malformed() {
+    let mut client = Tested::client();
+    let key = client.start_request(true);
+    client.resets_known(key, PROTOCOL_ERROR, &[data(1, "x", false)]);
+    let key = client.start_request(true);
+    let early = headers(3, block(&[(":status", b"103")]), false);
+    client.resets_known(key, PROTOCOL_ERROR, &[early, data(3, "x", false)]);
+}
+
+#[test]
+fn not_modified_may_name_a_length_it_does_not_have() {
+    let mut client = Tested::client();
+    client.start_request(true);
+    let head = block(&[(":status", b"304"), ("content-length", b"5")]);
+    let events = client.accept(&[headers(1, head, true)]);
+    assert!(matches!(&events[..], [Event::Response { end: true, .. }]));
+    assert!(client.frames().is_empty());
+}
+
+#[test]
+fn a_response_may_end_before_its_request() {
+    let mut client = Tested::client();
+    let key = client.start_request(false);
+    let events = client.accept(&[headers(1, response_block(), true), rst(1, ErrorCode::NO_ERROR)]);
+    match &events[..] {
+        [Event::Response { end: true, .. }, Event::Reset { stream, reset }] => {
+            assert_eq!(*stream, key);
+            assert!(reset.by_peer && reset.code == ErrorCode::NO_ERROR);
+        }
+        events => panic!("{events:?}"),
+    }
+    client.connection.forget(key);
+    assert!(client.frames().is_empty());
+}
+
+#[test]
+fn a_server_that_is_done_early_stops_the_request_without_blame() {
+    let mut server = Tested::server();
+    let key = server.open_request(false);
+    server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
+    server.connection.forget(key);
+    let frames = server.frames();
+    assert_eq!(frames.len(), 2);
+    assert_eq!(frames[1], rst(1, ErrorCode::NO_ERROR));
+    assert!(server.accept(&[data(1, "late", true)]).is_empty());
+    assert!(server.frames().is_empty());
+}
+
+#[test]
+fn a_handler_that_vanishes_is_an_internal_error_and_a_call_that_vanishes_is_cancelled() {
+    let mut server = Tested::server();
+    let key = server.open_request(true);
+    server.connection.forget(key);
+    assert_eq!(server.frames(), [rst(1, ErrorCode::INTERNAL_ERROR)]);
+    let mut client = Tested::client();
+    let key = client.start_request(true);
+    client.connection.forget(key);
+    assert_eq!(client.frames(), [rst(1, ErrorCode::CANCEL)]);
+    assert_eq!(client.connection.active_streams(), 0);
+    assert!(client.accept(&[headers(1, response_block(), false), data(1, "x", true)]).is_empty());
+}
+
+// ---- §10.5.1 size --------------------------------------------------------------------------
+
+#[test]
+fn a_header_list_too_large_can_be_answered_and_its_block_is_decoded() {
+    let mut server = Tested::server();
+    // Adds x: y to the table at its end.
+    let big = "z".repeat(9_000);
+    let mut block = request_with(&[("a", big.as_bytes()), ("b", big.as_bytes())]);
+    block.extend_from_slice(&[0x40, 1, b'x', 1, b'y']);
+    let (first, rest) = block.split_at(10_000);
+    let events = server.accept(&[
+        frame(kind::HEADERS, 0, 1, first),
+        frame(kind::CONTINUATION, flag::END_HEADERS, 1, rest),
+    ]);
+    let [Event::RequestTooLarge { stream, end: false }] = events[..] else {
+        panic!("{events:?}");
+    };
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    server.connection.send_response(stream, status, &HeaderMap::new(), true);
+    server.connection.forget(stream);
+    let frames = server.frames();
+    assert_eq!((frames[0].kind, frames[0].stream), (kind::HEADERS, 1));
+    assert_eq!(frames[1], rst(1, ErrorCode::NO_ERROR));
+    let mut next = request_block();
+    next.push(0x80 | 62);
+    let events = server.accept(&[headers(3, next, true)]);
+    assert!(matches!(&events[..], [Event::Request { head, .. }] if head.headers["x"] == "y"));
+}
+
+#[test]
+fn a_header_list_of_exactly_the_limit_is_taken() {
+    let base: usize = REQUEST.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
+    for (more, fits) in [(0, true), (1, false)] {
+        let filler = vec![b'f'; 1_000 - base - 33 + more];
+        let config = Config { max_header_list_size: 1_000, ..Config::default() };
+        let mut server = Tested::server_with(config);
+        let events = server.accept(&[headers(1, request_with(&[("f", &filler)]), true)]);
+        assert_eq!(matches!(&events[..], [Event::Request { .. }]), fits);
+        assert_eq!(matches!(&events[..], [Event::RequestTooLarge { .. }]), !fits);
+    }
+}
+
+#[test]
+fn trailers_too_large_reset_the_stream() {
+    let mut client = Tested::client();
+    let key = client.start_request(true);
+    client.accept(&[headers(1, response_block(), false)]);
+    let fields = [("grpc-message", &[b'z'; 800][..]); 20];
+    let trailers = headers(1, block(&fields), true);
+    client.resets_known(key, ErrorCode::ENHANCE_YOUR_CALM, &[trailers]);
+}
+
+// ---- memo ----------------------------------------------------------------------------------
+
+#[test]
+fn a_block_seen_before_means_what_the_table_says_now() {
+    let mut server = Tested::server();
+    // The method and so on from the static table, the rest from entries 62 and 63.
+    let indexed = [0x83, 0x86, 0x84, 0x80 | 62, 0x80 | 63];
+    let mut first = vec![0x83, 0x86, 0x84];
+    first.extend_from_slice(&[0x40, 1, b'a', 1, b'1', 0x40, 1, b'b', 1, b'2']);
+    server.accept(&[headers(1, &first, true)]);
+    let get = |events: Vec<Event>| match &events[..] {
+        [Event::Request { head, .. }] => head.clone(),
+        events => panic!("{events:?}"),
+    };
+    let mut heads = Vec::new();
+    for n in 0..4 {
+        heads.push(get(server.accept(&[headers(3 + 2 * n, indexed, true)])));
+        assert_eq!(heads[n as usize].headers["a"], "1");
+    }
+    assert!(std::sync::Arc::ptr_eq(&heads[2], &heads[3]), "from memory");
+    // One more entry: 62 and 63 are others now.
+    let mut third = indexed.to_vec();
+    third.extend_from_slice(&[0x40, 1, b'c', 1, b'3']);
+    server.accept(&[headers(11, &third, true)]);
+    let head = get(server.accept(&[headers(13, indexed, true)]));
+    assert!(!head.headers.contains_key("a"));
+    assert_eq!(
+        (&head.headers["c"], &head.headers["b"]),
+        (&"3".parse().unwrap(), &"2".parse().unwrap())
+    );
+}
+
+#[test]
+fn the_same_block_is_a_request_or_trailers_by_where_it_stands() {
+    let mut server = Tested::server();
+    let block = block(&[("a", b"b")]);
+    for id in [1, 3, 5, 7] {
+        server.request_on(id, false);
+        let events = server.accept(&[headers(id, &block, true)]);
+        assert!(matches!(&events[..], [Event::Trailers { .. }]));
+    }
+    server.resets(9, PROTOCOL_ERROR, &[headers(9, &block, true)]);
+}

@@ -1,0 +1,336 @@
+//! A peer made by hand: frames as octets, and one connection to throw them at.
+
+use std::io::IoSlice;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::http2::connection::Connection;
+use crate::http2::error::{ErrorCode, Fatal};
+use crate::http2::event::Event;
+use crate::http2::frame::{FrameHeader, HEADER_LEN, PREFACE};
+use crate::http2::send::SendRequest;
+use crate::http2::stream::StreamKey;
+use crate::http2::{Config, Reset};
+
+pub(super) use crate::http2::frame::{flag, kind};
+
+/// One frame, received or to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+    pub(super) payload: Vec<u8>,
+}
+
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> Frame {
+    Frame { kind, flags, stream, payload: payload.as_ref().to_vec() }
+}
+
+pub(super) fn data(stream: u32, payload: impl AsRef<[u8]>, end: bool) -> Frame {
+    frame(kind::DATA, u8::from(end), stream, payload)
+}
+
+pub(super) fn headers(stream: u32, block: impl AsRef<[u8]>, end: bool) -> Frame {
+    frame(kind::HEADERS, flag::END_HEADERS | u8::from(end), stream, block)
+}
+
+pub(super) fn rst(stream: u32, code: ErrorCode) -> Frame {
+    frame(kind::RST_STREAM, 0, stream, code.0.to_be_bytes())
+}
+
+pub(super) fn window_update(stream: u32, increment: u32) -> Frame {
+    frame(kind::WINDOW_UPDATE, 0, stream, increment.to_be_bytes())
+}
+
+pub(super) fn ping(octets: [u8; 8]) -> Frame {
+    frame(kind::PING, 0, 0, octets)
+}
+
+pub(super) fn settings(settings: &[(u16, u32)]) -> Frame {
+    let payload: Vec<u8> = settings
+        .iter()
+        .flat_map(|(id, value)| [id.to_be_bytes().to_vec(), value.to_be_bytes().to_vec()])
+        .flatten()
+        .collect();
+    frame(kind::SETTINGS, 0, 0, payload)
+}
+
+pub(super) fn settings_ack() -> Frame {
+    frame(kind::SETTINGS, flag::ACK, 0, [])
+}
+
+pub(super) fn go_away(last: u32, code: ErrorCode) -> Frame {
+    let mut payload = last.to_be_bytes().to_vec();
+    payload.extend_from_slice(&code.0.to_be_bytes());
+    frame(kind::GOAWAY, 0, 0, payload)
+}
+
+/// A header block that any decoder reads alike: literals without indexing, without Huffman.
+pub(super) fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
+    fn string(octets: &[u8], out: &mut Vec<u8>) {
+        let mut len = octets.len();
+        if len < 127 {
+            out.push(len as u8);
+        } else {
+            out.push(127);
+            len -= 127;
+            while len >= 128 {
+                out.push(len as u8 & 127 | 128);
+                len >>= 7;
+            }
+            out.push(len as u8);
+        }
+        out.extend_from_slice(octets);
+    }
+    let mut out = Vec::new();
+    for (name, value) in fields {
+        out.push(0);
+        string(name.as_bytes(), &mut out);
+        string(value, &mut out);
+    }
+    out
+}
+
+pub(super) const REQUEST: &[(&str, &[u8])] = &[
+    (":method", b"POST"),
+    (":scheme", b"http"),
+    (":path", b"/a.B/C"),
+    (":authority", b"localhost"),
+    ("content-type", b"application/grpc"),
+    ("te", b"trailers"),
+];
+
+pub(super) fn request_block() -> Vec<u8> {
+    block(REQUEST)
+}
+
+/// REQUEST with more fields behind.
+pub(super) fn request_with(more: &[(&str, &[u8])]) -> Vec<u8> {
+    block(&[REQUEST, more].concat())
+}
+
+pub(super) fn response_block() -> Vec<u8> {
+    block(&[(":status", b"200"), ("content-type", b"application/grpc")])
+}
+
+pub(super) fn trailers_block() -> Vec<u8> {
+    block(&[("grpc-status", b"0")])
+}
+
+pub(super) fn request(stream: u32, end: bool) -> Frame {
+    headers(stream, request_block(), end)
+}
+
+impl Frame {
+    pub(super) fn write(&self, out: &mut BytesMut) {
+        let header = FrameHeader {
+            len: self.payload.len() as u32,
+            kind: self.kind,
+            flags: self.flags,
+            stream: self.stream,
+        };
+        out.extend_from_slice(&header.octets());
+        out.extend_from_slice(&self.payload);
+    }
+}
+
+/// All that a connection has to write, taken out.
+pub(super) fn drain(connection: &mut Connection) -> Vec<u8> {
+    let mut all = Vec::new();
+    while connection.has_outgoing() {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let count = connection.outgoing(&mut slices);
+        let len = slices[..count].iter().map(|slice| slice.len()).sum();
+        for slice in &slices[..count] {
+            all.extend_from_slice(slice);
+        }
+        connection.advance(len);
+    }
+    all
+}
+
+pub(super) fn parse(mut octets: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while let Some((header, rest)) = octets.split_first_chunk::<HEADER_LEN>() {
+        let header = FrameHeader::parse(*header);
+        let (payload, rest) = rest.split_at(header.len as usize);
+        frames.push(frame(header.kind, header.flags, header.stream, payload));
+        octets = rest;
+    }
+    assert!(octets.is_empty(), "half a frame was written");
+    frames
+}
+
+/// A connection, and time that stands still unless told otherwise.
+pub(super) struct Tested {
+    pub(super) connection: Connection,
+    pub(super) now: Instant,
+    pub(super) input: BytesMut,
+}
+
+impl Tested {
+    /// A server that has seen the preface and nothing else.
+    pub(super) fn greeted_server(config: Config) -> Self {
+        let now = Instant::now();
+        let mut connection = Connection::server(config, now);
+        drain(&mut connection);
+        let mut tested = Self { connection, now, input: BytesMut::new() };
+        tested.octets(PREFACE).expect("the preface");
+        tested
+    }
+
+    /// A server whose peer has sent its settings and acknowledged ours.
+    pub(super) fn server_with(config: Config) -> Self {
+        let mut tested = Self::greeted_server(config);
+        tested.shake(&[]);
+        tested
+    }
+
+    pub(super) fn server() -> Self {
+        Self::server_with(Config::default())
+    }
+
+    pub(super) fn client_with(config: Config, peer: &[(u16, u32)]) -> Self {
+        let now = Instant::now();
+        let mut connection = Connection::client(config, now);
+        drain(&mut connection);
+        let mut tested = Self { connection, now, input: BytesMut::new() };
+        tested.shake(peer);
+        tested
+    }
+
+    pub(super) fn client() -> Self {
+        Self::client_with(Config::default(), &[])
+    }
+
+    fn shake(&mut self, peer: &[(u16, u32)]) {
+        self.send(&[settings(peer), settings_ack()]).expect("settings");
+        assert!(matches!(self.events()[..], [Event::Ready]));
+        assert_eq!(self.frames(), [settings_ack()]);
+    }
+
+    pub(super) fn octets(&mut self, octets: &[u8]) -> Result<(), Fatal> {
+        self.input.extend_from_slice(octets);
+        self.connection.receive(&mut self.input, self.now)
+    }
+
+    pub(super) fn send(&mut self, frames: &[Frame]) -> Result<(), Fatal> {
+        for frame in frames {
+            frame.write(&mut self.input);
+        }
+        self.connection.receive(&mut self.input, self.now)
+    }
+
+    /// Sends what must be accepted, and gives the events.
+    pub(super) fn accept(&mut self, frames: &[Frame]) -> Vec<Event> {
+        self.send(frames).expect("must be accepted");
+        self.events()
+    }
+
+    pub(super) fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.connection.next_event()).collect()
+    }
+
+    /// What the connection has written since.
+    pub(super) fn frames(&mut self) -> Vec<Frame> {
+        parse(&drain(&mut self.connection))
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// A server's stream 1, open, and no events left.
+    pub(super) fn open_request(&mut self, end: bool) -> StreamKey {
+        self.request_on(1, end)
+    }
+
+    pub(super) fn request_on(&mut self, id: u32, end: bool) -> StreamKey {
+        match &self.accept(&[request(id, end)])[..] {
+            [Event::Request { stream, .. }] => *stream,
+            events => panic!("no request but {events:?}"),
+        }
+    }
+
+    /// A client's next stream.
+    pub(super) fn start_request(&mut self, end: bool) -> StreamKey {
+        let headers = HeaderMap::new();
+        let key = self.connection.send_request(head(&headers), end).expect("a slot");
+        self.frames();
+        key
+    }
+
+    /// Sends a whole gRPC-shaped answer and forgets the stream.
+    pub(super) fn answer(&mut self, key: StreamKey, body: &[u8]) {
+        let connection = &mut self.connection;
+        connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+        connection.send_data(key, Bytes::copy_from_slice(body), false);
+        connection.send_trailers(key, &map(&[("grpc-status", "0")]));
+        connection.forget(key);
+    }
+
+    /// Expects `frames` to end the connection with this code, and the GOAWAY to say so.
+    #[track_caller]
+    pub(super) fn fails(&mut self, code: ErrorCode, frames: &[Frame]) -> Fatal {
+        let fatal = self.send(frames).expect_err("must be a connection error");
+        self.failed(code, fatal);
+        fatal
+    }
+
+    #[track_caller]
+    pub(super) fn failed(&mut self, code: ErrorCode, fatal: Fatal) {
+        assert_eq!(fatal.code, code, "{fatal}");
+        assert_eq!(self.connection.failure(), Some(fatal));
+        let written = self.frames();
+        let last = written.last().expect("a GOAWAY");
+        assert_eq!(last.kind, kind::GOAWAY, "{written:?}");
+        assert_eq!(last.payload[4..8], code.0.to_be_bytes(), "{fatal}");
+        assert!(self.connection.is_done());
+        // And nothing is received or said any more.
+        assert!(self.send(&[ping(*b"12345678")]).is_err());
+        assert!(self.frames().is_empty());
+    }
+
+    /// Expects `frames` to reset this stream and nothing else.
+    #[track_caller]
+    pub(super) fn resets(&mut self, stream: u32, code: ErrorCode, frames: &[Frame]) -> Vec<Event> {
+        let events = self.accept(frames);
+        assert_eq!(self.frames(), [rst(stream, code)], "{events:?}");
+        events
+    }
+
+    /// Expects `frames` to reset a stream that the driver knows, and the driver to be told.
+    #[track_caller]
+    pub(super) fn resets_known(
+        &mut self,
+        key: StreamKey,
+        code: ErrorCode,
+        frames: &[Frame],
+    ) -> Reset {
+        let events = self.resets(key.id(), code, frames);
+        match events.last() {
+            Some(Event::Reset { stream, reset }) if *stream == key => {
+                assert_eq!(reset.code, code);
+                assert!(!reset.by_peer);
+                *reset
+            }
+            _ => panic!("no reset but {events:?}"),
+        }
+    }
+}
+
+pub(super) fn head(headers: &HeaderMap) -> SendRequest<'_> {
+    SendRequest { method: "POST", scheme: "http", authority: b"localhost", path: "/a.B/C", headers }
+}
+
+pub(super) fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
+    fields
+        .iter()
+        .map(|(name, value)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"))
+        })
+        .collect()
+}

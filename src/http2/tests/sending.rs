@@ -1,0 +1,244 @@
+//! Messages out: how they lie in the buffer, and how they wait.
+
+use std::io::IoSlice;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::raw::*;
+use crate::http2::Config;
+use crate::http2::error::ErrorCode;
+use crate::http2::event::Event;
+use crate::http2::send::Progress;
+
+/// A server's stream 1 with its response begun.
+fn responding() -> (Tested, crate::http2::StreamKey) {
+    let mut server = Tested::server();
+    let key = server.open_request(true);
+    server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+    server.frames();
+    (server, key)
+}
+
+#[test]
+fn a_unary_answer_is_one_piece() {
+    let mut server = Tested::server();
+    let key = server.open_request(true);
+    server.answer(key, b"hello");
+    let mut slices = [IoSlice::new(&[]); 8];
+    assert_eq!(server.connection.outgoing(&mut slices), 1);
+    let frames = server.frames();
+    assert_eq!(frames.len(), 3);
+    assert_eq!((frames[0].kind, frames[0].flags), (kind::HEADERS, flag::END_HEADERS));
+    assert_eq!(frames[1], data(1, "hello", false));
+    assert_eq!(
+        (frames[2].kind, frames[2].flags),
+        (kind::HEADERS, flag::END_HEADERS | flag::END_STREAM)
+    );
+    assert_eq!(server.connection.active_streams(), 0);
+}
+
+#[test]
+fn a_unary_request_ends_with_its_only_data_frame() {
+    let mut client = Tested::client();
+    let headers = HeaderMap::new();
+    let key = client.connection.send_request(head(&headers), false).expect("a slot");
+    assert!(client.connection.is_unwritten(key));
+    assert_eq!(client.connection.send_data(key, Bytes::from_static(b"hi"), true), Progress::Sent);
+    let frames = client.frames();
+    assert_eq!(frames.len(), 2);
+    assert_eq!(frames[1], data(1, "hi", true));
+    assert!(!client.connection.is_unwritten(key));
+}
+
+#[test]
+fn large_payloads_are_not_copied_and_keep_their_place() {
+    let (mut server, key) = responding();
+    let large = Bytes::from(vec![3; 16_384]);
+    server.connection.send_data(key, Bytes::from_static(b"before"), false);
+    server.connection.send_data(key, large.clone(), false);
+    server.connection.send_data(key, large.clone(), false);
+    server.connection.send_data(key, Bytes::from_static(b"after"), true);
+    let mut slices = [IoSlice::new(&[]); 8];
+    assert_eq!(server.connection.outgoing(&mut slices), 5);
+    assert_eq!(slices[1].as_ptr(), large.as_ptr());
+    assert_eq!(slices[3].as_ptr(), large.as_ptr());
+    assert_eq!(
+        server.frames(),
+        [
+            data(1, "before", false),
+            data(1, &large, false),
+            data(1, &large, false),
+            data(1, "after", true)
+        ]
+    );
+}
+
+#[test]
+fn any_part_of_what_waits_can_be_written() {
+    for step in [1, 2, 9, 1_000, 16_384, 20_000] {
+        let (mut server, key) = responding();
+        let mut expected = Vec::new();
+        for n in 0..6 {
+            let payload = vec![n; [5, 16_384, 16_384, 100, 16_000, 1][n as usize]];
+            let mut octets = bytes::BytesMut::new();
+            data(1, &payload, n == 5).write(&mut octets);
+            expected.extend_from_slice(&octets);
+            server.connection.send_data(key, payload.into(), n == 5);
+        }
+        assert_eq!(server.connection.outgoing_len(), expected.len());
+        let mut written = Vec::new();
+        while server.connection.has_outgoing() {
+            let mut slices = [IoSlice::new(&[]); 2];
+            let count = server.connection.outgoing(&mut slices);
+            let mut len = 0;
+            for slice in &slices[..count] {
+                let part = &slice[..slice.len().min(step - len)];
+                written.extend_from_slice(part);
+                len += part.len();
+            }
+            server.connection.advance(len);
+        }
+        assert!(written == expected);
+    }
+}
+
+#[test]
+fn data_beyond_the_window_waits_and_trailers_wait_behind_it() {
+    let (mut server, key) = responding();
+    let body = Bytes::from(vec![1; 70_000]);
+    assert_eq!(server.connection.send_data(key, body, false), Progress::Queued);
+    assert_eq!(server.connection.queued_len(), 70_000 - 65_535);
+    assert_eq!(
+        server.connection.send_data(key, Bytes::from_static(b"tail"), false),
+        Progress::Queued
+    );
+    let trailers = map(&[("grpc-status", "0")]);
+    assert_eq!(server.connection.send_trailers(key, &trailers), Progress::Queued);
+    server.connection.forget(key);
+    let frames = server.frames();
+    assert_eq!(frames.iter().map(|frame| frame.payload.len()).sum::<usize>(), 65_535);
+    assert_eq!(server.connection.active_streams(), 1, "until all is sent");
+    server.accept(&[window_update(0, 100_000)]);
+    assert!(server.frames().is_empty());
+    assert!(server.accept(&[window_update(1, 100_000)]).is_empty(), "nobody waits to write");
+    let frames = server.frames();
+    assert_eq!(frames.len(), 3);
+    assert_eq!(frames[0].payload.len(), 70_000 - 65_535);
+    assert_eq!(frames[1], data(1, "tail", false));
+    assert_eq!(frames[2].flags, flag::END_HEADERS | flag::END_STREAM);
+    assert_eq!(server.connection.active_streams(), 0);
+    assert_eq!(server.connection.queued_len(), 0);
+}
+
+#[test]
+fn the_connections_window_is_shared_in_turn() {
+    let mut server = Tested::server();
+    server.accept(&[settings(&[(4, 1 << 20)])]);
+    server.frames();
+    let keys = [server.open_request(true), server.request_on(3, true)];
+    for key in keys {
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+        server.connection.send_data(key, Bytes::from(vec![key.id() as u8; 300_000]), true);
+    }
+    server.frames();
+    let mut sent = [0, 0];
+    for _ in 0..5 {
+        server.accept(&[window_update(0, 100_000)]);
+        for frame in server.frames() {
+            sent[frame.stream as usize / 2] += frame.payload.len();
+        }
+    }
+    assert!(sent.iter().all(|sent| *sent >= 190_000), "{sent:?}");
+    server.accept(&[window_update(0, 100_000)]);
+    server.frames();
+    assert_eq!(server.connection.queued_len(), 0);
+}
+
+#[test]
+fn a_full_buffer_makes_data_wait_and_draining_it_lets_it_go() {
+    let (mut server, key) = responding();
+    server.accept(&[
+        settings(&[(4, 10 << 20)]),
+        window_update(1, 1 << 20),
+        window_update(0, 10 << 20),
+    ]);
+    server.frames();
+    let mut body = Bytes::from(vec![1; 1 << 20]);
+    assert_eq!(server.connection.send_data(key, body.split_to(500_000), false), Progress::Queued);
+    let waiting = server.connection.outgoing_len();
+    assert!((256 * 1024..400_000).contains(&waiting), "{waiting}");
+    assert!(server.events().is_empty());
+    server.connection.advance(waiting);
+    assert!(matches!(&server.events()[..], [Event::Writable { stream }] if *stream == key));
+    assert_eq!(server.connection.send_data(key, body, true), Progress::Queued);
+    let frames = server.frames();
+    assert_eq!(frames.last().map(|frame| frame.flags), Some(flag::END_STREAM));
+}
+
+#[test]
+fn what_is_queued_is_dropped_with_a_reset() {
+    for by_peer in [false, true] {
+        let (mut server, key) = responding();
+        server.connection.send_data(key, Bytes::from(vec![1; 200_000]), false);
+        server.frames();
+        if by_peer {
+            server.accept(&[rst(1, ErrorCode::CANCEL)]);
+        } else {
+            server.connection.reset(key, ErrorCode::CANCEL);
+        }
+        assert_eq!(server.connection.queued_len(), 0);
+        assert_eq!(
+            server.connection.send_data(key, Bytes::from_static(b"x"), true),
+            Progress::Closed
+        );
+        assert_eq!(server.connection.send_trailers(key, &HeaderMap::new()), Progress::Closed);
+        server.frames();
+        server.accept(&[window_update(0, 500_000), window_update(1, 500_000)]);
+        assert!(server.frames().is_empty());
+    }
+}
+
+#[test]
+fn an_informational_response_comes_before_the_real_one() {
+    let mut server = Tested::server();
+    let key = server.open_request(true);
+    let connection = &mut server.connection;
+    connection.send_response(key, StatusCode::CONTINUE, &HeaderMap::new(), false);
+    connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
+    let flags: Vec<_> = server.frames().iter().map(|frame| frame.flags).collect();
+    assert_eq!(flags, [flag::END_HEADERS, flag::END_HEADERS | flag::END_STREAM]);
+}
+
+#[test]
+fn an_idle_connection_gives_its_memory_back() {
+    let mut server = Tested::server();
+    server.accept(&[window_update(0, 1 << 20)]);
+    for n in 0..200 {
+        let key = server.request_on(2 * n + 1, true);
+        server.answer(key, &[1; 3_000]);
+    }
+    server.frames();
+    assert!(server.connection.outgoing.capacity() > 100_000);
+    server.connection.shrink();
+    assert_eq!(server.connection.outgoing.capacity(), 0);
+    assert_eq!(server.connection.events.capacity(), 0);
+    assert!(
+        size_of::<crate::http2::Connection>() <= 2_560,
+        "{}",
+        size_of::<crate::http2::Connection>()
+    );
+    let key = server.request_on(401, true);
+    server.answer(key, b"again");
+    assert_eq!(server.frames().len(), 3);
+}
+
+#[test]
+fn shrinking_does_not_forget_that_streams_were_reset() {
+    let mut server = Tested::server_with(Config::default());
+    let key = server.open_request(false);
+    server.connection.forget(key);
+    server.frames();
+    server.connection.shrink();
+    assert!(server.accept(&[data(1, "late", false)]).is_empty());
+}

@@ -1,0 +1,164 @@
+//! Deadlines.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::raw::*;
+use crate::http2::error::{ErrorCode, Fault};
+use crate::http2::{Config, KeepAlive};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How long until the next deadline.
+fn left(tested: &mut Tested) -> Option<Duration> {
+    tested.connection.next_deadline(tested.now).map(|at| at - tested.now)
+}
+
+#[track_caller]
+fn expires(tested: &mut Tested, after: Duration, code: ErrorCode) {
+    assert_eq!(left(tested), Some(after));
+    tested.pass(after - Duration::from_millis(1));
+    tested.connection.on_deadline(tested.now).expect("not yet");
+    tested.pass(Duration::from_millis(1));
+    let fatal = tested.connection.on_deadline(tested.now).expect_err("now");
+    assert_eq!((fatal.code, fatal.fault), (code, Fault::Timeout));
+    assert_eq!(tested.connection.failure(), Some(fatal));
+    assert!(tested.connection.has_outgoing());
+}
+
+#[test]
+fn a_quiet_connection_has_no_deadline() {
+    let mut server = Tested::server();
+    assert_eq!(left(&mut server), None);
+    let key = server.open_request(false);
+    assert_eq!(left(&mut server), None, "a call may take as long as it likes");
+    server.answer(key, b"x");
+    server.frames();
+    assert_eq!(left(&mut server), None);
+}
+
+#[test]
+fn the_handshake_has_to_end_in_time() {
+    let now = std::time::Instant::now();
+    for frames in [&[][..], &[settings(&[])], &[settings(&[]), request(1, true)]] {
+        let mut server = Tested::greeted_server(Config::default());
+        server.accept(frames);
+        server.frames();
+        expires(&mut server, 5 * SECOND, ErrorCode::SETTINGS_TIMEOUT);
+    }
+    let mut connection = crate::http2::Connection::client(Config::default(), now);
+    drain(&mut connection);
+    let mut client = Tested { connection, now, input: Default::default() };
+    expires(&mut client, 5 * SECOND, ErrorCode::SETTINGS_TIMEOUT);
+}
+
+#[test]
+fn a_frame_has_to_end_in_time_however_its_octets_drip() {
+    let mut server = Tested::server();
+    server.octets(&[0, 0, 8]).expect("a beginning");
+    for _ in 0..9 {
+        server.pass(SECOND);
+        server.octets(&[6]).ok();
+        server.connection.on_deadline(server.now).expect("not yet");
+    }
+    expires(&mut server, SECOND, ErrorCode::ENHANCE_YOUR_CALM);
+}
+
+#[test]
+fn one_frame_behind_another_has_its_own_time() {
+    let mut server = Tested::server();
+    let mut octets = bytes::BytesMut::new();
+    ping(*b"12345678").write(&mut octets);
+    for _ in 0..10 {
+        server.octets(&octets[..10]).expect("half a frame");
+        server.pass(9 * SECOND);
+        server.connection.on_deadline(server.now).expect("in time");
+        server.octets(&octets[10..]).expect("the other half");
+        server.frames();
+        assert_eq!(left(&mut server), None);
+    }
+}
+
+#[test]
+fn a_header_block_has_to_end_in_time_however_many_frames_come() {
+    let mut server = Tested::server();
+    server.accept(&[frame(kind::HEADERS, 0, 1, [])]);
+    for _ in 0..9 {
+        server.pass(SECOND);
+        server.accept(&[frame(kind::CONTINUATION, 0, 1, [])]);
+        server.connection.on_deadline(server.now).expect("not yet");
+    }
+    expires(&mut server, SECOND, ErrorCode::ENHANCE_YOUR_CALM);
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_left() {
+    let mut server = Tested::server();
+    let key = server.open_request(true);
+    server.answer(key, &[1; 1_000]);
+    assert_eq!(left(&mut server), Some(30 * SECOND));
+    server.pass(29 * SECOND);
+    // A little progress, and the time begins again.
+    server.connection.advance(1);
+    assert_eq!(left(&mut server), Some(30 * SECOND));
+    // Other traffic is no progress.
+    server.pass(10 * SECOND);
+    server.accept(&[ping(*b"12345678")]);
+    server.now -= 10 * SECOND;
+    expires(&mut server, 30 * SECOND, ErrorCode::ENHANCE_YOUR_CALM);
+}
+
+#[test]
+fn a_slow_reader_is_not_left_but_one_that_hoards_is() {
+    for (len, patient) in [(1 << 20, true), (8 << 20, false)] {
+        let mut server = Tested::server();
+        let key = server.open_request(true);
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+        server.connection.send_data(key, Bytes::from(vec![0; len]), true);
+        server.frames();
+        if patient {
+            assert_eq!(left(&mut server), None);
+            continue;
+        }
+        assert_eq!(left(&mut server), Some(30 * SECOND));
+        server.pass(20 * SECOND);
+        server.accept(&[window_update(0, 10), window_update(1, 10)]);
+        server.frames();
+        expires(&mut server, 30 * SECOND, ErrorCode::ENHANCE_YOUR_CALM);
+    }
+}
+
+#[test]
+fn keep_alive_asks_a_silent_peer_and_leaves_a_dead_one() {
+    let keep_alive = KeepAlive { interval: 20 * SECOND, timeout: 3 * SECOND, when_idle: true };
+    let config = Config { keep_alive: Some(keep_alive), ..Config::default() };
+    let mut client = Tested::client_with(config, &[]);
+    assert_eq!(left(&mut client), Some(20 * SECOND));
+    client.pass(15 * SECOND);
+    client.accept(&[window_update(0, 5_000)]);
+    assert_eq!(left(&mut client), Some(20 * SECOND));
+    client.pass(20 * SECOND);
+    client.connection.on_deadline(client.now).expect("a question");
+    let question = client.frames();
+    assert_eq!(question.len(), 1);
+    assert_eq!(left(&mut client), Some(3 * SECOND));
+    client.pass(2 * SECOND);
+    client.accept(&[frame(kind::PING, flag::ACK, 0, &question[0].payload)]);
+    assert_eq!(left(&mut client), Some(20 * SECOND));
+    client.pass(20 * SECOND);
+    client.connection.on_deadline(client.now).expect("a question");
+    client.frames();
+    expires(&mut client, 3 * SECOND, ErrorCode::NO_ERROR);
+}
+
+#[test]
+fn keep_alive_may_rest_while_no_call_is_open() {
+    let keep_alive = KeepAlive { interval: 20 * SECOND, timeout: 3 * SECOND, when_idle: false };
+    let config = Config { keep_alive: Some(keep_alive), ..Config::default() };
+    let mut client = Tested::client_with(config, &[]);
+    assert_eq!(left(&mut client), None);
+    client.start_request(true);
+    assert_eq!(left(&mut client), Some(20 * SECOND));
+}
