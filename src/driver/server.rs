@@ -327,12 +327,9 @@ pub(crate) struct RawAuthority(
 
 fn request(head: Arc<RequestHead>, body: Incoming) -> Request<Incoming> {
     let mut request = Request::new(body);
-    let (headers, authority, path) = match Arc::try_unwrap(head) {
-        Ok(head) => (head.headers, head.authority, head.path),
-        Err(head) => (head.headers.clone(), head.authority.clone(), head.path.clone()),
-    };
+    let RequestHead { method, headers, authority, path, .. } = Arc::unwrap_or_clone(head);
+    *request.method_mut() = method;
     *request.headers_mut() = headers;
-    *request.method_mut() = http::Method::POST;
     *request.version_mut() = Version::HTTP_2;
     let local = Authority::from_static("localhost");
     let authority = match authority {

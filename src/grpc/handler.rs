@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
@@ -58,8 +58,11 @@ where
     type Body = ReplyBody;
 
     fn call(&mut self, request: Request<Incoming>) -> Reply<ReplyBody> {
+        if request.method() != Method::POST {
+            return refuse(StatusCode::METHOD_NOT_ALLOWED);
+        }
         if !is_grpc(request.headers()) {
-            return Box::pin(std::future::ready(unsupported_media_type()));
+            return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
         let mut deadline = grpc_timeout(request.headers()).and_then(Deadline::after);
         let request = request.map(|incoming| Body::new(ResponseBody::new(incoming, None)));
@@ -95,8 +98,9 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
-fn unsupported_media_type() -> Response<ReplyBody> {
+/// An answer to what is no gRPC request, in plain HTTP.
+fn refuse(status: StatusCode) -> Reply<ReplyBody> {
     let mut response = Response::new(ReplyBody::new(Body::empty(), None));
-    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    response
+    *response.status_mut() = status;
+    Box::pin(std::future::ready(response))
 }
