@@ -18,17 +18,11 @@ mod ping {
     pub(crate) fn compile() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={PROTO}");
         let mut compiler = protox::Compiler::new(["proto"])?;
-        let compiler = compiler
-            .include_imports(true)
-            .include_source_info(true)
-            .open_file(PROTO)?;
+        let compiler = compiler.include_imports(true).include_source_info(true).open_file(PROTO)?;
 
         // What gRPC server reflection hands out: the files as they are, comments included.
         let out = PathBuf::from(std::env::var("OUT_DIR")?);
-        std::fs::write(
-            out.join("ping.v1.bin"),
-            compiler.encode_file_descriptor_set(),
-        )?;
+        std::fs::write(out.join("ping.v1.bin"), compiler.encode_file_descriptor_set())?;
 
         tonic_prost_build::configure()
             // `connect` functions of the stubs would name tonic's own transport.

@@ -56,10 +56,7 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            left: CAPACITY,
-            at: now,
-        }
+        Self { left: CAPACITY, at: now }
     }
 
     #[inline]

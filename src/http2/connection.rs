@@ -106,6 +106,8 @@ pub(super) struct ServerSide {
     pub(super) last_id: u32,
     /// The highest one that was not refused.
     pub(super) last_accepted: u32,
+    /// Where, in all that was ever sent, complete answers end that are not written yet.
+    pub(super) unwritten: VecDeque<u64>,
 }
 
 /// How far this end has come in ending the connection.
@@ -165,26 +167,15 @@ impl Connection {
             streams: Streams::default(),
             closed: ClosedStreams::default(),
             open: 0,
-            client: ClientSide {
-                next_id: 1,
-                last_processed: None,
-                wants_slot: false,
-            },
-            server: ServerSide {
-                last_id: 0,
-                last_accepted: 0,
-            },
+            client: ClientSide { next_id: 1, last_processed: None, wants_slot: false },
+            server: ServerSide { last_id: 0, last_accepted: 0, unwritten: VecDeque::new() },
         }
     }
 
     /// Our SETTINGS, and the connection's window, which SETTINGS cannot change (§6.9.2).
     fn greet(&mut self) {
         settings::write_ours(&self.config, self.role, self.outgoing.buffer());
-        let more = self
-            .config
-            .connection_window
-            .min(MAX_WINDOW)
-            .saturating_sub(DEFAULT_WINDOW);
+        let more = self.config.connection_window.min(MAX_WINDOW).saturating_sub(DEFAULT_WINDOW);
         if more > 0 {
             self.write_control(kind::WINDOW_UPDATE, 0, 0, &more.to_be_bytes());
         }
@@ -276,11 +267,7 @@ impl Connection {
     /// Ends a stream before its time, unless it has ended already. What is queued for it is
     /// dropped. It is still to be [forgotten](Self::forget), and has no [`Event::Reset`].
     pub(crate) fn reset(&mut self, key: StreamKey, code: ErrorCode) {
-        if self
-            .streams
-            .get(key)
-            .is_some_and(|stream| !stream.is_closed())
-        {
+        if self.streams.get(key).is_some_and(|stream| !stream.is_closed()) {
             self.reset_stream(key, code);
         }
     }
@@ -303,7 +290,12 @@ impl Connection {
             Role::Server => {
                 self.timers.leaving = Leaving::Announced;
                 self.write_go_away(MAX_WINDOW, ErrorCode::NO_ERROR, "");
-                self.write_control(kind::PING, 0, 0, &SHUTDOWN_PING);
+                if self.hello == Hello::Done {
+                    self.write_control(kind::PING, 0, 0, &SHUTDOWN_PING);
+                } else {
+                    // Nothing can be under way from a peer that has not said hello.
+                    self.name_last_stream();
+                }
             }
         }
     }
@@ -318,11 +310,7 @@ impl Connection {
 
     /// Ends the connection now. Only what [`outgoing`](Self::outgoing) has is still to be written.
     pub(crate) fn close(&mut self, code: ErrorCode, why: &'static str) {
-        self.fail(Fatal {
-            code,
-            fault: Fault::Local,
-            why,
-        });
+        self.fail(Fatal { code, fault: Fault::Local, why });
     }
 
     /// Whether nothing is left to do: no more streams will come, none is open, all is written.
@@ -352,6 +340,10 @@ impl Connection {
         self.block = None;
         self.client.wants_slot = false;
         for key in self.streams.keys() {
+            if let Some(stream) = self.streams.get_mut(key) {
+                // What the driver does not know of it need not learn.
+                stream.forgotten |= !stream.announced;
+            }
             self.close_stream(key);
             self.settle(key);
         }
@@ -376,6 +368,10 @@ impl Connection {
     /// So many octets of [`outgoing`](Self::outgoing) were written. More may take their place.
     pub(crate) fn advance(&mut self, octets: usize) {
         self.outgoing.advance(octets);
+        let written = self.outgoing.written();
+        while self.server.unwritten.front().is_some_and(|end| *end <= written) {
+            self.server.unwritten.pop_front();
+        }
         if !self.ready.is_empty() {
             self.pump();
         }
@@ -400,9 +396,7 @@ impl Connection {
 
     /// Nothing of the request has been handed to the socket: it may be sent again elsewhere.
     pub(crate) fn is_unwritten(&self, key: StreamKey) -> bool {
-        self.streams
-            .get(key)
-            .is_some_and(|stream| self.outgoing.written() <= stream.first_octet)
+        self.streams.get(key).is_some_and(|stream| self.outgoing.written() <= stream.first_octet)
     }
 
     /// Gives back memory that an idle connection does not need. Costs little when repeated.
@@ -413,6 +407,9 @@ impl Connection {
         }
         if self.ready.is_empty() {
             self.ready = VecDeque::new();
+        }
+        if self.server.unwritten.is_empty() {
+            self.server.unwritten = VecDeque::new();
         }
         self.memo.clear();
         self.streams.shrink();
@@ -428,26 +425,18 @@ impl Connection {
         if self.dead.is_some() {
             return;
         }
-        let header = FrameHeader {
-            len: payload.len() as u32,
-            kind,
-            flags,
-            stream,
-        };
+        let header = FrameHeader { len: payload.len() as u32, kind, flags, stream };
         let out = self.outgoing.buffer();
         out.reserve(frame::HEADER_LEN + payload.len());
         out.put_slice(&header.octets());
         out.put_slice(payload);
-        self.outgoing
-            .count_control(frame::HEADER_LEN + payload.len());
+        self.outgoing.count_control(frame::HEADER_LEN + payload.len());
     }
 
     /// The peer made us answer. It has to read the answers, too.
     pub(super) fn check_control(&mut self) -> Result<(), Fatal> {
         if self.outgoing.count_control(0) > MAX_CONTROL {
-            return Err(Fatal::limit(
-                "the peer does not read the answers it provokes",
-            ));
+            return Err(Fatal::limit("the peer does not read the answers it provokes"));
         }
         Ok(())
     }
@@ -503,26 +492,14 @@ impl Connection {
         code: ErrorCode,
         why: &'static str,
     ) -> Result<(), Fatal> {
-        self.push_reset(
-            key,
-            Reset {
-                code,
-                by_peer: false,
-                never_processed: false,
-                why,
-            },
-        );
+        self.push_reset(key, Reset { code, by_peer: false, never_processed: false, why });
         self.reset_stream(key, code);
         self.budget.spend(Cost::Violation)?;
         self.check_control()
     }
 
     pub(super) fn push_reset(&mut self, key: StreamKey, reset: Reset) {
-        if self
-            .streams
-            .get(key)
-            .is_some_and(|stream| !stream.forgotten)
-        {
+        if self.streams.get(key).is_some_and(|stream| !stream.forgotten) {
             self.events.push_back(Event::Reset { stream: key, reset });
         }
     }
@@ -553,14 +530,16 @@ impl Connection {
         let complete = early || !(stream.reset_by_us || stream.reset_by_peer);
         if stream.forgotten {
             if stream.reset_by_us && !stream.peer_ended {
-                self.closed
-                    .reset(stream.id, stream.receive_window.available());
+                self.closed.reset(stream.id, stream.receive_window.available());
             }
             self.streams.remove(key);
         }
         if first {
             self.open -= 1;
             if complete {
+                if self.role == Role::Server && self.dead.is_none() {
+                    self.server.unwritten.push_back(self.outgoing.end());
+                }
                 self.budget.earn(budget::CALL_COMPLETED);
             }
         }

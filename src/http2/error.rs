@@ -78,11 +78,7 @@ pub(crate) struct Fatal {
 
 impl Fatal {
     pub(super) const fn peer(code: ErrorCode, why: &'static str) -> Self {
-        Self {
-            code,
-            fault: Fault::Protocol,
-            why,
-        }
+        Self { code, fault: Fault::Protocol, why }
     }
 
     pub(super) const fn protocol(why: &'static str) -> Self {
@@ -98,19 +94,11 @@ impl Fatal {
     }
 
     pub(super) const fn limit(why: &'static str) -> Self {
-        Self {
-            code: ErrorCode::ENHANCE_YOUR_CALM,
-            fault: Fault::Limit,
-            why,
-        }
+        Self { code: ErrorCode::ENHANCE_YOUR_CALM, fault: Fault::Limit, why }
     }
 
     pub(super) const fn timeout(code: ErrorCode, why: &'static str) -> Self {
-        Self {
-            code,
-            fault: Fault::Timeout,
-            why,
-        }
+        Self { code, fault: Fault::Timeout, why }
     }
 }
 

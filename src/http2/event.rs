@@ -16,38 +16,20 @@ pub(crate) enum Event {
     /// The peer's preface and first SETTINGS are here: it speaks HTTP/2.
     Ready,
     /// Server: a request. With `end` it has neither body nor trailers.
-    Request {
-        stream: StreamKey,
-        head: Arc<RequestHead>,
-        end: bool,
-    },
+    Request { stream: StreamKey, head: Arc<RequestHead>, end: bool },
     /// Server: a request whose header list is larger than
     /// [`max_header_list_size`](super::Config::max_header_list_size). Answer it, 431 or as gRPC
     /// does, and forget it.
     RequestTooLarge { stream: StreamKey, end: bool },
     /// Client: a 1xx response; the real one follows.
-    Informational {
-        stream: StreamKey,
-        head: Arc<ResponseHead>,
-    },
+    Informational { stream: StreamKey, head: Arc<ResponseHead> },
     /// Client: the response. With `end` it has neither body nor trailers.
-    Response {
-        stream: StreamKey,
-        head: Arc<ResponseHead>,
-        end: bool,
-    },
+    Response { stream: StreamKey, head: Arc<ResponseHead>, end: bool },
     /// Part of a body. Its octets hold window until [`release`](super::Connection::release)d.
     /// Empty only where `end`.
-    Data {
-        stream: StreamKey,
-        bytes: Bytes,
-        end: bool,
-    },
+    Data { stream: StreamKey, bytes: Bytes, end: bool },
     /// Trailers, and with them the message's end.
-    Trailers {
-        stream: StreamKey,
-        headers: Arc<HeaderMap>,
-    },
+    Trailers { stream: StreamKey, headers: Arc<HeaderMap> },
     /// The stream is over before its time. Nothing more can be sent on it.
     Reset { stream: StreamKey, reset: Reset },
     /// What was queued by [`send_data`](super::Connection::send_data) has left: send more.
@@ -56,11 +38,7 @@ pub(crate) enum Event {
     SlotsAvailable,
     /// The peer will take no new streams. Those above `last_stream` are reset, each with its own
     /// event, and were never processed.
-    GoAway {
-        last_stream: u32,
-        code: ErrorCode,
-        debug: Bytes,
-    },
+    GoAway { last_stream: u32, code: ErrorCode, debug: Bytes },
     /// The answer to [`ping`](super::Connection::ping).
     Pong([u8; 8]),
 }

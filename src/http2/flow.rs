@@ -60,10 +60,7 @@ pub(super) struct ReceiveWindow {
 impl ReceiveWindow {
     pub(super) fn new(octets: u32) -> Self {
         debug_assert!(octets <= MAX_WINDOW);
-        Self {
-            available: octets.min(MAX_WINDOW) as i32,
-            released: 0,
-        }
+        Self { available: octets.min(MAX_WINDOW) as i32, released: 0 }
     }
 
     /// `octets` of DATA arrived, padding included.

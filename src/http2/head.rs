@@ -54,6 +54,14 @@ pub(super) enum HeadError {
 }
 
 impl Head {
+    pub(super) fn fields(&self) -> usize {
+        match self {
+            Self::Request(head) => head.headers.len(),
+            Self::Response(head) => head.headers.len(),
+            Self::Trailers(headers) => headers.len(),
+        }
+    }
+
     pub(super) fn kind(&self) -> HeadKind {
         match self {
             Self::Request(_) => HeadKind::Request,
@@ -153,9 +161,7 @@ impl HeadBuilder {
         if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
             return Err("content-length is no number");
         }
-        let length = digits
-            .iter()
-            .fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+        let length = digits.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
         if self.content_length.is_some_and(|earlier| earlier != length) {
             return Err("two different content-lengths");
         }
@@ -243,13 +249,11 @@ impl HeadBuilder {
         let method = self.method.ok_or(HeadError::Malformed("no :method"))?;
         if method == Method::CONNECT {
             // §8.5
-            return Err(
-                if self.scheme.is_none() && !self.path_seen && self.authority.is_some() {
-                    HeadError::Connect
-                } else {
-                    HeadError::Malformed("CONNECT with :scheme or :path, or without :authority")
-                },
-            );
+            return Err(if self.scheme.is_none() && !self.path_seen && self.authority.is_some() {
+                HeadError::Connect
+            } else {
+                HeadError::Malformed("CONNECT with :scheme or :path, or without :authority")
+            });
         }
         let scheme = self.scheme.ok_or(HeadError::Malformed("no :scheme"))?;
         let path = self.path.ok_or(HeadError::Malformed("no :path"))?;

@@ -100,12 +100,7 @@ impl Connection {
             self.block = Some(block);
             return Ok(());
         }
-        self.block(
-            block.stream,
-            block.end_stream,
-            block.depends_on_itself,
-            &block.octets,
-        )
+        self.block(block.stream, block.end_stream, block.depends_on_itself, &block.octets)
     }
 
     fn check_block(&self, octets: usize, frames: u32) -> Result<(), Fatal> {
@@ -137,20 +132,22 @@ impl Connection {
             Target::New => self.request(id, end, head),
             Target::Response(key) => self.response(key, end, head),
             Target::Trailers(key) => self.trailers(key, end, head),
-            Target::Nobody => {
-                if end {
-                    self.closed.ended(id);
-                    if let Some((_, stream)) = self.find(id) {
-                        stream.peer_ended = true;
-                    }
-                }
-                self.budget.spend(Cost::Idle)
-            }
+            Target::Nobody => self.late_head(id, end),
             Target::Ended(key) => {
                 // §5.1, half-closed (remote)
                 self.stream_error(key, ErrorCode::STREAM_CLOSED, "HEADERS after END_STREAM")
             }
         }
+    }
+
+    /// A head that was under way when we reset its stream. A message has two or three.
+    fn late_head(&mut self, id: u32, end: bool) -> Result<(), Fatal> {
+        if let Some((_, stream)) = self.find(id) {
+            stream.peer_ended = end;
+        } else if self.closed.take_head(id, end) {
+            return Ok(());
+        }
+        self.budget.spend(Cost::Idle)
     }
 
     fn target(&mut self, id: u32) -> Result<Target, Fatal> {
@@ -174,9 +171,7 @@ impl Connection {
         }
         match self.gone(id, "HEADERS on an idle stream")? {
             Gone::Reset | Gone::Forgotten => Ok(Target::Nobody),
-            Gone::Skipped => Err(Fatal::protocol(
-                "a stream opened after one of higher number",
-            )),
+            Gone::Skipped => Err(Fatal::protocol("a stream opened after one of higher number")),
             Gone::Ended => Err(Fatal::closed("HEADERS on a closed stream")),
         }
     }
@@ -190,14 +185,9 @@ impl Connection {
         };
         let limit = self.config.max_header_list_size as usize;
         let mut builder = HeadBuilder::new(kind, limit, self.config.any_authority);
-        self.decoder
-            .decode(block, |field| builder.field(field))
-            .map_err(|_| {
-                Fatal::peer(
-                    ErrorCode::COMPRESSION_ERROR,
-                    "a header block cannot be decoded",
-                )
-            })?;
+        self.decoder.decode(block, |field| builder.field(field)).map_err(|_| {
+            Fatal::peer(ErrorCode::COMPRESSION_ERROR, "a header block cannot be decoded")
+        })?;
         let head = builder.finish();
         if let Ok(head) = &head
             && self.decoder.generation() == generation
@@ -212,11 +202,7 @@ impl Connection {
     fn request(&mut self, id: u32, end: bool, head: Result<Head, HeadError>) -> Result<(), Fatal> {
         self.closed.opened(self.server.last_id, id);
         self.server.last_id = id;
-        let max = self.config.max_streams as usize;
-        let lingering = self.streams.len() - self.open;
-        if self.timers.leaving == Leaving::Final
-            || self.open + lingering.saturating_sub(self.config.max_lingering as usize) >= max
-        {
+        if self.timers.leaving == Leaving::Final || !self.has_room() {
             // §5.1.2. Before it has acknowledged our SETTINGS the peer cannot know the limit.
             let known = self.acknowledged;
             self.turn_away(id, end, ErrorCode::REFUSED_STREAM);
@@ -242,30 +228,31 @@ impl Connection {
             SendWindow::new(self.peer.initial_window_size),
             super::flow::ReceiveWindow::new(self.initial_receive_window()),
         );
-        stream.receiving = if end {
-            Receiving::Done
-        } else {
-            Receiving::Body
-        };
+        stream.receiving = if end { Receiving::Done } else { Receiving::Body };
         stream.peer_ended = end;
         stream.expected = expected;
         let key = self.streams.insert(stream);
         self.open += 1;
         match head {
             Ok(Head::Request(head)) => {
-                self.events.push_back(Event::Request {
-                    stream: key,
-                    head,
-                    end,
-                });
+                self.events.push_back(Event::Request { stream: key, head, end });
                 Ok(())
             }
             _ => {
-                self.events
-                    .push_back(Event::RequestTooLarge { stream: key, end });
+                self.events.push_back(Event::RequestTooLarge { stream: key, end });
                 self.budget.spend(Cost::TooLarge)
             }
         }
+    }
+
+    /// Whether one more request is within the limit. Those count whose answer is not complete, those
+    /// whose answer the peer cannot have seen yet, and, beyond a few, those whose handler runs on
+    /// although the peer has given them up.
+    fn has_room(&self) -> bool {
+        let lingering = self.streams.len() - self.open;
+        let lingering = lingering.saturating_sub(self.config.max_lingering as usize);
+        let unseen = self.server.unwritten.len();
+        self.open + unseen + lingering < self.config.max_streams as usize
     }
 
     /// A malformed request never becomes a stream (§8.1.1).
@@ -291,6 +278,9 @@ impl Connection {
         end: bool,
         head: Result<Head, HeadError>,
     ) -> Result<(), Fatal> {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.peer_ended = end;
+        }
         let head = match head {
             Ok(Head::Response(head)) => head,
             Ok(_) => return self.malformed(key, "no response"),
@@ -301,13 +291,8 @@ impl Connection {
                 return self.malformed(key, "a 1xx response that ends the stream"); // §8.1
             }
             self.budget.spend(Cost::Cancel)?;
-            if self
-                .streams
-                .get(key)
-                .is_some_and(|stream| !stream.forgotten)
-            {
-                self.events
-                    .push_back(Event::Informational { stream: key, head });
+            if self.streams.get(key).is_some_and(|stream| !stream.forgotten) {
+                self.events.push_back(Event::Informational { stream: key, head });
             }
             return Ok(());
         }
@@ -323,17 +308,8 @@ impl Connection {
             return Ok(());
         };
         stream.expected = expected;
-        stream.receiving = if end {
-            Receiving::Done
-        } else {
-            Receiving::Body
-        };
-        stream.peer_ended = end;
-        self.events.push_back(Event::Response {
-            stream: key,
-            head,
-            end,
-        });
+        stream.receiving = if end { Receiving::Done } else { Receiving::Body };
+        self.events.push_back(Event::Response { stream: key, head, end });
         if end {
             self.settle(key);
         }
@@ -365,10 +341,7 @@ impl Connection {
         }
         stream.receiving = Receiving::Done;
         if !stream.forgotten {
-            self.events.push_back(Event::Trailers {
-                stream: key,
-                headers,
-            });
+            self.events.push_back(Event::Trailers { stream: key, headers });
         }
         self.settle(key);
         Ok(())

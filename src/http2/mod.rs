@@ -15,11 +15,7 @@
 //! changes the streams' state (`stream`) and leaves [`Event`]s; what is to be sent is encoded
 //! straight into one buffer (`send`, `outgoing`).
 
-#![expect(
-    dead_code,
-    unused_imports,
-    reason = "nothing calls it before the driver does"
-)]
+#![expect(dead_code, unused_imports, reason = "nothing calls it before the driver does")]
 
 mod budget;
 mod closed;

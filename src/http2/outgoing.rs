@@ -40,8 +40,7 @@ impl Outgoing {
 
     pub(super) fn push_payload(&mut self, payload: Bytes) {
         self.payload_octets += payload.len();
-        self.payloads
-            .push_back((self.buffer_written + self.buffer.len() as u64, payload));
+        self.payloads.push_back((self.buffer_written + self.buffer.len() as u64, payload));
     }
 
     /// Counts `octets` just written to the buffer as an answer, and says how many wait.
@@ -132,16 +131,9 @@ impl Outgoing {
     #[inline]
     fn turn(&mut self) {
         if self.control.earlier | self.control.recent != 0 && self.written >= self.control.mark {
-            self.control = Control {
-                earlier: self.control.recent,
-                recent: 0,
-                mark: self.end(),
-            };
+            self.control = Control { earlier: self.control.recent, recent: 0, mark: self.end() };
             if self.len() == 0 {
-                self.control = Control {
-                    mark: self.written,
-                    ..Control::default()
-                };
+                self.control = Control { mark: self.written, ..Control::default() };
             }
         }
     }

@@ -13,8 +13,10 @@ use super::flow::DEFAULT_WINDOW;
 use super::frame::{self, FrameHeader, HEADER_LEN, flag, kind, u31, unpad};
 use super::stream::{Receiving, Role, Sending, StreamKey, UNKNOWN_LENGTH};
 
-/// DATA from this size on is cut out of the input and keeps all of it in memory; smaller is copied.
-const CUT_OUT: usize = 4 * 1024;
+/// DATA from this size on is cut out of the input and keeps all of that in memory; smaller is
+/// copied. An eighth of the 64 KiB that the driver is to read at a time: what a connection can be
+/// made to hold is at most eight times its window.
+pub(super) const CUT_OUT: usize = 8 * 1024;
 
 /// What is kept of a GOAWAY's debug data.
 const MAX_DEBUG: usize = 256;
@@ -54,10 +56,7 @@ impl Connection {
         }
         self.budget.pass_time(now);
         let before = input.len();
-        let mut input = Input {
-            octets: input,
-            at: 0,
-        };
+        let mut input = Input { octets: input, at: 0 };
         let result = self.frames(&mut input, now);
         let Input { octets, at } = input;
         if at == octets.len() {
@@ -67,8 +66,7 @@ impl Connection {
         }
         match result {
             Ok(()) => {
-                self.timers
-                    .received(now, octets.len() != before, !octets.is_empty());
+                self.timers.received(now, octets.len() != before, !octets.is_empty());
                 if !self.ready.is_empty() {
                     self.pump();
                 }
@@ -87,9 +85,7 @@ impl Connection {
             if header.len > self.config.max_frame_size {
                 // §4.2. For all frames alike: a stream error would be possible for some, but
                 // would have to swallow the payload.
-                return Err(Fatal::frame_size(
-                    "a frame is larger than SETTINGS_MAX_FRAME_SIZE",
-                ));
+                return Err(Fatal::frame_size("a frame is larger than SETTINGS_MAX_FRAME_SIZE"));
             }
             self.expects(header)?;
             let end = HEADER_LEN + header.len as usize;
@@ -186,11 +182,7 @@ impl Connection {
                 } else {
                     input.at += HEADER_LEN + header.len as usize;
                 }
-                self.events.push_back(Event::Data {
-                    stream: key,
-                    bytes,
-                    end,
-                });
+                self.events.push_back(Event::Data { stream: key, bytes, end });
                 if end {
                     self.settle(key);
                 }
@@ -312,11 +304,7 @@ impl Connection {
             Role::Server => id % 2 == 1 && id <= self.server.last_id,
             Role::Client => id % 2 == 1 && id < self.client.next_id,
         };
-        if used {
-            Ok(self.closed.what(id))
-        } else {
-            Err(Fatal::protocol(idle))
-        }
+        if used { Ok(self.closed.what(id)) } else { Err(Fatal::protocol(idle)) }
     }
 
     // ---- RST_STREAM (§6.4) -----------------------------------------------------------------
@@ -388,8 +376,7 @@ impl Connection {
         }
         let window = self.peer.initial_window_size;
         if let Some(table) = self.peer.apply(payload, self.role)? {
-            self.encoder
-                .set_peer_max_table_size(table.smallest as usize);
+            self.encoder.set_peer_max_table_size(table.smallest as usize);
             self.encoder.set_peer_max_table_size(table.last as usize);
         }
         let difference = i64::from(self.peer.initial_window_size) - i64::from(window);
@@ -492,19 +479,13 @@ impl Connection {
         let code = ErrorCode(u32::from_be_bytes(*code));
         let debug = Bytes::copy_from_slice(&debug[..debug.len().min(MAX_DEBUG)]);
         // Of several, none may name more than the one before (§6.8).
-        let last_stream = self
-            .client
-            .last_processed
-            .map_or(last_stream, |l| l.min(last_stream));
+        let last_stream = self.client.last_processed.map_or(last_stream, |l| l.min(last_stream));
         let news = self.client.last_processed != Some(last_stream);
         self.client.last_processed = Some(last_stream);
         if self.role == Role::Client && news {
             for key in self.streams.keys() {
                 if key.id() <= last_stream
-                    || self
-                        .streams
-                        .get(key)
-                        .is_none_or(|stream| stream.is_closed())
+                    || self.streams.get(key).is_none_or(|stream| stream.is_closed())
                 {
                     continue;
                 }
@@ -523,11 +504,7 @@ impl Connection {
                 self.settle(key);
             }
         }
-        self.events.push_back(Event::GoAway {
-            last_stream,
-            code,
-            debug,
-        });
+        self.events.push_back(Event::GoAway { last_stream, code, debug });
         Ok(())
     }
 
@@ -544,10 +521,7 @@ impl Connection {
                 }
                 (ErrorCode::PROTOCOL_ERROR, "a stream depends on itself")
             }
-            _ => (
-                ErrorCode::FRAME_SIZE_ERROR,
-                "PRIORITY is not of five octets",
-            ),
+            _ => (ErrorCode::FRAME_SIZE_ERROR, "PRIORITY is not of five octets"),
         };
         self.error_on(header.stream, why.0, why.1)
     }
@@ -561,8 +535,7 @@ impl Connection {
             }
             return self.stream_error(key, code, why);
         }
-        self.gone(id, why)
-            .map_err(|fatal| Fatal { code, ..fatal })?;
+        self.gone(id, why).map_err(|fatal| Fatal { code, ..fatal })?;
         self.budget.spend(Cost::Violation)
     }
 
@@ -612,8 +585,5 @@ impl Connection {
 
 /// A peer that goes on sending on a stream we reset, beyond what it can have sent unknowingly.
 const fn beyond_reset() -> Fatal {
-    Fatal::peer(
-        ErrorCode::FLOW_CONTROL_ERROR,
-        "DATA exceeds the window of a stream that was reset",
-    )
+    Fatal::peer(ErrorCode::FLOW_CONTROL_ERROR, "DATA exceeds the window of a stream that was reset")
 }

@@ -123,10 +123,7 @@ impl Connection {
             return Progress::Closed;
         }
         let informational = status.is_informational();
-        debug_assert!(
-            !(informational && end),
-            "a 1xx response that ends the stream"
-        );
+        debug_assert!(!(informational && end), "a 1xx response that ends the stream");
         let end = end && !informational;
         stream.sending = match (informational, end) {
             (true, _) => Sending::Head,
@@ -172,6 +169,7 @@ impl Connection {
     /// Everything is taken, whatever the windows: whoever goes on after [`Progress::Queued`] makes
     /// the queue longer.
     pub(crate) fn send_data(&mut self, key: StreamKey, bytes: Bytes, end: bool) -> Progress {
+        let max_data = self.max_data();
         let Some(stream) = self.streams.get_mut(key) else {
             return Progress::Closed;
         };
@@ -181,11 +179,7 @@ impl Connection {
         }
         let len = bytes.len();
         if len == 0 && !end {
-            return if stream.has_queued() {
-                Progress::Queued
-            } else {
-                Progress::Sent
-            };
+            return if stream.has_queued() { Progress::Queued } else { Progress::Sent };
         }
         if let Some(backlog) = &mut stream.backlog {
             if len > 0 {
@@ -201,11 +195,10 @@ impl Connection {
         }
         // The common case: one frame, now. An empty one needs no window (§6.9).
         if len == 0
-            || (len <= self.peer.max_frame_size as usize
+            || (len <= max_data
                 && len <= stream.send_window.available()
                 && len <= self.send_window.available()
-                && self.outgoing.len() < HIGH_WATER
-                && self.ready.is_empty())
+                && self.outgoing.len() < HIGH_WATER)
         {
             stream.send_window.take(len);
             self.send_window.take(len);
@@ -213,8 +206,7 @@ impl Connection {
             if end {
                 stream.sending = Sending::Done;
             }
-            self.budget
-                .earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
+            self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
             write_data(&mut self.outgoing, id, bytes, end);
             if end {
                 self.settle(key);
@@ -247,14 +239,19 @@ impl Connection {
     /// that have been reset since; they never outnumber the others for long.
     pub(super) fn make_ready(&mut self, key: StreamKey) {
         if self.ready.len() > 2 * self.streams.len() + 16 {
-            self.ready
-                .retain(|key| self.streams.get(*key).is_some_and(|stream| stream.ready));
+            self.ready.retain(|key| self.streams.get(*key).is_some_and(|stream| stream.ready));
         }
         self.ready.push_back(key);
     }
 
+    /// The largest payload of one frame: as the peer allows, and not so large that others wait.
+    fn max_data(&self) -> usize {
+        (self.peer.max_frame_size as usize).min(QUANTUM)
+    }
+
     /// Writes queued data, stream by stream, as long as windows and buffer have room.
     pub(super) fn pump(&mut self) {
+        let max_data = self.max_data();
         while self.outgoing.len() < HIGH_WATER
             && self.send_window.available() > 0
             && let Some(key) = self.ready.pop_front()
@@ -273,7 +270,7 @@ impl Connection {
                     .send_window
                     .available()
                     .min(self.send_window.available())
-                    .min(self.peer.max_frame_size as usize)
+                    .min(max_data)
                     .min(quantum);
                 if room == 0 {
                     break;
@@ -289,8 +286,7 @@ impl Connection {
                 self.queued -= len as u64;
                 quantum -= len;
                 let last = backlog.queue.is_empty() && matches!(backlog.ending, Some(Ending::Data));
-                self.budget
-                    .earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
+                self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
                 write_data(&mut self.outgoing, stream.id, part, last);
             }
             if !backlog.queue.is_empty() {

@@ -60,10 +60,7 @@ impl PeerSettings {
             match u16::from_be_bytes([i0, i1]) {
                 id::HEADER_TABLE_SIZE => {
                     let smallest = table.map_or(value, |sizes| sizes.smallest.min(value));
-                    table = Some(TableSizes {
-                        smallest,
-                        last: value,
-                    });
+                    table = Some(TableSizes { smallest, last: value });
                 }
                 id::ENABLE_PUSH => match (value, role) {
                     (0, _) | (1, Role::Server) => {}
@@ -112,12 +109,7 @@ pub(super) fn write_ours(config: &Config, role: Role, out: &mut BytesMut) {
         set(id::MAX_FRAME_SIZE, config.max_frame_size);
     }
     set(id::MAX_HEADER_LIST_SIZE, config.max_header_list_size);
-    let header = FrameHeader {
-        len: count as u32 * 6,
-        kind: kind::SETTINGS,
-        flags: 0,
-        stream: 0,
-    };
+    let header = FrameHeader { len: count as u32 * 6, kind: kind::SETTINGS, flags: 0, stream: 0 };
     out.put_slice(&header.octets());
     for (id, value) in &settings[..count] {
         out.put_u16(*id);

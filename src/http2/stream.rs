@@ -204,10 +204,7 @@ impl Streams {
         self.far.clear();
         for slot in 0..self.slots.len() {
             if let Some(stream) = &self.slots[slot] {
-                self.index(StreamKey {
-                    slot: slot as u32,
-                    id: stream.id,
-                });
+                self.index(StreamKey { slot: slot as u32, id: stream.id });
             }
         }
     }
@@ -260,19 +257,10 @@ impl Streams {
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamKey, &mut Stream)> {
-        self.slots
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(slot, stream)| {
-                let stream = stream.as_mut()?;
-                Some((
-                    StreamKey {
-                        slot: slot as u32,
-                        id: stream.id,
-                    },
-                    stream,
-                ))
-            })
+        self.slots.iter_mut().enumerate().filter_map(|(slot, stream)| {
+            let stream = stream.as_mut()?;
+            Some((StreamKey { slot: slot as u32, id: stream.id }, stream))
+        })
     }
 
     pub(super) fn shrink(&mut self) {

@@ -60,22 +60,13 @@ impl Connection {
         }
         let handshake =
             (!self.is_shaken()).then(|| self.timers.start + self.config.handshake_timeout);
-        let frame = self
-            .timers
-            .unfinished
-            .map(|since| since + self.config.frame_timeout);
-        let block = self
-            .block
-            .as_ref()
-            .map(|block| block.since + self.config.frame_timeout);
+        let frame = self.timers.unfinished.map(|since| since + self.config.frame_timeout);
+        let block = self.block.as_ref().map(|block| block.since + self.config.frame_timeout);
         let leaving = (self.timers.leaving == Leaving::Announced)
             .then(|| *self.timers.leaving_since.get_or_insert(now) + self.config.handshake_timeout);
         let sending = self.send_deadline(now);
         let alive = self.keep_alive_deadline();
-        [handshake, frame, block, leaving, sending, alive]
-            .into_iter()
-            .flatten()
-            .min()
+        [handshake, frame, block, leaving, sending, alive].into_iter().flatten().min()
     }
 
     /// Both sides' SETTINGS have been seen by the other (RFC 9113 §3.4).
@@ -131,15 +122,8 @@ impl Connection {
                 },
             ));
         }
-        let begun = [
-            self.timers.unfinished,
-            self.block.as_ref().map(|block| block.since),
-        ];
-        if begun
-            .into_iter()
-            .flatten()
-            .any(|since| since + self.config.frame_timeout <= now)
-        {
+        let begun = [self.timers.unfinished, self.block.as_ref().map(|block| block.since)];
+        if begun.into_iter().flatten().any(|since| since + self.config.frame_timeout <= now) {
             return Err(Fatal::timeout(
                 ErrorCode::ENHANCE_YOUR_CALM,
                 "a frame or header block did not end in time",
@@ -153,10 +137,7 @@ impl Connection {
         }
         if self.keep_alive_deadline().is_some_and(|at| at <= now) {
             if self.timers.probing.is_some() {
-                return Err(Fatal::timeout(
-                    ErrorCode::NO_ERROR,
-                    "the peer does not answer PING",
-                ));
+                return Err(Fatal::timeout(ErrorCode::NO_ERROR, "the peer does not answer PING"));
             }
             self.timers.probing = Some(now);
             self.write_control(kind::PING, 0, 0, &KEEP_ALIVE_PING);

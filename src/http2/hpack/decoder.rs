@@ -186,9 +186,7 @@ fn string<'s, 'b: 's>(
     let (&first, tail) = rest.split_first().ok_or(DecodeError::Truncated)?;
     *rest = tail;
     let length = integer::decode(first, 7, rest)?;
-    let (octets, tail) = rest
-        .split_at_checked(length)
-        .ok_or(DecodeError::Truncated)?;
+    let (octets, tail) = rest.split_at_checked(length).ok_or(DecodeError::Truncated)?;
     *rest = tail;
     if first & 0x80 == 0 {
         return Ok(octets);

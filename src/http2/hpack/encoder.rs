@@ -37,11 +37,7 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     pub(crate) fn new() -> Self {
-        Self {
-            table: SentTable::new(),
-            peer_max: DEFAULT_TABLE_SIZE,
-            pending: None,
-        }
+        Self { table: SentTable::new(), peer_max: DEFAULT_TABLE_SIZE, pending: None }
     }
 
     /// Call with the peer's SETTINGS_HEADER_TABLE_SIZE. The next block announces the table size
@@ -67,10 +63,7 @@ impl Encoder {
             }
             integer::encode(size, 5, 0x20, out);
         }
-        BlockEncoder {
-            table: &mut self.table,
-            out,
-        }
+        BlockEncoder { table: &mut self.table, out }
     }
 
     #[cfg(test)]

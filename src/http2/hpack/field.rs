@@ -129,9 +129,6 @@ impl Name {
             Self::Header(name) => Bytes::copy_from_slice(name.as_str().as_bytes()),
             Self::Malformed(name) => name,
         };
-        Field::Malformed {
-            name,
-            value: Bytes::copy_from_slice(value),
-        }
+        Field::Malformed { name, value: Bytes::copy_from_slice(value) }
     }
 }

@@ -97,10 +97,7 @@ const fn derive(lengths: &[u8; SYMBOLS]) -> Code {
 
 /// Octets that `octets` take when encoded.
 pub(super) fn encoded_len(octets: &[u8]) -> usize {
-    let bits: usize = octets
-        .iter()
-        .map(|&octet| usize::from(LENGTHS[usize::from(octet)]))
-        .sum();
+    let bits: usize = octets.iter().map(|&octet| usize::from(LENGTHS[usize::from(octet)])).sum();
     bits.div_ceil(8)
 }
 

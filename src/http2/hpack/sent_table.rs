@@ -238,10 +238,9 @@ impl SentTable {
 fn same(a: &[u8], b: &[u8]) -> bool {
     debug_assert_eq!(a.len(), b.len());
     let (mut a_rest, mut b_rest) = (a, b);
-    while let (Some((a_word, a_tail)), Some((b_word, b_tail))) = (
-        a_rest.split_first_chunk::<8>(),
-        b_rest.split_first_chunk::<8>(),
-    ) {
+    while let (Some((a_word, a_tail)), Some((b_word, b_tail))) =
+        (a_rest.split_first_chunk::<8>(), b_rest.split_first_chunk::<8>())
+    {
         if a_word != b_word {
             return false;
         }

@@ -17,12 +17,7 @@ pub(super) struct DynamicTable {
 
 impl DynamicTable {
     pub(super) fn new(max_size: usize) -> Self {
-        Self {
-            entries: VecDeque::new(),
-            size: 0,
-            max_size,
-            generation: 0,
-        }
+        Self { entries: VecDeque::new(), size: 0, max_size, generation: 0 }
     }
 
     /// The entry `age` insertions old.

@@ -52,9 +52,7 @@ fn feed(connection: &mut Connection, now: Instant, octets: &[u8], choices: &[u8]
     let mut rest = octets;
     let mut now = now;
     while !rest.is_empty() {
-        let step = usize::from(choices.next().unwrap_or(1))
-            .max(1)
-            .min(rest.len());
+        let step = usize::from(choices.next().unwrap_or(1)).max(1).min(rest.len());
         let step = if step > 200 { rest.len() } else { step };
         input.extend_from_slice(&rest[..step]);
         rest = &rest[step..];
@@ -106,9 +104,7 @@ fn client() -> Connection {
     let mut client = Connection::client(Config::default(), Instant::now());
     let headers = HeaderMap::new();
     for _ in 0..4 {
-        let key = client
-            .send_request(raw::head(&headers), false)
-            .expect("a slot");
+        let key = client.send_request(raw::head(&headers), false).expect("a slot");
         client.send_data(key, Bytes::from_static(b"abc"), key.id() != 1);
     }
     drain(&mut client);

@@ -15,9 +15,7 @@ use crate::http2::event::Event;
 use crate::http2::{Config, Connection};
 
 fn calls() -> u32 {
-    let calls = std::env::var("CALLS")
-        .ok()
-        .and_then(|calls| calls.parse().ok());
+    let calls = std::env::var("CALLS").ok().and_then(|calls| calls.parse().ok());
     calls.unwrap_or(1_000_000)
 }
 
@@ -42,11 +40,7 @@ fn carry(from: &mut Connection, to: &mut BytesMut) {
 }
 
 fn call_headers() -> HeaderMap {
-    map(&[
-        ("te", "trailers"),
-        ("content-type", "application/grpc"),
-        ("user-agent", "tonic/0.14.2"),
-    ])
+    map(&[("te", "trailers"), ("content-type", "application/grpc"), ("user-agent", "tonic/0.14.2")])
 }
 
 fn reply_headers() -> HeaderMap {
@@ -60,11 +54,8 @@ fn of_a_unary_call_on_a_server() {
     let payload = Bytes::from(vec![7; 1_024]);
     let mut client = Connection::client(Config::default(), Instant::now());
     let mut octets = BytesMut::new();
-    let (headers, reply, trailers) = (
-        call_headers(),
-        reply_headers(),
-        map(&[("grpc-status", "0")]),
-    );
+    let (headers, reply, trailers) =
+        (call_headers(), reply_headers(), map(&[("grpc-status", "0")]));
     // Two requests bring the table to rest; the third is what all others are.
     let mut server = Tested::server();
     server.accept(&[window_update(0, 0x7fff_0000 - 65_535)]);
@@ -74,10 +65,7 @@ fn of_a_unary_call_on_a_server() {
         let key = client.send_request(head(&headers), false).expect("a slot");
         client.send_data(key, payload.clone(), true);
         carry(&mut client, &mut octets);
-        server
-            .connection
-            .receive(&mut octets.clone(), server.now)
-            .expect("a request");
+        server.connection.receive(&mut octets.clone(), server.now).expect("a request");
         for event in server.events() {
             if let Event::Data { stream, .. } = event {
                 server.connection.forget(stream);
@@ -95,9 +83,7 @@ fn of_a_unary_call_on_a_server() {
         octets[header_len + 5..header_len + 9].copy_from_slice(&id);
         input.extend_from_slice(&octets);
         let connection = &mut server.connection;
-        connection
-            .receive(&mut input, server.now)
-            .expect("a request");
+        connection.receive(&mut input, server.now).expect("a request");
         while let Some(event) = connection.next_event() {
             match event {
                 Event::Request { head, .. } => {
@@ -130,11 +116,8 @@ fn of_a_unary_call_on_both_ends() {
     let mut client = Connection::client(Config::default(), now);
     let mut server = Connection::server(Config::default(), now);
     let (mut to_server, mut to_client) = (BytesMut::new(), BytesMut::new());
-    let (headers, reply, trailers) = (
-        call_headers(),
-        reply_headers(),
-        map(&[("grpc-status", "0")]),
-    );
+    let (headers, reply, trailers) =
+        (call_headers(), reply_headers(), map(&[("grpc-status", "0")]));
     let payload = Bytes::from(vec![7; 1_024]);
     let start = Instant::now();
     for _ in 0..calls {
@@ -143,12 +126,7 @@ fn of_a_unary_call_on_both_ends() {
         carry(&mut client, &mut to_server);
         server.receive(&mut to_server, now).expect("a request");
         while let Some(event) = server.next_event() {
-            if let Event::Data {
-                stream,
-                bytes,
-                end: true,
-            } = event
-            {
+            if let Event::Data { stream, bytes, end: true } = event {
                 server.release(stream, bytes.len());
                 server.send_response(stream, StatusCode::OK, &reply, false);
                 server.send_data(stream, bytes, false);

@@ -4,25 +4,17 @@ use super::raw::*;
 use crate::http2::Config;
 use crate::http2::error::ErrorCode;
 use crate::http2::event::Event;
+use crate::http2::receive::CUT_OUT;
 
 fn small() -> Config {
-    Config {
-        stream_window: 100,
-        connection_window: 65_535,
-        ..Config::default()
-    }
+    Config { stream_window: 100, connection_window: 65_535, ..Config::default() }
 }
 
 fn updates(frames: &[Frame]) -> Vec<(u32, u32)> {
     frames
         .iter()
         .filter(|frame| frame.kind == kind::WINDOW_UPDATE)
-        .map(|frame| {
-            (
-                frame.stream,
-                u32::from_be_bytes(frame.payload[..].try_into().unwrap()),
-            )
-        })
+        .map(|frame| (frame.stream, u32::from_be_bytes(frame.payload[..].try_into().unwrap())))
         .collect()
 }
 
@@ -43,19 +35,12 @@ fn more_than_the_stream_window_is_the_streams_error() {
     let mut server = Tested::server_with(small());
     let key = server.open_request(false);
     server.accept(&[data(1, [0; 100], false)]);
-    server.resets_known(
-        key,
-        ErrorCode::FLOW_CONTROL_ERROR,
-        &[data(1, [0; 1], false)],
-    );
+    server.resets_known(key, ErrorCode::FLOW_CONTROL_ERROR, &[data(1, [0; 1], false)]);
 }
 
 #[test]
 fn more_than_the_connection_window_is_the_connections_error() {
-    let config = Config {
-        connection_window: 65_535,
-        ..Config::default()
-    };
+    let config = Config { connection_window: 65_535, ..Config::default() };
     let mut server = Tested::server_with(config);
     server.open_request(false);
     for _ in 0..4 {
@@ -148,7 +133,7 @@ fn a_stream_that_nobody_reads_does_not_stop_another() {
 fn small_data_is_copied_and_large_data_is_not() {
     let mut server = Tested::server();
     server.open_request(false);
-    for (len, cut) in [(4_095, false), (4_096, true)] {
+    for (len, cut) in [(CUT_OUT - 1, false), (CUT_OUT, true)] {
         let mut octets = bytes::BytesMut::new();
         data(1, vec![1; len], false).write(&mut octets);
         let range = octets.as_ptr_range();

@@ -13,11 +13,7 @@ fn fresh_server() -> Tested {
     let now = std::time::Instant::now();
     let mut connection = crate::http2::Connection::server(Config::default(), now);
     drain(&mut connection);
-    Tested {
-        connection,
-        now,
-        input: Default::default(),
-    }
+    Tested { connection, now, input: Default::default() }
 }
 
 // ---- §3.4 ----------------------------------------------------------------------------------
@@ -31,18 +27,12 @@ fn both_ends_begin_with_settings() {
     assert_eq!(preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     assert_eq!(
         parse(rest),
-        [
-            settings(&[(2, 0), (4, 1 << 20), (6, 16_384)]),
-            window_update(0, (4 << 20) - 65_535)
-        ]
+        [settings(&[(2, 0), (4, 1 << 20), (6, 16_384)]), window_update(0, (4 << 20) - 65_535)]
     );
     let mut server = crate::http2::Connection::server(Config::default(), now);
     assert_eq!(
         parse(&drain(&mut server)),
-        [
-            settings(&[(3, 256), (4, 1 << 20), (6, 16_384)]),
-            window_update(0, (4 << 20) - 65_535)
-        ]
+        [settings(&[(3, 256), (4, 1 << 20), (6, 16_384)]), window_update(0, (4 << 20) - 65_535)]
     );
 }
 
@@ -54,9 +44,7 @@ fn a_preface_that_is_none_fails_at_its_first_wrong_octet() {
     server.failed(PROTOCOL_ERROR, fatal);
 
     let mut server = fresh_server();
-    let fatal = server
-        .octets(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-        .expect_err("HTTP/1.1");
+    let fatal = server.octets(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").expect_err("HTTP/1.1");
     server.failed(PROTOCOL_ERROR, fatal);
 }
 
@@ -68,9 +56,7 @@ fn the_first_frame_must_be_settings() {
     server.fails(PROTOCOL_ERROR, &[settings_ack()]);
     let mut server = Tested::greeted_server(Config::default());
     // Known from the nine octets alone.
-    let fatal = server
-        .octets(&[0, 64, 0, 1, 4, 0, 0, 0, 1])
-        .expect_err("HEADERS");
+    let fatal = server.octets(&[0, 64, 0, 1, 4, 0, 0, 0, 1]).expect_err("HEADERS");
     server.failed(PROTOCOL_ERROR, fatal);
 }
 
@@ -79,26 +65,14 @@ fn the_first_frame_must_be_settings() {
 #[test]
 fn unknown_frames_flags_and_reserved_bits_are_ignored() {
     let mut server = Tested::server();
-    assert!(
-        server
-            .accept(&[frame(0x16, 0xff, 0, [1; 8]), frame(0x10, 0, 0, [0; 4])])
-            .is_empty()
-    );
+    assert!(server.accept(&[frame(0x16, 0xff, 0, [1; 8]), frame(0x10, 0, 0, [0; 4])]).is_empty());
     assert!(server.accept(&[frame(0xff, 0, 3, [])]).is_empty());
     assert!(
         server
-            .accept(&[frame(
-                kind::PING,
-                0xfe & !flag::ACK,
-                0x8000_0000,
-                *b"01234567"
-            )])
+            .accept(&[frame(kind::PING, 0xfe & !flag::ACK, 0x8000_0000, *b"01234567")])
             .is_empty()
     );
-    assert_eq!(
-        server.frames(),
-        [frame(kind::PING, flag::ACK, 0, *b"01234567")]
-    );
+    assert_eq!(server.frames(), [frame(kind::PING, flag::ACK, 0, *b"01234567")]);
 }
 
 #[test]
@@ -106,16 +80,11 @@ fn a_frame_of_the_largest_size_is_taken_and_one_octet_more_is_not() {
     let mut server = Tested::server();
     let key = server.open_request(false);
     let events = server.accept(&[data(1, vec![7; 16_384], false)]);
-    assert!(
-        matches!(&events[..], [Event::Data { stream, bytes, end: false }]
-        if *stream == key && bytes.len() == 16_384)
-    );
+    assert!(matches!(&events[..], [Event::Data { stream, bytes, end: false }]
+        if *stream == key && bytes.len() == 16_384));
     server.fails(FRAME_SIZE_ERROR, &[data(1, vec![7; 16_385], false)]);
 
-    let config = Config {
-        max_frame_size: 20_000,
-        ..Config::default()
-    };
+    let config = Config { max_frame_size: 20_000, ..Config::default() };
     let mut server = Tested::server_with(config);
     server.open_request(false);
     assert_eq!(server.accept(&[data(1, vec![7; 20_000], false)]).len(), 1);
@@ -125,20 +94,13 @@ fn a_frame_of_the_largest_size_is_taken_and_one_octet_more_is_not() {
 #[test]
 fn a_frame_too_large_fails_before_it_has_arrived() {
     let mut server = Tested::server();
-    let fatal = server
-        .octets(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1])
-        .expect_err("16 MiB");
+    let fatal = server.octets(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]).expect_err("16 MiB");
     server.failed(FRAME_SIZE_ERROR, fatal);
 }
 
 #[test]
 fn a_header_block_that_hpack_cannot_read_ends_the_connection() {
-    for block in [
-        &[0x80][..],
-        &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
-        &[0x40, 5, b'a'],
-        &[0xc5],
-    ] {
+    for block in [&[0x80][..], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff], &[0x40, 5, b'a'], &[0xc5]] {
         let mut server = Tested::server();
         server.fails(ErrorCode::COMPRESSION_ERROR, &[headers(1, block, true)]);
     }
@@ -172,11 +134,7 @@ fn padding_is_cut_off() {
         [
             Event::Data { bytes: a, .. },
             Event::Data { bytes: b, .. },
-            Event::Data {
-                bytes: c,
-                end: true,
-                ..
-            },
+            Event::Data { bytes: c, end: true, .. },
         ] => {
             assert_eq!(a, &vec![b'z'; 9_000]);
             assert_eq!(b, "tail");
@@ -238,11 +196,7 @@ fn headers_that_depend_on_themselves_are_a_stream_error_and_are_decoded() {
     payload.extend_from_slice(&request_block());
     payload.extend_from_slice(&[0x40, 1, b'x', 1, b'y']);
     let flags = flag::PRIORITY | flag::END_HEADERS | flag::END_STREAM;
-    server.resets(
-        1,
-        PROTOCOL_ERROR,
-        &[frame(kind::HEADERS, flags, 1, payload)],
-    );
+    server.resets(1, PROTOCOL_ERROR, &[frame(kind::HEADERS, flags, 1, payload)]);
     let mut next = request_block();
     next.push(0x80 | 62);
     let events = server.accept(&[headers(3, next, true)]);
@@ -255,11 +209,7 @@ fn headers_that_depend_on_themselves_are_a_stream_error_and_are_decoded() {
 fn priority_is_checked_and_ignored_in_every_state() {
     let mut server = Tested::server();
     let priority = |stream| frame(kind::PRIORITY, 0, stream, [0, 0, 0, 9, 16]);
-    assert!(
-        server
-            .accept(&[priority(1), priority(5), priority(2)])
-            .is_empty()
-    );
+    assert!(server.accept(&[priority(1), priority(5), priority(2)]).is_empty());
     let key = server.open_request(true);
     assert!(server.accept(&[priority(1)]).is_empty());
     server.answer(key, b"");
@@ -271,22 +221,11 @@ fn priority_is_checked_and_ignored_in_every_state() {
 fn priority_of_wrong_size_or_on_itself_is_a_stream_error() {
     let mut server = Tested::server();
     let key = server.open_request(false);
-    server.resets_known(
-        key,
-        FRAME_SIZE_ERROR,
-        &[frame(kind::PRIORITY, 0, 1, [0; 4])],
-    );
+    server.resets_known(key, FRAME_SIZE_ERROR, &[frame(kind::PRIORITY, 0, 1, [0; 4])]);
     let key = server.request_on(3, false);
-    server.resets_known(
-        key,
-        PROTOCOL_ERROR,
-        &[frame(kind::PRIORITY, 0, 3, [0, 0, 0, 3, 0])],
-    );
+    server.resets_known(key, PROTOCOL_ERROR, &[frame(kind::PRIORITY, 0, 3, [0, 0, 0, 3, 0])]);
     // An idle stream cannot be reset (§5.1).
-    server.fails(
-        PROTOCOL_ERROR,
-        &[frame(kind::PRIORITY, 0, 5, [0, 0, 0, 5, 0])],
-    );
+    server.fails(PROTOCOL_ERROR, &[frame(kind::PRIORITY, 0, 5, [0, 0, 0, 5, 0])]);
 }
 
 // ---- §6.4 RST_STREAM -----------------------------------------------------------------------
@@ -336,10 +275,7 @@ fn a_refused_stream_was_never_processed() {
 fn settings_out_of_shape_are_connection_errors() {
     let cases = [
         (FRAME_SIZE_ERROR, frame(kind::SETTINGS, 0, 0, [0; 5])),
-        (
-            FRAME_SIZE_ERROR,
-            frame(kind::SETTINGS, flag::ACK, 0, [0; 6]),
-        ),
+        (FRAME_SIZE_ERROR, frame(kind::SETTINGS, flag::ACK, 0, [0; 6])),
         (PROTOCOL_ERROR, frame(kind::SETTINGS, 0, 1, [0; 6])),
         (PROTOCOL_ERROR, settings(&[(2, 2)])),
         (FLOW_CONTROL_ERROR, settings(&[(4, 0x8000_0000)])),
@@ -363,14 +299,7 @@ fn a_server_must_not_enable_push() {
 #[test]
 fn settings_are_acknowledged_and_unknown_ones_ignored() {
     let mut server = Tested::server();
-    let odd = settings(&[
-        (0xff, 7),
-        (65_027, 1),
-        (5, 16_777_215),
-        (1, 0),
-        (2, 0),
-        (6, 9),
-    ]);
+    let odd = settings(&[(0xff, 7), (65_027, 1), (5, 16_777_215), (1, 0), (2, 0), (6, 9)]);
     server.accept(&[odd.clone(), odd]);
     assert_eq!(server.frames(), [settings_ack(), settings_ack()]);
 }
@@ -393,14 +322,8 @@ fn push_promise_is_a_connection_error_for_both() {
 #[test]
 fn a_ping_is_answered_and_an_answer_is_not() {
     let mut server = Tested::server();
-    server.accept(&[
-        ping(*b"12345678"),
-        frame(kind::PING, flag::ACK, 0, *b"whatever"),
-    ]);
-    assert_eq!(
-        server.frames(),
-        [frame(kind::PING, flag::ACK, 0, *b"12345678")]
-    );
+    server.accept(&[ping(*b"12345678"), frame(kind::PING, flag::ACK, 0, *b"whatever")]);
+    assert_eq!(server.frames(), [frame(kind::PING, flag::ACK, 0, *b"12345678")]);
 }
 
 #[test]
@@ -439,10 +362,7 @@ fn window_update_by_0_is_an_error_of_whatever_it_is_for() {
 
 #[test]
 fn window_update_of_wrong_size_is_a_connection_error() {
-    Tested::server().fails(
-        FRAME_SIZE_ERROR,
-        &[frame(kind::WINDOW_UPDATE, 0, 0, [0, 0, 1])],
-    );
+    Tested::server().fails(FRAME_SIZE_ERROR, &[frame(kind::WINDOW_UPDATE, 0, 0, [0, 0, 1])]);
 }
 
 #[test]
@@ -470,19 +390,12 @@ fn a_header_block_may_come_in_pieces_of_any_size() {
     for size in [1, 2, 7, block.len() - 1] {
         let mut server = Tested::server();
         let mut pieces = block.chunks(size);
-        let mut frames = vec![frame(
-            kind::HEADERS,
-            flag::END_STREAM,
-            1,
-            pieces.next().unwrap(),
-        )];
+        let mut frames = vec![frame(kind::HEADERS, flag::END_STREAM, 1, pieces.next().unwrap())];
         frames.extend(pieces.map(|piece| frame(kind::CONTINUATION, 0, 1, piece)));
         frames.push(frame(kind::CONTINUATION, flag::END_HEADERS, 1, []));
         let events = server.accept(&frames);
-        assert!(
-            matches!(&events[..], [Event::Request { end: true, head, .. }]
-            if head.headers["te"] == "trailers")
-        );
+        assert!(matches!(&events[..], [Event::Request { end: true, head, .. }]
+            if head.headers["te"] == "trailers"));
     }
 }
 

@@ -66,14 +66,9 @@ fn a_million_calls_each_with_a_ping_and_window_updates_as_grpc_go_sends_them() {
 fn a_million_small_messages_on_one_stream_each_with_two_window_updates() {
     let mut server = Tested::server();
     let key = server.open_request(false);
-    server
-        .connection
-        .send_response(key, StatusCode::OK, &HeaderMap::new(), false);
-    let mut script = Script(vec![
-        data(1, "12345678", false),
-        window_update(1, 8),
-        window_update(0, 8),
-    ]);
+    server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+    let mut script =
+        Script(vec![data(1, "12345678", false), window_update(1, 8), window_update(0, 8)]);
     for _ in 0..1_000_000 {
         script.send(&mut server, 1);
         while let Some(event) = server.connection.next_event() {
@@ -94,21 +89,9 @@ fn a_thousand_requests_at_once_before_the_settings_are_known() {
     frames.extend((0..1_000).map(|n| request(2 * n + 1, false)));
     frames.extend((0..1_000).map(|n| data(2 * n + 1, "x", true)));
     let events = server.accept(&frames);
-    assert_eq!(
-        events
-            .iter()
-            .filter(|event| matches!(event, Event::Request { .. }))
-            .count(),
-        256
-    );
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Request { .. })).count(), 256);
     let refused = server.frames();
-    assert_eq!(
-        refused
-            .iter()
-            .filter(|frame| frame.kind == kind::RST_STREAM)
-            .count(),
-        1_000 - 256
-    );
+    assert_eq!(refused.iter().filter(|frame| frame.kind == kind::RST_STREAM).count(), 1_000 - 256);
     assert!(refused.contains(&rst(1_999, ErrorCode::REFUSED_STREAM)));
     assert_eq!(server.connection.budget.left(), budget::CAPACITY);
     server.accept(&[settings_ack()]);
@@ -119,12 +102,8 @@ fn ten_thousand_calls_cancelled_after_their_first_message() {
     let mut server = Tested::server();
     for n in 0..10_000 {
         let key = server.request_on(2 * n + 1, true);
-        server
-            .connection
-            .send_response(key, StatusCode::OK, &HeaderMap::new(), false);
-        server
-            .connection
-            .send_data(key, Bytes::from_static(b"first"), false);
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+        server.connection.send_data(key, Bytes::from_static(b"first"), false);
         server.frames();
         let events = server.accept(&[rst(2 * n + 1, ErrorCode::CANCEL)]);
         assert!(matches!(&events[..], [Event::Reset { .. }]));
@@ -156,15 +135,31 @@ fn early_answers_by_the_thousand_cost_nothing() {
     let mut server = Tested::server();
     for n in 0..10_000 {
         let key = server.request_on(2 * n + 1, false);
-        server
-            .connection
-            .send_response(key, StatusCode::OK, &HeaderMap::new(), true);
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
         server.connection.forget(key);
         let frames = server.frames();
         assert_eq!(frames[1], rst(2 * n + 1, ErrorCode::NO_ERROR));
         server.accept(&[data(2 * n + 1, "late", true)]);
     }
     assert_eq!(server.connection.budget.left(), budget::CAPACITY);
+}
+
+#[test]
+fn a_hundred_thousand_calls_given_up_by_the_client_just_before_their_answer() {
+    let mut client = Tested::client();
+    for n in 0..100_000 {
+        let key = client.start_request(true);
+        client.connection.forget(key);
+        let id = 2 * n + 1;
+        let events = client.accept(&[
+            headers(id, block(&[(":status", b"103")]), false),
+            headers(id, response_block(), false),
+            data(id, "late", false),
+            headers(id, trailers_block(), true),
+        ]);
+        assert!(events.is_empty());
+    }
+    assert_eq!(client.connection.budget.left(), budget::CAPACITY);
 }
 
 #[test]
@@ -176,10 +171,7 @@ fn gibibytes_pass_through_windows_of_a_mebibyte() {
     let frame = frame.freeze();
     for _ in 0..65_536 {
         let mut input = BytesMut::from(&frame[..]);
-        server
-            .connection
-            .receive(&mut input, server.now)
-            .expect("an honest peer");
+        server.connection.receive(&mut input, server.now).expect("an honest peer");
         while let Some(event) = server.connection.next_event() {
             if let Event::Data { stream, bytes, .. } = event {
                 assert_eq!(stream, key);

@@ -10,23 +10,14 @@ use crate::http2::event::Event;
 const PROTOCOL_ERROR: ErrorCode = ErrorCode::PROTOCOL_ERROR;
 
 fn tcp() -> Config {
-    Config {
-        any_authority: false,
-        ..Config::default()
-    }
+    Config { any_authority: false, ..Config::default() }
 }
 
 /// REQUEST with one field replaced, or left out.
 fn request_but(name: &str, value: Option<&[u8]>) -> Vec<u8> {
     let fields: Vec<_> = REQUEST
         .iter()
-        .filter_map(|(n, v)| {
-            if *n == name {
-                Some((*n, value?))
-            } else {
-                Some((*n, *v))
-            }
-        })
+        .filter_map(|(n, v)| if *n == name { Some((*n, value?)) } else { Some((*n, *v)) })
         .collect();
     block(&fields)
 }
@@ -55,10 +46,7 @@ fn well_formed(config: Config, block: Vec<u8>) -> std::sync::Arc<crate::http2::R
 
 #[test]
 fn a_request_is_taken_apart() {
-    let head = well_formed(
-        Config::default(),
-        request_with(&[("x-bin", b"AQ"), ("x-bin", b"Ag")]),
-    );
+    let head = well_formed(Config::default(), request_with(&[("x-bin", b"AQ"), ("x-bin", b"Ag")]));
     assert_eq!(head.method, http::Method::POST);
     assert_eq!(head.scheme, http::uri::Scheme::HTTP);
     assert_eq!(head.path, "/a.B/C");
@@ -90,9 +78,7 @@ fn a_pseudo_header_after_a_header_is_malformed() {
     let mut late = REQUEST.to_vec();
     late.swap(3, 4);
     malformed(block(&late));
-    malformed(block(
-        &[&REQUEST[..3], &[("a", b"b"), (":authority", b"\x01")]].concat(),
-    ));
+    malformed(block(&[&REQUEST[..3], &[("a", b"b"), (":authority", b"\x01")]].concat()));
 }
 
 #[test]
@@ -116,11 +102,7 @@ fn pseudo_headers_of_impossible_value_are_malformed() {
 
 #[test]
 fn options_may_ask_for_no_path() {
-    let block = block(&[
-        (":method", b"OPTIONS"),
-        (":scheme", b"http"),
-        (":path", b"*"),
-    ]);
+    let block = block(&[(":method", b"OPTIONS"), (":scheme", b"http"), (":path", b"*")]);
     assert_eq!(well_formed(Config::default(), block).path, "*");
 }
 
@@ -146,10 +128,7 @@ fn over_a_unix_socket_any_authority_will_do() {
         b"\x01\x00\n",
         b"user@host",
     ] {
-        let head = well_formed(
-            Config::default(),
-            request_but(":authority", Some(authority)),
-        );
+        let head = well_formed(Config::default(), request_but(":authority", Some(authority)));
         assert_eq!(head.authority.as_deref(), Some(authority));
     }
     let head = well_formed(Config::default(), request_but(":authority", None));
@@ -158,37 +137,19 @@ fn over_a_unix_socket_any_authority_will_do() {
 
 #[test]
 fn over_tcp_authority_follows_the_rules() {
-    for authority in [
-        &b""[..],
-        b"tmp%2Fa.sock",
-        b"/run/app",
-        b"a b",
-        b"\x01",
-        b"me@host",
-        b"\xff",
-    ] {
+    for authority in [&b""[..], b"tmp%2Fa.sock", b"/run/app", b"a b", b"\x01", b"me@host", b"\xff"]
+    {
         malformed_for(tcp(), request_but(":authority", Some(authority)));
     }
     malformed_for(tcp(), request_but(":authority", None));
     malformed_for(tcp(), request_with(&[("host", b"elsewhere")]));
-    for authority in [
-        &b"localhost"[..],
-        b"127.0.0.1:50051",
-        b"[::1]:50051",
-        b"a.example",
-    ] {
+    for authority in [&b"localhost"[..], b"127.0.0.1:50051", b"[::1]:50051", b"a.example"] {
         well_formed(tcp(), request_but(":authority", Some(authority)));
     }
     well_formed(tcp(), request_with(&[("host", b"LOCALHOST")]));
-    let without: Vec<_> = REQUEST
-        .iter()
-        .filter(|(name, _)| *name != ":authority")
-        .copied()
-        .collect();
-    well_formed(
-        tcp(),
-        block(&[&without, &[("host", &b"localhost"[..])][..]].concat()),
-    );
+    let without: Vec<_> =
+        REQUEST.iter().filter(|(name, _)| *name != ":authority").copied().collect();
+    well_formed(tcp(), block(&[&without, &[("host", &b"localhost"[..])][..]].concat()));
 }
 
 // ---- §8.2 fields ---------------------------------------------------------------------------
@@ -204,13 +165,7 @@ fn forbidden_octets_in_a_field_are_malformed() {
 
 #[test]
 fn connection_specific_fields_are_malformed() {
-    for name in [
-        "connection",
-        "proxy-connection",
-        "keep-alive",
-        "transfer-encoding",
-        "upgrade",
-    ] {
+    for name in ["connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"] {
         malformed(request_with(&[(name, b"x")]));
     }
     malformed(request_with(&[("te", b"trailers, deflate")]));
@@ -238,12 +193,8 @@ fn a_second_head_that_does_not_end_the_stream_is_malformed() {
 
 #[test]
 fn trailers_with_pseudo_headers_or_bad_fields_are_malformed() {
-    for field in [
-        (":path", &b"/"[..]),
-        (":status", b"200"),
-        ("connection", b"close"),
-        ("X", b"y"),
-    ] {
+    for field in [(":path", &b"/"[..]), (":status", b"200"), ("connection", b"close"), ("X", b"y")]
+    {
         let mut server = Tested::server();
         let key = server.open_request(false);
         server.resets_known(key, PROTOCOL_ERROR, &[headers(1, block(&[field]), true)]);
@@ -256,16 +207,8 @@ fn trailers_with_pseudo_headers_or_bad_fields_are_malformed() {
 fn data_has_to_add_up_to_content_length() {
     let with = |length: &[u8]| request_with(&[("content-length", length)]);
     let ok: &[&[Frame]] = &[
-        &[
-            headers(1, with(b"3"), false),
-            data(1, "ab", false),
-            data(1, "c", true),
-        ],
-        &[
-            headers(1, with(b"3"), false),
-            data(1, "abc", false),
-            headers(1, trailers_block(), true),
-        ],
+        &[headers(1, with(b"3"), false), data(1, "ab", false), data(1, "c", true)],
+        &[headers(1, with(b"3"), false), data(1, "abc", false), headers(1, trailers_block(), true)],
         &[headers(1, with(b"0"), true)],
         &[headers(1, with(b"0"), false), data(1, "", true)],
     ];
@@ -277,16 +220,8 @@ fn data_has_to_add_up_to_content_length() {
     let short: &[&[Frame]] = &[
         &[headers(1, with(b"3"), true)],
         &[headers(1, with(b"3"), false), data(1, "ab", true)],
-        &[
-            headers(1, with(b"3"), false),
-            data(1, "ab", false),
-            data(1, "cd", false),
-        ],
-        &[
-            headers(1, with(b"3"), false),
-            data(1, "ab", false),
-            headers(1, trailers_block(), true),
-        ],
+        &[headers(1, with(b"3"), false), data(1, "ab", false), data(1, "cd", false)],
+        &[headers(1, with(b"3"), false), data(1, "ab", false), headers(1, trailers_block(), true)],
         &[headers(1, with(b"0"), false), data(1, "a", false)],
     ];
     for frames in short {
@@ -296,10 +231,7 @@ fn data_has_to_add_up_to_content_length() {
     for length in [&b"x"[..], b"", b"-1", b"+1", b"1 ", b"99999999999999999999"] {
         malformed(with(length));
     }
-    malformed(request_with(&[
-        ("content-length", b"1"),
-        ("content-length", b"2"),
-    ]));
+    malformed(request_with(&[("content-length", b"1"), ("content-length", b"2")]));
     let head = well_formed(
         Config::default(),
         request_with(&[("content-length", b"0"), ("content-length", b"00")]),
@@ -324,11 +256,7 @@ fn a_response_comes_as_head_data_and_trailers() {
         [
             Event::Informational { head: early, .. },
             Event::Informational { .. },
-            Event::Response {
-                stream,
-                head,
-                end: false,
-            },
+            Event::Response { stream, head, end: false },
             Event::Data { end: false, .. },
             Event::Trailers { .. },
         ] => {
@@ -355,14 +283,8 @@ fn a_response_that_is_malformed_resets_the_stream() {
         (block(&[(":status", b"200"), (":status", b"200")]), false),
         (block(&[(":status", b"200"), (":path", b"/")]), false),
         (block(&[("a", b"b"), (":status", b"200")]), false),
-        (
-            block(&[(":status", b"200"), ("connection", b"close")]),
-            false,
-        ),
-        (
-            block(&[(":status", b"200"), ("content-length", b"5")]),
-            true,
-        ),
+        (block(&[(":status", b"200"), ("connection", b"close")]), false),
+        (block(&[(":status", b"200"), ("content-length", b"5")]), true),
     ] {
         let mut client = Tested::client();
         let key = client.start_request(true);
@@ -394,15 +316,9 @@ fn not_modified_may_name_a_length_it_does_not_have() {
 fn a_response_may_end_before_its_request() {
     let mut client = Tested::client();
     let key = client.start_request(false);
-    let events = client.accept(&[
-        headers(1, response_block(), true),
-        rst(1, ErrorCode::NO_ERROR),
-    ]);
+    let events = client.accept(&[headers(1, response_block(), true), rst(1, ErrorCode::NO_ERROR)]);
     match &events[..] {
-        [
-            Event::Response { end: true, .. },
-            Event::Reset { stream, reset },
-        ] => {
+        [Event::Response { end: true, .. }, Event::Reset { stream, reset }] => {
             assert_eq!(*stream, key);
             assert!(reset.by_peer && reset.code == ErrorCode::NO_ERROR);
         }
@@ -416,9 +332,7 @@ fn a_response_may_end_before_its_request() {
 fn a_server_that_is_done_early_stops_the_request_without_blame() {
     let mut server = Tested::server();
     let key = server.open_request(false);
-    server
-        .connection
-        .send_response(key, StatusCode::OK, &HeaderMap::new(), true);
+    server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
     server.connection.forget(key);
     let frames = server.frames();
     assert_eq!(frames.len(), 2);
@@ -438,11 +352,7 @@ fn a_handler_that_vanishes_is_an_internal_error_and_a_call_that_vanishes_is_canc
     client.connection.forget(key);
     assert_eq!(client.frames(), [rst(1, ErrorCode::CANCEL)]);
     assert_eq!(client.connection.active_streams(), 0);
-    assert!(
-        client
-            .accept(&[headers(1, response_block(), false), data(1, "x", true)])
-            .is_empty()
-    );
+    assert!(client.accept(&[headers(1, response_block(), false), data(1, "x", true)]).is_empty());
 }
 
 // ---- §10.5.1 size --------------------------------------------------------------------------
@@ -463,9 +373,7 @@ fn a_header_list_too_large_can_be_answered_and_its_block_is_decoded() {
         panic!("{events:?}");
     };
     let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    server
-        .connection
-        .send_response(stream, status, &HeaderMap::new(), true);
+    server.connection.send_response(stream, status, &HeaderMap::new(), true);
     server.connection.forget(stream);
     let frames = server.frames();
     assert_eq!((frames[0].kind, frames[0].stream), (kind::HEADERS, 1));
@@ -478,23 +386,14 @@ fn a_header_list_too_large_can_be_answered_and_its_block_is_decoded() {
 
 #[test]
 fn a_header_list_of_exactly_the_limit_is_taken() {
-    let base: usize = REQUEST
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + 32)
-        .sum();
+    let base: usize = REQUEST.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
     for (more, fits) in [(0, true), (1, false)] {
         let filler = vec![b'f'; 1_000 - base - 33 + more];
-        let config = Config {
-            max_header_list_size: 1_000,
-            ..Config::default()
-        };
+        let config = Config { max_header_list_size: 1_000, ..Config::default() };
         let mut server = Tested::server_with(config);
         let events = server.accept(&[headers(1, request_with(&[("f", &filler)]), true)]);
         assert_eq!(matches!(&events[..], [Event::Request { .. }]), fits);
-        assert_eq!(
-            matches!(&events[..], [Event::RequestTooLarge { .. }]),
-            !fits
-        );
+        assert_eq!(matches!(&events[..], [Event::RequestTooLarge { .. }]), !fits);
     }
 }
 

@@ -162,12 +162,7 @@ impl Watch {
                 break;
             }
             let payload = &self.pending[HEADER_LEN..end];
-            frames.push(raw::frame(
-                header.kind,
-                header.flags,
-                header.stream,
-                payload,
-            ));
+            frames.push(raw::frame(header.kind, header.flags, header.stream, payload));
             self.pending.drain(..end);
         }
         frames
@@ -188,10 +183,7 @@ fn fields(size: u16, seed: u32) -> HeaderMap {
         let len = left.min(1_000);
         let name = HeaderName::try_from(format!("x-{}", (seed + n) % 40)).expect("a name");
         let octet = b'a' + ((seed + n) % 26) as u8;
-        map.append(
-            name,
-            HeaderValue::from_bytes(&vec![octet; len]).expect("a value"),
-        );
+        map.append(name, HeaderValue::from_bytes(&vec![octet; len]).expect("a value"));
         left -= len;
         n += 1;
     }
@@ -205,11 +197,7 @@ fn flat(map: &HeaderMap) -> Vec<u8> {
         .map(|(name, value)| (name.as_str().as_bytes().to_vec(), value.as_bytes().to_vec()))
         .collect();
     lines.sort_by(|a, b| a.0.cmp(&b.0));
-    lines
-        .into_iter()
-        .flat_map(|(name, value)| [name, value])
-        .flatten()
-        .collect()
+    lines.into_iter().flat_map(|(name, value)| [name, value]).flatten().collect()
 }
 
 struct Pair {
@@ -258,10 +246,8 @@ impl Pair {
         while sender.connection.has_outgoing() {
             let mut slices = [IoSlice::new(&[]); 3];
             let count = sender.connection.outgoing(&mut slices);
-            let octets: Vec<u8> = slices[..count]
-                .iter()
-                .flat_map(|slice| slice.iter().copied())
-                .collect();
+            let octets: Vec<u8> =
+                slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
             sender.connection.advance(octets.len());
             receiver.wire.extend(&octets);
             // `receiver.watch` holds what the receiver allows the sender.
@@ -277,9 +263,7 @@ impl Pair {
         let side = self.side(to);
         let octets = octets.min(side.wire.len());
         side.input.extend(side.wire.drain(..octets));
-        side.connection
-            .receive(&mut side.input, now)
-            .expect("an honest peer");
+        side.connection.receive(&mut side.input, now).expect("an honest peer");
     }
 
     fn pick(&mut self, end: End, pick: u8) -> Option<(u32, StreamKey)> {
@@ -315,20 +299,13 @@ impl Pair {
                 }
                 let headers = fields(head, seed);
                 let progress =
-                    self.server
-                        .connection
-                        .send_response(key, StatusCode::OK, &headers, end);
+                    self.server.connection.send_response(key, StatusCode::OK, &headers, end);
                 if progress != Progress::Closed {
                     seen.sent_head = Some(flat(&headers));
                     seen.sent_end = end;
                 }
             }
-            Step::Data {
-                from,
-                pick,
-                len,
-                end,
-            } => {
+            Step::Data { from, pick, len, end } => {
                 let Some((id, key)) = self.pick(from, pick) else {
                     return;
                 };
@@ -338,9 +315,8 @@ impl Pair {
                 if seen.sent_head.is_none() || seen.sent_end || seen.reset || seen.queued {
                     return;
                 }
-                let payload: Vec<u8> = (0..len)
-                    .map(|n| (n.wrapping_mul(31) + seed) as u8)
-                    .collect();
+                let payload: Vec<u8> =
+                    (0..len).map(|n| (n.wrapping_mul(31) + seed) as u8).collect();
                 let bytes = Bytes::from(payload.clone());
                 let progress = side.connection.send_data(key, bytes, end);
                 if progress != Progress::Closed {
@@ -384,16 +360,10 @@ impl Pair {
                 let side = self.side(at);
                 for (id, key) in &side.keys {
                     let seen = side.streams.get_mut(id).expect("seen");
-                    side.connection
-                        .release(*key, std::mem::take(&mut seen.unread));
+                    side.connection.release(*key, std::mem::take(&mut seen.unread));
                 }
             }
-            Step::Settings {
-                from,
-                window,
-                frame,
-                table,
-            } => {
+            Step::Settings { from, window, frame, table } => {
                 let side = self.side(from);
                 if side.settings_sent > 40 {
                     return;
@@ -525,9 +495,7 @@ impl Pair {
                 if seen.sent_head.is_none() {
                     let headers = HeaderMap::new();
                     seen.sent_head = Some(Vec::new());
-                    self.server
-                        .connection
-                        .send_response(key, StatusCode::OK, &headers, false);
+                    self.server.connection.send_response(key, StatusCode::OK, &headers, false);
                 }
                 let trailers = raw::map(&[("grpc-status", "0")]);
                 seen.sent_trailers = Some(flat(&trailers));
@@ -540,11 +508,7 @@ impl Pair {
             }
         }
         // Nothing lost, nothing reordered.
-        let pairs = self
-            .client
-            .streams
-            .iter()
-            .map(|(id, ours)| (id, ours, &self.server.streams));
+        let pairs = self.client.streams.iter().map(|(id, ours)| (id, ours, &self.server.streams));
         for (id, ours, theirs) in pairs {
             let Some(theirs) = theirs.get(id) else {
                 assert!(ours.reset, "request {id} never came");
@@ -571,11 +535,7 @@ impl Pair {
             assert_eq!(connection.failure(), None);
             assert!(side.input.is_empty());
             let whole = i64::from(config.connection_window.max(65_535));
-            assert_eq!(
-                connection.receive_window.whole(),
-                whole,
-                "{end:?}: octets are missing"
-            );
+            assert_eq!(connection.receive_window.whole(), whole, "{end:?}: octets are missing");
         }
         // Each end's idea of what it may send is the other's of what it may receive.
         let pairs = [(&self.client, &self.server), (&self.server, &self.client)];
@@ -584,10 +544,7 @@ impl Pair {
                 a.connection.send_window.available(),
                 b.connection.receive_allowance() as usize
             );
-            assert_eq!(
-                b.watch.connection,
-                i64::from(b.connection.receive_allowance())
-            );
+            assert_eq!(b.watch.connection, i64::from(b.connection.receive_allowance()));
         }
         self.client.connection.go_away();
         self.server.connection.go_away();
@@ -601,10 +558,7 @@ fn same(id: u32, from: &Seen, to: &Seen, whole: bool) {
     if whole {
         assert_eq!(from.sent.len(), to.got.len(), "stream {id}");
         assert_eq!(from.sent_trailers, to.got_trailers, "stream {id}");
-        assert!(
-            from.sent_end && to.got_end,
-            "stream {id} has no end: {from:?} {to:?}"
-        );
+        assert!(from.sent_end && to.got_end, "stream {id} has no end: {from:?} {to:?}");
     }
     assert!(from.sent.starts_with(&to.got), "stream {id} differs");
     if let Some(head) = &to.got_head {
@@ -616,11 +570,7 @@ fn same(id: u32, from: &Seen, to: &Seen, whole: bool) {
 /// allows its receiver.
 fn account(frame: Frame, allowed: &mut Watch, granted: &mut Watch) {
     let len = frame.payload.len() as u32;
-    assert!(
-        len <= allowed.max_frame,
-        "a frame of {len}, {} allowed",
-        allowed.max_frame
-    );
+    assert!(len <= allowed.max_frame, "a frame of {len}, {} allowed", allowed.max_frame);
     let first_u32 = || u32::from_be_bytes(frame.payload[..4].try_into().expect("four octets"));
     match frame.kind {
         kind::DATA => {
@@ -628,10 +578,7 @@ fn account(frame: Frame, allowed: &mut Watch, granted: &mut Watch) {
             *allowed.window(frame.stream) -= i64::from(len);
             if len > 0 {
                 let stream = *allowed.window(frame.stream);
-                assert!(
-                    allowed.connection >= 0 && stream >= 0,
-                    "a window is overdrawn"
-                );
+                assert!(allowed.connection >= 0 && stream >= 0, "a window is overdrawn");
             }
         }
         kind::WINDOW_UPDATE => {
@@ -658,10 +605,8 @@ fn account(frame: Frame, allowed: &mut Watch, granted: &mut Watch) {
         }
         kind::SETTINGS => {
             // The sender goes by the receiver's values from here on (§6.5.3).
-            let (window, max_frame) = allowed
-                .announced
-                .pop_front()
-                .expect("something to acknowledge");
+            let (window, max_frame) =
+                allowed.announced.pop_front().expect("something to acknowledge");
             if let Some(window) = window {
                 let difference = i64::from(window) - allowed.initial;
                 allowed.initial = i64::from(window);

@@ -26,12 +26,7 @@ pub(super) struct Frame {
 }
 
 pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> Frame {
-    Frame {
-        kind,
-        flags,
-        stream,
-        payload: payload.as_ref().to_vec(),
-    }
+    Frame { kind, flags, stream, payload: payload.as_ref().to_vec() }
 }
 
 pub(super) fn data(stream: u32, payload: impl AsRef<[u8]>, end: bool) -> Frame {
@@ -39,12 +34,7 @@ pub(super) fn data(stream: u32, payload: impl AsRef<[u8]>, end: bool) -> Frame {
 }
 
 pub(super) fn headers(stream: u32, block: impl AsRef<[u8]>, end: bool) -> Frame {
-    frame(
-        kind::HEADERS,
-        flag::END_HEADERS | u8::from(end),
-        stream,
-        block,
-    )
+    frame(kind::HEADERS, flag::END_HEADERS | u8::from(end), stream, block)
 }
 
 pub(super) fn rst(stream: u32, code: ErrorCode) -> Frame {
@@ -187,11 +177,7 @@ impl Tested {
         let now = Instant::now();
         let mut connection = Connection::server(config, now);
         drain(&mut connection);
-        let mut tested = Self {
-            connection,
-            now,
-            input: BytesMut::new(),
-        };
+        let mut tested = Self { connection, now, input: BytesMut::new() };
         tested.octets(PREFACE).expect("the preface");
         tested
     }
@@ -211,11 +197,7 @@ impl Tested {
         let now = Instant::now();
         let mut connection = Connection::client(config, now);
         drain(&mut connection);
-        let mut tested = Self {
-            connection,
-            now,
-            input: BytesMut::new(),
-        };
+        let mut tested = Self { connection, now, input: BytesMut::new() };
         tested.shake(peer);
         tested
     }
@@ -225,8 +207,7 @@ impl Tested {
     }
 
     fn shake(&mut self, peer: &[(u16, u32)]) {
-        self.send(&[settings(peer), settings_ack()])
-            .expect("settings");
+        self.send(&[settings(peer), settings_ack()]).expect("settings");
         assert!(matches!(self.events()[..], [Event::Ready]));
         assert_eq!(self.frames(), [settings_ack()]);
     }
@@ -277,10 +258,7 @@ impl Tested {
     /// A client's next stream.
     pub(super) fn start_request(&mut self, end: bool) -> StreamKey {
         let headers = HeaderMap::new();
-        let key = self
-            .connection
-            .send_request(head(&headers), end)
-            .expect("a slot");
+        let key = self.connection.send_request(head(&headers), end).expect("a slot");
         self.frames();
         key
     }
@@ -345,23 +323,14 @@ impl Tested {
 }
 
 pub(super) fn head(headers: &HeaderMap) -> SendRequest<'_> {
-    SendRequest {
-        method: "POST",
-        scheme: "http",
-        authority: b"localhost",
-        path: "/a.B/C",
-        headers,
-    }
+    SendRequest { method: "POST", scheme: "http", authority: b"localhost", path: "/a.B/C", headers }
 }
 
 pub(super) fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
     fields
         .iter()
         .map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_str(value).expect("a value"),
-            )
+            (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"))
         })
         .collect()
 }

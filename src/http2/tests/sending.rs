@@ -15,9 +15,7 @@ use crate::http2::send::Progress;
 fn responding() -> (Tested, crate::http2::StreamKey) {
     let mut server = Tested::server();
     let key = server.open_request(true);
-    server
-        .connection
-        .send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+    server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
     server.frames();
     (server, key)
 }
@@ -31,10 +29,7 @@ fn a_unary_answer_is_one_piece() {
     assert_eq!(server.connection.outgoing(&mut slices), 1);
     let frames = server.frames();
     assert_eq!(frames.len(), 3);
-    assert_eq!(
-        (frames[0].kind, frames[0].flags),
-        (kind::HEADERS, flag::END_HEADERS)
-    );
+    assert_eq!((frames[0].kind, frames[0].flags), (kind::HEADERS, flag::END_HEADERS));
     assert_eq!(frames[1], data(1, "hello", false));
     assert_eq!(
         (frames[2].kind, frames[2].flags),
@@ -47,17 +42,9 @@ fn a_unary_answer_is_one_piece() {
 fn a_unary_request_ends_with_its_only_data_frame() {
     let mut client = Tested::client();
     let headers = HeaderMap::new();
-    let key = client
-        .connection
-        .send_request(head(&headers), false)
-        .expect("a slot");
+    let key = client.connection.send_request(head(&headers), false).expect("a slot");
     assert!(client.connection.is_unwritten(key));
-    assert_eq!(
-        client
-            .connection
-            .send_data(key, Bytes::from_static(b"hi"), true),
-        Progress::Sent
-    );
+    assert_eq!(client.connection.send_data(key, Bytes::from_static(b"hi"), true), Progress::Sent);
     let frames = client.frames();
     assert_eq!(frames.len(), 2);
     assert_eq!(frames[1], data(1, "hi", true));
@@ -68,14 +55,10 @@ fn a_unary_request_ends_with_its_only_data_frame() {
 fn large_payloads_are_not_copied_and_keep_their_place() {
     let (mut server, key) = responding();
     let large = Bytes::from(vec![3; 16_384]);
-    server
-        .connection
-        .send_data(key, Bytes::from_static(b"before"), false);
+    server.connection.send_data(key, Bytes::from_static(b"before"), false);
     server.connection.send_data(key, large.clone(), false);
     server.connection.send_data(key, large.clone(), false);
-    server
-        .connection
-        .send_data(key, Bytes::from_static(b"after"), true);
+    server.connection.send_data(key, Bytes::from_static(b"after"), true);
     let mut slices = [IoSlice::new(&[]); 8];
     assert_eq!(server.connection.outgoing(&mut slices), 5);
     assert_eq!(slices[1].as_ptr(), large.as_ptr());
@@ -124,38 +107,21 @@ fn any_part_of_what_waits_can_be_written() {
 fn data_beyond_the_window_waits_and_trailers_wait_behind_it() {
     let (mut server, key) = responding();
     let body = Bytes::from(vec![1; 70_000]);
-    assert_eq!(
-        server.connection.send_data(key, body, false),
-        Progress::Queued
-    );
+    assert_eq!(server.connection.send_data(key, body, false), Progress::Queued);
     assert_eq!(server.connection.queued_len(), 70_000 - 65_535);
     assert_eq!(
-        server
-            .connection
-            .send_data(key, Bytes::from_static(b"tail"), false),
+        server.connection.send_data(key, Bytes::from_static(b"tail"), false),
         Progress::Queued
     );
     let trailers = map(&[("grpc-status", "0")]);
-    assert_eq!(
-        server.connection.send_trailers(key, &trailers),
-        Progress::Queued
-    );
+    assert_eq!(server.connection.send_trailers(key, &trailers), Progress::Queued);
     server.connection.forget(key);
     let frames = server.frames();
-    assert_eq!(
-        frames
-            .iter()
-            .map(|frame| frame.payload.len())
-            .sum::<usize>(),
-        65_535
-    );
+    assert_eq!(frames.iter().map(|frame| frame.payload.len()).sum::<usize>(), 65_535);
     assert_eq!(server.connection.active_streams(), 1, "until all is sent");
     server.accept(&[window_update(0, 100_000)]);
     assert!(server.frames().is_empty());
-    assert!(
-        server.accept(&[window_update(1, 100_000)]).is_empty(),
-        "nobody waits to write"
-    );
+    assert!(server.accept(&[window_update(1, 100_000)]).is_empty(), "nobody waits to write");
     let frames = server.frames();
     assert_eq!(frames.len(), 3);
     assert_eq!(frames[0].payload.len(), 70_000 - 65_535);
@@ -166,18 +132,31 @@ fn data_beyond_the_window_waits_and_trailers_wait_behind_it() {
 }
 
 #[test]
+fn the_connections_window_is_used_to_its_last_octet_and_no_further() {
+    let (mut server, key) = responding();
+    server.accept(&[window_update(1, 100_000)]);
+    for _ in 0..3 {
+        server.connection.send_data(key, Bytes::from(vec![1; 16_383]), false);
+    }
+    server.connection.send_data(key, Bytes::from(vec![1; 16_383]), false);
+    server.frames();
+    let rest = Bytes::from_static(b"abcd");
+    assert_eq!(server.connection.send_data(key, rest, false), Progress::Queued);
+    assert_eq!(server.frames(), [data(1, "abc", false)]);
+    assert_eq!(server.connection.send_data(key, Bytes::from_static(b"e"), true), Progress::Queued);
+    server.accept(&[window_update(0, 2)]);
+    assert_eq!(server.frames(), [data(1, "d", false), data(1, "e", true)]);
+}
+
+#[test]
 fn the_connections_window_is_shared_in_turn() {
     let mut server = Tested::server();
     server.accept(&[settings(&[(4, 1 << 20)])]);
     server.frames();
     let keys = [server.open_request(true), server.request_on(3, true)];
     for key in keys {
-        server
-            .connection
-            .send_response(key, StatusCode::OK, &HeaderMap::new(), false);
-        server
-            .connection
-            .send_data(key, Bytes::from(vec![key.id() as u8; 300_000]), true);
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+        server.connection.send_data(key, Bytes::from(vec![key.id() as u8; 300_000]), true);
     }
     server.frames();
     let mut sent = [0, 0];
@@ -203,35 +182,22 @@ fn a_full_buffer_makes_data_wait_and_draining_it_lets_it_go() {
     ]);
     server.frames();
     let mut body = Bytes::from(vec![1; 1 << 20]);
-    assert_eq!(
-        server
-            .connection
-            .send_data(key, body.split_to(500_000), false),
-        Progress::Queued
-    );
+    assert_eq!(server.connection.send_data(key, body.split_to(500_000), false), Progress::Queued);
     let waiting = server.connection.outgoing_len();
     assert!((256 * 1024..400_000).contains(&waiting), "{waiting}");
     assert!(server.events().is_empty());
     server.connection.advance(waiting);
     assert!(matches!(&server.events()[..], [Event::Writable { stream }] if *stream == key));
-    assert_eq!(
-        server.connection.send_data(key, body, true),
-        Progress::Queued
-    );
+    assert_eq!(server.connection.send_data(key, body, true), Progress::Queued);
     let frames = server.frames();
-    assert_eq!(
-        frames.last().map(|frame| frame.flags),
-        Some(flag::END_STREAM)
-    );
+    assert_eq!(frames.last().map(|frame| frame.flags), Some(flag::END_STREAM));
 }
 
 #[test]
 fn what_is_queued_is_dropped_with_a_reset() {
     for by_peer in [false, true] {
         let (mut server, key) = responding();
-        server
-            .connection
-            .send_data(key, Bytes::from(vec![1; 200_000]), false);
+        server.connection.send_data(key, Bytes::from(vec![1; 200_000]), false);
         server.frames();
         if by_peer {
             server.accept(&[rst(1, ErrorCode::CANCEL)]);
@@ -240,15 +206,10 @@ fn what_is_queued_is_dropped_with_a_reset() {
         }
         assert_eq!(server.connection.queued_len(), 0);
         assert_eq!(
-            server
-                .connection
-                .send_data(key, Bytes::from_static(b"x"), true),
+            server.connection.send_data(key, Bytes::from_static(b"x"), true),
             Progress::Closed
         );
-        assert_eq!(
-            server.connection.send_trailers(key, &HeaderMap::new()),
-            Progress::Closed
-        );
+        assert_eq!(server.connection.send_trailers(key, &HeaderMap::new()), Progress::Closed);
         server.frames();
         server.accept(&[window_update(0, 500_000), window_update(1, 500_000)]);
         assert!(server.frames().is_empty());
@@ -263,10 +224,7 @@ fn an_informational_response_comes_before_the_real_one() {
     connection.send_response(key, StatusCode::CONTINUE, &HeaderMap::new(), false);
     connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
     let flags: Vec<_> = server.frames().iter().map(|frame| frame.flags).collect();
-    assert_eq!(
-        flags,
-        [flag::END_HEADERS, flag::END_HEADERS | flag::END_STREAM]
-    );
+    assert_eq!(flags, [flag::END_HEADERS, flag::END_HEADERS | flag::END_STREAM]);
 }
 
 #[test]

@@ -10,26 +10,17 @@ use crate::http2::event::Event;
 use crate::http2::send::Progress;
 
 fn sent(frames: &[Frame]) -> usize {
-    frames
-        .iter()
-        .filter(|frame| frame.kind == kind::DATA)
-        .map(|frame| frame.payload.len())
-        .sum()
+    frames.iter().filter(|frame| frame.kind == kind::DATA).map(|frame| frame.payload.len()).sum()
 }
 
 #[test]
 fn the_initial_window_moves_every_open_stream_and_below_zero_too() {
     let mut server = Tested::server();
     let key = server.open_request(true);
-    server
-        .connection
-        .send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+    server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
     server.accept(&[window_update(0, 1 << 20)]);
     let body = Bytes::from(vec![1; 100_000]);
-    assert_eq!(
-        server.connection.send_data(key, body, false),
-        Progress::Queued
-    );
+    assert_eq!(server.connection.send_data(key, body, false), Progress::Queued);
     assert_eq!(sent(&server.frames()), 65_535);
     // 65,535 are used: the window is 10 - 65,535 now.
     server.accept(&[settings(&[(4, 10)])]);
@@ -50,37 +41,23 @@ fn new_streams_begin_with_the_new_window() {
     let mut server = Tested::server();
     server.accept(&[settings(&[(4, 3)])]);
     let key = server.open_request(true);
-    server
-        .connection
-        .send_response(key, StatusCode::OK, &HeaderMap::new(), false);
-    server
-        .connection
-        .send_data(key, Bytes::from_static(b"abcdef"), true);
+    server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+    server.connection.send_data(key, Bytes::from_static(b"abcd"), true);
     let frames = server.frames();
     assert_eq!(frames.last(), Some(&data(1, "abc", false)));
     server.accept(&[window_update(1, 9)]);
-    assert_eq!(server.frames(), [data(1, "def", true)]);
+    assert_eq!(server.frames(), [data(1, "d", true)]);
 }
 
 #[test]
 fn the_frame_size_follows_the_peer() {
     let mut server = Tested::server();
-    server.accept(&[
-        settings(&[(5, 20_000), (4, 1 << 20)]),
-        window_update(0, 1 << 20),
-    ]);
+    server.accept(&[settings(&[(5, 20_000), (4, 1 << 20)]), window_update(0, 1 << 20)]);
     server.frames();
     let key = server.open_request(true);
-    server
-        .connection
-        .send_response(key, StatusCode::OK, &HeaderMap::new(), false);
-    server
-        .connection
-        .send_data(key, Bytes::from(vec![1; 50_000]), true);
-    let sizes: Vec<_> = server.frames()[1..]
-        .iter()
-        .map(|frame| frame.payload.len())
-        .collect();
+    server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+    server.connection.send_data(key, Bytes::from(vec![1; 50_000]), true);
+    let sizes: Vec<_> = server.frames()[1..].iter().map(|frame| frame.payload.len()).collect();
     assert_eq!(sizes, [20_000, 20_000, 10_000]);
 }
 
@@ -89,9 +66,7 @@ fn a_head_larger_than_a_frame_is_continued() {
     let mut server = Tested::server();
     let key = server.open_request(true);
     let large = map(&[("a", &"\u{7f}".repeat(0)), ("x", &"~".repeat(40_000))]);
-    server
-        .connection
-        .send_response(key, StatusCode::OK, &large, true);
+    server.connection.send_response(key, StatusCode::OK, &large, true);
     let frames = server.frames();
     let shapes: Vec<_> = frames
         .iter()
@@ -115,24 +90,15 @@ fn a_head_larger_than_a_frame_is_continued() {
 
 #[test]
 fn our_window_holds_from_the_acknowledgement_on() {
-    let config = Config {
-        stream_window: 10,
-        ..Config::default()
-    };
+    let config = Config { stream_window: 10, ..Config::default() };
     let mut server = Tested::greeted_server(config);
     let before = server.accept(&[settings(&[]), request(1, false), data(1, [0; 1_000], false)]);
     assert_eq!(before.len(), 3);
     server.frames();
     server.accept(&[settings_ack()]);
     // 10 - 1,000: the stream is overdrawn, and a new one has 10.
-    let Event::Request { stream, .. } = before[1] else {
-        panic!()
-    };
-    server.resets_known(
-        stream,
-        ErrorCode::FLOW_CONTROL_ERROR,
-        &[data(1, "x", false)],
-    );
+    let Event::Request { stream, .. } = before[1] else { panic!() };
+    server.resets_known(stream, ErrorCode::FLOW_CONTROL_ERROR, &[data(1, "x", false)]);
     server.request_on(3, false);
     server.accept(&[data(3, [0; 10], false)]);
     server.resets(3, ErrorCode::FLOW_CONTROL_ERROR, &[data(3, "x", false)]);
@@ -145,18 +111,9 @@ fn the_header_table_may_shrink_to_nothing() {
     for (id, table) in [(1, 4096), (3, 0), (5, 4096), (7, 100)] {
         server.accept(&[settings(&[(1, 0), (1, table)])]);
         let key = server.request_on(id, true);
-        server
-            .connection
-            .send_response(key, StatusCode::OK, &headers, true);
+        server.connection.send_response(key, StatusCode::OK, &headers, true);
         server.connection.forget(key);
     }
     // What the peer reads with a table that follows its own settings is checked by `pair`.
-    assert_eq!(
-        server
-            .frames()
-            .iter()
-            .filter(|frame| frame.kind == kind::HEADERS)
-            .count(),
-        4
-    );
+    assert_eq!(server.frames().iter().filter(|frame| frame.kind == kind::HEADERS).count(), 4);
 }

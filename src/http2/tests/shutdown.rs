@@ -20,13 +20,7 @@ fn a_server_leaves_in_two_steps_and_loses_no_request_under_way() {
     let first = server.open_request(true);
     server.connection.go_away();
     server.connection.go_away();
-    assert_eq!(
-        server.frames(),
-        [
-            go_away(0x7fff_ffff, ErrorCode::NO_ERROR),
-            ping(SHUTDOWN_PING)
-        ]
-    );
+    assert_eq!(server.frames(), [go_away(0x7fff_ffff, ErrorCode::NO_ERROR), ping(SHUTDOWN_PING)]);
     // Sent before the client knew.
     let second = server.request_on(3, true);
     server.accept(&[shutdown_ack()]);
@@ -45,18 +39,31 @@ fn a_client_that_does_not_answer_the_ping_does_not_hold_up_the_end() {
     let mut server = Tested::server();
     server.connection.go_away();
     server.frames();
-    let deadline = server
-        .connection
-        .next_deadline(server.now)
-        .expect("a bound");
+    let deadline = server.connection.next_deadline(server.now).expect("a bound");
     assert_eq!(deadline - server.now, Duration::from_secs(5));
     server.now = deadline;
-    server
-        .connection
-        .on_deadline(server.now)
-        .expect("no failure");
+    server.connection.on_deadline(server.now).expect("no failure");
     assert_eq!(server.frames(), [go_away(0, ErrorCode::NO_ERROR)]);
     assert!(server.connection.is_done());
+}
+
+#[test]
+fn a_peer_that_never_said_hello_does_not_hold_up_the_end() {
+    let mut server = Tested::greeted_server(crate::http2::Config::default());
+    server.connection.go_away();
+    server.frames();
+    assert!(server.connection.is_done());
+}
+
+#[test]
+fn a_request_nobody_has_seen_is_not_seen_after_a_failure() {
+    let mut server = Tested::server();
+    server.open_request(false);
+    server.send(&[request(3, true), data(1, "x", false), ping(*b"12345678")]).expect("so far");
+    server.send(&[frame(kind::PING, 0, 0, [0; 3])]).expect_err("bad PING");
+    let events = server.events();
+    assert!(matches!(&events[..], [Event::Data { .. }]), "{events:?}");
+    assert_eq!(server.connection.active_streams(), 1);
 }
 
 #[test]
@@ -66,10 +73,7 @@ fn a_client_leaves_when_its_calls_are_over() {
     client.connection.go_away();
     assert_eq!(client.frames(), [go_away(0, ErrorCode::NO_ERROR)]);
     let headers = HeaderMap::new();
-    assert_eq!(
-        client.connection.send_request(head(&headers), true),
-        Err(NotNow::GoingAway)
-    );
+    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::GoingAway));
     assert!(!client.connection.is_done());
     client.accept(&[super::raw::headers(1, response_block(), true)]);
     client.connection.forget(key);
@@ -79,11 +83,8 @@ fn a_client_leaves_when_its_calls_are_over() {
 #[test]
 fn streams_above_the_last_one_were_never_processed() {
     let mut client = Tested::client();
-    let keys = [
-        client.start_request(true),
-        client.start_request(false),
-        client.start_request(true),
-    ];
+    let keys =
+        [client.start_request(true), client.start_request(false), client.start_request(true)];
     let events = client.accept(&[go_away(1, ErrorCode::ENHANCE_YOUR_CALM)]);
     let mut reset: Vec<_> = events
         .iter()
@@ -97,25 +98,17 @@ fn streams_above_the_last_one_were_never_processed() {
         .collect();
     reset.sort_by_key(|key| key.id());
     assert_eq!(reset, keys[1..]);
-    assert!(
-        matches!(events.last(), Some(Event::GoAway { last_stream: 1, code, .. })
-        if *code == ErrorCode::ENHANCE_YOUR_CALM)
-    );
+    assert!(matches!(events.last(), Some(Event::GoAway { last_stream: 1, code, .. })
+        if *code == ErrorCode::ENHANCE_YOUR_CALM));
     let headers = HeaderMap::new();
-    assert_eq!(
-        client.connection.send_request(head(&headers), true),
-        Err(NotNow::GoingAway)
-    );
+    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::GoingAway));
     // The one that was taken goes on.
     let events = client.accept(&[super::raw::headers(1, response_block(), true)]);
     assert!(matches!(&events[..], [Event::Response { stream, .. }] if *stream == keys[0]));
     for key in keys {
         client.connection.forget(key);
     }
-    assert!(
-        client.frames().is_empty(),
-        "nothing is sent on streams that the server ignores"
-    );
+    assert!(client.frames().is_empty(), "nothing is sent on streams that the server ignores");
     assert!(client.connection.is_done());
 }
 
@@ -126,10 +119,7 @@ fn the_last_stream_may_come_down_in_steps_and_never_rises() {
     client.start_request(true);
     let events = client.accept(&[go_away(0x7fff_ffff, ErrorCode::NO_ERROR)]);
     assert_eq!(events.len(), 1);
-    let events = client.accept(&[
-        go_away(1, ErrorCode::NO_ERROR),
-        go_away(3, ErrorCode::NO_ERROR),
-    ]);
+    let events = client.accept(&[go_away(1, ErrorCode::NO_ERROR), go_away(3, ErrorCode::NO_ERROR)]);
     assert!(matches!(
         &events[..],
         [
@@ -147,10 +137,7 @@ fn closing_says_why_and_sends_what_was_ready() {
     server.answer(key, b"done");
     let open = server.request_on(3, false);
     server.connection.close(ErrorCode::NO_ERROR, "drained");
-    assert_eq!(
-        server.connection.failure().map(|fatal| fatal.fault),
-        Some(Fault::Local)
-    );
+    assert_eq!(server.connection.failure().map(|fatal| fatal.fault), Some(Fault::Local));
     let frames = server.frames();
     assert_eq!(frames.len(), 4);
     assert_eq!(frames[3].payload[..8], [0, 0, 0, 3, 0, 0, 0, 0]);
@@ -167,9 +154,7 @@ fn a_failing_server_names_the_last_stream_that_it_took() {
     server.open_request(true);
     server.accept(&[headers(3, block(&[("a", b"b")]), true)]);
     server.frames();
-    server
-        .send(&[ping(*b"12345678"), frame(kind::PING, 0, 0, [0; 3])])
-        .expect_err("bad PING");
+    server.send(&[ping(*b"12345678"), frame(kind::PING, 0, 0, [0; 3])]).expect_err("bad PING");
     let frames = server.frames();
     assert_eq!(frames[1].payload[..4], [0, 0, 0, 1]);
 }

@@ -13,11 +13,7 @@ const STREAM_CLOSED: ErrorCode = ErrorCode::STREAM_CLOSED;
 
 #[test]
 fn only_headers_and_priority_may_come_on_an_idle_stream() {
-    for frame in [
-        data(1, "x", true),
-        rst(1, ErrorCode::CANCEL),
-        window_update(1, 9),
-    ] {
+    for frame in [data(1, "x", true), rst(1, ErrorCode::CANCEL), window_update(1, 9)] {
         Tested::server().fails(PROTOCOL_ERROR, std::slice::from_ref(&frame));
         Tested::client().fails(PROTOCOL_ERROR, &[frame]);
     }
@@ -52,11 +48,7 @@ fn after_its_end_a_request_takes_neither_data_nor_headers() {
     server.resets_known(key, STREAM_CLOSED, &[headers(3, trailers_block(), true)]);
     // But what concerns our half.
     let key = server.request_on(5, true);
-    assert!(
-        server
-            .accept(&[window_update(5, 9), frame(kind::PRIORITY, 0, 5, [0; 5])])
-            .is_empty()
-    );
+    assert!(server.accept(&[window_update(5, 9), frame(kind::PRIORITY, 0, 5, [0; 5])]).is_empty());
     assert!(matches!(&server.accept(&[rst(5, ErrorCode::CANCEL)])[..],
         [Event::Reset { stream, .. }] if *stream == key));
 }
@@ -67,17 +59,11 @@ fn a_stream_that_both_ends_ended_takes_no_data_and_no_headers() {
         for forgotten in [false, true] {
             let mut server = Tested::server();
             let key = server.open_request(true);
-            server
-                .connection
-                .send_response(key, StatusCode::OK, &HeaderMap::new(), true);
+            server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
             if forgotten {
                 server.connection.forget(key);
             }
-            assert!(
-                server
-                    .accept(&[window_update(1, 9), rst(1, ErrorCode::CANCEL)])
-                    .is_empty()
-            );
+            assert!(server.accept(&[window_update(1, 9), rst(1, ErrorCode::CANCEL)]).is_empty());
             server.fails(STREAM_CLOSED, std::slice::from_ref(&frame));
         }
     }
@@ -87,11 +73,9 @@ fn a_stream_that_both_ends_ended_takes_no_data_and_no_headers() {
 fn a_stream_that_the_peer_reset_takes_no_data_and_no_headers() {
     let continued = frame(kind::HEADERS, 0, 1, request_block());
     let more = frame(kind::CONTINUATION, flag::END_HEADERS, 1, []);
-    for frames in [
-        &[data(1, "x", false)][..],
-        &[headers(1, request_block(), true)],
-        &[continued, more],
-    ] {
+    for frames in
+        [&[data(1, "x", false)][..], &[headers(1, request_block(), true)], &[continued, more]]
+    {
         let mut server = Tested::server();
         server.accept(&[request(1, false), rst(1, ErrorCode::CANCEL)]);
         server.fails(STREAM_CLOSED, frames);
@@ -129,6 +113,21 @@ fn frames_under_way_on_a_stream_that_we_reset_are_ignored() {
 }
 
 #[test]
+fn after_the_end_of_data_nothing_can_be_under_way_on_a_stream_that_we_reset() {
+    for forgotten in [false, true] {
+        let mut server = Tested::server();
+        let key = server.open_request(false);
+        server.connection.reset(key, ErrorCode::CANCEL);
+        if forgotten {
+            server.connection.forget(key);
+        }
+        server.frames();
+        server.accept(&[data(1, "late", false), data(1, "later", true)]);
+        server.fails(STREAM_CLOSED, &[data(1, "too late", false)]);
+    }
+}
+
+#[test]
 fn data_on_a_stream_that_we_reset_gives_the_connections_window_back() {
     let mut server = Tested::server();
     let whole = server.connection.receive_window.whole();
@@ -146,10 +145,7 @@ fn data_on_a_stream_that_we_reset_gives_the_connections_window_back() {
 #[test]
 fn a_peer_that_goes_on_after_a_reset_beyond_its_window_is_stopped() {
     for forgotten in [false, true] {
-        let config = Config {
-            stream_window: 100_000,
-            ..Config::default()
-        };
+        let config = Config { stream_window: 100_000, ..Config::default() };
         let mut server = Tested::server_with(config);
         let key = server.open_request(false);
         server.connection.reset(key, ErrorCode::CANCEL);
@@ -176,21 +172,13 @@ fn streams_that_we_reset_are_remembered_within_bounds_and_forgotten_kindly() {
     assert!(server.connection.closed.remembered() <= MAX_REMEMBERED);
     assert_eq!(server.frames().len(), many as usize);
     // The first one is out of memory, the last is not: both may have had data under way.
-    assert!(
-        server
-            .accept(&[data(1, "late", false), data(2 * many - 1, "late", false)])
-            .is_empty()
-    );
+    assert!(server.accept(&[data(1, "late", false), data(2 * many - 1, "late", false)]).is_empty());
     assert!(server.frames().is_empty());
 }
 
 #[test]
 fn requests_above_the_limit_are_refused_and_their_data_ignored() {
-    let config = Config {
-        max_streams: 2,
-        max_lingering: 0,
-        ..Config::default()
-    };
+    let config = Config { max_streams: 2, max_lingering: 0, ..Config::default() };
     let mut server = Tested::server_with(config);
     let key = server.open_request(true);
     server.request_on(3, false);
@@ -206,11 +194,7 @@ fn requests_above_the_limit_are_refused_and_their_data_ignored() {
 
 #[test]
 fn a_few_cancelled_calls_whose_handlers_still_run_do_not_count() {
-    let config = Config {
-        max_streams: 2,
-        max_lingering: 1,
-        ..Config::default()
-    };
+    let config = Config { max_streams: 2, max_lingering: 1, ..Config::default() };
     let mut server = Tested::server_with(config);
     server.request_on(1, true);
     server.request_on(3, true);
@@ -255,22 +239,13 @@ fn a_client_waits_for_a_slot() {
     let mut client = Tested::client_with(Config::default(), &[(3, 1)]);
     let first = client.start_request(true);
     let headers = HeaderMap::new();
-    assert_eq!(
-        client.connection.send_request(head(&headers), true),
-        Err(NotNow::NoSlot)
-    );
+    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::NoSlot));
     assert!(client.frames().is_empty());
     let events = client.accept(&[super::raw::headers(1, response_block(), true)]);
-    assert!(matches!(
-        &events[..],
-        [Event::Response { end: true, .. }, Event::SlotsAvailable]
-    ));
+    assert!(matches!(&events[..], [Event::Response { end: true, .. }, Event::SlotsAvailable]));
     client.connection.forget(first);
     client.start_request(true);
-    assert_eq!(
-        client.connection.send_request(head(&headers), true),
-        Err(NotNow::NoSlot)
-    );
+    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::NoSlot));
     let events = client.accept(&[settings(&[(3, 5)])]);
     assert!(matches!(&events[..], [Event::SlotsAvailable]));
     client.start_request(true);
@@ -284,15 +259,8 @@ fn a_client_assumes_100_slots_until_it_is_told() {
     for _ in 0..100 {
         client.send_request(head(&headers), true).expect("a slot");
     }
-    assert_eq!(
-        client.send_request(head(&headers), true),
-        Err(NotNow::NoSlot)
-    );
-    let mut client = Tested {
-        connection: client,
-        now,
-        input: Default::default(),
-    };
+    assert_eq!(client.send_request(head(&headers), true), Err(NotNow::NoSlot));
+    let mut client = Tested { connection: client, now, input: Default::default() };
     let events = client.accept(&[settings(&[])]);
     assert!(matches!(&events[..], [Event::Ready, Event::SlotsAvailable]));
 }
@@ -304,10 +272,7 @@ fn a_client_runs_out_of_identifiers() {
     let key = client.start_request(true);
     assert_eq!(key.id(), 0x7fff_ffff);
     let headers = HeaderMap::new();
-    assert_eq!(
-        client.connection.send_request(head(&headers), true),
-        Err(NotNow::Exhausted)
-    );
+    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::Exhausted));
     let events = client.accept(&[super::raw::headers(0x7fff_ffff, response_block(), true)]);
     assert_eq!(events.len(), 1);
 }

@@ -13,10 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// How long until the next deadline.
 fn left(tested: &mut Tested) -> Option<Duration> {
-    tested
-        .connection
-        .next_deadline(tested.now)
-        .map(|at| at - tested.now)
+    tested.connection.next_deadline(tested.now).map(|at| at - tested.now)
 }
 
 #[track_caller]
@@ -36,11 +33,7 @@ fn a_quiet_connection_has_no_deadline() {
     let mut server = Tested::server();
     assert_eq!(left(&mut server), None);
     let key = server.open_request(false);
-    assert_eq!(
-        left(&mut server),
-        None,
-        "a call may take as long as it likes"
-    );
+    assert_eq!(left(&mut server), None, "a call may take as long as it likes");
     server.answer(key, b"x");
     server.frames();
     assert_eq!(left(&mut server), None);
@@ -49,11 +42,7 @@ fn a_quiet_connection_has_no_deadline() {
 #[test]
 fn the_handshake_has_to_end_in_time() {
     let now = std::time::Instant::now();
-    for frames in [
-        &[][..],
-        &[settings(&[])],
-        &[settings(&[]), request(1, true)],
-    ] {
+    for frames in [&[][..], &[settings(&[])], &[settings(&[]), request(1, true)]] {
         let mut server = Tested::greeted_server(Config::default());
         server.accept(frames);
         server.frames();
@@ -61,11 +50,7 @@ fn the_handshake_has_to_end_in_time() {
     }
     let mut connection = crate::http2::Connection::client(Config::default(), now);
     drain(&mut connection);
-    let mut client = Tested {
-        connection,
-        now,
-        input: Default::default(),
-    };
+    let mut client = Tested { connection, now, input: Default::default() };
     expires(&mut client, 5 * SECOND, ErrorCode::SETTINGS_TIMEOUT);
 }
 
@@ -130,12 +115,8 @@ fn a_slow_reader_is_not_left_but_one_that_hoards_is() {
     for (len, patient) in [(1 << 20, true), (8 << 20, false)] {
         let mut server = Tested::server();
         let key = server.open_request(true);
-        server
-            .connection
-            .send_response(key, StatusCode::OK, &HeaderMap::new(), false);
-        server
-            .connection
-            .send_data(key, Bytes::from(vec![0; len]), true);
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+        server.connection.send_data(key, Bytes::from(vec![0; len]), true);
         server.frames();
         if patient {
             assert_eq!(left(&mut server), None);
@@ -151,25 +132,15 @@ fn a_slow_reader_is_not_left_but_one_that_hoards_is() {
 
 #[test]
 fn keep_alive_asks_a_silent_peer_and_leaves_a_dead_one() {
-    let keep_alive = KeepAlive {
-        interval: 20 * SECOND,
-        timeout: 3 * SECOND,
-        when_idle: true,
-    };
-    let config = Config {
-        keep_alive: Some(keep_alive),
-        ..Config::default()
-    };
+    let keep_alive = KeepAlive { interval: 20 * SECOND, timeout: 3 * SECOND, when_idle: true };
+    let config = Config { keep_alive: Some(keep_alive), ..Config::default() };
     let mut client = Tested::client_with(config, &[]);
     assert_eq!(left(&mut client), Some(20 * SECOND));
     client.pass(15 * SECOND);
     client.accept(&[window_update(0, 5_000)]);
     assert_eq!(left(&mut client), Some(20 * SECOND));
     client.pass(20 * SECOND);
-    client
-        .connection
-        .on_deadline(client.now)
-        .expect("a question");
+    client.connection.on_deadline(client.now).expect("a question");
     let question = client.frames();
     assert_eq!(question.len(), 1);
     assert_eq!(left(&mut client), Some(3 * SECOND));
@@ -177,25 +148,15 @@ fn keep_alive_asks_a_silent_peer_and_leaves_a_dead_one() {
     client.accept(&[frame(kind::PING, flag::ACK, 0, &question[0].payload)]);
     assert_eq!(left(&mut client), Some(20 * SECOND));
     client.pass(20 * SECOND);
-    client
-        .connection
-        .on_deadline(client.now)
-        .expect("a question");
+    client.connection.on_deadline(client.now).expect("a question");
     client.frames();
     expires(&mut client, 3 * SECOND, ErrorCode::NO_ERROR);
 }
 
 #[test]
 fn keep_alive_may_rest_while_no_call_is_open() {
-    let keep_alive = KeepAlive {
-        interval: 20 * SECOND,
-        timeout: 3 * SECOND,
-        when_idle: false,
-    };
-    let config = Config {
-        keep_alive: Some(keep_alive),
-        ..Config::default()
-    };
+    let keep_alive = KeepAlive { interval: 20 * SECOND, timeout: 3 * SECOND, when_idle: false };
+    let config = Config { keep_alive: Some(keep_alive), ..Config::default() };
     let mut client = Tested::client_with(config, &[]);
     assert_eq!(left(&mut client), None);
     client.start_request(true);

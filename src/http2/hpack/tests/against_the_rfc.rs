@@ -63,10 +63,7 @@ fn requests(blocks: [&'static str; 3]) -> [Step; 3] {
                 (":authority", "www.example.com"),
                 ("cache-control", "no-cache"),
             ],
-            table: &[
-                ("cache-control", "no-cache"),
-                (":authority", "www.example.com"),
-            ],
+            table: &[("cache-control", "no-cache"), (":authority", "www.example.com")],
             size: 110,
         },
         Step {
@@ -132,11 +129,7 @@ fn responses(blocks: [&'static str; 3]) -> [Step; 3] {
                 ("content-encoding", "gzip"),
                 ("set-cookie", COOKIE),
             ],
-            table: &[
-                ("set-cookie", COOKIE),
-                ("content-encoding", "gzip"),
-                ("date", DATE_2),
-            ],
+            table: &[("set-cookie", COOKIE), ("content-encoding", "gzip"), ("date", DATE_2)],
             size: 215,
         },
     ]
@@ -205,24 +198,9 @@ fn integers_of_appendix_c1() {
 fn representations_of_appendix_c2() {
     let custom: &[_] = &[("custom-key", "custom-header")];
     for (block, fields, table_after, size) in [
-        (
-            "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572",
-            custom,
-            custom,
-            55,
-        ),
-        (
-            "040c 2f73 616d 706c 652f 7061 7468",
-            &[(":path", "/sample/path")],
-            &[],
-            0,
-        ),
-        (
-            "1008 7061 7373 776f 7264 0673 6563 7265 74",
-            &[("password", "secret")],
-            &[],
-            0,
-        ),
+        ("400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572", custom, custom, 55),
+        ("040c 2f73 616d 706c 652f 7061 7468", &[(":path", "/sample/path")], &[], 0),
+        ("1008 7061 7373 776f 7264 0673 6563 7265 74", &[("password", "secret")], &[], 0),
         ("82", &[(":method", "GET")], &[], 0),
     ] {
         let mut decoder = Decoder::new(4096);
@@ -256,10 +234,7 @@ fn static_table_has_every_entry_at_its_index() {
         (61, "www-authenticate", ""),
     ] {
         let field = static_table::get(index).unwrap();
-        assert_eq!(
-            (field.name(), field.value()),
-            (name.as_bytes(), value.as_bytes())
-        );
+        assert_eq!((field.name(), field.value()), (name.as_bytes(), value.as_bytes()));
     }
     assert!(static_table::get(62).is_none());
 }
@@ -317,11 +292,7 @@ fn huffman_codes_are_those_of_appendix_b() {
 
         let mut out = BytesMut::new();
         huffman::encode(&[octet], &mut out);
-        let expected = if padding == 0 {
-            code.to_be_bytes()
-        } else {
-            expected
-        };
+        let expected = if padding == 0 { code.to_be_bytes() } else { expected };
         assert_eq!(out, expected[8 - octets..], "octet {octet}");
         assert_eq!(huffman::encoded_len(&[octet]), octets);
     }

@@ -21,20 +21,11 @@ fn unfold(encoded: &[u8]) -> Result<Vec<u8>, DecodeError> {
 fn integers_reach_to_32_bits_in_five_octets_and_no_further() {
     let max = u32::MAX as usize;
     assert_eq!(integer(0x1f, 5, "e0 ff ff ff 0f"), Ok(max));
-    assert_eq!(
-        integer(0x1f, 5, "e1 ff ff ff 0f"),
-        Err(DecodeError::IntegerOverflow)
-    );
-    assert_eq!(
-        integer(0x7f, 7, "ff ff ff ff 7f"),
-        Err(DecodeError::IntegerOverflow)
-    );
+    assert_eq!(integer(0x1f, 5, "e1 ff ff ff 0f"), Err(DecodeError::IntegerOverflow));
+    assert_eq!(integer(0x7f, 7, "ff ff ff ff 7f"), Err(DecodeError::IntegerOverflow));
     // Zeros on top: §5.1 has no shortest form, but a sixth octet is excessive.
     assert_eq!(integer(0x1f, 5, "80 80 80 80 00"), Ok(31));
-    assert_eq!(
-        integer(0x1f, 5, "80 80 80 80 80 00"),
-        Err(DecodeError::IntegerOverflow)
-    );
+    assert_eq!(integer(0x1f, 5, "80 80 80 80 80 00"), Err(DecodeError::IntegerOverflow));
 }
 
 #[test]
@@ -76,10 +67,7 @@ fn huffman_padding_is_fewer_than_eight_ones() {
 fn huffman_coded_eos_is_refused() {
     // 30 ones, alone and after an 'a', with what would be legal padding behind it.
     assert_eq!(unfold(&[0xff; 4]), Err(DecodeError::Huffman));
-    assert_eq!(
-        unfold(&[0b0001_1111, 0xff, 0xff, 0xff, 0b1110_0011]),
-        Err(DecodeError::Huffman)
-    );
+    assert_eq!(unfold(&[0b0001_1111, 0xff, 0xff, 0xff, 0b1110_0011]), Err(DecodeError::Huffman));
 }
 
 #[test]
@@ -96,10 +84,7 @@ fn index_zero_or_beyond_the_tables_is_refused() {
     }
     assert!(decode_new("bd").is_ok()); // 61
     assert!(decode_new("4001 6101 62 be").is_ok());
-    assert_eq!(
-        decode_new("4001 6101 62 bf"),
-        Err(DecodeError::InvalidIndex)
-    );
+    assert_eq!(decode_new("4001 6101 62 bf"), Err(DecodeError::InvalidIndex));
 }
 
 #[test]
@@ -135,10 +120,7 @@ fn invalid_huffman_code_fails_the_block() {
 fn size_update_stands_before_the_first_field_only() {
     assert!(decode_new("20 3f e1 1f 82").is_ok());
     assert_eq!(decode_new("82 20"), Err(DecodeError::SizeUpdateMisplaced));
-    assert_eq!(
-        decode_new("20 4001 6101 62 20"),
-        Err(DecodeError::SizeUpdateMisplaced)
-    );
+    assert_eq!(decode_new("20 4001 6101 62 20"), Err(DecodeError::SizeUpdateMisplaced));
 }
 
 #[test]
@@ -167,14 +149,8 @@ fn reduction_has_to_be_answered_by_the_next_block() {
         decoder.set_max_table_size(100);
         decoder
     };
-    assert_eq!(
-        decode(&mut reduced(), &hex("82")),
-        Err(DecodeError::SizeUpdateMissing)
-    );
-    assert_eq!(
-        decode(&mut reduced(), &[]),
-        Err(DecodeError::SizeUpdateMissing)
-    );
+    assert_eq!(decode(&mut reduced(), &hex("82")), Err(DecodeError::SizeUpdateMissing));
+    assert_eq!(decode(&mut reduced(), &[]), Err(DecodeError::SizeUpdateMissing));
     assert_eq!(
         decode(&mut reduced(), &hex("3f 46 82")), // 101
         Err(DecodeError::SizeUpdateTooLarge)
@@ -334,12 +310,9 @@ fn field_malformed_for_its_value_lends_a_good_name() {
     let mut fields = Vec::new();
     Decoder::new(4096)
         // a: LF and :path: LF into the table, then both names with a good value.
-        .decode(
-            &hex("4001 6101 0a 4401 0a 0f 30 01 31 0f 2f 01 2f"),
-            |field| {
-                fields.push(field.clone());
-            },
-        )
+        .decode(&hex("4001 6101 0a 4401 0a 0f 30 01 31 0f 2f 01 2f"), |field| {
+            fields.push(field.clone());
+        })
         .unwrap();
     let value = HeaderValue::from_static;
     assert_eq!(

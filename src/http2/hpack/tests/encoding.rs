@@ -12,10 +12,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        Self {
-            encoder: Encoder::new(),
-            decoder: Decoder::new(4096),
-        }
+        Self { encoder: Encoder::new(), decoder: Decoder::new(4096) }
     }
 
     fn send(&mut self, fields: &[(&str, &str)]) -> Vec<u8> {
@@ -118,19 +115,12 @@ fn static_entries_are_used_without_a_table() {
 fn values_that_differ_every_time_leave_the_table_alone() {
     let mut pair = Pair::new();
     pair.send(CALL);
-    pair.send(&[
-        ("grpc-timeout", "0m"),
-        ("content-length", "0"),
-        ("x-request-id", "0"),
-    ]);
+    pair.send(&[("grpc-timeout", "0m"), ("content-length", "0"), ("x-request-id", "0")]);
     let size = pair.encoder.table().size();
     for i in 1..500 {
         let [a, b, c] = [format!("{i}m"), format!("{i}"), format!("id-{i}")];
-        let block = pair.send(&[
-            ("grpc-timeout", &a),
-            ("content-length", &b),
-            ("x-request-id", &c),
-        ]);
+        let block =
+            pair.send(&[("grpc-timeout", &a), ("content-length", &b), ("x-request-id", &c)]);
         assert!(block.len() <= 24, "names by index: {block:02x?}");
     }
     assert_eq!(pair.encoder.table().size(), size);
@@ -194,10 +184,7 @@ fn sensitive_value_is_never_indexed_even_if_the_table_has_it() {
                 let Field::Header(name, value) = field else {
                     panic!("{field:?}");
                 };
-                assert_eq!(
-                    (name.as_str(), value.as_bytes()),
-                    ("x-token", &b"hidden"[..])
-                );
+                assert_eq!((name.as_str(), value.as_bytes()), ("x-token", &b"hidden"[..]));
                 assert!(value.is_sensitive());
             })
             .unwrap();
@@ -207,9 +194,7 @@ fn sensitive_value_is_never_indexed_even_if_the_table_has_it() {
     let mut value = HeaderValue::from_static("");
     value.set_sensitive(true);
     let mut out = BytesMut::new();
-    pair.encoder
-        .begin(&mut out)
-        .header(&http::header::AUTHORIZATION, &value);
+    pair.encoder.begin(&mut out).header(&http::header::AUTHORIZATION, &value);
     assert_eq!(out, hex("1f 08 00"));
 }
 

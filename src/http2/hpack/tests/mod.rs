@@ -14,15 +14,9 @@ use super::*;
 type Fields = Vec<(String, String)>;
 
 fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text
-        .chars()
-        .filter_map(|c| c.to_digit(16))
-        .map(|digit| digit as u8)
-        .collect();
-    digits
-        .chunks(2)
-        .map(|pair| pair[0] << 4 | pair[1])
-        .collect()
+    let digits: Vec<u8> =
+        text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
 fn text(octets: &[u8]) -> String {
@@ -30,10 +24,7 @@ fn text(octets: &[u8]) -> String {
 }
 
 fn pairs(fields: &[(&str, &str)]) -> Fields {
-    fields
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_string()))
-        .collect()
+    fields.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }
 
 fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Fields, DecodeError> {
@@ -45,11 +36,7 @@ fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Fields, DecodeError> {
 }
 
 fn table(decoder: &Decoder) -> Fields {
-    decoder
-        .table()
-        .entries()
-        .map(|field| (text(field.name()), text(field.value())))
-        .collect()
+    decoder.table().entries().map(|field| (text(field.name()), text(field.value()))).collect()
 }
 
 fn encode(encoder: &mut Encoder, fields: &[(&str, &str)]) -> Vec<u8> {
@@ -71,9 +58,5 @@ fn write(mut block: BlockEncoder<'_>, fields: &[(&str, &str)]) {
 }
 
 fn sent_table(encoder: &Encoder) -> Fields {
-    encoder
-        .table()
-        .entries()
-        .map(|(name, value)| (text(name), text(value)))
-        .collect()
+    encoder.table().entries().map(|(name, value)| (text(name), text(value))).collect()
 }
