@@ -205,8 +205,6 @@ impl Connection {
     ) -> Result<Option<StreamKey>, Fatal> {
         if len == 0 && !end {
             self.budget.spend(Cost::Idle)?;
-        } else {
-            self.budget.earn(len as u32 / budget::OCTETS_PER_UNIT);
         }
         let Some((key, stream)) = self.find(header.stream) else {
             return self.data_gone(header).map(|()| None);
@@ -249,6 +247,7 @@ impl Connection {
             return Ok(None);
         }
         stream.held += len as u32;
+        self.budget.earn(len as u32 / budget::OCTETS_PER_UNIT);
         Ok(Some(key))
     }
 

@@ -188,6 +188,10 @@ fn answers_that_are_never_read() {
         }
         server.events();
         assert!(server.connection.outgoing_len() <= MAX_CONTROL + 64, "{n}");
+        if n == 5_000 {
+            // An octet read now and then does not make the rest less.
+            server.connection.advance(1);
+        }
     }
 }
 

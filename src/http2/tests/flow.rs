@@ -91,6 +91,15 @@ fn forgetting_a_stream_releases_all_it_holds() {
 }
 
 #[test]
+fn a_stream_that_has_ended_gets_no_more_window() {
+    let mut server = Tested::server_with(small());
+    let key = server.open_request(false);
+    server.accept(&[data(1, [0; 60], true)]);
+    server.connection.release(key, 60);
+    assert_eq!(updates(&server.frames()), []);
+}
+
+#[test]
 fn releasing_more_than_was_received_gives_no_more() {
     let mut server = Tested::server_with(small());
     let whole = server.connection.receive_window.whole();

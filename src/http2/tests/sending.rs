@@ -241,7 +241,7 @@ fn an_idle_connection_gives_its_memory_back() {
     assert_eq!(server.connection.outgoing.capacity(), 0);
     assert_eq!(server.connection.events.capacity(), 0);
     assert!(
-        size_of::<crate::http2::Connection>() <= 2_560,
+        size_of::<crate::http2::Connection>() <= 2_200,
         "{}",
         size_of::<crate::http2::Connection>()
     );
