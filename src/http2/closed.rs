@@ -10,14 +10,24 @@ pub(super) const MAX_REMEMBERED: usize = 1_024;
 /// Says of a stream that is not in the table what it is.
 #[derive(Debug, Default)]
 pub(super) struct ClosedStreams {
-    /// Streams that we reset, and what the peer may still have sent on each before it knew.
-    reset: HashMap<u32, u32, IdHash>,
+    /// Streams that we reset.
+    reset: HashMap<u32, Late, IdHash>,
     order: VecDeque<u32>,
     /// Up to here streams may have been reset and forgotten: they get the benefit of the doubt.
     forgotten: u32,
     /// The newest range of identifiers the peer passed over, as (after, before).
     skipped: (u32, u32),
 }
+
+/// What the peer may still have sent on a stream before it knew that we reset it.
+#[derive(Debug)]
+struct Late {
+    window: u32,
+    heads: u8,
+}
+
+/// Informational responses included, no honest message has more.
+const MAX_LATE_HEADS: u8 = 4;
 
 /// A stream that is not in the table, and is not idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +53,8 @@ impl ClosedStreams {
 
     /// We reset `id`, on which the peer may have sent up to `window` octets by now.
     pub(super) fn reset(&mut self, id: u32, window: u32) {
-        if self.reset.insert(id, window).is_some() {
+        let late = Late { window, heads: MAX_LATE_HEADS };
+        if self.reset.insert(id, late).is_some() {
             return;
         }
         self.order.push_back(id);
@@ -71,15 +82,29 @@ impl ClosedStreams {
     /// ignorance.
     pub(super) fn take(&mut self, id: u32, octets: u32) -> bool {
         match self.reset.get_mut(&id) {
-            Some(window) => match window.checked_sub(octets) {
+            Some(late) => match late.window.checked_sub(octets) {
                 Some(left) => {
-                    *window = left;
+                    late.window = left;
                     true
                 }
                 None => false,
             },
             None => true,
         }
+    }
+
+    /// A head arrived, on any stream that is gone. False: it is one too many, or the stream is not
+    /// remembered.
+    pub(super) fn take_head(&mut self, id: u32, end: bool) -> bool {
+        let Some(late) = self.reset.get_mut(&id) else {
+            return false;
+        };
+        let within = late.heads > 0;
+        late.heads = late.heads.saturating_sub(1);
+        if end {
+            self.ended(id);
+        }
+        within
     }
 
     /// The peer ended a stream that we reset, so that nothing more can be under way.

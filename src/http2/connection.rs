@@ -106,6 +106,8 @@ pub(super) struct ServerSide {
     pub(super) last_id: u32,
     /// The highest one that was not refused.
     pub(super) last_accepted: u32,
+    /// Where, in all that was ever sent, complete answers end that are not written yet.
+    pub(super) unwritten: VecDeque<u64>,
 }
 
 /// How far this end has come in ending the connection.
@@ -166,7 +168,7 @@ impl Connection {
             closed: ClosedStreams::default(),
             open: 0,
             client: ClientSide { next_id: 1, last_processed: None, wants_slot: false },
-            server: ServerSide { last_id: 0, last_accepted: 0 },
+            server: ServerSide { last_id: 0, last_accepted: 0, unwritten: VecDeque::new() },
         }
     }
 
@@ -288,7 +290,12 @@ impl Connection {
             Role::Server => {
                 self.timers.leaving = Leaving::Announced;
                 self.write_go_away(MAX_WINDOW, ErrorCode::NO_ERROR, "");
-                self.write_control(kind::PING, 0, 0, &SHUTDOWN_PING);
+                if self.hello == Hello::Done {
+                    self.write_control(kind::PING, 0, 0, &SHUTDOWN_PING);
+                } else {
+                    // Nothing can be under way from a peer that has not said hello.
+                    self.name_last_stream();
+                }
             }
         }
     }
@@ -333,6 +340,10 @@ impl Connection {
         self.block = None;
         self.client.wants_slot = false;
         for key in self.streams.keys() {
+            if let Some(stream) = self.streams.get_mut(key) {
+                // What the driver does not know of it need not learn.
+                stream.forgotten |= !stream.announced;
+            }
             self.close_stream(key);
             self.settle(key);
         }
@@ -362,6 +373,10 @@ impl Connection {
     /// So many octets of [`outgoing`](Self::outgoing) were written. More may take their place.
     pub(crate) fn advance(&mut self, octets: usize) {
         self.outgoing.advance(octets);
+        let written = self.outgoing.written();
+        while self.server.unwritten.front().is_some_and(|end| *end <= written) {
+            self.server.unwritten.pop_front();
+        }
         if !self.ready.is_empty() {
             self.pump();
         }
@@ -397,6 +412,9 @@ impl Connection {
         }
         if self.ready.is_empty() {
             self.ready = VecDeque::new();
+        }
+        if self.server.unwritten.is_empty() {
+            self.server.unwritten = VecDeque::new();
         }
         self.memo.clear();
         self.streams.shrink();
@@ -524,6 +542,9 @@ impl Connection {
         if first {
             self.open -= 1;
             if complete {
+                if self.role == Role::Server && self.dead.is_none() {
+                    self.server.unwritten.push_back(self.outgoing.end());
+                }
                 self.budget.earn(budget::CALL_COMPLETED);
             }
         }

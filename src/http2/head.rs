@@ -54,6 +54,14 @@ pub(super) enum HeadError {
 }
 
 impl Head {
+    pub(super) fn fields(&self) -> usize {
+        match self {
+            Self::Request(head) => head.headers.len(),
+            Self::Response(head) => head.headers.len(),
+            Self::Trailers(headers) => headers.len(),
+        }
+    }
+
     pub(super) fn kind(&self) -> HeadKind {
         match self {
             Self::Request(_) => HeadKind::Request,

@@ -132,20 +132,22 @@ impl Connection {
             Target::New => self.request(id, end, head),
             Target::Response(key) => self.response(key, end, head),
             Target::Trailers(key) => self.trailers(key, end, head),
-            Target::Nobody => {
-                if end {
-                    self.closed.ended(id);
-                    if let Some((_, stream)) = self.find(id) {
-                        stream.peer_ended = true;
-                    }
-                }
-                self.budget.spend(Cost::Idle)
-            }
+            Target::Nobody => self.late_head(id, end),
             Target::Ended(key) => {
                 // §5.1, half-closed (remote)
                 self.stream_error(key, ErrorCode::STREAM_CLOSED, "HEADERS after END_STREAM")
             }
         }
+    }
+
+    /// A head that was under way when we reset its stream. A message has two or three.
+    fn late_head(&mut self, id: u32, end: bool) -> Result<(), Fatal> {
+        if let Some((_, stream)) = self.find(id) {
+            stream.peer_ended = end;
+        } else if self.closed.take_head(id, end) {
+            return Ok(());
+        }
+        self.budget.spend(Cost::Idle)
     }
 
     fn target(&mut self, id: u32) -> Result<Target, Fatal> {
@@ -200,11 +202,7 @@ impl Connection {
     fn request(&mut self, id: u32, end: bool, head: Result<Head, HeadError>) -> Result<(), Fatal> {
         self.closed.opened(self.server.last_id, id);
         self.server.last_id = id;
-        let max = self.config.max_streams as usize;
-        let lingering = self.streams.len() - self.open;
-        if self.timers.leaving == Leaving::Final
-            || self.open + lingering.saturating_sub(self.config.max_lingering as usize) >= max
-        {
+        if self.timers.leaving == Leaving::Final || !self.has_room() {
             // §5.1.2. Before it has acknowledged our SETTINGS the peer cannot know the limit.
             let known = self.acknowledged;
             self.turn_away(id, end, ErrorCode::REFUSED_STREAM);
@@ -247,6 +245,16 @@ impl Connection {
         }
     }
 
+    /// Whether one more request is within the limit. Those count whose answer is not complete, those
+    /// whose answer the peer cannot have seen yet, and, beyond a few, those whose handler runs on
+    /// although the peer has given them up.
+    fn has_room(&self) -> bool {
+        let lingering = self.streams.len() - self.open;
+        let lingering = lingering.saturating_sub(self.config.max_lingering as usize);
+        let unseen = self.server.unwritten.len();
+        self.open + unseen + lingering < self.config.max_streams as usize
+    }
+
     /// A malformed request never becomes a stream (§8.1.1).
     fn bad_request(&mut self, id: u32, end: bool, code: ErrorCode) -> Result<(), Fatal> {
         self.turn_away(id, end, code);
@@ -270,6 +278,9 @@ impl Connection {
         end: bool,
         head: Result<Head, HeadError>,
     ) -> Result<(), Fatal> {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.peer_ended = end;
+        }
         let head = match head {
             Ok(Head::Response(head)) => head,
             Ok(_) => return self.malformed(key, "no response"),
@@ -298,7 +309,6 @@ impl Connection {
         };
         stream.expected = expected;
         stream.receiving = if end { Receiving::Done } else { Receiving::Body };
-        stream.peer_ended = end;
         self.events.push_back(Event::Response { stream: key, head, end });
         if end {
             self.settle(key);

@@ -13,6 +13,9 @@ const SLOTS: usize = 16;
 /// Longer blocks are not fully indexed ones.
 const MAX_BLOCK: usize = 256;
 
+/// A few octets can refer to one large field again and again.
+const MAX_FIELDS: usize = 32;
+
 #[derive(Debug)]
 struct Entry {
     generation: u64,
@@ -65,7 +68,7 @@ impl Memo {
 
     /// Keeps a head that was decoded without changing the table, if it was seen before.
     pub(super) fn keep(&mut self, place: Place, generation: u64, block: &[u8], head: &Head) {
-        if block.len() > MAX_BLOCK {
+        if block.len() > MAX_BLOCK || head.fields() > MAX_FIELDS {
             return;
         }
         let Place { hash } = place;

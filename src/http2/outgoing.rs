@@ -105,7 +105,7 @@ impl Outgoing {
             self.buffer.advance(inline);
             self.buffer_written += inline as u64;
             octets -= inline;
-            if inline < before || octets == 0 {
+            if inline < before {
                 return self.turn();
             }
             let taken = payload.len().min(octets);

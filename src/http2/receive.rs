@@ -13,8 +13,10 @@ use super::flow::DEFAULT_WINDOW;
 use super::frame::{self, FrameHeader, HEADER_LEN, flag, kind, u31, unpad};
 use super::stream::{Receiving, Role, Sending, StreamKey, UNKNOWN_LENGTH};
 
-/// DATA from this size on is cut out of the input and keeps all of it in memory; smaller is copied.
-const CUT_OUT: usize = 4 * 1024;
+/// DATA from this size on is cut out of the input and keeps all of that in memory; smaller is
+/// copied. An eighth of the 64 KiB that the driver is to read at a time: what a connection can be
+/// made to hold is at most eight times its window.
+pub(super) const CUT_OUT: usize = 8 * 1024;
 
 /// What is kept of a GOAWAY's debug data.
 const MAX_DEBUG: usize = 256;
@@ -203,8 +205,6 @@ impl Connection {
     ) -> Result<Option<StreamKey>, Fatal> {
         if len == 0 && !end {
             self.budget.spend(Cost::Idle)?;
-        } else {
-            self.budget.earn(len as u32 / budget::OCTETS_PER_UNIT);
         }
         let Some((key, stream)) = self.find(header.stream) else {
             return self.data_gone(header).map(|()| None);
@@ -247,6 +247,7 @@ impl Connection {
             return Ok(None);
         }
         stream.held += len as u32;
+        self.budget.earn(len as u32 / budget::OCTETS_PER_UNIT);
         Ok(Some(key))
     }
 

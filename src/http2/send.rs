@@ -169,6 +169,7 @@ impl Connection {
     /// Everything is taken, whatever the windows: whoever goes on after [`Progress::Queued`] makes
     /// the queue longer.
     pub(crate) fn send_data(&mut self, key: StreamKey, bytes: Bytes, end: bool) -> Progress {
+        let max_data = self.max_data();
         let Some(stream) = self.streams.get_mut(key) else {
             return Progress::Closed;
         };
@@ -194,11 +195,10 @@ impl Connection {
         }
         // The common case: one frame, now. An empty one needs no window (§6.9).
         if len == 0
-            || (len <= self.peer.max_frame_size as usize
+            || (len <= max_data
                 && len <= stream.send_window.available()
                 && len <= self.send_window.available()
-                && self.outgoing.len() < HIGH_WATER
-                && self.ready.is_empty())
+                && self.outgoing.len() < HIGH_WATER)
         {
             stream.send_window.take(len);
             self.send_window.take(len);
@@ -244,8 +244,14 @@ impl Connection {
         self.ready.push_back(key);
     }
 
+    /// The largest payload of one frame: as the peer allows, and not so large that others wait.
+    fn max_data(&self) -> usize {
+        (self.peer.max_frame_size as usize).min(QUANTUM)
+    }
+
     /// Writes queued data, stream by stream, as long as windows and buffer have room.
     pub(super) fn pump(&mut self) {
+        let max_data = self.max_data();
         while self.outgoing.len() < HIGH_WATER
             && self.send_window.available() > 0
             && let Some(key) = self.ready.pop_front()
@@ -264,7 +270,7 @@ impl Connection {
                     .send_window
                     .available()
                     .min(self.send_window.available())
-                    .min(self.peer.max_frame_size as usize)
+                    .min(max_data)
                     .min(quantum);
                 if room == 0 {
                     break;

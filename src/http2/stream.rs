@@ -263,6 +263,11 @@ impl Streams {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn far_len(&self) -> usize {
+        self.far.len()
+    }
+
     pub(super) fn shrink(&mut self) {
         if self.len == 0 {
             *self = Self::default();

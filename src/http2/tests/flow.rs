@@ -4,6 +4,7 @@ use super::raw::*;
 use crate::http2::Config;
 use crate::http2::error::ErrorCode;
 use crate::http2::event::Event;
+use crate::http2::receive::CUT_OUT;
 
 fn small() -> Config {
     Config { stream_window: 100, connection_window: 65_535, ..Config::default() }
@@ -90,6 +91,15 @@ fn forgetting_a_stream_releases_all_it_holds() {
 }
 
 #[test]
+fn a_stream_that_has_ended_gets_no_more_window() {
+    let mut server = Tested::server_with(small());
+    let key = server.open_request(false);
+    server.accept(&[data(1, [0; 60], true)]);
+    server.connection.release(key, 60);
+    assert_eq!(updates(&server.frames()), []);
+}
+
+#[test]
 fn releasing_more_than_was_received_gives_no_more() {
     let mut server = Tested::server_with(small());
     let whole = server.connection.receive_window.whole();
@@ -132,7 +142,7 @@ fn a_stream_that_nobody_reads_does_not_stop_another() {
 fn small_data_is_copied_and_large_data_is_not() {
     let mut server = Tested::server();
     server.open_request(false);
-    for (len, cut) in [(4_095, false), (4_096, true)] {
+    for (len, cut) in [(CUT_OUT - 1, false), (CUT_OUT, true)] {
         let mut octets = bytes::BytesMut::new();
         data(1, vec![1; len], false).write(&mut octets);
         let range = octets.as_ptr_range();

@@ -145,6 +145,24 @@ fn early_answers_by_the_thousand_cost_nothing() {
 }
 
 #[test]
+fn a_hundred_thousand_calls_given_up_by_the_client_just_before_their_answer() {
+    let mut client = Tested::client();
+    for n in 0..100_000 {
+        let key = client.start_request(true);
+        client.connection.forget(key);
+        let id = 2 * n + 1;
+        let events = client.accept(&[
+            headers(id, block(&[(":status", b"103")]), false),
+            headers(id, response_block(), false),
+            data(id, "late", false),
+            headers(id, trailers_block(), true),
+        ]);
+        assert!(events.is_empty());
+    }
+    assert_eq!(client.connection.budget.left(), budget::CAPACITY);
+}
+
+#[test]
 fn gibibytes_pass_through_windows_of_a_mebibyte() {
     let mut server = Tested::server();
     let key = server.open_request(false);

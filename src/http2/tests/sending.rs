@@ -132,6 +132,23 @@ fn data_beyond_the_window_waits_and_trailers_wait_behind_it() {
 }
 
 #[test]
+fn the_connections_window_is_used_to_its_last_octet_and_no_further() {
+    let (mut server, key) = responding();
+    server.accept(&[window_update(1, 100_000)]);
+    for _ in 0..3 {
+        server.connection.send_data(key, Bytes::from(vec![1; 16_383]), false);
+    }
+    server.connection.send_data(key, Bytes::from(vec![1; 16_383]), false);
+    server.frames();
+    let rest = Bytes::from_static(b"abcd");
+    assert_eq!(server.connection.send_data(key, rest, false), Progress::Queued);
+    assert_eq!(server.frames(), [data(1, "abc", false)]);
+    assert_eq!(server.connection.send_data(key, Bytes::from_static(b"e"), true), Progress::Queued);
+    server.accept(&[window_update(0, 2)]);
+    assert_eq!(server.frames(), [data(1, "d", false), data(1, "e", true)]);
+}
+
+#[test]
 fn the_connections_window_is_shared_in_turn() {
     let mut server = Tested::server();
     server.accept(&[settings(&[(4, 1 << 20)])]);
@@ -224,7 +241,7 @@ fn an_idle_connection_gives_its_memory_back() {
     assert_eq!(server.connection.outgoing.capacity(), 0);
     assert_eq!(server.connection.events.capacity(), 0);
     assert!(
-        size_of::<crate::http2::Connection>() <= 2_560,
+        size_of::<crate::http2::Connection>() <= 2_200,
         "{}",
         size_of::<crate::http2::Connection>()
     );

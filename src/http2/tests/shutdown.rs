@@ -48,6 +48,25 @@ fn a_client_that_does_not_answer_the_ping_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn a_peer_that_never_said_hello_does_not_hold_up_the_end() {
+    let mut server = Tested::greeted_server(crate::http2::Config::default());
+    server.connection.go_away();
+    server.frames();
+    assert!(server.connection.is_done());
+}
+
+#[test]
+fn a_request_nobody_has_seen_is_not_seen_after_a_failure() {
+    let mut server = Tested::server();
+    server.open_request(false);
+    server.send(&[request(3, true), data(1, "x", false), ping(*b"12345678")]).expect("so far");
+    server.send(&[frame(kind::PING, 0, 0, [0; 3])]).expect_err("bad PING");
+    let events = server.events();
+    assert!(matches!(&events[..], [Event::Data { .. }]), "{events:?}");
+    assert_eq!(server.connection.active_streams(), 1);
+}
+
+#[test]
 fn a_client_leaves_when_its_calls_are_over() {
     let mut client = Tested::client();
     let key = client.start_request(true);

@@ -1,11 +1,16 @@
 //! RFC 9113 §5.1 and §5.4: stream states, identifiers, and frames for streams that are gone.
 
+use std::collections::BTreeMap;
+
 use http::{HeaderMap, StatusCode};
+use proptest::prelude::*;
 
 use super::raw::*;
 use crate::http2::closed::MAX_REMEMBERED;
 use crate::http2::error::ErrorCode;
 use crate::http2::event::Event;
+use crate::http2::flow::{ReceiveWindow, SendWindow};
+use crate::http2::stream::{Stream, Streams};
 use crate::http2::{Config, NotNow};
 
 const PROTOCOL_ERROR: ErrorCode = ErrorCode::PROTOCOL_ERROR;
@@ -110,6 +115,31 @@ fn frames_under_way_on_a_stream_that_we_reset_are_ignored() {
         // The END_STREAM was the last that could be under way.
         server.fails(STREAM_CLOSED, &[data(1, "x", false)]);
     }
+}
+
+#[test]
+fn after_the_end_of_data_nothing_can_be_under_way_on_a_stream_that_we_reset() {
+    for forgotten in [false, true] {
+        let mut server = Tested::server();
+        let key = server.open_request(false);
+        server.connection.reset(key, ErrorCode::CANCEL);
+        if forgotten {
+            server.connection.forget(key);
+        }
+        server.frames();
+        server.accept(&[data(1, "late", false), data(1, "later", true)]);
+        server.fails(STREAM_CLOSED, &[data(1, "too late", false)]);
+    }
+}
+
+#[test]
+fn a_request_that_had_ended_when_it_was_reset_takes_nothing_more() {
+    let mut server = Tested::server();
+    let key = server.open_request(true);
+    server.connection.reset(key, ErrorCode::CANCEL);
+    server.connection.forget(key);
+    server.frames();
+    server.fails(STREAM_CLOSED, &[data(1, "too late", false)]);
 }
 
 #[test]
@@ -271,4 +301,34 @@ fn a_client_does_not_send_headers_that_the_server_will_not_take() {
         Err(NotNow::TooLarge { limit: 250 })
     );
     client.start_request(true);
+}
+
+proptest! {
+    #[test]
+    fn the_table_finds_every_stream_however_they_come_and_go(
+        steps in prop::collection::vec((any::<bool>(), 1..40u32), 1..200),
+    ) {
+        let mut streams = Streams::default();
+        let mut model = BTreeMap::new();
+        let mut id = 1;
+        for (insert, by) in steps {
+            if insert {
+                id += 2 * by;
+                let (send, receive) = (SendWindow::new(0), ReceiveWindow::new(0));
+                model.insert(id, streams.insert(Stream::new(id, send, receive)));
+            } else if let Some(id) = model.keys().nth(by as usize % model.len().max(1)).copied() {
+                // From either end, so that some last for long.
+                streams.remove(model.remove(&id).expect("in the model"));
+                prop_assert_eq!(streams.find(id), None);
+            }
+            for (id, key) in &model {
+                prop_assert_eq!(streams.find(*id), Some(*key));
+                prop_assert_eq!(streams.get(*key).map(|stream| stream.id), Some(*id));
+            }
+            prop_assert_eq!(streams.len(), model.len());
+            prop_assert_eq!(streams.find(id + 2), None);
+            prop_assert_eq!(streams.keys().len(), model.len());
+            prop_assert!(streams.far_len() <= model.len());
+        }
+    }
 }

@@ -190,7 +190,7 @@ fn integers_of_appendix_c1() {
         assert_eq!(out, octets);
         let mut rest = &octets[1..];
         assert_eq!(integer::decode(octets[0], 5, &mut rest), Ok(value));
-        assert_eq!(rest, []);
+        assert!(rest.is_empty());
     }
 }
 
