@@ -42,6 +42,10 @@ fn identifiers_only_rise() {
     let mut server = Tested::server();
     server.accept(&[request(5, true)]);
     server.fails(PROTOCOL_ERROR, &[request(3, true)]);
+    // One that was passed over between two others.
+    let mut server = Tested::server();
+    server.accept(&[request(1, true), request(5, true), request(7, true)]);
+    server.fails(PROTOCOL_ERROR, &[request(3, true)]);
 }
 
 #[test]
