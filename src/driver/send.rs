@@ -23,6 +23,9 @@ pub(super) struct Start<B> {
     pub(super) end: StartEnd<B>,
 }
 
+/// What is left of a body, and what it gave already of that.
+pub(super) type Rest<B> = (Pin<Box<B>>, Option<Frame<Bytes>>);
+
 pub(super) enum StartEnd<B> {
     /// The body ends here.
     Plain,

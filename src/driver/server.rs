@@ -11,12 +11,12 @@ use http::request::Request;
 use http::response::{Parts, Response};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, StatusCode, Uri, Version};
-use http_body::{Body, Frame};
+use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::Incoming;
 use super::pass::{LostOnDrop, Pass, Role, now};
-use super::send::{SendBody, Start, StartEnd, send_start, start};
+use super::send::{Rest, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State};
 use super::stream::Pieces;
 use crate::http2::{Config, Connection, ErrorCode, Event, RequestHead, StreamKey};
@@ -94,6 +94,7 @@ struct Arrived {
 }
 
 /// What became of a handler that was polled in place.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and moved once")]
 enum Outcome<B> {
     Ready(Parts, Start<B>),
     Pending(Reply<B>),
@@ -118,7 +119,8 @@ impl<H: Handler> Role for ServerRole<H> {
                 whole: end,
                 body: None,
             }),
-            Event::RequestTooLarge { stream, .. } => {
+            Event::RequestTooLarge { stream, end } => {
+                tracing::debug!(stream = stream.id(), end, "a request's headers are too large");
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
                 state.h2.send_response(stream, status, &HeaderMap::new(), true);
                 state.h2.forget(stream);
@@ -172,14 +174,11 @@ impl<H: Handler> Role for ServerRole<H> {
     fn run(&mut self) {
         for Arrived { key, head, body, .. } in self.requests.drain(..) {
             let Some(body) = body else { continue };
-            let mut reply =
-                match catch_unwind(AssertUnwindSafe(|| self.handler.call(request(head, body)))) {
-                    Ok(reply) => reply,
-                    Err(_) => {
-                        self.outcomes.push((key, Outcome::Panicked));
-                        continue;
-                    }
-                };
+            let call = || self.handler.call(request(head, body));
+            let Ok(mut reply) = catch_unwind(AssertUnwindSafe(call)) else {
+                self.outcomes.push((key, Outcome::Panicked));
+                continue;
+            };
             let outcome = match poll_in_place(reply.as_mut()) {
                 Ok(Poll::Ready(response)) => {
                     let (parts, body) = response.into_parts();
@@ -228,7 +227,7 @@ fn send_reply<B>(
     key: StreamKey,
     parts: &Parts,
     Start { data, end }: Start<B>,
-) -> Option<(Pin<Box<B>>, Option<Frame<Bytes>>)> {
+) -> Option<Rest<B>> {
     let empty = data.is_none() && matches!(end, StartEnd::Plain);
     state.h2.send_response(key, parts.status, &parts.headers, empty);
     if empty || send_start(state, key, data, &end) {
@@ -327,7 +326,7 @@ pub(crate) struct RawAuthority(
 
 fn request(head: Arc<RequestHead>, body: Incoming) -> Request<Incoming> {
     let mut request = Request::new(body);
-    let RequestHead { method, headers, authority, path, .. } = Arc::unwrap_or_clone(head);
+    let RequestHead { method, scheme, headers, authority, path, .. } = Arc::unwrap_or_clone(head);
     *request.method_mut() = method;
     *request.headers_mut() = headers;
     *request.version_mut() = Version::HTTP_2;
@@ -340,13 +339,13 @@ fn request(head: Arc<RequestHead>, body: Incoming) -> Request<Incoming> {
             local
         }),
     };
-    *request.uri_mut() = uri(authority, path);
+    *request.uri_mut() = uri(scheme, authority, path);
     request
 }
 
-fn uri(authority: Authority, path: PathAndQuery) -> Uri {
+fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Uri {
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme);
     parts.authority = Some(authority);
     parts.path_and_query = Some(path);
     Uri::from_parts(parts).unwrap_or_default()

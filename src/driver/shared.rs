@@ -218,7 +218,8 @@ impl State {
             }
             Event::SlotsAvailable => self.wake_waiter(),
             Event::Ready => self.ready = true,
-            Event::GoAway { code, debug, .. } => {
+            Event::GoAway { last_stream, code, debug } => {
+                tracing::debug!(last_stream, %code, "the peer is going away");
                 if code != ErrorCode::NO_ERROR && self.lost.is_none() {
                     let debug = String::from_utf8_lossy(&debug[..debug.len().min(256)]).into();
                     self.lost = Some(Lost::GoneAway { code, debug });
@@ -226,10 +227,12 @@ impl State {
                 // They go elsewhere.
                 self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
             }
-            Event::Informational { .. }
-            | Event::Pong(_)
-            | Event::Request { .. }
-            | Event::RequestTooLarge { .. } => {}
+            Event::Informational { stream, head } => {
+                tracing::trace!(stream = stream.id(), status = %head.status, "skipped");
+            }
+            Event::Pong(octets) => tracing::trace!(?octets, "pong"),
+            // A server's own events.
+            Event::Request { .. } | Event::RequestTooLarge { .. } => {}
         }
     }
 

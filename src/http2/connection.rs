@@ -362,6 +362,7 @@ impl Connection {
         !self.events.is_empty()
     }
 
+    #[cfg(test)]
     pub(crate) fn outgoing_len(&self) -> usize {
         self.outgoing.len()
     }
@@ -390,11 +391,13 @@ impl Connection {
     }
 
     /// Data given to [`send_data`](Self::send_data) that waits for windows or for room.
+    #[cfg(test)]
     pub(crate) fn queued_len(&self) -> u64 {
         self.queued
     }
 
     /// The peer may send this much before anything is released.
+    #[cfg(test)]
     pub(crate) fn receive_allowance(&self) -> u32 {
         self.receive_window.available()
     }

@@ -20,7 +20,6 @@ impl ErrorCode {
     pub(crate) const CONNECT_ERROR: Self = Self(0xa);
     pub(crate) const ENHANCE_YOUR_CALM: Self = Self(0xb);
     pub(crate) const INADEQUATE_SECURITY: Self = Self(0xc);
-    pub(crate) const HTTP_1_1_REQUIRED: Self = Self(0xd);
 
     const NAMES: [&'static str; 14] = [
         "NO_ERROR",

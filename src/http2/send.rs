@@ -320,6 +320,7 @@ impl Connection {
     // ---- Others ----------------------------------------------------------------------------
 
     /// Asks the peer for a sign of life, which is [`Event::Pong`] with the same octets.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only keep-alive pings, by itself"))]
     pub(crate) fn ping(&mut self, octets: [u8; 8]) {
         if self.dead.is_none() {
             self.pings.push(octets);

@@ -61,6 +61,10 @@ impl Decoder {
     /// Call when our SETTINGS is acknowledged. If it allows less than the peer uses, the peer's
     /// next block has to start with a size update (RFC 7541 §4.2, RFC 9113 §4.3.1). Several calls
     /// before that block: the smallest counts.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "our SETTINGS leave the table its default size")
+    )]
     pub(crate) fn set_max_table_size(&mut self, bytes: usize) {
         if bytes == self.limit {
             return;
