@@ -47,6 +47,8 @@ pub struct Server<L = Identity> {
     routes: Routes,
     layer: L,
     drain_timeout: Duration,
+    /// Of each connection.
+    config: Config,
 }
 
 impl Default for Server {
@@ -58,7 +60,12 @@ impl Default for Server {
 impl Server {
     /// A server without services.
     pub fn new() -> Self {
-        Self { routes: Routes::default(), layer: Identity::new(), drain_timeout: DRAIN_TIMEOUT }
+        Self {
+            routes: Routes::default(),
+            layer: Identity::new(),
+            drain_timeout: DRAIN_TIMEOUT,
+            config: Config::default(),
+        }
     }
 }
 
@@ -86,7 +93,16 @@ impl<L> Server<L> {
             routes: self.routes,
             layer: Stack::new(layer, self.layer),
             drain_timeout: self.drain_timeout,
+            config: self.config,
         }
+    }
+
+    /// How many calls a connection may have running at a time (SETTINGS_MAX_CONCURRENT_STREAMS, RFC
+    /// 9113 §5.1.2). Clients that keep to it let further calls wait. Default 256.
+    #[must_use]
+    pub fn max_concurrent_streams(mut self, streams: u32) -> Self {
+        self.config.max_streams = streams;
+        self
     }
 
     /// How long calls in flight may take to finish after the shutdown signal, before their
@@ -141,7 +157,7 @@ impl<L> Server<L> {
             return Err(ServeError::NoListener);
         }
         let service = self.layer.layer(self.routes);
-        serve::serve(service, listeners, shutdown, self.drain_timeout).await;
+        serve::serve(service, self.config, listeners, shutdown, self.drain_timeout).await;
         Ok(())
     }
 
@@ -160,7 +176,7 @@ impl<L> Server<L> {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let handler = Grpc::new(self.layer.layer(self.routes));
-        driver::serve(stream, handler, Config::default(), future::pending())
+        driver::serve(stream, handler, self.config, future::pending())
             .await
             .map_err(|lost| ServeError::Connection { source: lost.into() })
     }

@@ -25,6 +25,7 @@ const QUEUE_MAX: u32 = 4096;
 /// Serves all listeners until `shutdown` completes and then drains.
 pub(super) async fn serve<S, B>(
     service: S,
+    config: Config,
     listeners: Vec<Listener>,
     shutdown: impl Future<Output = ()>,
     drain_timeout: Duration,
@@ -35,7 +36,7 @@ pub(super) async fn serve<S, B>(
     let (stop, stopped) = watch::channel(false);
     let mut loops = JoinSet::new();
     for listener in listeners {
-        let acceptor = Acceptor { service: service.clone(), stopped: stopped.clone() };
+        let acceptor = Acceptor { service: service.clone(), config, stopped: stopped.clone() };
         loops.spawn(acceptor.run(listener, drain_timeout));
     }
     shutdown.await;
@@ -51,6 +52,7 @@ async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
 
 struct Acceptor<S> {
     service: S,
+    config: Config,
     stopped: watch::Receiver<bool>,
 }
 
@@ -110,7 +112,7 @@ impl<S> Acceptor<S> {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let handler = Grpc::new(self.service.clone());
-        let config = Config { any_authority: conn.is_unix(), ..Config::default() };
+        let config = Config { any_authority: conn.is_unix(), ..self.config };
         let mut stopped = self.stopped.clone();
         connections.spawn(async move {
             let stopped = told_to_stop(&mut stopped);

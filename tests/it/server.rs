@@ -321,3 +321,30 @@ async fn a_panicking_handler_harms_no_other_call() {
     client.ping(PingRequest::ping()).await.unwrap_err();
     client.ping(PingRequest::ping()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_client_keeps_to_the_servers_limit_and_all_its_calls_succeed() {
+    let slow = Slow::default();
+    let server = Server::new().add_service(slow.clone()).max_concurrent_streams(2);
+    let server = Running::start(Transport::Unix, server).await;
+    let channel = server.channel().await;
+    // The first call brings the server's limit.
+    slow.go.notify_one();
+    PingServiceClient::new(channel.clone()).ping(PingRequest::ping()).await.unwrap();
+    slow.started.notified().await;
+
+    let calls: Vec<_> = (0..5)
+        .map(|_| {
+            let mut client = PingServiceClient::new(channel.clone());
+            tokio::spawn(async move { client.ping(PingRequest::ping()).await })
+        })
+        .collect();
+    // Each call that ends lets one more start: two at a time, and all in the end.
+    while calls.iter().any(|call| !call.is_finished()) {
+        slow.go.notify_one();
+        tokio::task::yield_now().await;
+    }
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+}

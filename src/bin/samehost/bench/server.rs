@@ -24,6 +24,9 @@ use super::cell::Transport;
 use super::usage::Usage;
 use crate::{Failure, Outcome};
 
+/// Calls or streams at once on a connection, whatever `--concurrency` asks for.
+const MAX_STREAMS: u32 = 1 << 20;
+
 /// How long a server may take to end before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -70,7 +73,9 @@ fn serve(args: &Args) -> Result<(), Failure> {
         let mut terminated = signal(SignalKind::terminate())?;
         let listener = Listener::bind(&address).await?;
         say(&Ready::Address(listener.local_addr().to_string()))?;
-        let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+        let server = Server::new()
+            .max_concurrent_streams(MAX_STREAMS)
+            .add_service(PingServiceServer::new(Ping::default()));
         tokio::select! {
             served = server.serve(listener) => Ok(served?),
             _ = input_ended() => Ok(()),
