@@ -65,3 +65,8 @@ pub use address::{Address, AddressParseError};
 pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};
 pub use server::{GrpcService, Listeners, RouteFuture, Routes, ServeError, Server};
 pub use socket::{BindError, BindOptions, Conn, ConnectError, Group, Listener};
+
+/// The README's programs, compiled with the documentation tests.
+#[cfg(all(doctest, feature = "ping"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
