@@ -13,18 +13,55 @@ use super::status::status;
 use super::timeout::Deadline;
 use crate::driver::Incoming;
 
+/// A body that is cut off at a deadline.
+#[derive(Debug)]
+struct Timed<B> {
+    /// None once it was cut off.
+    body: Option<B>,
+    deadline: Option<Deadline>,
+}
+
+/// The deadline has passed; the body was dropped.
+struct Expired;
+
+impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Result<Frame<Bytes>, B::Error>>, Expired>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(Ok(None));
+        };
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+            return Poll::Ready(Ok(frame));
+        }
+        match &mut self.deadline {
+            Some(deadline) if Pin::new(deadline).poll(cx).is_ready() => {
+                self.body = None;
+                Poll::Ready(Err(Expired))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
 /// The body of a [`Channel`](crate::Channel)'s response. Its errors are [`Status`]es. Dropping it
 /// before its end cancels the call.
 #[derive(Debug)]
-pub struct ResponseBody {
-    incoming: Option<Incoming>,
-    deadline: Option<Deadline>,
-}
+pub struct ResponseBody(Timed<Incoming>);
 
 impl ResponseBody {
     /// With a deadline, the body fails with DEADLINE_EXCEEDED when it has not ended by then.
     pub(crate) fn new(incoming: Incoming, deadline: Option<Deadline>) -> Self {
-        Self { incoming: Some(incoming), deadline }
+        Self(Timed { body: Some(incoming), deadline })
     }
 }
 
@@ -36,40 +73,28 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(incoming) = &mut self.incoming else {
-            return Poll::Ready(None);
-        };
-        if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(status)));
-        }
-        if let Some(deadline) = &mut self.deadline
-            && Pin::new(deadline).poll(cx).is_ready()
-        {
-            self.incoming = None;
-            return Poll::Ready(Some(Err(deadline_exceeded())));
-        }
-        Poll::Pending
+        self.0.poll(cx).map(|polled| match polled {
+            Ok(frame) => frame.map(|frame| frame.map_err(status)),
+            Err(Expired) => Some(Err(deadline_exceeded())),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.0.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        self.0.size_hint()
     }
 }
 
 /// The body of a server's response: past its deadline it ends with DEADLINE_EXCEEDED.
 #[derive(Debug)]
-pub(crate) struct ReplyBody {
-    body: Option<tonic::body::Body>,
-    deadline: Option<Deadline>,
-}
+pub(crate) struct ReplyBody(Timed<tonic::body::Body>);
 
 impl ReplyBody {
     pub(super) fn new(body: tonic::body::Body, deadline: Option<Deadline>) -> Self {
-        Self { body: Some(body), deadline }
+        Self(Timed { body: Some(body), deadline })
     }
 }
 
@@ -81,31 +106,22 @@ impl Body for ReplyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(body) = &mut self.body else {
-            return Poll::Ready(None);
-        };
-        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
-            return Poll::Ready(frame);
-        }
-        if let Some(deadline) = &mut self.deadline
-            && Pin::new(deadline).poll(cx).is_ready()
-        {
-            self.body = None;
-            let mut trailers = HeaderMap::new();
-            return Poll::Ready(Some(match deadline_exceeded().add_header(&mut trailers) {
-                Ok(()) => Ok(Frame::trailers(trailers)),
-                Err(status) => Err(status),
-            }));
-        }
-        Poll::Pending
+        self.0.poll(cx).map(|polled| match polled {
+            Ok(frame) => frame,
+            Err(Expired) => {
+                let mut trailers = HeaderMap::new();
+                let added = deadline_exceeded().add_header(&mut trailers);
+                Some(added.map(|()| Frame::trailers(trailers)))
+            }
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.0.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        self.0.size_hint()
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a server takes beside the Ping service, and how it ends.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use samehost::ping::{
@@ -116,43 +118,59 @@ async fn an_unknown_method_is_unimplemented(transport: Transport) {
     assert!(status.message().contains("/ping.v1.PingService/Ping"), "{}", status.message());
 }
 
-/// Answers when it is told to.
+/// The Ping service behind something that happens first, on each call.
+#[derive(Clone)]
+struct Before<F>(F);
+
+impl<F> tonic::server::NamedService for Before<F> {
+    const NAME: &'static str = "ping.v1.PingService";
+}
+
+impl<F, W> tower::Service<http::Request<tonic::body::Body>> for Before<F>
+where
+    F: Fn() -> W,
+    W: Future<Output = ()> + Send + 'static,
+{
+    type Response = http::Response<tonic::body::Body>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        let before = self.0();
+        Box::pin(async move {
+            before.await;
+            PingServiceServer::new(Ping::default()).call(request).await
+        })
+    }
+}
+
+/// Says when a call has started, and lets it answer when it is told to.
 #[derive(Clone, Default)]
 struct Slow {
     started: Arc<tokio::sync::Notify>,
     go: Arc<tokio::sync::Notify>,
 }
 
-impl tonic::server::NamedService for Slow {
-    const NAME: &'static str = "ping.v1.PingService";
-}
-
-impl tower::Service<http::Request<tonic::body::Body>> for Slow {
-    type Response = http::Response<tonic::body::Body>;
-    type Error = std::convert::Infallible;
-    type Future =
-        std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(
-        &mut self,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), Self::Error>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        let Self { started, go } = self.clone();
-        Box::pin(async move {
-            started.notify_one();
-            go.notified().await;
-            PingServiceServer::new(Ping::default()).call(request).await
-        })
+impl Slow {
+    fn server(&self) -> Server {
+        let slow = self.clone();
+        Server::new().add_service(Before(move || {
+            let Self { started, go } = slow.clone();
+            async move {
+                started.notify_one();
+                go.notified().await;
+            }
+        }))
     }
 }
 
 async fn a_call_in_flight_finishes_after_the_signal(transport: Transport) {
     let slow = Slow::default();
-    let server = Running::start(transport, Server::new().add_service(slow.clone())).await;
+    let server = Running::start(transport, slow.server()).await;
     let address = server.address.clone();
     let mut client = PingServiceClient::new(server.channel().await);
     let call = tokio::spawn(async move { client.ping(PingRequest::ping()).await });
@@ -188,7 +206,7 @@ async fn a_call_that_never_ends_is_cut_off_at_the_drain_deadline(transport: Tran
 
 async fn dropping_the_server_cuts_calls_off(transport: Transport) {
     let slow = Slow::default();
-    let server = Running::start(transport, Server::new().add_service(slow.clone())).await;
+    let server = Running::start(transport, slow.server()).await;
     let address = server.address.clone();
     let mut client = PingServiceClient::new(server.channel().await);
     let call = tokio::spawn(async move { client.ping(PingRequest::ping()).await });
@@ -289,33 +307,11 @@ async fn a_connection_that_speaks_no_http2_harms_no_other() {
 
 #[tokio::test]
 async fn a_panicking_handler_harms_no_other_call() {
-    #[derive(Clone)]
-    struct Panics(Arc<AtomicU32>);
-    impl tonic::server::NamedService for Panics {
-        const NAME: &'static str = "ping.v1.PingService";
-    }
-    impl tower::Service<http::Request<tonic::body::Body>> for Panics {
-        type Response = http::Response<tonic::body::Body>;
-        type Error = std::convert::Infallible;
-        type Future =
-            std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-        fn poll_ready(
-            &mut self,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Result<(), Self::Error>> {
-            std::task::Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-            let call = self.0.fetch_add(1, Ordering::Relaxed);
-            Box::pin(async move {
-                assert_ne!(call, 0, "the first call panics");
-                PingServiceServer::new(Ping::default()).call(request).await
-            })
-        }
-    }
-    let service = Panics(Arc::default());
+    let calls = Arc::new(AtomicU32::new(0));
+    let service = Before(move || {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        async move { assert_ne!(call, 0, "the first call panics") }
+    });
     let server = Running::start(Transport::Unix, Server::new().add_service(service)).await;
     let mut client = PingServiceClient::new(server.channel().await);
     client.ping(PingRequest::ping()).await.unwrap_err();
@@ -325,7 +321,7 @@ async fn a_panicking_handler_harms_no_other_call() {
 #[tokio::test]
 async fn a_client_keeps_to_the_servers_limit_and_all_its_calls_succeed() {
     let slow = Slow::default();
-    let server = Server::new().add_service(slow.clone()).max_concurrent_streams(2);
+    let server = slow.server().max_concurrent_streams(2);
     let server = Running::start(Transport::Unix, server).await;
     let channel = server.channel().await;
     // The first call brings the server's limit.
