@@ -35,13 +35,13 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
             return Poll::Ready(Ok(frame));
         }
-        match &mut self.deadline {
-            Some(deadline) if Pin::new(deadline).poll(cx).is_ready() => {
-                self.body = None;
-                Poll::Ready(Err(Expired))
-            }
-            _ => Poll::Pending,
+        if let Some(deadline) = &mut self.deadline
+            && Pin::new(deadline).poll(cx).is_ready()
+        {
+            self.body = None;
+            return Poll::Ready(Err(Expired));
         }
+        Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
