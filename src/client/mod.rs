@@ -342,15 +342,7 @@ impl ResponseFuture {
                     self.send(&connected?, cx)?;
                 }
                 Stage::Wait(waiter) => match waiter.poll(cx) {
-                    Poll::Ready(()) => {
-                        // Kept until the call is sent: dropped, it lets the next one try.
-                        let waiter = std::mem::replace(&mut self.stage, Stage::Send);
-                        let sender = self.channel.current();
-                        if let Some(sender) = sender {
-                            self.send(&sender, cx)?;
-                        }
-                        drop(waiter);
-                    }
+                    Poll::Ready(()) => self.stage = Stage::Send,
                     Poll::Pending => return Poll::Pending,
                 },
                 Stage::Call(call) => match Pin::new(call).poll(cx) {

@@ -175,11 +175,12 @@ impl Sender {
     }
 }
 
-/// A place in the line for a slot. Its holder tries again when it is woken; dropped, it lets the
-/// next in line try.
+/// A place in the line for a slot. Its holder tries again when its turn has come; dropped after
+/// that without having tried, it lets the next in line try.
 pub(crate) struct Waiter {
     shared: Arc<Shared>,
     ticket: u64,
+    tried: bool,
 }
 
 impl Waiter {
@@ -187,25 +188,27 @@ impl Waiter {
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         state.waiting.insert(ticket, cx.waker().clone());
-        Self { shared: Arc::clone(shared), ticket }
+        Self { shared: Arc::clone(shared), ticket, tried: false }
     }
 
-    /// Ready once it is this one's turn.
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
-        self.shared.with(|state| match state.waiting.get_mut(&self.ticket) {
+    /// Ready once it is this one's turn, to be taken at once.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let polled = self.shared.with(|state| match state.waiting.get_mut(&self.ticket) {
             Some(waker) => {
                 waker.clone_from(cx.waker());
                 Poll::Pending
             }
             None => Poll::Ready(()),
-        })
+        });
+        self.tried = polled.is_ready();
+        polled
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
         self.shared.with(|state| {
-            if state.waiting.remove(&self.ticket).is_none() {
+            if state.waiting.remove(&self.ticket).is_none() && !self.tried {
                 state.wake_waiter();
             }
         });

@@ -336,10 +336,11 @@ async fn a_client_keeps_to_the_servers_limit_and_all_its_calls_succeed() {
         })
         .collect();
     // Each call that ends lets one more start: two at a time, and all in the end.
-    while calls.iter().any(|call| !call.is_finished()) {
+    eventually_async("all calls have ended", || {
         slow.go.notify_one();
-        tokio::task::yield_now().await;
-    }
+        calls.iter().all(|call| call.is_finished())
+    })
+    .await;
     for call in calls {
         call.await.unwrap().unwrap();
     }
