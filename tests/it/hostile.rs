@@ -122,9 +122,8 @@ fn id(time: usize) -> u32 {
 
 #[tokio::test]
 async fn rapid_reset_is_stopped() {
-    let open_and_cancel = |time| {
-        [headers(id(time), &request(PING), false), reset(id(time), code::CANCEL)].concat()
-    };
+    let open_and_cancel =
+        |time| [headers(id(time), &request(PING), false), reset(id(time), code::CANCEL)].concat();
     Victim::new()
         .await
         .withstands(code::ENHANCE_YOUR_CALM, 100_000, Vec::new(), open_and_cancel)
@@ -134,9 +133,8 @@ async fn rapid_reset_is_stopped() {
 /// The server resets, for faults that the client makes on purpose.
 #[tokio::test]
 async fn provoked_resets_are_stopped() {
-    let provoke = |time| {
-        [headers(id(time), &request(PING), false), window_update(id(time), 0)].concat()
-    };
+    let provoke =
+        |time| [headers(id(time), &request(PING), false), window_update(id(time), 0)].concat();
     Victim::new().await.withstands(code::ENHANCE_YOUR_CALM, 100_000, Vec::new(), provoke).await;
 }
 
@@ -224,7 +222,8 @@ async fn ten_thousand_streams_at_once_are_too_many() {
         refused += 1;
     }
     victim.is_unharmed().await;
-    let end = attacker.flood(10_000, |time| headers(id(300 + time), &request(COLLECT), false)).await;
+    let end =
+        attacker.flood(10_000, |time| headers(id(300 + time), &request(COLLECT), false)).await;
     assert_eq!(end, Some(code::ENHANCE_YOUR_CALM));
     victim.is_unharmed().await;
 }
@@ -244,8 +243,7 @@ async fn a_header_bomb_does_not_go_off() {
     };
     let first = bomb(0);
     attacker.send(&first).await;
-    let answer =
-        attacker.until(|frame| frame.kind == kind::HEADERS && frame.stream == id(1)).await;
+    let answer = attacker.until(|frame| frame.kind == kind::HEADERS && frame.stream == id(1)).await;
     assert!(answer.ends_stream(), "an answer without a body");
     victim.is_unharmed().await;
     assert_eq!(attacker.flood(10_000, |time| bomb(1 + time)).await, Some(code::ENHANCE_YOUR_CALM));
@@ -515,6 +513,7 @@ async fn an_idle_connection_is_no_offence() {
 #[derive(Clone, Default)]
 struct Stubborn {
     running: Arc<AtomicUsize>,
+    holding: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
     gate: Arc<(Mutex<bool>, Condvar)>,
 }
@@ -542,11 +541,30 @@ impl tower::Service<http::Request<tonic::body::Body>> for Stubborn {
             let _running = running;
             // Not on the connection's task.
             tokio::task::yield_now().await;
-            let (open, opened) = &*this.gate;
-            let guard = open.lock().unwrap();
-            drop(opened.wait_while(guard, |open| !*open).unwrap());
+            this.holding.fetch_add(1, Ordering::SeqCst);
+            tokio::task::block_in_place(|| {
+                let (open, opened) = &*this.gate;
+                let guard = open.lock().unwrap();
+                drop(opened.wait_while(guard, |open| !*open).unwrap());
+            });
             std::future::pending().await
         })
+    }
+}
+
+impl Stubborn {
+    fn open_the_gate(&self) {
+        *self.gate.0.lock().unwrap() = true;
+        self.gate.1.notify_all();
+    }
+}
+
+/// Lets the handlers go when the test fails, or the runtime would wait for them.
+struct OpenOnDrop(Stubborn);
+
+impl Drop for OpenOnDrop {
+    fn drop(&mut self) {
+        self.0.open_the_gate();
     }
 }
 
@@ -566,49 +584,49 @@ impl Drop for Counted {
     }
 }
 
-#[test]
-fn a_handler_counts_until_it_is_really_gone() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(340).enable_all().build();
-    runtime.unwrap().block_on(async {
-        let handler = Stubborn::default();
-        let server = Server::new().add_service(handler.clone());
-        let server = Running::start(Transport::Unix, server).await;
-        let stream = UnixStream::connect(server.address.as_path().unwrap()).await.unwrap();
-        let mut attacker = Peer::client(stream, &[]).await;
-        // Opens and cancels, in small steps so that each handler gets its thread.
-        let mut refused = false;
-        for time in 0..600 {
-            attacker.send(&headers(id(time), &request("/ping.v1.PingService/Hold"), true)).await;
-            attacker.send(&frame(kind::PING, 0, 0, b"are you ")).await;
-            refused |= loop {
-                let answer = attacker.next().await.unwrap();
-                match answer.kind {
-                    kind::PING => break false,
-                    kind::RST_STREAM => {
-                        assert_eq!(answer.code(), code::REFUSED_STREAM);
-                        break true;
-                    }
-                    _ => {}
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_counts_until_it_is_really_gone() {
+    let handler = Stubborn::default();
+    let _gate = OpenOnDrop(handler.clone());
+    let server = Server::new().add_service(handler.clone());
+    let server = Running::start(Transport::Unix, server).await;
+    let stream = UnixStream::connect(server.address.as_path().unwrap()).await.unwrap();
+    let mut attacker = Peer::client(stream, &[]).await;
+    // Opens and cancels, each when its handler has got hold of a thread.
+    let (mut started, mut refused) = (0, false);
+    for time in 0..600 {
+        attacker.send(&headers(id(time), &request("/ping.v1.PingService/Hold"), true)).await;
+        attacker.send(&frame(kind::PING, 0, 0, b"are you ")).await;
+        refused |= loop {
+            let answer = attacker.next().await.unwrap();
+            match answer.kind {
+                kind::PING => break false,
+                kind::RST_STREAM => {
+                    assert_eq!(answer.code(), code::REFUSED_STREAM);
+                    break true;
                 }
-            };
-            attacker.send(&reset(id(time), code::CANCEL)).await;
+                _ => {}
+            }
+        };
+        if !refused {
+            started += 1;
+            let holding = || handler.holding.load(Ordering::SeqCst) == started;
+            eventually_async("the handler runs", holding).await;
         }
-        assert!(refused, "as many as there were streams");
-        let most = handler.most.load(Ordering::SeqCst);
-        assert!((256..=320).contains(&most), "{most} handlers at once");
+        attacker.send(&reset(id(time), code::CANCEL)).await;
+    }
+    assert!(refused, "as many as there were streams");
+    let most = handler.most.load(Ordering::SeqCst);
+    assert!((256..=320).contains(&most), "{most} handlers at once");
 
-        let mut bystander = PingServiceClient::new(server.channel().await);
-        bystander.ping(PingRequest::ping()).await.unwrap();
+    let mut bystander = PingServiceClient::new(server.channel().await);
+    bystander.ping(PingRequest::ping()).await.unwrap();
 
-        *handler.gate.0.lock().unwrap() = true;
-        handler.gate.1.notify_all();
-        eventually_async("all handlers are gone", || handler.running.load(Ordering::SeqCst) == 0)
-            .await;
-        // And the attacker, if it behaves now, is served again.
-        attacker.sync().await;
-        attacker.send(&headers(id(700), &request(PING), false)).await;
-        attacker.send(&data(id(700), &message(b""), true)).await;
-        attacker.until(|frame| frame.stream == id(700) && frame.ends_stream()).await;
-    });
+    handler.open_the_gate();
+    eventually_async("all handlers are gone", || handler.running.load(Ordering::SeqCst) == 0).await;
+    // And the attacker, if it behaves now, is served again.
+    attacker.sync().await;
+    attacker.send(&headers(id(700), &request(PING), false)).await;
+    attacker.send(&data(id(700), &message(b""), true)).await;
+    attacker.until(|frame| frame.stream == id(700) && frame.ends_stream()).await;
 }

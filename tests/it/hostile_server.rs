@@ -65,13 +65,15 @@ async fn fails(octets: &[u8]) -> Code {
 
 #[tokio::test]
 async fn a_proper_answer_is_taken() {
-    let answer = [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
+    let answer =
+        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
     assert_eq!(answered(&answer.concat()).await.unwrap().message, "pong");
 }
 
 #[tokio::test]
 async fn garbage_is_no_http2() {
-    for garbage in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[0xff; 1_000], b"\0", &[0; 100_000]] {
+    for garbage in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[0xff; 1_000], b"\0", &[0; 100_000]]
+    {
         let (ours, mut theirs) = tokio::io::duplex(1 << 20);
         let call = call(Channel::from_stream(ours));
         theirs.write_all(garbage).await.unwrap();
@@ -97,7 +99,8 @@ async fn a_server_that_never_says_hello_is_given_up_after_five_seconds() {
 async fn goaways_without_end_do_not_cost_the_call_that_is_in_flight() {
     let (mut server, call) = called().await;
     server.send(&go_away(1, code::NO_ERROR).repeat(100)).await;
-    let answer = [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
+    let answer =
+        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
     server.send(&answer.concat()).await;
     assert_eq!(call.await.unwrap().unwrap().message, "pong");
 }
@@ -168,7 +171,8 @@ async fn data_before_the_head_is_an_error() {
 #[tokio::test]
 async fn informational_responses_are_passed_over_but_not_without_end() {
     let early = headers(1, &block(&[(":status", "103"), ("link", "</x>")]), false);
-    let answer = [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
+    let answer =
+        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
     let answer = [early.repeat(3), answer.concat()].concat();
     assert_eq!(answered(&answer).await.unwrap().message, "pong");
 
@@ -189,7 +193,8 @@ async fn floods_of_a_server_are_stopped() {
     ] {
         let (server, call) = called().await;
         // The head may come but once.
-        let (first, flood) = if flood[3] == kind::HEADERS { (flood, Vec::new()) } else { (Vec::new(), flood) };
+        let (first, flood) =
+            if flood[3] == kind::HEADERS { (flood, Vec::new()) } else { (Vec::new(), flood) };
         let mut server = server;
         let _ = server.try_send(&first).await;
         let end = server.flood(20_000, |_| flood.clone()).await;
