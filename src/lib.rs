@@ -54,6 +54,10 @@ compile_error!("samehost supports Linux only");
 mod address;
 mod client;
 mod driver;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "not for users")]
+pub mod fuzzing;
 mod grpc;
 mod http2;
 #[cfg(feature = "ping")]

@@ -18,7 +18,7 @@ use tower::Service;
 use crate::address::{Address, Kind};
 use crate::driver::{self, Outgoing, Sender, Unsent, Waiter};
 pub use crate::grpc::ResponseBody;
-use crate::grpc::{Deadline, deadline_exceeded, grpc_timeout, status};
+use crate::grpc::{Deadline, deadline_exceeded, grpc_timeout, not_grpc, status};
 use crate::http2::Config;
 use crate::socket::{self, ConnectError};
 
@@ -348,6 +348,9 @@ impl ResponseFuture {
                 Stage::Call(call) => match Pin::new(call).poll(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok((head, incoming))) => {
+                        if let Some(status) = not_grpc(head.status, &head.headers) {
+                            return Poll::Ready(Err(status));
+                        }
                         let mut response =
                             Response::new(ResponseBody::new(incoming, self.deadline.take()));
                         *response.status_mut() = head.status;

@@ -13,6 +13,8 @@ mod send;
 mod server;
 mod shared;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use body::Incoming;
 pub(crate) use client::{Call, Outgoing, Sender, Unsent, Waiter};

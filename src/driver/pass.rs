@@ -27,6 +27,14 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 /// to a reset (a Unix or TCP socket that is closed over unread data resets the peer's end).
 const LINGER: usize = 256 * 1024;
 
+/// A server starts no handler while more than this waits for the socket: a client that reads
+/// nothing could otherwise ask for answers without end, for those that are heads alone take no
+/// window.
+const MOST_OUTGOING: usize = 1 << 20;
+
+/// Nor while more than this waits for the client's windows. Above what one large message takes.
+const MOST_QUEUED: u64 = 64 << 20;
+
 /// What an end of a connection adds to what both do.
 pub(super) trait Role {
     /// An event that is this end's. The others go to the streams.
@@ -34,6 +42,11 @@ pub(super) trait Role {
 
     /// So many requests were taken that the rest has to wait for the next pass.
     fn is_full(&self) -> bool {
+        false
+    }
+
+    /// Whether requests were taken that were not run, for too much waits to be sent.
+    fn holds(&self) -> bool {
         false
     }
 
@@ -124,7 +137,8 @@ where
             if std::mem::take(&mut state.abandoned) {
                 state.h2.go_away();
             }
-            self.take_events(&mut state);
+            let held_up = is_held_up(&state);
+            self.take_events(&mut state, held_up);
             if let Some(fatal) = state.h2.failure()
                 && !self.closing
             {
@@ -137,7 +151,7 @@ where
                 };
                 state.lose(lost);
             }
-            if self.role.prepare(&mut state, &shared) {
+            if !held_up && self.role.prepare(&mut state, &shared) {
                 std::mem::swap(&mut self.wakes, &mut state.wakes);
                 drop(state);
                 self.wakes.drain(..).for_each(Waker::wake);
@@ -163,7 +177,8 @@ where
                 state.lose(Lost::Closed);
                 return Poll::Ready(self.over(&mut state));
             }
-            if full || state.h2.has_events() {
+            let resumes = self.role.holds() && !is_held_up(&state);
+            if full || resumes || state.h2.has_events() {
                 // There is more; the other tasks first.
                 self.unlock_and_wake(state);
                 cx.waker().wake_by_ref();
@@ -214,8 +229,10 @@ where
         (read, full)
     }
 
-    fn take_events(&mut self, state: &mut State) {
-        while !self.role.is_full()
+    /// All of them while requests are not run: those are no more than there may be streams, and
+    /// others want to go on.
+    fn take_events(&mut self, state: &mut State, held_up: bool) {
+        while (held_up || !self.role.is_full())
             && let Some(event) = state.h2.next_event()
         {
             self.role.event(state, event);
@@ -318,6 +335,11 @@ where
         };
         let _ = tokio::time::timeout(Duration::from_millis(100), drain).await;
     }
+}
+
+fn is_held_up(state: &State) -> bool {
+    !state.is_client
+        && (state.h2.outgoing_len() > MOST_OUTGOING || state.h2.queued_len() > MOST_QUEUED)
 }
 
 /// Through tokio's clock, which tests can hold.

@@ -156,6 +156,10 @@ impl<H: Handler> Role for ServerRole<H> {
         self.requests.len() >= REQUESTS
     }
 
+    fn holds(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
     fn prepare(&mut self, state: &mut State, shared: &Arc<Shared>) -> bool {
         for request in &mut self.requests {
             let pieces = std::mem::take(&mut request.pieces);

@@ -6,12 +6,13 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
 use super::body::{ReplyBody, ResponseBody, deadline_exceeded};
+use super::status::is_grpc;
 use super::timeout::{Deadline, grpc_timeout};
 use crate::driver::{Handler, Incoming, Reply};
 
@@ -87,15 +88,6 @@ where
             response.map(|body| ReplyBody::new(body, deadline))
         })
     }
-}
-
-/// `application/grpc`, with or without a subtype or parameters.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let Some(rest) = content_type.and_then(|value| value.strip_prefix(b"application/grpc")) else {
-        return false;
-    };
-    matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
 /// An answer to what is no gRPC request, in plain HTTP.

@@ -10,5 +10,5 @@ pub use body::ResponseBody;
 pub(crate) use body::deadline_exceeded;
 pub use handler::GrpcService;
 pub(crate) use handler::{BoxError, Grpc};
-pub(crate) use status::status;
+pub(crate) use status::{not_grpc, status};
 pub(crate) use timeout::{Deadline, grpc_timeout};

@@ -1,5 +1,6 @@
 //! Failures of streams and connections as gRPC statuses.
 
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tonic::{Code, Status};
 
 use crate::driver::{Lost, StreamError};
@@ -35,4 +36,33 @@ fn code(code: ErrorCode) -> Code {
         | ErrorCode::CONNECT_ERROR => Code::Internal,
         _ => Code::Unknown,
     }
+}
+
+/// The status of a response that is none of gRPC's: what answered is a proxy, or no gRPC server.
+/// By its HTTP status, "HTTP to gRPC Status Code Mapping" of the gRPC project; one that names a
+/// `grpc-status` speaks for itself.
+pub(crate) fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Option<Status> {
+    if status == StatusCode::OK && is_grpc(headers) || headers.contains_key("grpc-status") {
+        return None;
+    }
+    let code = match status.as_u16() {
+        400 | 431 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
+    };
+    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().escape_ascii());
+    let kind = kind.map_or_else(|| "no content type".to_owned(), |kind| kind.to_string());
+    Some(Status::new(code, format!("the answer is not gRPC's: HTTP status {status}, {kind}")))
+}
+
+/// `application/grpc`, with or without a subtype or parameters.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let Some(rest) = content_type.and_then(|value| value.strip_prefix(b"application/grpc")) else {
+        return false;
+    };
+    matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }

@@ -43,5 +43,7 @@ pub(crate) use connection::Connection;
 pub(crate) use error::{ErrorCode, Fatal, Fault};
 pub(crate) use event::{Event, Reset};
 pub(crate) use head::{RequestHead, ResponseHead};
+#[cfg(fuzzing)]
+pub(crate) use hpack::{Decoder, Encoder, Field, Pseudo};
 pub(crate) use send::{NotNow, Progress, SendRequest};
 pub(crate) use stream::StreamKey;

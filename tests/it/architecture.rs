@@ -33,7 +33,8 @@ fn every_module_has_its_layer() {
         let line = line.trim_start_matches("pub ");
         line.strip_prefix("mod ")?.strip_suffix(';')
     });
-    for module in modules {
+    // Above all layers, and compiled for the fuzz targets only.
+    for module in modules.filter(|module| *module != "fuzzing") {
         assert!(LAYERS.contains(&module), "{module} is not in the list of layers");
     }
 }

@@ -163,6 +163,10 @@ impl Serving {
         line.trim_end().to_owned()
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: nix_signal::Signal) {
         nix_signal::kill(self.child.id(), signal);
     }

@@ -1,0 +1,84 @@
+//! h2spec, HTTP/2's conformance suite, against a plain service: gRPC's would refuse every one of
+//! its requests (415) before it had read them. Run by `tests/h2spec/run`, which installs h2spec.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+
+use super::super::{Handler, Incoming, Reply, serve};
+use crate::http2::Config;
+
+/// The cases that fail, each with the section of RFC 9113 that makes it right. h2spec checks
+/// RFC 7540.
+const EXCEPTIONS: &[(&str, &str)] = &[];
+
+/// Answers every request with 200 and a few octets, once it has read it.
+struct Plain;
+
+impl Handler for Plain {
+    type Body = Answer;
+
+    fn call(&mut self, request: Request<Incoming>) -> Reply<Answer> {
+        Box::pin(async move {
+            let mut body = request.into_body();
+            while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+            Response::new(Answer(Some(Bytes::from_static(b"A plain answer, long enough."))))
+        })
+    }
+}
+
+struct Answer(Option<Bytes>);
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.0.take().map(|octets| Ok(Frame::data(octets))))
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs h2spec: tests/h2spec/run"]
+#[allow(clippy::print_stdout, reason = "its output is the report")]
+async fn h2spec_passes() {
+    let h2spec = std::env::var_os("H2SPEC").expect("H2SPEC names the program");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // As `Server` does for TCP.
+            let config = Config { any_authority: false, ..Config::default() };
+            tokio::spawn(serve(stream, Plain, config, std::future::pending()));
+        }
+    });
+    let run = tokio::task::spawn_blocking(move || {
+        std::process::Command::new(h2spec)
+            .args(["--strict", "--timeout", "5", "--host", "127.0.0.1", "--port", &port])
+            .output()
+            .unwrap()
+    });
+    let output = run.await.unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    println!("{report}");
+    let (cases, failures) = report.split_once("Failures:").unwrap_or((&report, ""));
+    // A crash or an early end must not look like success.
+    let passed = cases.matches('✔').count();
+    assert!(passed >= 140, "only {passed} cases passed");
+    let failed: Vec<&str> = failures
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("× "))
+        .filter_map(|line| line.split_once(": "))
+        .map(|(_, case)| case)
+        .collect();
+    let expected: Vec<&str> = EXCEPTIONS.iter().map(|(case, _)| *case).collect();
+    assert_eq!(failed, expected);
+}

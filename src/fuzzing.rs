@@ -1,0 +1,231 @@
+//! What the fuzz targets in `fuzz/` call. Compiled with `--cfg fuzzing` only: private modules stay
+//! private.
+//!
+//! A connection's input is made of the fuzzer's octets either as they are or as a list of frames
+//! whose headers are put right, so that a mutation reaches further than the first length.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::http2::{
+    Config, Connection, Decoder, Encoder, ErrorCode, Event, Field, NotNow, Pseudo, SendRequest,
+    StreamKey,
+};
+
+/// More than this never waits for a peer that reads nothing: what is queued for all streams is
+/// ours, and the rest are answers, which are bounded.
+const MOST_OUTGOING: usize = 8 << 20;
+
+/// Takes octets off a fuzzer's input.
+struct Source<'a>(&'a [u8]);
+
+impl<'a> Source<'a> {
+    fn octet(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn octets(&mut self, count: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    /// What the peer sends next.
+    fn input(&mut self, framed: bool, into: &mut BytesMut) {
+        if !framed {
+            let count = self.octet().unwrap_or(0);
+            into.extend_from_slice(self.octets(usize::from(count)));
+            return;
+        }
+        let [kind, flags, stream, len] = [(); 4].map(|()| self.octet().unwrap_or(0));
+        let payload = self.octets(usize::from(len));
+        into.extend_from_slice(&(payload.len() as u32).to_be_bytes()[1..]);
+        into.extend_from_slice(&[kind % 12, flags, 0, 0, 0, stream]);
+        into.extend_from_slice(payload);
+    }
+}
+
+fn config(octet: u8) -> Config {
+    let small = octet & 1 == 1;
+    Config {
+        max_streams: if octet & 2 == 2 { 2 } else { 256 },
+        stream_window: if small { 10 } else { 1 << 20 },
+        connection_window: if small { 65_535 } else { 4 << 20 },
+        any_authority: octet & 4 == 4,
+        ..Config::default()
+    }
+}
+
+/// What an application could do with a stream, chosen by the fuzzer.
+fn act(connection: &mut Connection, key: StreamKey, choice: u8, is_client: bool) {
+    match choice % 8 {
+        0 => connection.forget(key),
+        1 => connection.reset(key, ErrorCode::CANCEL),
+        2 => connection.release(key, usize::from(choice)),
+        3 if !is_client => {
+            connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
+        }
+        _ => {}
+    }
+}
+
+fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
+    let framed = source.octet().is_some_and(|octet| octet & 1 == 1);
+    let mut now = Instant::now();
+    let mut input = BytesMut::new();
+    if !is_client && framed {
+        input.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    } else if framed {
+        input.extend_from_slice(b"\0\0\0\x04\0\0\0\0\0");
+    }
+    let mut keys: Vec<StreamKey> = Vec::new();
+    while !source.0.is_empty() {
+        source.input(framed, &mut input);
+        let choice = source.octet().unwrap_or(0);
+        let failed = connection.receive(&mut input, now).is_err();
+        while let Some(event) = connection.next_event() {
+            match event {
+                Event::Request { stream, end, .. } => {
+                    keys.push(stream);
+                    if choice & 0x40 == 0 {
+                        let headers = HeaderMap::new();
+                        connection.send_response(stream, StatusCode::OK, &headers, false);
+                        connection.send_data(stream, Bytes::from_static(b"reply"), false);
+                        connection.send_trailers(stream, &headers);
+                        if end {
+                            connection.forget(stream);
+                        }
+                    }
+                }
+                Event::RequestTooLarge { stream, .. } => connection.forget(stream),
+                Event::Data { stream, bytes, .. } if choice & 0x20 == 0 => {
+                    connection.release(stream, bytes.len());
+                }
+                Event::Reset { stream, .. } => connection.forget(stream),
+                _ => {}
+            }
+        }
+        keys.truncate(512);
+        if !keys.is_empty() {
+            let key = keys[usize::from(choice) % keys.len()];
+            act(&mut connection, key, choice, is_client);
+        }
+        if is_client && choice & 0x80 == 0x80 {
+            let headers = HeaderMap::new();
+            let request = SendRequest {
+                method: "POST",
+                scheme: "http",
+                authority: b"localhost",
+                path: "/a.B/C",
+                headers: &headers,
+            };
+            match connection.send_request(request, false) {
+                Ok(key) => {
+                    connection.send_data(key, Bytes::from_static(b"request"), choice & 1 == 1);
+                    keys.push(key);
+                }
+                Err(NotNow::NoSlot | NotNow::GoingAway | NotNow::Exhausted) => {}
+                Err(NotNow::TooLarge { .. }) => {}
+            }
+        }
+        if choice & 0x10 == 0 {
+            connection.advance(connection.outgoing_len());
+        }
+        assert!(connection.outgoing_len() <= MOST_OUTGOING, "outgoing is not bounded");
+        now += Duration::from_millis(u64::from(choice));
+        if let Some(at) = connection.next_deadline(now)
+            && at <= now
+        {
+            let _ = connection.on_deadline(now);
+        }
+        if failed {
+            break;
+        }
+    }
+    // Whatever came: when the application has done with all streams, none is left behind.
+    for key in keys {
+        connection.forget(key);
+    }
+    while connection.next_event().is_some() {}
+    connection.close(ErrorCode::NO_ERROR, "done");
+    connection.advance(connection.outgoing_len());
+    assert!(connection.is_done());
+}
+
+/// A client's octets into a server.
+pub fn server_input(data: &[u8]) {
+    let mut source = Source(data);
+    let config = config(source.octet().unwrap_or(0));
+    drive(Connection::server(config, Instant::now()), &mut source, false);
+}
+
+/// A server's octets into a client with calls under way.
+pub fn client_input(data: &[u8]) {
+    let mut source = Source(data);
+    let config = config(source.octet().unwrap_or(0));
+    drive(Connection::client(config, Instant::now()), &mut source, true);
+}
+
+/// Header blocks into one decoder, the table's limit changing between them.
+pub fn hpack_decoder(data: &[u8]) {
+    let mut source = Source(data);
+    let mut decoder = Decoder::new(4096);
+    while let Some(len) = source.octet() {
+        if len == 255 {
+            decoder.set_max_table_size(usize::from(source.octet().unwrap_or(0)) * 64);
+            continue;
+        }
+        let block = source.octets(usize::from(len));
+        let before = decoder.generation();
+        let mut fields = Vec::new();
+        if decoder.decode(block, |field| fields.push(field.clone())).is_err() {
+            return;
+        }
+        if decoder.generation() == before {
+            let mut again = Vec::new();
+            decoder.decode(block, |field| again.push(field.clone())).expect("as before");
+            assert_eq!(fields, again, "one block, one table, two lists");
+        }
+    }
+}
+
+/// Lists of fields through an encoder and a decoder: they come out as they went in.
+pub fn hpack_round_trip(data: &[u8]) {
+    let mut source = Source(data);
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(4096));
+    while let Some(choice) = source.octet() {
+        if choice & 0x80 == 0x80 {
+            let size = usize::from(choice & 0x7f) * 64;
+            // As two ends do: the decoder's limit is what the encoder has been told.
+            encoder.set_peer_max_table_size(size);
+            decoder.set_max_table_size(size);
+        }
+        let mut fields = vec![Field::Pseudo(Pseudo::Method, HeaderValue::from_static("POST"))];
+        for _ in 0..choice % 8 {
+            let name_len = usize::from(source.octet().unwrap_or(0) % 16);
+            let value_len = usize::from(source.octet().unwrap_or(0));
+            let name = HeaderName::from_bytes(source.octets(name_len));
+            let value = HeaderValue::from_bytes(source.octets(value_len));
+            if let (Ok(name), Ok(mut value)) = (name, value) {
+                value.set_sensitive(choice & 0x40 == 0x40);
+                fields.push(Field::Header(name, value));
+            }
+        }
+        let mut block = BytesMut::new();
+        let mut writer = encoder.begin(&mut block);
+        for field in &fields {
+            match field {
+                Field::Pseudo(name, value) => writer.pseudo(*name, value.as_bytes()),
+                Field::Header(name, value) => writer.header(name, value),
+                Field::Malformed { .. } => unreachable!("none was made"),
+            }
+        }
+        let mut decoded = Vec::new();
+        decoder.decode(&block, |field| decoded.push(field.clone())).expect("our own block");
+        assert_eq!(decoded, fields);
+    }
+}

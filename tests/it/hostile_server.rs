@@ -1,0 +1,304 @@
+//! Servers that want harm, or know no better, against our channel: every call must end, with an
+//! error that fits, and the channel must not be made to hold what nobody asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest};
+use samehost::{Channel, Listener};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
+use tonic::{Code, Request, Status};
+
+use crate::support::{directory, socket_in};
+use crate::wire::{
+    Peer, block, code, data, flag, frame, go_away, headers, kind, literal, message, reset,
+    settings, window_update,
+};
+
+/// A call in flight, and the server's end of its connection.
+type Call = JoinHandle<Result<PingResponse, Status>>;
+
+fn call(channel: Channel) -> Call {
+    tokio::spawn(async move {
+        let call = async { PingServiceClient::new(channel).ping(PingRequest::ping()).await };
+        // None of these may depend on it.
+        let result = tokio::time::timeout(Duration::from_secs(3_600), call).await;
+        result.expect("a call that never ends").map(tonic::Response::into_inner)
+    })
+}
+
+/// A server that has received a ping, on stream 1.
+async fn called() -> (Peer<DuplexStream>, Call) {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let call = call(Channel::from_stream(ours));
+    let mut server = Peer::server(theirs, &[]).await;
+    server.sync().await;
+    (server, call)
+}
+
+fn head() -> Vec<u8> {
+    block(&[(":status", "200"), ("content-type", "application/grpc")])
+}
+
+fn trailers() -> Vec<u8> {
+    block(&[("grpc-status", "0")])
+}
+
+fn pong() -> Vec<u8> {
+    // PingResponse's field 1 is `string message`.
+    message(b"\x0a\x04pong")
+}
+
+/// The server sends this in answer, and closes.
+async fn answered(octets: &[u8]) -> Result<PingResponse, Status> {
+    let (mut server, call) = called().await;
+    server.send(octets).await;
+    let _ = server.io.shutdown().await;
+    call.await.unwrap()
+}
+
+async fn fails(octets: &[u8]) -> Code {
+    answered(octets).await.unwrap_err().code()
+}
+
+#[tokio::test]
+async fn a_proper_answer_is_taken() {
+    let answer =
+        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
+    assert_eq!(answered(&answer.concat()).await.unwrap().message, "pong");
+}
+
+#[tokio::test]
+async fn garbage_is_no_http2() {
+    for garbage in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[0xff; 1_000], b"\0", &[0; 100_000]]
+    {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let call = call(Channel::from_stream(ours));
+        theirs.write_all(garbage).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let status = call.await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_says_hello_is_given_up_after_five_seconds() {
+    let started = tokio::time::Instant::now();
+    let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+    let call = call(Channel::from_stream(ours));
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(started.elapsed().as_secs(), 5);
+    let mut all = Vec::new();
+    theirs.read_to_end(&mut all).await.unwrap();
+}
+
+#[tokio::test]
+async fn goaways_without_end_do_not_cost_the_call_that_is_in_flight() {
+    let (mut server, call) = called().await;
+    server.send(&go_away(1, code::NO_ERROR).repeat(100)).await;
+    let answer =
+        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
+    server.send(&answer.concat()).await;
+    assert_eq!(call.await.unwrap().unwrap().message, "pong");
+}
+
+/// Every connection is told to go away at once: the call must not go round for ever.
+#[tokio::test]
+async fn a_server_that_sends_everyone_away_gets_few_connections() {
+    let directory = directory();
+    let mut listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
+    let address = listener.local_addr().clone();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let conn = listener.accept().await.unwrap();
+            seen.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut server = Peer::server(conn, &[]).await;
+                let _ = server.try_send(&go_away(0, code::NO_ERROR)).await;
+                while server.next().await.is_some() {}
+            });
+        }
+    });
+    let channel = Channel::builder(&address).connect_lazy();
+    let status = call(channel).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let connections = connections.load(Ordering::Relaxed);
+    assert!((2..=10).contains(&connections), "{connections} connections");
+}
+
+#[tokio::test]
+async fn goaway_with_an_error_is_reported_with_it() {
+    assert_eq!(fails(&go_away(0, code::ENHANCE_YOUR_CALM)).await, Code::Unavailable);
+    let mut explained = go_away(1, code::ENHANCE_YOUR_CALM);
+    explained[2] += 14;
+    explained.extend_from_slice(b"too_many_pings");
+    let status = answered(&explained).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(status.message().contains("too_many_pings"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_header_bomb_in_the_response_does_not_go_off() {
+    let mut charge = head();
+    literal(0x40, "x", &"y".repeat(4_000), &mut charge);
+    let mut bomb = trailers();
+    bomb.resize(16_000, 0x80 | 62);
+    let answer = [headers(1, &charge, false), data(1, &pong(), false), headers(1, &bomb, true)];
+    let status = answered(&answer.concat()).await.unwrap_err();
+    assert!(matches!(status.code(), Code::Internal | Code::ResourceExhausted), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_response_that_ends_early_is_an_error() {
+    // Without a status, without a message, or without either.
+    assert_ne!(fails(&headers(1, &head(), true)).await, Code::Ok);
+    let no_status = [headers(1, &head(), false), data(1, &pong(), true)];
+    assert_ne!(fails(&no_status.concat()).await, Code::Ok);
+    let no_message = [headers(1, &head(), false), headers(1, &trailers(), true)];
+    assert_eq!(fails(&no_message.concat()).await, Code::Internal);
+}
+
+#[tokio::test]
+async fn data_before_the_head_is_an_error() {
+    assert_eq!(fails(&data(1, &pong(), true)).await, Code::Internal);
+}
+
+#[tokio::test]
+async fn informational_responses_are_passed_over_but_not_without_end() {
+    let early = headers(1, &block(&[(":status", "103"), ("link", "</x>")]), false);
+    let answer =
+        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
+    let answer = [early.repeat(3), answer.concat()].concat();
+    assert_eq!(answered(&answer).await.unwrap().message, "pong");
+
+    let (server, call) = called().await;
+    assert_eq!(server.flood(1_000_000, |_| early.clone()).await, Some(code::ENHANCE_YOUR_CALM));
+    assert_eq!(call.await.unwrap().unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn floods_of_a_server_are_stopped() {
+    for flood in [
+        frame(kind::PING, 0, 0, b"a flood.").repeat(100),
+        settings(&[(4, 65_535)]).repeat(10),
+        frame(kind::PRIORITY, 0, 1, &[0; 5]).repeat(100),
+        frame(77, 0, 0, b"unknown").repeat(100),
+        window_update(0, 1).repeat(100),
+        [headers(1, &head(), false), data(1, &[], false).repeat(20_000)].concat(),
+    ] {
+        let (server, call) = called().await;
+        // The head may come but once.
+        let (first, flood) =
+            if flood[3] == kind::HEADERS { (flood, Vec::new()) } else { (Vec::new(), flood) };
+        let mut server = server;
+        let _ = server.try_send(&first).await;
+        let end = server.flood(20_000, |_| flood.clone()).await;
+        assert_eq!(end, Some(code::ENHANCE_YOUR_CALM));
+        assert_eq!(call.await.unwrap().unwrap_err().code(), Code::Unavailable);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_after_the_head_has_its_code() {
+    for (sent, expected) in [
+        (code::CANCEL, Code::Cancelled),
+        (code::INTERNAL_ERROR, Code::Internal),
+        (code::ENHANCE_YOUR_CALM, Code::ResourceExhausted),
+        (code::NO_ERROR, Code::Internal),
+        (0xdead, Code::Unknown),
+    ] {
+        let answer = [headers(1, &head(), false), data(1, &pong()[..3], false), reset(1, sent)];
+        assert_eq!(fails(&answer.concat()).await, expected, "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn frames_that_break_the_rules_end_the_connection() {
+    for (what, answer) in [
+        ("a frame of 16 MiB", vec![0xff, 0xff, 0xff, kind::DATA, 0, 0, 0, 0, 1]),
+        ("PUSH_PROMISE", frame(5, flag::END_HEADERS, 1, &[&[0, 0, 0, 2], &head()[..]].concat())),
+        ("a stream that was never opened", headers(3, &head(), true)),
+        ("a stream of the server's", headers(2, &head(), true)),
+        ("a header block that is none", headers(1, &[0xff; 20], true)),
+        ("an interrupted block", [frame(1, 0, 1, &head()), frame(6, 0, 0, &[0; 8])].concat()),
+        ("window overflow", window_update(0, 0x7fff_ffff)),
+        ("SETTINGS_ENABLE_PUSH 1", settings(&[(2, 1)])),
+    ] {
+        let (mut server, call) = called().await;
+        server.send(&answer).await;
+        assert_ne!(server.until_go_away().await, code::NO_ERROR, "{what}");
+        assert_eq!(call.await.unwrap().unwrap_err().code(), Code::Unavailable, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_cut_in_mid_message_is_unavailable() {
+    let whole = [headers(1, &head(), false), data(1, &pong(), false)].concat();
+    for cut in 1..=whole.len() {
+        let status = answered(&whole[..cut]).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "cut at {cut}: {status:?}");
+    }
+}
+
+/// The stream's window is all that a server can make a caller hold who does not read.
+#[tokio::test]
+async fn a_server_cannot_send_beyond_what_the_caller_reads() {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let mut client = PingServiceClient::new(Channel::from_stream(ours));
+    let watch = tokio::spawn(async move { client.watch(WatchRequest::default()).await });
+    let mut server = Peer::server(theirs, &[]).await;
+    server.send(&headers(1, &head(), false)).await;
+    let _unread = watch.await.unwrap().unwrap();
+    for _ in 0..(1 << 20) / 16_384 {
+        server.send(&data(1, &[0; 16_384], false)).await;
+    }
+    server.sync().await;
+    server.send(&data(1, &[0], false)).await;
+    let answer = server.until(|frame| frame.kind == kind::RST_STREAM).await;
+    assert_eq!((answer.stream, answer.code()), (1, code::FLOW_CONTROL_ERROR));
+}
+
+/// What a server gives up on, it says by the status of HTTP.
+#[tokio::test]
+async fn statuses_of_http_become_codes_of_grpc() {
+    for (status, expected) in [
+        ("400", Code::Internal),
+        ("401", Code::Unauthenticated),
+        ("403", Code::PermissionDenied),
+        ("404", Code::Unimplemented),
+        ("415", Code::Unknown),
+        ("429", Code::Unavailable),
+        ("502", Code::Unavailable),
+        ("503", Code::Unavailable),
+        ("504", Code::Unavailable),
+        ("200", Code::Unknown),
+    ] {
+        let head = block(&[(":status", status), ("content-type", "text/html")]);
+        let whole = fails(&headers(1, &head, true)).await;
+        assert_eq!(whole, expected, "{status}");
+        let with_body = [headers(1, &head, false), data(1, b"<html>", true)].concat();
+        assert_eq!(fails(&with_body).await, expected, "{status} with a body");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_is_waited_for_until_the_deadline() {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let channel = Channel::from_stream(ours);
+    let started = tokio::time::Instant::now();
+    let call = tokio::spawn(async move {
+        let mut request = Request::new(PingRequest::ping());
+        request.set_timeout(Duration::from_secs(7));
+        PingServiceClient::new(channel).ping(request).await
+    });
+    let mut server = Peer::server(theirs, &[]).await;
+    let cancelled = server.until(|frame| frame.kind == kind::RST_STREAM).await;
+    assert_eq!((cancelled.stream, cancelled.code()), (1, code::CANCEL));
+    assert_eq!(call.await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(started.elapsed().as_secs(), 7);
+}
