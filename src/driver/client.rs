@@ -70,7 +70,7 @@ pub(crate) enum Unsent {
 
 impl<B> Outgoing<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     /// Polls the body as far as it goes at once.
     pub(crate) fn new(method: Method, path: PathAndQuery, headers: HeaderMap, body: B) -> Self {
@@ -120,7 +120,7 @@ impl Sender {
         cx: &Context<'_>,
     ) -> Result<Call, Unsent>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let shared = &self.0.0;
         if matches!(request.end, StartEnd::Failed(_) | StartEnd::Panicked) {

@@ -6,6 +6,7 @@
 //! handlers put their frames straight into the connection's buffer, under its lock
 //! ([`shared`](shared::Shared)); only the one who finds the driver asleep wakes it.
 
+mod beside;
 mod body;
 mod client;
 mod pass;
@@ -16,5 +17,5 @@ mod stream;
 
 pub(crate) use body::Incoming;
 pub(crate) use client::{Call, Outgoing, Sender, Unsent, Waiter};
-pub(crate) use server::{Handler, Reply, serve};
+pub(crate) use server::{Handler, serve};
 pub(crate) use shared::{Lost, StreamError};

@@ -29,7 +29,7 @@ pub(super) enum StartEnd<B> {
     Trailers(HeaderMap),
     /// There is more, or may be.
     More {
-        body: Pin<Box<B>>,
+        body: B,
         next: Option<Frame<Bytes>>,
     },
     Failed(BoxError),
@@ -38,19 +38,18 @@ pub(super) enum StartEnd<B> {
 
 /// Polls a body as far as its first data and what follows it. An ordinary unary message is then
 /// complete. Whoever goes on polls it again with a waker of its own.
-pub(super) fn start<B>(body: B) -> Start<B>
+pub(super) fn start<B>(mut body: B) -> Start<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     if body.is_end_stream() {
         return Start { data: None, end: StartEnd::Plain };
     }
-    let mut body = Box::pin(body);
     let mut cx = Context::from_waker(std::task::Waker::noop());
     let mut data: Option<Bytes> = None;
     let polled = catch_unwind(AssertUnwindSafe(|| {
         loop {
-            match body.as_mut().poll_frame(&mut cx) {
+            match Pin::new(&mut body).poll_frame(&mut cx) {
                 Poll::Pending => return Ok(None),
                 Poll::Ready(None) => return Err(StartEnd::Plain),
                 Poll::Ready(Some(Err(error))) => return Err(StartEnd::Failed(error.into())),
@@ -78,19 +77,19 @@ where
 pub(super) struct SendBody<B> {
     shared: Arc<Shared>,
     key: StreamKey,
-    body: Pin<Box<B>>,
+    body: B,
     /// Given by the body and not sent yet: what comes after it decides whether it is the last.
     next: Option<Frame<Bytes>>,
 }
 
 impl<B> SendBody<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     pub(super) fn new(
         shared: Arc<Shared>,
         key: StreamKey,
-        body: Pin<Box<B>>,
+        body: B,
         next: Option<Frame<Bytes>>,
     ) -> Self {
         Self { shared, key, body, next }
@@ -134,7 +133,7 @@ where
 
 impl<B> Future for SendBody<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     type Output = ();
 
@@ -144,7 +143,7 @@ where
             if blocked {
                 return Poll::Pending;
             }
-            let polled = self.body.as_mut().poll_frame(cx);
+            let polled = Pin::new(&mut self.body).poll_frame(cx);
             let progress = match (self.next.take(), polled) {
                 (None, Poll::Pending) => return Poll::Pending,
                 (Some(frame), Poll::Pending) => {

@@ -1,9 +1,11 @@
 //! [`Grpc`]: a tower service as the handler of a connection's requests.
 
+use std::any::Any;
+use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -13,7 +15,7 @@ use tower::{Service, ServiceExt};
 
 use super::body::{ReplyBody, ResponseBody, deadline_exceeded};
 use super::timeout::{Deadline, grpc_timeout};
-use crate::driver::{Handler, Incoming, Reply};
+use crate::driver::{Handler, Incoming};
 
 /// The error type of tower and http-body.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
@@ -56,34 +58,86 @@ where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Body = ReplyBody;
+    type Reply = Reply;
 
-    fn call(&mut self, request: Request<Incoming>) -> Reply<ReplyBody> {
+    fn call(&mut self, request: Request<Incoming>) -> Reply {
         if !is_grpc(request.headers()) {
-            return Box::pin(std::future::ready(unsupported_media_type()));
+            return Reply { call: Call::Refused, deadline: None };
         }
-        let mut deadline = grpc_timeout(request.headers()).and_then(Deadline::after);
+        let deadline = grpc_timeout(request.headers()).and_then(Deadline::after);
         let request = request.map(|incoming| Body::new(ResponseBody::new(incoming, None)));
-        let call = self.service.clone().oneshot(request);
-        Box::pin(async move {
-            let mut call = pin!(call);
-            let result = std::future::poll_fn(|cx| {
-                if let Poll::Ready(result) = call.as_mut().poll(cx) {
-                    return Poll::Ready(Some(result));
-                }
-                match &mut deadline {
-                    Some(deadline) => Pin::new(deadline).poll(cx).map(|()| None),
-                    None => Poll::Pending,
-                }
-            })
-            .await;
-            let response = match result {
-                Some(Ok(response)) => response.map(Body::new),
-                Some(Err(error)) => Status::from_error(error.into()).into_http(),
-                None => deadline_exceeded().into_http(),
-            };
-            response.map(|body| ReplyBody::new(body, deadline))
-        })
+        let mut service = self.service.clone();
+        // Nearly always ready at once; then the request need not be kept beside the service.
+        let call = match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => boxed(service.call(request)),
+            Poll::Ready(Err(error)) => {
+                Box::pin(std::future::ready(Ok(Status::from_error(error.into()).into_http())))
+            }
+            Poll::Pending => boxed(service.oneshot(request)),
+        };
+        Reply { call: Call::Running(call), deadline }
     }
+}
+
+/// A service's answer, until its deadline.
+pub(crate) struct Reply {
+    call: Call,
+    deadline: Option<Deadline>,
+}
+
+enum Call {
+    Running(BoxFuture),
+    /// No gRPC.
+    Refused,
+}
+
+impl Future for Reply {
+    type Output = Response<ReplyBody>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<ReplyBody>> {
+        let Call::Running(call) = &mut self.call else {
+            return Poll::Ready(unsupported_media_type());
+        };
+        let response = match call.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => response,
+            Poll::Pending => {
+                let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+                if Pin::new(deadline).poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                deadline_exceeded().into_http()
+            }
+        };
+        let deadline = self.deadline.take();
+        Poll::Ready(response.map(|body| ReplyBody::new(body, deadline)))
+    }
+}
+
+/// An answer on its way, as the servers that tonic generates return it.
+pub(crate) type BoxFuture =
+    Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// Forgets a future's type. One that is boxed already is not boxed again.
+pub(crate) fn boxed<F, B, E>(future: F) -> BoxFuture
+where
+    F: Future<Output = Result<Response<B>, E>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    let mut future = Some(future);
+    if let Some(boxed) = (&mut future as &mut dyn Any).downcast_mut::<Option<BoxFuture>>()
+        && let Some(boxed) = boxed.take()
+    {
+        return boxed;
+    }
+    let Some(future) = future else { unreachable!("taken only where it is returned") };
+    Box::pin(async {
+        Ok(match future.await {
+            // `Body::new` passes a body on that is a `Body` already.
+            Ok(response) => response.map(Body::new),
+            Err(error) => Status::from_error(error.into()).into_http(),
+        })
+    })
 }
 
 /// `application/grpc`, with or without a subtype or parameters.

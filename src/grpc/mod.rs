@@ -9,6 +9,6 @@ mod timeout;
 pub use body::ResponseBody;
 pub(crate) use body::deadline_exceeded;
 pub use handler::GrpcService;
-pub(crate) use handler::{BoxError, Grpc};
+pub(crate) use handler::{BoxError, Grpc, boxed};
 pub(crate) use status::status;
 pub(crate) use timeout::{Deadline, grpc_timeout};
