@@ -20,8 +20,11 @@ const READ: (usize, usize) = (16 * 1024, 256 * 1024);
 /// Reads of one pass at most, for a peer that sends while we read.
 const READS: u32 = 4;
 
+/// What one pass writes at most.
+const WRITE: usize = 1024 * 1024;
+
 /// Slices of one vectored write.
-const SLICES: usize = 64;
+const SLICES: usize = 40;
 
 /// A connection that was busy gives its memory back after one to two of these without activity.
 const IDLE_TICK: Duration = Duration::from_secs(1);
@@ -160,10 +163,13 @@ where
             return Poll::Pending;
         }
         self.lingered = false;
-        if let Err(error) = self.write(cx, &mut state) {
-            state.lose(Lost::Io(Arc::new(error)));
-            return Poll::Ready(self.over(&mut state));
-        }
+        let more = match self.write(cx, &mut state) {
+            Ok(more_to_write) => more | more_to_write,
+            Err(error) => {
+                state.lose(Lost::Io(Arc::new(error)));
+                return Poll::Ready(self.over(&mut state));
+            }
+        };
         if state.h2.is_done() {
             state.lose(Lost::Closed);
             return Poll::Ready(self.over(&mut state));
@@ -240,8 +246,10 @@ where
         }
     }
 
-    /// Writes until nothing is left or the socket takes no more.
-    fn write(&mut self, cx: &mut Context<'_>, state: &mut State) -> io::Result<()> {
+    /// Writes until nothing is left or the socket takes no more, or as much as a pass may. True:
+    /// that.
+    fn write(&mut self, cx: &mut Context<'_>, state: &mut State) -> io::Result<bool> {
+        let mut left = WRITE;
         while state.h2.has_outgoing() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let count = state.h2.outgoing(&mut slices);
@@ -255,12 +263,16 @@ where
                 Poll::Ready(Ok(octets)) => {
                     self.active = true;
                     state.h2.advance(octets);
+                    left = left.saturating_sub(octets);
+                    if left == 0 {
+                        return Ok(true);
+                    }
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// When to be woken at the latest.
@@ -323,7 +335,7 @@ where
         if self.io.shutdown().await.is_err() || !self.closing {
             return;
         }
-        let mut rest = BytesMut::with_capacity(READ.0);
+        let mut rest = BytesMut::with_capacity(LINGER / 16);
         let drain = async {
             let mut left = LINGER;
             while left > 0 {
