@@ -11,15 +11,13 @@ use http::{HeaderMap, Method};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::BoxError;
 use super::body::Incoming;
 use super::pass::{LostOnDrop, Pass, Role, now};
 use super::send::{SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State, StreamError};
 use super::stream::{End, remember};
 use crate::http2::{Config, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
-
-/// The error type of tower and http-body.
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What starts calls on a connection. When all clones are gone the connection ends after its last
 /// call.
@@ -70,7 +68,7 @@ pub(crate) enum Unsent {
 
 impl<B> Outgoing<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     /// Polls the body as far as it goes at once.
     pub(crate) fn new(method: Method, path: PathAndQuery, headers: HeaderMap, body: B) -> Self {
@@ -120,7 +118,7 @@ impl Sender {
         cx: &Context<'_>,
     ) -> Result<Call, Unsent>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let shared = &self.0.0;
         if matches!(request.end, StartEnd::Failed(_) | StartEnd::Panicked) {

@@ -6,6 +6,7 @@
 //! handlers put their frames straight into the connection's buffer, under its lock
 //! ([`shared`](shared::Shared)); only the one who finds the driver asleep wakes it.
 
+mod beside;
 mod body;
 mod client;
 mod pass;
@@ -18,5 +19,8 @@ mod tests;
 
 pub(crate) use body::Incoming;
 pub(crate) use client::{Call, Outgoing, Sender, Unsent, Waiter};
-pub(crate) use server::{Handler, Reply, serve};
+pub(crate) use server::{Handler, serve};
 pub(crate) use shared::{Lost, StreamError};
+
+/// The error type of tower and http-body.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;

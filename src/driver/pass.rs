@@ -17,8 +17,14 @@ use crate::http2::{ErrorCode, Event, Fault};
 /// What one read takes at least and at most; it grows with what arrives at a time.
 const READ: (usize, usize) = (16 * 1024, 256 * 1024);
 
+/// Reads of one pass at most, for a peer that sends while we read.
+const READS: u32 = 4;
+
+/// What one pass writes at most.
+const WRITE: usize = 1024 * 1024;
+
 /// Slices of one vectored write.
-const SLICES: usize = 64;
+const SLICES: usize = 40;
 
 /// A connection that was busy gives its memory back after one to two of these without activity.
 const IDLE_TICK: Duration = Duration::from_secs(1);
@@ -74,6 +80,8 @@ pub(super) struct Pass<T, R> {
     /// When to look whether the connection has become idle.
     tick: Option<Instant>,
     active: bool,
+    /// What the last read ended with, once what came before it has been dealt with.
+    end: Option<io::Result<usize>>,
     /// Nothing is read any more: only what is outgoing is still to be written.
     closing: bool,
     /// The other tasks were given a turn to add to what is outgoing.
@@ -97,104 +105,101 @@ where
             armed: None,
             tick: None,
             active: true,
+            end: None,
             closing: false,
             lingered: false,
             wakes: Vec::new(),
         }
     }
 
-    /// One or more passes. Ready when the connection is over and everything written.
+    /// One pass. Ready when the connection is over and everything written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
-        loop {
-            let now = now();
-            let (read, full) = self.read(cx);
-            let shared = Arc::clone(&self.shared);
-            let mut state = shared.lock();
-            state.asleep = None;
-            let progress = match read {
-                Poll::Ready(Ok(0)) => {
-                    state.lose(Lost::Closed);
-                    return Poll::Ready(self.over(&mut state));
-                }
-                Poll::Ready(Ok(_)) => {
-                    self.active = true;
-                    // A failure is seen below.
-                    let _ = state.h2.receive(&mut self.input, now);
-                    true
-                }
-                Poll::Ready(Err(error)) => {
-                    state.lose(Lost::Io(Arc::new(error)));
-                    return Poll::Ready(self.over(&mut state));
-                }
-                Poll::Pending => false,
-            };
-            if self.armed.is_some_and(|at| at <= now) {
-                self.armed = None;
-                if state.h2.on_deadline(now).is_err() && self.closing {
-                    return Poll::Ready(self.over(&mut state));
-                }
-            }
-            if std::mem::take(&mut state.abandoned) {
-                state.h2.go_away();
-            }
-            let held_up = is_held_up(&state);
-            self.take_events(&mut state, held_up);
-            if let Some(fatal) = state.h2.failure()
-                && !self.closing
-            {
-                self.closing = true;
-                self.input = BytesMut::new();
-                let lost = match fatal.fault {
-                    Fault::Local => Lost::Closed,
-                    Fault::Protocol if state.is_client && !state.ready => Lost::NotHttp2(fatal),
-                    _ => Lost::Http2(fatal),
-                };
-                state.lose(lost);
-            }
-            if !held_up && self.role.prepare(&mut state, &shared) {
-                std::mem::swap(&mut self.wakes, &mut state.wakes);
-                drop(state);
-                self.wakes.drain(..).for_each(Waker::wake);
-                self.role.run();
-                state = shared.lock();
-                self.role.encode(&mut state, &shared);
-            }
-
-            let others = state.h2.active_streams() > 1;
-            if others && !progress && !self.lingered && state.h2.has_outgoing() {
-                // Callers that are ready too may add theirs, and all leave by one write.
-                self.lingered = true;
-                self.unlock_and_wake(state);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            self.lingered = false;
-            if let Err(error) = self.write(cx, &mut state) {
-                state.lose(Lost::Io(Arc::new(error)));
-                return Poll::Ready(self.over(&mut state));
-            }
-            if state.h2.is_done() {
+        let now = now();
+        let (read, more) = self.read(cx);
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        state.asleep = None;
+        let progress = match read {
+            Poll::Ready(Ok(0)) => {
                 state.lose(Lost::Closed);
                 return Poll::Ready(self.over(&mut state));
             }
-            let resumes = self.role.holds() && !is_held_up(&state);
-            if full || resumes || state.h2.has_events() {
-                // There is more; the other tasks first.
-                self.unlock_and_wake(state);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            Poll::Ready(Ok(_)) => {
+                self.active = true;
+                // A failure is seen below.
+                let _ = state.h2.receive(&mut self.input, now);
+                true
             }
-            if progress {
-                // Everything was read: the next read only leaves its waker.
-                self.unlock_and_wake(state);
-                continue;
+            Poll::Ready(Err(error)) => {
+                state.lose(Lost::Io(Arc::new(error)));
+                return Poll::Ready(self.over(&mut state));
             }
-            state.asleep = Some(cx.waker().clone());
-            let deadline = self.before_sleep(&mut state, now);
+            Poll::Pending => false,
+        };
+        if self.armed.is_some_and(|at| at <= now) {
+            self.armed = None;
+            if state.h2.on_deadline(now).is_err() && self.closing {
+                return Poll::Ready(self.over(&mut state));
+            }
+        }
+        if std::mem::take(&mut state.abandoned) {
+            state.h2.go_away();
+        }
+        let held_up = is_held_up(&state);
+        self.take_events(&mut state, held_up);
+        if let Some(fatal) = state.h2.failure()
+            && !self.closing
+        {
+            self.closing = true;
+            self.input = BytesMut::new();
+            let lost = match fatal.fault {
+                Fault::Local => Lost::Closed,
+                Fault::Protocol if state.is_client && !state.ready => Lost::NotHttp2(fatal),
+                _ => Lost::Http2(fatal),
+            };
+            state.lose(lost);
+        }
+        if !held_up && self.role.prepare(&mut state, &shared) {
+            std::mem::swap(&mut self.wakes, &mut state.wakes);
+            drop(state);
+            self.wakes.drain(..).for_each(Waker::wake);
+            self.role.run();
+            state = shared.lock();
+            self.role.encode(&mut state, &shared);
+        }
+
+        let others = state.h2.active_streams() > 1;
+        if others && !progress && !self.lingered && state.h2.has_outgoing() {
+            // Callers that are ready too may add theirs, and all leave by one write.
+            self.lingered = true;
             self.unlock_and_wake(state);
-            self.arm(deadline, cx);
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        self.lingered = false;
+        let more = match self.write(cx, &mut state) {
+            Ok(more_to_write) => more | more_to_write,
+            Err(error) => {
+                state.lose(Lost::Io(Arc::new(error)));
+                return Poll::Ready(self.over(&mut state));
+            }
+        };
+        if state.h2.is_done() {
+            state.lose(Lost::Closed);
+            return Poll::Ready(self.over(&mut state));
+        }
+        let resumes = self.role.holds() && !is_held_up(&state);
+        if more || resumes || state.h2.has_events() {
+            // There is more; the other tasks first.
+            self.unlock_and_wake(state);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        state.asleep = Some(cx.waker().clone());
+        let deadline = self.before_sleep(&mut state, now);
+        self.unlock_and_wake(state);
+        self.arm(deadline, cx);
+        Poll::Pending
     }
 
     fn unlock_and_wake(&mut self, mut state: std::sync::MutexGuard<'_, State>) {
@@ -209,24 +214,43 @@ where
         state.lost.clone().unwrap_or(Lost::Closed)
     }
 
-    /// Reads once. The second value: the buffer was filled, so there may be more.
+    /// Reads what is there, as far as the buffer takes it. The second value: there may be more, and
+    /// no waker was left.
     fn read(&mut self, cx: &mut Context<'_>) -> (Poll<io::Result<usize>>, bool) {
         if self.closing {
             return (Poll::Pending, false);
         }
+        if let Some(end) = self.end.take() {
+            return (Poll::Ready(end), false);
+        }
         self.input.reserve(self.read_size);
         let room = self.input.capacity() - self.input.len();
-        let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
-        let mut full = false;
-        if let Poll::Ready(Ok(octets)) = read {
-            full = octets == room;
-            if full {
+        let mut octets = 0;
+        // After the first read that leaves room the second one, as a rule, finds nothing and leaves
+        // its waker.
+        for _ in 0..READS {
+            match pin!(self.io.read_buf(&mut self.input)).poll(cx) {
+                Poll::Pending if octets == 0 => return (Poll::Pending, false),
+                Poll::Pending => {
+                    if octets < self.read_size / 4 {
+                        self.read_size = (self.read_size / 2).max(READ.0);
+                    }
+                    return (Poll::Ready(Ok(octets)), false);
+                }
+                Poll::Ready(Ok(more)) if more > 0 => octets += more,
+                end if octets == 0 => return (end, false),
+                Poll::Ready(end) => {
+                    // What was read before comes first.
+                    self.end = Some(end);
+                    break;
+                }
+            }
+            if octets == room {
                 self.read_size = (self.read_size * 2).min(READ.1);
-            } else if octets < self.read_size / 4 {
-                self.read_size = (self.read_size / 2).max(READ.0);
+                break;
             }
         }
-        (read, full)
+        (Poll::Ready(Ok(octets)), true)
     }
 
     /// All of them while requests are not run: those are no more than there may be streams, and
@@ -239,8 +263,10 @@ where
         }
     }
 
-    /// Writes until nothing is left or the socket takes no more.
-    fn write(&mut self, cx: &mut Context<'_>, state: &mut State) -> io::Result<()> {
+    /// Writes until nothing is left or the socket takes no more, or as much as a pass may. True:
+    /// that.
+    fn write(&mut self, cx: &mut Context<'_>, state: &mut State) -> io::Result<bool> {
+        let mut left = WRITE;
         while state.h2.has_outgoing() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let count = state.h2.outgoing(&mut slices);
@@ -254,12 +280,16 @@ where
                 Poll::Ready(Ok(octets)) => {
                     self.active = true;
                     state.h2.advance(octets);
+                    left = left.saturating_sub(octets);
+                    if left == 0 {
+                        return Ok(true);
+                    }
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// When to be woken at the latest.
@@ -322,7 +352,7 @@ where
         if self.io.shutdown().await.is_err() || !self.closing {
             return;
         }
-        let mut rest = BytesMut::with_capacity(READ.0);
+        let mut rest = BytesMut::with_capacity(LINGER / 16);
         let drain = async {
             let mut left = LINGER;
             while left > 0 {

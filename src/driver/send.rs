@@ -10,12 +10,10 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame};
 
+use super::BoxError;
 use super::shared::{Shared, State, StreamError};
 use super::stream::remember;
 use crate::http2::{ErrorCode, Progress, StreamKey};
-
-/// The error type of tower and http-body.
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a body gave when it was polled in place, before anything of it was sent.
 pub(super) struct Start<B> {
@@ -24,7 +22,7 @@ pub(super) struct Start<B> {
 }
 
 /// What is left of a body, and what it gave already of that.
-pub(super) type Rest<B> = (Pin<Box<B>>, Option<Frame<Bytes>>);
+pub(super) type Rest<B> = (B, Option<Frame<Bytes>>);
 
 pub(super) enum StartEnd<B> {
     /// The body ends here.
@@ -32,7 +30,7 @@ pub(super) enum StartEnd<B> {
     Trailers(HeaderMap),
     /// There is more, or may be.
     More {
-        body: Pin<Box<B>>,
+        body: B,
         next: Option<Frame<Bytes>>,
     },
     Failed(BoxError),
@@ -41,19 +39,18 @@ pub(super) enum StartEnd<B> {
 
 /// Polls a body as far as its first data and what follows it. An ordinary unary message is then
 /// complete. Whoever goes on polls it again with a waker of its own.
-pub(super) fn start<B>(body: B) -> Start<B>
+pub(super) fn start<B>(mut body: B) -> Start<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     if body.is_end_stream() {
         return Start { data: None, end: StartEnd::Plain };
     }
-    let mut body = Box::pin(body);
     let mut cx = Context::from_waker(std::task::Waker::noop());
     let mut data: Option<Bytes> = None;
     let polled = catch_unwind(AssertUnwindSafe(|| {
         loop {
-            match body.as_mut().poll_frame(&mut cx) {
+            match Pin::new(&mut body).poll_frame(&mut cx) {
                 Poll::Pending => return Ok(None),
                 Poll::Ready(None) => return Err(StartEnd::Plain),
                 Poll::Ready(Some(Err(error))) => return Err(StartEnd::Failed(error.into())),
@@ -81,19 +78,19 @@ where
 pub(super) struct SendBody<B> {
     shared: Arc<Shared>,
     key: StreamKey,
-    body: Pin<Box<B>>,
+    body: B,
     /// Given by the body and not sent yet: what comes after it decides whether it is the last.
     next: Option<Frame<Bytes>>,
 }
 
 impl<B> SendBody<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     pub(super) fn new(
         shared: Arc<Shared>,
         key: StreamKey,
-        body: Pin<Box<B>>,
+        body: B,
         next: Option<Frame<Bytes>>,
     ) -> Self {
         Self { shared, key, body, next }
@@ -137,7 +134,7 @@ where
 
 impl<B> Future for SendBody<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     type Output = ();
 
@@ -147,7 +144,7 @@ where
             if blocked {
                 return Poll::Pending;
             }
-            let polled = self.body.as_mut().poll_frame(cx);
+            let polled = Pin::new(&mut self.body).poll_frame(cx);
             let progress = match (self.next.take(), polled) {
                 (None, Poll::Pending) => return Poll::Pending,
                 (Some(frame), Poll::Pending) => {

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -14,6 +14,8 @@ use http::{HeaderMap, StatusCode, Uri, Version};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::BoxError;
+use super::beside::Beside;
 use super::body::Incoming;
 use super::pass::{LostOnDrop, Pass, Role, now};
 use super::send::{Rest, SendBody, Start, StartEnd, send_start, start};
@@ -24,20 +26,17 @@ use crate::http2::{Config, Connection, ErrorCode, Event, RequestHead, StreamKey}
 /// Requests that one pass starts at most, so that one connection starves no other.
 const REQUESTS: usize = 64;
 
-/// The error type of tower and http-body.
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 /// What answers requests.
 pub(crate) trait Handler: Send + 'static {
-    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
+
+    /// A handler at work.
+    type Reply: Future<Output = Response<Self::Body>> + Send + Unpin + 'static;
 
     /// Starts to answer. The future is polled once at once; one that is not ready then moves to a
     /// task of its own.
-    fn call(&mut self, request: Request<Incoming>) -> Reply<Self::Body>;
+    fn call(&mut self, request: Request<Incoming>) -> Self::Reply;
 }
-
-/// A handler at work.
-pub(crate) type Reply<B> = Pin<Box<dyn Future<Output = Response<B>> + Send>>;
 
 /// Serves one connection until the client closes it or, after `shutdown`, until its calls have
 /// ended. Dropped, it drops its handlers.
@@ -55,11 +54,12 @@ where
     let _lost = LostOnDrop(Arc::clone(&shared));
     let role = ServerRole { handler, requests: Vec::new(), outcomes: Vec::new() };
     let mut pass = Pass::new(io, shared, role);
-    let mut shutdown = pin!(shutdown);
+    let shutdown = pin!(shutdown);
+    let mut shutdown = Beside::new(shutdown);
     let mut shutting_down = false;
     let lost = std::future::poll_fn(|cx| {
         let polled = pass.poll(cx);
-        if polled.is_ready() || shutting_down || shutdown.as_mut().poll(cx).is_pending() {
+        if polled.is_ready() || shutting_down || shutdown.poll(cx).is_pending() {
             return polled;
         }
         // After what was already there to read: who has introduced itself is told properly.
@@ -78,7 +78,7 @@ where
 struct ServerRole<H: Handler> {
     handler: H,
     requests: Vec<Arrived>,
-    outcomes: Vec<(StreamKey, Outcome<H::Body>)>,
+    outcomes: Vec<(StreamKey, Outcome<H>)>,
 }
 
 /// A request of this pass.
@@ -95,9 +95,9 @@ struct Arrived {
 
 /// What became of a handler that was polled in place.
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and moved once")]
-enum Outcome<B> {
-    Ready(Parts, Start<B>),
-    Pending(Reply<B>),
+enum Outcome<H: Handler> {
+    Ready(Parts, Start<H::Body>),
+    Pending(H::Reply),
     Panicked,
 }
 
@@ -183,7 +183,7 @@ impl<H: Handler> Role for ServerRole<H> {
                 self.outcomes.push((key, Outcome::Panicked));
                 continue;
             };
-            let outcome = match poll_in_place(reply.as_mut()) {
+            let outcome = match poll_in_place(&mut reply) {
                 Ok(Poll::Ready(response)) => {
                     let (parts, body) = response.into_parts();
                     Outcome::Ready(parts, start(body))
@@ -247,7 +247,7 @@ struct Panicked;
 
 /// Polls without a waker: whoever goes on polls again at once. Outside the task's budget, which is
 /// the connection's.
-fn poll_in_place<F: Future + ?Sized>(future: Pin<&mut F>) -> Result<Poll<F::Output>, Panicked> {
+fn poll_in_place<F: Future + Unpin>(future: &mut F) -> Result<Poll<F::Output>, Panicked> {
     let mut cx = Context::from_waker(Waker::noop());
     let mut future = tokio::task::unconstrained(future);
     catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(&mut cx))).map_err(|_| Panicked)
@@ -255,20 +255,21 @@ fn poll_in_place<F: Future + ?Sized>(future: Pin<&mut F>) -> Result<Poll<F::Outp
 
 /// A handler that was not ready in place, or the rest of its response. However it ends, the stream
 /// ends with it.
-struct Task<B> {
+struct Task<R, B> {
     shared: Arc<Shared>,
     key: StreamKey,
-    stage: Stage<B>,
+    stage: Stage<R, B>,
 }
 
-enum Stage<B> {
-    Call(Reply<B>),
+enum Stage<R, B> {
+    Call(R),
     Body(SendBody<B>),
 }
 
-impl<B> Future for Task<B>
+impl<R, B> Future for Task<R, B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    R: Future<Output = Response<B>> + Unpin,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     type Output = ();
 
@@ -285,15 +286,16 @@ where
     }
 }
 
-impl<B> Task<B>
+impl<R, B> Task<R, B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    R: Future<Output = Response<B>> + Unpin,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.stage {
                 Stage::Call(reply) => {
-                    let Poll::Ready(response) = reply.as_mut().poll(cx) else {
+                    let Poll::Ready(response) = Pin::new(reply).poll(cx) else {
                         return Poll::Pending;
                     };
                     let (parts, body) = response.into_parts();
@@ -314,7 +316,7 @@ where
     }
 }
 
-impl<B> Drop for Task<B> {
+impl<R, B> Drop for Task<R, B> {
     fn drop(&mut self) {
         let key = self.key;
         self.shared.with(|state| state.forget(key));
@@ -328,19 +330,21 @@ pub(crate) struct RawAuthority(
     #[allow(dead_code, reason = "for whoever looks for it")] pub(crate) Bytes,
 );
 
+/// Checked once, not for each request.
+static LOCALHOST: LazyLock<Authority> = LazyLock::new(|| Authority::from_static("localhost"));
+
 fn request(head: Arc<RequestHead>, body: Incoming) -> Request<Incoming> {
     let mut request = Request::new(body);
     let RequestHead { method, scheme, headers, authority, path, .. } = Arc::unwrap_or_clone(head);
     *request.method_mut() = method;
     *request.headers_mut() = headers;
     *request.version_mut() = Version::HTTP_2;
-    let local = Authority::from_static("localhost");
     let authority = match authority {
-        None => local,
-        Some(raw) if raw == "localhost" => local,
+        None => LOCALHOST.clone(),
+        Some(raw) if raw == "localhost" => LOCALHOST.clone(),
         Some(raw) => Authority::from_maybe_shared(raw.clone()).unwrap_or_else(|_| {
             request.extensions_mut().insert(RawAuthority(raw));
-            local
+            LOCALHOST.clone()
         }),
     };
     *request.uri_mut() = uri(scheme, authority, path);

@@ -24,11 +24,10 @@ struct Timed<B> {
 /// The deadline has passed; the body was dropped.
 struct Expired;
 
+type Polled<E> = Result<Option<Result<Frame<Bytes>, E>>, Expired>;
+
 impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Result<Frame<Bytes>, B::Error>>, Expired>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled<B::Error>> {
         let Some(body) = &mut self.body else {
             return Poll::Ready(Ok(None));
         };

@@ -1,9 +1,10 @@
 //! [`Grpc`]: a tower service as the handler of a connection's requests.
 
-use std::error::Error;
+use std::any::Any;
+use std::convert::Infallible;
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -14,10 +15,7 @@ use tower::{Service, ServiceExt};
 use super::body::{ReplyBody, ResponseBody, deadline_exceeded};
 use super::status::is_grpc;
 use super::timeout::{Deadline, grpc_timeout};
-use crate::driver::{Handler, Incoming, Reply};
-
-/// The error type of tower and http-body.
-pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+use crate::driver::{BoxError, Handler, Incoming};
 
 /// What a [`Server`](crate::Server)'s layers must make of its services: a cloneable tower service
 /// that answers HTTP requests. Implemented for every service that fits; there is nothing to
@@ -57,42 +55,85 @@ where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Body = ReplyBody;
+    type Reply = Reply;
 
-    fn call(&mut self, request: Request<Incoming>) -> Reply<ReplyBody> {
+    fn call(&mut self, request: Request<Incoming>) -> Reply {
         if request.method() != Method::POST {
             return refuse(StatusCode::METHOD_NOT_ALLOWED);
         }
         if !is_grpc(request.headers()) {
             return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
-        let mut deadline = grpc_timeout(request.headers()).and_then(Deadline::after);
+        let deadline = grpc_timeout(request.headers()).and_then(Deadline::after);
         let request = request.map(|incoming| Body::new(ResponseBody::new(incoming, None)));
-        let call = self.service.clone().oneshot(request);
-        Box::pin(async move {
-            let mut call = pin!(call);
-            let result = std::future::poll_fn(|cx| {
-                if let Poll::Ready(result) = call.as_mut().poll(cx) {
-                    return Poll::Ready(Some(result));
-                }
-                match &mut deadline {
-                    Some(deadline) => Pin::new(deadline).poll(cx).map(|()| None),
-                    None => Poll::Pending,
-                }
-            })
-            .await;
-            let response = match result {
-                Some(Ok(response)) => response.map(Body::new),
-                Some(Err(error)) => Status::from_error(error.into()).into_http(),
-                None => deadline_exceeded().into_http(),
-            };
-            response.map(|body| ReplyBody::new(body, deadline))
-        })
+        let mut service = self.service.clone();
+        // Nearly always ready at once; then the request need not be kept beside the service.
+        let call = match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => boxed(service.call(request)),
+            Poll::Ready(Err(error)) => {
+                Box::pin(std::future::ready(Ok(Status::from_error(error.into()).into_http())))
+            }
+            Poll::Pending => boxed(service.oneshot(request)),
+        };
+        Reply { call, deadline }
     }
 }
 
+/// A service's answer, until its deadline.
+pub(crate) struct Reply {
+    call: BoxFuture,
+    deadline: Option<Deadline>,
+}
+
+impl Future for Reply {
+    type Output = Response<ReplyBody>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<ReplyBody>> {
+        let response = match self.call.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => response,
+            Poll::Pending => {
+                let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+                if Pin::new(deadline).poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                deadline_exceeded().into_http()
+            }
+        };
+        let deadline = self.deadline.take();
+        Poll::Ready(response.map(|body| ReplyBody::new(body, deadline)))
+    }
+}
+
+/// An answer on its way, as the servers that tonic generates return it.
+pub(crate) type BoxFuture =
+    Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// Forgets a future's type. One that is boxed already is not boxed again.
+pub(crate) fn boxed<F, B, E>(future: F) -> BoxFuture
+where
+    F: Future<Output = Result<Response<B>, E>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    let mut future = Some(future);
+    if let Some(boxed) = (&mut future as &mut dyn Any).downcast_mut::<Option<BoxFuture>>()
+        && let Some(boxed) = boxed.take()
+    {
+        return boxed;
+    }
+    let Some(future) = future else { unreachable!("taken only where it is returned") };
+    Box::pin(async {
+        Ok(match future.await {
+            // `Body::new` passes a body on that is a `Body` already.
+            Ok(response) => response.map(Body::new),
+            Err(error) => Status::from_error(error.into()).into_http(),
+        })
+    })
+}
+
 /// An answer to what is no gRPC request, in plain HTTP.
-fn refuse(status: StatusCode) -> Reply<ReplyBody> {
-    let mut response = Response::new(ReplyBody::new(Body::empty(), None));
+fn refuse(status: StatusCode) -> Reply {
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    Box::pin(std::future::ready(response))
+    Reply { call: Box::pin(std::future::ready(Ok(response))), deadline: None }
 }

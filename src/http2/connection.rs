@@ -362,7 +362,6 @@ impl Connection {
         !self.events.is_empty()
     }
 
-    #[cfg(test)]
     pub(crate) fn outgoing_len(&self) -> usize {
         self.outgoing.len()
     }
@@ -391,7 +390,6 @@ impl Connection {
     }
 
     /// Data given to [`send_data`](Self::send_data) that waits for windows or for room.
-    #[cfg(test)]
     pub(crate) fn queued_len(&self) -> u64 {
         self.queued
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -16,7 +16,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::{Service, ServiceExt};
 
-use crate::grpc::BoxError;
+use crate::grpc::{BoxError, boxed};
 
 /// The services of a [`Server`](crate::Server), as one tower service. A request for none of them
 /// gets UNIMPLEMENTED.
@@ -52,10 +52,10 @@ impl Service<Request<Body>> for Routes {
         let path = request.uri().path();
         let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
         match service.and_then(|(name, _)| self.0.get(name)) {
-            Some(route) => RouteFuture(route.call(request)),
+            Some(route) => route.call(request),
             None => {
                 let status = Status::unimplemented(format!("no service here has {path}"));
-                RouteFuture(Box::pin(std::future::ready(Ok(status.into_http()))))
+                Box::pin(std::future::ready(Ok(status.into_http())))
             }
         }
     }
@@ -67,29 +67,13 @@ impl fmt::Debug for Routes {
     }
 }
 
-/// The future of [`Routes`].
-pub struct RouteFuture(BoxFuture);
-
-type BoxFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-impl Future for RouteFuture {
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for RouteFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RouteFuture").finish_non_exhaustive()
-    }
-}
+/// The future of [`Routes`]: what the servers that tonic generates return, as it is.
+pub type RouteFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// A service whose type is forgotten. Unlike tower's boxed services it is called by reference, so
 /// a call clones only the service itself.
 trait Route: Send + Sync {
-    fn call(&self, request: Request<Body>) -> BoxFuture;
+    fn call(&self, request: Request<Body>) -> RouteFuture;
 }
 
 impl<S, B> Route for S
@@ -101,9 +85,11 @@ where
         + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    fn call(&self, request: Request<Body>) -> BoxFuture {
-        // `Body::new` passes a body on that is a `Body` already.
-        let response = self.clone().oneshot(request);
-        Box::pin(async { Ok(response.await?.map(Body::new)) })
+    fn call(&self, request: Request<Body>) -> RouteFuture {
+        let mut service = self.clone();
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => boxed(Service::call(&mut service, request)),
+            Poll::Pending => boxed(service.oneshot(request)),
+        }
     }
 }

@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
+
+use super::unix::UnixConn;
 
 /// A connection that a [`Listener`](crate::Listener) accepted or a channel opened.
 #[derive(Debug)]
@@ -13,13 +15,14 @@ pub struct Conn(Stream);
 
 #[derive(Debug)]
 enum Stream {
-    Unix(UnixStream),
+    Unix(UnixConn),
     Tcp(TcpStream),
 }
 
 impl Conn {
-    pub(super) fn unix(stream: UnixStream) -> Self {
-        Self(Stream::Unix(stream))
+    /// Of a stream that does not block.
+    pub(super) fn unix(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        Ok(Self(Stream::Unix(UnixConn::new(stream)?)))
     }
 
     /// Whether this is a Unix socket rather than TCP.
@@ -34,29 +37,16 @@ impl Conn {
     }
 }
 
-/// Calls the same method on whichever stream it is.
-macro_rules! forward {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match &mut $self.get_mut().0 {
-            Stream::Unix(stream) => {
-                let $stream = Pin::new(stream);
-                $call
-            }
-            Stream::Tcp(stream) => {
-                let $stream = Pin::new(stream);
-                $call
-            }
-        }
-    };
-}
-
 impl AsyncRead for Conn {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        forward!(self, stream => stream.poll_read(cx, buf))
+        match &mut self.get_mut().0 {
+            Stream::Unix(stream) => stream.poll_read(cx, buf),
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
@@ -66,15 +56,24 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        forward!(self, stream => stream.poll_write(cx, buf))
+        match &mut self.get_mut().0 {
+            Stream::Unix(stream) => stream.poll_write(cx, buf),
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self, stream => stream.poll_flush(cx))
+        match &mut self.get_mut().0 {
+            Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self, stream => stream.poll_shutdown(cx))
+        match &mut self.get_mut().0 {
+            Stream::Unix(stream) => Poll::Ready(stream.shutdown()),
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 
     fn poll_write_vectored(
@@ -82,12 +81,15 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        forward!(self, stream => stream.poll_write_vectored(cx, bufs))
+        match &mut self.get_mut().0 {
+            Stream::Unix(stream) => stream.poll_write_vectored(cx, bufs),
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.0 {
-            Stream::Unix(stream) => stream.is_write_vectored(),
+            Stream::Unix(_) => true,
             Stream::Tcp(stream) => stream.is_write_vectored(),
         }
     }

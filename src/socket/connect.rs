@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 use super::bind::unix_socket;
 use super::conn::Conn;
@@ -61,9 +61,8 @@ async fn connect_unix(
         match rustix::net::connect(&socket, &place) {
             Ok(()) => {
                 let stream = std::os::unix::net::UnixStream::from(socket);
-                let stream = UnixStream::from_std(stream)
-                    .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-                return Ok(Conn::unix(stream));
+                return Conn::unix(stream)
+                    .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
             }
             Err(Errno::AGAIN) => {
                 tracing::debug!(%address, "the server's backlog is full");

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 
-use super::super::{Handler, Incoming, Reply, serve};
+use super::super::{Handler, Incoming, serve};
 use crate::http2::Config;
 
 /// The cases that fail, each with the section of RFC 9113 that makes it right. h2spec checks
@@ -21,8 +21,9 @@ struct Plain;
 
 impl Handler for Plain {
     type Body = Answer;
+    type Reply = Pin<Box<dyn Future<Output = Response<Answer>> + Send>>;
 
-    fn call(&mut self, request: Request<Incoming>) -> Reply<Answer> {
+    fn call(&mut self, request: Request<Incoming>) -> Self::Reply {
         Box::pin(async move {
             let mut body = request.into_body();
             while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
