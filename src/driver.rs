@@ -19,8 +19,9 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
 
-/// What a [`Server`](crate::Server)'s layers must make of its services: a cloneable tower service that answers
-/// HTTP requests. Implemented for every service that fits; there is nothing to implement.
+/// What a [`Server`](crate::Server)'s layers must make of its services: a cloneable tower service
+/// that answers HTTP requests. Implemented for every service that fits; there is nothing to
+/// implement.
 pub trait GrpcService<B>:
     Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
     + Clone

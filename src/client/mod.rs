@@ -27,7 +27,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RESENDS: u32 = 3;
 
 /// A client's way to one server: give a clone to each stub. Clones share one connection, which is
-/// opened when it is needed and opened again after it was lost.
+/// opened when it is needed and opened again after it was lost. Any number of calls can be in
+/// flight; those beyond what the server allows wait.
+///
+/// A call that was not sent because its connection had closed goes out again on a new one; no other
+/// call is repeated. Errors are [`Status`]es: UNAVAILABLE where there is no connection, with the
+/// [`ConnectError`] as its source. There is no deadline unless the caller sets one, for example by
+/// `tokio::time::timeout`; `Request::set_timeout` only tells the server.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]
@@ -70,18 +76,27 @@ pub struct ChannelBuilder {
 
 impl ChannelBuilder {
     /// How long connecting may take, for Unix sockets as for TCP: name resolution and the wait
-    /// for a server whose backlog is full included. Default 5 s.
+    /// for a server whose backlog is full included. Default 5 s; `Duration::MAX` for no limit.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// A channel that is connected.
+    /// A channel that is connected. That the server speaks HTTP/2 is not waited for: if it does not,
+    /// the first call says so.
     ///
     /// # Errors
     ///
-    /// A [`ConnectError`] that says what to do.
+    /// A [`ConnectError`] that says what to do, after the connect timeout at the latest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelled, it leaves no connection.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO and time enabled.
     pub async fn connect(self) -> Result<Channel, ConnectError> {
         let channel = self.connect_lazy();
         match channel.0.sender().await {
@@ -104,7 +119,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// A [`ConnectError`] that says what to do.
+    /// See [`ChannelBuilder::connect`], which also tells of cancellation and panics.
     pub async fn connect(address: &Address) -> Result<Self, ConnectError> {
         Self::builder(address).connect().await
     }
@@ -120,6 +135,14 @@ impl Channel {
     /// # Errors
     ///
     /// Those of the stream.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelled, it closes the stream.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub async fn from_stream<T>(stream: T) -> Result<Self, std::io::Error>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
