@@ -1,0 +1,34 @@
+# Short names for the commands in README.md and .ci/run; `just` alone lists them.
+
+_:
+    @just --list
+
+# Everything that is checked before a change lands
+ci:
+    .ci/run
+
+test *args:
+    cargo test {{args}}
+
+lint:
+    cargo fmt --check && cargo clippy --all-targets -- -D warnings
+
+doc:
+    cargo doc --no-deps --open
+
+bench *args:
+    cargo run --release -- bench {{args}}
+
+serve *args:
+    cargo run -- serve {{args}}
+
+ping *args:
+    cargo run -- ping {{args}}
+
+# Licences, advisories, sources and doubled crates (cargo install cargo-deny)
+deny:
+    cargo deny check
+
+# The proto's style (npm install -g @bufbuild/buf)
+proto:
+    buf lint
