@@ -52,7 +52,8 @@ pub(crate) enum Kind {
 }
 
 impl Address {
-    /// The Unix socket at `path`, absolute or relative to the working directory.
+    /// The Unix socket at `path`, absolute or relative to the working directory at the time of each
+    /// bind or connect.
     ///
     /// # Errors
     ///

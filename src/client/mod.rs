@@ -36,7 +36,13 @@ const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("grpc-rust-samehost/", env!("CARGO_PKG_VERSION")));
 
 /// A client's way to one server: give a clone to each stub. Clones share one connection, which is
-/// opened when it is needed and opened again after it was lost.
+/// opened when it is needed and opened again after it was lost. Any number of calls can be in
+/// flight; those beyond what the server allows wait.
+///
+/// A call that no server has processed is sent again, on a new connection where it takes one; no
+/// other call is repeated. Errors are [`Status`]es: UNAVAILABLE where there is no connection, with
+/// the [`ConnectError`] as its source. There is no deadline unless the caller sets one, by
+/// `Request::set_timeout`: it covers the whole call, on both ends.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]
@@ -83,7 +89,7 @@ pub struct ChannelBuilder {
 
 impl ChannelBuilder {
     /// How long connecting may take, for Unix sockets as for TCP: name resolution and the wait
-    /// for a server whose backlog is full included. Default 5 s.
+    /// for a server whose backlog is full included. Default 5 s; `Duration::MAX` for no limit.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -98,11 +104,20 @@ impl ChannelBuilder {
         self
     }
 
-    /// A channel that is connected.
+    /// A channel that is connected. That the server speaks HTTP/2 is not waited for: if it does not,
+    /// the first call says so.
     ///
     /// # Errors
     ///
-    /// A [`ConnectError`] that says what to do.
+    /// A [`ConnectError`] that says what to do, after the connect timeout at the latest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelled, it leaves no connection.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO and time enabled.
     pub async fn connect(self) -> Result<Channel, ConnectError> {
         let channel = self.connect_lazy();
         match channel.0.connect().await {
@@ -125,7 +140,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// A [`ConnectError`] that says what to do.
+    /// See [`ChannelBuilder::connect`], which also tells of cancellation and panics.
     pub async fn connect(address: &Address) -> Result<Self, ConnectError> {
         Self::builder(address).connect().await
     }

@@ -70,7 +70,9 @@ impl Server {
 }
 
 impl<L> Server<L> {
-    /// Adds a service. A second one of the same name replaces the first.
+    /// Adds a service. A second one of the same name replaces the first. How large a message may be
+    /// is set on the service (`max_decoding_message_size`; tonic's default is 4 MiB received, no
+    /// limit sent).
     #[must_use]
     pub fn add_service<S, B>(mut self, service: S) -> Self
     where
@@ -106,18 +108,19 @@ impl<L> Server<L> {
     }
 
     /// How long calls in flight may take to finish after the shutdown signal, before their
-    /// connections are closed. Default 10 s.
+    /// connections are closed. Default 10 s; zero cuts them off at once.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
     }
 
-    /// Serves until the future is dropped, which closes everything at once.
+    /// Serves until the future is dropped, which closes everything at once and removes the socket
+    /// files.
     ///
     /// # Errors
     ///
-    /// See [`Server::serve_with_shutdown`].
+    /// See [`Server::serve_with_shutdown`], which also tells of cancellation and panics.
     pub async fn serve<B>(self, listeners: impl Into<Listeners>) -> Result<(), ServeError>
     where
         L: Layer<Routes>,
@@ -142,6 +145,10 @@ impl<L> Server<L> {
     /// # Cancel safety
     ///
     /// Dropped, it closes the listeners, removes their socket files and cuts off all connections.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO and time enabled.
     pub async fn serve_with_shutdown<B>(
         self,
         listeners: impl Into<Listeners>,
@@ -168,6 +175,14 @@ impl<L> Server<L> {
     ///
     /// [`ServeError::Connection`] where the connection was lost, or the client does not speak
     /// HTTP/2.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it closes the connection and with it ends its calls.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub async fn serve_connection<B, T>(self, stream: T) -> Result<(), ServeError>
     where
         L: Layer<Routes>,

@@ -85,7 +85,7 @@ impl BindOptions {
 
     /// The permission bits of a Unix socket's file; connecting needs write permission (unix(7)).
     /// The file never shows a wider mode, and the process's umask is neither used nor changed.
-    /// Default 0600.
+    /// Default 0600. Of no effect on TCP and abstract sockets.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
@@ -93,6 +93,8 @@ impl BindOptions {
     }
 
     /// The group of a Unix socket's file. The process must be root or a member of it (chown(2)).
+    /// Default: the one that the file system gives it, in most cases the process's own. Of no effect
+    /// on TCP and abstract sockets.
     #[must_use]
     pub fn group(mut self, group: impl Into<Group>) -> Self {
         self.group = Some(group.into());
@@ -109,7 +111,9 @@ impl BindOptions {
 
     /// Allows a Unix socket in a directory that others can write to, or that another user owns.
     /// Whoever can write there can take the name and pose as the server. Kubernetes' `emptyDir` is
-    /// such a directory. A sticky directory such as `/tmp` needs no allowance.
+    /// such a directory. A sticky directory such as `/tmp` needs no allowance, nor does one that the
+    /// socket's own group can write to. Only the directory itself is looked at, by owner and mode:
+    /// not its parents, and not ACLs. Default false.
     #[must_use]
     pub fn allow_shared_directory(mut self, allow: bool) -> Self {
         self.allow_shared_directory = allow;
@@ -117,7 +121,7 @@ impl BindOptions {
     }
 
     /// Allows TCP on an address other than loopback. Everything is sent in plain text, and a TCP
-    /// peer has no identity.
+    /// peer has no identity. Default false.
     #[must_use]
     pub fn allow_remote(mut self, allow: bool) -> Self {
         self.allow_remote = allow;
@@ -128,7 +132,8 @@ impl BindOptions {
     ///
     /// A Unix socket left by a server that was killed is replaced; a live one never is. When it
     /// returns, the file has its final mode and group, and clients can connect. Beside the file
-    /// stands a lock file, `.NAME.lock`, which stays after the server is gone.
+    /// stands a lock file, `.NAME.lock`, which stays after the server is gone. (A name over 64 bytes
+    /// is replaced by a hash in it.) Of the addresses of a host name the first that works is bound.
     ///
     /// # Errors
     ///
@@ -137,6 +142,10 @@ impl BindOptions {
     /// # Cancel safety
     ///
     /// Cancelled, it leaves nothing behind but the lock file.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO and time enabled.
     pub async fn bind(&self, address: &Address) -> Result<Listener, BindError> {
         match address.kind() {
             Kind::Unix(path) => {

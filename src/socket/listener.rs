@@ -35,7 +35,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// See [`BindOptions::bind`].
+    /// See [`BindOptions::bind`], which also tells of cancellation and panics.
     pub async fn bind(address: &Address) -> Result<Self, BindError> {
         BindOptions::new().bind(address).await
     }
