@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Request;
@@ -13,6 +14,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, StatusCode, Uri, Version};
 use http_body::{Body, Frame};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::beside::Beside;
 use super::body::Incoming;
@@ -24,6 +26,13 @@ use crate::http2::{Config, Connection, ErrorCode, Event, RequestHead, StreamKey}
 
 /// Requests that one pass starts at most, so that one connection starves no other.
 const REQUESTS: usize = 64;
+
+/// On a runtime of several threads, a method whose handler took longer than this in place has a task
+/// of its own from then on, so that the connection's other calls need not wait for it.
+const SLOW: Duration = Duration::from_micros(100);
+
+/// Methods of a connection that are known to be slow, at most.
+const SLOW_METHODS: usize = 64;
 
 /// The error type of tower and http-body.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -54,7 +63,13 @@ where
 {
     let shared = Shared::new(Connection::server(config, now()), false);
     let _lost = LostOnDrop(Arc::clone(&shared));
-    let role = ServerRole { handler, requests: Vec::new(), outcomes: Vec::new() };
+    let parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
+    let role = ServerRole {
+        handler,
+        requests: Vec::new(),
+        outcomes: Vec::new(),
+        slow: parallel.then(Vec::new),
+    };
     let mut pass = Pass::new(io, shared, role);
     let shutdown = pin!(shutdown);
     let mut shutdown = Beside::new(shutdown);
@@ -81,6 +96,8 @@ struct ServerRole<H: Handler> {
     handler: H,
     requests: Vec<Arrived>,
     outcomes: Vec<(StreamKey, Outcome<H::Reply, H::Body>)>,
+    /// Methods that are not polled in place. `None` where there is no other thread to poll them.
+    slow: Option<Vec<PathAndQuery>>,
 }
 
 /// A request of this pass.
@@ -174,6 +191,8 @@ impl<H: Handler> Role for ServerRole<H> {
     fn run(&mut self) {
         for Arrived { key, head, body, .. } in self.requests.drain(..) {
             let Some(body) = body else { continue };
+            let timed = self.slow.is_some().then(|| (head.path.clone(), Instant::now()));
+            let is_slow = self.slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
             let mut reply =
                 match catch_unwind(AssertUnwindSafe(|| self.handler.call(request(head, body)))) {
                     Ok(reply) => reply,
@@ -182,7 +201,15 @@ impl<H: Handler> Role for ServerRole<H> {
                         continue;
                     }
                 };
-            let outcome = match poll_in_place(&mut reply) {
+            let polled = if is_slow { Ok(Poll::Pending) } else { poll_in_place(&mut reply) };
+            if let (Some((path, began)), Some(slow)) = (timed, &mut self.slow)
+                && !is_slow
+                && slow.len() < SLOW_METHODS
+                && began.elapsed() > SLOW
+            {
+                slow.push(path);
+            }
+            let outcome = match polled {
                 Ok(Poll::Ready(response)) => {
                     let (parts, body) = response.into_parts();
                     Outcome::Ready(parts, start(body))
@@ -192,6 +219,11 @@ impl<H: Handler> Role for ServerRole<H> {
             };
             self.outcomes.push((key, outcome));
         }
+    }
+
+    fn shrink(&mut self) {
+        self.requests = Vec::new();
+        self.outcomes = Vec::new();
     }
 
     fn encode(&mut self, state: &mut State, shared: &Arc<Shared>) {

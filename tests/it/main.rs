@@ -5,6 +5,7 @@ mod bench;
 mod calls;
 mod channel;
 mod command;
+mod idle_memory;
 mod no_room;
 mod server;
 mod socket_file;
