@@ -66,6 +66,9 @@ pub(super) trait Role {
 
     /// What `run` has left to be sent.
     fn encode(&mut self, _state: &mut State, _shared: &Arc<Shared>) {}
+
+    /// Gives back memory that an idle connection does not need.
+    fn shrink(&mut self) {}
 }
 
 pub(super) struct Pass<T, R> {
@@ -298,6 +301,8 @@ where
             self.tick = None;
             if !self.active {
                 state.shrink();
+                self.role.shrink();
+                self.wakes = Vec::new();
                 if self.input.is_empty() {
                     self.input = BytesMut::new();
                     self.read_size = READ.0;

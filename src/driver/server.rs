@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Request;
@@ -13,6 +14,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, StatusCode, Uri, Version};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::BoxError;
 use super::beside::Beside;
@@ -25,6 +27,13 @@ use crate::http2::{Config, Connection, ErrorCode, Event, RequestHead, StreamKey}
 
 /// Requests that one pass starts at most, so that one connection starves no other.
 const REQUESTS: usize = 64;
+
+/// On a runtime of several threads, a method whose handler took longer than this in place twice in a
+/// row has a task of its own from then on, so that the connection's other calls need not wait for it.
+const SLOW: Duration = Duration::from_micros(100);
+
+/// Methods of a connection that are known to be slow, at most.
+const SLOW_METHODS: usize = 64;
 
 /// What answers requests.
 pub(crate) trait Handler: Send + 'static {
@@ -52,7 +61,13 @@ where
 {
     let shared = Shared::new(Connection::server(config, now()), false);
     let _lost = LostOnDrop(Arc::clone(&shared));
-    let role = ServerRole { handler, requests: Vec::new(), outcomes: Vec::new() };
+    let parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
+    let role = ServerRole {
+        handler,
+        requests: Vec::new(),
+        outcomes: Vec::new(),
+        slow: parallel.then(SlowMethods::default),
+    };
     let mut pass = Pass::new(io, shared, role);
     let shutdown = pin!(shutdown);
     let mut shutdown = Beside::new(shutdown);
@@ -79,6 +94,36 @@ struct ServerRole<H: Handler> {
     handler: H,
     requests: Vec<Arrived>,
     outcomes: Vec<(StreamKey, Outcome<H>)>,
+    /// Which methods are not polled in place. `None` where no other thread could poll them.
+    slow: Option<SlowMethods>,
+}
+
+/// The methods of a connection whose handlers hold its task up.
+#[derive(Default)]
+struct SlowMethods {
+    known: Vec<PathAndQuery>,
+    /// Was slow when it last ran in place: once may be chance.
+    suspect: Option<PathAndQuery>,
+}
+
+impl SlowMethods {
+    fn contains(&self, path: &PathAndQuery) -> bool {
+        self.known.contains(path)
+    }
+
+    /// A handler took so long in place.
+    fn note(&mut self, path: PathAndQuery, time: Duration) {
+        let suspected = self.suspect.as_ref() == Some(&path);
+        match (time > SLOW, suspected) {
+            (true, true) if self.known.len() < SLOW_METHODS => {
+                self.suspect = None;
+                self.known.push(path);
+            }
+            (true, _) => self.suspect = Some(path),
+            (false, true) => self.suspect = None,
+            (false, false) => {}
+        }
+    }
 }
 
 /// A request of this pass.
@@ -178,12 +223,20 @@ impl<H: Handler> Role for ServerRole<H> {
     fn run(&mut self) {
         for Arrived { key, head, body, .. } in self.requests.drain(..) {
             let Some(body) = body else { continue };
+            let timed = self.slow.is_some().then(|| (head.path.clone(), Instant::now()));
+            let is_slow = self.slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
             let call = || self.handler.call(request(head, body));
             let Ok(mut reply) = catch_unwind(AssertUnwindSafe(call)) else {
                 self.outcomes.push((key, Outcome::Panicked));
                 continue;
             };
-            let outcome = match poll_in_place(&mut reply) {
+            let polled = if is_slow { Ok(Poll::Pending) } else { poll_in_place(&mut reply) };
+            if let (Some((path, began)), Some(slow)) = (timed, &mut self.slow)
+                && !is_slow
+            {
+                slow.note(path, began.elapsed());
+            }
+            let outcome = match polled {
                 Ok(Poll::Ready(response)) => {
                     let (parts, body) = response.into_parts();
                     Outcome::Ready(parts, start(body))
@@ -193,6 +246,11 @@ impl<H: Handler> Role for ServerRole<H> {
             };
             self.outcomes.push((key, outcome));
         }
+    }
+
+    fn shrink(&mut self) {
+        self.requests = Vec::new();
+        self.outcomes = Vec::new();
     }
 
     fn encode(&mut self, state: &mut State, shared: &Arc<Shared>) {

@@ -7,6 +7,7 @@ mod channel;
 mod command;
 mod hostile;
 mod hostile_server;
+mod idle_memory;
 mod no_room;
 mod server;
 mod socket_file;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use samehost::ping::{
     FILE_DESCRIPTOR_SET, Ping, PingRequest, PingServiceClient, PingServiceServer, WatchRequest,
 };
-use samehost::{Address, Channel, Listener, ServeError, Server};
+use samehost::{Address, Channel, Listener, Routes, ServeError, Server};
 use tokio::net::UnixStream;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -344,4 +344,42 @@ async fn a_client_keeps_to_the_servers_limit_and_all_its_calls_succeed() {
     for call in calls {
         call.await.unwrap().unwrap();
     }
+}
+
+/// The tasks that answered four calls to a method whose handler holds its thread up.
+async fn tasks_of_slow_calls() -> Vec<tokio::task::Id> {
+    let tasks = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = Arc::clone(&tasks);
+    let slow = tower::layer::layer_fn(move |routes: Routes| {
+        let note = Arc::clone(&note);
+        tower::service_fn(move |request: http::Request<tonic::body::Body>| {
+            let (mut routes, note) = (routes.clone(), Arc::clone(&note));
+            async move {
+                note.lock().unwrap().push(tokio::task::id());
+                std::thread::sleep(Duration::from_millis(1));
+                tower::Service::call(&mut routes, request).await
+            }
+        })
+    });
+    let server = Running::start(Transport::Unix, ping_server().layer(slow)).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    for _ in 0..4 {
+        client.ping(PingRequest::ping()).await.unwrap();
+    }
+    server.stop().await;
+    std::mem::take(&mut *tasks.lock().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_method_gets_tasks_of_its_own_where_other_threads_can_run_them() {
+    let tasks = tasks_of_slow_calls().await;
+    assert_eq!(tasks[0], tasks[1], "once may be chance");
+    assert_ne!(tasks[1], tasks[2]);
+    assert_ne!(tasks[2], tasks[3]);
+}
+
+#[tokio::test]
+async fn a_slow_method_is_answered_in_place_where_there_is_one_thread() {
+    let tasks = tasks_of_slow_calls().await;
+    assert!(tasks.iter().all(|task| *task == tasks[0]));
 }

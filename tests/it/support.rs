@@ -6,10 +6,11 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use samehost::ping::{Ping, PingServiceServer};
-use samehost::{Address, Channel, Listener, Server};
+use samehost::{Address, Channel, GrpcService, Listener, Routes, Server};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tower::layer::Layer;
 
 /// Makes one test of each function for each transport and runtime flavour.
 macro_rules! on_both_transports {
@@ -82,7 +83,10 @@ impl Running {
             .await
     }
 
-    pub(crate) async fn start(transport: Transport, server: Server) -> Self {
+    pub(crate) async fn start<L>(transport: Transport, server: Server<L>) -> Self
+    where
+        L: Layer<Routes, Service: GrpcService<tonic::body::Body> + Send> + Send + 'static,
+    {
         let directory = directory();
         let address = match transport {
             Transport::Unix => socket_in(directory.path()),

@@ -1,0 +1,68 @@
+//! What an idle connection costs the server: at most 8 KiB of resident memory, also when it was
+//! busy before.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use samehost::ping::{PingRequest, PingServiceClient};
+use samehost::{Address, Channel};
+use tokio::task::JoinSet;
+
+use crate::support::{Serving, directory, eventually_async, socket_in};
+
+const CONNECTIONS: usize = 10_000;
+
+/// Connections that are opened at a time.
+const AT_A_TIME: usize = 32;
+
+/// Octets.
+const LIMIT: usize = 8 * 1024;
+
+#[tokio::test]
+async fn ten_thousand_idle_connections_take_eight_kib_each() {
+    let needed = CONNECTIONS as u64 + 200;
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if maximum.is_some_and(|maximum| maximum < needed) {
+        eprintln!("skipped: {needed} file descriptors are needed, and the hard limit is lower");
+        return;
+    }
+    // The server inherits it.
+    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum }).unwrap();
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let server = Serving::start(&[&address.to_string()], &[]);
+    // What the first connection brings about is not an idle connection's cost.
+    let mut channels = vec![called(address.clone()).await];
+    let before = resident(server.id());
+
+    let mut calls = JoinSet::new();
+    while channels.len() < CONNECTIONS {
+        if channels.len() + calls.len() < CONNECTIONS && calls.len() < AT_A_TIME {
+            calls.spawn(called(address.clone()));
+        } else {
+            channels.push(calls.join_next().await.unwrap().unwrap());
+        }
+    }
+    let each = || resident(server.id()).saturating_sub(before) / CONNECTIONS;
+    let busy = each();
+    let mut idle = busy;
+    eventually_async("8 KiB for each connection", || {
+        idle = each();
+        idle <= LIMIT
+    })
+    .await;
+    eprintln!("{busy} octets for each connection at first, {idle} when idle");
+}
+
+/// A channel that has made a call.
+async fn called(address: Address) -> Channel {
+    let channel = Channel::connect(&address).await.unwrap();
+    let request = PingRequest { payload: vec![0; 1024].into(), ..PingRequest::ping() };
+    PingServiceClient::new(channel.clone()).ping(request).await.unwrap();
+    channel
+}
+
+/// The resident memory of a process, in octets (proc_pid_status(5)).
+fn resident(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
