@@ -18,5 +18,6 @@ mod tests;
 
 pub(crate) use body::Incoming;
 pub(crate) use client::{Call, Outgoing, Sender, Unsent, Waiter};
+pub(crate) use send::Outbound;
 pub(crate) use server::{Handler, Reply, serve};
 pub(crate) use shared::{Lost, StreamError};

@@ -11,12 +11,12 @@ use http::request::Request;
 use http::response::{Parts, Response};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, StatusCode, Uri, Version};
-use http_body::{Body, Frame};
+use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::Incoming;
 use super::pass::{LostOnDrop, Pass, Role, now};
-use super::send::{SendBody, Start, StartEnd, send_start, start};
+use super::send::{Outbound, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State};
 use super::stream::Pieces;
 use crate::http2::{Config, Connection, ErrorCode, Event, RequestHead, StreamKey};
@@ -29,7 +29,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What answers requests.
 pub(crate) trait Handler: Send + 'static {
-    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+    type Body: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
 
     /// Starts to answer. The future is polled once at once; one that is not ready then moves to a
     /// task of its own.
@@ -269,7 +269,7 @@ enum Stage<B> {
 
 impl<B> Future for Task<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Output = ();
 
@@ -288,7 +288,7 @@ where
 
 impl<B> Task<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {

@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::status::status;
 use super::timeout::Deadline;
-use crate::driver::Incoming;
+use crate::driver::{Incoming, Outbound};
 
 /// The body of a [`Channel`](crate::Channel)'s response. Its errors are [`Status`]es. Dropping it
 /// before its end cancels the call.
@@ -36,6 +36,10 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.deadline.as_ref().is_some_and(Deadline::has_passed) && self.incoming.is_some() {
+            self.incoming = None;
+            return Poll::Ready(Some(Err(deadline_exceeded())));
+        }
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(None);
         };
@@ -81,10 +85,11 @@ impl Body for ReplyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let passed = self.deadline.as_ref().is_some_and(Deadline::has_passed);
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+        if !passed && let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
             return Poll::Ready(frame);
         }
         if let Some(deadline) = &mut self.deadline
@@ -106,6 +111,15 @@ impl Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Outbound for ReplyBody {
+    fn poll_expired(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.deadline {
+            Some(deadline) => Pin::new(deadline).poll(cx),
+            None => Poll::Pending,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod calls;
 mod channel;
 mod command;
+mod deadlines;
 mod hostile;
 mod hostile_server;
 mod no_room;
