@@ -349,7 +349,10 @@ impl ResponseFuture {
                         if let Some(sender) = sender {
                             self.send(&sender, cx)?;
                         }
-                        drop(waiter);
+                        if let (Stage::Wait(again), Stage::Wait(waiter)) = (&mut self.stage, waiter)
+                        {
+                            again.take_place_of(waiter);
+                        }
                     }
                     Poll::Pending => return Poll::Pending,
                 },

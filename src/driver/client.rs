@@ -180,6 +180,8 @@ impl Sender {
 pub(crate) struct Waiter {
     shared: Arc<Shared>,
     ticket: u64,
+    /// Another one stands in its place: it is nobody's turn yet.
+    replaced: bool,
 }
 
 impl Waiter {
@@ -187,7 +189,23 @@ impl Waiter {
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         state.waiting.insert(ticket, cx.waker().clone());
-        Self { shared: Arc::clone(shared), ticket }
+        Self { shared: Arc::clone(shared), ticket, replaced: false }
+    }
+
+    /// Takes the place of one whose turn had come when there was no slot after all. Dropped, that
+    /// one would have woken the next, in vain too, and so on round the line without end.
+    pub(crate) fn take_place_of(&mut self, mut earlier: Self) {
+        if !Arc::ptr_eq(&self.shared, &earlier.shared) {
+            return;
+        }
+        earlier.replaced = true;
+        let ticket = &mut self.ticket;
+        self.shared.with(|state| {
+            if let Some(waker) = state.waiting.remove(ticket) {
+                *ticket = earlier.ticket;
+                state.waiting.insert(*ticket, waker);
+            }
+        });
     }
 
     /// Ready once it is this one's turn.
@@ -204,6 +222,9 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
+        if self.replaced {
+            return;
+        }
         self.shared.with(|state| {
             if state.waiting.remove(&self.ticket).is_none() {
                 state.wake_waiter();

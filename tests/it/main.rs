@@ -9,6 +9,7 @@ mod deadlines;
 mod hostile;
 mod hostile_server;
 mod no_room;
+mod retry;
 mod server;
 mod socket_file;
 mod support;

@@ -94,7 +94,16 @@ impl Running {
             Transport::Unix => socket_in(directory.path()),
             Transport::Tcp => "127.0.0.1:0".parse().unwrap(),
         };
-        let listener = Listener::bind(&address).await.unwrap();
+        Self::start_in(directory, &address, server).await
+    }
+
+    /// Where another one was. That one's directory must still be there.
+    pub(crate) async fn start_at(address: &Address, server: Server) -> Self {
+        Self::start_in(directory(), address, server).await
+    }
+
+    async fn start_in(directory: TempDir, address: &Address, server: Server) -> Self {
+        let listener = Listener::bind(address).await.unwrap();
         let address = listener.local_addr().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
@@ -115,9 +124,10 @@ impl Running {
     }
 
     /// Shuts down and waits for the end.
-    pub(crate) async fn stop(self) {
-        let (task, _directory) = self.signal();
+    pub(crate) async fn stop(self) -> TempDir {
+        let (task, directory) = self.signal();
         task.await.unwrap();
+        directory
     }
 }
 
