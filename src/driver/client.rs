@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::BoxError;
 use super::body::Incoming;
 use super::pass::{LostOnDrop, Pass, Role, now};
-use super::send::{SendBody, Start, StartEnd, send_start, start};
+use super::send::{Outbound, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State, StreamError};
 use super::stream::{End, remember};
 use crate::http2::{Config, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
@@ -118,7 +118,7 @@ impl Sender {
         cx: &Context<'_>,
     ) -> Result<Call, Unsent>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+        B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let shared = &self.0.0;
         if matches!(request.end, StartEnd::Failed(_) | StartEnd::Panicked) {

@@ -19,6 +19,7 @@ mod tests;
 
 pub(crate) use body::Incoming;
 pub(crate) use client::{Call, Outgoing, Sender, Unsent, Waiter};
+pub(crate) use send::Outbound;
 pub(crate) use server::{Handler, serve};
 pub(crate) use shared::{Lost, StreamError};
 

@@ -15,6 +15,18 @@ use super::shared::{Shared, State, StreamError};
 use super::stream::remember;
 use crate::http2::{ErrorCode, Progress, StreamKey};
 
+/// A body to be sent.
+pub(crate) trait Outbound: Body {
+    /// Ready when nothing more of it may be sent. Asked while it waits for the peer: then the body
+    /// itself is not polled.
+    fn poll_expired(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+/// A caller gives up the call itself.
+impl Outbound for tonic::body::Body {}
+
 /// What a body gave when it was polled in place, before anything of it was sent.
 pub(super) struct Start<B> {
     pub(super) data: Option<Bytes>,
@@ -85,7 +97,7 @@ pub(super) struct SendBody<B> {
 
 impl<B> SendBody<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+    B: Outbound<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -134,7 +146,7 @@ where
 
 impl<B> Future for SendBody<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+    B: Outbound<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     type Output = ();
 
@@ -142,7 +154,12 @@ where
         let mut blocked = self.is_blocked(cx);
         loop {
             if blocked {
-                return Poll::Pending;
+                if Pin::new(&mut self.body).poll_expired(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let key = self.key;
+                self.shared.with(|state| state.h2.reset(key, ErrorCode::CANCEL));
+                return Poll::Ready(());
             }
             let polled = Pin::new(&mut self.body).poll_frame(cx);
             let progress = match (self.next.take(), polled) {

@@ -12,7 +12,6 @@ use http::request::Request;
 use http::response::{Parts, Response};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, StatusCode, Uri, Version};
-use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -20,7 +19,7 @@ use super::BoxError;
 use super::beside::Beside;
 use super::body::Incoming;
 use super::pass::{LostOnDrop, Pass, Role, now};
-use super::send::{Rest, SendBody, Start, StartEnd, send_start, start};
+use super::send::{Outbound, Rest, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State};
 use super::stream::Pieces;
 use crate::http2::{Config, Connection, ErrorCode, Event, RequestHead, StreamKey};
@@ -37,7 +36,7 @@ const SLOW_METHODS: usize = 64;
 
 /// What answers requests.
 pub(crate) trait Handler: Send + 'static {
-    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
+    type Body: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
 
     /// A handler at work.
     type Reply: Future<Output = Response<Self::Body>> + Send + Unpin + 'static;
@@ -327,7 +326,7 @@ enum Stage<R, B> {
 impl<R, B> Future for Task<R, B>
 where
     R: Future<Output = Response<B>> + Unpin,
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     type Output = ();
 
@@ -347,7 +346,7 @@ where
 impl<R, B> Task<R, B>
 where
     R: Future<Output = Response<B>> + Unpin,
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::status::status;
 use super::timeout::Deadline;
-use crate::driver::Incoming;
+use crate::driver::{Incoming, Outbound};
 
 /// A body that is cut off at a deadline.
 #[derive(Debug)]
@@ -31,16 +31,21 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
         let Some(body) = &mut self.body else {
             return Poll::Ready(Ok(None));
         };
-        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+        // One that always has more never waits for its deadline.
+        let passed = self.deadline.as_ref().is_some_and(Deadline::has_passed);
+        if !passed && let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
             return Poll::Ready(Ok(frame));
         }
-        if let Some(deadline) = &mut self.deadline
-            && Pin::new(deadline).poll(cx).is_ready()
-        {
-            self.body = None;
-            return Poll::Ready(Err(Expired));
+        ready!(self.poll_deadline(cx));
+        self.body = None;
+        Poll::Ready(Err(Expired))
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.deadline {
+            Some(deadline) => Pin::new(deadline).poll(cx),
+            None => Poll::Pending,
         }
-        Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
@@ -121,6 +126,12 @@ impl Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         self.0.size_hint()
+    }
+}
+
+impl Outbound for ReplyBody {
+    fn poll_expired(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_deadline(cx)
     }
 }
 

@@ -45,6 +45,11 @@ impl Deadline {
         let at = Instant::now().checked_add(timeout.min(LONGEST))?;
         Some(Self { at, timer: None })
     }
+
+    /// For what is never waited for, since it always has more.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.at <= Instant::now()
+    }
 }
 
 impl Future for Deadline {

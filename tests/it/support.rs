@@ -3,13 +3,19 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use samehost::ping::{Ping, PingServiceServer};
+use samehost::ping::{
+    CollectRequest, CollectResponse, ConverseRequest, ConverseResponse, Ping, PingRequest,
+    PingResponse, PingService, PingServiceServer, WatchRequest, WatchResponse,
+};
 use samehost::{Address, Channel, GrpcService, Listener, Routes, Server};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tonic::{Request, Response, Status, Streaming};
 use tower::layer::Layer;
 
 /// Makes one test of each function for each transport and runtime flavour.
@@ -92,7 +98,19 @@ impl Running {
             Transport::Unix => socket_in(directory.path()),
             Transport::Tcp => "127.0.0.1:0".parse().unwrap(),
         };
-        let listener = Listener::bind(&address).await.unwrap();
+        Self::start_in(directory, &address, server).await
+    }
+
+    /// Where another one was. That one's directory must still be there.
+    pub(crate) async fn start_at(address: &Address, server: Server) -> Self {
+        Self::start_in(directory(), address, server).await
+    }
+
+    async fn start_in<L>(directory: TempDir, address: &Address, server: Server<L>) -> Self
+    where
+        L: Layer<Routes, Service: GrpcService<tonic::body::Body> + Send> + Send + 'static,
+    {
+        let listener = Listener::bind(address).await.unwrap();
         let address = listener.local_addr().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
@@ -113,9 +131,10 @@ impl Running {
     }
 
     /// Shuts down and waits for the end.
-    pub(crate) async fn stop(self) {
-        let (task, _directory) = self.signal();
+    pub(crate) async fn stop(self) -> TempDir {
+        let (task, directory) = self.signal();
         task.await.unwrap();
+        directory
     }
 }
 
@@ -222,4 +241,127 @@ pub(crate) async fn eventually_async(what: &str, mut holds: impl FnMut() -> bool
 /// A path relative to the package.
 pub(crate) fn package_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+type Boxed<T> = std::pin::Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
+type Stream<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+type Script<Q, R> = Option<Arc<dyn Fn(Request<Q>) -> R + Send + Sync>>;
+
+/// The Ping service, with methods that do what a test wants.
+#[derive(Clone, Default)]
+pub(crate) struct Scripted {
+    ping: Script<PingRequest, Boxed<PingResponse>>,
+    watch: Script<WatchRequest, Stream<WatchResponse>>,
+    converse: Script<Streaming<ConverseRequest>, Stream<ConverseResponse>>,
+    collect: Script<Streaming<CollectRequest>, Boxed<CollectResponse>>,
+}
+
+impl Scripted {
+    pub(crate) fn on_ping<F>(
+        mut self,
+        script: impl Fn(Request<PingRequest>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Response<PingResponse>, Status>> + Send + 'static,
+    {
+        self.ping = Some(Arc::new(move |request| Box::pin(script(request))));
+        self
+    }
+
+    pub(crate) fn on_watch<S>(
+        mut self,
+        script: impl Fn(Request<WatchRequest>) -> S + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: tokio_stream::Stream<Item = Result<WatchResponse, Status>> + Send + 'static,
+    {
+        self.watch = Some(Arc::new(move |request| Box::pin(script(request))));
+        self
+    }
+
+    pub(crate) fn on_converse<S>(
+        mut self,
+        script: impl Fn(Request<Streaming<ConverseRequest>>) -> S + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: tokio_stream::Stream<Item = Result<ConverseResponse, Status>> + Send + 'static,
+    {
+        self.converse = Some(Arc::new(move |request| Box::pin(script(request))));
+        self
+    }
+
+    pub(crate) fn on_collect<F>(
+        mut self,
+        script: impl Fn(Request<Streaming<CollectRequest>>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Response<CollectResponse>, Status>> + Send + 'static,
+    {
+        self.collect = Some(Arc::new(move |request| Box::pin(script(request))));
+        self
+    }
+
+    pub(crate) fn server(self) -> Server {
+        Server::new().add_service(PingServiceServer::new(self))
+    }
+}
+
+#[tonic::async_trait]
+impl PingService for Scripted {
+    async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
+        match &self.ping {
+            Some(script) => script(request).await,
+            None => Ping::default().ping(request).await,
+        }
+    }
+
+    type ConverseStream = Stream<ConverseResponse>;
+
+    async fn converse(
+        &self,
+        request: Request<Streaming<ConverseRequest>>,
+    ) -> Result<Response<Self::ConverseStream>, Status> {
+        match &self.converse {
+            Some(script) => Ok(Response::new(script(request))),
+            None => Ping::default().converse(request).await,
+        }
+    }
+
+    type WatchStream = Stream<WatchResponse>;
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        match &self.watch {
+            Some(script) => Ok(Response::new(script(request))),
+            None => Ping::default().watch(request).await,
+        }
+    }
+
+    async fn collect(
+        &self,
+        request: Request<Streaming<CollectRequest>>,
+    ) -> Result<Response<CollectResponse>, Status> {
+        match &self.collect {
+            Some(script) => script(request).await,
+            None => Ping::default().collect(request).await,
+        }
+    }
+}
+
+/// Counts what is alive, by being kept in it.
+pub(crate) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    pub(crate) fn new(alive: &Arc<AtomicUsize>) -> Self {
+        alive.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(alive))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }

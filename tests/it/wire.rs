@@ -1,6 +1,8 @@
 //! A peer made by hand: it writes and reads frames octet by octet, and keeps no rule that a test
 //! does not keep for it. (No HTTP/2 library would send most of this.)
 
+use std::collections::VecDeque;
+
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -159,12 +161,14 @@ pub(crate) fn message(payload: &[u8]) -> Vec<u8> {
 pub(crate) struct Peer<T> {
     pub(crate) io: T,
     inbox: BytesMut,
+    /// Came while it was still waiting for the acknowledgement.
+    early: VecDeque<Frame>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
     /// Says nothing yet.
     pub(crate) fn new(io: T) -> Self {
-        Self { io, inbox: BytesMut::new() }
+        Self { io, inbox: BytesMut::new(), early: VecDeque::new() }
     }
 
     /// A client that has said hello, and acknowledged the server's SETTINGS.
@@ -189,10 +193,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
 
     /// Until both sides' SETTINGS are acknowledged.
     async fn shake(&mut self) {
-        let theirs = self.until(|frame| frame.kind == kind::SETTINGS).await;
-        assert_eq!(theirs.flags, 0);
-        self.send(&frame(kind::SETTINGS, flag::ACK, 0, &[])).await;
-        self.until(|frame| frame.is_ack_of(kind::SETTINGS)).await;
+        let mut early = VecDeque::new();
+        let (mut theirs, mut acknowledged) = (false, false);
+        while !(theirs && acknowledged) {
+            let frame = self.next().await.expect("no handshake");
+            if frame.is_ack_of(kind::SETTINGS) {
+                acknowledged = true;
+            } else if frame.kind == kind::SETTINGS {
+                theirs = true;
+                self.send(&self::frame(kind::SETTINGS, flag::ACK, 0, &[])).await;
+            } else {
+                early.push_back(frame);
+            }
+        }
+        self.early = early;
     }
 
     /// The other end must take it.
@@ -207,6 +221,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
 
     /// The next frame; `None` after the other end has closed.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
+        if let Some(frame) = self.early.pop_front() {
+            return Some(frame);
+        }
         loop {
             if let Some(head) = self.inbox.first_chunk::<9>() {
                 let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -267,7 +284,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
             // It has swallowed everything; a hang-up ends the reading below.
             let _ = write.shutdown().await;
         };
-        let mut reader = Peer { io: tokio::io::join(read, tokio::io::sink()), inbox: self.inbox };
+        let io = tokio::io::join(read, tokio::io::sink());
+        let mut reader = Peer { io, inbox: self.inbox, early: self.early };
         let reading = async {
             while let Some(frame) = reader.next().await {
                 if frame.kind == kind::GOAWAY {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 
-use super::super::{Handler, Incoming, serve};
+use super::super::{Handler, Incoming, Outbound, serve};
 use crate::http2::Config;
 
 /// The cases that fail, each with the section of RFC 9113 that makes it right. h2spec checks
@@ -45,6 +45,8 @@ impl Body for Answer {
         Poll::Ready(self.0.take().map(|octets| Ok(Frame::data(octets))))
     }
 }
+
+impl Outbound for Answer {}
 
 #[tokio::test]
 #[ignore = "needs h2spec: tests/h2spec/run"]
