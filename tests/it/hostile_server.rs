@@ -109,7 +109,7 @@ async fn goaways_without_end_do_not_cost_the_call_that_is_in_flight() {
 #[tokio::test]
 async fn a_server_that_sends_everyone_away_gets_few_connections() {
     let directory = directory();
-    let mut listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
+    let listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
     let address = listener.local_addr().clone();
     let connections = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&connections);

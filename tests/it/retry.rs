@@ -133,7 +133,7 @@ async fn calls_survive_a_restart_or_say_that_they_did_not(transport: Transport) 
 /// A listener for such servers, a channel to it, and its connections as they come.
 async fn scripted() -> (Channel, mpsc::Receiver<Conn>, tempfile::TempDir) {
     let directory = directory();
-    let mut listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
+    let listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
     let channel = Channel::builder(listener.local_addr()).connect_lazy();
     let (sender, conns) = mpsc::channel(16);
     tokio::spawn(async move {
