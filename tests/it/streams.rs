@@ -1,0 +1,205 @@
+//! Large messages, long streams and backpressure; panics; compression.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use samehost::Server;
+use samehost::ping::{
+    CollectRequest, CollectResponse, Ping, PingRequest, PingServiceClient, PingServiceServer,
+    WatchRequest, WatchResponse,
+};
+use tokio::sync::Semaphore;
+use tokio_stream::StreamExt as _;
+use tonic::codec::CompressionEncoding;
+use tonic::{Code, Response};
+
+use crate::support::{Running, Scripted, Transport, eventually_async, on_both_transports};
+
+on_both_transports!(
+    a_message_of_sixty_four_megabytes_comes_back,
+    a_reader_that_stops_stops_the_handler,
+    a_handler_that_stops_reading_stops_the_caller,
+    a_gigabyte_goes_by_a_slow_reader,
+    a_panic_harms_no_other_call,
+    gzip_both_ways,
+);
+
+async fn a_message_of_sixty_four_megabytes_comes_back(transport: Transport) {
+    const LIMIT: usize = 65 << 20;
+    let service = PingServiceServer::new(Ping::default()).max_decoding_message_size(LIMIT);
+    let server = Running::start(transport, Server::new().add_service(service)).await;
+    let client = PingServiceClient::new(server.channel().await);
+    let payload = Bytes::from(vec![7; 64 << 20]);
+    let request = PingRequest { payload: payload.clone(), ..PingRequest::ping() };
+    let reply = client.max_decoding_message_size(LIMIT).ping(request).await.unwrap();
+    assert!(reply.into_inner().payload == payload);
+}
+
+/// A message in these streams.
+const MESSAGE: usize = 64 << 10;
+
+/// More than this never waits between two ends, all windows and buffers together.
+const IN_BETWEEN: usize = 8 << 20;
+
+async fn a_reader_that_stops_stops_the_handler(transport: Transport) {
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    let service = Scripted::default().on_watch(move |_| {
+        let count = Arc::clone(&count);
+        let payload = Bytes::from(vec![7; MESSAGE]);
+        tokio_stream::iter(0..).map(move |sequence| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(WatchResponse { payload: payload.clone(), sequence, ..WatchResponse::default() })
+        })
+    });
+    let server = Running::start(transport, service.server()).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let mut stream = client.watch(WatchRequest::default()).await.unwrap().into_inner();
+    let mut read = 0;
+    for round in 0..3 {
+        // Another call shows that everything there is to do for this one is done.
+        for _ in 0..50 {
+            client.ping(PingRequest::ping()).await.unwrap();
+        }
+        let waiting = made.load(Ordering::SeqCst) - read;
+        assert!(waiting * MESSAGE <= IN_BETWEEN, "round {round}: {waiting} messages wait");
+        for _ in 0..200 {
+            assert_eq!(stream.message().await.unwrap().unwrap().sequence, read as u64);
+            read += 1;
+        }
+    }
+}
+
+async fn a_handler_that_stops_reading_stops_the_caller(transport: Transport) {
+    let go = Arc::new(Semaphore::new(0));
+    let script = Arc::clone(&go);
+    let service = Scripted::default().on_collect(move |request| {
+        let go = Arc::clone(&script);
+        async move {
+            let mut messages = request.into_inner();
+            let mut collected = CollectResponse::default();
+            loop {
+                go.acquire().await.unwrap().forget();
+                match messages.message().await? {
+                    Some(_) => collected.count += 1,
+                    None => return Ok(Response::new(collected)),
+                }
+            }
+        }
+    });
+    let server = Running::start(transport, service.server()).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    let payload = Bytes::from(vec![7; MESSAGE]);
+    let requests = tokio_stream::iter(0..1_000).map(move |sequence| {
+        count.fetch_add(1, Ordering::SeqCst);
+        CollectRequest { payload: payload.clone(), sequence, ..CollectRequest::default() }
+    });
+    let mut other = client.clone();
+    let call = tokio::spawn(async move { other.collect(requests).await });
+    eventually_async("the call has begun", || made.load(Ordering::SeqCst) > 0).await;
+    for read in [0, 300, 600] {
+        for _ in 0..50 {
+            client.ping(PingRequest::ping()).await.unwrap();
+        }
+        let waiting = made.load(Ordering::SeqCst).saturating_sub(read);
+        assert!(waiting * MESSAGE <= IN_BETWEEN, "{waiting} messages wait after {read}");
+        go.add_permits(300);
+        let arrived = || made.load(Ordering::SeqCst) >= read + 300;
+        eventually_async("what was read makes room", arrived).await;
+    }
+    go.add_permits(1_000);
+    assert_eq!(call.await.unwrap().unwrap().into_inner().count, 1_000);
+}
+
+async fn a_gigabyte_goes_by_a_slow_reader(transport: Transport) {
+    const EACH: usize = 1 << 20;
+    const COUNT: usize = 1 << 10;
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    let service = Scripted::default().on_watch(move |_| {
+        let count = Arc::clone(&count);
+        let payload = Bytes::from(vec![7; EACH]);
+        tokio_stream::iter(0..COUNT).map(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(WatchResponse { payload: payload.clone(), ..WatchResponse::default() })
+        })
+    });
+    let server = Running::start(transport, service.server()).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let mut stream = client.watch(WatchRequest::default()).await.unwrap().into_inner();
+    for read in 0..COUNT {
+        assert_eq!(stream.message().await.unwrap().unwrap().payload.len(), EACH);
+        tokio::task::yield_now().await;
+        let waiting = made.load(Ordering::SeqCst) - read;
+        assert!(waiting * EACH <= 2 * IN_BETWEEN, "{waiting} messages wait");
+    }
+    assert!(stream.message().await.unwrap().is_none());
+}
+
+async fn a_panic_harms_no_other_call(transport: Transport) {
+    let service = Scripted::default()
+        .on_ping(|request| {
+            let PingRequest { message, sequence, .. } = request.into_inner();
+            assert_ne!(message, "at once");
+            async move {
+                if sequence == 1 {
+                    tokio::task::yield_now().await;
+                }
+                assert_ne!(message, "later");
+                std::future::pending().await
+            }
+        })
+        .on_watch(|request| {
+            let after = request.into_inner().count;
+            tokio_stream::iter(0..).map(move |sequence| {
+                assert!(sequence < u64::from(after), "a body that panics");
+                Ok(WatchResponse { sequence, ..WatchResponse::default() })
+            })
+        });
+    let server = Running::start(transport, service.server()).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let mut other = client.clone();
+    let bystander = tokio::spawn(async move { other.ping(PingRequest::ping()).await });
+    for (message, sequence) in [("at once", 0), ("later", 0), ("later", 1)] {
+        let request =
+            PingRequest { message: message.to_owned(), sequence, ..PingRequest::default() };
+        let status = client.ping(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::Internal, "{message} {sequence}: {status:?}");
+    }
+    for count in [0, 1, 10] {
+        let request = WatchRequest { count, ..WatchRequest::default() };
+        let status = match client.watch(request).await {
+            Err(status) => status,
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                loop {
+                    match stream.message().await {
+                        Ok(message) => assert!(message.is_some()),
+                        Err(status) => break status,
+                    }
+                }
+            }
+        };
+        assert_eq!(status.code(), Code::Internal, "after {count}: {status:?}");
+    }
+    assert!(!bystander.is_finished());
+    client.collect(tokio_stream::empty()).await.unwrap();
+}
+
+async fn gzip_both_ways(transport: Transport) {
+    let service = PingServiceServer::new(Ping::default())
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
+    let server = Running::start(transport, Server::new().add_service(service)).await;
+    let mut client = PingServiceClient::new(server.channel().await)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
+    let payload = Bytes::from(vec![7; 1 << 20]);
+    let request = PingRequest { payload: payload.clone(), ..PingRequest::ping() };
+    let reply = client.ping(request).await.unwrap();
+    assert_eq!(reply.metadata().get("grpc-encoding").unwrap(), "gzip");
+    assert!(reply.into_inner().payload == payload);
+}
