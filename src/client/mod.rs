@@ -450,3 +450,34 @@ impl fmt::Debug for ResponseFuture {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{Listener, Server};
+
+    /// 2^30 calls take days; what comes after them does not.
+    #[tokio::test]
+    async fn a_connection_without_identifiers_is_followed_by_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = Address::unix(directory.path().join("ids.sock")).unwrap();
+        let listener = Listener::bind(&address).await.unwrap();
+        tokio::spawn(Server::new().serve(listener));
+        let channel = Channel::connect(&address).await.unwrap();
+        let first = channel.0.current().unwrap();
+        first.leave_identifiers(3);
+        for call in 0..6 {
+            let request = Request::post("http://localhost/a.B/C")
+                .header("content-type", "application/grpc")
+                .body(Body::empty())
+                .unwrap();
+            // There is no such service, which it takes a server to say.
+            let response = channel.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.headers()["grpc-status"], "12");
+            let same = channel.0.current().unwrap().is_same(&first);
+            assert_eq!(same, call < 3, "call {call}");
+        }
+    }
+}

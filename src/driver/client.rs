@@ -110,6 +110,12 @@ impl Sender {
         self.0.0.lock().lost.is_none()
     }
 
+    /// Only `left` calls more, and the connection has no identifiers for another one.
+    #[cfg(test)]
+    pub(crate) fn leave_identifiers(&self, left: u32) {
+        self.0.0.lock().h2.leave_identifiers(left);
+    }
+
     /// Puts a request into the connection, with as much of its body as there is.
     pub(crate) fn send<B>(
         &self,

@@ -328,6 +328,12 @@ impl Connection {
         }
     }
 
+    /// As if all identifiers but the last `left` had been used.
+    #[cfg(test)]
+    pub(crate) fn leave_identifiers(&mut self, left: u32) {
+        self.client.next_id = MAX_WINDOW - 2 * left + 2;
+    }
+
     /// HEADERS with what `fill` writes, and CONTINUATION where it does not fit one frame.
     #[inline]
     fn write_head(&mut self, id: u32, end: bool, fill: impl FnOnce(&mut BlockEncoder<'_>)) {

@@ -1,0 +1,120 @@
+//! Clients that do what real ones do, and much of it: none may meet a limit.
+
+use samehost::Server;
+use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
+use tokio::io::DuplexStream;
+
+use crate::support::{Running, Transport, on_both_transports};
+use crate::wire::{
+    Frame, PREFACE, Peer, code, data, flag, frame, headers, kind, message, request, reset,
+    settings, window_update,
+};
+
+on_both_transports!(thousands_of_cancelled_calls_are_no_offence);
+
+const PING: &str = "/ping.v1.PingService/Ping";
+const WATCH: &str = "/ping.v1.PingService/Watch";
+
+fn served() -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+    tokio::spawn(server.serve_connection(theirs));
+    ours
+}
+
+/// A unary request.
+fn ping(stream: u32) -> Vec<u8> {
+    [headers(stream, &request(PING), false), data(stream, &message(b""), true)].concat()
+}
+
+/// The next frame, which is no GOAWAY.
+async fn next(peer: &mut Peer<DuplexStream>) -> Frame {
+    let frame = peer.next().await.expect("closed");
+    assert_ne!(frame.kind, kind::GOAWAY, "error code {}", frame.code());
+    frame
+}
+
+/// grpc-go measures the bandwidth with a PING for every answer, and gives windows in small change.
+#[tokio::test]
+async fn a_ping_and_window_updates_with_every_call_are_no_offence() {
+    let mut peer = Peer::client(served(), &[]).await;
+    for call in 0..10_000u32 {
+        let stream = 2 * call + 1;
+        let mut octets = ping(stream);
+        octets.extend(frame(kind::PING, 0, 0, b"bdp ping"));
+        octets.extend(window_update(0, 11));
+        peer.send(&octets).await;
+        loop {
+            let frame = next(&mut peer).await;
+            if frame.stream == stream && frame.ends_stream() {
+                break;
+            }
+        }
+    }
+}
+
+/// A client cannot know the limit before it has read the server's SETTINGS. What is too much is
+/// refused, and the rest answered.
+#[tokio::test]
+async fn a_burst_before_the_settings_are_read_is_no_offence() {
+    let mut peer = Peer::new(served());
+    let mut octets = [PREFACE, &settings(&[])].concat();
+    for call in 0..4_000 {
+        octets.extend(headers(2 * call + 1, &request(WATCH), false));
+    }
+    peer.send(&octets).await;
+    let mut refused = 0;
+    while refused < 4_000 - 256 {
+        let frame = next(&mut peer).await;
+        if frame.kind == kind::RST_STREAM {
+            assert_eq!(frame.code(), code::REFUSED_STREAM);
+            refused += 1;
+        }
+    }
+    peer.send(&frame(kind::SETTINGS, flag::ACK, 0, &[])).await;
+    for call in 0..256 {
+        peer.send(&data(2 * call + 1, &message(b"\x08\x01"), true)).await;
+    }
+    let mut ended = 0;
+    while ended < 256 {
+        ended += u32::from(next(&mut peer).await.ends_stream());
+    }
+}
+
+/// Calls that were answered in part, as a deadline or a user ends them.
+#[tokio::test]
+async fn cancels_of_calls_that_had_begun_are_no_offence() {
+    let mut peer = Peer::client(served(), &[]).await;
+    peer.send(&window_update(0, 1 << 20)).await;
+    for call in 0..10_000u32 {
+        let stream = 2 * call + 1;
+        peer.send(&headers(stream, &request(WATCH), false)).await;
+        peer.send(&data(stream, &message(b"\x08\x00\x12\x03\x08\x90\x1c"), true)).await;
+        loop {
+            let frame = next(&mut peer).await;
+            if frame.stream == stream && frame.kind == kind::DATA {
+                break;
+            }
+        }
+        peer.send(&reset(stream, code::CANCEL)).await;
+    }
+    peer.sync().await;
+}
+
+/// Our own channel, whose callers change their minds at once.
+async fn thousands_of_cancelled_calls_are_no_offence(transport: Transport) {
+    let server = Running::ping(transport).await;
+    let channel = server.channel().await;
+    for _ in 0..3_000 {
+        let mut client = PingServiceClient::new(channel.clone());
+        let mut call = Box::pin(client.ping(PingRequest::ping()));
+        std::future::poll_fn(|cx| {
+            let _ = call.as_mut().poll(cx);
+            std::task::Poll::Ready(())
+        })
+        .await;
+        drop(call);
+        let mut client = PingServiceClient::new(channel.clone());
+        client.ping(PingRequest::ping()).await.unwrap();
+    }
+}
