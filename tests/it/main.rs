@@ -7,6 +7,7 @@ mod channel;
 mod command;
 mod deadlines;
 mod differential;
+mod honest;
 mod hostile;
 mod hostile_server;
 mod idle_memory;
