@@ -8,7 +8,6 @@ use std::time::Duration;
 use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest, WatchResponse};
 use samehost::{Channel, Server};
 use tokio::io::DuplexStream;
-use tokio::sync::Notify;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Response, Status};
 
