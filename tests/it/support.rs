@@ -252,7 +252,6 @@ type Script<Q, R> = Option<Arc<dyn Fn(Request<Q>) -> R + Send + Sync>>;
 pub(crate) struct Scripted {
     ping: Script<PingRequest, Boxed<PingResponse>>,
     watch: Script<WatchRequest, Stream<WatchResponse>>,
-    converse: Script<Streaming<ConverseRequest>, Stream<ConverseResponse>>,
     collect: Script<Streaming<CollectRequest>, Boxed<CollectResponse>>,
 }
 
@@ -276,17 +275,6 @@ impl Scripted {
         S: tokio_stream::Stream<Item = Result<WatchResponse, Status>> + Send + 'static,
     {
         self.watch = Some(Arc::new(move |request| Box::pin(script(request))));
-        self
-    }
-
-    pub(crate) fn on_converse<S>(
-        mut self,
-        script: impl Fn(Request<Streaming<ConverseRequest>>) -> S + Send + Sync + 'static,
-    ) -> Self
-    where
-        S: tokio_stream::Stream<Item = Result<ConverseResponse, Status>> + Send + 'static,
-    {
-        self.converse = Some(Arc::new(move |request| Box::pin(script(request))));
         self
     }
 
@@ -321,10 +309,7 @@ impl PingService for Scripted {
         &self,
         request: Request<Streaming<ConverseRequest>>,
     ) -> Result<Response<Self::ConverseStream>, Status> {
-        match &self.converse {
-            Some(script) => Ok(Response::new(script(request))),
-            None => Ping::default().converse(request).await,
-        }
+        Ping::default().converse(request).await
     }
 
     type WatchStream = Stream<WatchResponse>;
