@@ -147,8 +147,8 @@ enum Outcome<H: Handler> {
 
 impl<H: Handler> ServerRole<H> {
     /// The request of this pass that an event belongs to; mostly the last one.
-    fn arrived(&mut self, key: StreamKey) -> Option<usize> {
-        self.requests.iter().rposition(|request| request.key == key && !request.whole)
+    fn arrived(&mut self, key: StreamKey) -> Option<&mut Arrived> {
+        self.requests.iter_mut().rfind(|request| request.key == key && !request.whole)
     }
 }
 
@@ -169,18 +169,22 @@ impl<H: Handler> Role for ServerRole<H> {
                 state.h2.send_response(stream, status, &HeaderMap::new(), true);
                 state.h2.forget(stream);
             }
-            Event::Data { stream, bytes, end } if let Some(index) = self.arrived(stream) => {
-                let request = &mut self.requests[index];
-                if !bytes.is_empty() {
-                    request.pieces.push(bytes);
+            Event::Data { stream, bytes, end } => match self.arrived(stream) {
+                Some(request) => {
+                    if !bytes.is_empty() {
+                        request.pieces.push(bytes);
+                    }
+                    request.whole = end;
                 }
-                request.whole = end;
-            }
-            Event::Trailers { stream, headers } if let Some(index) = self.arrived(stream) => {
-                let request = &mut self.requests[index];
-                request.trailers = Some(headers);
-                request.whole = true;
-            }
+                None => state.deliver(Event::Data { stream, bytes, end }),
+            },
+            Event::Trailers { stream, headers } => match self.arrived(stream) {
+                Some(request) => {
+                    request.trailers = Some(headers);
+                    request.whole = true;
+                }
+                None => state.deliver(Event::Trailers { stream, headers }),
+            },
             Event::Reset { stream, reset } => {
                 let index = self.requests.iter().rposition(|request| request.key == stream);
                 match index {
