@@ -238,6 +238,19 @@ impl Shared {
         }
     }
 
+    /// The status of a call that was lost or reset; one that was lost names the server.
+    fn failed(&self, error: driver::StreamError) -> Status {
+        let lost = matches!(error, driver::StreamError::Lost { .. });
+        let status = status(error);
+        match &self.target {
+            Target::Address { address, .. } if lost => Status::new(
+                status.code(),
+                format!("{address}: {}: the call may have been processed", status.message()),
+            ),
+            _ => status,
+        }
+    }
+
     fn not_http2(&self, source: driver::Lost) -> Unconnected {
         match &self.target {
             Target::Address { address, .. } => Unconnected::Connect(ConnectError::NotHttp2 {
@@ -387,7 +400,7 @@ impl ResponseFuture {
                                 lost: lost @ driver::Lost::NotHttp2(_),
                                 ..
                             } => self.channel.not_http2(lost).into(),
-                            error => status(error),
+                            error => self.channel.failed(error),
                         }));
                     }
                 },

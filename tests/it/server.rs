@@ -219,6 +219,7 @@ async fn dropping_the_server_cuts_calls_off(transport: Transport) {
     assert!(serving.await.unwrap_err().is_cancelled());
     let status = call.await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.message().starts_with(&address.to_string()), "{status:?}");
     if let Some(path) = address.as_path() {
         assert!(!path.exists());
     }
