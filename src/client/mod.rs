@@ -16,10 +16,9 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::address::{Address, Kind};
-use crate::driver::{self, Outgoing, Sender, Unsent, Waiter};
+use crate::driver::{self, BusyPoll, Options, Outgoing, Sender, Sleeping, Unsent, Waiter};
 pub use crate::grpc::ResponseBody;
 use crate::grpc::{Deadline, deadline_exceeded, grpc_timeout, not_grpc, status};
-use crate::http2::Config;
 use crate::socket::{self, ConnectError};
 
 /// How long connecting may take.
@@ -69,11 +68,16 @@ struct Shared {
 }
 
 /// Where a new connection comes from.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each channel, and the large one is the rule"
+)]
 enum Target {
     Address {
         address: Address,
         connect_timeout: Duration,
         wait_for_ready: bool,
+        options: Options,
     },
     /// The stream was given, and there is no second one.
     Stream,
@@ -85,6 +89,7 @@ pub struct ChannelBuilder {
     address: Address,
     connect_timeout: Duration,
     wait_for_ready: bool,
+    options: Options,
 }
 
 impl ChannelBuilder {
@@ -101,6 +106,13 @@ impl ChannelBuilder {
     #[must_use]
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.wait_for_ready = wait;
+        self
+    }
+
+    /// Spends CPU time to answer faster: see [`BusyPoll`]. Default: not.
+    #[must_use]
+    pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
+        self.options.busy_poll = busy_poll.where_it_helps();
         self
     }
 
@@ -129,9 +141,10 @@ impl ChannelBuilder {
     /// A channel that connects at its first call. A call that finds no server fails with
     /// UNAVAILABLE; the next one tries again.
     pub fn connect_lazy(self) -> Channel {
-        let Self { address, connect_timeout, wait_for_ready } = self;
+        let Self { address, connect_timeout, wait_for_ready, options } = self;
         let authority = authority(&address);
-        Channel::new(Target::Address { address, connect_timeout, wait_for_ready }, authority, None)
+        let target = Target::Address { address, connect_timeout, wait_for_ready, options };
+        Channel::new(target, authority, None)
     }
 }
 
@@ -151,6 +164,7 @@ impl Channel {
             address: address.clone(),
             connect_timeout: CONNECT_TIMEOUT,
             wait_for_ready: false,
+            options: Options::default(),
         }
     }
 
@@ -164,7 +178,7 @@ impl Channel {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let sender = Sender::start(stream, Config::default());
+        let sender = Sender::start(Sleeping(stream), Options::default());
         Self::new(Target::Stream, LOCAL.to_vec(), Some(sender))
     }
 
@@ -210,11 +224,11 @@ impl Shared {
         if let Some(sender) = self.current() {
             return Ok(sender);
         }
-        let Target::Address { address, connect_timeout, .. } = &self.target else {
+        let Target::Address { address, connect_timeout, options, .. } = &self.target else {
             return Err(Unconnected::StreamEnded);
         };
         let stream = socket::connect(address, *connect_timeout).await?;
-        let sender = Sender::start(stream, Config::default());
+        let sender = Sender::start(stream, *options);
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let earlier = connection.replace(sender.clone());
         drop(connection);

@@ -20,10 +20,9 @@ use tower::layer::util::{Identity, Stack};
 
 pub use routes::{RouteFuture, Routes};
 
-use crate::driver;
+use crate::driver::{self, BusyPoll, Options, Sleeping};
 pub use crate::grpc::GrpcService;
 use crate::grpc::{BoxError, Grpc};
-use crate::http2::Config;
 use crate::socket::Listener;
 
 /// How long calls in flight may take to finish after the shutdown signal.
@@ -48,7 +47,7 @@ pub struct Server<L = Identity> {
     layer: L,
     drain_timeout: Duration,
     /// Of each connection.
-    config: Config,
+    options: Options,
 }
 
 impl Default for Server {
@@ -64,7 +63,7 @@ impl Server {
             routes: Routes::default(),
             layer: Identity::new(),
             drain_timeout: DRAIN_TIMEOUT,
-            config: Config::default(),
+            options: Options::default(),
         }
     }
 }
@@ -95,7 +94,7 @@ impl<L> Server<L> {
             routes: self.routes,
             layer: Stack::new(layer, self.layer),
             drain_timeout: self.drain_timeout,
-            config: self.config,
+            options: self.options,
         }
     }
 
@@ -103,7 +102,14 @@ impl<L> Server<L> {
     /// 9113 §5.1.2). Clients that keep to it let further calls wait. Default 256.
     #[must_use]
     pub fn max_concurrent_streams(mut self, streams: u32) -> Self {
-        self.config.max_streams = streams;
+        self.options.http2.max_streams = streams;
+        self
+    }
+
+    /// Spends CPU time to answer faster: see [`BusyPoll`]. Default: not.
+    #[must_use]
+    pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
+        self.options.busy_poll = busy_poll.where_it_helps();
         self
     }
 
@@ -164,7 +170,7 @@ impl<L> Server<L> {
             return Err(ServeError::NoListener);
         }
         let service = self.layer.layer(self.routes);
-        serve::serve(service, self.config, listeners, shutdown, self.drain_timeout).await;
+        serve::serve(service, self.options, listeners, shutdown, self.drain_timeout).await;
         Ok(())
     }
 
@@ -191,7 +197,7 @@ impl<L> Server<L> {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let handler = Grpc::new(self.layer.layer(self.routes));
-        driver::serve(stream, handler, self.config, future::pending())
+        driver::serve(Sleeping(stream), handler, self.options, future::pending())
             .await
             .map_err(|lost| ServeError::Connection { source: lost.into() })
     }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::driver;
+use crate::driver::{self, Options};
 use crate::grpc::{BoxError, Grpc, GrpcService};
 use crate::http2::Config;
 use crate::socket::{Conn, Listener};
@@ -25,7 +25,7 @@ const QUEUE_MAX: u32 = 4096;
 /// Serves all listeners until `shutdown` completes and then drains.
 pub(super) async fn serve<S, B>(
     service: S,
-    config: Config,
+    options: Options,
     listeners: Vec<Listener>,
     shutdown: impl Future<Output = ()>,
     drain_timeout: Duration,
@@ -36,7 +36,7 @@ pub(super) async fn serve<S, B>(
     let (stop, stopped) = watch::channel(false);
     let mut loops = JoinSet::new();
     for listener in listeners {
-        let acceptor = Acceptor { service: service.clone(), config, stopped: stopped.clone() };
+        let acceptor = Acceptor { service: service.clone(), options, stopped: stopped.clone() };
         loops.spawn(acceptor.run(listener, drain_timeout));
     }
     shutdown.await;
@@ -52,7 +52,7 @@ async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
 
 struct Acceptor<S> {
     service: S,
-    config: Config,
+    options: Options,
     stopped: watch::Receiver<bool>,
 }
 
@@ -112,11 +112,12 @@ impl<S> Acceptor<S> {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let handler = Grpc::new(self.service.clone());
-        let config = Config { any_authority: conn.is_unix(), ..self.config };
+        let http2 = Config { any_authority: conn.is_unix(), ..self.options.http2 };
+        let options = Options { http2, ..self.options };
         let mut stopped = self.stopped.clone();
         connections.spawn(async move {
             let stopped = told_to_stop(&mut stopped);
-            if let Err(error) = driver::serve(conn, handler, config, stopped).await {
+            if let Err(error) = driver::serve(conn, handler, options, stopped).await {
                 tracing::debug!(%error, "a connection failed");
             }
         });

@@ -1,13 +1,15 @@
 //! [`Conn`]: one connected socket, Unix or TCP.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-
-use super::unix::UnixConn;
+use tokio::net::{TcpStream, UnixStream};
 
 /// A connection that a [`Listener`](crate::Listener) accepted or a channel opened.
 #[derive(Debug)]
@@ -15,14 +17,13 @@ pub struct Conn(Stream);
 
 #[derive(Debug)]
 enum Stream {
-    Unix(UnixConn),
+    Unix(UnixStream),
     Tcp(TcpStream),
 }
 
 impl Conn {
-    /// Of a stream that does not block.
-    pub(super) fn unix(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
-        Ok(Self(Stream::Unix(UnixConn::new(stream)?)))
+    pub(super) fn unix(stream: UnixStream) -> Self {
+        Self(Stream::Unix(stream))
     }
 
     /// Whether this is a Unix socket rather than TCP.
@@ -35,6 +36,26 @@ impl Conn {
         stream.set_nodelay(true)?;
         Ok(Self(Stream::Tcp(stream)))
     }
+
+    /// Appends what is there right now to `input`, 16 KiB at most, or says that nothing is
+    /// ([`WouldBlock`](io::ErrorKind::WouldBlock)). Asks the kernel, where `poll_read` would ask
+    /// the runtime what it last heard from epoll; wakes nobody later.
+    pub(crate) fn try_read(&self, input: &mut BytesMut) -> io::Result<usize> {
+        let socket = match &self.0 {
+            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tcp(stream) => stream.as_fd(),
+        };
+        SCRATCH.with_borrow_mut(|scratch| {
+            let (octets, _) = rustix::net::recv(socket, &mut scratch[..], RecvFlags::DONTWAIT)?;
+            input.extend_from_slice(&scratch[..octets]);
+            Ok(octets)
+        })
+    }
+}
+
+thread_local! {
+    /// To copy the little that one read brings is cheaper than to clear a buffer for more.
+    static SCRATCH: RefCell<[u8; 16 * 1024]> = const { RefCell::new([0; 16 * 1024]) };
 }
 
 impl AsyncRead for Conn {
@@ -44,7 +65,7 @@ impl AsyncRead for Conn {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
-            Stream::Unix(stream) => stream.poll_read(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -57,21 +78,21 @@ impl AsyncWrite for Conn {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
-            Stream::Unix(stream) => stream.poll_write(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
-            Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
-            Stream::Unix(stream) => Poll::Ready(stream.shutdown()),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -82,14 +103,14 @@ impl AsyncWrite for Conn {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
-            Stream::Unix(stream) => stream.poll_write_vectored(cx, bufs),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.0 {
-            Stream::Unix(_) => true,
+            Stream::Unix(stream) => stream.is_write_vectored(),
             Stream::Tcp(stream) => stream.is_write_vectored(),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::bind::unix_socket;
 use super::conn::Conn;
@@ -60,8 +60,8 @@ async fn connect_unix(
         let socket = unix_socket()?;
         match rustix::net::connect(&socket, &place) {
             Ok(()) => {
-                let stream = std::os::unix::net::UnixStream::from(socket);
-                return Conn::unix(stream)
+                return UnixStream::from_std(socket.into())
+                    .map(Conn::unix)
                     .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
             }
             Err(Errno::AGAIN) => {

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::bind::{BindError, BindOptions};
 use super::conn::Conn;
@@ -66,7 +66,7 @@ impl Listener {
     /// Cancelled, it loses no connection.
     pub async fn accept(&self) -> io::Result<Conn> {
         match &self.socket {
-            Socket::Unix(listener) => Conn::unix(listener.accept().await?.0.into_std()?),
+            Socket::Unix(listener) => Ok(Conn::unix(listener.accept().await?.0)),
             Socket::Tcp(listener) => Conn::tcp(listener.accept().await?.0),
         }
     }
@@ -90,7 +90,7 @@ impl Listener {
             }
         };
         match &self.socket {
-            Socket::Unix(_) => Conn::unix(stream.into()),
+            Socket::Unix(_) => UnixStream::from_std(stream.into()).map(Conn::unix),
             Socket::Tcp(_) => TcpStream::from_std(stream.into()).and_then(Conn::tcp),
         }
         .map(Some)

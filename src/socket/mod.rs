@@ -6,7 +6,6 @@ mod conn;
 mod connect;
 mod file;
 mod listener;
-mod unix;
 
 pub use bind::{BindError, BindOptions, Group};
 pub use conn::Conn;
