@@ -82,7 +82,9 @@ mod socket;
 pub use address::{Address, AddressParseError};
 pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};
 pub use server::{GrpcService, Listeners, RouteFuture, Routes, ServeError, Server};
-pub use socket::{BindError, BindOptions, Conn, ConnectError, Group, Listener};
+pub use socket::{
+    BindError, BindOptions, Conn, ConnectError, Group, Listener, PeerIdentity, TcpPeer,
+};
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(all(doctest, feature = "ping"))]

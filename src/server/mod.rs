@@ -3,6 +3,7 @@
 mod routes;
 mod serve;
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -24,7 +25,7 @@ use crate::driver;
 pub use crate::grpc::GrpcService;
 use crate::grpc::{BoxError, Grpc};
 use crate::http2::Config;
-use crate::socket::Listener;
+use crate::socket::{Conn, Listener};
 
 /// How long calls in flight may take to finish after the shutdown signal.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -169,7 +170,8 @@ impl<L> Server<L> {
     }
 
     /// Serves one connection that is already open, such as one end of a socketpair between a
-    /// parent and its child, until the client closes it.
+    /// parent and its child, until the client closes it. Its requests know who sent them only where
+    /// it is a [`Conn`] that a [`Listener`] accepted.
     ///
     /// # Errors
     ///
@@ -190,7 +192,8 @@ impl<L> Server<L> {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let handler = Grpc::new(self.layer.layer(self.routes));
+        let peer = (&stream as &dyn Any).downcast_ref::<Conn>().and_then(Conn::peer).cloned();
+        let handler = Grpc::new(self.layer.layer(self.routes), peer);
         driver::serve(stream, handler, self.config, future::pending())
             .await
             .map_err(|lost| ServeError::Connection { source: lost.into() })

@@ -111,7 +111,7 @@ impl<S> Acceptor<S> {
         S: GrpcService<B>,
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let handler = Grpc::new(self.service.clone());
+        let handler = Grpc::new(self.service.clone(), conn.peer().cloned());
         let config = Config { any_authority: conn.is_unix(), ..self.config };
         let mut stopped = self.stopped.clone();
         connections.spawn(async move {

@@ -5,11 +5,15 @@ mod bind;
 mod conn;
 mod connect;
 mod file;
+mod identity;
 mod listener;
+mod sys;
 mod unix;
 
 pub use bind::{BindError, BindOptions, Group};
 pub use conn::Conn;
+pub(crate) use conn::Peer;
 pub use connect::ConnectError;
 pub(crate) use connect::connect;
+pub use identity::{PeerIdentity, TcpPeer};
 pub use listener::Listener;

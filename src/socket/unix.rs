@@ -9,10 +9,13 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
+
+use super::sys;
 
 /// After so many writes that went through at once, a socket that was full is no longer watched.
 const CALM: u8 = 64;
@@ -20,7 +23,10 @@ const CALM: u8 = 64;
 #[derive(Debug)]
 pub(super) struct UnixConn {
     /// `None` only after watching it anew failed.
-    socket: Option<AsyncFd<UnixStream>>,
+    socket: Option<AsyncFd<Arc<UnixStream>>>,
+    /// The peer may have attached file descriptors, which are closed unread. A read stops short at
+    /// them though there is more (unix(7)).
+    stops_short: bool,
     /// Whoever waits to read, to be known to the next registration.
     reader: Option<Waker>,
     /// Writes to go until the socket is no longer watched for room. 0: it is not.
@@ -30,11 +36,22 @@ pub(super) struct UnixConn {
 impl UnixConn {
     /// Takes a stream that does not block.
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
-        let socket = register(stream, Interest::READABLE)?;
-        Ok(Self { socket: Some(socket), reader: None, watched: 0 })
+        // Some may have come before they are refused here, unless the listener refused them.
+        let stops_short = sys::takes_descriptors(&stream).unwrap_or(true);
+        if stops_short {
+            // An older kernel can't.
+            let _ = sys::refuse_descriptors(&stream);
+        }
+        let socket = register(Arc::new(stream), Interest::READABLE)?;
+        Ok(Self { socket: Some(socket), stops_short, reader: None, watched: 0 })
     }
 
-    fn socket(&self) -> io::Result<&AsyncFd<UnixStream>> {
+    /// The socket, for as long as the connection lasts.
+    pub(super) fn downgrade(&self) -> Weak<UnixStream> {
+        self.socket.as_ref().map_or_else(Weak::new, |socket| Arc::downgrade(socket.get_ref()))
+    }
+
+    fn socket(&self) -> io::Result<&AsyncFd<Arc<UnixStream>>> {
         self.socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
@@ -71,7 +88,7 @@ impl UnixConn {
             let room = buf.remaining();
             match read(ready.get_inner(), buf) {
                 Ok(octets) => {
-                    if octets > 0 && octets < room {
+                    if octets > 0 && octets < room && !self.stops_short {
                         // All there was: what comes next is told anew (epoll(7), edge-triggered).
                         ready.clear_ready();
                     }
@@ -157,13 +174,14 @@ fn read(mut stream: &UnixStream, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
     reason = "deprecated in tokio 1.54 for types whose `as_raw_fd` may lie, in favour of an unsafe \
               function; a `UnixStream` owns its one descriptor"
 )]
-fn register(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+fn register(stream: Arc<UnixStream>, interest: Interest) -> io::Result<AsyncFd<Arc<UnixStream>>> {
     AsyncFd::with_interest(stream, interest)
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::os::fd::AsFd;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::Wake;
@@ -272,6 +290,24 @@ mod tests {
         .await
         .unwrap();
         assert_eq!(buf.filled(), b"hello");
+    }
+
+    #[tokio::test]
+    async fn descriptors_that_came_early_are_closed_and_hold_up_nothing() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (pipe, end) = std::io::pipe().unwrap();
+        for _ in 0..3 {
+            sys::tests::send_descriptor(&theirs, end.as_fd()).unwrap();
+        }
+        drop(end);
+        let mut ours = UnixConn::new(ours).unwrap();
+        // Each read stops at the next descriptor; no event tells of what is behind it.
+        for _ in 0..3 {
+            assert_eq!(read_from(&mut ours, 16).await, b"x");
+        }
+        // Only descriptors of its other end would keep it open.
+        assert_eq!(std::io::read_to_string(pipe).unwrap(), "");
     }
 
     #[tokio::test]

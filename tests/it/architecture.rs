@@ -66,6 +66,16 @@ fn http2_and_address_do_no_io() {
     }
 }
 
+#[test]
+fn unsafe_code_is_in_one_file() {
+    for layer in LAYERS {
+        for (file, source) in sources(layer) {
+            let expected = file.ends_with("src/socket/sys.rs");
+            assert_eq!(source.contains("allow(unsafe_code"), expected, "{file}");
+        }
+    }
+}
+
 fn sources(layer: &str) -> Vec<(String, String)> {
     let file = package_path(&format!("src/{layer}.rs"));
     let folder = package_path(&format!("src/{layer}"));
