@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::BoxError;
 use super::body::Incoming;
+use super::memory::Account;
 use super::pass::{LostOnDrop, Pass, Role, now};
 use super::send::{Outbound, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State, StreamError};
@@ -90,7 +91,7 @@ impl Sender {
     {
         let shared = Shared::new(Connection::client(config, now()), true);
         let lost = LostOnDrop(Arc::clone(&shared));
-        let mut pass = Pass::new(io, Arc::clone(&shared), ClientRole);
+        let mut pass = Pass::new(io, Arc::clone(&shared), ClientRole, Account::new(None));
         tokio::spawn(async move {
             let _lost = lost;
             let why = std::future::poll_fn(|cx| pass.poll(cx)).await;

@@ -9,6 +9,7 @@
 mod beside;
 mod body;
 mod client;
+mod memory;
 mod pass;
 mod send;
 mod server;
@@ -19,6 +20,8 @@ mod tests;
 
 pub(crate) use body::Incoming;
 pub(crate) use client::{Call, Outgoing, Sender, Unsent, Waiter};
+pub(crate) use memory::Memory;
+pub(crate) use pass::turn_away;
 pub(crate) use send::Outbound;
 pub(crate) use server::{Handler, serve};
 pub(crate) use shared::{Lost, StreamError};

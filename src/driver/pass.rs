@@ -11,8 +11,9 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Sleep, sleep_until};
 
+use super::memory::Account;
 use super::shared::{Lost, Shared, State};
-use crate::http2::{ErrorCode, Event, Fault};
+use crate::http2::{Config, Connection, ErrorCode, Event, Fault};
 
 /// What one read takes at least and at most; it grows with what arrives at a time.
 const READ: (usize, usize) = (16 * 1024, 256 * 1024);
@@ -32,6 +33,9 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 /// What is read and thrown away before the socket is closed, so that what was sent last is not lost
 /// to a reset (a Unix or TCP socket that is closed over unread data resets the peer's end).
 const LINGER: usize = 256 * 1024;
+
+/// How long that may take.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// A server starts no handler while more than this waits for the socket: a client that reads
 /// nothing could otherwise ask for answers without end, for those that are heads alone take no
@@ -75,6 +79,7 @@ pub(super) struct Pass<T, R> {
     io: T,
     shared: Arc<Shared>,
     role: R,
+    account: Account,
     input: BytesMut,
     read_size: usize,
     timer: Option<Pin<Box<Sleep>>>,
@@ -97,11 +102,12 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     R: Role,
 {
-    pub(super) fn new(io: T, shared: Arc<Shared>, role: R) -> Self {
+    pub(super) fn new(io: T, shared: Arc<Shared>, role: R, account: Account) -> Self {
         Self {
             io,
             shared,
             role,
+            account,
             input: BytesMut::new(),
             read_size: READ.0,
             timer: None,
@@ -145,6 +151,10 @@ where
                 return Poll::Ready(self.over(&mut state));
             }
         }
+        if self.account.is_exhausted(now) {
+            let why = "the server has no room for what this connection makes it hold";
+            state.h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
+        }
         if std::mem::take(&mut state.abandoned) {
             state.h2.go_away();
         }
@@ -187,6 +197,7 @@ where
                 return Poll::Ready(self.over(&mut state));
             }
         };
+        self.account.set(state.h2.buffered(), now);
         if state.h2.is_done() {
             state.lose(Lost::Closed);
             return Poll::Ready(self.over(&mut state));
@@ -220,7 +231,7 @@ where
     /// Reads what is there, as far as the buffer takes it. The second value: there may be more, and
     /// no waker was left.
     fn read(&mut self, cx: &mut Context<'_>) -> (Poll<io::Result<usize>>, bool) {
-        if self.closing {
+        if self.closing || self.account.is_full() {
             return (Poll::Pending, false);
         }
         if let Some(end) = self.end.take() {
@@ -313,7 +324,8 @@ where
             self.active = false;
             self.tick = Some(now + IDLE_TICK);
         }
-        [state.h2.next_deadline(now), self.tick].into_iter().flatten().min()
+        let look = self.account.next_look(now);
+        [state.h2.next_deadline(now), self.tick, look].into_iter().flatten().min()
     }
 
     /// Sets the timer, unless it fires early enough as it is: then it is looked at again.
@@ -368,7 +380,32 @@ where
                 }
             }
         };
-        let _ = tokio::time::timeout(Duration::from_millis(100), drain).await;
+        let _ = tokio::time::timeout(LAST_WORDS, drain).await;
+    }
+}
+
+/// Tells a peer that it is not served, and closes. It may have sent its first request already: what
+/// is there is read, for data that is not would turn the end into a reset.
+pub(crate) async fn turn_away<T>(mut io: T, why: &'static str)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut h2 = Connection::server(Config::default(), now());
+    h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
+    let mut octets = BytesMut::new();
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let count = h2.outgoing(&mut slices);
+    slices[..count].iter().for_each(|slice| octets.extend_from_slice(slice));
+    let said = async {
+        io.write_all(&octets).await?;
+        io.shutdown().await
+    };
+    // So little always fits a new socket.
+    if let Ok(Ok(())) = tokio::time::timeout(LAST_WORDS, said).await {
+        octets.clear();
+        octets.reserve(READ.0);
+        let mut unread = pin!(io.read_buf(&mut octets));
+        let _ = std::future::poll_fn(|cx| Poll::Ready(unread.as_mut().poll(cx))).await;
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::BoxError;
 use super::beside::Beside;
 use super::body::Incoming;
+use super::memory::{Account, Memory};
 use super::pass::{LostOnDrop, Pass, Role, now};
 use super::send::{Outbound, Rest, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State};
@@ -52,6 +53,7 @@ pub(crate) async fn serve<T, H>(
     io: T,
     handler: H,
     config: Config,
+    memory: Arc<Memory>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Lost>
 where
@@ -67,7 +69,7 @@ where
         outcomes: Vec::new(),
         slow: parallel.then(SlowMethods::default),
     };
-    let mut pass = Pass::new(io, shared, role);
+    let mut pass = Pass::new(io, shared, role, Account::new(Some(memory)));
     let shutdown = pin!(shutdown);
     let mut shutdown = Beside::new(shutdown);
     let mut shutting_down = false;

@@ -17,7 +17,7 @@ use crate::address::{Address, Kind, shown_path};
 
 /// The queue of connections that wait to be accepted; the kernel caps it at
 /// `net.core.somaxconn` (listen(2)).
-const BACKLOG: u32 = 4096;
+pub(super) const BACKLOG: u32 = 4096;
 
 /// How a [`Listener`] is bound. The defaults are the safe ones: a Unix socket that only its owner
 /// can connect to, in a directory that nobody else can write to, and TCP on loopback only.

@@ -57,7 +57,7 @@ impl Conn {
 
     /// Notes who is at the other end of a connection to or from `address`. One whose peer can't be
     /// told is refused.
-    pub(super) fn identified(mut self, address: &Address) -> io::Result<Self> {
+    pub(crate) fn identified(mut self, address: &Address) -> io::Result<Self> {
         self.peer = Some(match &self.stream {
             Stream::Unix(stream) => Peer::Unix(PeerIdentity::of(stream.downgrade(), address)?),
             Stream::Tcp(stream) => Peer::Tcp(TcpPeer::new(stream.peer_addr()?, address)),

@@ -122,6 +122,28 @@ impl PeerIdentity {
         is_known(self.0.uid, *OVERFLOW_UID)
     }
 
+    /// For tests of what is made of an identity.
+    #[cfg(test)]
+    pub(crate) fn invented(uid: u32, gid: u32, groups: &[u32]) -> Self {
+        let mut peer = Self::invented_without_groups(uid, gid);
+        if let Some(identity) = Arc::get_mut(&mut peer.0) {
+            identity.groups = OnceLock::from(groups.to_vec());
+        }
+        peer
+    }
+
+    #[cfg(test)]
+    pub(crate) fn invented_without_groups(uid: u32, gid: u32) -> Self {
+        Self(Arc::new(Identity {
+            uid,
+            gid,
+            pid: None,
+            groups: OnceLock::new(),
+            address: Address::unix("/invented").unwrap(),
+            socket: Weak::new(),
+        }))
+    }
+
     fn socket(&self) -> io::Result<Arc<UnixStream>> {
         self.0.socket.upgrade().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -141,9 +163,15 @@ impl fmt::Debug for PeerIdentity {
 const OVERFLOW: u32 = 65_534;
 
 static OVERFLOW_UID: LazyLock<u32> = LazyLock::new(|| overflow("/proc/sys/kernel/overflowuid"));
+static OVERFLOW_GID: LazyLock<u32> = LazyLock::new(|| overflow("/proc/sys/kernel/overflowgid"));
 
 fn overflow(file: &str) -> u32 {
     std::fs::read_to_string(file).ok().and_then(|id| id.trim().parse().ok()).unwrap_or(OVERFLOW)
+}
+
+/// Whether `gid` is one group for certain, not what all unknown ones show as.
+pub(crate) fn is_known_group(gid: u32) -> bool {
+    is_known(gid, *OVERFLOW_GID)
 }
 
 fn is_known(id: u32, overflow: u32) -> bool {

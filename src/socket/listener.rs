@@ -54,6 +54,11 @@ impl Listener {
         &self.address
     }
 
+    /// Whether its connections know who their peers are, as those of Unix sockets do.
+    pub(crate) fn knows_peers(&self) -> bool {
+        matches!(self.socket, Socket::Unix(_))
+    }
+
     /// Waits for the next connection. Over a Unix socket it knows its peer's identity; one whose
     /// identity can't be read is closed.
     ///

@@ -2,7 +2,8 @@
 #![allow(unsafe_code, reason = "system calls without a safe wrapper")]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc::{self, c_int, c_void, socklen_t};
 
@@ -78,6 +79,23 @@ pub(super) fn refuse_descriptors(socket: impl AsFd) -> io::Result<()> {
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The sockets that systemd passed to this process, with their names: all on the first call, `None`
+/// on any later one (sd_listen_fds(3)).
+pub(super) fn passed_descriptors() -> io::Result<Option<Vec<(String, OwnedFd)>>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let passed = sd_notify::listen_fds_with_names()?;
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Ok(None);
+    }
+    let owned = passed.map(|(descriptor, name)| {
+        // SAFETY: it is open, for setting its close-on-exec flag has just worked. By passing it in
+        // LISTEN_FDS to this very process (LISTEN_PID) its owner gave it away, and `TAKEN` keeps it
+        // from being taken twice.
+        (name, unsafe { OwnedFd::from_raw_fd(descriptor) })
+    });
+    Ok(Some(owned.collect()))
 }
 
 fn socklen(octets: usize) -> io::Result<socklen_t> {

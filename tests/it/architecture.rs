@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::support::package_path;
 
 /// From the top down; a module may use only those that come after it.
-const LAYERS: [&str; 8] =
-    ["ping", "server", "client", "grpc", "driver", "http2", "socket", "address"];
+const LAYERS: [&str; 9] =
+    ["ping", "server", "client", "policy", "grpc", "driver", "http2", "socket", "address"];
 
 #[test]
 fn imports_go_one_way() {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 
-use super::super::{Handler, Incoming, Outbound, serve};
+use super::super::{Handler, Incoming, Memory, Outbound, serve};
 use crate::http2::Config;
 
 /// The cases that fail, each with the section of RFC 9113 that makes it right. h2spec checks
@@ -60,7 +60,8 @@ async fn h2spec_passes() {
             let (stream, _) = listener.accept().await.unwrap();
             // As `Server` does for TCP.
             let config = Config { any_authority: false, ..Config::default() };
-            tokio::spawn(serve(stream, Plain, config, std::future::pending()));
+            let memory = Memory::new(usize::MAX);
+            tokio::spawn(serve(stream, Plain, config, memory, std::future::pending()));
         }
     });
     let run = tokio::task::spawn_blocking(move || {
