@@ -68,14 +68,19 @@ mod grpc;
 mod http2;
 #[cfg(feature = "ping")]
 pub mod ping;
+mod policy;
 mod server;
 mod socket;
 
 pub use address::{Address, AddressParseError};
 pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};
 pub use driver::BusyPoll;
+pub use policy::{PeerPolicy, PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
 pub use server::{GrpcService, Listeners, RouteFuture, Routes, ServeError, Server};
-pub use socket::{BindError, BindOptions, Conn, ConnectError, Group, Listener};
+pub use socket::{
+    BindError, BindOptions, Conn, ConnectError, Group, InheritError, Listener, PeerIdentity,
+    TcpPeer,
+};
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(all(doctest, feature = "ping"))]

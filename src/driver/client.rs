@@ -11,6 +11,7 @@ use http::{HeaderMap, Method};
 use http_body::Body;
 
 use super::body::Incoming;
+use super::memory::Account;
 use super::pass::{LostOnDrop, Pass, Role, now};
 use super::send::{Outbound, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State, StreamError};
@@ -94,7 +95,8 @@ impl Sender {
     {
         let shared = Shared::new(Connection::client(options.http2, now()), true);
         let lost = LostOnDrop(Arc::clone(&shared));
-        let mut pass = Pass::new(io, Arc::clone(&shared), ClientRole, options.busy_poll);
+        let account = Account::new(None);
+        let mut pass = Pass::new(io, Arc::clone(&shared), ClientRole, account, options.busy_poll);
         tokio::spawn(async move {
             let _lost = lost;
             let why = std::future::poll_fn(|cx| pass.poll(cx)).await;

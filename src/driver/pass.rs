@@ -2,6 +2,7 @@
 //! lets a server's handlers run, and writes what has gathered.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,14 +10,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Sleep, sleep_until};
 
 use super::busy_poll::{BusyPoll, Spin};
+use super::memory::Account;
 use super::shared::{Lost, Shared, State};
 use super::socket::Socket;
 use super::stream::trim;
-use crate::http2::{ErrorCode, Event, Fault};
+use crate::http2::{Config, Connection, ErrorCode, Event, Fault};
 
 /// What one read takes at least and at most; it grows with what arrives at a time.
 const READ: (usize, usize) = (16 * 1024, 256 * 1024);
@@ -37,6 +39,9 @@ const SLICES: usize = 40;
 /// What is read and thrown away before the socket is closed, so that what was sent last is not lost
 /// to a reset (a Unix or TCP socket that is closed over unread data resets the peer's end).
 const LINGER: usize = 256 * 1024;
+
+/// How long that may take.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// A server starts no handler while more than this waits for the socket: a client that reads
 /// nothing could otherwise ask for answers without end, for those that are heads alone take no
@@ -78,6 +83,7 @@ pub(super) struct Pass<T, R> {
     io: T,
     shared: Arc<Shared>,
     role: R,
+    account: Account,
     /// Without capacity while there is nothing in it.
     input: BytesMut,
     read_size: usize,
@@ -103,12 +109,19 @@ where
     T: Socket,
     R: Role,
 {
-    pub(super) fn new(io: T, shared: Arc<Shared>, role: R, busy_poll: Option<BusyPoll>) -> Self {
+    pub(super) fn new(
+        io: T,
+        shared: Arc<Shared>,
+        role: R,
+        account: Account,
+        busy_poll: Option<BusyPoll>,
+    ) -> Self {
         Self {
             spin: busy_poll.filter(|_| T::CAN_SPIN).map(|busy_poll| Spin::new(busy_poll, now())),
             io,
             shared,
             role,
+            account,
             input: BytesMut::new(),
             read_size: READ.0,
             timer: None,
@@ -131,7 +144,7 @@ where
             // What is known already comes first, and before the end of the stream in any case.
             (Poll::Pending, true)
         } else if spinning {
-            (self.try_read(), false)
+            (self.receive(), false)
         } else {
             self.read(cx)
         };
@@ -170,6 +183,10 @@ where
         }
         if is_due && state.h2.on_deadline(now).is_err() && self.closing {
             return Poll::Ready(self.over(&mut state));
+        }
+        if self.account.is_exhausted(now) {
+            let why = "the server has no room for what this connection makes it hold";
+            state.h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
         }
         if std::mem::take(&mut state.abandoned) {
             state.h2.go_away();
@@ -215,6 +232,7 @@ where
                 return Poll::Ready(self.over(&mut state));
             }
         };
+        self.account.set(state.h2.buffered(), now);
         if state.h2.is_done() {
             state.lose(Lost::Closed);
             return Poll::Ready(self.over(&mut state));
@@ -232,7 +250,7 @@ where
             }
             if spin.is_on(now) {
                 // Until a turn finds the time over and leaves its waker with the socket.
-                self.due = state.h2.next_deadline(now);
+                self.due = self.next_deadline(&mut state, now);
                 self.unlock_and_wake(state);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -240,7 +258,7 @@ where
         }
         state.asleep = Some(cx.waker().clone());
         self.trim(&mut state);
-        self.due = state.h2.next_deadline(now);
+        self.due = self.next_deadline(&mut state, now);
         self.unlock_and_wake(state);
         self.arm(cx);
         Poll::Pending
@@ -261,7 +279,7 @@ where
     /// Reads what is there, as far as the buffer takes it. The second value: there may be more, and
     /// no waker was left.
     fn read(&mut self, cx: &mut Context<'_>) -> (Poll<io::Result<usize>>, bool) {
-        if self.closing {
+        if self.closing || self.account.is_full() {
             return (Poll::Pending, false);
         }
         if let Some(end) = self.end.take() {
@@ -273,7 +291,7 @@ where
         // After the first read that leaves room the second one, as a rule, finds nothing and leaves
         // its waker.
         for _ in 0..READS {
-            match pin!(self.io.read_buf(&mut self.input)).poll(cx) {
+            match self.io.poll_receive(cx, &mut self.input) {
                 Poll::Pending if octets == 0 => return (Poll::Pending, false),
                 Poll::Pending => {
                     if octets < self.read_size / 4 {
@@ -298,13 +316,13 @@ where
     }
 
     /// Reads what is there right now, and leaves no waker.
-    fn try_read(&mut self) -> Poll<io::Result<usize>> {
+    fn receive(&mut self) -> Poll<io::Result<usize>> {
         if let Some(end) = self.end.take() {
             return Poll::Ready(end);
         }
         self.prepare_input();
         for _ in 0..self.spin.as_ref().map_or(1, Spin::reads) {
-            match self.io.try_read(&mut self.input) {
+            match self.io.receive(&mut self.input) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 end => return Poll::Ready(end),
@@ -383,6 +401,10 @@ where
         trim(&mut self.wakes);
     }
 
+    fn next_deadline(&self, state: &mut State, now: Instant) -> Option<Instant> {
+        [state.h2.next_deadline(now), self.account.next_look(now)].into_iter().flatten().min()
+    }
+
     /// Sets the timer, unless it fires early enough as it is: then it is looked at again.
     fn arm(&mut self, cx: &mut Context<'_>) {
         let Some(deadline) = self.due else {
@@ -429,13 +451,38 @@ where
             let mut left = LINGER;
             while left > 0 {
                 rest.clear();
-                match self.io.read_buf(&mut rest).await {
+                match poll_fn(|cx| self.io.poll_receive(cx, &mut rest)).await {
                     Ok(0) | Err(_) => break,
                     Ok(octets) => left = left.saturating_sub(octets),
                 }
             }
         };
-        let _ = tokio::time::timeout(Duration::from_millis(100), drain).await;
+        let _ = tokio::time::timeout(LAST_WORDS, drain).await;
+    }
+}
+
+/// Tells a peer that it is not served, and closes. It may have sent its first request already: what
+/// is there is read, for data that is not would turn the end into a reset.
+pub(crate) async fn turn_away<T>(mut io: T, why: &'static str)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut h2 = Connection::server(Config::default(), now());
+    h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
+    let mut octets = BytesMut::new();
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let count = h2.outgoing(&mut slices);
+    slices[..count].iter().for_each(|slice| octets.extend_from_slice(slice));
+    let said = async {
+        io.write_all(&octets).await?;
+        io.shutdown().await
+    };
+    // So little always fits a new socket.
+    if let Ok(Ok(())) = tokio::time::timeout(LAST_WORDS, said).await {
+        octets.clear();
+        octets.reserve(READ.0);
+        let mut unread = pin!(io.read_buf(&mut octets));
+        let _ = poll_fn(|cx| Poll::Ready(unread.as_mut().poll(cx))).await;
     }
 }
 

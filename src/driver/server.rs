@@ -16,6 +16,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::beside::Beside;
 use super::body::Incoming;
+use super::memory::{Account, Memory};
 use super::pass::{LostOnDrop, Pass, Role, now};
 use super::send::{Outbound, Rest, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State};
@@ -49,6 +50,7 @@ pub(crate) async fn serve<T, H>(
     io: T,
     handler: H,
     options: Options,
+    memory: Arc<Memory>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Lost>
 where
@@ -64,7 +66,8 @@ where
         outcomes: Vec::new(),
         slow: parallel.then(SlowMethods::default),
     };
-    let mut pass = Pass::new(io, shared, role, options.busy_poll);
+    let account = Account::new(Some(memory));
+    let mut pass = Pass::new(io, shared, role, account, options.busy_poll);
     let shutdown = pin!(shutdown);
     let mut shutdown = Beside::new(shutdown);
     let mut shutting_down = false;

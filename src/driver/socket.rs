@@ -1,30 +1,46 @@
 //! [`Socket`]: the stream of octets under a connection.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::socket::Conn;
 
-/// What a connection runs on. tokio's `poll_read` makes no system call before epoll has reported
-/// something to read, so a socket that is to be read without waiting for epoll offers more.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
-    /// Whether [`try_read`](Self::try_read) can be called.
+/// What a connection runs on.
+pub(crate) trait Socket: AsyncWrite + Unpin {
+    /// Whether [`receive`](Self::receive) finds anything.
     const CAN_SPIN: bool;
 
-    /// Appends what is there right now to `input`, or fails with
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock). Leaves no waker.
-    fn try_read(&self, input: &mut BytesMut) -> io::Result<usize>;
+    /// Appends to `input` what is there, as much as its capacity takes.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &mut BytesMut,
+    ) -> Poll<io::Result<usize>>;
+
+    /// The same of what is there right now, or fails with
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock); leaves no waker. tokio makes no system call before
+    /// epoll has reported something: that would be too late for who reads again and again.
+    fn receive(&self, input: &mut BytesMut) -> io::Result<usize>;
 }
 
 impl Socket for Conn {
     const CAN_SPIN: bool = true;
 
-    fn try_read(&self, input: &mut BytesMut) -> io::Result<usize> {
-        Self::try_read(self, input)
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_receive(self, cx, input)
+    }
+
+    fn receive(&self, input: &mut BytesMut) -> io::Result<usize> {
+        Self::receive(self, input)
     }
 }
 
@@ -35,18 +51,16 @@ pub(crate) struct Sleeping<T>(pub(crate) T);
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket for Sleeping<T> {
     const CAN_SPIN: bool = false;
 
-    fn try_read(&self, _: &mut BytesMut) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Sleeping<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+    fn poll_receive(
+        &mut self,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        input: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        pin!(self.0.read_buf(input)).poll(cx)
+    }
+
+    fn receive(&self, _: &mut BytesMut) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 

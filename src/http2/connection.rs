@@ -394,6 +394,15 @@ impl Connection {
         self.queued
     }
 
+    /// Octets that are kept here or with the application's streams: received and not released,
+    /// given to be sent and not written.
+    #[inline]
+    pub(crate) fn buffered(&self) -> usize {
+        let window = i64::from(self.config.connection_window.max(DEFAULT_WINDOW));
+        let received = (window - self.receive_window.whole()).max(0) as usize;
+        received + self.queued as usize + self.outgoing.len()
+    }
+
     /// The peer may send this much before anything is released.
     #[cfg(test)]
     pub(crate) fn receive_allowance(&self) -> u32 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 use super::bind::unix_socket;
 use super::conn::Conn;
@@ -60,8 +60,8 @@ async fn connect_unix(
         let socket = unix_socket()?;
         match rustix::net::connect(&socket, &place) {
             Ok(()) => {
-                return UnixStream::from_std(socket.into())
-                    .map(Conn::unix)
+                let stream = std::os::unix::net::UnixStream::from(socket);
+                return Conn::unix(stream)
                     .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
             }
             Err(Errno::AGAIN) => {
@@ -165,6 +165,27 @@ pub enum ConnectError {
         address: Address,
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server is not one that the channel was told to accept.
+    #[error(
+        "{address}: the server runs as uid {uid}, gid {gid}, which this client was told not to \
+         trust: check who serves this address"
+    )]
+    WrongServer {
+        /// The address to connect to.
+        address: Address,
+        /// The user of the process that began to listen there.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+        /// The process, where it can be seen from here.
+        pid: Option<u32>,
+    },
+    /// The channel was told which servers to accept, and TCP does not tell who the server is.
+    #[error("{address}: TCP does not tell who the server is: connect to its Unix socket")]
+    UnknownServer {
+        /// The address to connect to.
+        address: Address,
     },
     /// Any other failure.
     #[error("could not connect to {address}: {source}")]

@@ -34,6 +34,7 @@ async fn a_channel_reconnects_on_the_next_call(transport: Transport) {
 
     let listener = Listener::bind(&address).await.unwrap();
     let server = samehost::Server::new()
+        .peer_policy(samehost::PeerPolicy::same_user())
         .add_service(samehost::ping::PingServiceServer::new(samehost::ping::Ping::default()));
     tokio::spawn(server.serve(listener));
     client.ping(PingRequest::ping()).await.unwrap();

@@ -11,6 +11,7 @@ mod differential;
 mod honest;
 mod hostile;
 mod hostile_server;
+mod identity;
 mod idle_memory;
 mod no_room;
 mod retry;

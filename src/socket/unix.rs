@@ -1,0 +1,217 @@
+//! [`UnixConn`]: a connected Unix socket. tokio's own stream would do, but for two things: the peer's
+//! identity shares the socket, and where the peer can attach file descriptors to what it sends a read
+//! that stops short is not the last one.
+//!
+//! The socket is watched for room as well as for something to read. So a peer that reads wakes its
+//! sender, which has nothing to do then, but whose CPU is awake when the answer comes: that hides most
+//! of the time that waking takes (`unix_write_space` in Linux' net/unix/af_unix.c; epoll(7)).
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, ReadBuf};
+
+use super::sys;
+
+#[derive(Debug)]
+pub(super) struct UnixConn {
+    socket: AsyncFd<Arc<UnixStream>>,
+    /// The peer may have attached file descriptors, which are closed unread. A read stops short at
+    /// them though there is more (unix(7)).
+    stops_short: bool,
+}
+
+impl UnixConn {
+    /// Takes a stream that does not block.
+    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+        // Some may have come before they are refused here, unless the listener refused them.
+        let stops_short = sys::takes_descriptors(&stream).unwrap_or(true);
+        if stops_short {
+            // An older kernel can't.
+            let _ = sys::refuse_descriptors(&stream);
+        }
+        Ok(Self { socket: register(Arc::new(stream))?, stops_short })
+    }
+
+    /// The socket, for as long as the connection lasts.
+    pub(super) fn downgrade(&self) -> Weak<UnixStream> {
+        Arc::downgrade(self.socket.get_ref())
+    }
+
+    /// Appends to `input` what its capacity takes.
+    pub(super) fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        input: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        let room = input.capacity() - input.len();
+        self.poll(cx, room, |socket| sys::receive(socket, input))
+    }
+
+    /// The same, at once.
+    pub(super) fn receive(&self, input: &mut BytesMut) -> io::Result<usize> {
+        sys::receive(&**self.socket.get_ref(), input)
+    }
+
+    pub(super) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll(cx, buf.remaining(), |mut socket| {
+            let octets = socket.read(buf.initialize_unfilled())?;
+            buf.advance(octets);
+            Ok(octets)
+        })
+        .map_ok(drop)
+    }
+
+    fn poll(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        mut read: impl FnMut(&UnixStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.socket.poll_read_ready(cx))?;
+            match read(ready.get_inner()) {
+                Ok(octets) => {
+                    if octets > 0 && octets < room && !self.stops_short {
+                        // All there was: what comes next is told anew (epoll(7), edge-triggered).
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(octets));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.write(cx, |mut stream| stream.write(buf))
+    }
+
+    pub(super) fn poll_write_vectored(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(cx, |mut stream| stream.write_vectored(bufs))
+    }
+
+    /// Tries at once; only a socket that is full is waited for.
+    fn write(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&UnixStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match write(self.socket.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                written => return Poll::Ready(written),
+            }
+            // What was known before this write is outdated; what is known now calls for another.
+            ready!(self.socket.poll_write_ready(cx))?.clear_ready();
+        }
+    }
+
+    pub(super) fn shutdown(&self) -> io::Result<()> {
+        self.socket.get_ref().shutdown(Shutdown::Write)
+    }
+}
+
+#[allow(
+    deprecated,
+    reason = "deprecated in tokio 1.54 for types whose `as_raw_fd` may lie, in favour of an unsafe \
+              function; a `UnixStream` owns its one descriptor"
+)]
+fn register(stream: Arc<UnixStream>) -> io::Result<AsyncFd<Arc<UnixStream>>> {
+    AsyncFd::with_interest(stream, Interest::READABLE | Interest::WRITABLE)
+}
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::os::fd::AsFd;
+    use std::task::Waker;
+
+    use super::*;
+
+    fn pair() -> (UnixConn, UnixConn) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (UnixConn::new(ours).unwrap(), UnixConn::new(theirs).unwrap())
+    }
+
+    async fn read_from(conn: &UnixConn, len: usize) -> Vec<u8> {
+        let mut octets = vec![0; len];
+        let mut buf = ReadBuf::new(&mut octets);
+        poll_fn(|cx| conn.poll_read(cx, &mut buf)).await.unwrap();
+        let len = buf.filled().len();
+        octets.truncate(len);
+        octets
+    }
+
+    #[tokio::test]
+    async fn a_full_socket_is_written_to_when_there_is_room_and_read_from_meanwhile() {
+        let (ours, theirs) = pair();
+        let chunk = vec![7; 64 * 1024];
+        for _ in 0..3 {
+            let mut written = 0;
+            let noop = &mut Context::from_waker(Waker::noop());
+            while let Poll::Ready(octets) = ours.poll_write(noop, &chunk) {
+                written += octets.unwrap();
+            }
+            let (got, sent) =
+                tokio::join!(read_from(&ours, 16), poll_fn(|cx| theirs.poll_write(cx, b"hello")),);
+            assert_eq!((got.as_slice(), sent.unwrap()), (&b"hello"[..], 5));
+            let more = poll_fn(|cx| ours.poll_write(cx, &chunk));
+            let drain = async {
+                let mut left = written;
+                while left > 0 {
+                    left -= read_from(&theirs, left).await.len();
+                }
+            };
+            let (more, ()) = tokio::join!(more, drain);
+            let mut left = more.unwrap();
+            while left > 0 {
+                left -= read_from(&theirs, left).await.len();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn descriptors_that_came_early_are_closed_and_hold_up_nothing() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (pipe, end) = std::io::pipe().unwrap();
+        for _ in 0..3 {
+            sys::tests::send_descriptor(&theirs, end.as_fd()).unwrap();
+        }
+        drop(end);
+        let ours = UnixConn::new(ours).unwrap();
+        // Each read stops at the next descriptor; no event tells of what is behind it.
+        for _ in 0..3 {
+            assert_eq!(read_from(&ours, 16).await, b"x");
+        }
+        // Only descriptors of its other end would keep it open.
+        assert_eq!(std::io::read_to_string(pipe).unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn the_end_is_read_after_what_came_before_it() {
+        let (ours, theirs) = pair();
+        poll_fn(|cx| theirs.poll_write(cx, b"last")).await.unwrap();
+        theirs.shutdown().unwrap();
+        assert_eq!(read_from(&ours, 16).await, b"last");
+        assert_eq!(read_from(&ours, 16).await, b"");
+    }
+}
