@@ -1,6 +1,6 @@
 //! `samehost serve`: Ping, health and reflection on any number of addresses.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -124,7 +124,11 @@ pub(crate) fn run(args: Args) -> Outcome {
         };
         return Err(Failure::Usage(format!("{address}: {problem}")));
     }
-    tracing_subscriber::fmt().with_env_filter(args.log.clone()).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(args.log.clone())
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let runtime = runtime(args.threads)?;
     let code = runtime.block_on(serve(args))?;
     // Nothing of a connection that outlived its drain may hold up the exit.
