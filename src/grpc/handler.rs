@@ -65,7 +65,7 @@ where
             return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
         let deadline = grpc_timeout(request.headers()).and_then(Deadline::after);
-        let request = request.map(|incoming| Body::new(ResponseBody::new(incoming, None)));
+        let request = request.map(|incoming| Body::new(ResponseBody::new(incoming, None, None)));
         let mut service = self.service.clone();
         // Nearly always ready at once; then the request need not be kept beside the service.
         let call = match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
