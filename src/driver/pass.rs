@@ -53,6 +53,10 @@ const MOST_QUEUED: u64 = 64 << 20;
 
 /// What an end of a connection adds to what both do.
 pub(super) trait Role {
+    /// Whether most of what is sent is encoded by the pass itself: then the buffer for it can be the
+    /// next connection's while this one sleeps.
+    const LENDS: bool;
+
     /// An event that is this end's. The others go to the streams.
     fn event(&mut self, state: &mut State, event: Event);
 
@@ -150,6 +154,12 @@ where
         };
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
+        if R::LENDS
+            && !state.h2.has_buffer()
+            && let Some(buffer) = OUTPUT.take()
+        {
+            state.h2.lend_buffer(buffer);
+        }
         if spinning
             && read.is_pending()
             && !more
@@ -336,7 +346,7 @@ where
     fn prepare_input(&mut self) {
         if self.input.capacity() < READ.0 {
             let rest = std::mem::take(&mut self.input);
-            self.input = SPARE.take().unwrap_or_default();
+            self.input = INPUT.take().unwrap_or_default();
             self.input.extend_from_slice(&rest);
         }
         self.input.reserve(self.read_size);
@@ -349,7 +359,7 @@ where
             let rest = BytesMut::from(&self.input[..]);
             let mut buffer = std::mem::replace(&mut self.input, rest);
             buffer.clear();
-            SPARE.set(Some(buffer));
+            INPUT.set(Some(buffer));
         }
     }
 
@@ -399,6 +409,11 @@ where
     /// the runtime dearer.
     fn trim(&mut self, state: &mut State) {
         self.lend_input();
+        if R::LENDS
+            && let Some(buffer) = state.h2.unused_buffer()
+        {
+            OUTPUT.set(Some(buffer));
+        }
         state.trim();
         self.role.trim();
         trim(&mut self.wakes);
@@ -444,7 +459,7 @@ where
     }
 
     /// Closes the socket so that what was written last still arrives.
-    pub(super) async fn close(mut self) {
+    pub(super) async fn close(&mut self) {
         self.wakes.drain(..).for_each(Waker::wake);
         if self.io.shutdown().await.is_err() || !self.closing {
             return;
@@ -491,7 +506,9 @@ where
 
 thread_local! {
     /// What the thread's connections read into, one after another.
-    static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
+    static INPUT: Cell<Option<BytesMut>> = const { Cell::new(None) };
+    /// What they encode into.
+    static OUTPUT: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
 fn is_held_up(state: &State) -> bool {
