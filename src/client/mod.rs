@@ -16,10 +16,10 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::address::{Address, Kind};
-use crate::driver::{self, Outgoing, Sender, Unsent, Waiter};
+use crate::driver::{self, BusyPoll, Options, Outgoing, Sender, Sleeping, Unsent, Waiter};
 pub use crate::grpc::ResponseBody;
 use crate::grpc::{Deadline, deadline_exceeded, grpc_timeout, not_grpc, status};
-use crate::http2::{Config, KeepAlive};
+use crate::http2::KeepAlive;
 use crate::policy::PeerPolicy;
 use crate::socket::{self, Conn, ConnectError};
 
@@ -83,7 +83,7 @@ pub struct ChannelBuilder {
     connect_timeout: Duration,
     wait_for_ready: bool,
     server: Option<PeerPolicy>,
-    config: Config,
+    options: Options,
 }
 
 impl ChannelBuilder {
@@ -127,7 +127,14 @@ impl ChannelBuilder {
     /// ended is noticed at once anyway. Default: never.
     #[must_use]
     pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.config.keep_alive = Some(KeepAlive { interval, timeout, when_idle: false });
+        self.options.http2.keep_alive = Some(KeepAlive { interval, timeout, when_idle: false });
+        self
+    }
+
+    /// Spends CPU time to answer faster: see [`BusyPoll`]. Default: not.
+    #[must_use]
+    pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
+        self.options.busy_poll = busy_poll.where_it_helps();
         self
     }
 
@@ -178,7 +185,7 @@ impl Channel {
             connect_timeout: CONNECT_TIMEOUT,
             wait_for_ready: false,
             server: None,
-            config: Config::default(),
+            options: Options::default(),
         }
     }
 
@@ -192,7 +199,7 @@ impl Channel {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let sender = Sender::start(stream, Config::default());
+        let sender = Sender::start(Sleeping(stream), Options::default());
         Self::new(Target::Stream, LOCAL.to_vec(), Some(sender))
     }
 
@@ -241,12 +248,12 @@ impl Shared {
         let Target::Address(target) = &self.target else {
             return Err(Unconnected::StreamEnded);
         };
-        let ChannelBuilder { address, connect_timeout, server, config, .. } = &**target;
+        let ChannelBuilder { address, connect_timeout, server, options, .. } = &**target;
         let mut conn = socket::connect(address, *connect_timeout).await?;
         if let Some(policy) = server {
             conn = only_if(policy, conn, address)?;
         }
-        let sender = Sender::start(conn, *config);
+        let sender = Sender::start(conn, *options);
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let earlier = connection.replace(sender.clone());
         drop(connection);

@@ -23,10 +23,10 @@ use tower::layer::util::{Identity, Stack};
 pub use routes::{RouteFuture, Routes};
 
 use crate::address::Address;
-use crate::driver::{self, Memory};
+use crate::driver::{self, BusyPoll, Memory, Sleeping};
 pub use crate::grpc::GrpcService;
 use crate::grpc::{BoxError, Grpc};
-use crate::http2::{Config, KeepAlive};
+use crate::http2::KeepAlive;
 use crate::policy::{PeerPolicy, PeerPolicyLayer};
 use crate::socket::{Conn, Listener};
 use limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID};
@@ -69,7 +69,7 @@ struct Options {
     /// Octets that all connections together may make it hold.
     max_buffered: usize,
     /// Of each connection.
-    config: Config,
+    driver: driver::Options,
 }
 
 impl Default for Server {
@@ -91,7 +91,7 @@ impl Server {
                 max_connections: MAX_CONNECTIONS,
                 max_connections_per_uid: MAX_CONNECTIONS_PER_UID,
                 max_buffered: MAX_BUFFERED,
-                config: Config::default(),
+                driver: driver::Options::default(),
             },
         }
     }
@@ -171,7 +171,7 @@ impl<L> Server<L> {
     /// end.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.options.config.idle_timeout = Some(timeout);
+        self.options.driver.http2.idle_timeout = Some(timeout);
         self
     }
 
@@ -180,7 +180,8 @@ impl<L> Server<L> {
     /// stopped or stuck; one that has ended is noticed at once anyway. Default: never.
     #[must_use]
     pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.options.config.keep_alive = Some(KeepAlive { interval, timeout, when_idle: true });
+        self.options.driver.http2.keep_alive =
+            Some(KeepAlive { interval, timeout, when_idle: true });
         self
     }
 
@@ -188,7 +189,14 @@ impl<L> Server<L> {
     /// 9113 §5.1.2). Clients that keep to it let further calls wait. Default 256.
     #[must_use]
     pub fn max_concurrent_streams(mut self, streams: u32) -> Self {
-        self.options.config.max_streams = streams;
+        self.options.driver.http2.max_streams = streams;
+        self
+    }
+
+    /// Spends CPU time to answer faster: see [`BusyPoll`]. Default: not.
+    #[must_use]
+    pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
+        self.options.driver.busy_poll = busy_poll.where_it_helps();
         self
     }
 
@@ -289,7 +297,7 @@ impl<L> Server<L> {
         }
         let handler = Grpc::new(self.layer.layer(self.routes), conn.and_then(Conn::peer).cloned());
         let memory = Memory::new(self.options.max_buffered);
-        driver::serve(stream, handler, self.options.config, memory, future::pending())
+        driver::serve(Sleeping(stream), handler, self.options.driver, memory, future::pending())
             .await
             .map_err(|lost| ServeError::Connection { source: lost.into() })
     }

@@ -200,12 +200,14 @@ impl<S> Acceptor<S> {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let handler = Grpc::new(self.service.clone(), conn.peer().cloned());
-        let config = Config { any_authority: conn.is_unix(), ..self.gate.options.config };
+        let driver = self.gate.options.driver;
+        let http2 = Config { any_authority: conn.is_unix(), ..driver.http2 };
+        let options = driver::Options { http2, ..driver };
         let memory = Arc::clone(&self.gate.memory);
         let mut stopped = self.stopped.clone();
         self.connections.spawn(async move {
             let stopped = told_to_stop(&mut stopped);
-            if let Err(error) = driver::serve(conn, handler, config, memory, stopped).await {
+            if let Err(error) = driver::serve(conn, handler, options, memory, stopped).await {
                 tracing::debug!(%error, "a connection failed");
             }
             drop(place);

@@ -2,13 +2,15 @@
 
 use std::io::{self, IoSlice};
 use std::os::unix::net::UnixStream;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::identity::{PeerIdentity, TcpPeer};
+use super::sys;
 use super::unix::UnixConn;
 use crate::address::Address;
 
@@ -70,6 +72,27 @@ impl Conn {
         match self.peer.as_ref()? {
             Peer::Unix(peer) => Some(peer),
             Peer::Tcp(_) => None,
+        }
+    }
+
+    /// Appends to `input` what is there, as much as its capacity takes.
+    pub(crate) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Unix(stream) => stream.poll_receive(cx, input),
+            Stream::Tcp(stream) => pin!(stream.read_buf(input)).poll(cx),
+        }
+    }
+
+    /// The same of what is there right now: asks the kernel, where `poll_receive` would ask the
+    /// runtime what it last heard from epoll, and wakes nobody later.
+    pub(crate) fn receive(&self, input: &mut BytesMut) -> io::Result<usize> {
+        match &self.stream {
+            Stream::Unix(stream) => stream.receive(input),
+            Stream::Tcp(stream) => sys::receive(stream, input),
         }
     }
 

@@ -1,11 +1,14 @@
-//! The few system calls that neither rustix nor nix has, and the only file with `unsafe` code.
+//! The few system calls that neither rustix nor nix has, or not without clearing memory first; and the
+//! only file with `unsafe` code.
 #![allow(unsafe_code, reason = "system calls without a safe wrapper")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::BytesMut;
 use nix::libc::{self, c_int, c_void, socklen_t};
+use rustix::net::RecvFlags;
 
 /// Groups that most peers have no more than: one call then is enough.
 const USUAL_GROUPS: usize = 32;
@@ -81,6 +84,18 @@ pub(super) fn refuse_descriptors(socket: impl AsFd) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Appends to `input` what is there, as much as its capacity takes, without clearing that first
+/// (recv(2)).
+#[inline]
+pub(super) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<usize> {
+    let room = input.spare_capacity_mut();
+    let ((received, _), _) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?;
+    let octets = received.len();
+    // SAFETY: so many octets of the spare capacity have just been initialized.
+    unsafe { input.set_len(input.len() + octets) };
+    Ok(octets)
+}
+
 /// The sockets that systemd passed to this process, with their names: all on the first call, `None`
 /// on any later one (sd_listen_fds(3)).
 pub(super) fn passed_descriptors() -> io::Result<Option<Vec<(String, OwnedFd)>>> {
@@ -117,6 +132,23 @@ pub(super) mod tests {
 
     use super::*;
     use crate::socket::bind::unix_socket;
+
+    #[test]
+    fn what_is_received_comes_after_what_was_there_and_never_exceeds_the_capacity() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut theirs, b"0123456789").unwrap();
+        let mut input = BytesMut::with_capacity(8);
+        input.extend_from_slice(b"..");
+        let room = input.capacity() - 2;
+        assert_eq!(receive(&ours, &mut input).unwrap(), room.min(10));
+        assert_eq!(&input[..], &b"..0123456789"[..2 + room.min(10)]);
+        input.reserve(8);
+        assert_eq!(receive(&ours, &mut input).unwrap(), 10 - room.min(10));
+        let error = receive(&ours, &mut input).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(theirs);
+        assert_eq!(receive(&ours, &mut input).unwrap(), 0);
+    }
 
     /// Sends an "x" with a descriptor.
     pub(in crate::socket) fn send_descriptor(

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bench;
+mod busy_poll;
 mod calls;
 mod channel;
 mod command;
