@@ -139,7 +139,8 @@ where
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         let now = now();
         let is_due = self.due.is_some_and(|at| at <= now);
-        let spinning = !self.closing && self.spin.as_ref().is_some_and(|spin| spin.is_on(now));
+        let reads = !self.closing && !self.account.is_full();
+        let spinning = reads && self.spin.as_ref().is_some_and(|spin| spin.is_on(now));
         let (read, more) = if self.backlog {
             // What is known already comes first, and before the end of the stream in any case.
             (Poll::Pending, true)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use samehost::ping::{CollectRequest, Ping, PingRequest, PingServiceClient, PingServiceServer};
-use samehost::{Channel, Server};
+use samehost::{Channel, Listener, Server};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -51,6 +51,25 @@ async fn one_connection_too_many_is_told_so(transport: Transport) {
         assert_eq!(fourth.until_go_away().await, code::ENHANCE_YOUR_CALM);
         assert_eq!(fourth.next().await, None);
     }
+}
+
+#[tokio::test]
+async fn tcp_clients_that_have_gone_hold_up_nobody() {
+    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().clone();
+    for _ in 0..64 {
+        let stream = std::net::TcpStream::connect(address.to_string()).unwrap();
+        // It ends by a reset, and so before it is accepted (socket(7), SO_LINGER).
+        let linger = Some(Duration::ZERO);
+        rustix::net::sockopt::set_socket_linger(&stream, linger).unwrap();
+    }
+    let channel = Channel::connect(&address).await.unwrap();
+    let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+    tokio::spawn(server.serve(listener));
+    let mut client = PingServiceClient::new(channel);
+    // With a pause after each of the others, it would take a minute.
+    let call = client.ping(PingRequest::ping());
+    timeout(Duration::from_secs(5), call).await.expect("at once").unwrap();
 }
 
 /// Whether a connection stays: `None` if it was turned away.
