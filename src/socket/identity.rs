@@ -198,3 +198,17 @@ impl TcpPeer {
         &self.0.1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::bind::unix_socket;
+
+    #[test]
+    fn an_identity_that_cannot_be_read_is_an_error_and_not_an_unknown_peer() {
+        let address = Address::unix("/x").unwrap();
+        let unconnected = Arc::new(UnixStream::from(unix_socket().unwrap()));
+        assert!(PeerIdentity::of(Arc::downgrade(&unconnected), &address).is_err());
+        assert!(PeerIdentity::of(Weak::new(), &address).is_err());
+    }
+}

@@ -72,6 +72,22 @@ async fn tcp_clients_that_have_gone_hold_up_nobody() {
     timeout(Duration::from_secs(5), call).await.expect("at once").unwrap();
 }
 
+#[tokio::test]
+async fn the_options_of_serve_set_its_limits() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let options = ["--max-streams", "3", "--max-connections", "1"];
+    let _serving = Serving::start(&[&address.to_string()], &options);
+    let connect = || UnixStream::connect(address.as_path().unwrap());
+    let mut peer = Peer::new(connect().await.unwrap());
+    peer.send(&[PREFACE, &settings(&[])].concat()).await;
+    let theirs = peer.until(|frame| frame.kind == kind::SETTINGS).await;
+    // SETTINGS_MAX_CONCURRENT_STREAMS is 3 (RFC 9113 §6.5.2).
+    assert!(theirs.payload.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 3]), "{theirs:?}");
+    let mut second = Peer::new(connect().await.unwrap());
+    assert_eq!(second.until_go_away().await, code::ENHANCE_YOUR_CALM);
+}
+
 /// Whether a connection stays: `None` if it was turned away.
 async fn stays(stream: UnixStream) -> Option<Peer<UnixStream>> {
     let mut peer = Peer::new(stream);
