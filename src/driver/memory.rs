@@ -1,5 +1,6 @@
 //! [`Memory`]: what the connections of a server may hold together, so that many that each keep to
-//! their own limits can't exhaust the process.
+//! their own limits can't exhaust the process. A handler has no use for a message before it is
+//! complete: until then it counts too ([`Kept`]).
 //!
 //! Counted is what outlives a pass, by whole steps, so that an ordinary connection, which holds
 //! nothing while it sleeps, never touches the common counter. While the sum is over the limit, who
@@ -9,6 +10,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use super::shared::Shared;
 
 /// Octets are counted by so many. Fewer are not counted at all.
 const STEP: usize = 16 * 1024;
@@ -100,6 +103,37 @@ impl Drop for Account {
         if let Some(memory) = &self.memory {
             memory.held.fetch_sub(self.counted, Ordering::Relaxed);
         }
+    }
+}
+
+/// What a call keeps of a message that is still arriving, as part of what its connection holds. It
+/// ends with the call.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    shared: Arc<Shared>,
+    octets: usize,
+}
+
+impl Kept {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, octets: 0 }
+    }
+
+    /// So many octets now. The connection's next pass takes account of it: it was one that brought
+    /// them.
+    pub(crate) fn set(&mut self, octets: usize) {
+        let earlier = std::mem::replace(&mut self.octets, octets);
+        if octets > earlier {
+            self.shared.kept.fetch_add(octets - earlier, Ordering::Relaxed);
+        } else if octets < earlier {
+            self.shared.kept.fetch_sub(earlier - octets, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 

@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -199,6 +200,8 @@ where
             && !self.closing
         {
             self.closing = true;
+            // What was due has happened. The next deadline is that of the last words.
+            self.due = None;
             self.input = BytesMut::new();
             let lost = match fatal.fault {
                 Fault::Local => Lost::Closed,
@@ -233,7 +236,8 @@ where
                 return Poll::Ready(self.over(&mut state));
             }
         };
-        self.account.set(state.h2.buffered(), now);
+        let kept = shared.kept.load(Ordering::Relaxed);
+        self.account.set(state.h2.buffered() + kept, now);
         if state.h2.is_done() {
             state.lose(Lost::Closed);
             return Poll::Ready(self.over(&mut state));
@@ -406,7 +410,8 @@ where
     }
 
     fn next_deadline(&self, state: &mut State, now: Instant) -> Option<Instant> {
-        [state.h2.next_deadline(now), self.account.next_look(now)].into_iter().flatten().min()
+        let look = if self.closing { None } else { self.account.next_look(now) };
+        [state.h2.next_deadline(now), look].into_iter().flatten().min()
     }
 
     /// Sets the timer, unless it fires early enough as it is: then it is looked at again.

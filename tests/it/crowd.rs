@@ -1,6 +1,7 @@
 //! Many connections: the limits on their number and on what they hold, and servers without file
 //! descriptors.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -277,35 +278,31 @@ async fn median_of_calls(client: &mut PingServiceClient<Channel>, calls: usize) 
     times[calls / 2]
 }
 
-#[tokio::test]
-async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
-    const LIMIT: usize = 1 << 20;
-    // Less than a stream's window; three of them are more than the server may hold.
-    const HELD: usize = 600 << 10;
-    type Unread = tonic::Request<Streaming<CollectRequest>>;
-    let service = Scripted::default().on_collect(|unread: Unread| async move {
-        let answer = std::future::pending::<Result<Response<_>, Status>>().await;
-        drop(unread);
-        answer
-    });
-    let server = service.server().max_buffered_bytes(LIMIT);
-    let server = Running::start(Transport::Unix, server).await;
-    let mut small = PingServiceClient::new(server.channel().await);
-    let path = server.address.as_path().unwrap();
-    let mut peers = Vec::new();
-    for _ in 0..3 {
-        let mut peer = Peer::client(UnixStream::connect(path).await.unwrap(), &[]).await;
-        peer.send(&headers(1, &request("/ping.v1.PingService/Collect"), false)).await;
-        let message = message(&vec![0; HELD]);
-        // In the end it is not read any more, and the socket takes no more.
-        for chunk in message.chunks(16 << 10) {
-            let chunk = data(1, chunk, false);
+/// More than this, and who fills the server is no more read from.
+const ROOM: usize = 1 << 20;
+
+/// What each of several streams sends of a message.
+const SENT: usize = 600 << 10;
+
+/// Sends the beginning of a message on so many streams of a connection, as far as it is read.
+async fn begin_messages(path: &Path, streams: u32) -> Peer<UnixStream> {
+    let mut peer = Peer::client(UnixStream::connect(path).await.unwrap(), &[]).await;
+    let message = message(&vec![0; 3 << 20]);
+    for stream in (0..streams).map(|number| 2 * number + 1) {
+        peer.send(&headers(stream, &request("/ping.v1.PingService/Collect"), false)).await;
+        for chunk in message[..SENT].chunks(16 << 10) {
+            let chunk = data(stream, chunk, false);
             if timeout(Duration::from_secs(1), peer.try_send(&chunk)).await.is_err() {
-                break;
+                return peer;
             }
         }
-        peers.push(peer);
     }
+    peer
+}
+
+/// That the first of `peers` to be closed is closed in time, and nobody else has to wait.
+async fn one_is_closed(peers: Vec<Peer<UnixStream>>, server: &Running) {
+    let mut small = PingServiceClient::new(server.channel().await);
     small.ping(PingRequest::ping()).await.unwrap();
     let began = Instant::now();
     let mut ends = JoinSet::new();
@@ -319,9 +316,46 @@ async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
             None
         });
     }
-    // The first that goes makes room for the others.
     let first = timeout(Duration::from_secs(13), ends.join_next()).await.expect("within 10 s");
     assert_eq!(first.unwrap().unwrap(), Some(code::ENHANCE_YOUR_CALM));
     assert!(began.elapsed() > Duration::from_secs(5), "it had time");
     small.ping(PingRequest::ping()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
+    type Unread = tonic::Request<Streaming<CollectRequest>>;
+    let service = Scripted::default().on_collect(|unread: Unread| async move {
+        let answer = std::future::pending::<Result<Response<_>, Status>>().await;
+        drop(unread);
+        answer
+    });
+    let server = service.server().max_buffered_bytes(ROOM);
+    let server = Running::start(Transport::Unix, server).await;
+    let path = server.address.as_path().unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        peers.push(begin_messages(path, 1).await);
+    }
+    one_is_closed(peers, &server).await;
+}
+
+#[tokio::test]
+async fn messages_without_end_fill_a_server_though_they_are_read() {
+    let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+    let server = Running::start(Transport::Unix, server.max_buffered_bytes(ROOM)).await;
+    let peer = begin_messages(server.address.as_path().unwrap(), 8).await;
+    one_is_closed(vec![peer], &server).await;
+}
+
+#[tokio::test]
+async fn messages_that_end_fill_no_server_however_large_and_many() {
+    let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+    // Any one of them has to fit.
+    let server = Running::start(Transport::Unix, server.max_buffered_bytes(8 * ROOM)).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let ping = CollectRequest { payload: vec![0; 3 << 20].into(), ..CollectRequest::default() };
+    let pings = tokio_stream::iter(std::iter::repeat_n(ping, 20));
+    let reply = client.collect(pings).await.unwrap().into_inner();
+    assert_eq!((reply.count, reply.bytes), (20, 20 * (3 << 20)));
 }
