@@ -140,16 +140,21 @@ where
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         let now = now();
         let is_due = self.due.is_some_and(|at| at <= now);
-        let reads = !self.closing && !self.account.is_full();
-        let spinning = reads && self.spin.as_ref().is_some_and(|spin| spin.is_on(now));
+        let may_read = !self.closing && self.account.may_read(now);
+        let spinning = may_read && self.spin.as_ref().is_some_and(|spin| spin.is_on(now));
         let (read, more) = if self.backlog {
             // What is known already comes first, and before the end of the stream in any case.
             (Poll::Pending, true)
+        } else if !may_read {
+            (Poll::Pending, false)
         } else if spinning {
             (self.receive(), false)
         } else {
             self.read(cx)
         };
+        if may_read && read.is_pending() {
+            self.account.found_nothing(now);
+        }
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         if spinning
@@ -284,9 +289,6 @@ where
     /// Reads what is there, as far as the buffer takes it. The second value: there may be more, and
     /// no waker was left.
     fn read(&mut self, cx: &mut Context<'_>) -> (Poll<io::Result<usize>>, bool) {
-        if self.closing || self.account.is_full() {
-            return (Poll::Pending, false);
-        }
         if let Some(end) = self.end.take() {
             return (Poll::Ready(end), false);
         }

@@ -158,8 +158,9 @@ impl<L> Server<L> {
     /// How many octets all connections together may make this process buffer: of messages that have
     /// not arrived in full or are not read yet, and of responses that are not written yet, as far as
     /// a connection has 16 KiB of them. A message that a handler has is its own. While there are
-    /// more, such connections are not read from, and one that gets rid of nothing for 10 s is closed
-    /// (ENHANCE_YOUR_CALM). Default 256 MiB.
+    /// more, and up to a quarter more, one such connection is read from at a time; any of them that
+    /// gets rid of nothing for 10 s is closed (ENHANCE_YOUR_CALM). It has to be several times the
+    /// largest message. Default 256 MiB.
     #[must_use]
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
         self.options.max_buffered = bytes;
