@@ -5,8 +5,8 @@
 //! Counted is what outlives a pass, by whole steps, so that an ordinary connection, which holds
 //! nothing while it sleeps, never touches the common counter. While the sum is over the limit, who
 //! holds something is read from no more, but for one at a time: where all have sent half of a message,
-//! somebody has to get to its end. Who does not get rid of anything for a while is closed. Who holds
-//! nothing goes on.
+//! somebody has to get to its end. Who gets rid of nothing for a while is closed. Who holds nothing
+//! goes on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -129,7 +129,8 @@ impl Account {
         }
     }
 
-    fn end_turn(&mut self) {
+    /// Nothing more is read.
+    pub(super) fn end_turn(&mut self) {
         if let (Some(memory), Some(_)) = (&self.memory, self.turn.take()) {
             memory.turn.store(false, Ordering::Relaxed);
         }
@@ -172,8 +173,7 @@ impl Kept {
         Self { shared, octets: 0 }
     }
 
-    /// So many octets now. The connection's next pass takes account of it: it was one that brought
-    /// them.
+    /// So many octets now. The connection's next pass takes account of them.
     pub(crate) fn set(&mut self, octets: usize) {
         let earlier = std::mem::replace(&mut self.octets, octets);
         if octets > earlier {

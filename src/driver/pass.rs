@@ -207,6 +207,7 @@ where
             self.closing = true;
             // What was due has happened. The next deadline is that of the last words.
             self.due = None;
+            self.account.end_turn();
             self.input = BytesMut::new();
             let lost = match fatal.fault {
                 Fault::Local => Lost::Closed,

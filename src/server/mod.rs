@@ -130,8 +130,8 @@ impl<L> Server<L> {
     /// was when it connected.
     ///
     /// Default: everybody who can connect, which on a Unix socket its file's mode decides. A server
-    /// with a policy does not serve TCP, and one without does not serve abstract sockets. What one
-    /// service or method needs is a [`PeerPolicyLayer`]'s.
+    /// with a policy does not serve TCP, and one without does not serve abstract sockets. A second
+    /// policy replaces the first. What one service or method needs is a [`PeerPolicyLayer`]'s.
     #[must_use]
     pub fn peer_policy(mut self, policy: PeerPolicy) -> Self {
         self.options.policy = Some(policy);

@@ -39,7 +39,7 @@ struct Identity {
     uid: u32,
     gid: u32,
     pid: Option<u32>,
-    /// Those of the process, and once they are known.
+    /// Once they have been asked for.
     groups: OnceLock<Vec<u32>>,
     address: Address,
     socket: Weak<UnixStream>,
