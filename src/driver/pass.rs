@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -143,15 +144,21 @@ where
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         let now = now();
         let is_due = self.due.is_some_and(|at| at <= now);
-        let spinning = !self.closing && self.spin.as_ref().is_some_and(|spin| spin.is_on(now));
+        let may_read = !self.closing && self.account.may_read(now);
+        let spinning = may_read && self.spin.as_ref().is_some_and(|spin| spin.is_on(now));
         let (read, more) = if self.backlog {
             // What is known already comes first, and before the end of the stream in any case.
             (Poll::Pending, true)
+        } else if !may_read {
+            (Poll::Pending, false)
         } else if spinning {
             (self.receive(), false)
         } else {
             self.read(cx)
         };
+        if may_read && read.is_pending() {
+            self.account.found_nothing(now);
+        }
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         if R::LENDS
@@ -208,6 +215,9 @@ where
             && !self.closing
         {
             self.closing = true;
+            // What was due has happened. The next deadline is that of the last words.
+            self.due = None;
+            self.account.end_turn();
             self.input = BytesMut::new();
             let lost = match fatal.fault {
                 Fault::Local => Lost::Closed,
@@ -242,7 +252,8 @@ where
                 return Poll::Ready(self.over(&mut state));
             }
         };
-        self.account.set(state.h2.buffered(), now);
+        let kept = shared.kept.load(Ordering::Relaxed);
+        self.account.set(state.h2.buffered() + kept, now);
         if state.h2.is_done() {
             state.lose(Lost::Closed);
             return Poll::Ready(self.over(&mut state));
@@ -289,9 +300,6 @@ where
     /// Reads what is there, as far as the buffer takes it. The second value: there may be more, and
     /// no waker was left.
     fn read(&mut self, cx: &mut Context<'_>) -> (Poll<io::Result<usize>>, bool) {
-        if self.closing || self.account.is_full() {
-            return (Poll::Pending, false);
-        }
         if let Some(end) = self.end.take() {
             return (Poll::Ready(end), false);
         }
@@ -420,7 +428,8 @@ where
     }
 
     fn next_deadline(&self, state: &mut State, now: Instant) -> Option<Instant> {
-        [state.h2.next_deadline(now), self.account.next_look(now)].into_iter().flatten().min()
+        let look = if self.closing { None } else { self.account.next_look(now) };
+        [state.h2.next_deadline(now), look].into_iter().flatten().min()
     }
 
     /// Sets the timer, unless it fires early enough as it is: then it is looked at again.

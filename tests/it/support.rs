@@ -279,6 +279,20 @@ pub(crate) fn open_directory() -> TempDir {
     directory
 }
 
+/// Lets this process, and servers that it starts from now on, open so many file descriptors. False:
+/// they may not, which is said.
+pub(crate) fn need_descriptors(needed: u64) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if maximum.is_some_and(|maximum| maximum < needed) {
+        eprintln!("left out: {needed} file descriptors are needed, and the hard limit is lower");
+        return false;
+    }
+    let current = current.map(|current| current.max(needed));
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    true
+}
+
 /// What is logged while it lives, by the code that runs in this thread.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);

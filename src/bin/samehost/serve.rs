@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use samehost::ping::{FILE_DESCRIPTOR_SET, Ping, PingServiceServer};
 use samehost::{Address, BindOptions, Group, Listener, PeerPolicy, Server};
 use tokio::runtime::Runtime;
@@ -129,6 +130,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    allow_descriptors(args.max_connections);
     let runtime = runtime(args.threads)?;
     let code = runtime.block_on(serve(args))?;
     // Nothing of a connection that outlived its drain may hold up the exit.
@@ -200,6 +202,20 @@ async fn serve(args: Args) -> Outcome {
         () = second_signal => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Raises this process's own limit on file descriptors as far as it may, if that is too low for so
+/// many connections (getrlimit(2)). The usual one, 1024, is there for programs that use select(2).
+fn allow_descriptors(connections: usize) {
+    /// What a server opens beside its connections, and some.
+    const OTHERS: u64 = 128;
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHERS);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = maximum.map_or(needed, |maximum| maximum.min(needed));
+    if current.is_some_and(|current| current < raised) {
+        // It serves as many as it can: accept(2) fails and is tried again.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum });
+    }
 }
 
 /// What systemd passed.
