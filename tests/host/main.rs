@@ -4,6 +4,7 @@
 
 mod faults;
 mod intruder;
+mod memory;
 mod socket_file;
 #[allow(unused, reason = "the integration tests use the rest of it")]
 #[path = "../it/support.rs"]
@@ -33,6 +34,7 @@ const CHECKS: &[Check] = &[
     ("starts-at-once", socket_file::starts_at_once),
     ("intruder", intruder::is_kept_out),
     ("faults", faults::of_each_step),
+    ("idle-memory", memory::of_connections_that_were_busy),
 ];
 
 fn main() -> ExitCode {

@@ -28,13 +28,13 @@ const CONVERSE: &str = "/ping.v1.PingService/Converse";
 const COLLECT: &str = "/ping.v1.PingService/Collect";
 
 /// How much memory an attack may cost, windows of the attacker's connection included.
-const MOST_GROWTH: u64 = 24 << 20;
+const MOST_GROWTH: usize = 24 << 20;
 
 /// `samehost serve` under attack, with a client that has done nothing wrong.
 struct Victim {
     serving: Serving,
     bystander: PingServiceClient<Channel>,
-    at_rest: u64,
+    at_rest: usize,
     _directory: TempDir,
 }
 
@@ -67,12 +67,8 @@ impl Victim {
         Peer::client(self.stream().await, settings).await
     }
 
-    /// The most memory it has ever had, in bytes: proc_pid_status(5), VmHWM.
-    fn peak(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.serving.id());
-        let status = std::fs::read_to_string(status).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    fn peak(&self) -> usize {
+        self.serving.memory("VmHWM")
     }
 
     async fn serves_others(&mut self) {

@@ -190,8 +190,17 @@ impl Serving {
         self.child.id()
     }
 
+    /// A field of its proc_pid_status(5), in octets: "VmRSS" is the memory that it has, "VmHWM"
+    /// the most that it ever had.
+    pub(crate) fn memory(&self, field: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let field = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        let kib = field.trim_start_matches(':').trim().strip_suffix(" kB").unwrap();
+        kib.parse::<usize>().unwrap() * 1024
+    }
+
     pub(crate) fn signal(&self, signal: nix_signal::Signal) {
-        nix_signal::kill(self.child.id(), signal);
+        nix_signal::kill(self.id(), signal);
     }
 
     /// Waits for the end: exit code (None: killed by a signal) and standard error.
