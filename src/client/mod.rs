@@ -19,11 +19,12 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::address::{Address, Kind};
-use crate::driver::{self, Outgoing, Sender, Unsent, Waiter};
+use crate::driver::{self, BusyPoll, Options, Outgoing, Sender, Sleeping, Unsent, Waiter};
 pub use crate::grpc::ResponseBody;
 use crate::grpc::{Deadline, deadline_exceeded, grpc_timeout, not_grpc, status};
-use crate::http2::Config;
-use crate::socket::{self, ConnectError};
+use crate::http2::KeepAlive;
+use crate::policy::PeerPolicy;
+use crate::socket::{self, Conn, ConnectError};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,11 +82,7 @@ struct Attempt {
 
 /// Where a new connection comes from.
 enum Target {
-    Address {
-        address: Arc<Address>,
-        connect_timeout: Duration,
-        wait_for_ready: bool,
-    },
+    Address(Arc<ChannelBuilder>),
     /// The stream was given, and there is no second one.
     Stream,
 }
@@ -93,9 +90,11 @@ enum Target {
 /// How a [`Channel`] connects; from [`Channel::builder`].
 #[derive(Clone, Debug)]
 pub struct ChannelBuilder {
-    address: Address,
+    address: Arc<Address>,
     connect_timeout: Duration,
     wait_for_ready: bool,
+    server: Option<PeerPolicy>,
+    options: Options,
 }
 
 impl ChannelBuilder {
@@ -115,6 +114,41 @@ impl ChannelBuilder {
         self
     }
 
+    /// Which servers to talk to. A server is whoever began to listen on the Unix socket: in `/tmp`,
+    /// for one, that can be anybody. A connection to any other is closed before anything is sent;
+    /// over TCP no server can be told from another, and connecting fails. Default: any.
+    ///
+    /// ```no_run
+    /// # async fn f(address: samehost::Address) -> Result<(), Box<dyn std::error::Error>> {
+    /// use samehost::{Channel, PeerPolicy};
+    ///
+    /// let ours = PeerPolicy::same_user().or(PeerPolicy::root());
+    /// let channel = Channel::builder(&address).require_server(ours).connect().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn require_server(mut self, policy: PeerPolicy) -> Self {
+        self.server = Some(policy);
+        self
+    }
+
+    /// Asks a server that was not heard of for `interval` while it owes an answer for a sign (PING,
+    /// RFC 9113 §6.7). Where none comes within `timeout`, the connection is closed and its calls
+    /// fail with UNAVAILABLE. On one host it finds servers that are stopped or stuck; one that has
+    /// ended is noticed at once anyway. Default: never.
+    #[must_use]
+    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.options.http2.keep_alive = Some(KeepAlive { interval, timeout, when_idle: false });
+        self
+    }
+
+    /// Spends CPU time to answer faster: see [`BusyPoll`]. Default: not.
+    #[must_use]
+    pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
+        self.options.busy_poll = busy_poll.where_it_helps();
+        self
+    }
+
     /// A channel that is connected. That the server speaks HTTP/2 is not waited for: if it does not,
     /// the first call says so.
     ///
@@ -130,19 +164,16 @@ impl ChannelBuilder {
     ///
     /// Outside of a tokio runtime with IO and time enabled.
     pub async fn connect(self) -> Result<Channel, ConnectError> {
-        let (address, timeout) = (self.address.clone(), self.connect_timeout);
-        let channel = self.connect_lazy();
-        channel.0.open(&address, timeout).await?;
+        let channel = self.clone().connect_lazy();
+        channel.0.open(&self).await?;
         Ok(channel)
     }
 
     /// A channel that connects at its first call. A call that finds no server fails with
     /// UNAVAILABLE; the next one tries again.
     pub fn connect_lazy(self) -> Channel {
-        let Self { address, connect_timeout, wait_for_ready } = self;
-        let authority = authority(&address);
-        let address = Arc::new(address);
-        Channel::new(Target::Address { address, connect_timeout, wait_for_ready }, authority, None)
+        let authority = authority(&self.address);
+        Channel::new(Target::Address(Arc::new(self)), authority, None)
     }
 }
 
@@ -159,9 +190,11 @@ impl Channel {
     /// Options for a channel to `address`.
     pub fn builder(address: &Address) -> ChannelBuilder {
         ChannelBuilder {
-            address: address.clone(),
+            address: Arc::new(address.clone()),
             connect_timeout: CONNECT_TIMEOUT,
             wait_for_ready: false,
+            server: None,
+            options: Options::default(),
         }
     }
 
@@ -175,7 +208,7 @@ impl Channel {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let sender = Sender::start(stream, Config::default());
+        let sender = Sender::start(Sleeping(stream), Options::default());
         Self::new(Target::Stream, LOCAL.to_vec(), Some(sender))
     }
 
@@ -192,8 +225,8 @@ impl Channel {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Channel");
-        if let Target::Address { address, .. } = &self.0.target {
-            debug.field("address", address);
+        if let Target::Address(target) = &self.0.target {
+            debug.field("address", &target.address);
         }
         debug.finish_non_exhaustive()
     }
@@ -215,9 +248,13 @@ impl Shared {
     }
 
     /// Opens the connection.
-    async fn open(&self, address: &Address, timeout: Duration) -> Result<Sender, ConnectError> {
-        let stream = socket::connect(address, timeout).await?;
-        let sender = Sender::start(stream, Config::default());
+    async fn open(&self, target: &ChannelBuilder) -> Result<Sender, ConnectError> {
+        let ChannelBuilder { address, connect_timeout, server, options, .. } = target;
+        let mut conn = socket::connect(address, *connect_timeout).await?;
+        if let Some(policy) = server {
+            conn = only_if(policy, conn, address)?;
+        }
+        let sender = Sender::start(conn, *options);
         let earlier = lock(&self.connection).replace(sender.clone());
         drop(earlier);
         Ok(sender)
@@ -225,7 +262,7 @@ impl Shared {
 
     /// The connection, opened now if there is none. Its outcome is that of all who wait for it.
     async fn connect(self: &Arc<Self>) -> Result<Sender, Unconnected> {
-        let Target::Address { address, connect_timeout, .. } = &self.target else {
+        let Target::Address(target) = &self.target else {
             return self.current().ok_or(Unconnected::StreamEnded);
         };
         let attempt = {
@@ -236,7 +273,7 @@ impl Shared {
                 (Some(attempt), _) => attempt,
                 (None, Some(sender)) => return Ok(sender),
                 (None, None) => {
-                    let attempt = Arc::new(self.attempt(Arc::clone(address), *connect_timeout));
+                    let attempt = Arc::new(self.attempt(Arc::clone(target)));
                     *under_way = Arc::downgrade(&attempt);
                     attempt
                 }
@@ -247,7 +284,7 @@ impl Shared {
         match outcome.ok().flatten() {
             Some(outcome) => Ok(outcome?),
             None => Err(Arc::new(ConnectError::Io {
-                address: Address::clone(address),
+                address: Address::clone(&target.address),
                 source: io::Error::other("the runtime that connected was shut down"),
             })
             .into()),
@@ -256,12 +293,12 @@ impl Shared {
 
     /// Starts to connect, in a task of its own: no call's end is the end of it, as long as another
     /// one waits.
-    fn attempt(self: &Arc<Self>, address: Arc<Address>, timeout: Duration) -> Attempt {
+    fn attempt(self: &Arc<Self>, target: Arc<ChannelBuilder>) -> Attempt {
         let (sender, outcome) = watch::channel(None);
         let mut task = JoinSet::new();
         let channel = Arc::clone(self);
         task.spawn(async move {
-            let outcome = channel.open(&address, timeout).await;
+            let outcome = channel.open(&target).await;
             let _ = sender.send(Some(outcome.map_err(Arc::new)));
         });
         Attempt { outcome, _task: task }
@@ -269,7 +306,7 @@ impl Shared {
 
     /// As [`connect`](Self::connect), and waits for a server where that was asked for.
     async fn connect_or_wait(self: &Arc<Self>) -> Result<Sender, Unconnected> {
-        let wait = matches!(self.target, Target::Address { wait_for_ready: true, .. });
+        let wait = matches!(&self.target, Target::Address(target) if target.wait_for_ready);
         let (mut pause, longest) = WAIT_PAUSES;
         loop {
             match self.connect().await {
@@ -286,7 +323,7 @@ impl Shared {
     /// The server's address, unless the stream was given.
     fn server(&self) -> Option<&Arc<Address>> {
         match &self.target {
-            Target::Address { address, .. } => Some(address),
+            Target::Address(target) => Some(&target.address),
             Target::Stream => None,
         }
     }
@@ -299,6 +336,22 @@ impl Shared {
             }
             None => Unconnected::StreamEnded,
         }
+    }
+}
+
+/// The connection, if the server is one that `policy` accepts.
+fn only_if(policy: &PeerPolicy, conn: Conn, address: &Address) -> Result<Conn, ConnectError> {
+    let failed = |source| ConnectError::Io { address: address.clone(), source };
+    let conn = conn.identified(address).map_err(failed)?;
+    match conn.peer_identity() {
+        Some(server) if policy.allows(server) => Ok(conn),
+        Some(server) => Err(ConnectError::WrongServer {
+            address: address.clone(),
+            uid: server.uid(),
+            gid: server.gid(),
+            pid: server.pid(),
+        }),
+        None => Err(ConnectError::UnknownServer { address: address.clone() }),
     }
 }
 
