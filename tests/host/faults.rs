@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode};
 
 use samehost::{Address, Listener};
 
-use crate::support::{directory, names_in, socket_in, text};
-use crate::{Scale, runtime};
+use crate::Scale;
+use crate::support::{block_on, directory, names_in, socket_in, text};
 
 /// Name and number of each error (errno(3)).
 const ERRORS: [(&str, i32); 9] = [
@@ -130,7 +130,7 @@ fn fault(before: Before, call: &str, nth: usize, (error, code): (&str, i32)) {
 
 /// The process to which it happens.
 pub(crate) fn bind(address: &str) -> ExitCode {
-    match runtime().block_on(Listener::bind(&address.parse().unwrap())) {
+    match block_on(Listener::bind(&address.parse().unwrap())) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             println!("{error} {error:?}");

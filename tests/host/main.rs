@@ -2,6 +2,7 @@
 //! prints a line with its figures, or fails. `tests/host/run` builds and starts it; what a test in
 //! `tests/it` can show is there.
 
+mod descriptors;
 mod faults;
 mod intruder;
 mod memory;
@@ -9,6 +10,9 @@ mod socket_file;
 #[allow(unused, reason = "the integration tests use the rest of it")]
 #[path = "../it/support.rs"]
 mod support;
+#[allow(unused, reason = "the integration tests use the rest of it")]
+#[path = "../it/wire.rs"]
+mod wire;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -34,6 +38,7 @@ const CHECKS: &[Check] = &[
     ("starts-at-once", socket_file::starts_at_once),
     ("intruder", intruder::is_kept_out),
     ("faults", faults::of_each_step),
+    ("descriptors", descriptors::sent_unasked),
     ("idle-memory", memory::of_connections_that_were_busy),
 ];
 
@@ -64,8 +69,4 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

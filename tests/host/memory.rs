@@ -6,8 +6,8 @@ use samehost::ping::{PingRequest, PingServiceClient};
 use samehost::{Address, Channel};
 use tokio::task::JoinSet;
 
-use crate::support::{Running, Transport, eventually_async};
-use crate::{Scale, runtime};
+use crate::Scale;
+use crate::support::{Running, Transport, block_on, eventually_async};
 
 #[global_allocator]
 static ALLOCATED: Cap<std::alloc::System> = Cap::new(std::alloc::System, usize::MAX);
@@ -18,7 +18,7 @@ const LIMIT: usize = 12 * 1024;
 
 pub(crate) fn of_connections_that_were_busy(scale: Scale) -> String {
     let connections = scale.pick(100, 1_000);
-    runtime().block_on(async {
+    block_on(async {
         let server = Running::ping(Transport::Unix).await;
         // What the first one brings about is no connection's.
         let mut channels = vec![called(&server.address, &[64]).await];
