@@ -6,7 +6,9 @@ mod descriptors;
 mod faults;
 mod intruder;
 mod memory;
+mod soak;
 mod socket_file;
+mod stop;
 #[allow(unused, reason = "the integration tests use the rest of it")]
 #[path = "../it/support.rs"]
 mod support;
@@ -40,6 +42,8 @@ const CHECKS: &[Check] = &[
     ("faults", faults::of_each_step),
     ("descriptors", descriptors::sent_unasked),
     ("idle-memory", memory::of_connections_that_were_busy),
+    ("stop", stop::with_clients),
+    ("soak", soak::of_mixed_calls),
 ];
 
 fn main() -> ExitCode {

@@ -4,7 +4,6 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use samehost::ping::{CollectRequest, Ping, PingRequest, PingServiceClient, PingServiceServer};
 use samehost::{Channel, Server};
 use tokio::net::UnixStream;
@@ -14,7 +13,7 @@ use tonic::{Code, Response, Status, Streaming};
 
 use crate::support::{
     Running, Scripted, Serving, Transport, as_user, block_on, directory, eventually_async,
-    nix_signal, on_both_transports, open_directory, socket_in,
+    need_descriptors, nix_signal, on_both_transports, open_directory, socket_in,
 };
 use crate::wire::{
     PREFACE, Peer, code, data, flag, frame, headers, kind, message, request, settings,
@@ -170,18 +169,6 @@ async fn a_server_out_of_descriptors_waits_for_some_and_serves_who_is_in() {
     assert_eq!(code, Some(0));
     let lines = errors.lines().filter(|line| line.contains("accept failed")).count() as u64;
     assert!((1..=began.elapsed().as_secs() + 2).contains(&lines), "{lines} lines: {errors}");
-}
-
-/// This process, and servers that it starts from now on, may open so many.
-fn need_descriptors(needed: u64) -> bool {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if maximum.is_some_and(|maximum| maximum < needed) {
-        eprintln!("left out: {needed} file descriptors are needed, and the hard limit is lower");
-        return false;
-    }
-    let current = current.map(|current| current.max(needed));
-    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
-    true
 }
 
 #[tokio::test]

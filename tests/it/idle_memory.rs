@@ -1,12 +1,11 @@
 //! What an idle connection costs the server: at most 8 KiB of resident memory, also when it was
 //! busy before.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use samehost::ping::{PingRequest, PingServiceClient};
 use samehost::{Address, Channel};
 use tokio::task::JoinSet;
 
-use crate::support::{Serving, directory, eventually_async, socket_in};
+use crate::support::{Serving, directory, eventually_async, need_descriptors, socket_in};
 
 const CONNECTIONS: usize = 10_000;
 
@@ -20,15 +19,9 @@ const LIMIT: usize = 8 * 1024;
 #[ignore = "not reached yet: 7 to 10 KiB each in a debug build, by how fast they are opened"]
 async fn ten_thousand_idle_connections_take_eight_kib_each() {
     // The tests beside this one need some too.
-    let needed = CONNECTIONS as u64 + 4_000;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if maximum.is_some_and(|maximum| maximum < needed) {
-        eprintln!("skipped: {needed} file descriptors are needed, and the hard limit is lower");
+    if !need_descriptors(CONNECTIONS as u64 + 4_000) {
         return;
     }
-    // The server inherits it.
-    let current = current.map(|current| current.max(needed));
-    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
     let directory = directory();
     let address = socket_in(directory.path());
     let server = Serving::start(&[&address.to_string()], &[]);

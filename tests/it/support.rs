@@ -322,6 +322,19 @@ impl Write for Log {
     }
 }
 
+/// This process, and servers that it starts from now on, may open so many.
+pub(crate) fn need_descriptors(needed: u64) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if maximum.is_some_and(|maximum| maximum < needed) {
+        eprintln!("left out: {needed} file descriptors are needed, and the hard limit is lower");
+        return false;
+    }
+    let current = current.map(|current| current.max(needed));
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    true
+}
+
 /// A path relative to the package.
 pub(crate) fn package_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
