@@ -20,7 +20,7 @@ const SLACK: usize = 16 << 20;
 
 pub(crate) fn of_mixed_calls(scale: Scale) -> String {
     let connections = scale.pick(100, 1_000);
-    let calls = scale.pick(40_000, 10_000_000);
+    let calls = scale.pick(20_000, 10_000_000);
     if !need_descriptors(2 * connections + 1_000) {
         return "left out: too few file descriptors are allowed".to_owned();
     }
@@ -30,8 +30,8 @@ pub(crate) fn of_mixed_calls(scale: Scale) -> String {
     let open = |process: &str| std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
     let id = server.id().to_string();
     block_on(async {
-        load(&address, connections, calls / 10).await;
         let at_rest = (open(&id), open("self"));
+        load(&address, connections, calls / 10).await;
         let warm = server.memory("VmRSS");
         let opened = load(&address, connections, calls).await;
         let closed = || (open(&id), open("self")) <= at_rest;
