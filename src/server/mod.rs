@@ -5,18 +5,14 @@ mod routes;
 mod serve;
 
 use std::any::Any;
-use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::future::{self, Future};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tonic::body::Body;
 use tonic::server::NamedService;
-use tower::Service;
 use tower::layer::Layer;
 use tower::layer::util::{Identity, Stack};
 
@@ -104,12 +100,7 @@ impl<L> Server<L> {
     #[must_use]
     pub fn add_service<S, B>(mut self, service: S) -> Self
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
+        S: GrpcService<B> + NamedService + Sync,
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         self.routes.add(service);

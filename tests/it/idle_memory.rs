@@ -28,7 +28,7 @@ async fn ten_thousand_idle_connections_take_eight_kib_each() {
     let server = Serving::start(&[&address.to_string()], &["--max-connections", &most]);
     // What the first connection brings about is not an idle connection's cost.
     let mut channels = vec![called(address.clone()).await];
-    let before = resident(server.id());
+    let before = server.memory("VmRSS");
 
     let mut calls = JoinSet::new();
     while channels.len() < CONNECTIONS {
@@ -38,7 +38,7 @@ async fn ten_thousand_idle_connections_take_eight_kib_each() {
             channels.push(calls.join_next().await.unwrap().unwrap());
         }
     }
-    let each = || resident(server.id()).saturating_sub(before) / CONNECTIONS;
+    let each = || server.memory("VmRSS").saturating_sub(before) / CONNECTIONS;
     let busy = each();
     let mut idle = busy;
     eventually_async("8 KiB for each connection", || {
@@ -55,11 +55,4 @@ async fn called(address: Address) -> Channel {
     let request = PingRequest { payload: vec![0; 1024].into(), ..PingRequest::ping() };
     PingServiceClient::new(channel.clone()).ping(request).await.unwrap();
     channel
-}
-
-/// The resident memory of a process, in octets (proc_pid_status(5)).
-fn resident(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }

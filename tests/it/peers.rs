@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 use samehost::{Address, BindOptions, PeerPolicy, Server};
-use tokio::net::UnixStream;
+use tokio::net::{UnixSocket, UnixStream};
 
 use crate::support::{Serving, as_user, block_on, nix_signal, open_directory, socket_in};
 use crate::wire::{PREFACE, Peer, settings};
@@ -112,6 +112,28 @@ fn the_options_of_serve_let_in_whom_they_name() {
     }
     let address = format!("unix-abstract:samehost-peers-{}", std::process::id());
     let _serving = Serving::start(&[&address], &["--allow-same-user"]);
+}
+
+/// An address is what the peer likes to write there.
+#[test]
+fn a_peers_own_address_changes_nothing() {
+    for (policy, expected) in [(PeerPolicy::root(), false), (PeerPolicy::uids([1234]), true)] {
+        with_server(policy, |path| {
+            let directory = open_directory();
+            // Only root may: without it, becoming another user is left out too.
+            let _ = std::os::unix::fs::chown(directory.path(), Some(1234), None);
+            let let_in = as_user(1234, 1234, &[], || {
+                block_on(async {
+                    let socket = UnixSocket::new_stream().unwrap();
+                    socket.bind(directory.path().join("x;uid=0;")).unwrap();
+                    is_let_in(socket.connect(path).await.unwrap()).await
+                })
+            });
+            if let Some(let_in) = let_in {
+                assert_eq!(let_in, expected);
+            }
+        });
+    }
 }
 
 /// `samehost serve` in namespaces where only root is known, and no process outside of them. `None`:
