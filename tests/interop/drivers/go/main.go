@@ -1,0 +1,65 @@
+// serve ADDRESS, or client|dialer ADDRESS CASE...: see ../../README.md.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+func main() {
+	if len(os.Args) < 3 {
+		log.Fatal("serve, client or dialer, then an address and cases")
+	}
+	command, address, chosen := os.Args[1], os.Args[2], os.Args[3:]
+	switch command {
+	case "serve":
+		serve(address)
+	case "client", "dialer":
+		failed := false
+		for _, name := range chosen {
+			outcome := "ok"
+			if err := runCase(command, address, name); err != nil {
+				failed = true
+				outcome = strings.Join(strings.Fields(err.Error()), " ")
+			}
+			fmt.Printf("%s\t%s\n", name, outcome)
+		}
+		if failed {
+			os.Exit(1)
+		}
+	default:
+		log.Fatalf("%s: serve, client or dialer", command)
+	}
+}
+
+// runCase runs one case on a channel of its own.
+func runCase(command, address, name string) error {
+	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	if command == "dialer" {
+		// The form that many programs have: a bare path, and a dialer that knows what it is.
+		address = "passthrough:///" + strings.TrimPrefix(address, "unix:")
+		options = append(options, grpc.WithContextDialer(
+			func(ctx context.Context, path string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", path)
+			}))
+	}
+	conn, err := grpc.NewClient(address, options...)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	test, found := cases[name]
+	if !found {
+		return fmt.Errorf("no such case")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return test(ctx, conn)
+}

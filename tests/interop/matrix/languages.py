@@ -1,0 +1,183 @@
+"""What each language needs, and what it gives: the commands that the runs start, and versions."""
+
+import json
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from .place import Failed, Missing
+
+PING = "ping/v1/ping.proto"
+INTEROP = "interop/v1/interop.proto"
+
+UNIX, ABSTRACT, TCP = "unix:", "unix-abstract:", "TCP"
+
+
+@dataclass
+class Client:
+    """A client library, in one way of using it."""
+
+    label: str
+    # The command before an address and cases.
+    command: list
+    transports: list
+    # Those of all cases that it can run; None for all of them.
+    cases: list | None = None
+    env: dict = field(default_factory=dict)
+
+
+@dataclass
+class Server:
+    """A server, in the command before its address."""
+
+    label: str
+    command: list
+    transports: list
+    env: dict = field(default_factory=dict)
+
+
+@dataclass
+class Built:
+    """What a language gives after it was built."""
+
+    versions: dict
+    clients: list = field(default_factory=list)
+    server: Server | None = None
+    # The example client's command before its address.
+    example: list = field(default_factory=list)
+    env: dict = field(default_factory=dict)
+    # Whatever else, by name.
+    programs: dict = field(default_factory=dict)
+
+
+def rust(place):
+    place.need("cargo")
+    target = place.root / "target"
+    manifests = {"samehost": "Cargo.toml", "samehost-interop": "tests/interop/Cargo.toml"}
+    env = {"CARGO_TARGET_DIR": target}
+    for binary, manifest in manifests.items():
+        build = ["cargo", "build", "--locked", "--bin", binary, "--manifest-path"]
+        place.command(*build, place.root / manifest, env=env)
+    program = target / "debug/samehost-interop"
+    version = place.command(target / "debug/samehost", "--version").split()[-1]
+    transports = [UNIX, ABSTRACT, TCP]
+    return Built(
+        versions={"samehost": version},
+        clients=[Client("Rust, samehost", [program, "client"], transports)],
+        server=Server("samehost", [program, "serve"], transports),
+        programs={"samehost": target / "debug/samehost", "testing": [program, "testing"]},
+    )
+
+
+def python(place):
+    stubs, venv = place.cache / "python", place.cache / "venv"
+    interpreter = venv / "bin/python"
+    stubs.mkdir(exist_ok=True)
+    if not interpreter.exists():
+        place.command(sys.executable, "-m", "venv", venv)
+    driver = place.drivers / "python"
+    pip = [interpreter, "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt"]
+    place.command(*pip, cwd=driver)
+    paths = [f"-I{path}" for path in place.protos]
+    out = [f"--python_out={stubs}", f"--grpc_python_out={stubs}"]
+    place.command(interpreter, "-m", "grpc_tools.protoc", *paths, *out, PING, INTEROP)
+    env = {"PYTHONPATH": stubs, "PYTHONDONTWRITEBYTECODE": "1"}
+    program = [interpreter, driver / "driver.py"]
+    listed = json.loads(place.command(interpreter, "-m", "pip", "list", "--format", "json"))
+    packages = {package["name"]: package["version"] for package in listed}
+    transports = [UNIX, ABSTRACT, TCP]
+    return Built(
+        versions={
+            "Python": sys.version.split()[0],
+            "grpcio": packages["grpcio"],
+            "protobuf (Python)": packages["protobuf"],
+        },
+        clients=[
+            Client("Python, grpcio", [*program, "client"], transports, env=env),
+            Client("Python, grpc.aio", [*program, "aio"], transports, env=env),
+        ],
+        server=Server("Python, grpcio", [*program, "serve"], transports, env=env),
+        example=[interpreter, place.clients / "python/client.py"],
+        env=env,
+    )
+
+
+def node(place):
+    place.need("node", "npm")
+    for folder in place.clients / "node", place.drivers / "node":
+        place.command("npm", "ci", "--ignore-scripts", cwd=folder)
+    folder = place.drivers / "node"
+    manifest = folder / "node_modules/@grpc/grpc-js/package.json"
+    program = ["node", folder / "driver.js"]
+    # There is no abstract socket in grpc-js's names.
+    transports = [UNIX, TCP]
+    return Built(
+        versions={
+            "Node": place.command("node", "--version").strip().removeprefix("v"),
+            "@grpc/grpc-js": json.loads(manifest.read_text())["version"],
+        },
+        clients=[Client("Node, grpc-js", [*program, "client"], transports)],
+        server=Server("Node, grpc-js", [*program, "serve"], transports),
+        example=["node", place.clients / "node/client.js"],
+    )
+
+
+def go(place):
+    place.need("go")
+    driver = place.drivers / "go"
+    for module, folder, protos in (
+        ("example", place.clients / "go", [PING]),
+        ("driver", driver, [PING, INTEROP]),
+    ):
+        place.command("go", "build", "-o", f"{place.bin}/", "tool", cwd=folder)
+        plugins = [f"--plugin={place.bin}/protoc-gen-{name}" for name in ("go", "go-grpc")]
+        # Which Go package each proto's stubs are in: the protos do not say it.
+        packages = [f"M{proto}={module}/{proto.split('/')[0]}v1" for proto in protos]
+        flags = ",".join([f"module={module}", *packages])
+        out = [f"--go_out={flags}:{folder}", f"--go-grpc_out={flags}:{folder}"]
+        place.protoc(*plugins, *out, protos=protos)
+        place.command("go", "build", "-o", place.bin / f"go-{module}", ".", cwd=folder)
+    listed = place.command("go", "list", "-m", "google.golang.org/grpc", cwd=driver)
+    program = place.bin / "go-driver"
+    return Built(
+        versions={
+            "Go": place.command("go", "env", "GOVERSION").strip().removeprefix("go"),
+            "grpc-go": listed.split()[-1].removeprefix("v"),
+        },
+        clients=[
+            Client("Go, grpc-go", [program, "client"], [UNIX, ABSTRACT, TCP]),
+            Client("Go, own dialer", [program, "dialer"], [UNIX]),
+        ],
+        server=Server("Go, grpc-go", [program, "serve"], [UNIX, ABSTRACT, TCP]),
+        example=[place.bin / "go-example"],
+        programs={
+            "client": place.bin / "client",
+            "server": place.bin / "server",
+            "driver": program,
+        },
+    )
+
+
+ALL = {"rust": rust, "python": python, "node": node, "go": go}
+
+
+def build(place, names):
+    """Builds the languages, the Rust side always; gives what was built, and why some were not."""
+    built, left = {}, {}
+
+    def one(name):
+        try:
+            built[name] = ALL[name](place)
+            place.say(f"{name} is built")
+        except Missing as missing:
+            left[name] = str(missing)
+
+    # Downloads and compilers take turns; more at a time would only be in each other's way.
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(one, name) for name in dict.fromkeys(["rust", *names])]:
+            done.result()
+    if "rust" in left:
+        raise Failed(left["rust"])
+    # In the order of ALL, whichever was ready first.
+    return {name: built[name] for name in ALL if name in built}, left
