@@ -54,12 +54,18 @@ impl Listener {
         &self.address
     }
 
-    /// Waits for the next connection.
+    /// Whether its connections know who their peers are, as those of Unix sockets do.
+    pub(crate) fn knows_peers(&self) -> bool {
+        matches!(self.socket, Socket::Unix(_))
+    }
+
+    /// Waits for the next connection. Over a Unix socket it knows its peer's identity; one whose
+    /// identity can't be read is closed.
     ///
     /// # Errors
     ///
-    /// Those of accept(2). They concern one connection or the moment (`EMFILE`, `ECONNABORTED`);
-    /// the listener goes on.
+    /// Those of accept(2), and of reading the identity. They concern one connection or the moment
+    /// (`EMFILE`, `ECONNABORTED`); the listener goes on.
     ///
     /// # Cancel safety
     ///
@@ -68,7 +74,8 @@ impl Listener {
         match &self.socket {
             Socket::Unix(listener) => Conn::unix(listener.accept().await?.0.into_std()?),
             Socket::Tcp(listener) => Conn::tcp(listener.accept().await?.0),
-        }
+        }?
+        .identified(&self.address)
     }
 
     /// The next connection that is in the queue right now, if there is one. `accept` would not do:
@@ -92,7 +99,8 @@ impl Listener {
         match &self.socket {
             Socket::Unix(_) => Conn::unix(stream.into()),
             Socket::Tcp(_) => TcpStream::from_std(stream.into()).and_then(Conn::tcp),
-        }
+        }?
+        .identified(&self.address)
         .map(Some)
     }
 

@@ -5,11 +5,18 @@ mod bind;
 mod conn;
 mod connect;
 mod file;
+mod identity;
+mod inherit;
 mod listener;
+mod sys;
 mod unix;
 
 pub use bind::{BindError, BindOptions, Group};
 pub use conn::Conn;
+pub(crate) use conn::Peer;
 pub use connect::ConnectError;
 pub(crate) use connect::connect;
+pub(crate) use identity::is_known_group;
+pub use identity::{PeerIdentity, TcpPeer};
+pub use inherit::InheritError;
 pub use listener::Listener;
