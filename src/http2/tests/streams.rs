@@ -137,6 +137,27 @@ fn after_the_end_of_data_nothing_can_be_under_way_on_a_stream_that_we_reset() {
 }
 
 #[test]
+fn a_server_may_end_a_stream_twice_that_we_reset() {
+    for forgotten in [false, true] {
+        let mut client = Tested::client();
+        let key = client.start_request(true);
+        client.accept(&[headers(1, response_block(), false)]);
+        client.connection.reset(key, ErrorCode::CANCEL);
+        if forgotten {
+            client.connection.forget(key);
+        }
+        client.frames();
+        for _ in 0..2 {
+            let end = [headers(1, trailers_block(), true), rst(1, ErrorCode::NO_ERROR)];
+            assert!(client.accept(&end).is_empty());
+        }
+        assert!(client.frames().is_empty());
+        // Trailers alone.
+        client.fails(STREAM_CLOSED, &[data(1, "x", false)]);
+    }
+}
+
+#[test]
 fn a_request_that_had_ended_when_it_was_reset_takes_nothing_more() {
     let mut server = Tested::server();
     let key = server.open_request(true);
