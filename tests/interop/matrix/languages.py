@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -54,11 +55,12 @@ class Built:
 def rust(place):
     place.need("cargo")
     target = place.root / "target"
-    manifests = {"samehost": "Cargo.toml", "samehost-interop": "tests/interop/Cargo.toml"}
     env = {"CARGO_TARGET_DIR": target}
-    for binary, manifest in manifests.items():
-        build = ["cargo", "build", "--locked", "--bin", binary, "--manifest-path"]
-        place.command(*build, place.root / manifest, env=env)
+    place.command("cargo", "build", "--locked", "--bin", "samehost", cwd=place.root, env=env)
+    # Cargo leaves out of the copy what these tests do not use.
+    folder = place.root / "tests/interop"
+    shutil.copy(place.root / "Cargo.lock", folder)
+    place.command("cargo", "build", cwd=folder, env=env)
     program = target / "debug/samehost-interop"
     version = place.command(target / "debug/samehost", "--version").split()[-1]
     transports = [UNIX, ABSTRACT, TCP]
@@ -159,7 +161,86 @@ def go(place):
     )
 
 
-ALL = {"rust": rust, "python": python, "node": node, "go": go}
+def java(place):
+    place.need("java", "javac", "mvn")
+    driver, client = place.drivers / "java", place.clients / "java"
+    # The plugin takes one directory of protos.
+    for proto in PING, INTEROP:
+        [source] = [path / proto for path in place.protos if (path / proto).exists()]
+        copy = driver / "target/proto" / proto
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, copy)
+    classpath = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:build-classpath"
+    options = ["--quiet", "--batch-mode", f"-Dmaven.repo.local={place.cache}/m2"]
+    for folder in driver, client:
+        goals = ["package", classpath, "-Dmdep.outputFile=target/classpath"]
+        place.command("mvn", *options, *goals, cwd=folder)
+
+    def program(folder, main):
+        jars = (folder / "target/classpath").read_text().strip()
+        return ["java", "-cp", f"{folder}/target/classes:{jars}", main]
+
+    command = program(driver, "driver.Driver")
+    pom = (driver / "pom.xml").read_text()
+    return Built(
+        versions={
+            "Java": place.command("java", "--version").split()[1],
+            "grpc-java": re.search("<grpc>(.*)</grpc>", pom)[1],
+            "netty": re.search("<netty>(.*)</netty>", pom)[1],
+        },
+        clients=[
+            Client("Java, grpc-netty", [*command, "client"], [UNIX, TCP]),
+            # The abstract socket is netty's: a path that begins with NUL.
+            Client("Java, DomainSocketAddress", [*command, "socket"], [UNIX, ABSTRACT]),
+        ],
+        server=Server("Java, grpc-netty", [*command, "serve"], [UNIX, TCP]),
+        example=program(client, "example.Client"),
+    )
+
+
+def cpp(place):
+    place.need("g++", "make")
+    packages = ["libgrpc++-dev", "libprotobuf-dev", "protobuf-compiler", "protobuf-compiler-grpc"]
+    place.debian(*packages, "pkg-config")
+    for folder in place.clients / "cpp", place.drivers / "cpp":
+        place.command("make", "-j2", cwd=folder)
+    program = place.drivers / "cpp/driver"
+    transports = [UNIX, ABSTRACT, TCP]
+    return Built(
+        versions={
+            "g++": place.command("g++", "-dumpfullversion").strip(),
+            "grpc++ (Debian)": place.debian_version("libgrpc++-dev"),
+        },
+        clients=[Client("C++, Debian's grpc++", [program, "client"], transports)],
+        server=Server("C++, Debian's grpc++", [program, "serve"], transports),
+        example=[place.clients / "cpp/client"],
+    )
+
+
+# Go modules of programs that people hold in the hand.
+TOOLS = {
+    "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
+    "ghz": "github.com/bojand/ghz/cmd/ghz@v0.93.0",
+    "grpc-health-probe": "github.com/grpc-ecosystem/grpc-health-probe@v0.4.61",
+}
+
+
+def tools(place):
+    place.need("go", "openssl")
+    packages = {"curl": "curl", "h2load": "nghttp2-client", "nginx": "nginx"}
+    place.debian(*packages.values())
+    for name, module in TOOLS.items():
+        if not (place.bin / name).exists():
+            place.command("go", "install", module, env={"GOBIN": place.bin})
+    versions = {name: module.rpartition("@v")[2] for name, module in TOOLS.items()}
+    versions |= {name: place.debian_version(package) for name, package in packages.items()}
+    return Built(versions=versions)
+
+
+ALL = {
+    "rust": rust, "python": python, "node": node, "go": go, "java": java, "cpp": cpp,
+    "tools": tools,
+}
 
 
 def build(place, names):

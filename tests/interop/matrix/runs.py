@@ -1,21 +1,14 @@
 """What is run against what."""
 
 import os
-import socket
 import subprocess
-import threading
 
-from .languages import ABSTRACT, TCP, UNIX
+from . import proxy, tools
+from .addresses import Addresses, free_port, reachable
+from .cases import CASES, ENDING, all_cases, driven
+from .languages import TCP, UNIX
 from .served import Served
 from .table import Outcome
-
-# In one process, on a server that stays.
-CASES = [
-    "unary", "watch", "collect", "converse", "metadata", "status", "deadline", "cancel", "sizes",
-    "gzip", "parallel", "health", "reflection",
-]
-# Each ends the server, and is followed by the next when it has started again.
-ENDING = ["lost", "restart"]
 
 # gRPC's own, less those that need cloud credentials or report loads.
 GRPC_CASES = [
@@ -28,52 +21,6 @@ GRPC_CASES = [
 THEIR_CLIENTS = "Their client, our server"
 THEIR_SERVERS = "Our channel, their server"
 GRPC = "gRPC's own cases"
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-class Addresses:
-    """An address of each transport that nobody else has, and the socket's file."""
-
-    def __init__(self, place, name):
-        self.path = place.scratch / f"{name}.sock"
-        self.of = {
-            UNIX: f"unix:{self.path}",
-            ABSTRACT: f"unix-abstract:samehost-interop-{os.getpid()}-{name}",
-            TCP: f"127.0.0.1:{free_port()}",
-        }
-
-
-def driven(command, address, cases, env):
-    """Runs a driver on some cases: the outcome of each, `ok` or what was different."""
-    environment = os.environ | {key: str(value) for key, value in env.items()}
-    command = [str(part) for part in [*command, address, *cases]]
-    try:
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=120,
-        )
-        output, end = done.stdout, f"exit code {done.returncode}: {done.stderr.strip()[-300:]}"
-    except subprocess.TimeoutExpired as expired:
-        output, end = (expired.stdout or b"").decode(), "no end within 2 minutes"
-    told = dict(line.split("\t", 1) for line in output.splitlines() if "\t" in line)
-    return {case: told.get(case, end) for case in cases}
-
-
-def all_cases(command, served, env, cases):
-    """The outcomes of all cases that the driver has, those that end the server last."""
-    told = driven(command, served.address, [case for case in CASES if case in cases], env)
-    for case in ENDING:
-        if case in cases:
-            starts = served.starts
-            told |= driven(command, served.address, [case], env)
-            if told[case] == "ok":
-                served.wait_for(starts + 1, 20)
-    return told
 
 
 def example(built, address):
@@ -164,19 +111,13 @@ def grpc_cases(place, built, outcome):
         process.wait()
 
 
-def reachable(port):
-    """Returns as soon as somebody listens, within 10 s."""
-    for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except ConnectionRefusedError:
-            threading.Event().wait(0.05)
-
-
 def run(place, built):
     outcome = Outcome([version for language in built.values() for version in language.versions.items()])
     their_clients(place, built, outcome)
     their_servers(place, built, outcome)
     grpc_cases(place, built, outcome)
+    if "tools" in built:
+        tools.run(place, built, outcome)
+        if "go" in built:
+            proxy.run(place, built, outcome)
     return outcome

@@ -5,6 +5,8 @@ import subprocess
 import threading
 import time
 
+from .place import Failed
+
 
 class Served:
     def __init__(self, command, address, *, env=None, log, unlink=None):
@@ -22,7 +24,9 @@ class Served:
 
     def __enter__(self):
         self.thread.start()
-        self.wait_for(1, 30)
+        if not self.wait_for(1, 30):
+            self.__exit__()
+            raise Failed(f"{' '.join(self.command)}: it does not start: {self.log.read_text()[-2000:]}")
         return self
 
     def __exit__(self, *_):

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use prost::Message;
 use samehost::ping::{FILE_DESCRIPTOR_SET, Ping, PingServiceServer};
-use samehost::{Address, Listener, Server};
+use samehost::{Address, Listener, PeerPolicy, Server};
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
@@ -39,7 +39,12 @@ pub async fn serve(address: &Address) -> anyhow::Result<()> {
     let ping = PingServiceServer::new(Ping::default())
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
-    Server::new()
+    let mut server = Server::new();
+    if address.is_unix_abstract() {
+        // It has no file whose mode would keep others out.
+        server = server.peer_policy(PeerPolicy::same_user());
+    }
+    server
         .layer(tower::layer::layer_fn(Echo))
         .add_service(ping)
         .add_service(health_service)

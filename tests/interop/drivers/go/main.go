@@ -1,4 +1,4 @@
-// serve ADDRESS, or client|dialer ADDRESS CASE...: see ../../README.md.
+// serve ADDRESS, or client|dialer|tls ADDRESS CASE...: see ../../README.md.
 package main
 
 import (
@@ -10,18 +10,19 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
 func main() {
 	if len(os.Args) < 3 {
-		log.Fatal("serve, client or dialer, then an address and cases")
+		log.Fatal("serve, client, dialer or tls, then an address and cases")
 	}
 	command, address, chosen := os.Args[1], os.Args[2], os.Args[3:]
 	switch command {
 	case "serve":
 		serve(address)
-	case "client", "dialer":
+	case "client", "dialer", "tls":
 		failed := false
 		for _, name := range chosen {
 			outcome := "ok"
@@ -35,13 +36,20 @@ func main() {
 			os.Exit(1)
 		}
 	default:
-		log.Fatalf("%s: serve, client or dialer", command)
+		log.Fatalf("%s: serve, client, dialer or tls", command)
 	}
 }
 
 // runCase runs one case on a channel of its own.
 func runCase(command, address, name string) error {
-	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	transport := insecure.NewCredentials()
+	if command == "tls" {
+		var err error
+		if transport, err = credentials.NewClientTLSFromFile(os.Getenv("CA"), ""); err != nil {
+			return err
+		}
+	}
+	options := []grpc.DialOption{grpc.WithTransportCredentials(transport)}
 	if command == "dialer" {
 		// The form that many programs have: a bare path, and a dialer that knows what it is.
 		address = "passthrough:///" + strings.TrimPrefix(address, "unix:")

@@ -1,0 +1,97 @@
+"""The tools that people hold in the hand, on what the command serves."""
+
+import json
+import subprocess
+
+from .addresses import Addresses
+from .languages import TCP, UNIX
+from .served import Served
+
+SECTION = "Tools"
+METHOD = "ping.v1.PingService/Ping"
+# A gRPC message, uncompressed, of six bytes: message = "ping".
+BODY = b"\x00\x00\x00\x00\x06\x0a\x04ping"
+PONG = BODY.replace(b"ping", b"pong")
+GRPC = ["--header", "content-type: application/grpc", "--header", "te: trailers"]
+
+
+def expect(found, *expected):
+    """`ok` if all that is expected is found, else what was found."""
+    missing = [part for part in expected if part not in found]
+    return "ok" if not missing else f"no {missing} in {found[-300:]!r}"
+
+
+def curl(place, *url):
+    body, headers = place.scratch / "curl.body", place.scratch / "curl.headers"
+    (place.scratch / "ping").write_bytes(BODY)
+    place.command(
+        "curl", "--silent", "--show-error", "--http2-prior-knowledge", *GRPC, "--dump-header",
+        headers, "--output", body, "--data-binary", f"@{place.scratch / 'ping'}", *url,
+    )
+    if body.read_bytes() != PONG:
+        return f"body {body.read_bytes()!r}"
+    return expect(headers.read_text().lower(), "grpc-status: 0")
+
+
+def ghz(place, address):
+    call = ["--insecure", "--call", METHOD, "--data", '{"message":"ping"}', "--total", "500"]
+    report = json.loads(
+        place.command(place.bin / "ghz", *call, "--concurrency", "10", "--format", "json", address)
+    )
+    return expect(json.dumps(report["statusCodeDistribution"]), '{"OK": 500}')
+
+
+def h2load(place, *url):
+    (place.scratch / "ping").write_bytes(BODY)
+    load = ["--requests=500", "--clients=2", "--max-concurrent-streams=10"]
+    data = f"--data={place.scratch / 'ping'}"
+    return expect(
+        place.command("h2load", *load, data, *GRPC, *url), "500 succeeded, 0 failed, 0 errored"
+    )
+
+
+def run(place, built, outcome):
+    command = [built["rust"].programs["samehost"], "serve"]
+    addresses = Addresses(place, "tools")
+    for transport in UNIX, TCP:
+        address = addresses.of[transport]
+        unix = transport == UNIX
+        path = addresses.path
+
+        def grpcurl(*arguments, verb=(), plain=["-plaintext"] + ["-unix"] * unix, at=address):
+            at = path if unix else at
+            return place.command(place.bin / "grpcurl", *plain, *arguments, at, *verb)
+
+        data = ["-d", '{"message":"ping","sequence":7}']
+        host = "http://localhost" if unix else f"http://{address}"
+        by_path = ["--unix-socket", path] if unix else []
+        base = [f"--base-uri=unix:{path}"] if unix else []
+        # ghz and the probe leave the address to grpc-go, which wants three slashes or none.
+        checks = {
+            "grpcurl list": lambda: expect(
+                grpcurl(verb=["list"]), "ping.v1.PingService", "grpc.health.v1.Health"
+            ),
+            "grpcurl describe": lambda: expect(
+                grpcurl(verb=["describe", "ping.v1.PingService"]), "rpc Watch"
+            ),
+            "grpcurl call": lambda: expect(
+                grpcurl(*data, verb=[METHOD]), '"pong"', '"sequence": "7"'
+            ),
+            "ghz": lambda: ghz(place, address),
+            "grpc_health_probe": lambda: expect(
+                place.command(place.bin / "grpc-health-probe", "-addr", address,
+                              "-service", "ping.v1.PingService", "-v"),
+                "",
+            ),
+            "h2load": lambda: h2load(place, *base, f"{host}/{METHOD}"),
+            "curl": lambda: curl(place, *by_path, f"{host}/{METHOD}"),
+        }
+        with Served(command, address, log=place.scratch / "tools.log"):
+            told = {}
+            for name, check in checks.items():
+                try:
+                    told[name] = check()
+                except Exception as error:
+                    told[name] = str(error)
+        outcome.add(SECTION, f"`samehost serve`, {transport}", list(checks), told)
+        place.say(f"tools over {transport}")
