@@ -25,8 +25,6 @@ pub(super) struct ClosedStreams {
 struct Late {
     window: u32,
     heads: u8,
-    /// The peer ended it: nothing more can be under way.
-    ended: bool,
 }
 
 /// Informational responses included, no honest message has more.
@@ -37,9 +35,6 @@ const MAX_LATE_HEADS: u8 = 4;
 pub(super) enum Gone {
     /// We reset it, and frames may have been under way (§5.1): ignored.
     Reset,
-    /// We reset it, and the peer has ended it since. C-core's servers up to 1.51 at least send a
-    /// second set of trailers then, where their own deadline and our reset meet.
-    ResetAndEnded,
     /// We may have reset it.
     Forgotten,
     /// The peer never used it, but a higher one (§5.1.1).
@@ -59,22 +54,22 @@ impl ClosedStreams {
 
     /// We reset `id`, on which the peer may have sent up to `window` octets by now.
     pub(super) fn reset(&mut self, id: u32, window: u32) {
-        let late = Late { window, heads: MAX_LATE_HEADS, ended: false };
+        let late = Late { window, heads: MAX_LATE_HEADS };
         if self.reset.insert(id, late).is_some() {
             return;
         }
         self.order.push_back(id);
         if self.order.len() > MAX_REMEMBERED
             && let Some(oldest) = self.order.pop_front()
-            && self.reset.remove(&oldest).is_some_and(|late| !late.ended)
+            && self.reset.remove(&oldest).is_some()
         {
             self.forgotten = self.forgotten.max(oldest);
         }
     }
 
     pub(super) fn what(&self, id: u32) -> Gone {
-        if let Some(late) = self.reset.get(&id) {
-            if late.ended { Gone::ResetAndEnded } else { Gone::Reset }
+        if self.reset.contains_key(&id) {
+            Gone::Reset
         } else if id > self.skipped.0 && id < self.skipped.1 {
             Gone::Skipped
         } else if id <= self.forgotten {
@@ -115,9 +110,8 @@ impl ClosedStreams {
 
     /// The peer ended a stream that we reset, so that nothing more can be under way.
     pub(super) fn ended(&mut self, id: u32) {
-        if let Some(late) = self.reset.get_mut(&id) {
-            late.ended = true;
-        }
+        // Its place in `order` stays: removing it would take a search.
+        self.reset.remove(&id);
     }
 
     /// Gives the memory of many back, at the price of certainty.

@@ -292,9 +292,7 @@ impl Connection {
                 Ok(())
             }
             Gone::Forgotten => self.budget.spend(Cost::Idle),
-            Gone::Ended | Gone::ResetAndEnded | Gone::Skipped => {
-                Err(Fatal::closed("DATA on a closed stream"))
-            }
+            Gone::Ended | Gone::Skipped => Err(Fatal::closed("DATA on a closed stream")),
         }
     }
 

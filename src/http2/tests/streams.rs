@@ -137,22 +137,23 @@ fn after_the_end_of_data_nothing_can_be_under_way_on_a_stream_that_we_reset() {
 }
 
 #[test]
-fn a_server_may_end_a_stream_twice_that_we_reset() {
-    for forgotten in [false, true] {
+fn a_server_may_send_trailers_twice() {
+    for (reset, forgotten) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut client = Tested::client();
         let key = client.start_request(true);
         client.accept(&[headers(1, response_block(), false)]);
-        client.connection.reset(key, ErrorCode::CANCEL);
+        if reset {
+            client.connection.reset(key, ErrorCode::CANCEL);
+            client.frames();
+        }
+        let end = || [headers(1, trailers_block(), true), rst(1, ErrorCode::NO_ERROR)];
+        assert_eq!(client.accept(&end()).len(), usize::from(!reset));
         if forgotten {
             client.connection.forget(key);
         }
-        client.frames();
-        for _ in 0..2 {
-            let end = [headers(1, trailers_block(), true), rst(1, ErrorCode::NO_ERROR)];
-            assert!(client.accept(&end).is_empty());
-        }
+        assert!(client.accept(&end()).is_empty());
         assert!(client.frames().is_empty());
-        // Trailers alone.
+        // Trailers alone, and not without end.
         client.fails(STREAM_CLOSED, &[data(1, "x", false)]);
     }
 }
