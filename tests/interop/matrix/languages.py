@@ -140,16 +140,23 @@ def go(place):
         out = [f"--go_out={flags}:{folder}", f"--go-grpc_out={flags}:{folder}"]
         place.protoc(*plugins, *out, protos=protos)
         place.command("go", "build", "-o", place.bin / f"go-{module}", ".", cwd=folder)
-    listed = place.command("go", "list", "-m", "google.golang.org/grpc", cwd=driver)
+    modules = ["google.golang.org/grpc", "connectrpc.com/connect"]
+    listed = place.command("go", "list", "-m", *modules, cwd=driver).split()
     program = place.bin / "go-driver"
     return Built(
         versions={
             "Go": place.command("go", "env", "GOVERSION").strip().removeprefix("go"),
-            "grpc-go": listed.split()[-1].removeprefix("v"),
+            "grpc-go": listed[1].removeprefix("v"),
+            "connect-go": listed[3].removeprefix("v"),
         },
         clients=[
             Client("Go, grpc-go", [program, "client"], [UNIX, ABSTRACT, TCP]),
             Client("Go, own dialer", [program, "dialer"], [UNIX]),
+            # Less those that its users would write with grpc-go's packages.
+            Client("Go, connect-go", [program, "connect"], [UNIX, TCP], cases=[
+                "unary", "watch", "collect", "converse", "metadata", "status", "deadline",
+                "cancel", "sizes", "gzip", "parallel", "health",
+            ]),
         ],
         server=Server("Go, grpc-go", [program, "serve"], [UNIX, ABSTRACT, TCP]),
         example=[place.bin / "go-example"],

@@ -5,10 +5,9 @@ import subprocess
 
 from .addresses import Addresses, free_port, reachable
 from .cases import CASES, ENDING, all_cases
-from .languages import UNIX
+from .languages import TCP, UNIX
 from .served import Served
 
-ROW = "Go, through nginx"
 SECTION = "Through a proxy"
 
 
@@ -62,8 +61,8 @@ def run(place, built, outcome):
             env = {"CA": place.scratch / "app.pem"}
             columns = [*CASES, *ENDING]
             told = all_cases(client, served, env, columns, address=f"127.0.0.1:{port}")
-            outcome.add(SECTION, ROW, columns, told)
-            place.say(ROW)
+            outcome.add(SECTION, "Go through nginx", TCP, columns, told)
+            place.say("Go through nginx")
         finally:
             nginx.terminate()
             nginx.wait()

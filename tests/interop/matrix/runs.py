@@ -49,7 +49,7 @@ def their_clients(place, built, outcome):
                     # The example is the first way of using the library.
                     if language.example and number == 0:
                         told["example"] = example(language, served.address)
-                    outcome.add(THEIR_CLIENTS, f"{client.label}, {transport}", columns, told)
+                    outcome.add(THEIR_CLIENTS, client.label, transport, columns, told)
                     place.say(f"{client.label} over {transport}")
 
 
@@ -70,7 +70,7 @@ def their_servers(place, built, outcome):
             ) as served:
                 columns = [*CASES, *ENDING]
                 told = all_cases(command, served, {}, columns)
-                outcome.add(THEIR_SERVERS, f"{server.label}, {transport}", columns, told)
+                outcome.add(THEIR_SERVERS, server.label, transport, columns, told)
                 place.say(f"our channel to {server.label} over {transport}")
 
 
@@ -93,7 +93,7 @@ def grpc_cases(place, built, outcome):
                     timeout=60, check=False,
                 )
                 told[case] = "ok" if done.returncode == 0 else done.stderr.strip()[-300:]
-        outcome.add(GRPC, f"grpc-go's client, our server, {transport}", GRPC_CASES, told)
+        outcome.add(GRPC, "grpc-go's client, our server", transport, GRPC_CASES, told)
         place.say(f"grpc-go's interop client over {transport}")
 
     port = free_port()
@@ -104,7 +104,7 @@ def grpc_cases(place, built, outcome):
         # It says nothing when it is ready.
         reachable(port)
         told = driven(built["rust"].programs["testing"], f"127.0.0.1:{port}", GRPC_CASES, {})
-        outcome.add(GRPC, "our channel, grpc-go's server, TCP", GRPC_CASES, told)
+        outcome.add(GRPC, "our channel, grpc-go's server", TCP, GRPC_CASES, told)
         place.say("our channel to grpc-go's interop server")
     finally:
         process.kill()

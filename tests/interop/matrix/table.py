@@ -22,14 +22,15 @@ class Outcome:
         self.sections = {}
         self.notes = []
 
-    def add(self, section, row, columns, told):
+    def add(self, section, who, transport, columns, told):
         """A row, from what was told of each case: `ok`, what was different, or nothing."""
+        row = f"{who}, {transport}"
         marks = []
         for column in columns:
             what = told.get(column)
             marks.append(NOT_RUN if what is None else PASSED if what == "ok" else FAILED)
             if marks[-1] == FAILED:
-                self.notes.append((row, column, KNOWN.get((row.rpartition(", ")[0], column), what)))
+                self.notes.append((row, column, KNOWN.get((who, column), what)))
         head, rows = self.sections.setdefault(section, (columns, {}))
         assert head == columns
         rows[row] = marks

@@ -93,5 +93,5 @@ def run(place, built, outcome):
                     told[name] = check()
                 except Exception as error:
                     told[name] = str(error)
-        outcome.add(SECTION, f"`samehost serve`, {transport}", list(checks), told)
+        outcome.add(SECTION, "`samehost serve`", transport, list(checks), told)
         place.say(f"tools over {transport}")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -189,10 +190,13 @@ func statuses(ctx context.Context, conn *grpc.ClientConn) error {
 	return nil
 }
 
+// unique gives an identifier that no other call has.
+func unique() string { return fmt.Sprintf("%d %d", os.Getpid(), time.Now().UnixNano()) }
+
 // hold gives a held call that has begun, and its identifier.
 func hold(ctx context.Context, conn *grpc.ClientConn) (
 	grpc.ServerStreamingClient[interopv1.HoldResponse], string, error) {
-	id := fmt.Sprintf("%d %d", os.Getpid(), time.Now().UnixNano())
+	id := unique()
 	held, err := tests(conn).Hold(ctx, &interopv1.HoldRequest{Id: id})
 	if err == nil {
 		_, err = held.Recv()
@@ -270,22 +274,25 @@ func compressed(ctx context.Context, conn *grpc.ClientConn) error {
 }
 
 func parallel(ctx context.Context, conn *grpc.ClientConn) error {
+	return inParallel(func(sequence uint64) error {
+		request := &pingv1.PingRequest{Payload: make([]byte, 1000), Sequence: sequence}
+		reply, err := pings(conn).Ping(ctx, request)
+		if err != nil {
+			return err
+		}
+		return expect("sequence", reply.Sequence, sequence)
+	})
+}
+
+// inParallel makes 100 calls at once and gives an error of theirs.
+func inParallel(call func(uint64) error) error {
 	outcomes := make(chan error)
 	for sequence := range uint64(100) {
-		go func() {
-			request := &pingv1.PingRequest{Payload: make([]byte, 1000), Sequence: sequence}
-			reply, err := pings(conn).Ping(ctx, request)
-			if err == nil {
-				err = expect("sequence", reply.Sequence, sequence)
-			}
-			outcomes <- err
-		}()
+		go func() { outcomes <- call(sequence) }()
 	}
 	var failed error
 	for range 100 {
-		if err := <-outcomes; err != nil {
-			failed = err
-		}
+		failed = errors.Join(failed, <-outcomes)
 	}
 	return failed
 }
@@ -310,15 +317,14 @@ func restart(ctx context.Context, conn *grpc.ClientConn) error {
 		return err
 	}
 	crash(ctx, conn)
-	var err error
-	for range 10 {
-		_, err = pings(conn).Ping(ctx, &pingv1.PingRequest{}, grpc.WaitForReady(true))
-		// The connection that is being lost may take another call with it.
-		if status.Code(err) != codes.Unavailable {
-			break
+	for {
+		_, err := pings(conn).Ping(ctx, &pingv1.PingRequest{}, grpc.WaitForReady(true))
+		// The connection that is being lost may take another call with it, and a proxy does not wait.
+		if status.Code(err) != codes.Unavailable || ctx.Err() != nil {
+			return err
 		}
+		time.Sleep(patience / 100)
 	}
-	return err
 }
 
 func healthy(ctx context.Context, conn *grpc.ClientConn) error {

@@ -1,4 +1,4 @@
-// serve ADDRESS, or client|dialer|tls ADDRESS CASE...: see ../../README.md.
+// serve ADDRESS, or client|dialer|tls|connect ADDRESS CASE...: see ../../README.md.
 package main
 
 import (
@@ -16,13 +16,13 @@ import (
 
 func main() {
 	if len(os.Args) < 3 {
-		log.Fatal("serve, client, dialer or tls, then an address and cases")
+		log.Fatal("serve, client, dialer, tls or connect, then an address and cases")
 	}
 	command, address, chosen := os.Args[1], os.Args[2], os.Args[3:]
 	switch command {
 	case "serve":
 		serve(address)
-	case "client", "dialer", "tls":
+	case "client", "dialer", "tls", "connect":
 		failed := false
 		for _, name := range chosen {
 			outcome := "ok"
@@ -36,12 +36,15 @@ func main() {
 			os.Exit(1)
 		}
 	default:
-		log.Fatalf("%s: serve, client, dialer or tls", command)
+		log.Fatalf("%s: serve, client, dialer, tls or connect", command)
 	}
 }
 
 // runCase runs one case on a channel of its own.
 func runCase(command, address, name string) error {
+	if command == "connect" {
+		return connectCase(address, name)
+	}
 	transport := insecure.NewCredentials()
 	if command == "tls" {
 		var err error
