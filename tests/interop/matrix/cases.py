@@ -1,7 +1,8 @@
 """The cases, and how a driver runs them."""
 
-import os
 import subprocess
+
+from .place import environment
 
 # In one process, on a server that stays.
 CASES = [
@@ -14,11 +15,10 @@ ENDING = ["lost", "restart"]
 
 def driven(command, address, cases, env):
     """Runs a driver on some cases: the outcome of each, `ok` or what was different."""
-    environment = os.environ | {key: str(value) for key, value in env.items()}
     command = [str(part) for part in [*command, address, *cases]]
     try:
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            command, env=environment(env), stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=120,
         )
         output, end = done.stdout, f"exit code {done.returncode}: {done.stderr.strip()[-300:]}"

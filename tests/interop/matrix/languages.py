@@ -1,11 +1,13 @@
 """What each language needs, and what it gives: the commands that the runs start, and versions."""
 
 import json
+import os
 import re
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .place import Failed, Missing
 
@@ -54,7 +56,7 @@ class Built:
 
 def rust(place):
     place.need("cargo")
-    target = place.root / "target"
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or place.root / "target").absolute()
     env = {"CARGO_TARGET_DIR": target}
     place.command("cargo", "build", "--locked", "--bin", "samehost", cwd=place.root, env=env)
     # Cargo leaves out of the copy what these tests do not use.

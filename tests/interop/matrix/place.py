@@ -12,6 +12,11 @@ ROOT = Path(__file__).resolve().parents[3]
 SOURCES = ["proto", "examples/clients", "tests/interop/proto", "tests/interop/drivers"]
 
 
+def environment(added):
+    """This process's environment and what is added to it."""
+    return os.environ | {key: str(value) for key, value in (added or {}).items()}
+
+
 class Missing(Exception):
     """A toolchain is not here."""
 
@@ -42,7 +47,7 @@ class Place:
         done = subprocess.run(
             [str(part) for part in command],
             cwd=cwd or self.tree,
-            env=os.environ | {key: str(value) for key, value in (env or {}).items()},
+            env=environment(env),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -83,6 +88,7 @@ class Place:
         return version.split(":")[-1].split("-")[0] if status == "installed" else ""
 
     def protoc(self, *options, protos):
-        """Debian's protoc on the project's protos."""
-        self.debian("protobuf-compiler")
+        """protoc, Debian's where there is none, on the project's protos."""
+        if not shutil.which("protoc"):
+            self.debian("protobuf-compiler")
         self.command("protoc", *(f"-I{path}" for path in self.protos), *options, *protos)

@@ -1,18 +1,17 @@
 """A server that is started again when it ends, as a service manager would."""
 
-import os
 import subprocess
 import threading
 import time
 
-from .place import Failed
+from .place import Failed, environment
 
 
 class Served:
     def __init__(self, command, address, *, env=None, log, unlink=None):
         self.command = [str(part) for part in [*command, address]]
         self.address = address
-        self.env = os.environ | {key: str(value) for key, value in (env or {}).items()}
+        self.env = environment(env)
         self.log = log
         # A socket file that this server would not replace.
         self.unlink = unlink

@@ -17,8 +17,8 @@ overridden. How each of them connects is in [clients.md](clients.md).
 class Outcome:
     """Rows of marks, by section."""
 
-    def __init__(self, versions):
-        self.versions = versions
+    def __init__(self, languages):
+        self.versions = [pair for language in languages for pair in language.versions.items()]
         self.sections = {}
         self.notes = []
 
@@ -60,7 +60,7 @@ class Outcome:
             f"- {row}, {column}: {' '.join(why.split())}" for row, column, why in self.notes
         ) + "\n")
         parts.append("## Versions\n")
-        parts.append(", ".join(f"{name} {version}" for name, version in self.versions) + ".\n")
+        parts.append("\n".join(f"- {name} {version}" for name, version in self.versions) + "\n")
         return "\n".join(parts)
 
 

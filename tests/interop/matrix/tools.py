@@ -1,10 +1,10 @@
 """The tools that people hold in the hand, on what the command serves."""
 
 import json
-import subprocess
 
 from .addresses import Addresses
 from .languages import TCP, UNIX
+from .place import Failed
 from .served import Served
 
 SECTION = "Tools"
@@ -50,48 +50,44 @@ def h2load(place, *url):
     )
 
 
+def checks(place, transport, address, path):
+    """What each tool has to do, by its name in the page."""
+    unix = transport == UNIX
+    grpcurl = [place.bin / "grpcurl", "-plaintext", *["-unix"] * unix]
+    target = path if unix else address
+    ping = ["-d", '{"message":"ping","sequence":7}', target, METHOD]
+    probe = [place.bin / "grpc-health-probe", "-addr", address, "-service", "ping.v1.PingService"]
+    url = f"http://{'localhost' if unix else address}/{METHOD}"
+    curls = ["--unix-socket", path, url] if unix else [url]
+    loads = [f"--base-uri=unix:{path}", url] if unix else [url]
+    run = place.command
+    return {
+        "grpcurl list": lambda: expect(
+            run(*grpcurl, target, "list"), "ping.v1.PingService", "grpc.health.v1.Health"
+        ),
+        "grpcurl describe": lambda: expect(
+            run(*grpcurl, target, "describe", "ping.v1.PingService"), "rpc Watch"
+        ),
+        "grpcurl call": lambda: expect(run(*grpcurl, *ping), '"pong"', '"sequence": "7"'),
+        "ghz": lambda: ghz(place, address),
+        # It tells by its exit code.
+        "grpc_health_probe": lambda: expect(run(*probe)),
+        "h2load": lambda: h2load(place, *loads),
+        "curl": lambda: curl(place, *curls),
+    }
+
+
 def run(place, built, outcome):
     command = [built["rust"].programs["samehost"], "serve"]
     addresses = Addresses(place, "tools")
     for transport in UNIX, TCP:
         address = addresses.of[transport]
-        unix = transport == UNIX
-        path = addresses.path
-
-        def grpcurl(*arguments, verb=(), plain=["-plaintext"] + ["-unix"] * unix, at=address):
-            at = path if unix else at
-            return place.command(place.bin / "grpcurl", *plain, *arguments, at, *verb)
-
-        data = ["-d", '{"message":"ping","sequence":7}']
-        host = "http://localhost" if unix else f"http://{address}"
-        by_path = ["--unix-socket", path] if unix else []
-        base = [f"--base-uri=unix:{path}"] if unix else []
-        # ghz and the probe leave the address to grpc-go, which wants three slashes or none.
-        checks = {
-            "grpcurl list": lambda: expect(
-                grpcurl(verb=["list"]), "ping.v1.PingService", "grpc.health.v1.Health"
-            ),
-            "grpcurl describe": lambda: expect(
-                grpcurl(verb=["describe", "ping.v1.PingService"]), "rpc Watch"
-            ),
-            "grpcurl call": lambda: expect(
-                grpcurl(*data, verb=[METHOD]), '"pong"', '"sequence": "7"'
-            ),
-            "ghz": lambda: ghz(place, address),
-            "grpc_health_probe": lambda: expect(
-                place.command(place.bin / "grpc-health-probe", "-addr", address,
-                              "-service", "ping.v1.PingService", "-v"),
-                "",
-            ),
-            "h2load": lambda: h2load(place, *base, f"{host}/{METHOD}"),
-            "curl": lambda: curl(place, *by_path, f"{host}/{METHOD}"),
-        }
+        told = {}
         with Served(command, address, log=place.scratch / "tools.log"):
-            told = {}
-            for name, check in checks.items():
+            for name, check in checks(place, transport, address, addresses.path).items():
                 try:
                     told[name] = check()
-                except Exception as error:
-                    told[name] = str(error)
-        outcome.add(SECTION, "`samehost serve`", transport, list(checks), told)
+                except Failed as failed:
+                    told[name] = str(failed)
+        outcome.add(SECTION, "`samehost serve`", transport, list(told), told)
         place.say(f"tools over {transport}")

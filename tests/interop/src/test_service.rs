@@ -61,7 +61,11 @@ impl test_service_server::TestService for TestService {
     ) -> Result<Response<SimpleResponse>, Status> {
         let request = request.into_inner();
         asked_for(request.response_status)?;
-        Ok(Response::new(SimpleResponse { payload: payload(request.response_size) }))
+        let server_id = request.fill_server_id.then(|| std::process::id().to_string());
+        Ok(Response::new(SimpleResponse {
+            payload: payload(request.response_size),
+            server_id: server_id.unwrap_or_default(),
+        }))
     }
 
     type StreamingOutputCallStream = Outputs;
