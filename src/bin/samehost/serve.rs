@@ -172,14 +172,17 @@ async fn serve(args: Args) -> Outcome {
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<PingServiceServer<Ping>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let mut server = Server::new()
         .add_service(PingServiceServer::new(Ping::default()))
         .add_service(health_service)
-        .add_service(reflection)
+        .add_service(reflection().build_v1()?)
+        // The older name, which is the only one that ghz and grpcio's own client ask for.
+        .add_service(reflection().build_v1alpha()?)
         .max_connections(args.max_connections)
         .max_connections_per_uid(args.max_connections_per_uid)
         .max_concurrent_streams(args.max_streams)
