@@ -44,6 +44,8 @@
 //!   `default-features = false`.
 //! - `ping`: the Ping service in `samehost::ping`, which the command, the examples and the tests
 //!   use.
+//! - `tonic-transport`: for those who stay on tonic's own transport, the [`Listener`] as the stream
+//!   of connections that its server takes, and a `Connector` for its client. It brings hyper and h2.
 //!
 //! # Runtime
 //!
@@ -78,11 +80,15 @@ mod http2;
 pub mod ping;
 mod server;
 mod socket;
+#[cfg(feature = "tonic-transport")]
+mod transport;
 
 pub use address::{Address, AddressParseError};
 pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};
 pub use server::{GrpcService, Listeners, RouteFuture, Routes, ServeError, Server};
 pub use socket::{BindError, BindOptions, Conn, ConnectError, Group, Listener};
+#[cfg(feature = "tonic-transport")]
+pub use transport::{ConnectInfo, Connecting, Connector};
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(all(doctest, feature = "ping"))]

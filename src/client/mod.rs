@@ -20,10 +20,7 @@ use crate::driver::{self, Outgoing, Sender, Unsent, Waiter};
 pub use crate::grpc::ResponseBody;
 use crate::grpc::{Deadline, deadline_exceeded, grpc_timeout, not_grpc, status};
 use crate::http2::Config;
-use crate::socket::{self, ConnectError};
-
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::socket::{self, CONNECT_TIMEOUT, ConnectError};
 
 /// How often a call is sent again that no server has processed.
 const RESENDS: u32 = 5;

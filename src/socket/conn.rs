@@ -19,6 +19,13 @@ enum Stream {
     Tcp(TcpStream),
 }
 
+/// See [`Conn::as_tokio`].
+#[cfg(feature = "tonic-transport")]
+pub(crate) enum AsTokio<'a> {
+    Unix(io::Result<tokio::net::UnixStream>),
+    Tcp(&'a TcpStream),
+}
+
 impl Conn {
     /// Of a stream that does not block.
     pub(super) fn unix(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
@@ -28,6 +35,18 @@ impl Conn {
     /// Whether this is a Unix socket rather than TCP.
     pub(crate) fn is_unix(&self) -> bool {
         matches!(self.0, Stream::Unix(_))
+    }
+
+    /// In the form that tonic's transport knows. A Unix socket's is a duplicate, which is good for
+    /// questions: tokio can't look at one that is not its own.
+    #[cfg(feature = "tonic-transport")]
+    pub(crate) fn as_tokio(&self) -> AsTokio<'_> {
+        match &self.0 {
+            Stream::Unix(stream) => {
+                AsTokio::Unix(stream.try_clone().and_then(tokio::net::UnixStream::from_std))
+            }
+            Stream::Tcp(stream) => AsTokio::Tcp(stream),
+        }
     }
 
     /// Small messages must not wait for the acknowledgement of earlier ones (tcp(7)).

@@ -6,10 +6,14 @@ mod conn;
 mod connect;
 mod file;
 mod listener;
+#[cfg(feature = "tonic-transport")]
+mod pause;
 mod unix;
 
 pub use bind::{BindError, BindOptions, Group};
+#[cfg(feature = "tonic-transport")]
+pub(crate) use conn::AsTokio;
 pub use conn::Conn;
 pub use connect::ConnectError;
-pub(crate) use connect::connect;
+pub(crate) use connect::{CONNECT_TIMEOUT, connect};
 pub use listener::Listener;

@@ -129,6 +129,11 @@ impl UnixConn {
         }
     }
 
+    #[cfg(feature = "tonic-transport")]
+    pub(super) fn try_clone(&self) -> io::Result<UnixStream> {
+        self.socket()?.get_ref().try_clone()
+    }
+
     pub(super) fn shutdown(&mut self) -> io::Result<()> {
         self.socket()?.get_ref().shutdown(Shutdown::Write)
     }

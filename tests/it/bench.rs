@@ -16,8 +16,17 @@ use tempfile::TempDir;
 use crate::support::{Serving, directory, names_in, samehost, socket_in, text};
 
 /// A run that goes on for an hour unless it is stopped, and has its first row at once.
-const ENDLESS: [&str; 8] =
-    ["--kind", "unary", "--concurrency", "1", "--duration", "1h", "--rounds", "1000"];
+const ENDLESS: [&str; 9] = [
+    "--raw=false",
+    "--kind",
+    "unary",
+    "--concurrency",
+    "1",
+    "--duration",
+    "1h",
+    "--rounds",
+    "1000",
+];
 
 /// Rounds of 10 ms.
 const MANY_ROUNDS: [&str; 8] =
@@ -85,6 +94,14 @@ impl Running {
 
     /// The server processes, held so that their end can be waited for.
     fn servers(&self) -> Vec<OwnedFd> {
+        let open = |pid| {
+            let pid = Pid::from_raw(pid).unwrap();
+            rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap()
+        };
+        self.children().into_iter().map(open).collect()
+    }
+
+    fn children(&self) -> Vec<i32> {
         let us = self.child.id().to_string();
         let entries = fs::read_dir("/proc").unwrap();
         let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
@@ -94,11 +111,7 @@ impl Running {
             let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
             fields.split_whitespace().nth(1) == Some(&us)
         });
-        let open = |pid| {
-            let pid = Pid::from_raw(pid).unwrap();
-            rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap()
-        };
-        children.map(open).collect()
+        children.collect()
     }
 
     /// Waits for the end; what standard error still had to say comes last.
@@ -123,10 +136,22 @@ fn it_compares_both_transports() {
     let (out, errors) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{errors}");
     assert!(out.starts_with("UDS is "), "{out}");
-    assert!(out.contains("TCP loopback here"), "{out}");
-    let rows = out.lines().filter(|line| line.starts_with("unary") || line.starts_with("stream"));
-    let (uds, tcp): (Vec<_>, Vec<_>) = rows.partition(|row| row.contains(" UDS "));
-    assert_eq!((uds.len(), tcp.len()), (4, 4), "{out}");
+    assert!(out.contains(" TCP loopback here"), "{out}");
+    assert!(out.contains("× a bare socket round trip"), "{out}");
+    let rows = |kind: &str, stack: &str, via: &str| {
+        let cell = |line: &&str| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(kind) && words.nth(2) == Some(stack) && words.next() == Some(via)
+        };
+        out.lines().filter(cell).count()
+    };
+    for via in ["UDS", "TCP"] {
+        for kind in ["unary", "stream", "bulk", "connect"] {
+            assert_eq!(rows(kind, "samehost", via), 2, "{kind} {via}: {out}");
+            let raw = usize::from(kind == "unary" || kind == "bulk");
+            assert_eq!(rows(kind, "raw", via), raw, "{kind} {via}: {out}");
+        }
+    }
     assert!(errors.contains("round 2 of 2 done"), "{errors}");
 }
 
@@ -134,12 +159,13 @@ fn it_compares_both_transports() {
 fn json_has_a_row_for_each_cell() {
     let report = json(&bench(&[
         "--json",
+        "--raw=false",
         "--calls",
         "30",
         "--rounds",
         "3",
         "--kind",
-        "stream,unary",
+        "stream,unary,connect,bulk",
         "--payload",
         "0,65536",
         "--concurrency",
@@ -147,7 +173,7 @@ fn json_has_a_row_for_each_cell() {
     ]));
     assert_eq!(report["version"], 1);
     assert!(report["machine"]["cpus"].as_u64().unwrap() > 0);
-    assert!(report["command"].as_str().unwrap().contains("bench --json --calls 30"));
+    assert!(report["command"].as_str().unwrap().contains("bench --json --raw=false --calls 30"));
     let rows = report["rows"].as_array().unwrap();
     let mut cells: Vec<_> = rows
         .iter()
@@ -157,14 +183,16 @@ fn json_has_a_row_for_each_cell() {
         })
         .collect();
     cells.sort_unstable();
-    let expected = ["stream", "unary"].map(|kind| {
+    let expected = ["bulk", "connect", "stream", "unary"].map(|kind| {
         [0, 65536].map(|payload| ["tcp", "uds"].map(|transport| (kind, payload, transport)))
     });
     assert_eq!(cells, expected.concat().concat());
     for row in rows {
         assert_eq!(row["stack"], "samehost");
         assert_eq!(row["wait"], "block");
-        for (key, value) in [("concurrency", 2), ("connections", 1), ("threads", 1), ("calls", 30)]
+        let connections = if row["kind"] == "connect" { 2 } else { 1 };
+        for (key, value) in
+            [("concurrency", 2), ("connections", connections), ("threads", 1), ("calls", 30)]
         {
             assert_eq!(row[key], value, "{key}");
         }
@@ -179,7 +207,144 @@ fn json_has_a_row_for_each_cell() {
             assert!(row[key].as_f64().unwrap() >= 0.0, "{key}: {row}");
         }
         assert!(row["p50_us"].as_f64() <= row["max_us"].as_f64(), "{row}");
+        assert_eq!(row.as_object().unwrap().len(), 19, "{row}");
     }
+}
+
+/// The cells of a report, each as stack, transport, wait, kind, payload, concurrency, connections.
+fn cells(report: &Value) -> Vec<String> {
+    let cell = |row: &Value| {
+        ["stack", "transport", "wait", "kind", "payload_bytes", "concurrency", "connections"]
+            .map(|key| row[key].to_string().replace('"', ""))
+            .join(" ")
+    };
+    report["rows"].as_array().unwrap().iter().map(cell).collect()
+}
+
+#[test]
+fn bare_sockets_are_measured_one_message_at_a_time() {
+    let report = json(&bench(&[
+        "--json",
+        "--calls",
+        "300",
+        "--rounds",
+        "2",
+        "--kind",
+        "unary,bulk",
+        "--payload",
+        "1000",
+        "--concurrency",
+        "1,3",
+        "--busy-poll",
+        "50us",
+    ]));
+    let raw: Vec<_> = cells(&report).into_iter().filter(|cell| cell.starts_with("raw ")).collect();
+    let expected = ["unary", "bulk"].map(|kind| {
+        ["block", "spin"].map(|wait| {
+            ["uds", "tcp"].map(|transport| format!("raw {transport} {wait} {kind} 1000 1 1"))
+        })
+    });
+    assert_eq!(raw, expected.concat().concat());
+    for row in report["rows"].as_array().unwrap() {
+        assert_eq!(row["calls"], 300, "{row}");
+        assert!(row["server_cpu_us_per_call"].as_f64().unwrap() >= 0.0, "{row}");
+    }
+}
+
+#[test]
+fn calls_are_spread_over_connections() {
+    let report = json(&bench(&[
+        "--json",
+        "--raw=false",
+        "--calls",
+        "60",
+        "--rounds",
+        "1",
+        "--kind",
+        "unary",
+        "--concurrency",
+        "1,4",
+        "--connections",
+        "1,3",
+    ]));
+    let cell = |transport, counts| format!("samehost {transport} block unary 1024 {counts}");
+    let expected = ["1 1", "4 1", "4 3"].map(|counts| ["uds", "tcp"].map(|via| cell(via, counts)));
+    assert_eq!(cells(&report), expected.concat());
+}
+
+#[test]
+fn processes_can_be_pinned() {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let cpu = allowed.trim().split([',', '-']).next().unwrap();
+    let pin = format!("{cpu},{cpu}");
+    let mut running = Running::start(&[&MANY_ROUNDS[..], &["--pin", &pin]].concat());
+    running.wait_for("measuring");
+    let mut servers = 0;
+    for pid in running.children().into_iter().chain([running.child.id().cast_signed()]) {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            assert!(status.contains(&format!("Cpus_allowed_list:\t{cpu}\n")), "{status}");
+        }
+        servers += 1;
+    }
+    assert_eq!(servers, 5, "samehost and raw on both transports, and the client");
+    running.wait_for("round 1 of 1000");
+    rustix::process::kill_process(running.pid(), Signal::INT).unwrap();
+    let (_, out, _, _) = running.finish();
+    assert!(out.contains(&format!("1 thread each, both on CPU {cpu}")), "{out}");
+}
+
+#[cfg(feature = "tonic-transport")]
+#[test]
+fn tonic_is_measured_beside_it() {
+    let report = json(&bench(&[
+        "--json",
+        "--raw=false",
+        "--calls",
+        "40",
+        "--rounds",
+        "2",
+        "--concurrency",
+        "2",
+        "--against",
+        "tonic",
+    ]));
+    let expected = [
+        ("unary", "1024 2 1"),
+        ("stream", "1024 2 1"),
+        ("bulk", "1048576 2 1"),
+        ("connect", "1024 2 2"),
+    ]
+    .map(|(kind, counts)| {
+        ["samehost", "tonic"]
+            .map(|stack| ["uds", "tcp"].map(|via| format!("{stack} {via} block {kind} {counts}")))
+    });
+    assert_eq!(cells(&report), expected.concat().concat());
+
+    let out = bench(&[
+        "--calls",
+        "40",
+        "--rounds",
+        "2",
+        "--concurrency",
+        "1,2",
+        "--kind",
+        "unary",
+        "--against",
+        "tonic",
+    ]);
+    let out = text(&out.stdout);
+    assert!(out.contains("Against stock tonic over UDS: "), "{out}");
+}
+
+#[cfg(not(feature = "tonic-transport"))]
+#[test]
+fn tonic_needs_its_feature() {
+    let output = bench(&["--against", "tonic"]);
+    assert_eq!(output.status.code(), Some(2));
+    let errors = text(&output.stderr);
+    assert!(errors.contains("build with --features tonic-transport"), "{errors}");
 }
 
 #[test]
@@ -196,7 +361,7 @@ fn it_runs_for_a_time_and_on_several_threads() {
         "2",
     ]));
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 4);
+    assert_eq!(rows.len(), 8);
     for row in rows {
         assert_eq!(row["threads"], 2);
         assert!(row["calls"].as_u64().unwrap() >= 6, "each worker calls in each round: {row}");
@@ -205,7 +370,7 @@ fn it_runs_for_a_time_and_on_several_threads() {
 
 #[test]
 fn the_largest_payload_fits() {
-    let largest = (4 * 1024 * 1024 - 64).to_string();
+    let largest = (16 * 1024 * 1024).to_string();
     let size = ["--payload", &largest, "--calls", "2", "--rounds", "1", "--concurrency", "1"];
     assert!(bench(&size).status.success());
 }
@@ -222,7 +387,7 @@ fn wrong_usage_exits_with_2_and_says_why() {
         ("--rounds 0", "1..=1000"),
         ("--rounds 1000000", "1..=1000"),
         ("--threads 0", "1..=1024"),
-        ("--payload 4194304", "message limit of 4 MiB"),
+        ("--payload 16777217", "over 16 MiB"),
         ("--payload -1", "is no size"),
         ("--payload 1,1", "twice"),
         ("--payload 1,,2", "missing"),
@@ -231,7 +396,17 @@ fn wrong_usage_exits_with_2_and_says_why() {
         ("--concurrency 1,99999999999999999999", "1 to 4096"),
         ("--concurrency 16,16", "twice"),
         ("--kind unary,unary", "twice"),
-        ("--kind unary,other", "write unary, stream or both"),
+        ("--kind unary,other", "write unary, stream, bulk, connect or several"),
+        ("--connections 0", "1 to 4096"),
+        ("--connections 4 --concurrency 1,2 --kind unary", "more --connections than calls"),
+        ("--pin 0", "SERVER_CPU,CLIENT_CPU"),
+        ("--pin 0,123456", "no CPU 123456"),
+        ("--pin 0,0 --address unix:/tmp/x.sock", "cannot be used with"),
+        ("--raw --address unix:/tmp/x.sock", "needs a server of its own"),
+        ("--raw=perhaps", "invalid value"),
+        ("--against other", "invalid value"),
+        ("--busy-poll 0", "is zero"),
+        ("--compare x.json --json", "cannot be used with"),
         ("--kind=", "missing"),
         ("--address /tmp/x.sock", "unix:/tmp/x.sock"),
         ("somewhere", "unexpected argument"),
@@ -246,18 +421,7 @@ fn wrong_usage_exits_with_2_and_says_why() {
 
 #[test]
 fn options_of_a_later_version_are_refused_by_name() {
-    for (arguments, name) in [
-        ("--busy-poll 50us", "--busy-poll"),
-        ("--pin 0,1", "--pin"),
-        ("--against tonic", "--against"),
-        ("--raw", "--raw"),
-        ("--raw=false", "--raw"),
-        ("--report dir", "--report"),
-        ("--compare old.json", "--compare"),
-        ("--connections 4", "--connections"),
-        ("--kind unary,bulk", "--kind bulk"),
-        ("--kind connect", "--kind connect"),
-    ] {
+    for (arguments, name) in [("--report dir", "--report"), ("--compare old.json", "--compare")] {
         let output = bench(&arguments.split(' ').collect::<Vec<_>>());
         assert_eq!(output.status.code(), Some(2), "{arguments}");
         assert_eq!(
@@ -272,7 +436,7 @@ fn an_interrupt_prints_what_was_measured_and_leaves_nothing() {
     let mut running = Running::start(&MANY_ROUNDS);
     running.wait_for("round 2 of 1000");
     let servers = running.servers();
-    assert_eq!(servers.len(), 2);
+    assert_eq!(servers.len(), 4, "ours and raw");
     // As Ctrl-C does: to the whole group.
     rustix::process::kill_process_group(running.pid(), Signal::INT).unwrap();
     let (status, out, errors, directory) = running.finish();
@@ -348,7 +512,7 @@ fn a_running_server_is_measured_by_its_address() {
         "2",
     ]));
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 2);
+    assert_eq!(rows.len(), 4);
     for row in rows {
         assert_eq!(row["transport"], "uds");
         assert!(row["server_cpu_us_per_call"].is_null());
