@@ -52,14 +52,6 @@
 //! Everything runs on the caller's tokio runtime, current-thread or multi-thread, which needs IO and
 //! time enabled (`enable_all`). What binds, connects or serves panics outside of one.
 //!
-//! # Limits of this version
-//!
-//! The HTTP/2 below is hyper's, though no type of it is in the API. There are no peer identities and
-//! policies yet: who may connect to a Unix socket is decided by its file's mode and group. A deadline
-//! set with `Request::set_timeout` is sent, but acted on by neither end. Clients that send the
-//! socket's path as `:authority` are rejected (gRPC in Python, Java and, from 1.57 on, C++) unless
-//! they override it with `localhost`.
-//!
 //! # Platforms
 //!
 //! Linux only.
@@ -78,6 +70,7 @@ mod grpc;
 mod http2;
 #[cfg(feature = "ping")]
 pub mod ping;
+mod policy;
 mod server;
 mod socket;
 #[cfg(feature = "tonic-transport")]
@@ -85,8 +78,13 @@ mod transport;
 
 pub use address::{Address, AddressParseError};
 pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};
+pub use driver::BusyPoll;
+pub use policy::{PeerPolicy, PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
 pub use server::{GrpcService, Listeners, RouteFuture, Routes, ServeError, Server};
-pub use socket::{BindError, BindOptions, Conn, ConnectError, Group, Listener};
+pub use socket::{
+    BindError, BindOptions, Conn, ConnectError, Group, InheritError, Listener, PeerIdentity,
+    TcpPeer,
+};
 #[cfg(feature = "tonic-transport")]
 pub use transport::{ConnectInfo, Connecting, Connector};
 

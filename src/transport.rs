@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio_stream::Stream;
-use tonic::transport::server::{Connected, TcpConnectInfo, UdsConnectInfo};
+use tonic::transport::server::Connected;
 use tower::Service;
 
 use crate::address::Address;
-use crate::socket::{self, AsTokio, CONNECT_TIMEOUT, Conn, ConnectError, Listener};
+use crate::socket::{
+    self, CONNECT_TIMEOUT, Conn, ConnectError, Listener, Peer, PeerIdentity, TcpPeer,
+};
 
 /// The connections that are accepted, without end: for `serve_with_incoming` of tonic's server.
 ///
@@ -45,29 +47,34 @@ impl Stream for Listener {
     }
 }
 
-/// What tonic's server tells its services of a connection, as an extension of each request: tonic's
-/// own words for either transport.
+/// What tonic's server tells its services of a connection that a [`Listener`] accepted, as an
+/// extension of each request. A [`PeerPolicyLayer`](crate::PeerPolicyLayer) finds it, too.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum ConnectInfo {
-    /// Of a Unix socket.
-    Unix(UdsConnectInfo),
-    /// Of TCP.
-    Tcp(TcpConnectInfo),
+pub struct ConnectInfo(Option<Peer>);
+
+impl ConnectInfo {
+    /// The process at the other end. `None` over TCP, which does not know it.
+    pub fn peer_identity(&self) -> Option<&PeerIdentity> {
+        match self.0.as_ref()? {
+            Peer::Unix(peer) => Some(peer),
+            Peer::Tcp(_) => None,
+        }
+    }
+
+    /// What TCP knows of the other end. `None` over a Unix socket.
+    pub fn tcp_peer(&self) -> Option<&TcpPeer> {
+        match self.0.as_ref()? {
+            Peer::Unix(_) => None,
+            Peer::Tcp(peer) => Some(peer),
+        }
+    }
 }
 
 impl Connected for Conn {
     type ConnectInfo = ConnectInfo;
 
     fn connect_info(&self) -> ConnectInfo {
-        match self.as_tokio() {
-            AsTokio::Tcp(stream) => ConnectInfo::Tcp(stream.connect_info()),
-            AsTokio::Unix(stream) => ConnectInfo::Unix(stream.map_or(
-                // As tonic has it for a socket that tells nothing.
-                UdsConnectInfo { peer_addr: None, peer_cred: None },
-                |stream| stream.connect_info(),
-            )),
-        }
+        ConnectInfo(self.peer().cloned())
     }
 }
 

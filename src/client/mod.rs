@@ -16,11 +16,12 @@ use tonic::body::Body;
 use tower::Service;
 
 use crate::address::{Address, Kind};
-use crate::driver::{self, Outgoing, Sender, Unsent, Waiter};
+use crate::driver::{self, BusyPoll, Options, Outgoing, Sender, Sleeping, Unsent, Waiter};
 pub use crate::grpc::ResponseBody;
 use crate::grpc::{Deadline, deadline_exceeded, grpc_timeout, not_grpc, status};
-use crate::http2::Config;
-use crate::socket::{self, CONNECT_TIMEOUT, ConnectError};
+use crate::http2::KeepAlive;
+use crate::policy::PeerPolicy;
+use crate::socket::{self, CONNECT_TIMEOUT, Conn, ConnectError};
 
 /// How often a call is sent again that no server has processed.
 const RESENDS: u32 = 5;
@@ -67,11 +68,7 @@ struct Shared {
 
 /// Where a new connection comes from.
 enum Target {
-    Address {
-        address: Address,
-        connect_timeout: Duration,
-        wait_for_ready: bool,
-    },
+    Address(Box<ChannelBuilder>),
     /// The stream was given, and there is no second one.
     Stream,
 }
@@ -82,6 +79,8 @@ pub struct ChannelBuilder {
     address: Address,
     connect_timeout: Duration,
     wait_for_ready: bool,
+    server: Option<PeerPolicy>,
+    options: Options,
 }
 
 impl ChannelBuilder {
@@ -98,6 +97,41 @@ impl ChannelBuilder {
     #[must_use]
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.wait_for_ready = wait;
+        self
+    }
+
+    /// Which servers to talk to. A server is whoever began to listen on the Unix socket: in `/tmp`,
+    /// for one, that can be anybody. A connection to any other is closed before anything is sent;
+    /// over TCP no server can be told from another, and connecting fails. Default: any.
+    ///
+    /// ```no_run
+    /// # async fn f(address: samehost::Address) -> Result<(), Box<dyn std::error::Error>> {
+    /// use samehost::{Channel, PeerPolicy};
+    ///
+    /// let ours = PeerPolicy::same_user().or(PeerPolicy::root());
+    /// let channel = Channel::builder(&address).require_server(ours).connect().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn require_server(mut self, policy: PeerPolicy) -> Self {
+        self.server = Some(policy);
+        self
+    }
+
+    /// Asks a server that was not heard of for `interval` while it owes an answer for a sign (PING,
+    /// RFC 9113 §6.7). Where none comes within `timeout`, the connection is closed and its calls
+    /// fail with UNAVAILABLE. On one host it finds servers that are stopped or stuck; one that has
+    /// ended is noticed at once anyway. Default: never.
+    #[must_use]
+    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.options.http2.keep_alive = Some(KeepAlive { interval, timeout, when_idle: false });
+        self
+    }
+
+    /// Spends CPU time to answer faster: see [`BusyPoll`]. Default: not.
+    #[must_use]
+    pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
+        self.options.busy_poll = busy_poll.where_it_helps();
         self
     }
 
@@ -126,9 +160,8 @@ impl ChannelBuilder {
     /// A channel that connects at its first call. A call that finds no server fails with
     /// UNAVAILABLE; the next one tries again.
     pub fn connect_lazy(self) -> Channel {
-        let Self { address, connect_timeout, wait_for_ready } = self;
-        let authority = authority(&address);
-        Channel::new(Target::Address { address, connect_timeout, wait_for_ready }, authority, None)
+        let authority = authority(&self.address);
+        Channel::new(Target::Address(Box::new(self)), authority, None)
     }
 }
 
@@ -148,6 +181,8 @@ impl Channel {
             address: address.clone(),
             connect_timeout: CONNECT_TIMEOUT,
             wait_for_ready: false,
+            server: None,
+            options: Options::default(),
         }
     }
 
@@ -161,7 +196,7 @@ impl Channel {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let sender = Sender::start(stream, Config::default());
+        let sender = Sender::start(Sleeping(stream), Options::default());
         Self::new(Target::Stream, LOCAL.to_vec(), Some(sender))
     }
 
@@ -178,8 +213,8 @@ impl Channel {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Channel");
-        if let Target::Address { address, .. } = &self.0.target {
-            debug.field("address", address);
+        if let Target::Address(target) = &self.0.target {
+            debug.field("address", &target.address);
         }
         debug.finish_non_exhaustive()
     }
@@ -207,11 +242,15 @@ impl Shared {
         if let Some(sender) = self.current() {
             return Ok(sender);
         }
-        let Target::Address { address, connect_timeout, .. } = &self.target else {
+        let Target::Address(target) = &self.target else {
             return Err(Unconnected::StreamEnded);
         };
-        let stream = socket::connect(address, *connect_timeout).await?;
-        let sender = Sender::start(stream, Config::default());
+        let ChannelBuilder { address, connect_timeout, server, options, .. } = &**target;
+        let mut conn = socket::connect(address, *connect_timeout).await?;
+        if let Some(policy) = server {
+            conn = only_if(policy, conn, address)?;
+        }
+        let sender = Sender::start(conn, *options);
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let earlier = connection.replace(sender.clone());
         drop(connection);
@@ -221,7 +260,7 @@ impl Shared {
 
     /// As [`connect`](Self::connect), and waits for a server where that was asked for.
     async fn connect_or_wait(&self) -> Result<Sender, Unconnected> {
-        let wait = matches!(self.target, Target::Address { wait_for_ready: true, .. });
+        let wait = matches!(&self.target, Target::Address(target) if target.wait_for_ready);
         let (mut pause, longest) = WAIT_PAUSES;
         loop {
             match self.connect().await {
@@ -240,9 +279,13 @@ impl Shared {
         let lost = matches!(error, driver::StreamError::Lost { .. });
         let status = status(error);
         match &self.target {
-            Target::Address { address, .. } if lost => Status::new(
+            Target::Address(target) if lost => Status::new(
                 status.code(),
-                format!("{address}: {}: the call may have been processed", status.message()),
+                format!(
+                    "{}: {}: the call may have been processed",
+                    target.address,
+                    status.message()
+                ),
             ),
             _ => status,
         }
@@ -250,12 +293,28 @@ impl Shared {
 
     fn not_http2(&self, source: driver::Lost) -> Unconnected {
         match &self.target {
-            Target::Address { address, .. } => Unconnected::Connect(ConnectError::NotHttp2 {
-                address: address.clone(),
+            Target::Address(target) => Unconnected::Connect(ConnectError::NotHttp2 {
+                address: target.address.clone(),
                 source: source.into(),
             }),
             Target::Stream => Unconnected::StreamEnded,
         }
+    }
+}
+
+/// The connection, if the server is one that `policy` accepts.
+fn only_if(policy: &PeerPolicy, conn: Conn, address: &Address) -> Result<Conn, ConnectError> {
+    let failed = |source| ConnectError::Io { address: address.clone(), source };
+    let conn = conn.identified(address).map_err(failed)?;
+    match conn.peer_identity() {
+        Some(server) if policy.allows(server) => Ok(conn),
+        Some(server) => Err(ConnectError::WrongServer {
+            address: address.clone(),
+            uid: server.uid(),
+            gid: server.gid(),
+            pid: server.pid(),
+        }),
+        None => Err(ConnectError::UnknownServer { address: address.clone() }),
     }
 }
 

@@ -9,15 +9,16 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use http_body::Body;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::BoxError;
 use super::body::Incoming;
+use super::memory::Account;
 use super::pass::{LostOnDrop, Pass, Role, now};
 use super::send::{Outbound, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State, StreamError};
+use super::socket::Socket;
 use super::stream::{End, remember};
-use crate::http2::{Config, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
+use super::{BoxError, Options};
+use crate::http2::{Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
 
 /// What starts calls on a connection. When all clones are gone the connection ends after its last
 /// call.
@@ -38,6 +39,10 @@ struct ClientRole;
 impl Role for ClientRole {
     fn event(&mut self, state: &mut State, event: Event) {
         state.deliver(event);
+    }
+
+    fn is_full(&self, state: &State) -> bool {
+        state.wakes.len() >= state.batch()
     }
 }
 
@@ -84,13 +89,14 @@ where
 
 impl Sender {
     /// Starts HTTP/2 on a connected stream; a task of its own drives it.
-    pub(crate) fn start<T>(io: T, config: Config) -> Self
+    pub(crate) fn start<T>(io: T, options: Options) -> Self
     where
-        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        T: Socket + Send + 'static,
     {
-        let shared = Shared::new(Connection::client(config, now()), true);
+        let shared = Shared::new(Connection::client(options.http2, now()), true);
         let lost = LostOnDrop(Arc::clone(&shared));
-        let mut pass = Pass::new(io, Arc::clone(&shared), ClientRole);
+        let account = Account::new(None);
+        let mut pass = Pass::new(io, Arc::clone(&shared), ClientRole, account, options.busy_poll);
         tokio::spawn(async move {
             let _lost = lost;
             let why = std::future::poll_fn(|cx| pass.poll(cx)).await;

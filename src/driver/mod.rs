@@ -8,20 +8,36 @@
 
 mod beside;
 mod body;
+mod busy_poll;
 mod client;
+mod memory;
 mod pass;
 mod send;
 mod server;
 mod shared;
+mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use body::Incoming;
+pub use busy_poll::BusyPoll;
 pub(crate) use client::{Call, Outgoing, Sender, Unsent, Waiter};
+pub(crate) use memory::Memory;
+pub(crate) use pass::turn_away;
 pub(crate) use send::Outbound;
 pub(crate) use server::{Handler, serve};
 pub(crate) use shared::{Lost, StreamError};
+pub(crate) use socket::Sleeping;
+
+use crate::http2::Config;
+
+/// What a connection is driven with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) http2: Config,
+    pub(crate) busy_poll: Option<BusyPoll>,
+}
 
 /// The error type of tower and http-body.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;

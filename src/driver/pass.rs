@@ -1,6 +1,8 @@
 //! [`Pass`]: the task that drives one connection. A pass reads what is there, hands out the events,
 //! lets a server's handlers run, and writes what has gathered.
 
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -11,11 +13,19 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Sleep, sleep_until};
 
+use super::busy_poll::{BusyPoll, Spin};
+use super::memory::Account;
 use super::shared::{Lost, Shared, State};
-use crate::http2::{ErrorCode, Event, Fault};
+use super::socket::Socket;
+use super::stream::trim;
+use crate::http2::{Config, Connection, ErrorCode, Event, Fault};
 
 /// What one read takes at least and at most; it grows with what arrives at a time.
 const READ: (usize, usize) = (16 * 1024, 256 * 1024);
+
+/// What is left of a frame at the end of a pass and is not more is copied out of the buffer that it
+/// was read into.
+const KEPT: usize = 1024;
 
 /// Reads of one pass at most, for a peer that sends while we read.
 const READS: u32 = 4;
@@ -26,12 +36,12 @@ const WRITE: usize = 1024 * 1024;
 /// Slices of one vectored write.
 const SLICES: usize = 40;
 
-/// A connection that was busy gives its memory back after one to two of these without activity.
-const IDLE_TICK: Duration = Duration::from_secs(1);
-
 /// What is read and thrown away before the socket is closed, so that what was sent last is not lost
 /// to a reset (a Unix or TCP socket that is closed over unread data resets the peer's end).
 const LINGER: usize = 256 * 1024;
+
+/// How long that may take.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// A server starts no handler while more than this waits for the socket: a client that reads
 /// nothing could otherwise ask for answers without end, for those that are heads alone take no
@@ -46,10 +56,8 @@ pub(super) trait Role {
     /// An event that is this end's. The others go to the streams.
     fn event(&mut self, state: &mut State, event: Event);
 
-    /// So many requests were taken that the rest has to wait for the next pass.
-    fn is_full(&self) -> bool {
-        false
-    }
+    /// So many events were taken that the rest has to wait for the next pass.
+    fn is_full(&self, state: &State) -> bool;
 
     /// Whether requests were taken that were not run, for too much waits to be sent.
     fn holds(&self) -> bool {
@@ -68,23 +76,27 @@ pub(super) trait Role {
     fn encode(&mut self, _state: &mut State, _shared: &Arc<Shared>) {}
 
     /// Gives back memory that an idle connection does not need.
-    fn shrink(&mut self) {}
+    fn trim(&mut self) {}
 }
 
 pub(super) struct Pass<T, R> {
     io: T,
     shared: Arc<Shared>,
     role: R,
+    account: Account,
+    /// Without capacity while there is nothing in it.
     input: BytesMut,
     read_size: usize,
+    spin: Option<Spin>,
     timer: Option<Pin<Box<Sleep>>>,
     /// When the timer is set to fire, if it is.
     armed: Option<Instant>,
-    /// When to look whether the connection has become idle.
-    tick: Option<Instant>,
-    active: bool,
+    /// When there is something to be done, whatever comes.
+    due: Option<Instant>,
     /// What the last read ended with, once what came before it has been dealt with.
     end: Option<io::Result<usize>>,
+    /// Events are left of the last pass.
+    backlog: bool,
     /// Nothing is read any more: only what is outgoing is still to be written.
     closing: bool,
     /// The other tasks were given a turn to add to what is outgoing.
@@ -94,21 +106,29 @@ pub(super) struct Pass<T, R> {
 
 impl<T, R> Pass<T, R>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: Socket,
     R: Role,
 {
-    pub(super) fn new(io: T, shared: Arc<Shared>, role: R) -> Self {
+    pub(super) fn new(
+        io: T,
+        shared: Arc<Shared>,
+        role: R,
+        account: Account,
+        busy_poll: Option<BusyPoll>,
+    ) -> Self {
         Self {
+            spin: busy_poll.filter(|_| T::CAN_SPIN).map(|busy_poll| Spin::new(busy_poll, now())),
             io,
             shared,
             role,
+            account,
             input: BytesMut::new(),
             read_size: READ.0,
             timer: None,
             armed: None,
-            tick: None,
-            active: true,
+            due: None,
             end: None,
+            backlog: false,
             closing: false,
             lingered: false,
             wakes: Vec::new(),
@@ -118,9 +138,29 @@ where
     /// One pass. Ready when the connection is over and everything written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         let now = now();
-        let (read, more) = self.read(cx);
+        let is_due = self.due.is_some_and(|at| at <= now);
+        let spinning = !self.closing && self.spin.as_ref().is_some_and(|spin| spin.is_on(now));
+        let (read, more) = if self.backlog {
+            // What is known already comes first, and before the end of the stream in any case.
+            (Poll::Pending, true)
+        } else if spinning {
+            (self.receive(), false)
+        } else {
+            self.read(cx)
+        };
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
+        if spinning
+            && read.is_pending()
+            && !more
+            && !is_due
+            && !state.has_work()
+            && !self.role.holds()
+        {
+            drop(state);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         state.asleep = None;
         let progress = match read {
             Poll::Ready(Ok(0)) => {
@@ -128,7 +168,6 @@ where
                 return Poll::Ready(self.over(&mut state));
             }
             Poll::Ready(Ok(_)) => {
-                self.active = true;
                 // A failure is seen below.
                 let _ = state.h2.receive(&mut self.input, now);
                 true
@@ -141,15 +180,20 @@ where
         };
         if self.armed.is_some_and(|at| at <= now) {
             self.armed = None;
-            if state.h2.on_deadline(now).is_err() && self.closing {
-                return Poll::Ready(self.over(&mut state));
-            }
+        }
+        if is_due && state.h2.on_deadline(now).is_err() && self.closing {
+            return Poll::Ready(self.over(&mut state));
+        }
+        if self.account.is_exhausted(now) {
+            let why = "the server has no room for what this connection makes it hold";
+            state.h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
         }
         if std::mem::take(&mut state.abandoned) {
             state.h2.go_away();
         }
         let held_up = is_held_up(&state);
         self.take_events(&mut state, held_up);
+        self.backlog = state.h2.has_events();
         if let Some(fatal) = state.h2.failure()
             && !self.closing
         {
@@ -180,6 +224,7 @@ where
             return Poll::Pending;
         }
         self.lingered = false;
+        let unwritten = state.h2.outgoing_len();
         let more = match self.write(cx, &mut state) {
             Ok(more_to_write) => more | more_to_write,
             Err(error) => {
@@ -187,6 +232,7 @@ where
                 return Poll::Ready(self.over(&mut state));
             }
         };
+        self.account.set(state.h2.buffered(), now);
         if state.h2.is_done() {
             state.lose(Lost::Closed);
             return Poll::Ready(self.over(&mut state));
@@ -198,10 +244,23 @@ where
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if let Some(spin) = &mut self.spin {
+            if progress || state.h2.outgoing_len() != unwritten {
+                spin.extend(now);
+            }
+            if spin.is_on(now) {
+                // Until a turn finds the time over and leaves its waker with the socket.
+                self.due = self.next_deadline(&mut state, now);
+                self.unlock_and_wake(state);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
         state.asleep = Some(cx.waker().clone());
-        let deadline = self.before_sleep(&mut state, now);
+        self.trim(&mut state);
+        self.due = self.next_deadline(&mut state, now);
         self.unlock_and_wake(state);
-        self.arm(deadline, cx);
+        self.arm(cx);
         Poll::Pending
     }
 
@@ -220,19 +279,19 @@ where
     /// Reads what is there, as far as the buffer takes it. The second value: there may be more, and
     /// no waker was left.
     fn read(&mut self, cx: &mut Context<'_>) -> (Poll<io::Result<usize>>, bool) {
-        if self.closing {
+        if self.closing || self.account.is_full() {
             return (Poll::Pending, false);
         }
         if let Some(end) = self.end.take() {
             return (Poll::Ready(end), false);
         }
-        self.input.reserve(self.read_size);
+        self.prepare_input();
         let room = self.input.capacity() - self.input.len();
         let mut octets = 0;
         // After the first read that leaves room the second one, as a rule, finds nothing and leaves
         // its waker.
         for _ in 0..READS {
-            match pin!(self.io.read_buf(&mut self.input)).poll(cx) {
+            match self.io.poll_receive(cx, &mut self.input) {
                 Poll::Pending if octets == 0 => return (Poll::Pending, false),
                 Poll::Pending => {
                     if octets < self.read_size / 4 {
@@ -256,10 +315,48 @@ where
         (Poll::Ready(Ok(octets)), true)
     }
 
+    /// Reads what is there right now, and leaves no waker.
+    fn receive(&mut self) -> Poll<io::Result<usize>> {
+        if let Some(end) = self.end.take() {
+            return Poll::Ready(end);
+        }
+        self.prepare_input();
+        for _ in 0..self.spin.as_ref().map_or(1, Spin::reads) {
+            match self.io.receive(&mut self.input) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                end => return Poll::Ready(end),
+            }
+            std::hint::spin_loop();
+        }
+        Poll::Pending
+    }
+
+    /// A buffer to read into, with what was left of the last one.
+    fn prepare_input(&mut self) {
+        if self.input.capacity() < READ.0 {
+            let rest = std::mem::take(&mut self.input);
+            self.input = SPARE.take().unwrap_or_default();
+            self.input.extend_from_slice(&rest);
+        }
+        self.input.reserve(self.read_size);
+    }
+
+    /// A connection that sleeps holds no more than what it has read of an unfinished frame: the
+    /// buffer is the next one's.
+    fn lend_input(&mut self) {
+        if self.input.len() <= KEPT && self.input.capacity() >= READ.0 {
+            let rest = BytesMut::from(&self.input[..]);
+            let mut buffer = std::mem::replace(&mut self.input, rest);
+            buffer.clear();
+            SPARE.set(Some(buffer));
+        }
+    }
+
     /// All of them while requests are not run: those are no more than there may be streams, and
     /// others want to go on.
     fn take_events(&mut self, state: &mut State, held_up: bool) {
-        while (held_up || !self.role.is_full())
+        while (held_up || !self.role.is_full(state))
             && let Some(event) = state.h2.next_event()
         {
             self.role.event(state, event);
@@ -281,7 +378,6 @@ where
             match written {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(octets)) => {
-                    self.active = true;
                     state.h2.advance(octets);
                     left = left.saturating_sub(octets);
                     if left == 0 {
@@ -295,30 +391,23 @@ where
         Ok(false)
     }
 
-    /// When to be woken at the latest.
-    fn before_sleep(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
-        if self.tick.is_some_and(|at| at <= now) {
-            self.tick = None;
-            if !self.active {
-                state.shrink();
-                self.role.shrink();
-                self.wakes = Vec::new();
-                if self.input.is_empty() {
-                    self.input = BytesMut::new();
-                    self.read_size = READ.0;
-                }
-            }
-        }
-        if self.tick.is_none() && self.active {
-            self.active = false;
-            self.tick = Some(now + IDLE_TICK);
-        }
-        [state.h2.next_deadline(now), self.tick].into_iter().flatten().min()
+    /// Gives back what a connection without calls does not need. Done at each sleep rather than
+    /// after a while without calls: a timer that is set, far off as it may be, makes each sleep of
+    /// the runtime dearer.
+    fn trim(&mut self, state: &mut State) {
+        self.lend_input();
+        state.trim();
+        self.role.trim();
+        trim(&mut self.wakes);
+    }
+
+    fn next_deadline(&self, state: &mut State, now: Instant) -> Option<Instant> {
+        [state.h2.next_deadline(now), self.account.next_look(now)].into_iter().flatten().min()
     }
 
     /// Sets the timer, unless it fires early enough as it is: then it is looked at again.
-    fn arm(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) {
-        let Some(deadline) = deadline else {
+    fn arm(&mut self, cx: &mut Context<'_>) {
+        let Some(deadline) = self.due else {
             self.timer = None;
             self.armed = None;
             return;
@@ -362,14 +451,44 @@ where
             let mut left = LINGER;
             while left > 0 {
                 rest.clear();
-                match self.io.read_buf(&mut rest).await {
+                match poll_fn(|cx| self.io.poll_receive(cx, &mut rest)).await {
                     Ok(0) | Err(_) => break,
                     Ok(octets) => left = left.saturating_sub(octets),
                 }
             }
         };
-        let _ = tokio::time::timeout(Duration::from_millis(100), drain).await;
+        let _ = tokio::time::timeout(LAST_WORDS, drain).await;
     }
+}
+
+/// Tells a peer that it is not served, and closes. It may have sent its first request already: what
+/// is there is read, for data that is not would turn the end into a reset.
+pub(crate) async fn turn_away<T>(mut io: T, why: &'static str)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut h2 = Connection::server(Config::default(), now());
+    h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
+    let mut octets = BytesMut::new();
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let count = h2.outgoing(&mut slices);
+    slices[..count].iter().for_each(|slice| octets.extend_from_slice(slice));
+    let said = async {
+        io.write_all(&octets).await?;
+        io.shutdown().await
+    };
+    // So little always fits a new socket.
+    if let Ok(Ok(())) = tokio::time::timeout(LAST_WORDS, said).await {
+        octets.clear();
+        octets.reserve(READ.0);
+        let mut unread = pin!(io.read_buf(&mut octets));
+        let _ = poll_fn(|cx| Poll::Ready(unread.as_mut().poll(cx))).await;
+    }
+}
+
+thread_local! {
+    /// What the thread's connections read into, one after another.
+    static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
 fn is_held_up(state: &State) -> bool {

@@ -12,20 +12,18 @@ use http::request::Request;
 use http::response::{Parts, Response};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, StatusCode, Uri, Version};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::BoxError;
 use super::beside::Beside;
 use super::body::Incoming;
+use super::memory::{Account, Memory};
 use super::pass::{LostOnDrop, Pass, Role, now};
 use super::send::{Outbound, Rest, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State};
-use super::stream::Pieces;
-use crate::http2::{Config, Connection, ErrorCode, Event, RequestHead, StreamKey};
-
-/// Requests that one pass starts at most, so that one connection starves no other.
-const REQUESTS: usize = 64;
+use super::socket::Socket;
+use super::stream::{Pieces, trim};
+use super::{BoxError, Options};
+use crate::http2::{Connection, ErrorCode, Event, RequestHead, StreamKey};
 
 /// On a runtime of several threads, a method whose handler took longer than this in place twice in a
 /// row has a task of its own from then on, so that the connection's other calls need not wait for it.
@@ -51,14 +49,15 @@ pub(crate) trait Handler: Send + 'static {
 pub(crate) async fn serve<T, H>(
     io: T,
     handler: H,
-    config: Config,
+    options: Options,
+    memory: Arc<Memory>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Lost>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: Socket,
     H: Handler,
 {
-    let shared = Shared::new(Connection::server(config, now()), false);
+    let shared = Shared::new(Connection::server(options.http2, now()), false);
     let _lost = LostOnDrop(Arc::clone(&shared));
     let parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
     let role = ServerRole {
@@ -67,7 +66,8 @@ where
         outcomes: Vec::new(),
         slow: parallel.then(SlowMethods::default),
     };
-    let mut pass = Pass::new(io, shared, role);
+    let account = Account::new(Some(memory));
+    let mut pass = Pass::new(io, shared, role, account, options.busy_poll);
     let shutdown = pin!(shutdown);
     let mut shutdown = Beside::new(shutdown);
     let mut shutting_down = false;
@@ -200,8 +200,8 @@ impl<H: Handler> Role for ServerRole<H> {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.requests.len() >= REQUESTS
+    fn is_full(&self, state: &State) -> bool {
+        self.requests.len() >= state.batch()
     }
 
     fn holds(&self) -> bool {
@@ -251,9 +251,9 @@ impl<H: Handler> Role for ServerRole<H> {
         }
     }
 
-    fn shrink(&mut self) {
-        self.requests = Vec::new();
-        self.outcomes = Vec::new();
+    fn trim(&mut self) {
+        trim(&mut self.requests);
+        trim(&mut self.outcomes);
     }
 
     fn encode(&mut self, state: &mut State, shared: &Arc<Shared>) {

@@ -7,8 +7,11 @@ use std::task::Waker;
 
 use http::HeaderMap;
 
-use super::stream::{End, Slot};
+use super::stream::{End, FEW, Slot, trim};
 use crate::http2::{Connection, ErrorCode, Event, Fatal, Reset, StreamKey};
+
+/// Calls that one pass takes up at most, so that one connection starves no other.
+const MOST_CALLS: usize = 64;
 
 /// The lock is held for encoding or decoding frames and, by the driver, for the write of what was
 /// encoded; never while a service, a body or a waker runs.
@@ -154,12 +157,20 @@ impl Shared {
 }
 
 impl State {
-    fn has_work(&self) -> bool {
+    /// Whether there is something for the driver to do.
+    pub(super) fn has_work(&self) -> bool {
         self.h2.has_outgoing() || self.h2.has_events() || self.abandoned
     }
 
+    /// How many calls a pass takes up before it writes: half of those in flight. So one half is at
+    /// work at the other end, awake by then, while this end has the other half. All at a time would
+    /// be the fewest writes, with each end waiting while the other one works.
+    pub(super) fn batch(&self) -> usize {
+        (self.h2.active_streams() / 2).clamp(1, MOST_CALLS)
+    }
+
     pub(super) fn slot(&mut self, key: StreamKey) -> Option<&mut Slot> {
-        self.slots.get_mut(key.index()).filter(|slot| slot.key == Some(key))
+        slot_of(&mut self.slots, key)
     }
 
     /// An entry for a stream that has none yet.
@@ -175,7 +186,7 @@ impl State {
 
     /// This end has done with the stream, whatever state it is in.
     pub(super) fn forget(&mut self, key: StreamKey) {
-        if let Some(slot) = self.slots.get_mut(key.index()).filter(|slot| slot.key == Some(key)) {
+        if let Some(slot) = slot_of(&mut self.slots, key) {
             self.wakes.extend(slot.writer.take());
             // A client's request body; a server's task is the one that forgets.
             if self.is_client
@@ -277,15 +288,13 @@ impl State {
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
     }
 
-    /// Gives back memory that an idle connection does not need.
-    pub(super) fn shrink(&mut self) {
-        self.h2.shrink();
-        if self.h2.active_streams() == 0 {
+    /// Gives back memory that an idle connection does not need. Cheap where there is none.
+    pub(super) fn trim(&mut self) {
+        self.h2.trim();
+        if self.h2.active_streams() == 0 && self.slots.capacity() > FEW {
             self.slots = Vec::new();
         }
-        if self.wakes.is_empty() {
-            self.wakes = Vec::new();
-        }
+        trim(&mut self.wakes);
     }
 }
 

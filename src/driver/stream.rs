@@ -107,6 +107,16 @@ impl Slot {
     }
 }
 
+/// Entries that a list may keep room for while there are none.
+pub(super) const FEW: usize = 4;
+
+/// Gives back the memory of a list that has been longer.
+pub(super) fn trim<T>(list: &mut Vec<T>) {
+    if list.is_empty() && list.capacity() > FEW {
+        *list = Vec::new();
+    }
+}
+
 /// Remembers `waker` unless it is remembered already.
 pub(super) fn remember(slot: &mut Option<Waker>, waker: &Waker) {
     match slot {

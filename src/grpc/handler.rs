@@ -16,6 +16,7 @@ use super::body::{ReplyBody, ResponseBody, deadline_exceeded};
 use super::status::is_grpc;
 use super::timeout::{Deadline, grpc_timeout};
 use crate::driver::{BoxError, Handler, Incoming};
+use crate::socket::Peer;
 
 /// What a [`Server`](crate::Server)'s layers must make of its services: a cloneable tower service
 /// that answers HTTP requests. Implemented for every service that fits; there is nothing to
@@ -40,12 +41,14 @@ impl<S, B> GrpcService<B> for S where
 #[derive(Debug)]
 pub(crate) struct Grpc<S, B> {
     service: S,
+    peer: Option<Peer>,
     body: std::marker::PhantomData<fn() -> B>,
 }
 
 impl<S, B> Grpc<S, B> {
-    pub(crate) fn new(service: S) -> Self {
-        Self { service, body: std::marker::PhantomData }
+    /// Each request has `peer` among its extensions.
+    pub(crate) fn new(service: S, peer: Option<Peer>) -> Self {
+        Self { service, peer, body: std::marker::PhantomData }
     }
 }
 
@@ -65,7 +68,10 @@ where
             return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
         let deadline = grpc_timeout(request.headers()).and_then(Deadline::after);
-        let request = request.map(|incoming| Body::new(ResponseBody::new(incoming, None)));
+        let mut request = request.map(|incoming| Body::new(ResponseBody::new(incoming, None)));
+        if let Some(peer) = &self.peer {
+            peer.add_to(request.extensions_mut());
+        }
         let mut service = self.service.clone();
         // Nearly always ready at once; then the request need not be kept beside the service.
         let call = match service.poll_ready(&mut Context::from_waker(Waker::noop())) {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::connection::FEW;
 use super::stream::IdHash;
 
 /// How many streams that we reset are remembered one by one.
@@ -113,8 +114,11 @@ impl ClosedStreams {
         self.reset.remove(&id);
     }
 
-    /// Gives memory back at the price of certainty.
-    pub(super) fn shrink(&mut self) {
+    /// Gives the memory of many back, at the price of certainty.
+    pub(super) fn trim(&mut self) {
+        if self.order.len() <= FEW {
+            return;
+        }
         if let Some(newest) = self.order.iter().max() {
             self.forgotten = self.forgotten.max(*newest);
         }

@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) max_stalled: u64,
     /// PING after silence. `None`: never.
     pub(crate) keep_alive: Option<KeepAlive>,
+    /// Server: a connection without a call for so long is ended. `None`: never.
+    pub(crate) idle_timeout: Option<Duration>,
 }
 
 /// A PING after `interval` without a sign of the peer; `timeout` more without one, and the
@@ -67,6 +69,7 @@ impl Default for Config {
             send_timeout: Duration::from_secs(30),
             max_stalled: 4 << 20,
             keep_alive: None,
+            idle_timeout: None,
         }
     }
 }

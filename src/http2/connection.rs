@@ -394,6 +394,15 @@ impl Connection {
         self.queued
     }
 
+    /// Octets that are kept here or with the application's streams: received and not released,
+    /// given to be sent and not written.
+    #[inline]
+    pub(crate) fn buffered(&self) -> usize {
+        let window = i64::from(self.config.connection_window.max(DEFAULT_WINDOW));
+        let received = (window - self.receive_window.whole()).max(0) as usize;
+        received + self.queued as usize + self.outgoing.len()
+    }
+
     /// The peer may send this much before anything is released.
     #[cfg(test)]
     pub(crate) fn receive_allowance(&self) -> u32 {
@@ -405,22 +414,16 @@ impl Connection {
         self.streams.get(key).is_some_and(|stream| self.outgoing.written() <= stream.first_octet)
     }
 
-    /// Gives back memory that an idle connection does not need. Costs little when repeated.
-    pub(crate) fn shrink(&mut self) {
-        self.outgoing.shrink();
-        if self.events.is_empty() {
-            self.events = VecDeque::new();
-        }
-        if self.ready.is_empty() {
-            self.ready = VecDeque::new();
-        }
-        if self.server.unwritten.is_empty() {
-            self.server.unwritten = VecDeque::new();
-        }
-        self.memo.clear();
-        self.streams.shrink();
+    /// Gives back memory that an idle connection does not need. Costs little when there is none, and
+    /// nothing where there are streams.
+    pub(crate) fn trim(&mut self) {
+        self.outgoing.trim();
         if self.streams.len() == 0 {
-            self.closed.shrink();
+            trim(&mut self.events);
+            trim(&mut self.ready);
+            trim(&mut self.server.unwritten);
+            self.streams.trim();
+            self.closed.trim();
         }
     }
 
@@ -569,5 +572,14 @@ impl Connection {
     pub(super) fn find(&mut self, id: u32) -> Option<(StreamKey, &mut Stream)> {
         let key = self.streams.find(id)?;
         Some((key, self.streams.get_mut(key)?))
+    }
+}
+
+/// Entries that a table may keep room for while there are none.
+pub(super) const FEW: usize = 8;
+
+fn trim<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > FEW {
+        *queue = VecDeque::new();
     }
 }

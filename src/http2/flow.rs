@@ -102,7 +102,6 @@ impl ReceiveWindow {
     }
 
     /// What the window will be once everything is announced.
-    #[cfg(test)]
     pub(super) fn whole(&self) -> i64 {
         i64::from(self.available) + i64::from(self.released)
     }

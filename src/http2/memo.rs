@@ -89,10 +89,6 @@ impl Memo {
         slots.hashes[at] = hash;
         slots.entries[at] = Some(Entry { generation, block: block.to_vec(), head: head.clone() });
     }
-
-    pub(super) fn clear(&mut self) {
-        self.0 = None;
-    }
 }
 
 /// Tells blocks apart. Nothing depends on it but time: the octets are compared.

@@ -36,9 +36,7 @@ mod stream;
 mod tests;
 mod time;
 
-pub(crate) use config::Config;
-#[cfg(test)]
-pub(crate) use config::KeepAlive;
+pub(crate) use config::{Config, KeepAlive};
 pub(crate) use connection::Connection;
 pub(crate) use error::{ErrorCode, Fatal, Fault};
 pub(crate) use event::{Event, Reset};

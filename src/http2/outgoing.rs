@@ -6,8 +6,13 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::connection::FEW;
+
 /// Payloads from this size on are not copied.
 pub(super) const LARGE: usize = 16 * 1024;
+
+/// What the buffer may keep while nothing waits.
+const KEPT: usize = 4 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
@@ -138,10 +143,12 @@ impl Outgoing {
         }
     }
 
-    /// Gives memory back, if nothing waits.
-    pub(super) fn shrink(&mut self) {
-        if self.len() == 0 {
+    /// Gives back the memory of more than a message or two, if nothing waits.
+    pub(super) fn trim(&mut self) {
+        if self.len() == 0 && self.buffer.capacity() > KEPT {
             self.buffer = BytesMut::new();
+        }
+        if self.payloads.is_empty() && self.payloads.capacity() > FEW {
             self.payloads = VecDeque::new();
         }
     }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::connection::FEW;
 use super::flow::{ReceiveWindow, SendWindow};
 
 /// Which end of the connection this is.
@@ -268,8 +269,8 @@ impl Streams {
         self.far.len()
     }
 
-    pub(super) fn shrink(&mut self) {
-        if self.len == 0 {
+    pub(super) fn trim(&mut self) {
+        if self.len == 0 && self.slots.capacity() > FEW {
             *self = Self::default();
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct Timers {
     stalled: Option<(Instant, u64)>,
     /// A keep-alive PING is out since then.
     probing: Option<Instant>,
+    /// Since when there is no call, and the last one's stream by then.
+    idle: Option<(Instant, u32)>,
     /// When the end of the connection was first seen to be announced.
     leaving_since: Option<Instant>,
     pub(super) leaving: Leaving,
@@ -33,6 +35,7 @@ impl Timers {
             unfinished: None,
             stalled: None,
             probing: None,
+            idle: None,
             leaving_since: None,
             leaving: Leaving::No,
         }
@@ -66,7 +69,8 @@ impl Connection {
             .then(|| *self.timers.leaving_since.get_or_insert(now) + self.config.handshake_timeout);
         let sending = self.send_deadline(now);
         let alive = self.keep_alive_deadline();
-        [handshake, frame, block, leaving, sending, alive].into_iter().flatten().min()
+        let idle = self.idle_deadline(now);
+        [handshake, frame, block, leaving, sending, alive, idle].into_iter().flatten().min()
     }
 
     /// Both sides' SETTINGS have been seen by the other (RFC 9113 §3.4).
@@ -92,9 +96,28 @@ impl Connection {
     fn keep_alive_deadline(&self) -> Option<Instant> {
         let keep_alive = self.config.keep_alive?;
         if let Some(since) = self.timers.probing {
-            return Some(since + keep_alive.timeout);
+            return since.checked_add(keep_alive.timeout);
         }
-        (self.open > 0 || keep_alive.when_idle).then(|| self.timers.heard + keep_alive.interval)
+        if self.open == 0 && !keep_alive.when_idle {
+            return None;
+        }
+        self.timers.heard.checked_add(keep_alive.interval)
+    }
+
+    /// Nobody has called for a while. Frames that belong to no call change nothing.
+    fn idle_deadline(&mut self, now: Instant) -> Option<Instant> {
+        let timeout = self.config.idle_timeout?;
+        if self.streams.len() > 0 || self.timers.leaving != Leaving::No {
+            self.timers.idle = None;
+            return None;
+        }
+        let last = self.server.last_accepted;
+        let since = match self.timers.idle {
+            Some((since, then)) if then == last => since,
+            _ => now,
+        };
+        self.timers.idle = Some((since, last));
+        since.checked_add(timeout)
     }
 
     /// Does what is due at `now`. May write, and may end the connection.
@@ -134,6 +157,9 @@ impl Connection {
             if since + self.config.handshake_timeout <= now {
                 self.name_last_stream();
             }
+        }
+        if self.idle_deadline(now).is_some_and(|at| at <= now) {
+            self.go_away();
         }
         if self.keep_alive_deadline().is_some_and(|at| at <= now) {
             if self.timers.probing.is_some() {

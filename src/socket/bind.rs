@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -11,11 +12,12 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::file::SocketFile;
 use super::listener::Listener;
+use super::sys;
 use crate::address::{Address, Kind, shown_path};
 
 /// The queue of connections that wait to be accepted; the kernel caps it at
 /// `net.core.somaxconn` (listen(2)).
-const BACKLOG: u32 = 4096;
+pub(super) const BACKLOG: u32 = 4096;
 
 /// How a [`Listener`] is bound. The defaults are the safe ones: a Unix socket that only its owner
 /// can connect to, in a directory that nobody else can write to, and TCP on loopback only.
@@ -222,17 +224,20 @@ impl BindOptions {
     }
 }
 
-/// A new Unix stream socket, non-blocking, not inherited by children.
-pub(super) fn unix_socket() -> rustix::io::Result<std::os::fd::OwnedFd> {
-    rustix::net::socket_with(
+/// A new Unix stream socket, non-blocking, not inherited by children, that takes no descriptors
+/// where the kernel can refuse them.
+pub(super) fn unix_socket() -> rustix::io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
-    )
+    )?;
+    let _ = sys::refuse_descriptors(&socket);
+    Ok(socket)
 }
 
-fn unix_listener(socket: std::os::fd::OwnedFd) -> io::Result<UnixListener> {
+fn unix_listener(socket: OwnedFd) -> io::Result<UnixListener> {
     UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))
 }
 

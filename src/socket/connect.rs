@@ -169,6 +169,27 @@ pub enum ConnectError {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The server is not one that the channel was told to accept.
+    #[error(
+        "{address}: the server runs as uid {uid}, gid {gid}, which this client was told not to \
+         trust: check who serves this address"
+    )]
+    WrongServer {
+        /// The address to connect to.
+        address: Address,
+        /// The user of the process that began to listen there.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+        /// The process, where it can be seen from here.
+        pid: Option<u32>,
+    },
+    /// The channel was told which servers to accept, and TCP does not tell who the server is.
+    #[error("{address}: TCP does not tell who the server is: connect to its Unix socket")]
+    UnknownServer {
+        /// The address to connect to.
+        address: Address,
+    },
     /// Any other failure.
     #[error("could not connect to {address}: {source}")]
     Io {

@@ -68,12 +68,18 @@ impl Listener {
         &self.address
     }
 
-    /// Waits for the next connection.
+    /// Whether its connections know who their peers are, as those of Unix sockets do.
+    pub(crate) fn knows_peers(&self) -> bool {
+        matches!(self.socket, Socket::Unix(_))
+    }
+
+    /// Waits for the next connection. Over a Unix socket it knows its peer's identity; one whose
+    /// identity can't be read is closed.
     ///
     /// # Errors
     ///
-    /// Those of accept(2). They concern one connection or the moment (`EMFILE`, `ECONNABORTED`);
-    /// the listener goes on.
+    /// Those of accept(2), and of reading the identity. They concern one connection or the moment
+    /// (`EMFILE`, `ECONNABORTED`); the listener goes on.
     ///
     /// # Cancel safety
     ///
@@ -82,7 +88,8 @@ impl Listener {
         match &self.socket {
             Socket::Unix(listener) => Conn::unix(listener.accept().await?.0.into_std()?),
             Socket::Tcp(listener) => Conn::tcp(listener.accept().await?.0),
-        }
+        }?
+        .identified(&self.address)
     }
 
     /// [`Listener::accept`] for a single task, with a pause after an error.
@@ -95,7 +102,8 @@ impl Listener {
             Socket::Tcp(listener) => {
                 ready!(listener.poll_accept(cx)).and_then(|(stream, _)| Conn::tcp(stream))
             }
-        };
+        }
+        .and_then(|conn| conn.identified(&self.address));
         match accepted {
             Ok(_) => self.pause.reset(),
             Err(_) => self.pause.start(),
@@ -124,7 +132,8 @@ impl Listener {
         match &self.socket {
             Socket::Unix(_) => Conn::unix(stream.into()),
             Socket::Tcp(_) => TcpStream::from_std(stream.into()).and_then(Conn::tcp),
-        }
+        }?
+        .identified(&self.address)
         .map(Some)
     }
 

@@ -5,15 +5,20 @@ mod bind;
 mod conn;
 mod connect;
 mod file;
+mod identity;
+mod inherit;
 mod listener;
 #[cfg(feature = "tonic-transport")]
 mod pause;
+mod sys;
 mod unix;
 
 pub use bind::{BindError, BindOptions, Group};
-#[cfg(feature = "tonic-transport")]
-pub(crate) use conn::AsTokio;
 pub use conn::Conn;
+pub(crate) use conn::Peer;
 pub use connect::ConnectError;
 pub(crate) use connect::{CONNECT_TIMEOUT, connect};
+pub(crate) use identity::is_known_group;
+pub use identity::{PeerIdentity, TcpPeer};
+pub use inherit::InheritError;
 pub use listener::Listener;

@@ -5,8 +5,18 @@ use std::path::Path;
 use crate::support::package_path;
 
 /// From the top down; a module may use only those that come after it.
-const LAYERS: [&str; 9] =
-    ["ping", "server", "client", "grpc", "driver", "http2", "transport", "socket", "address"];
+const LAYERS: [&str; 10] = [
+    "ping",
+    "server",
+    "client",
+    "policy",
+    "grpc",
+    "driver",
+    "http2",
+    "transport",
+    "socket",
+    "address",
+];
 
 #[test]
 fn imports_go_one_way() {
@@ -63,6 +73,16 @@ fn http2_and_address_do_no_io() {
             {
                 assert!(!source.contains(io), "{file} names {io}");
             }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_one_file() {
+    for layer in LAYERS {
+        for (file, source) in sources(layer) {
+            let expected = file.ends_with("src/socket/sys.rs");
+            assert_eq!(source.contains("allow(unsafe_code"), expected, "{file}");
         }
     }
 }

@@ -113,6 +113,7 @@ async fn abstract_sockets_bind_and_connect() {
     let error = Listener::bind(&address).await.unwrap_err().to_string();
     assert!(error.contains("already being served"), "{error}");
     let server = samehost::Server::new()
+        .peer_policy(samehost::PeerPolicy::same_user())
         .add_service(samehost::ping::PingServiceServer::new(samehost::ping::Ping::default()));
     tokio::spawn(server.serve(listener));
     let channel = Channel::connect(&address).await.unwrap();

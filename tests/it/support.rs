@@ -1,10 +1,12 @@
 //! What the tests share: a server on either transport, and the command as a child process.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::Permissions;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use samehost::ping::{
@@ -235,6 +237,79 @@ pub(crate) async fn eventually_async(what: &str, mut holds: impl FnMut() -> bool
     while !holds() {
         assert!(started.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Runs `act` in a thread of this user and these groups, which are what the other end of a socket
+/// sees. Only root may; `None`: this process may not, and has said so.
+pub(crate) fn as_user<T: Send>(
+    uid: u32,
+    gid: u32,
+    groups: &[u32],
+    act: impl FnOnce() -> T + Send,
+) -> Option<T> {
+    use rustix::process::{Gid, Uid};
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    let groups: Vec<_> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let thread = || {
+        let became = set_thread_groups(&groups)
+            .and_then(|()| set_thread_res_gid(gid, gid, gid))
+            .and_then(|()| set_thread_res_uid(uid, uid, uid));
+        became.map(|()| act())
+    };
+    match std::thread::scope(|scope| scope.spawn(thread).join().unwrap()) {
+        Ok(result) => Some(result),
+        Err(error) => {
+            eprintln!("left out: becoming another user is not permitted here: {error}");
+            None
+        }
+    }
+}
+
+/// Runs async code on a runtime of its own.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// A directory that every user may enter.
+pub(crate) fn open_directory() -> TempDir {
+    let directory = directory();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).unwrap();
+    directory
+}
+
+/// What is logged while it lives, by the code that runs in this thread.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::WARN)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The lines with `part` in them.
+    pub(crate) fn lines(&self, part: &str) -> Vec<String> {
+        let log = self.0.lock().unwrap();
+        text(&log).lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

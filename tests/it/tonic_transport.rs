@@ -1,20 +1,34 @@
 //! tonic's own transport on our sockets: its server on our listener, its client through our
 //! connector, and each with ours at the other end.
 
+use std::future::Future;
+use std::pin::Pin;
+
 use samehost::ping::{
     ConverseRequest, Ping, PingRequest, PingResponse, PingServiceClient, PingServiceServer,
 };
-use samehost::{Channel, ConnectInfo, Connector, Listener};
+use samehost::{Address, Channel, ConnectInfo, Connector, Listener, PeerPolicy, PeerPolicyLayer};
+use tempfile::TempDir;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
+use tonic::transport::server::UdsConnectInfo;
 use tonic::transport::{Endpoint, Server};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use crate::support::{Running, Transport, directory, on_both_transports, socket_in};
 
-on_both_transports!(tonic_on_both_ends, tonic_as_the_client, tonic_as_the_server);
+on_both_transports!(
+    tonic_on_both_ends,
+    tonic_as_the_client,
+    tonic_as_the_server,
+    a_policy_stands_before_tonics_server,
+    our_server_speaks_of_peers_in_tonics_words,
+);
 
-async fn tonic_channel(address: &samehost::Address) -> tonic::transport::Channel {
+const PING: &str = "ping.v1.PingService";
+
+async fn tonic_channel(address: &Address) -> tonic::transport::Channel {
     let connector = Connector::new(address.clone());
     Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap()
 }
@@ -40,16 +54,45 @@ where
     assert_eq!(replies, ["pong"]);
 }
 
-/// A server of tonic's that answers only callers whose connection it is told of.
+/// A server of tonic's.
 struct TonicServer {
-    address: samehost::Address,
+    address: Address,
     stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
-    _directory: tempfile::TempDir,
+    task: JoinHandle<()>,
+    _directory: TempDir,
 }
 
 impl TonicServer {
+    /// One that answers only callers whom it is told of.
     async fn start(transport: Transport) -> Self {
+        let known = move |request: Request<()>| {
+            let info = request.extensions().get::<ConnectInfo>().unwrap();
+            let is_known = match transport {
+                Transport::Unix => {
+                    info.tcp_peer().is_none()
+                        && info.peer_identity().unwrap().pid() == Some(std::process::id())
+                }
+                Transport::Tcp => {
+                    info.peer_identity().is_none()
+                        && info.tcp_peer().unwrap().remote_addr().ip().is_loopback()
+                }
+            };
+            is_known.then_some(request).ok_or_else(|| Status::permission_denied("unknown"))
+        };
+        let service = PingServiceServer::with_interceptor(Ping::default(), known);
+        Self::serve(transport, |listener, stopped| {
+            Server::builder().add_service(service).serve_with_incoming_shutdown(listener, stopped)
+        })
+        .await
+    }
+
+    async fn serve<F>(
+        transport: Transport,
+        serve: impl FnOnce(Listener, Pin<Box<dyn Future<Output = ()> + Send>>) -> F,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), tonic::transport::Error>> + Send + 'static,
+    {
         let directory = directory();
         let address = match transport {
             Transport::Unix => socket_in(directory.path()),
@@ -57,29 +100,9 @@ impl TonicServer {
         };
         let listener = Listener::bind(&address).await.unwrap();
         let address = listener.local_addr().clone();
-        let known = move |request: Request<()>| match (transport, request.extensions().get()) {
-            (Transport::Unix, Some(ConnectInfo::Unix(info)))
-                if info.peer_cred.is_some_and(|peer| {
-                    peer.uid() == rustix::process::geteuid().as_raw()
-                        && peer.pid() == Some(std::process::id().cast_signed())
-                }) =>
-            {
-                Ok(request)
-            }
-            (Transport::Tcp, Some(ConnectInfo::Tcp(info)))
-                if info.remote_addr.is_some_and(|peer| peer.ip().is_loopback()) =>
-            {
-                Ok(request)
-            }
-            (_, info) => Err(Status::permission_denied(format!("{info:?}"))),
-        };
-        let service = PingServiceServer::with_interceptor(Ping::default(), known);
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            let stopped = async { drop(stopped.await) };
-            let server = Server::builder().add_service(service);
-            server.serve_with_incoming_shutdown(listener, stopped).await.unwrap();
-        });
+        let server = serve(listener, Box::pin(async { drop(stopped.await) }));
+        let task = tokio::spawn(async move { server.await.unwrap() });
         Self { address, stop, task, _directory: directory }
     }
 
@@ -107,6 +130,55 @@ async fn tonic_as_the_server(transport: Transport) {
 async fn tonic_as_the_client(transport: Transport) {
     let server = Running::ping(transport).await;
     call(tonic_channel(&server.address).await).await;
+}
+
+/// Over TCP nobody is known, and so nobody may call.
+async fn a_policy_stands_before_tonics_server(transport: Transport) {
+    let policies = PeerPolicyLayer::new().service(PING, PeerPolicy::same_user()).method(
+        PING,
+        "Collect",
+        PeerPolicy::predicate(|_| false),
+    );
+    let server = TonicServer::serve(transport, |listener, stopped| {
+        Server::builder()
+            .layer(policies)
+            .add_service(PingServiceServer::new(Ping::default()))
+            .serve_with_incoming_shutdown(listener, stopped)
+    })
+    .await;
+    let mut client = PingServiceClient::new(tonic_channel(&server.address).await);
+    let ping = client.ping(PingRequest::ping()).await.map_err(|status| status.code());
+    match transport {
+        Transport::Unix => assert_eq!(ping.unwrap().into_inner().message, "pong"),
+        Transport::Tcp => assert_eq!(ping.unwrap_err(), Code::PermissionDenied),
+    }
+    let collect = client.collect(tokio_stream::empty()).await;
+    assert_eq!(collect.unwrap_err().code(), Code::PermissionDenied);
+    drop(client);
+    server.stop().await;
+}
+
+async fn our_server_speaks_of_peers_in_tonics_words(transport: Transport) {
+    let known = move |request: Request<()>| {
+        let uds = request.extensions().get::<UdsConnectInfo>();
+        let is_known = match transport {
+            Transport::Unix => {
+                let peer = uds.unwrap().peer_cred.unwrap();
+                peer.pid() == Some(std::process::id().cast_signed())
+                    && peer.uid() == rustix::process::geteuid().as_raw()
+            }
+            Transport::Tcp => {
+                let local = request.local_addr().unwrap();
+                uds.is_none()
+                    && local.port() != 0
+                    && request.remote_addr().unwrap().ip() == local.ip()
+            }
+        };
+        is_known.then_some(request).ok_or_else(|| Status::permission_denied("unknown"))
+    };
+    let service = PingServiceServer::with_interceptor(Ping::default(), known);
+    let server = Running::start(transport, samehost::Server::new().add_service(service)).await;
+    call(Channel::connect(&server.address).await.unwrap()).await;
 }
 
 #[tokio::test]

@@ -1,18 +1,17 @@
 //! `samehost serve`: Ping, health and reflection on any number of addresses.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use samehost::ping::{FILE_DESCRIPTOR_SET, Ping, PingServiceServer};
-use samehost::{Address, BindOptions, Group, Listener, Server};
+use samehost::{Address, BindOptions, BusyPoll, Group, Listener, PeerPolicy, Server};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use crate::args;
-use crate::later;
 use crate::shutdown::Signals;
 use crate::{Failure, Outcome};
 
@@ -25,6 +24,8 @@ Examples:
   samehost serve
   samehost serve unix:/tmp/ping.sock 127.0.0.1:50051
   samehost serve --mode 0660 --group app unix:/run/app/ping.sock
+  samehost serve --mode 0666 --allow-uid 0 --allow-gid 1200 unix:/run/app/ping.sock
+  samehost serve --systemd
 
 Once all addresses are bound, prints `listening on ADDRESS` for each. SIGTERM or Ctrl-C lets the
 calls in flight finish, a second one stops at once; the socket files go first either way.")]
@@ -45,6 +46,34 @@ pub(crate) struct Args {
     /// Allow TCP addresses beyond loopback: plain text, open to whoever can reach them
     #[arg(long)]
     allow_remote: bool,
+    /// Let processes of this user connect, by number; may be given several times, as may
+    /// --allow-gid. With any --allow option nobody else may. What the socket file's mode keeps out,
+    /// stays out: see --mode
+    #[arg(long, value_name = "UID")]
+    allow_uid: Vec<u32>,
+    /// Let processes in this group connect, by number, supplementary groups included
+    #[arg(long, value_name = "GID")]
+    allow_gid: Vec<u32>,
+    /// Let processes of the server's own user connect
+    #[arg(long)]
+    allow_same_user: bool,
+    /// Connections at a time, on all addresses
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = args::count)]
+    max_connections: usize,
+    /// Connections at a time of one user other than the server's own
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = args::count)]
+    max_connections_per_uid: usize,
+    /// Calls at a time on one connection
+    #[arg(long, value_name = "N", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_streams: u32,
+    /// Serve the sockets that systemd passed (LISTEN_FDS), and ADDRESS only where given
+    #[arg(long)]
+    systemd: bool,
+    /// How long a connection looks for the next message before it sleeps: faster answers for CPU
+    /// time; 50us for calls that follow each other
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = args::duration)]
+    busy_poll: Duration,
     /// Threads; 1 is a single-threaded runtime
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -56,53 +85,37 @@ pub(crate) struct Args {
     /// samehost=debug
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log: tracing_subscriber::EnvFilter,
-    #[command(flatten)]
-    later: Later,
 }
 
-/// Options of a later version: known, so that they are refused by name.
-#[derive(clap::Args)]
-struct Later {
-    #[arg(long, hide = true)]
-    busy_poll: Option<String>,
-    #[arg(long, hide = true)]
-    allow_uid: Option<String>,
-    #[arg(long, hide = true)]
-    allow_gid: Option<String>,
-    #[arg(long, hide = true)]
-    allow_same_user: bool,
-    #[arg(long, hide = true)]
-    max_connections: Option<String>,
-    #[arg(long, hide = true)]
-    max_connections_per_uid: Option<String>,
-    #[arg(long, hide = true)]
-    max_streams: Option<String>,
-}
-
-impl Later {
-    fn refuse(&self) -> Result<(), Failure> {
-        let given = [
-            ("--busy-poll", self.busy_poll.is_some()),
-            ("--allow-uid", self.allow_uid.is_some()),
-            ("--allow-gid", self.allow_gid.is_some()),
-            ("--allow-same-user", self.allow_same_user),
-            ("--max-connections", self.max_connections.is_some()),
-            ("--max-connections-per-uid", self.max_connections_per_uid.is_some()),
-            ("--max-streams", self.max_streams.is_some()),
-        ];
-        later::refuse(&given)
+impl Args {
+    /// Whom the `--allow` options let in; `None` without any.
+    fn policy(&self) -> Option<PeerPolicy> {
+        let uids = (!self.allow_uid.is_empty()).then(|| PeerPolicy::uids(self.allow_uid.clone()));
+        let gids = (!self.allow_gid.is_empty()).then(|| PeerPolicy::gids(self.allow_gid.clone()));
+        let same_user = self.allow_same_user.then(PeerPolicy::same_user);
+        [uids, gids, same_user].into_iter().flatten().reduce(PeerPolicy::or)
     }
 }
 
 pub(crate) fn run(args: Args) -> Outcome {
-    args.later.refuse()?;
-    if let Some(address) = args.addresses.iter().find(|address| address.is_unix_abstract()) {
-        return Err(Failure::Usage(format!(
-            "{address}: every process on this host could connect to an abstract socket, and this \
-             version has no policy to guard one: use a path, such as unix:/tmp/ping.sock"
-        )));
+    for address in &args.addresses {
+        let problem = match args.policy() {
+            Some(_) if !address.is_unix() => {
+                "TCP does not tell who connects: leave out the --allow options or this address"
+            }
+            None if address.is_unix_abstract() => {
+                "every process of this network namespace could connect to an abstract socket: say \
+                 who may, by --allow-same-user, --allow-uid or --allow-gid"
+            }
+            _ => continue,
+        };
+        return Err(Failure::Usage(format!("{address}: {problem}")));
     }
-    tracing_subscriber::fmt().with_env_filter(args.log.clone()).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(args.log.clone())
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let runtime = runtime(args.threads)?;
     let code = runtime.block_on(serve(args))?;
     // Nothing of a connection that outlived its drain may hold up the exit.
@@ -120,8 +133,10 @@ pub(crate) fn runtime(threads: u16) -> std::io::Result<Runtime> {
 
 async fn serve(args: Args) -> Outcome {
     let mut signals = Signals::new()?;
+    let policy = args.policy();
+    let mut listeners = if args.systemd { inherited()? } else { Vec::new() };
     let addresses = match args.addresses {
-        none if none.is_empty() => vec![default_address()?],
+        none if none.is_empty() && !args.systemd => vec![default_address()?],
         given => given,
     };
     let mut options = BindOptions::new()
@@ -131,11 +146,14 @@ async fn serve(args: Args) -> Outcome {
     if let Some(group) = args.group {
         options = options.group(group);
     }
-    let mut listeners = Vec::new();
     for address in &addresses {
         listeners.push(options.bind(address).await?);
     }
     announce(&listeners)?;
+    if args.systemd {
+        // A unit of Type=notify waits for it; where nobody does, it does nothing.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<PingServiceServer<Ping>>().await;
@@ -143,11 +161,18 @@ async fn serve(args: Args) -> Outcome {
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let server = Server::new()
+    let mut server = Server::new()
         .add_service(PingServiceServer::new(Ping::default()))
         .add_service(health_service)
         .add_service(reflection)
+        .max_connections(args.max_connections)
+        .max_connections_per_uid(args.max_connections_per_uid)
+        .max_concurrent_streams(args.max_streams)
+        .busy_poll(BusyPoll::new(args.busy_poll))
         .drain_timeout(args.drain);
+    if let Some(policy) = policy {
+        server = server.peer_policy(policy);
+    }
 
     let (stop, stopped) = oneshot::channel();
     let second_signal = async {
@@ -163,6 +188,19 @@ async fn serve(args: Args) -> Outcome {
         () = second_signal => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What systemd passed.
+fn inherited() -> Result<Vec<Listener>, Failure> {
+    let passed = Listener::from_systemd()?;
+    if passed.is_empty() {
+        return Err(Failure::Failed(
+            "--systemd: no sockets were passed to this process: start it by its systemd socket \
+             unit, or leave the option out"
+                .to_owned(),
+        ));
+    }
+    Ok(passed.into_iter().map(|(_, listener)| listener).collect())
 }
 
 fn announce(listeners: &[Listener]) -> Result<(), Failure> {

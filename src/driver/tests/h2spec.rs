@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 
-use super::super::{Handler, Incoming, Outbound, serve};
+use super::super::{Handler, Incoming, Memory, Options, Outbound, Sleeping, serve};
 use crate::http2::Config;
 
 /// The cases that fail, each with the section of RFC 9113 that makes it right. h2spec checks
@@ -59,8 +59,10 @@ async fn h2spec_passes() {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             // As `Server` does for TCP.
-            let config = Config { any_authority: false, ..Config::default() };
-            tokio::spawn(serve(stream, Plain, config, std::future::pending()));
+            let http2 = Config { any_authority: false, ..Config::default() };
+            let options = Options { http2, ..Options::default() };
+            let memory = Memory::new(usize::MAX);
+            tokio::spawn(serve(Sleeping(stream), Plain, options, memory, std::future::pending()));
         }
     });
     let run = tokio::task::spawn_blocking(move || {

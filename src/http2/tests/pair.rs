@@ -383,7 +383,7 @@ impl Pair {
                     side.connection.ping((side.pings as u64).to_be_bytes());
                 }
             }
-            Step::Shrink { at } => self.side(at).connection.shrink(),
+            Step::Shrink { at } => self.side(at).connection.trim(),
         }
     }
 

@@ -162,3 +162,49 @@ fn keep_alive_may_rest_while_no_call_is_open() {
     client.start_request(true);
     assert_eq!(left(&mut client), Some(20 * SECOND));
 }
+
+#[test]
+fn a_connection_without_calls_ends_after_its_idle_timeout() {
+    let config = Config { idle_timeout: Some(60 * SECOND), ..Config::default() };
+    let mut server = Tested::server_with(config);
+    assert_eq!(left(&mut server), Some(60 * SECOND));
+    server.pass(50 * SECOND);
+    let key = server.open_request(true);
+    assert_eq!(left(&mut server), None, "a call may take as long as it likes");
+    server.pass(100 * SECOND);
+    server.answer(key, b"x");
+    server.frames();
+    assert_eq!(left(&mut server), Some(60 * SECOND));
+
+    // A call that came and went between two looks counts; a PING does not.
+    server.pass(30 * SECOND);
+    let key = server.request_on(3, true);
+    server.answer(key, b"x");
+    server.frames();
+    assert_eq!(left(&mut server), Some(60 * SECOND));
+    server.pass(59 * SECOND);
+    server.accept(&[frame(kind::PING, 0, 0, b"are you ")]);
+    server.frames();
+    assert_eq!(left(&mut server), Some(SECOND));
+    server.pass(SECOND);
+    server.connection.on_deadline(server.now).expect("a friendly end");
+    let frames = server.frames();
+    assert_eq!(frames[0].kind, kind::GOAWAY);
+    assert_eq!(server.connection.failure(), None);
+
+    // The client need not hurry.
+    server.connection.on_deadline(server.now).expect("once is enough");
+    assert!(server.frames().is_empty());
+}
+
+#[test]
+fn times_without_end_are_none() {
+    let keep_alive = KeepAlive { interval: Duration::MAX, timeout: SECOND, when_idle: true };
+    let config = Config {
+        keep_alive: Some(keep_alive),
+        idle_timeout: Some(Duration::MAX),
+        ..Config::default()
+    };
+    let mut server = Tested::server_with(config);
+    assert_eq!(left(&mut server), None);
+}

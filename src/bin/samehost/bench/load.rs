@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use samehost::Address;
+use samehost::{Address, BusyPoll};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::Status;
@@ -55,11 +55,15 @@ pub(super) struct Measured {
 
 impl Load {
     /// Connects and makes the workers of `cell` ready to call.
-    pub(super) async fn open(address: &Address, cell: &Cell) -> Result<Self, Failure> {
+    pub(super) async fn open(
+        address: &Address,
+        cell: &Cell,
+        busy_poll: BusyPoll,
+    ) -> Result<Self, Failure> {
         let mut load = Self { address: address.clone(), workers: Vec::new() };
         let address = address.clone();
         let workers = match cell.stack {
-            Stack::Samehost => rpc::workers(stacks::Samehost(address), cell).await,
+            Stack::Samehost => rpc::workers(stacks::Samehost { address, busy_poll }, cell).await,
             #[cfg(feature = "tonic-transport")]
             Stack::Tonic => {
                 rpc::workers(stacks::Tonic(samehost::Connector::new(address)), cell).await

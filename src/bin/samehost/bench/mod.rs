@@ -23,7 +23,7 @@ mod usage;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use samehost::Address;
+use samehost::{Address, BusyPoll};
 
 use self::cell::{Cell, Stack, Transport};
 use self::load::{Limit, Load};
@@ -131,7 +131,7 @@ async fn measure(plan: &Plan, samples: &mut [Vec<Sample>]) -> Result<(), Failure
             progress.cell_started(cell);
             if let Some(target) = targets.iter_mut().find(|target| target.is_for(cell)) {
                 let limit = plan.limit_of(round);
-                samples.push(measure_cell(cell, target, limit).await?);
+                samples.push(measure_cell(cell, target, limit, plan.busy_poll()).await?);
             }
             progress.cell_done();
         }
@@ -141,8 +141,13 @@ async fn measure(plan: &Plan, samples: &mut [Vec<Sample>]) -> Result<(), Failure
 }
 
 /// One round of one cell, on connections of its own.
-async fn measure_cell(cell: &Cell, target: &mut Target, limit: Limit) -> Result<Sample, Failure> {
-    let mut load = Load::open(target.address(), cell).await?;
+async fn measure_cell(
+    cell: &Cell,
+    target: &mut Target,
+    limit: Limit,
+    busy_poll: BusyPoll,
+) -> Result<Sample, Failure> {
+    let mut load = Load::open(target.address(), cell, busy_poll).await?;
     load.run(match limit {
         Limit::Calls(calls) => {
             Limit::Calls((calls / u64::from(WARM_UP)).max(cell.concurrency as u64))

@@ -1,8 +1,9 @@
 //! [`Plan`]: what a run is to do, made of the options.
 
+use std::thread::available_parallelism;
 use std::time::Duration;
 
-use samehost::Address;
+use samehost::{Address, BusyPoll};
 
 use super::cell::{Cell, Kind, Stack, Transport, Wait};
 use super::load::Limit;
@@ -31,7 +32,10 @@ pub(super) struct Plan {
     limit: Limit,
     pub(super) threads: u16,
     pub(super) pin: Option<Pin>,
+    /// `None` where it was not asked for, or is off.
     pub(super) busy_poll: Option<Duration>,
+    /// Busy polling was asked for, but there it is off.
+    pub(super) busy_poll_is_off: bool,
     pub(super) json: bool,
     /// A server that is running already.
     pub(super) address: Option<Address>,
@@ -39,7 +43,11 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Fails with wrong usage where the options don't go together.
-    pub(super) fn new(args: Args) -> Result<Self, Failure> {
+    pub(super) fn new(mut args: Args) -> Result<Self, Failure> {
+        // As the library decides. Pinned, a process has one CPU.
+        let one_cpu = available_parallelism().is_ok_and(|cpus| cpus.get() < 2);
+        let busy_poll_is_off = args.busy_poll.is_some() && (args.pin.is_some() || one_cpu);
+        args.busy_poll = args.busy_poll.filter(|_| !busy_poll_is_off);
         later::refuse(&[
             ("--report", args.report.is_some()),
             ("--compare", args.compare.is_some()),
@@ -61,9 +69,14 @@ impl Plan {
             threads: args.threads,
             pin: args.pin,
             busy_poll: args.busy_poll,
+            busy_poll_is_off,
             json: args.json,
             address: args.address,
         })
+    }
+
+    pub(super) fn busy_poll(&self) -> BusyPoll {
+        BusyPoll::new(self.busy_poll.unwrap_or_default())
     }
 
     /// A round's part of [`Plan::limit`].

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags};
 use samehost::ping::{Ping, PingServiceServer};
-use samehost::{Address, Listener, Server};
+use samehost::{Address, BusyPoll, Listener, Server};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -112,7 +112,11 @@ async fn serve_stack(args: &Args, address: &Address) -> Result<(), Failure> {
         Stack::Samehost => {
             let listener = Listener::bind(address).await?;
             say(&Ready::Address(listener.local_addr().to_string()))?;
-            let server = Server::new().max_concurrent_streams(MAX_STREAMS).add_service(ping);
+            let busy_poll = BusyPoll::new(args.busy_poll.unwrap_or_default());
+            let server = Server::new()
+                .max_concurrent_streams(MAX_STREAMS)
+                .busy_poll(busy_poll)
+                .add_service(ping);
             Ok(server.serve(listener).await?)
         }
         #[cfg(feature = "tonic-transport")]

@@ -1,19 +1,23 @@
 //! How the stacks that speak gRPC connect: see [`Dial`].
 
-use samehost::{Address, Channel};
+use samehost::{Address, BusyPoll, Channel};
 
 use super::load::Problem;
 use super::rpc::Dial;
 
 /// Our own [`Channel`].
 #[derive(Clone)]
-pub(super) struct Samehost(pub(super) Address);
+pub(super) struct Samehost {
+    pub(super) address: Address,
+    pub(super) busy_poll: BusyPoll,
+}
 
 impl Dial for Samehost {
     type Channel = Channel;
 
     async fn dial(&self) -> Result<Channel, Problem> {
-        Channel::connect(&self.0).await.map_err(|error| Problem::Other(error.to_string()))
+        let builder = Channel::builder(&self.address).busy_poll(self.busy_poll);
+        builder.connect().await.map_err(|error| Problem::Other(error.to_string()))
     }
 }
 

@@ -32,6 +32,12 @@ fn notes(plan: &Plan, rows: &[Row]) -> String {
          CPU time and context switches are per call, of client and server. Medians over the rounds;\n\
          spread: how far the middle half of the rounds lies apart in calls/s."
     );
+    if let Some(time) = plan.busy_poll {
+        let _ = write!(text, "\nspin: both ends read for up to {time:?} before they sleep.");
+    }
+    if plan.busy_poll_is_off {
+        text.push_str("\nBusy polling is off: a process has only one CPU to run on.");
+    }
     let resident = |usage: &dyn Fn(&Row) -> Option<f64>| {
         rows.iter().filter_map(usage).filter(|mib| mib.is_finite()).max_by(f64::total_cmp)
     };

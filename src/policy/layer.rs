@@ -1,0 +1,253 @@
+//! [`PeerPolicyLayer`]: which peers may call which services and methods.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tonic::Status;
+use tower::Service;
+use tower::layer::Layer;
+
+use super::{PeerPolicy, Throttle};
+use crate::socket::PeerIdentity;
+
+/// Refusals that are logged in a second.
+const LOGGED: u32 = 100;
+
+/// A tower layer that lets a peer call what a [`PeerPolicy`] allows it to, by service and by method.
+/// A method's own policy goes before its service's; a service without any may be called by nobody.
+///
+/// ```no_run
+/// # #[cfg(feature = "ping")]
+/// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// # use samehost::ping::{Ping, PingServiceServer};
+/// # use samehost::{Address, Listener};
+/// use samehost::{PeerPolicy, PeerPolicyLayer, Server};
+///
+/// // Everybody may ping, but only root may watch.
+/// let policies = PeerPolicyLayer::new()
+///     .service("ping.v1.PingService", PeerPolicy::anyone())
+///     .method("ping.v1.PingService", "Watch", PeerPolicy::root());
+/// # let address: Address = "unix:/run/app/ping.sock".parse()?;
+/// # let listener = Listener::bind(&address).await?;
+/// Server::new()
+///     .layer(policies)
+///     .add_service(PingServiceServer::new(Ping::default()))
+///     .serve(listener)
+///     .await?;
+/// # Ok(()) }
+/// ```
+///
+/// A refused call gets PERMISSION_DENIED, which says nothing of the policy, and leaves a log event
+/// (`tracing`, WARN) with the peer's user, group and process: up to 100 in a second, the rest is
+/// counted. So does a call over TCP or over a stream without identity; a
+/// [`Server`](crate::Server) with this layer refuses to serve TCP at all. It sees this as long as
+/// the layer is added by itself, not as part of a stack of layers.
+#[derive(Clone, Default)]
+pub struct PeerPolicyLayer(Arc<Policies>);
+
+#[derive(Clone, Default)]
+struct Policies {
+    services: HashMap<String, ServicePolicy>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ServicePolicy {
+    of_all: Option<PeerPolicy>,
+    methods: HashMap<String, PeerPolicy>,
+}
+
+impl PeerPolicyLayer {
+    /// A layer that lets nobody call anything.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The peers that may call the methods of `service` that have no policy of their own. `service`
+    /// is the full name, such as `ping.v1.PingService` (`NamedService::NAME` of tonic's stubs). A
+    /// second policy of the same service replaces the first.
+    #[must_use]
+    pub fn service(mut self, service: impl Into<String>, policy: PeerPolicy) -> Self {
+        self.entry(service.into()).of_all = Some(policy);
+        self
+    }
+
+    /// The peers that may call one method, named as in the proto file. A second policy of the same
+    /// method replaces the first.
+    #[must_use]
+    pub fn method(
+        mut self,
+        service: impl Into<String>,
+        method: impl Into<String>,
+        policy: PeerPolicy,
+    ) -> Self {
+        self.entry(service.into()).methods.insert(method.into(), policy);
+        self
+    }
+
+    fn entry(&mut self, service: String) -> &mut ServicePolicy {
+        Arc::make_mut(&mut self.0).services.entry(service).or_default()
+    }
+}
+
+impl Policies {
+    /// What stands for a path such as `/ping.v1.PingService/Ping`.
+    fn of(&self, path: &str) -> Option<&PeerPolicy> {
+        let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+        let service = self.services.get(service)?;
+        service.methods.get(method).or(service.of_all.as_ref())
+    }
+
+    fn allow<B>(&self, request: &Request<B>) -> bool {
+        let policy = self.of(request.uri().path());
+        let peer = identity(request.extensions());
+        policy.zip(peer).is_some_and(|(policy, peer)| policy.allows(peer))
+    }
+}
+
+/// The caller, as our server or tonic's makes it known.
+fn identity(extensions: &http::Extensions) -> Option<&PeerIdentity> {
+    let identity = extensions.get::<PeerIdentity>();
+    #[cfg(feature = "tonic-transport")]
+    let identity =
+        identity.or_else(|| extensions.get::<crate::transport::ConnectInfo>()?.peer_identity());
+    identity
+}
+
+impl fmt::Debug for PeerPolicyLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PeerPolicyLayer").field(&self.0.services).finish()
+    }
+}
+
+impl<S> Layer<S> for PeerPolicyLayer {
+    type Service = PeerPolicyService<S>;
+
+    fn layer(&self, inner: S) -> PeerPolicyService<S> {
+        let throttle = Arc::new(Throttle::new(LOGGED));
+        PeerPolicyService { inner, policies: Arc::clone(&self.0), throttle }
+    }
+}
+
+/// The service of a [`PeerPolicyLayer`].
+#[derive(Clone)]
+pub struct PeerPolicyService<S> {
+    inner: S,
+    policies: Arc<Policies>,
+    throttle: Arc<Throttle>,
+}
+
+impl<S> PeerPolicyService<S> {
+    fn log<B>(&self, request: &Request<B>) {
+        let Some(unlogged) = self.throttle.pass(Instant::now()) else { return };
+        let path = request.uri().path();
+        match identity(request.extensions()) {
+            Some(peer) => {
+                let (uid, gid, pid) = (peer.uid(), peer.gid(), peer.pid());
+                tracing::warn!(uid, gid, pid, path, unlogged, "a call was refused by policy");
+            }
+            None => tracing::warn!(path, unlogged, "a call of an unknown peer was refused"),
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for PeerPolicyService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerPolicyService").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for PeerPolicyService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Default,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = PeerPolicyFuture<S::Future, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if self.policies.allow(&request) {
+            return PeerPolicyFuture { answer: Answer::Called { call: self.inner.call(request) } };
+        }
+        self.log(&request);
+        let status = Status::permission_denied("this peer may not make this call");
+        PeerPolicyFuture { answer: Answer::Refused { response: Some(status.into_http()) } }
+    }
+}
+
+pin_project! {
+    /// The future of [`PeerPolicyService`].
+    pub struct PeerPolicyFuture<F, R> {
+        #[pin]
+        answer: Answer<F, R>,
+    }
+}
+
+pin_project! {
+    #[project = Answering]
+    enum Answer<F, R> {
+        Called { #[pin] call: F },
+        Refused { response: Option<Response<R>> },
+    }
+}
+
+impl<F, R, E> Future for PeerPolicyFuture<F, R>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.project().answer.project() {
+            Answering::Called { call } => call.poll(cx),
+            Answering::Refused { response } => match response.take() {
+                Some(response) => Poll::Ready(Ok(response)),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<F, R> fmt::Debug for PeerPolicyFuture<F, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerPolicyFuture").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_method_goes_before_its_service_and_the_rest_is_denied() {
+        let layer = PeerPolicyLayer::new()
+            .service("a.B", PeerPolicy::uids([1]))
+            .method("a.B", "Special", PeerPolicy::uids([2]))
+            .method("a.C", "Only", PeerPolicy::uids([3]));
+        let allowed = |path: &str, uid| {
+            let mut request = Request::builder().uri(path).body(()).unwrap();
+            request.extensions_mut().insert(PeerIdentity::invented(uid, 100, &[]));
+            layer.0.allow(&request)
+        };
+        for (path, uid) in [("/a.B/X", 1), ("/a.B/Special", 2), ("/a.C/Only", 3), ("/a.B/X?q", 1)] {
+            assert!(allowed(path, uid), "{path}");
+            assert!(!allowed(path, 4), "{path}");
+        }
+        for path in ["/a.B/Special", "/a.C/Only", "/a.C/X", "/a.B", "/a/B/X", "/a.B2/X", "/", "*"] {
+            assert!(!allowed(path, 1), "{path}");
+        }
+        let nobody = Request::builder().uri("/a.B/X").body(()).unwrap();
+        assert!(!layer.0.allow(&nobody));
+    }
+}

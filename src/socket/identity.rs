@@ -1,0 +1,233 @@
+//! [`PeerIdentity`]: which process is at the other end of a Unix socket. What it may do is decided
+//! in `policy`.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
+
+use nix::sys::socket::{getsockopt, sockopt};
+#[cfg(feature = "tonic-transport")]
+use tonic::transport::server::{Connected, TcpConnectInfo, UdsConnectInfo};
+
+use super::sys;
+use crate::address::Address;
+#[cfg(feature = "tonic-transport")]
+use crate::address::Kind;
+
+/// Which process is at the other end of a Unix socket, as the kernel vouches for it.
+///
+/// On a server it is the client, as of the moment at which it connected: what it became since, by
+/// setuid(2) or exec(2), changes nothing, and neither does who holds the socket now. Each request
+/// over a Unix socket has it among its extensions; one over TCP has a [`TcpPeer`] instead, for TCP
+/// does not know who is there.
+///
+/// ```
+/// use samehost::PeerIdentity;
+/// use tonic::{Request, Status};
+///
+/// fn caller<T>(request: &Request<T>) -> Result<u32, Status> {
+///     let peer = request.extensions().get::<PeerIdentity>();
+///     let peer = peer.ok_or_else(|| Status::unauthenticated("call over the Unix socket"))?;
+///     Ok(peer.uid())
+/// }
+/// ```
+///
+/// A clone is a reference. See unix(7), SO_PEERCRED.
+#[derive(Clone)]
+pub struct PeerIdentity(Arc<Identity>);
+
+struct Identity {
+    uid: u32,
+    gid: u32,
+    pid: Option<u32>,
+    /// Those of the process, and once they are known.
+    groups: OnceLock<Vec<u32>>,
+    address: Address,
+    socket: Weak<UnixStream>,
+    /// Once it was asked for.
+    #[cfg(feature = "tonic-transport")]
+    uds_connect_info: OnceLock<UdsConnectInfo>,
+}
+
+impl PeerIdentity {
+    /// Of a connected socket, which is asked for the rest for as long as it is open.
+    pub(super) fn of(socket: Weak<UnixStream>, address: &Address) -> io::Result<Self> {
+        let stream = socket.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        let credentials = getsockopt(&stream, sockopt::PeerCredentials)?;
+        // What the kernel says where it knows of no peer.
+        if credentials.uid() == u32::MAX || credentials.gid() == u32::MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "the kernel does not know the peer's identity",
+            ));
+        }
+        Ok(Self(Arc::new(Identity {
+            uid: credentials.uid(),
+            gid: credentials.gid(),
+            pid: u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0),
+            groups: OnceLock::new(),
+            address: address.clone(),
+            socket,
+            #[cfg(feature = "tonic-transport")]
+            uds_connect_info: OnceLock::new(),
+        })))
+    }
+
+    /// Its effective user id. See [`has_known_user`](Self::has_known_user).
+    pub fn uid(&self) -> u32 {
+        self.0.uid
+    }
+
+    /// Its effective group id.
+    pub fn gid(&self) -> u32 {
+        self.0.gid
+    }
+
+    /// Its process id; `None` where it is in a PID namespace that this process cannot see. A process
+    /// that has ended since may have left its number to another one: a number says nothing for
+    /// certain, [`pidfd`](Self::pidfd) does.
+    pub fn pid(&self) -> Option<u32> {
+        self.0.pid
+    }
+
+    /// Its supplementary groups (getgroups(2)), in the kernel's order. Asked for once in a
+    /// connection, by a system call.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2), SO_PEERGROUPS; `NotConnected` once the connection is over.
+    pub fn groups(&self) -> io::Result<&[u32]> {
+        if let Some(groups) = self.0.groups.get() {
+            return Ok(groups);
+        }
+        let groups = sys::peer_groups(self.socket()?)?;
+        Ok(self.0.groups.get_or_init(|| groups))
+    }
+
+    /// A descriptor of the process, which stays that of this very process (pidfd_open(2)). A new
+    /// one each time.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2), SO_PEERPIDFD: `ENOPROTOOPT` before Linux 6.5, `EMFILE`, and on some
+    /// kernels `ESRCH` or `EINVAL` once the process has ended. `NotConnected` once the connection is
+    /// over.
+    pub fn pidfd(&self) -> io::Result<OwnedFd> {
+        Ok(getsockopt(&self.socket()?, sockopt::PeerPidfd)?)
+    }
+
+    /// What it is connected to: the [`Listener`](crate::Listener)'s address.
+    pub fn local_addr(&self) -> &Address {
+        &self.0.address
+    }
+
+    /// Whether the user is one of this process's user namespace. Any other shows as the overflow
+    /// user, 65534 unless set otherwise, and so do all of them alike: it may be anyone, root of the
+    /// host included (user_namespaces(7)). The user "nobody" is not told from it either.
+    pub fn has_known_user(&self) -> bool {
+        is_known(self.0.uid, *OVERFLOW_UID)
+    }
+
+    /// The same in tonic's words. Empty, as tonic has it, where the socket can't be asked.
+    #[cfg(feature = "tonic-transport")]
+    pub(super) fn uds_connect_info(&self) -> UdsConnectInfo {
+        let ask = || {
+            // tokio can look only at a socket of its own: a duplicate will do.
+            let stream = tokio::net::UnixStream::from_std(self.socket()?.try_clone()?)?;
+            io::Result::Ok(stream.connect_info())
+        };
+        let unknown = |_| UdsConnectInfo { peer_addr: None, peer_cred: None };
+        self.0.uds_connect_info.get_or_init(|| ask().unwrap_or_else(unknown)).clone()
+    }
+
+    /// For tests of what is made of an identity.
+    #[cfg(test)]
+    pub(crate) fn invented(uid: u32, gid: u32, groups: &[u32]) -> Self {
+        let mut peer = Self::invented_without_groups(uid, gid);
+        if let Some(identity) = Arc::get_mut(&mut peer.0) {
+            identity.groups = OnceLock::from(groups.to_vec());
+        }
+        peer
+    }
+
+    #[cfg(test)]
+    pub(crate) fn invented_without_groups(uid: u32, gid: u32) -> Self {
+        Self(Arc::new(Identity {
+            uid,
+            gid,
+            pid: None,
+            groups: OnceLock::new(),
+            address: Address::unix("/invented").unwrap(),
+            socket: Weak::new(),
+            #[cfg(feature = "tonic-transport")]
+            uds_connect_info: OnceLock::new(),
+        }))
+    }
+
+    fn socket(&self) -> io::Result<Arc<UnixStream>> {
+        self.0.socket.upgrade().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl fmt::Debug for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerIdentity")
+            .field("uid", &self.0.uid)
+            .field("gid", &self.0.gid)
+            .field("pid", &self.0.pid)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The overflow ids unless `/proc/sys/kernel` names others.
+const OVERFLOW: u32 = 65_534;
+
+static OVERFLOW_UID: LazyLock<u32> = LazyLock::new(|| overflow("/proc/sys/kernel/overflowuid"));
+static OVERFLOW_GID: LazyLock<u32> = LazyLock::new(|| overflow("/proc/sys/kernel/overflowgid"));
+
+fn overflow(file: &str) -> u32 {
+    std::fs::read_to_string(file).ok().and_then(|id| id.trim().parse().ok()).unwrap_or(OVERFLOW)
+}
+
+/// Whether `gid` is one group for certain, not what all unknown ones show as.
+pub(crate) fn is_known_group(gid: u32) -> bool {
+    is_known(gid, *OVERFLOW_GID)
+}
+
+fn is_known(id: u32, overflow: u32) -> bool {
+    id != OVERFLOW && id != overflow && id != u32::MAX
+}
+
+/// Who is at the other end of a TCP connection, as far as TCP knows. Each request over TCP has it
+/// among its extensions. A clone is a reference.
+#[derive(Clone, Debug)]
+pub struct TcpPeer(Arc<(SocketAddr, Address)>);
+
+impl TcpPeer {
+    pub(super) fn new(remote: SocketAddr, local: &Address) -> Self {
+        Self(Arc::new((remote, local.clone())))
+    }
+
+    /// Where it connected from.
+    pub fn remote_addr(&self) -> SocketAddr {
+        self.0.0
+    }
+
+    /// What it is connected to: the [`Listener`](crate::Listener)'s address.
+    pub fn local_addr(&self) -> &Address {
+        &self.0.1
+    }
+
+    /// The same in tonic's words.
+    #[cfg(feature = "tonic-transport")]
+    pub(super) fn tcp_connect_info(&self) -> TcpConnectInfo {
+        let local_addr = match self.local_addr().kind() {
+            Kind::Tcp(ip) => Some(*ip),
+            _ => None,
+        };
+        TcpConnectInfo { local_addr, remote_addr: Some(self.remote_addr()) }
+    }
+}

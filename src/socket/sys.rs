@@ -1,0 +1,212 @@
+//! The few system calls that neither rustix nor nix has, or not without clearing memory first; and the
+//! only file with `unsafe` code.
+#![allow(unsafe_code, reason = "system calls without a safe wrapper")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::BytesMut;
+use nix::libc::{self, c_int, c_void, socklen_t};
+use rustix::net::RecvFlags;
+
+/// Groups that most peers have no more than: one call then is enough.
+const USUAL_GROUPS: usize = 32;
+
+/// Not in libc. The number is that of asm-generic/socket.h; SPARC has its own.
+const SO_PASSRIGHTS: c_int =
+    if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) { 0x5c } else { 83 };
+
+/// The peer's supplementary groups, as of its connect (SO_PEERGROUPS, Linux 4.13).
+pub(super) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+    let mut groups = vec![0_u32; USUAL_GROUPS];
+    loop {
+        let room = socklen(size_of_val(&groups[..]))?;
+        let mut octets = room;
+        // SAFETY: `groups` is writable for `octets` octets, of a type for which all bits are valid
+        // values; the kernel writes no more than that, and to `octets` how many it wrote or needs.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast::<c_void>(),
+                &mut octets,
+            )
+        };
+        let error = if result == 0 { None } else { Some(io::Error::last_os_error()) };
+        match error {
+            // The list is fixed when the peer connects: the second call is the last.
+            Some(error) if error.raw_os_error() != Some(libc::ERANGE) || octets <= room => {
+                return Err(error);
+            }
+            _ => groups.resize(octets as usize / size_of::<u32>(), 0),
+        }
+        if result == 0 {
+            groups.shrink_to_fit();
+            return Ok(groups);
+        }
+    }
+}
+
+/// Whether a peer may attach file descriptors to what it sends over a Unix socket. The error says
+/// that this kernel can't refuse them (SO_PASSRIGHTS, Linux 6.16).
+pub(super) fn takes_descriptors(socket: impl AsFd) -> io::Result<bool> {
+    let mut value: c_int = 0;
+    let mut octets = socklen(size_of_val(&value))?;
+    // SAFETY: `value` is writable for `octets` octets, and any bits are a valid `c_int`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw mut value).cast::<c_void>(),
+            &mut octets,
+        )
+    };
+    if result == 0 { Ok(value != 0) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Refuses file descriptors from now on: who attaches some gets EPERM. On a listening socket it
+/// holds for what connects from now on.
+pub(super) fn refuse_descriptors(socket: impl AsFd) -> io::Result<()> {
+    let value: c_int = 0;
+    // SAFETY: `value` is readable for the octets named.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const value).cast::<c_void>(),
+            socklen(size_of_val(&value))?,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Appends to `input` what is there, as much as its capacity takes, without clearing that first
+/// (recv(2)).
+#[inline]
+pub(super) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<usize> {
+    let room = input.spare_capacity_mut();
+    let ((received, _), _) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?;
+    let octets = received.len();
+    // SAFETY: so many octets of the spare capacity have just been initialized.
+    unsafe { input.set_len(input.len() + octets) };
+    Ok(octets)
+}
+
+/// The sockets that systemd passed to this process, with their names: all on the first call, `None`
+/// on any later one (sd_listen_fds(3)).
+pub(super) fn passed_descriptors() -> io::Result<Option<Vec<(String, OwnedFd)>>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let passed = sd_notify::listen_fds_with_names()?;
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Ok(None);
+    }
+    let owned = passed.map(|(descriptor, name)| {
+        // SAFETY: it is open, for setting its close-on-exec flag has just worked. By passing it in
+        // LISTEN_FDS to this very process (LISTEN_PID) its owner gave it away, and `TAKEN` keeps it
+        // from being taken twice.
+        (name, unsafe { OwnedFd::from_raw_fd(descriptor) })
+    });
+    Ok(Some(owned.collect()))
+}
+
+fn socklen(octets: usize) -> io::Result<socklen_t> {
+    socklen_t::try_from(octets).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::fd::BorrowedFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use rustix::io::Errno;
+    use rustix::net::{
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg,
+    };
+    use rustix::thread::set_thread_groups;
+
+    use super::*;
+    use crate::socket::bind::unix_socket;
+
+    #[test]
+    fn what_is_received_comes_after_what_was_there_and_never_exceeds_the_capacity() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut theirs, b"0123456789").unwrap();
+        let mut input = BytesMut::with_capacity(8);
+        input.extend_from_slice(b"..");
+        let room = input.capacity() - 2;
+        assert_eq!(receive(&ours, &mut input).unwrap(), room.min(10));
+        assert_eq!(&input[..], &b"..0123456789"[..2 + room.min(10)]);
+        input.reserve(8);
+        assert_eq!(receive(&ours, &mut input).unwrap(), 10 - room.min(10));
+        let error = receive(&ours, &mut input).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(theirs);
+        assert_eq!(receive(&ours, &mut input).unwrap(), 0);
+    }
+
+    /// Sends an "x" with a descriptor.
+    pub(in crate::socket) fn send_descriptor(
+        socket: &UnixStream,
+        descriptor: BorrowedFd<'_>,
+    ) -> rustix::io::Result<usize> {
+        let descriptors = [descriptor];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        sendmsg(socket, &[IoSlice::new(b"x")], &mut ancillary, SendFlags::empty())
+    }
+
+    #[test]
+    fn groups_are_those_of_the_peer_when_it_connected() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let own = rustix::process::getgroups().unwrap();
+        let own: Vec<u32> = own.iter().map(|gid| gid.as_raw()).collect();
+        assert_eq!(peer_groups(&ours).unwrap(), own);
+        assert!(peer_groups(io::stdin()).is_err());
+        drop(theirs);
+
+        // More than fit the first call. Groups are a thread's; only root may set them.
+        let many: Vec<u32> = (10_000..10_000 + USUAL_GROUPS as u32 * 3).collect();
+        let groups: Vec<_> = many.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
+        let pair = std::thread::spawn(move || {
+            set_thread_groups(&groups).map(|()| UnixStream::pair().unwrap())
+        });
+        match pair.join().unwrap() {
+            Ok((ours, _theirs)) => assert_eq!(peer_groups(&ours).unwrap(), many),
+            Err(errno) => assert_eq!(errno, Errno::PERM),
+        }
+    }
+
+    #[test]
+    fn what_connects_to_a_socket_that_refuses_descriptors_can_send_none() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        if takes_descriptors(&ours).is_err() {
+            // An older kernel.
+            assert!(refuse_descriptors(&ours).is_err());
+            return;
+        }
+        assert!(takes_descriptors(&ours).unwrap());
+        assert_eq!(send_descriptor(&theirs, theirs.as_fd()), Ok(1));
+        refuse_descriptors(&ours).unwrap();
+        assert!(!takes_descriptors(&ours).unwrap());
+        assert_eq!(send_descriptor(&theirs, theirs.as_fd()), Err(Errno::PERM));
+
+        let listener = unix_socket().unwrap();
+        let name = format!("samehost-test-{}", std::process::id());
+        let name = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+        rustix::net::bind(&listener, &name).unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let client = unix_socket().unwrap();
+        rustix::net::connect(&client, &name).unwrap();
+        let client = UnixStream::from(client);
+        assert_eq!(send_descriptor(&client, client.as_fd()), Err(Errno::PERM));
+        let (accepted, _) = UnixListener::from(listener).accept().unwrap();
+        assert!(!takes_descriptors(&accepted).unwrap());
+    }
+}

@@ -1,0 +1,304 @@
+//! Many connections: the limits on their number and on what they hold, and servers without file
+//! descriptors.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use samehost::ping::{CollectRequest, Ping, PingRequest, PingServiceClient, PingServiceServer};
+use samehost::{Channel, Server};
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tonic::{Code, Response, Status, Streaming};
+
+use crate::support::{
+    Running, Scripted, Serving, Transport, as_user, block_on, directory, eventually_async,
+    nix_signal, on_both_transports, open_directory, socket_in,
+};
+use crate::wire::{
+    PREFACE, Peer, code, data, flag, frame, headers, kind, message, request, settings,
+};
+
+on_both_transports!(one_connection_too_many_is_told_so);
+
+async fn one_connection_too_many_is_told_so(transport: Transport) {
+    let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+    let server = Running::start(transport, server.max_connections(2)).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = PingServiceClient::new(server.channel().await);
+        client.ping(PingRequest::ping()).await.unwrap();
+        clients.push(client);
+    }
+    let mut third = PingServiceClient::new(server.channel().await);
+    let status = third.ping(PingRequest::ping()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    for client in &mut clients {
+        client.ping(PingRequest::ping()).await.unwrap();
+    }
+    // A place that becomes free is taken.
+    clients.pop();
+    let started = Instant::now();
+    while third.ping(PingRequest::ping()).await.is_err() {
+        assert!(started.elapsed() < Duration::from_secs(10), "the place stays taken");
+        sleep(Duration::from_millis(2)).await;
+    }
+    if matches!(transport, Transport::Unix) {
+        let stream = UnixStream::connect(server.address.as_path().unwrap()).await.unwrap();
+        let mut fourth = Peer::new(stream);
+        fourth.try_send(&[PREFACE, &settings(&[])].concat()).await.unwrap();
+        assert_eq!(fourth.until_go_away().await, code::ENHANCE_YOUR_CALM);
+        assert_eq!(fourth.next().await, None);
+    }
+}
+
+/// Whether a connection stays: `None` if it was turned away.
+async fn stays(stream: UnixStream) -> Option<Peer<UnixStream>> {
+    let mut peer = Peer::new(stream);
+    peer.try_send(&[PREFACE, &settings(&[])].concat()).await.ok()?;
+    // After its SETTINGS, either the acknowledgement of ours or the end.
+    loop {
+        let frame = peer.next().await?;
+        if frame.kind == kind::SETTINGS && frame.flags & flag::ACK != 0 {
+            peer.try_send(&self::frame(kind::SETTINGS, flag::ACK, 0, &[])).await.ok()?;
+            return Some(peer);
+        }
+        if frame.kind == kind::GOAWAY {
+            assert_eq!(frame.code(), code::ENHANCE_YOUR_CALM);
+            return None;
+        }
+    }
+}
+
+#[test]
+fn a_user_that_holds_all_it_may_keeps_nobody_out() {
+    const TRIES: usize = 10_000;
+    let directory = open_directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let mut serving = Serving::start(&[&address.to_string()], &["--mode", "0666"]);
+    let ping = || {
+        block_on(async {
+            let channel = Channel::connect(&address).await.unwrap();
+            PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
+        });
+    };
+    let started = Instant::now();
+    let held = as_user(1234, 1234, &[], || {
+        block_on(async {
+            let mut held = Vec::new();
+            for _ in 0..TRIES {
+                held.extend(stays(UnixStream::connect(path).await.unwrap()).await);
+            }
+            // While it holds them and goes on trying.
+            for uid in [4321, 0] {
+                as_user(uid, uid, &[], ping);
+                assert!(stays(UnixStream::connect(path).await.unwrap()).await.is_none());
+            }
+            let held_now = held.len();
+            // One given back is one that it may have again.
+            held.pop();
+            let started = Instant::now();
+            while stays(UnixStream::connect(path).await.unwrap()).await.is_none() {
+                assert!(started.elapsed() < Duration::from_secs(10));
+            }
+            held_now
+        })
+    });
+    let Some(held) = held else { return };
+    assert_eq!(held, 256);
+    serving.signal(nix_signal::Signal::TERM);
+    let (code, errors) = serving.wait();
+    assert_eq!(code, Some(0));
+    let lines = errors.lines().count() as u64;
+    assert!((1..=started.elapsed().as_secs() + 2).contains(&lines), "{lines} lines: {errors}");
+    assert!(errors.contains("uid=1234"), "{errors}");
+}
+
+/// CPU time that a process has used: proc_pid_stat(5), in the kernel's ticks of 10 ms.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name, in parentheses, may have spaces; what follows it is field 3.
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+#[tokio::test]
+async fn a_server_out_of_descriptors_waits_for_some_and_serves_who_is_in() {
+    const OBSERVED: Duration = Duration::from_secs(4);
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let mut command = Command::new("sh");
+    let limited = "ulimit -n 64; exec \"$0\" serve \"$1\"";
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_samehost"), &address.to_string()]);
+    let mut serving = Serving::spawn(&mut command);
+    assert!(serving.line().starts_with("listening on "));
+    let mut inside = PingServiceClient::new(Channel::connect(&address).await.unwrap());
+    inside.ping(PingRequest::ping()).await.unwrap();
+
+    let mut crowd = JoinSet::new();
+    for _ in 0..500 {
+        let stream = UnixStream::connect(address.as_path().unwrap()).await.unwrap();
+        crowd.spawn(async move {
+            let _peer = Peer::client(stream, &[]).await;
+            std::future::pending::<()>().await
+        });
+    }
+    // It may have inherited some that are numbered higher.
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", serving.id())).unwrap().count();
+    eventually_async("all descriptors are in use", || open() >= 64).await;
+
+    let (began, cpu) = (Instant::now(), cpu_time(serving.id()));
+    while began.elapsed() < OBSERVED {
+        inside.ping(PingRequest::ping()).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+    }
+    let share = (cpu_time(serving.id()) - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+    assert!(share < 0.05, "{:.1} % CPU", share * 100.0);
+
+    drop(crowd);
+    let outside = async {
+        let mut client = PingServiceClient::new(Channel::connect(&address).await.unwrap());
+        client.ping(PingRequest::ping()).await.unwrap();
+    };
+    timeout(Duration::from_secs(2), outside).await.expect("recovery within 2 s");
+    inside.ping(PingRequest::ping()).await.unwrap();
+    serving.signal(nix_signal::Signal::TERM);
+    let (code, errors) = serving.wait();
+    assert_eq!(code, Some(0));
+    let lines = errors.lines().filter(|line| line.contains("accept failed")).count() as u64;
+    assert!((1..=began.elapsed().as_secs() + 2).contains(&lines), "{lines} lines: {errors}");
+}
+
+/// This process, and servers that it starts from now on, may open so many.
+fn need_descriptors(needed: u64) -> bool {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if maximum.is_some_and(|maximum| maximum < needed) {
+        eprintln!("left out: {needed} file descriptors are needed, and the hard limit is lower");
+        return false;
+    }
+    let current = current.map(|current| current.max(needed));
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    true
+}
+
+#[tokio::test]
+async fn a_thousand_slow_peers_are_closed_in_time_and_slow_down_nobody() {
+    const PEERS: usize = 1_000;
+    // What may take longest to be noticed is an unfinished header block.
+    const DEADLINE: Duration = Duration::from_secs(10);
+    if !need_descriptors(4_000) {
+        return;
+    }
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let serving = Serving::start(&[&address.to_string()], &["--threads", "2"]);
+    let path = serving.addresses[0].as_path().unwrap().to_owned();
+    let mut healthy = PingServiceClient::new(Channel::connect(&address).await.unwrap());
+    let before = median_of_calls(&mut healthy, 500).await;
+
+    let mut peers = JoinSet::new();
+    for number in 0..PEERS {
+        let stream = UnixStream::connect(&path).await.unwrap();
+        peers.spawn(async move {
+            let began = Instant::now();
+            match number % 3 {
+                0 => is_closed(Peer::new(stream)).await,
+                1 => {
+                    let mut peer = Peer::new(stream);
+                    for octet in PREFACE {
+                        if peer.try_send(&[*octet]).await.is_err() {
+                            break;
+                        }
+                        sleep(Duration::from_secs(1)).await;
+                    }
+                    is_closed(peer).await;
+                }
+                _ => {
+                    let mut peer = Peer::client(stream, &[]).await;
+                    let half = frame(kind::HEADERS, 0, 1, &request("/ping.v1.PingService/Ping"));
+                    peer.send(&half).await;
+                    is_closed(peer).await;
+                }
+            }
+            began.elapsed()
+        });
+    }
+    // Other work on the machine may slow some of them down, but not all.
+    let mut meanwhile = Duration::MAX;
+    while !peers.is_empty() {
+        meanwhile = meanwhile.min(median_of_calls(&mut healthy, 500).await);
+        while let Some(lasted) = peers.try_join_next() {
+            let lasted = lasted.unwrap();
+            assert!(lasted < DEADLINE + Duration::from_secs(2), "{lasted:?}");
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(meanwhile < before * 2, "{before:?} before, {meanwhile:?} meanwhile");
+}
+
+async fn is_closed(mut peer: Peer<UnixStream>) {
+    while peer.next().await.is_some() {}
+}
+
+async fn median_of_calls(client: &mut PingServiceClient<Channel>, calls: usize) -> Duration {
+    let mut times = Vec::with_capacity(calls);
+    for _ in 0..calls {
+        let began = Instant::now();
+        client.ping(PingRequest::ping()).await.unwrap();
+        times.push(began.elapsed());
+    }
+    times.sort();
+    times[calls / 2]
+}
+
+#[tokio::test]
+async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
+    const LIMIT: usize = 1 << 20;
+    // Less than a stream's window; three of them are more than the server may hold.
+    const HELD: usize = 600 << 10;
+    type Unread = tonic::Request<Streaming<CollectRequest>>;
+    let service = Scripted::default().on_collect(|unread: Unread| async move {
+        let answer = std::future::pending::<Result<Response<_>, Status>>().await;
+        drop(unread);
+        answer
+    });
+    let server = service.server().max_buffered_bytes(LIMIT);
+    let server = Running::start(Transport::Unix, server).await;
+    let mut small = PingServiceClient::new(server.channel().await);
+    let path = server.address.as_path().unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let mut peer = Peer::client(UnixStream::connect(path).await.unwrap(), &[]).await;
+        peer.send(&headers(1, &request("/ping.v1.PingService/Collect"), false)).await;
+        let message = message(&vec![0; HELD]);
+        // In the end it is not read any more, and the socket takes no more.
+        for chunk in message.chunks(16 << 10) {
+            let chunk = data(1, chunk, false);
+            if timeout(Duration::from_secs(1), peer.try_send(&chunk)).await.is_err() {
+                break;
+            }
+        }
+        peers.push(peer);
+    }
+    small.ping(PingRequest::ping()).await.unwrap();
+    let began = Instant::now();
+    let mut ends = JoinSet::new();
+    for mut peer in peers {
+        ends.spawn(async move {
+            while let Some(frame) = peer.next().await {
+                if frame.kind == kind::GOAWAY {
+                    return Some(frame.code());
+                }
+            }
+            None
+        });
+    }
+    // The first that goes makes room for the others.
+    let first = timeout(Duration::from_secs(13), ends.join_next()).await.expect("within 10 s");
+    assert_eq!(first.unwrap().unwrap(), Some(code::ENHANCE_YOUR_CALM));
+    assert!(began.elapsed() > Duration::from_secs(5), "it had time");
+    small.ping(PingRequest::ping()).await.unwrap();
+}

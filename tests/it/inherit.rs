@@ -1,0 +1,84 @@
+//! Sockets that another process bound. systemd's own are in tests/systemd/run.
+
+use std::fs::Permissions;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
+
+use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
+use samehost::{Address, Channel, ConnectError, InheritError, Listener, PeerPolicy, Server};
+
+use crate::support::{as_user, directory, socket_in};
+
+async fn serves(listener: Listener) {
+    let address = listener.local_addr().clone();
+    let mut server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+    if address.is_unix_abstract() {
+        server = server.peer_policy(PeerPolicy::same_user());
+    }
+    let serving = tokio::spawn(server.serve(listener));
+    let channel = Channel::connect(&address).await.unwrap();
+    PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
+    serving.abort();
+    let _ = serving.await;
+}
+
+#[tokio::test]
+async fn each_kind_of_socket_is_served_at_its_own_address_and_a_path_stays() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let listener = Listener::from_std(UnixListener::bind(path).unwrap()).unwrap();
+    assert_eq!(listener.local_addr(), &address);
+    serves(listener).await;
+    assert!(path.exists());
+
+    let name = format!("samehost-inherit-{}", std::process::id());
+    let place = SocketAddr::from_abstract_name(&name).unwrap();
+    let listener = Listener::from_std(UnixListener::bind_addr(&place).unwrap()).unwrap();
+    assert_eq!(listener.local_addr(), &Address::unix_abstract(name).unwrap());
+    serves(listener).await;
+
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bound = socket.local_addr().unwrap();
+    let listener = Listener::from_std(socket).unwrap();
+    assert_eq!(listener.local_addr(), &Address::from(bound));
+    serves(listener).await;
+}
+
+#[tokio::test]
+async fn what_does_not_listen_is_refused() {
+    let (stream, _other) = UnixStream::pair().unwrap();
+    let datagram = UnixDatagram::unbound().unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    for descriptor in [stream.into(), datagram.into(), file.into()] {
+        let descriptor: std::os::fd::OwnedFd = descriptor;
+        let error = Listener::from_std(descriptor).unwrap_err();
+        assert!(matches!(error, InheritError::NotAListener { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn clients_see_who_serves_and_not_who_bound() {
+    let directory = directory();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let Some(socket) = as_user(1234, 1234, &[], || UnixListener::bind(path).unwrap()) else {
+        return;
+    };
+    let wanted = Channel::builder(&address).require_server(PeerPolicy::same_user());
+    match wanted.clone().connect().await.unwrap_err() {
+        ConnectError::WrongServer { uid: 1234, gid: 1234, .. } => {}
+        other => panic!("{other}"),
+    }
+    let _listener = Listener::from_std(socket).unwrap();
+    wanted.connect().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_systemd_there_is_nothing_to_inherit() {
+    assert!(Listener::from_systemd().unwrap().is_empty());
+    assert!(matches!(Listener::from_systemd(), Err(InheritError::Taken)));
+}

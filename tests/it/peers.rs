@@ -1,0 +1,135 @@
+//! Which peer a policy lets in: users and groups, namespaces, and who changes after connecting.
+
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
+use samehost::{Address, BindOptions, PeerPolicy, Server};
+use tokio::net::UnixStream;
+
+use crate::support::{Serving, as_user, block_on, nix_signal, open_directory, socket_in};
+use crate::wire::{PREFACE, Peer, settings};
+
+/// Whether the server says anything to who has just connected.
+async fn is_let_in(stream: UnixStream) -> bool {
+    let mut peer = Peer::new(stream);
+    // It may be closed by now.
+    let _ = peer.try_send(&[PREFACE, &settings(&[])].concat()).await;
+    peer.next().await.is_some()
+}
+
+fn connects(path: &Path) -> bool {
+    block_on(async { is_let_in(UnixStream::connect(path).await.unwrap()).await })
+}
+
+/// A server in a thread of its own, with a socket that everybody can connect to, for the length of
+/// `act`.
+fn with_server(policy: PeerPolicy, act: impl FnOnce(&Path)) {
+    let directory = open_directory();
+    let address = socket_in(directory.path());
+    let (bound, is_bound) = std::sync::mpsc::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            block_on(async {
+                let listener = BindOptions::new().mode(0o666).bind(&address).await.unwrap();
+                bound.send(()).unwrap();
+                let stopped = async { drop(stopped.await) };
+                let server = Server::new().peer_policy(policy);
+                server.serve_with_shutdown(listener, stopped).await.unwrap();
+            });
+        });
+        is_bound.recv().unwrap();
+        act(address.as_path().unwrap());
+        drop(stop);
+    });
+}
+
+#[test]
+fn users_and_groups_are_those_of_the_process_that_connected() {
+    const PEERS: [(u32, u32, &[u32]); 4] =
+        [(0, 0, &[]), (1234, 1234, &[]), (1234, 1500, &[]), (1234, 1234, &[7, 1500])];
+    let group_and_not_root = PeerPolicy::gids([1500]).and(PeerPolicy::not_root());
+    for (policy, expected) in [
+        (PeerPolicy::same_user(), [true, false, false, false]),
+        (PeerPolicy::root(), [true, false, false, false]),
+        (PeerPolicy::not_root(), [false, true, true, true]),
+        (PeerPolicy::anyone(), [true, true, true, true]),
+        (PeerPolicy::uids([1234]), [false, true, true, true]),
+        (PeerPolicy::uids([1500]), [false, false, false, false]),
+        (PeerPolicy::gids([1500]), [false, false, true, true]),
+        (PeerPolicy::gids([0]), [true, false, false, false]),
+        (group_and_not_root, [false, false, true, true]),
+        (PeerPolicy::uids([0]).or(PeerPolicy::gids([1500])), [true, false, true, true]),
+        (PeerPolicy::predicate(|peer| peer.gid() == 1500), [false, false, true, false]),
+    ] {
+        with_server(policy.clone(), |path| {
+            for ((uid, gid, groups), expected) in PEERS.into_iter().zip(expected) {
+                let Some(let_in) = as_user(uid, gid, groups, || connects(path)) else { return };
+                assert_eq!(let_in, expected, "{policy:?}: {uid} {gid} {groups:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn who_becomes_another_user_after_connecting_stays_who_it_was() {
+    for (policy, expected) in [(PeerPolicy::root(), true), (PeerPolicy::uids([1234]), false)] {
+        with_server(policy, |path| {
+            let let_in = as_user(0, 0, &[], || {
+                block_on(async {
+                    let stream = UnixStream::connect(path).await.unwrap();
+                    let other = Uid::from_raw(1234);
+                    set_thread_res_uid(other, other, other).unwrap();
+                    is_let_in(stream).await
+                })
+            });
+            if let Some(let_in) = let_in {
+                assert_eq!(let_in, expected);
+            }
+        });
+    }
+}
+
+/// `samehost serve` in namespaces where only root is known, and no process outside of them. `None`:
+/// not permitted here.
+fn serve_in_namespaces(address: &Address, options: &[&str]) -> Option<Serving> {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"])
+        .args([env!("CARGO_BIN_EXE_samehost"), "serve", "--mode", "0666", &address.to_string()])
+        .args(options);
+    let mut serving = Serving::spawn(&mut command);
+    if serving.line().starts_with("listening on ") {
+        return Some(serving);
+    }
+    let errors = serving.wait().1;
+    assert!(errors.starts_with("unshare:"), "{errors}");
+    eprintln!("left out: making a user namespace is not permitted here: {errors}");
+    None
+}
+
+#[test]
+fn a_user_that_the_servers_namespace_does_not_know_is_let_in_by_no_number() {
+    let directory = open_directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let options = ["--allow-uid", "65534", "--allow-uid", "1234", "--allow-gid", "65534"];
+    let Some(mut serving) = serve_in_namespaces(&address, &options) else { return };
+    let Some(let_in) = as_user(1234, 1234, &[1500], || connects(path)) else { return };
+    assert!(!let_in);
+    assert!(!connects(path), "root is known, but not in the list");
+    serving.signal(nix_signal::Signal::KILL);
+    let errors = serving.wait().1;
+    let refusals: Vec<_> = errors.lines().collect();
+    assert_eq!(refusals.len(), 2, "{errors}");
+    assert!(refusals[0].contains("uid=65534 gid=65534 "), "{errors}");
+    assert!(refusals[1].contains("uid=0 gid=0 "), "{errors}");
+    // Nor does its namespace see the processes.
+    assert!(!errors.contains("pid="), "{errors}");
+
+    let Some(_serving) = serve_in_namespaces(&address, &["--allow-uid", "0"]) else { return };
+    assert!(connects(path));
+    assert_eq!(as_user(1234, 1234, &[], || connects(path)), Some(false));
+}

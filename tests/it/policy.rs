@@ -1,0 +1,221 @@
+//! Peer policies of whole servers, of services and methods, and of clients that want a certain
+//! server.
+
+use std::error::Error;
+use std::time::Duration;
+
+use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer, WatchRequest};
+use samehost::{
+    Address, Channel, ConnectError, Listener, PeerPolicy, PeerPolicyLayer, ServeError, Server,
+};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tonic::{Code, Status};
+
+use crate::support::{Log, Running, Transport, directory, eventually_async, socket_in};
+
+const PING_SERVICE: &str = "ping.v1.PingService";
+
+/// Somebody who is never there: no user has this number (setresuid(2)).
+fn nobody() -> PeerPolicy {
+    PeerPolicy::uids([u32::MAX])
+}
+
+fn ping_server() -> Server {
+    Server::new().add_service(PingServiceServer::new(Ping::default()))
+}
+
+async fn ping(server: &Running) -> Result<(), Status> {
+    let mut client = PingServiceClient::new(server.channel().await);
+    client.ping(PingRequest::ping()).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_policy_over_tcp_fails_at_start() {
+    let layer = PeerPolicyLayer::new().service(PING_SERVICE, PeerPolicy::anyone());
+    let tcp: Address = "127.0.0.1:0".parse().unwrap();
+    let directory = directory();
+    // Beside one where it could hold, too.
+    for unix_too in [false, true] {
+        let mut listeners = vec![Listener::bind(&tcp).await.unwrap()];
+        if unix_too {
+            let unix = Listener::bind(&socket_in(directory.path())).await.unwrap();
+            listeners.insert(0, unix);
+        }
+        let error = ping_server().peer_policy(PeerPolicy::anyone()).serve(listeners).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, ServeError::PolicyOverTcp { .. }), "{error}");
+        assert!(error.to_string().contains("127.0.0.1:"), "{error}");
+    }
+    let listener = Listener::bind(&tcp).await.unwrap();
+    let error = ping_server().layer(layer).serve(listener).await.unwrap_err();
+    assert!(matches!(error, ServeError::PolicyOverTcp { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_abstract_socket_without_a_policy_fails_at_start() {
+    let name = format!("samehost-policy-{}", std::process::id());
+    let address = Address::unix_abstract(name).unwrap();
+    let listener = Listener::bind(&address).await.unwrap();
+    // A layer alone would let everybody hold connections.
+    let layer = PeerPolicyLayer::new().service(PING_SERVICE, PeerPolicy::anyone());
+    let error = ping_server().layer(layer).serve(listener).await.unwrap_err();
+    assert!(matches!(&error, ServeError::NoPolicy { address: of } if *of == address), "{error}");
+
+    let server = Running::start_at(&address, ping_server().peer_policy(PeerPolicy::same_user()));
+    ping(&server.await).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_closed_at_once_and_logged() {
+    let (log, _guard) = Log::start();
+    let server = Running::start(Transport::Unix, ping_server().peer_policy(nobody())).await;
+    let mut stream = UnixStream::connect(server.address.as_path().unwrap()).await.unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await.unwrap();
+    assert!(said.is_empty());
+    let refusals = log.lines("a connection was refused");
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let pid = std::process::id();
+    assert!(refusals[0].contains(&format!("uid={uid} gid={gid} pid={pid}")), "{refusals:?}");
+
+    let status = ping(&server).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_connections_is_no_flood_of_log_events() {
+    let (log, _guard) = Log::start();
+    let server = Running::start(Transport::Unix, ping_server().peer_policy(nobody())).await;
+    let path = server.address.as_path().unwrap();
+    let started = std::time::Instant::now();
+    for _ in 0..1_000 {
+        let mut stream = UnixStream::connect(path).await.unwrap();
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    }
+    let seconds = started.elapsed().as_secs() as usize + 1;
+    let logged = log.lines("a connection was refused").len();
+    assert!((100..=100 * seconds).contains(&logged), "{logged} in {seconds} s");
+}
+
+#[tokio::test]
+async fn each_method_has_its_own_policy_and_the_rest_is_denied() {
+    let (log, _guard) = Log::start();
+    let layer = PeerPolicyLayer::new()
+        .service(PING_SERVICE, PeerPolicy::same_user())
+        .method(PING_SERVICE, "Watch", nobody())
+        .method(PING_SERVICE, "Collect", PeerPolicy::anyone())
+        .service("other.Service", PeerPolicy::anyone());
+    let server = Running::start(Transport::Unix, ping_server().layer(layer)).await;
+    ping(&server).await.unwrap();
+
+    let mut client = PingServiceClient::new(server.channel().await);
+    client.collect(tokio_stream::empty()).await.unwrap();
+    let request = WatchRequest { count: 1, ..WatchRequest::default() };
+    let status = client.watch(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(status.message(), "this peer may not make this call");
+
+    let uid = rustix::process::geteuid().as_raw();
+    let refusals = log.lines("a call was refused");
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    for part in [format!("uid={uid} "), format!("pid={}", std::process::id())] {
+        assert!(refusals[0].contains(&part), "{refusals:?}");
+    }
+    assert!(refusals[0].contains("/ping.v1.PingService/Watch"), "{refusals:?}");
+    server.stop().await;
+
+    // A service that no rule names.
+    let layer = PeerPolicyLayer::new().service("other.Service", PeerPolicy::anyone());
+    let server = Running::start(Transport::Unix, ping_server().layer(layer)).await;
+    assert_eq!(ping(&server).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_single_connection_is_held_to_the_policy_too() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let server = ping_server().peer_policy(PeerPolicy::anyone());
+    let error = server.serve_connection(theirs).await.unwrap_err();
+    assert!(matches!(error, ServeError::PeerRefused), "{error}");
+    drop(ours);
+
+    let directory = directory();
+    let listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
+    for (policy, let_in) in [(PeerPolicy::same_user(), true), (nobody(), false)] {
+        let channel = Channel::connect(listener.local_addr()).await.unwrap();
+        let conn = listener.accept().await.unwrap();
+        let serving = tokio::spawn(ping_server().peer_policy(policy).serve_connection(conn));
+        let mut client = PingServiceClient::new(channel);
+        if let_in {
+            client.ping(PingRequest::ping()).await.unwrap();
+        } else {
+            let error = serving.await.unwrap().unwrap_err();
+            assert!(matches!(error, ServeError::PeerRefused), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_talks_only_to_the_server_that_it_wants() {
+    let server = Running::ping(Transport::Unix).await;
+    let ours = PeerPolicy::same_user();
+    let channel = Channel::builder(&server.address).require_server(ours).connect().await.unwrap();
+    PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
+
+    let builder = Channel::builder(&server.address).require_server(nobody());
+    let error = builder.clone().connect().await.unwrap_err();
+    let uid = rustix::process::geteuid().as_raw();
+    match &error {
+        ConnectError::WrongServer { address, uid: of, pid, .. } => {
+            assert_eq!((address, *of, *pid), (&server.address, uid, Some(std::process::id())));
+        }
+        other => panic!("{other}"),
+    }
+    let text = error.to_string();
+    assert!(text.contains(&format!("uid {uid}")), "{text}");
+
+    // A channel that connects later says it at its calls.
+    let mut client = PingServiceClient::new(builder.connect_lazy());
+    let status = client.ping(PingRequest::ping()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let source = status.source().unwrap().downcast_ref::<ConnectError>();
+    assert!(matches!(source, Some(ConnectError::WrongServer { .. })), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_wanted_gets_to_read_nothing() {
+    let directory = directory();
+    let listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
+    let builder = Channel::builder(listener.local_addr()).require_server(nobody());
+    builder.connect().await.unwrap_err();
+    let mut read = Vec::new();
+    listener.accept().await.unwrap().read_to_end(&mut read).await.unwrap();
+    assert!(read.is_empty());
+}
+
+#[tokio::test]
+async fn over_tcp_no_server_is_the_wanted_one() {
+    let server = Running::ping(Transport::Tcp).await;
+    let builder = Channel::builder(&server.address).require_server(PeerPolicy::anyone());
+    let error = builder.connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::UnknownServer { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_opened_again_at_the_next_call() {
+    let server = ping_server().idle_timeout(Duration::from_millis(50));
+    let server = Running::start(Transport::Unix, server).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    for _ in 0..3 {
+        client.ping(PingRequest::ping()).await.unwrap();
+        let connected = || {
+            let table = std::fs::read_to_string("/proc/net/unix").unwrap();
+            let path = server.address.as_path().unwrap().to_str().unwrap().to_owned();
+            // 03 is connected, 01 the listening one.
+            table.lines().any(|line| line.ends_with(&path) && line.contains(" 03 "))
+        };
+        eventually_async("the idle connection is closed", || !connected()).await;
+    }
+}
