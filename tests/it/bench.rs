@@ -431,15 +431,110 @@ fn wrong_usage_exits_with_2_and_says_why() {
     }
 }
 
+/// A short run, with all that the plots show.
+const SHORT: [&str; 9] = [
+    "--raw=false",
+    "--kind",
+    "unary,bulk",
+    "--concurrency",
+    "1,2",
+    "--calls",
+    "4",
+    "--rounds",
+    "2",
+];
+
 #[test]
-fn options_of_a_later_version_are_refused_by_name() {
-    for (arguments, name) in [("--report dir", "--report"), ("--compare old.json", "--compare")] {
-        let output = bench(&arguments.split(' ').collect::<Vec<_>>());
-        assert_eq!(output.status.code(), Some(2), "{arguments}");
-        assert_eq!(
-            text(&output.stderr),
-            format!("samehost: {name} is not available in this version: leave it out\n")
-        );
+fn a_report_is_a_page_of_its_own_and_its_data() {
+    let directory = directory();
+    let report = directory.path().join("made/for it");
+    let output = bench(&[&SHORT[..], &["--json", "--report", report.to_str().unwrap()]].concat());
+    let printed = json(&output);
+    assert_eq!(
+        names_in(&report),
+        [
+            "bytes.svg",
+            "calls.svg",
+            "latency-many.svg",
+            "latency.svg",
+            "report.html",
+            "report.json",
+            "time.svg"
+        ]
+    );
+    let read = |name: &str| fs::read_to_string(report.join(name)).unwrap();
+    let saved: Value = serde_json::from_str(&read("report.json")).unwrap();
+    assert_eq!(saved, printed);
+    let payloads: Vec<_> = saved["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["kind"] == "bulk" && row["transport"] == "uds")
+        .filter(|row| row["concurrency"] == 1)
+        .map(|row| row["payload_bytes"].as_u64().unwrap())
+        .collect();
+    assert_eq!((payloads.first(), payloads.last()), (Some(&64), Some(&(16 << 20))));
+
+    let page = read("report.html");
+    assert!(!page.contains("{{"), "a part of the page is missing");
+    for elsewhere in ["src=", "href=", "@import", "url("] {
+        assert!(!page.contains(elsewhere), "{elsewhere} needs another file");
+    }
+    for plot in ["bytes", "calls", "latency-many", "latency", "time"] {
+        assert!(page.contains(&read(&format!("{plot}.svg"))), "{plot}");
+    }
+    for part in ["UDS is ", "bench --raw=false", "prefers-color-scheme: dark", "@media print"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert_eq!(page.matches("<tr>").count(), 1 + saved["rows"].as_array().unwrap().len());
+}
+
+#[test]
+fn an_earlier_report_is_compared() {
+    let directory = directory();
+    let old = directory.path().join("old.json");
+    let earlier = bench(&[&SHORT[..], &["--json"]].concat());
+    // As if everything had been a thousand times as fast.
+    let mut report = json(&earlier);
+    for row in report["rows"].as_array_mut().unwrap() {
+        let calls_per_second = row["calls_per_second"].as_f64().unwrap();
+        row["calls_per_second"] = (calls_per_second * 1000.0).into();
+        row["spread"] = 0.0.into();
+    }
+    // As another version of the command may write it.
+    report["machine"]["unheard_of"] = true.into();
+    report["rows"].as_array_mut().unwrap().pop();
+    fs::write(&old, report.to_string()).unwrap();
+    let arguments = [&SHORT[..], &["--compare", old.to_str().unwrap()]].concat();
+    let output = bench(&arguments);
+    let out = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let changes = out.split_once("Since ").unwrap().1;
+    assert!(changes.contains("Not in it: 1 cells."), "{changes}");
+    let rows = changes.lines().filter(|line| line.contains(" samehost "));
+    assert_eq!(rows.clone().count(), 7, "{changes}");
+    for row in rows {
+        assert!(row.contains("-99.") || row.contains("-100."), "{row}");
+    }
+}
+
+#[test]
+fn a_report_that_is_none_is_named_before_anything_is_measured() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("no.json"), "{}").unwrap();
+    fs::write(path("newer.json"), r#"{"version":2,"machine":{},"rows":[]}"#).unwrap();
+    for (option, file, why) in [
+        ("--compare", "missing.json", "No such file"),
+        ("--compare", "no.json", "missing field"),
+        ("--compare", "newer.json", "version 2 is not known"),
+        ("--report", "no.json", "give another --report"),
+    ] {
+        let output = bench(&[option, &path(file)]);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        assert!(errors.contains(file) && errors.contains(why), "{errors}");
     }
 }
 

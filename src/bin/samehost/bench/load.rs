@@ -87,10 +87,10 @@ impl Load {
             let recorder = Arc::clone(&recorder);
             running.spawn(async move { worker.run(share, recorder).await.map(|()| worker) });
         }
-        let mut look = interval(STALL_TIMEOUT);
+        // Twice, as a look finds nothing new when all processes have been stopped meanwhile.
+        let mut look = interval(STALL_TIMEOUT / 2);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        look.tick().await;
-        let mut calls = 0;
+        let (mut calls, mut looks_in_vain) = (0, 0);
         loop {
             tokio::select! {
                 ended = running.join_next() => match ended {
@@ -99,12 +99,14 @@ impl Load {
                     Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
                     None => break,
                 },
-                _ = look.tick() => match recorder.calls() {
-                    none_since if none_since == calls => {
+                _ = look.tick() => {
+                    let calls_before = std::mem::replace(&mut calls, recorder.calls());
+                    looks_in_vain = if calls == calls_before { looks_in_vain + 1 } else { 0 };
+                    // The first look is at once.
+                    if looks_in_vain > 2 {
                         return Err(self.failure(Problem::Stalled));
                     }
-                    more => calls = more,
-                },
+                }
             }
         }
         let elapsed = started.elapsed();

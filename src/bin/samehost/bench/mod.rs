@@ -5,12 +5,15 @@
 //! meets all of them alike.
 
 mod cell;
+mod compare;
 mod headline;
+mod html;
 mod load;
 mod machine;
 mod options;
 mod pin;
 mod plan;
+mod plots;
 mod progress;
 mod raw;
 mod report;
@@ -26,7 +29,9 @@ use std::process::ExitCode;
 use samehost::{Address, BusyPoll};
 
 use self::cell::{Cell, Stack, Transport};
+use self::compare::Earlier;
 use self::load::{Limit, Load};
+use self::machine::Machine;
 pub(crate) use self::options::Args;
 use self::pin::pin_to;
 use self::plan::Plan;
@@ -51,6 +56,11 @@ pub(crate) fn run(args: Args) -> Outcome {
 
 async fn bench(plan: Plan) -> Outcome {
     let mut signals = Signals::new()?;
+    let earlier = plan.compare.as_deref().map(Earlier::read).transpose()?;
+    if let Some(directory) = &plan.report {
+        html::prepare(directory)?;
+    }
+    let machine = Machine::this();
     let mut samples = vec![Vec::new(); plan.cells.len()];
     // Dropped at a signal, `measure` ends its servers.
     let interrupted = tokio::select! {
@@ -66,7 +76,19 @@ async fn bench(plan: Plan) -> Outcome {
             _ => writeln!(io::stderr(), "samehost: interrupted: this is what was measured so far"),
         };
     }
-    print(&plan, &rows)?;
+    let report = Report::new(&machine, &rows);
+    let mut text = match plan.json {
+        true => serde_json::to_string(&report)?,
+        false => table::text(&plan, &rows),
+    };
+    if let Some(earlier) = &earlier {
+        text = format!("{text}\n\n{}", earlier.changes(&machine, &rows));
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| Failure::output(&error))?;
+    if let Some(directory) = &plan.report {
+        html::write(directory, &plan, &report)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -165,14 +187,4 @@ async fn measure_cell(
     };
     load.close().await;
     Ok(Sample::new(&measured, client, server))
-}
-
-fn print(plan: &Plan, rows: &[Row]) -> Result<(), Failure> {
-    let text = if plan.json {
-        serde_json::to_string(&Report::new(rows))?
-    } else {
-        table::text(plan, rows)
-    };
-    let mut out = io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
 }

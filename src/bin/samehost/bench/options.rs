@@ -82,7 +82,7 @@ pub(crate) struct Args {
     /// Print the report as one JSON object, and nothing else
     #[arg(long)]
     pub(super) json: bool,
-    /// Write report.json and report.html, with plots, to this directory
+    /// Write report.json, report.html and its plots to this directory
     #[arg(long, value_name = "DIR")]
     pub(super) report: Option<PathBuf>,
     /// Say what has changed since an earlier report

@@ -1,5 +1,6 @@
 //! [`Plan`]: what a run is to do, made of the options.
 
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::cell::{Cell, Kind, Stack, Transport, Wait};
 use super::load::Limit;
 use super::options::{Against, Args};
 use super::pin::Pin;
-use crate::{Failure, later};
+use crate::Failure;
 
 /// What one message of [`Kind::Bulk`] has where nothing else is asked for.
 const BULK_PAYLOAD: usize = 1024 * 1024;
@@ -37,6 +38,10 @@ pub(super) struct Plan {
     /// Busy polling was asked for, but there it is off.
     pub(super) busy_poll_is_off: bool,
     pub(super) json: bool,
+    /// A directory to write to.
+    pub(super) report: Option<PathBuf>,
+    /// A file with an earlier report.
+    pub(super) compare: Option<PathBuf>,
     /// A server that is running already.
     pub(super) address: Option<Address>,
 }
@@ -48,10 +53,6 @@ impl Plan {
         let one_cpu = available_parallelism().is_ok_and(|cpus| cpus.get() < 2);
         let busy_poll_is_off = args.busy_poll.is_some() && (args.pin.is_some() || one_cpu);
         args.busy_poll = args.busy_poll.filter(|_| !busy_poll_is_off);
-        later::refuse(&[
-            ("--report", args.report.is_some()),
-            ("--compare", args.compare.is_some()),
-        ])?;
         let cells = cells(&args)?;
         let Args { calls, rounds, .. } = args;
         let most = cells.iter().map(|cell| cell.concurrency as u64).max().unwrap_or(1);
@@ -71,6 +72,8 @@ impl Plan {
             busy_poll: args.busy_poll,
             busy_poll_is_off,
             json: args.json,
+            report: args.report,
+            compare: args.compare,
             address: args.address,
         })
     }

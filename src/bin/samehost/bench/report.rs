@@ -8,6 +8,9 @@ use super::load::Measured;
 use super::machine::Machine;
 use super::usage::UsagePerCall;
 
+/// The version of the JSON's shape.
+pub(super) const VERSION: u32 = 1;
+
 /// How many points of the latencies' curve lie between two nines, such as p90 and p99.
 const POINTS_PER_NINE: u32 = 20;
 
@@ -73,7 +76,7 @@ pub(super) struct Row {
     pub(super) concurrency: usize,
     pub(super) connections: usize,
     pub(super) threads: u16,
-    calls: u64,
+    pub(super) calls: u64,
     pub(super) calls_per_second: f64,
     /// Payload in one direction.
     pub(super) bytes_per_second: f64,
@@ -96,7 +99,6 @@ pub(super) struct Row {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Detail {
     /// The latencies: how many nines the percentile has, and microseconds.
-    #[allow(dead_code, reason = "for the plots")]
     pub(super) curve: Vec<(f64, f64)>,
     pub(super) client: UsagePerCall,
     pub(super) server: Option<UsagePerCall>,
@@ -133,6 +135,14 @@ impl Row {
             server_cpu_us_per_call: detail.server.map(|server| rounded(server.cpu_us())),
             detail,
         })
+    }
+
+    /// How many calls or streams at once, and on how many connections where that is not one.
+    pub(super) fn at_once(&self) -> String {
+        match (self.kind, self.connections) {
+            (Kind::Connect, _) | (_, 1) => self.concurrency.to_string(),
+            (_, connections) => format!("{} on {connections}", self.concurrency),
+        }
     }
 
     pub(super) fn cell(&self) -> Cell {
@@ -195,18 +205,19 @@ fn spread(values: Vec<f64>) -> Option<f64> {
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
     version: u32,
-    pub(super) machine: Machine,
+    pub(super) machine: &'a Machine,
     pub(super) command: String,
     pub(super) rows: &'a [Row],
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(rows: &'a [Row]) -> Self {
+    pub(super) fn new(machine: &'a Machine, rows: &'a [Row]) -> Self {
         let arguments = std::env::args_os().map(|argument| quoted(&argument.to_string_lossy()));
         let command = arguments.collect::<Vec<_>>().join(" ");
-        Self { version: 1, machine: Machine::this(), command, rows }
+        Self { version: VERSION, machine, command, rows }
     }
 }
+
 /// As a shell would take it.
 fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=.,:/@%+[]".contains(c);

@@ -4,122 +4,146 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::cell::{Kind, Wait};
-use super::headline::{Ratio, headline, warning};
+use super::cell::Wait;
+use super::headline::{Ratio, headline, warnings};
 use super::plan::Plan;
-use super::report::{Detail, Row};
+use super::report::Row;
 
 /// All of it: the headline first.
 pub(super) fn text(plan: &Plan, rows: &[Row]) -> String {
-    let mut parts: Vec<String> = headline(rows).into_iter().collect();
-    parts.extend(warning(rows));
-    parts.push(table(rows));
-    parts.push(notes(plan, rows));
+    let mut parts = Vec::new();
+    parts.extend(headline(rows));
+    parts.extend(warnings(rows));
+    parts.push(to_text(&columns(), &Line::all(rows)));
+    parts.push(notes(plan, rows).join("\n"));
     parts.join("\n\n")
 }
 
-/// What has to be known to read the table.
-fn notes(plan: &Plan, rows: &[Row]) -> String {
+/// What has to be known to read the table, in sentences.
+pub(super) fn notes(plan: &Plan, rows: &[Row]) -> Vec<String> {
     let threads = match plan.threads {
         1 => "1 thread".to_owned(),
         threads => format!("{threads} threads"),
     };
-    let pinned = plan.pin.map_or("where the scheduler puts them".to_owned(), |pin| pin.to_string());
-    let mut text = format!(
-        "Server and client: two processes, {threads} each, {pinned}.\n\
-         At once: calls, or streams of up to 256 messages or 4 MiB in flight; a bulk message is timed\n\
-         from the one before it.\n\
-         CPU time and context switches are per call, of client and server. Medians over the rounds;\n\
-         spread: how far the middle half of the rounds lies apart in calls/s."
-    );
+    let place = plan.pin.map_or("where the scheduler puts them".to_owned(), |pin| pin.to_string());
+    let mut notes = vec![
+        format!("Server and client: two processes, {threads} each, {place}."),
+        "At once: calls, or streams of up to 256 messages or 4 MiB in flight; a bulk message is \
+         timed from the one before it."
+            .to_owned(),
+        "CPU time and context switches are per call. Medians over the rounds; spread: how far the \
+         middle half of the rounds lies apart in calls/s."
+            .to_owned(),
+    ];
     if let Some(time) = plan.busy_poll {
-        let _ = write!(text, "\nspin: both ends read for up to {time:?} before they sleep.");
+        notes.push(format!("Spin: both ends read for up to {time:?} before they sleep."));
     }
     if plan.busy_poll_is_off {
-        text.push_str("\nBusy polling is off: a process has only one CPU to run on.");
+        notes.push("Busy polling is off: a process has only one CPU to run on.".to_owned());
     }
-    let resident = |usage: &dyn Fn(&Row) -> Option<f64>| {
-        rows.iter().filter_map(usage).filter(|mib| mib.is_finite()).max_by(f64::total_cmp)
+    let resident = |mib: fn(&Row) -> Option<f64>| {
+        rows.iter().filter_map(mib).filter(|mib| mib.is_finite()).max_by(f64::total_cmp)
     };
-    let client = resident(&|row| Some(row.detail.client.resident_mib));
-    let server = resident(&|row| Some(row.detail.server?.resident_mib));
-    if let Some(client) = client {
-        let _ = write!(text, "\nResident memory, at most: client {} MiB", figure(client));
-        if let Some(server) = server {
-            let _ = write!(text, ", server {} MiB", figure(server));
+    if let Some(client) = resident(|row| Some(row.detail.client.resident_mib)) {
+        let mut note = format!("Resident memory, at most: client {} MiB", figure(client));
+        if let Some(server) = resident(|row| Some(row.detail.server?.resident_mib)) {
+            let _ = write!(note, ", server {} MiB", figure(server));
         }
-        text.push('.');
+        notes.push(note + ".");
     }
-    text
+    notes
 }
 
-fn table(rows: &[Row]) -> String {
-    let several_connections =
-        rows.iter().any(|row| row.kind != Kind::Connect && row.connections != 1);
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header([
-        "\nkind",
-        "\npayload",
-        if several_connections { "once on\nconns" } else { "at\nonce" },
-        "\nstack",
-        "\nvia",
-        "\ncalls/s",
-        "\nMB/s",
-        "against\nTCP",
-        "p50\nµs",
-        "p99\nµs",
-        "CPU µs\nclient",
-        "\nserver",
-        "switches\nclient",
-        "\nserver",
-        "\nspread",
-    ]);
-    for row in rows {
-        let Detail { client, server, .. } = &row.detail;
-        table.add_row([
-            row.kind.to_string(),
-            row.payload_bytes.to_string(),
-            match several_connections {
-                true => format!("{} on {}", row.concurrency, row.connections),
-                false => row.concurrency.to_string(),
-            },
-            match row.wait {
-                Wait::Block => row.stack.to_string(),
-                Wait::Spin => format!("{} spin", row.stack),
-            },
-            row.transport.to_string(),
-            thousands(row.calls_per_second),
-            figure(row.bytes_per_second / 1e6),
-            Ratio::to_tcp(row, rows).map_or(String::new(), times),
-            figure(row.p50_us),
-            figure(row.p99_us),
-            figure(row.client_cpu_us_per_call),
-            row.server_cpu_us_per_call.map_or_else(unknown, figure),
-            figure(client.context_switches),
-            server.as_ref().map_or_else(unknown, |server| figure(server.context_switches)),
-            row.spread.map_or_else(unknown, |spread| format!("{:.0} %", spread * 100.0)),
-        ]);
+/// One column of a table of `T`s.
+pub(super) struct Column<T> {
+    /// Two lines.
+    pub(super) title: &'static str,
+    pub(super) is_text: bool,
+    pub(super) show: fn(&T) -> String,
+}
+
+impl<T> Column<T> {
+    pub(super) fn text(title: &'static str, show: fn(&T) -> String) -> Self {
+        Self { title, is_text: true, show }
     }
-    for (index, column) in table.column_iter_mut().enumerate() {
+
+    pub(super) fn number(title: &'static str, show: fn(&T) -> String) -> Self {
+        Self { title, is_text: false, show }
+    }
+}
+
+/// The table for a terminal.
+pub(super) fn to_text<T>(columns: &[Column<T>], lines: &[T]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(columns.iter().map(|column| column.title));
+    for line in lines {
+        table.add_row(columns.iter().map(|column| (column.show)(line)));
+    }
+    for (index, (column, Column { is_text, .. })) in
+        table.column_iter_mut().zip(columns).enumerate()
+    {
         column.set_padding(if index == 0 { (0, 0) } else { (1, 0) });
-        let text = matches!(index, 0 | 3 | 4);
-        column.set_cell_alignment(if text { CellAlignment::Left } else { CellAlignment::Right });
+        column.set_cell_alignment(match is_text {
+            true => CellAlignment::Left,
+            false => CellAlignment::Right,
+        });
     }
     table.trim_fmt()
 }
 
-/// A question mark where it may be chance.
-fn times(ratio: Ratio) -> String {
-    let mark = if ratio.is_beyond_the_spread() { "×" } else { "?" };
-    format!("{:.2} {mark}", ratio.times)
+/// What a line of the main table is made of.
+pub(super) struct Line<'a> {
+    pub(super) row: &'a Row,
+    to_tcp: Option<Ratio>,
 }
 
-fn unknown() -> String {
-    "–".to_owned()
+impl<'a> Line<'a> {
+    pub(super) fn all(rows: &'a [Row]) -> Vec<Self> {
+        rows.iter().map(|row| Self { row, to_tcp: Ratio::to_tcp(row, rows) }).collect()
+    }
+}
+
+pub(super) fn columns<'a>() -> Vec<Column<Line<'a>>> {
+    vec![
+        Column::text("\nkind", |line| line.row.kind.to_string()),
+        Column::number("\npayload", |line| line.row.payload_bytes.to_string()),
+        Column::number("at\nonce", |line| line.row.at_once()),
+        Column::text("\nstack", |line| match line.row.wait {
+            Wait::Block => line.row.stack.to_string(),
+            Wait::Spin => format!("{} spin", line.row.stack),
+        }),
+        Column::text("\nvia", |line| line.row.transport.to_string()),
+        Column::number("\ncalls/s", |line| thousands(line.row.calls_per_second)),
+        Column::number("\nMB/s", |line| figure(line.row.bytes_per_second / 1e6)),
+        // A question mark where it may be chance.
+        Column::number("against\nTCP", |line| match line.to_tcp {
+            Some(ratio) if ratio.is_beyond_the_spread() => format!("{:.2} ×", ratio.times),
+            Some(ratio) => format!("{:.2} ?", ratio.times),
+            None => String::new(),
+        }),
+        Column::number("p50\nµs", |line| figure(line.row.p50_us)),
+        Column::number("p99\nµs", |line| figure(line.row.p99_us)),
+        Column::number("client\nCPU µs", |line| figure(line.row.client_cpu_us_per_call)),
+        Column::number("server\nCPU µs", |line| or_dash(line.row.server_cpu_us_per_call, figure)),
+        Column::number("client\nswitches", |line| figure(line.row.detail.client.context_switches)),
+        Column::number("server\nswitches", |line| {
+            or_dash(line.row.detail.server.map(|server| server.context_switches), figure)
+        }),
+        Column::number("\nspread", |line| or_dash(line.row.spread, percent)),
+    ]
+}
+
+/// A dash for what is unknown.
+pub(super) fn or_dash(value: Option<f64>, show: fn(f64) -> String) -> String {
+    value.map_or_else(|| "–".to_owned(), show)
+}
+
+pub(super) fn percent(part: f64) -> String {
+    format!("{:.0} %", part * 100.0)
 }
 
 /// Three digits at least, and no more after the point than that takes.
-fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     match value {
         small if small < 10.0 => format!("{small:.2}"),
         medium if medium < 100.0 => format!("{medium:.1}"),
@@ -128,7 +152,7 @@ fn figure(value: f64) -> String {
 }
 
 /// A whole number, its digits in groups.
-fn thousands(value: f64) -> String {
+pub(super) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -147,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_for_each_row() {
-        let text = table(&pair(16, 1_234_567.0, 1000.0));
+        let text = to_text(&columns(), &Line::all(&pair(16, 1_234_567.0, 1000.0)));
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.contains("1,234,567"), "{text}");
         assert!(text.contains("UDS"), "{text}");
