@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
@@ -62,13 +65,21 @@ struct Shared {
     /// What the server sees as `:authority`.
     authority: Vec<u8>,
     connection: Mutex<Option<Sender>>,
-    /// Held while connecting, so that calls that start together share one connection.
-    connecting: tokio::sync::Mutex<()>,
+    /// The attempt to connect that is under way, so that calls which start together share one
+    /// connection, or one failure.
+    attempt: Mutex<Weak<Attempt>>,
+}
+
+/// An attempt to connect. It goes on as long as a call waits for it, whichever that is.
+struct Attempt {
+    outcome: watch::Receiver<Option<Result<Sender, Arc<ConnectError>>>>,
+    /// Aborted with the last reference.
+    _task: JoinSet<()>,
 }
 
 /// Where a new connection comes from.
 enum Target {
-    Address(Box<ChannelBuilder>),
+    Address(Arc<ChannelBuilder>),
     /// The stream was given, and there is no second one.
     Stream,
 }
@@ -76,7 +87,7 @@ enum Target {
 /// How a [`Channel`] connects; from [`Channel::builder`].
 #[derive(Clone, Debug)]
 pub struct ChannelBuilder {
-    address: Address,
+    address: Arc<Address>,
     connect_timeout: Duration,
     wait_for_ready: bool,
     server: Option<PeerPolicy>,
@@ -150,18 +161,16 @@ impl ChannelBuilder {
     ///
     /// Outside of a tokio runtime with IO and time enabled.
     pub async fn connect(self) -> Result<Channel, ConnectError> {
-        let channel = self.connect_lazy();
-        match channel.0.connect().await {
-            Err(Unconnected::Connect(error)) => Err(error),
-            Ok(_) | Err(Unconnected::StreamEnded) => Ok(channel),
-        }
+        let channel = self.clone().connect_lazy();
+        channel.0.open(&self).await?;
+        Ok(channel)
     }
 
     /// A channel that connects at its first call. A call that finds no server fails with
     /// UNAVAILABLE; the next one tries again.
     pub fn connect_lazy(self) -> Channel {
         let authority = authority(&self.address);
-        Channel::new(Target::Address(Box::new(self)), authority, None)
+        Channel::new(Target::Address(Arc::new(self)), authority, None)
     }
 }
 
@@ -178,7 +187,7 @@ impl Channel {
     /// Options for a channel to `address`.
     pub fn builder(address: &Address) -> ChannelBuilder {
         ChannelBuilder {
-            address: address.clone(),
+            address: Arc::new(address.clone()),
             connect_timeout: CONNECT_TIMEOUT,
             wait_for_ready: false,
             server: None,
@@ -205,7 +214,7 @@ impl Channel {
             target,
             authority,
             connection: Mutex::new(sender),
-            connecting: tokio::sync::Mutex::new(()),
+            attempt: Mutex::default(),
         }))
     }
 }
@@ -223,43 +232,77 @@ impl fmt::Debug for Channel {
 impl Shared {
     /// The connection, if there is one that lives.
     fn current(&self) -> Option<Sender> {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        connection.as_ref().filter(|sender| sender.is_open()).cloned()
+        lock(&self.connection).as_ref().filter(|sender| sender.is_open()).cloned()
     }
 
     /// `sender` takes no more calls: the next one opens another connection.
     fn discard(&self, sender: &Sender) {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = lock(&self.connection);
         // The connection's end may be its last clone's, which is not to run under this lock.
         let discarded = connection.take_if(|current| current.is_same(sender));
         drop(connection);
         drop(discarded);
     }
 
-    /// The connection, opened now if there is none.
-    async fn connect(&self) -> Result<Sender, Unconnected> {
-        let _connecting = self.connecting.lock().await;
-        if let Some(sender) = self.current() {
-            return Ok(sender);
-        }
-        let Target::Address(target) = &self.target else {
-            return Err(Unconnected::StreamEnded);
-        };
-        let ChannelBuilder { address, connect_timeout, server, options, .. } = &**target;
+    /// Opens the connection.
+    async fn open(&self, target: &ChannelBuilder) -> Result<Sender, ConnectError> {
+        let ChannelBuilder { address, connect_timeout, server, options, .. } = target;
         let mut conn = socket::connect(address, *connect_timeout).await?;
         if let Some(policy) = server {
             conn = only_if(policy, conn, address)?;
         }
         let sender = Sender::start(conn, *options);
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let earlier = connection.replace(sender.clone());
-        drop(connection);
+        let earlier = lock(&self.connection).replace(sender.clone());
         drop(earlier);
         Ok(sender)
     }
 
+    /// The connection, opened now if there is none. Its outcome is that of all who wait for it.
+    async fn connect(self: &Arc<Self>) -> Result<Sender, Unconnected> {
+        let Target::Address(target) = &self.target else {
+            return self.current().ok_or(Unconnected::StreamEnded);
+        };
+        let attempt = {
+            let mut under_way = lock(&self.attempt);
+            // One that has come to its end drops the other half of its channel.
+            let earlier = under_way.upgrade().filter(|it| it.outcome.has_changed().is_ok());
+            match (earlier, self.current()) {
+                (Some(attempt), _) => attempt,
+                (None, Some(sender)) => return Ok(sender),
+                (None, None) => {
+                    let attempt = Arc::new(self.attempt(Arc::clone(target)));
+                    *under_way = Arc::downgrade(&attempt);
+                    attempt
+                }
+            }
+        };
+        let mut outcome = attempt.outcome.clone();
+        let outcome = outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
+        match outcome.ok().flatten() {
+            Some(outcome) => Ok(outcome?),
+            None => Err(Arc::new(ConnectError::Io {
+                address: Address::clone(&target.address),
+                source: io::Error::other("the runtime that connected was shut down"),
+            })
+            .into()),
+        }
+    }
+
+    /// Starts to connect, in a task of its own: no call's end is the end of it, as long as another
+    /// one waits.
+    fn attempt(self: &Arc<Self>, target: Arc<ChannelBuilder>) -> Attempt {
+        let (sender, outcome) = watch::channel(None);
+        let mut task = JoinSet::new();
+        let channel = Arc::clone(self);
+        task.spawn(async move {
+            let outcome = channel.open(&target).await;
+            let _ = sender.send(Some(outcome.map_err(Arc::new)));
+        });
+        Attempt { outcome, _task: task }
+    }
+
     /// As [`connect`](Self::connect), and waits for a server where that was asked for.
-    async fn connect_or_wait(&self) -> Result<Sender, Unconnected> {
+    async fn connect_or_wait(self: &Arc<Self>) -> Result<Sender, Unconnected> {
         let wait = matches!(&self.target, Target::Address(target) if target.wait_for_ready);
         let (mut pause, longest) = WAIT_PAUSES;
         loop {
@@ -274,30 +317,21 @@ impl Shared {
         }
     }
 
-    /// The status of a call that was lost or reset; one that was lost names the server.
-    fn failed(&self, error: driver::StreamError) -> Status {
-        let lost = matches!(error, driver::StreamError::Lost { .. });
-        let status = status(error);
+    /// The server's address, unless the stream was given.
+    fn server(&self) -> Option<&Arc<Address>> {
         match &self.target {
-            Target::Address(target) if lost => Status::new(
-                status.code(),
-                format!(
-                    "{}: {}: the call may have been processed",
-                    target.address,
-                    status.message()
-                ),
-            ),
-            _ => status,
+            Target::Address(target) => Some(&target.address),
+            Target::Stream => None,
         }
     }
 
     fn not_http2(&self, source: driver::Lost) -> Unconnected {
-        match &self.target {
-            Target::Address(target) => Unconnected::Connect(ConnectError::NotHttp2 {
-                address: target.address.clone(),
-                source: source.into(),
-            }),
-            Target::Stream => Unconnected::StreamEnded,
+        let source = source.into();
+        match self.server() {
+            Some(address) => {
+                Arc::new(ConnectError::NotHttp2 { address: Address::clone(address), source }).into()
+            }
+            None => Unconnected::StreamEnded,
         }
     }
 }
@@ -318,14 +352,18 @@ fn only_if(policy: &PeerPolicy, conn: Conn, address: &Address) -> Result<Conn, C
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Why there is no connection to send a call on.
 enum Unconnected {
-    Connect(ConnectError),
+    Connect(Arc<ConnectError>),
     StreamEnded,
 }
 
-impl From<ConnectError> for Unconnected {
-    fn from(error: ConnectError) -> Self {
+impl From<Arc<ConnectError>> for Unconnected {
+    fn from(error: Arc<ConnectError>) -> Self {
         Self::Connect(error)
     }
 }
@@ -335,7 +373,7 @@ impl From<Unconnected> for Status {
         match why {
             Unconnected::Connect(error) => {
                 let mut status = Self::unavailable(error.to_string());
-                status.set_source(Arc::new(error));
+                status.set_source(error);
                 status
             }
             Unconnected::StreamEnded => {
@@ -435,8 +473,9 @@ impl ResponseFuture {
                         if let Some(status) = not_grpc(head.status, &head.headers) {
                             return Poll::Ready(Err(status));
                         }
-                        let mut response =
-                            Response::new(ResponseBody::new(incoming, self.deadline.take()));
+                        let server = self.channel.server().cloned();
+                        let body = ResponseBody::new(incoming, self.deadline.take(), server);
+                        let mut response = Response::new(body);
                         *response.status_mut() = head.status;
                         *response.version_mut() = Version::HTTP_2;
                         *response.headers_mut() = match Arc::try_unwrap(head) {
@@ -456,7 +495,7 @@ impl ResponseFuture {
                                 lost: lost @ driver::Lost::NotHttp2(_),
                                 ..
                             } => self.channel.not_http2(lost).into(),
-                            error => self.channel.failed(error),
+                            error => status(error, self.channel.server()),
                         }));
                     }
                 },
@@ -484,7 +523,7 @@ impl ResponseFuture {
                     "the request's headers are larger than the {limit} bytes that the server takes"
                 )));
             }
-            Err(Unsent::Body(error)) => return Err(status(error)),
+            Err(Unsent::Body(error)) => return Err(status(error, None)),
         };
         Ok(())
     }

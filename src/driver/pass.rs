@@ -353,13 +353,16 @@ where
         }
     }
 
-    /// All of them while requests are not run: those are no more than there may be streams, and
-    /// others want to go on.
+    /// As many calls as a pass takes up, each with what has come of it: a message whose rest is left
+    /// for later costs its receiver a turn more. All of them while requests are not run: those are no
+    /// more than there may be streams, and others want to go on.
     fn take_events(&mut self, state: &mut State, held_up: bool) {
-        while (held_up || !self.role.is_full(state))
-            && let Some(event) = state.h2.next_event()
-        {
+        while let Some(event) = state.h2.next_event() {
+            let stream = event.stream();
             self.role.event(state, event);
+            if !held_up && self.role.is_full(state) && !state.h2.has_more_of(stream) {
+                break;
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use tonic::Status;
 
 use super::status::status;
 use super::timeout::Deadline;
+use crate::address::Address;
 use crate::driver::{Incoming, Outbound};
 
 /// A body that is cut off at a deadline.
@@ -60,12 +62,20 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
 /// The body of a [`Channel`](crate::Channel)'s response. Its errors are [`Status`]es. Dropping it
 /// before its end cancels the call.
 #[derive(Debug)]
-pub struct ResponseBody(Timed<Incoming>);
+pub struct ResponseBody {
+    body: Timed<Incoming>,
+    server: Option<Arc<Address>>,
+}
 
 impl ResponseBody {
-    /// With a deadline, the body fails with DEADLINE_EXCEEDED when it has not ended by then.
-    pub(crate) fn new(incoming: Incoming, deadline: Option<Deadline>) -> Self {
-        Self(Timed { body: Some(incoming), deadline })
+    /// With a deadline, the body fails with DEADLINE_EXCEEDED when it has not ended by then. If it
+    /// is lost, it names the `server`.
+    pub(crate) fn new(
+        incoming: Incoming,
+        deadline: Option<Deadline>,
+        server: Option<Arc<Address>>,
+    ) -> Self {
+        Self { body: Timed { body: Some(incoming), deadline }, server }
     }
 }
 
@@ -77,18 +87,19 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.0.poll(cx).map(|polled| match polled {
-            Ok(frame) => frame.map(|frame| frame.map_err(status)),
+        let Self { body, server } = &mut *self;
+        body.poll(cx).map(|polled| match polled {
+            Ok(frame) => frame.map(|frame| frame.map_err(|error| status(error, server.as_ref()))),
             Err(Expired) => Some(Err(deadline_exceeded())),
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.body.size_hint()
     }
 }
 

@@ -68,7 +68,8 @@ where
             return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
         let deadline = grpc_timeout(request.headers()).and_then(Deadline::after);
-        let mut request = request.map(|incoming| Body::new(ResponseBody::new(incoming, None)));
+        let mut request =
+            request.map(|incoming| Body::new(ResponseBody::new(incoming, None, None)));
         if let Some(peer) = &self.peer {
             peer.add_to(request.extensions_mut());
         }

@@ -1,21 +1,29 @@
 //! Failures of streams and connections as gRPC statuses.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tonic::{Code, Status};
 
+use crate::address::Address;
 use crate::driver::{Lost, StreamError};
 use crate::http2::ErrorCode;
 
-/// The status of a call whose stream ended before its message.
-pub(crate) fn status(error: StreamError) -> Status {
+/// The status of a call whose stream ended before its message. One that was lost names the server,
+/// where there is an address to name.
+pub(crate) fn status(error: StreamError, server: Option<&Arc<Address>>) -> Status {
+    let lost = || match server {
+        Some(address) => format!("{address}: {error}: the call may have been processed"),
+        None => error.to_string(),
+    };
     match error {
         StreamError::Body(status) => status,
         StreamError::Reset(reset) => Status::new(code(reset.code), error.to_string()),
         StreamError::Lost {
             lost: Lost::GoneAway { code: ErrorCode::ENHANCE_YOUR_CALM, .. },
             ..
-        } => Status::resource_exhausted(error.to_string()),
-        StreamError::Lost { .. } => Status::unavailable(error.to_string()),
+        } => Status::resource_exhausted(lost()),
+        StreamError::Lost { .. } => Status::unavailable(lost()),
     }
 }
 

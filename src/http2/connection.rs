@@ -187,19 +187,8 @@ impl Connection {
     /// [`advance`](Self::advance) and [`on_deadline`](Self::on_deadline), until there is none.
     pub(crate) fn next_event(&mut self) -> Option<Event> {
         while let Some(event) = self.events.pop_front() {
-            let (key, announces) = match &event {
-                Event::Request { stream, .. } | Event::RequestTooLarge { stream, .. } => {
-                    (*stream, true)
-                }
-                Event::Informational { stream, .. }
-                | Event::Response { stream, .. }
-                | Event::Data { stream, .. }
-                | Event::Trailers { stream, .. }
-                | Event::Reset { stream, .. }
-                | Event::Writable { stream } => (*stream, false),
-                Event::Ready | Event::SlotsAvailable | Event::GoAway { .. } | Event::Pong(_) => {
-                    return Some(event);
-                }
+            let Some(key) = event.stream() else {
+                return Some(event);
             };
             let Some(stream) = self.streams.get_mut(key) else {
                 continue;
@@ -207,7 +196,8 @@ impl Connection {
             if stream.forgotten {
                 continue;
             }
-            stream.announced |= announces;
+            stream.announced |=
+                matches!(event, Event::Request { .. } | Event::RequestTooLarge { .. });
             return Some(event);
         }
         None
@@ -355,6 +345,11 @@ impl Connection {
     /// Fills `slices` with what is to be written first, and says how many it filled.
     pub(crate) fn outgoing<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         self.outgoing.slices(slices)
+    }
+
+    /// Whether the next event is about the same stream.
+    pub(crate) fn has_more_of(&self, stream: Option<StreamKey>) -> bool {
+        self.events.front().is_some_and(|event| event.stream() == stream)
     }
 
     /// Whether [`next_event`](Self::next_event) may have something.

@@ -43,6 +43,24 @@ pub(crate) enum Event {
     Pong([u8; 8]),
 }
 
+impl Event {
+    /// The stream that it is about, if it is about one.
+    #[inline]
+    pub(crate) fn stream(&self) -> Option<StreamKey> {
+        match self {
+            Self::Request { stream, .. }
+            | Self::RequestTooLarge { stream, .. }
+            | Self::Informational { stream, .. }
+            | Self::Response { stream, .. }
+            | Self::Data { stream, .. }
+            | Self::Trailers { stream, .. }
+            | Self::Reset { stream, .. }
+            | Self::Writable { stream } => Some(*stream),
+            Self::Ready | Self::SlotsAvailable | Self::GoAway { .. } | Self::Pong(_) => None,
+        }
+    }
+}
+
 /// Why a stream was reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reset {

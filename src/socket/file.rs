@@ -341,14 +341,17 @@ impl<'a> Place<'a> {
     fn own(&self, name: OsString) -> Result<Temporary<'_>, BindError> {
         let path = self.directory_path.join(&name);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let inode = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())
-            .map_err(|errno| self.error("open", &path, errno))?;
-        let stat =
-            rustix::fs::fstat(&inode).map_err(|errno| self.error("look at", &path, errno))?;
-        let ours = file_type(&stat) == FileType::Socket
-            && stat.st_uid == rustix::process::geteuid().as_raw()
-            && stat.st_mode & 0o7777 == 0;
-        if !ours {
+        let opened = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())
+            .and_then(|inode| rustix::fs::fstat(&inode).map(|stat| (inode, stat)));
+        let (inode, stat) = opened.map_err(|errno| {
+            // For want of file descriptors, say: nothing is to be left behind all the same.
+            let here = rustix::fs::statat(&self.directory, &name, AtFlags::SYMLINK_NOFOLLOW);
+            if here.is_ok_and(|stat| is_new(&stat)) {
+                let _ = rustix::fs::unlinkat(&self.directory, &name, AtFlags::empty());
+            }
+            self.error("open", &path, errno)
+        })?;
+        if !is_new(&stat) {
             return Err(BindError::Contended { address: self.address.clone() });
         }
         Ok(Temporary { directory: self.directory.as_fd(), name, inode: Arc::new(inode) })
@@ -492,6 +495,13 @@ fn stem(name: &OsStr) -> OsString {
         (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
     });
     OsString::from(format!("{hash:016x}"))
+}
+
+/// A socket of ours that has been given no mode yet.
+fn is_new(stat: &Stat) -> bool {
+    file_type(stat) == FileType::Socket
+        && stat.st_uid == rustix::process::geteuid().as_raw()
+        && stat.st_mode & 0o7777 == 0
 }
 
 fn random() -> u64 {

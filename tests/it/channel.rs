@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use samehost::ping::{PingRequest, PingServiceClient};
 use samehost::{Address, BindOptions, Channel, ConnectError, Listener};
-use tonic::Code;
+use tokio::task::JoinHandle;
+use tonic::{Code, Request, Status};
 
 use crate::support::{Running, Transport, directory, on_both_transports, socket_in};
 
@@ -120,24 +121,76 @@ async fn abstract_sockets_bind_and_connect() {
     PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_full_backlog_is_tried_again_until_the_timeout() {
+/// A server whose queue is full, and the connection that fills it.
+async fn full() -> (Listener, Channel, tempfile::TempDir) {
     let directory = directory();
     let address = socket_in(directory.path());
     let listener = BindOptions::new().backlog(0).bind(&address).await.unwrap();
     // The kernel queues one more than the backlog.
     let first = Channel::connect(&address).await.unwrap();
+    (listener, first, directory)
+}
+
+#[tokio::test]
+async fn a_full_backlog_is_tried_again_until_the_timeout() {
+    let (listener, first, _directory) = full().await;
+    let address = listener.local_addr();
     let timeout = Duration::from_millis(100);
     let started = Instant::now();
-    let error = Channel::builder(&address).connect_timeout(timeout).connect().await.unwrap_err();
+    let error = Channel::builder(address).connect_timeout(timeout).connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     assert!(started.elapsed() >= timeout);
 
-    let second = tokio::spawn(Channel::builder(&address).connect());
+    let second = tokio::spawn(Channel::builder(address).connect());
     listener.accept().await.unwrap();
     second.await.unwrap().unwrap();
     drop(first);
+}
+
+fn call(channel: &Channel, timeout: Option<Duration>) -> JoinHandle<Result<(), Status>> {
+    let mut client = PingServiceClient::new(channel.clone());
+    let mut request = Request::new(PingRequest::ping());
+    if let Some(timeout) = timeout {
+        request.set_timeout(timeout);
+    }
+    tokio::spawn(async move { client.ping(request).await.map(drop) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_failure_to_connect_answers_all_calls_that_waited_for_it() {
+    let (listener, _first, _directory) = full().await;
+    let channel = Channel::builder(listener.local_addr()).connect_lazy();
+    let started = tokio::time::Instant::now();
+    // The one that began gives up before the others, which is no reason to begin anew.
+    let impatient = call(&channel, Some(Duration::from_secs(3)));
+    tokio::task::yield_now().await;
+    let calls: Vec<_> = (0..20).map(|_| call(&channel, None)).collect();
+    assert_eq!(impatient.await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(started.elapsed().as_secs(), 3);
+    for call in calls {
+        let status = call.await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(status.message().contains("within 5s"), "{status:?}");
+        assert!(std::error::Error::source(&status).is_some());
+    }
+    assert_eq!(started.elapsed().as_secs(), 5, "the connect timeout");
+    // The next one tries again.
+    call(&channel, None).await.unwrap().unwrap_err();
+    assert_eq!(started.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_connects_for_calls_that_have_given_up() {
+    let (listener, _first, _directory) = full().await;
+    let channel = Channel::builder(listener.local_addr()).connect_lazy();
+    let calls: Vec<_> = (0..5).map(|_| call(&channel, Some(Duration::from_secs(1)))).collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+    }
+    listener.accept().await.unwrap();
+    let another = tokio::time::timeout(Duration::from_secs(3_600), listener.accept()).await;
+    another.unwrap_err();
 }
 
 #[tokio::test]

@@ -198,10 +198,12 @@ async fn a_call_that_never_ends_is_cut_off_at_the_drain_deadline(transport: Tran
     let request = WatchRequest { count: 2, interval, payload: Default::default() };
     let mut pongs = client.watch(request).await.unwrap().into_inner();
     pongs.message().await.unwrap().unwrap();
+    let address = server.address.to_string();
     let (serving, _directory) = server.signal();
     serving.await.unwrap();
     let status = pongs.message().await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.message().starts_with(&address), "{status:?}");
 }
 
 async fn dropping_the_server_cuts_calls_off(transport: Transport) {

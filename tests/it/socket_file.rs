@@ -1,10 +1,11 @@
 //! The life of a socket file, by what can be seen in its directory.
 
 use std::fs::Permissions;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::Errno;
 use samehost::{Address, BindError, BindOptions, Channel, Listener};
 
 use crate::support::{directory, names_in, socket_in};
@@ -200,6 +201,31 @@ async fn a_missing_directory_is_named() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_a_path_is_named() {
+    let directory = directory();
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    symlink("loop", directory.path().join("loop")).unwrap();
+    let long = "n".repeat(256);
+    for (path, errno) in [
+        ("file/x", Errno::NOTDIR),
+        ("file/y/x", Errno::NOTDIR),
+        ("loop/x", Errno::LOOP),
+        (&long, Errno::NAMETOOLONG),
+        (&format!("{long}/x"), Errno::NAMETOOLONG),
+    ] {
+        let path = directory.path().join(path);
+        let error = refusal(&Address::unix(&path).unwrap()).await;
+        let BindError::File { path: at, source, .. } = &error else { panic!("{error:?}") };
+        assert!(path.starts_with(at), "{error}");
+        assert_eq!(Errno::from_io_error(source), Some(errno), "{error}");
+    }
+    // Only a name that is too long comes as far as the lock file.
+    let left = names_in(directory.path());
+    let left: Vec<_> = left.iter().filter(|name| !name.ends_with(".lock")).collect();
+    assert_eq!(left, ["file", "loop"]);
+}
+
+#[tokio::test]
 async fn a_path_must_end_in_a_file_name() {
     let directory = directory();
     for end in ["x/", "x/.", "..", "."] {
@@ -344,6 +370,56 @@ fn the_published_name_never_has_another_mode() {
         bound.unwrap();
         assert!(watcher.join().unwrap() > 0, "the watcher never saw the file");
     });
+}
+
+/// The umask is the process's: whoever creates files meanwhile must not notice.
+#[test]
+fn other_threads_create_files_with_their_own_modes_while_a_socket_is_bound() {
+    fn umask() -> String {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find(|line| line.starts_with("Umask:")).unwrap().to_owned()
+    }
+    let before = umask();
+    let mask = u32::from_str_radix(before.trim_start_matches("Umask:").trim(), 8).unwrap();
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let creators: Vec<_> = (0..16)
+            .map(|thread| {
+                let (directory, done) = (directory.path(), &done);
+                scope.spawn(move || {
+                    let mut created = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        let path = directory.join(format!("{thread}"));
+                        let file = std::fs::OpenOptions::new()
+                            .write(true)
+                            .create_new(true)
+                            .mode(0o666)
+                            .open(&path)
+                            .unwrap();
+                        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o666 & !mask);
+                        std::fs::remove_file(&path).unwrap();
+                        created += 1;
+                    }
+                    created
+                })
+            })
+            .collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let bound: Result<(), BindError> = (0..200).try_for_each(|_| {
+            let listener = runtime.block_on(Listener::bind(&address))?;
+            assert_eq!(mode_of(address.as_path().unwrap()), 0o600);
+            drop(listener);
+            Ok(())
+        });
+        done.store(true, Ordering::Relaxed);
+        bound.unwrap();
+        for creator in creators {
+            assert!(creator.join().unwrap() > 0, "a thread created no file");
+        }
+    });
+    assert_eq!(umask(), before);
 }
 
 #[tokio::test]

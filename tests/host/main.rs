@@ -1,0 +1,69 @@
+//! What it takes other users, limits or many repetitions to see: a program of checks, each of which
+//! prints a line with its figures, or fails. `tests/host/run` builds and starts it; what a test in
+//! `tests/it` can show is there.
+
+mod faults;
+mod intruder;
+mod socket_file;
+#[allow(unused, reason = "the integration tests use the rest of it")]
+#[path = "../it/support.rs"]
+mod support;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// How often a check does what it does.
+#[derive(Clone, Copy)]
+struct Scale {
+    full: bool,
+}
+
+impl Scale {
+    /// `all` with `--full`, else `some`.
+    fn pick<T>(self, some: T, all: T) -> T {
+        if self.full { all } else { some }
+    }
+}
+
+/// By name; what it returns are its figures.
+type Check = (&'static str, fn(Scale) -> String);
+
+const CHECKS: &[Check] = &[
+    ("restarts", socket_file::restarts),
+    ("starts-at-once", socket_file::starts_at_once),
+    ("intruder", intruder::is_kept_out),
+    ("faults", faults::of_each_step),
+];
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<_> = std::env::args().skip(1).collect();
+    // This program's other processes, as other users or with other limits.
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["as", "intruder", directory] => return intruder::run(directory.as_ref()),
+        ["as", "bind", address] => return faults::bind(address),
+        _ => {}
+    }
+    let full = arguments.iter().position(|argument| argument == "--full");
+    let scale = Scale { full: full.is_some() };
+    full.map(|at| arguments.remove(at));
+    if let Some(unknown) =
+        arguments.iter().find(|name| CHECKS.iter().all(|(known, _)| known != name))
+    {
+        let known: Vec<_> = CHECKS.iter().map(|(name, _)| *name).collect();
+        eprintln!("there is no check {unknown}: --full, {}", known.join(", "));
+        return ExitCode::from(2);
+    }
+    for (name, check) in CHECKS {
+        if arguments.is_empty() || arguments.iter().any(|wanted| wanted == name) {
+            let started = Instant::now();
+            // A check that fails panics.
+            let figures = check(scale);
+            println!("{name}: {figures} ({:.1} s)", started.elapsed().as_secs_f64());
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
