@@ -29,8 +29,8 @@ const SAMEHOST: Colour = Colour(4, "var(--samehost)");
 const TONIC: Colour = Colour(5, "var(--tonic)");
 const RAW: Colour = Colour(6, "var(--raw)");
 const RAW_SPIN: Colour = Colour(7, "var(--raw-spin)");
-const ASLEEP: Colour = Colour(8, "var(--asleep)");
-const COLOURS: [Colour; 8] = [PAPER, INK, GRID, SAMEHOST, TONIC, RAW, RAW_SPIN, ASLEEP];
+const WAITING: Colour = Colour(8, "var(--waiting)");
+const COLOURS: [Colour; 8] = [PAPER, INK, GRID, SAMEHOST, TONIC, RAW, RAW_SPIN, WAITING];
 
 impl Colour {
     const fn rgb(&self) -> RGBColor {
@@ -213,15 +213,15 @@ fn times(rows: &[&Row], at_once: usize) -> Result<Plot, Box<dyn Error>> {
         let whole = 1e6 / row.calls_per_second;
         let Some(server) = row.detail.server else { continue };
         for (end, usage) in [("client", row.detail.client), ("server", server)] {
-            let asleep = (whole - usage.cpu_us()).max(0.0);
+            let waiting = (whole - usage.cpu_us()).max(0.0);
             bars.push(Bar {
                 label: format!("{}, {end}", row.cell().series()),
-                parts: [usage.user_us, usage.system_us, asleep],
+                parts: [usage.user_us, usage.system_us, waiting],
             });
         }
     }
     let most = bars.iter().map(|bar| bar.parts.iter().sum()).fold(0.0, f64::max).max(1.0);
-    let colours = [SAMEHOST.rgb(), TONIC.rgb(), ASLEEP.rgb()];
+    let colours = [SAMEHOST.rgb(), TONIC.rgb(), WAITING.rgb()];
     let height = 90 + 22 * bars.len() as u32;
     let mut svg = String::new();
     {
@@ -259,7 +259,8 @@ fn times(rows: &[&Row], at_once: usize) -> Result<Plot, Box<dyn Error>> {
             let text = label().pos(Pos::new(HPos::Right, VPos::Center));
             root.draw(&Text::new(bar.label.clone(), (x - 8, y), text))?;
         }
-        for (index, name) in ["in the program", "in the kernel", "asleep"].into_iter().enumerate() {
+        for (index, name) in ["in the program", "in the kernel", "waiting"].into_iter().enumerate()
+        {
             let (x, y) = legend_entry(index);
             let corners = [(x, y - 5), (x + 14, y + 5)];
             root.draw(&Rectangle::new(corners, colours[index].filled()))?;
@@ -272,8 +273,8 @@ fn times(rows: &[&Row], at_once: usize) -> Result<Plot, Box<dyn Error>> {
         title: "Where a call's time goes".to_owned(),
         caption:
             "What client and server do from one call to the next, one call at a time: CPU time \
-                  by getrusage(2), and the rest. Asleep, a process waits for the other one or for \
-                  its CPU to wake up; a process that spins never sleeps."
+                  by getrusage(2), and the rest, in which a process waits for the other one or for \
+                  its CPU to wake up. A process that spins does not wait."
                 .to_owned(),
         svg: with_variables(&svg),
     })

@@ -212,8 +212,11 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub(super) fn new(machine: &'a Machine, rows: &'a [Row]) -> Self {
-        let arguments = std::env::args_os().map(|argument| quoted(&argument.to_string_lossy()));
-        let command = arguments.collect::<Vec<_>>().join(" ");
+        // Where the command is kept matters to nobody else.
+        let arguments = std::env::args_os().skip(1);
+        let arguments = arguments.map(|argument| quoted(&argument.to_string_lossy()));
+        let command = std::iter::once("samehost".to_owned()).chain(arguments);
+        let command = command.collect::<Vec<_>>().join(" ");
         Self { version: VERSION, machine, command, rows }
     }
 }
