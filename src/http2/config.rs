@@ -22,6 +22,9 @@ pub(crate) struct Config {
     /// 4 MiB: four streams that nobody reads do not yet hold up a fifth.
     pub(crate) connection_window: u32,
     /// The largest frame we accept, 16,384 to 16,777,215 (RFC 9113 §4.2).
+    ///
+    /// 40 KiB: tonic hands over a stream's messages when they come to 32 KiB, and so they fit one
+    /// frame. Much larger frames would have the receiver wait where it could work.
     pub(crate) max_frame_size: u32,
     /// The largest header list we accept, counted as RFC 9113 §6.5.2 says.
     pub(crate) max_header_list_size: u32,
@@ -61,7 +64,7 @@ impl Default for Config {
             initial_max_streams: 100,
             stream_window: 1 << 20,
             connection_window: 4 << 20,
-            max_frame_size: 16_384,
+            max_frame_size: 40_960,
             max_header_list_size: 16_384,
             any_authority: true,
             handshake_timeout: Duration::from_secs(5),

@@ -31,7 +31,8 @@ async fn ten_thousand_idle_connections_take_eight_kib_each() {
     setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
     let directory = directory();
     let address = socket_in(directory.path());
-    let server = Serving::start(&[&address.to_string()], &[]);
+    let most = CONNECTIONS.to_string();
+    let server = Serving::start(&[&address.to_string(), "--max-connections", &most], &[]);
     // What the first connection brings about is not an idle connection's cost.
     let mut channels = vec![called(address.clone()).await];
     let before = resident(server.id());

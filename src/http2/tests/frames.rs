@@ -27,12 +27,18 @@ fn both_ends_begin_with_settings() {
     assert_eq!(preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     assert_eq!(
         parse(rest),
-        [settings(&[(2, 0), (4, 1 << 20), (6, 16_384)]), window_update(0, (4 << 20) - 65_535)]
+        [
+            settings(&[(2, 0), (4, 1 << 20), (5, 40_960), (6, 16_384)]),
+            window_update(0, (4 << 20) - 65_535)
+        ]
     );
     let mut server = crate::http2::Connection::server(Config::default(), now);
     assert_eq!(
         parse(&drain(&mut server)),
-        [settings(&[(3, 256), (4, 1 << 20), (6, 16_384)]), window_update(0, (4 << 20) - 65_535)]
+        [
+            settings(&[(3, 256), (4, 1 << 20), (5, 40_960), (6, 16_384)]),
+            window_update(0, (4 << 20) - 65_535)
+        ]
     );
 }
 
@@ -79,10 +85,10 @@ fn unknown_frames_flags_and_reserved_bits_are_ignored() {
 fn a_frame_of_the_largest_size_is_taken_and_one_octet_more_is_not() {
     let mut server = Tested::server();
     let key = server.open_request(false);
-    let events = server.accept(&[data(1, vec![7; 16_384], false)]);
+    let events = server.accept(&[data(1, vec![7; 40_960], false)]);
     assert!(matches!(&events[..], [Event::Data { stream, bytes, end: false }]
-        if *stream == key && bytes.len() == 16_384));
-    server.fails(FRAME_SIZE_ERROR, &[data(1, vec![7; 16_385], false)]);
+        if *stream == key && bytes.len() == 40_960));
+    server.fails(FRAME_SIZE_ERROR, &[data(1, vec![7; 40_961], false)]);
 
     let config = Config { max_frame_size: 20_000, ..Config::default() };
     let mut server = Tested::server_with(config);
