@@ -51,6 +51,8 @@
 //!   `default-features = false`.
 //! - `ping`: the Ping service in `samehost::ping`, which the command, the examples and the tests
 //!   use.
+//! - `tonic-transport`: for those who stay on tonic's own transport, the [`Listener`] as the stream
+//!   of connections that its server takes, and a `Connector` for its client. It brings hyper and h2.
 //!
 //! # Runtime
 //!
@@ -78,6 +80,8 @@ pub mod ping;
 mod policy;
 mod server;
 mod socket;
+#[cfg(feature = "tonic-transport")]
+mod transport;
 
 pub use address::{Address, AddressParseError};
 pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};
@@ -88,6 +92,8 @@ pub use socket::{
     BindError, BindOptions, Conn, ConnectError, Group, InheritError, Listener, PeerIdentity,
     TcpPeer,
 };
+#[cfg(feature = "tonic-transport")]
+pub use transport::{ConnectInfo, Connecting, Connector};
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(all(doctest, feature = "ping"))]

@@ -107,9 +107,18 @@ impl Policies {
 
     fn allow<B>(&self, request: &Request<B>) -> bool {
         let policy = self.of(request.uri().path());
-        let peer = request.extensions().get::<PeerIdentity>();
+        let peer = identity(request.extensions());
         policy.zip(peer).is_some_and(|(policy, peer)| policy.allows(peer))
     }
+}
+
+/// The caller, as our server or tonic's makes it known.
+fn identity(extensions: &http::Extensions) -> Option<&PeerIdentity> {
+    let identity = extensions.get::<PeerIdentity>();
+    #[cfg(feature = "tonic-transport")]
+    let identity =
+        identity.or_else(|| extensions.get::<crate::transport::ConnectInfo>()?.peer_identity());
+    identity
 }
 
 impl fmt::Debug for PeerPolicyLayer {
@@ -139,7 +148,7 @@ impl<S> PeerPolicyService<S> {
     fn log<B>(&self, request: &Request<B>) {
         let Some(unlogged) = self.throttle.pass(Instant::now()) else { return };
         let path = request.uri().path();
-        match request.extensions().get::<PeerIdentity>() {
+        match identity(request.extensions()) {
             Some(peer) => {
                 let (uid, gid, pid) = (peer.uid(), peer.gid(), peer.pid());
                 tracing::warn!(uid, gid, pid, path, unlogged, "a call was refused by policy");

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::AsFd;
+#[cfg(feature = "tonic-transport")]
+use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -22,6 +24,8 @@ pub struct Listener {
     /// Before the socket: the file goes first, so that no client finds a name without a server.
     file: Option<SocketFile>,
     socket: Socket,
+    #[cfg(feature = "tonic-transport")]
+    pause: super::pause::Pause,
 }
 
 #[derive(Debug)]
@@ -41,11 +45,21 @@ impl Listener {
     }
 
     pub(super) fn unix(address: Address, socket: UnixListener, file: Option<SocketFile>) -> Self {
-        Self { address, file, socket: Socket::Unix(socket) }
+        Self::new(address, file, Socket::Unix(socket))
     }
 
     pub(super) fn tcp(address: Address, socket: TcpListener) -> Self {
-        Self { address, file: None, socket: Socket::Tcp(socket) }
+        Self::new(address, None, Socket::Tcp(socket))
+    }
+
+    fn new(address: Address, file: Option<SocketFile>, socket: Socket) -> Self {
+        Self {
+            address,
+            file,
+            socket,
+            #[cfg(feature = "tonic-transport")]
+            pause: super::pause::Pause::default(),
+        }
     }
 
     /// What it listens on. For TCP, the IP address and port that were bound, so port 0 reads as
@@ -100,6 +114,25 @@ impl Listener {
         conn.and_then(|conn| conn.identified(&self.address))
             .inspect_err(|error| tracing::debug!(address = %self.address, %error, "not accepted"))
             .ok()
+    }
+
+    /// [`Listener::accept`] for a single task, with a pause after an error.
+    #[cfg(feature = "tonic-transport")]
+    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Conn>> {
+        ready!(self.pause.poll_over(cx));
+        let accepted = match &self.socket {
+            Socket::Unix(listener) => ready!(listener.poll_accept(cx))
+                .and_then(|(stream, _)| Conn::unix(stream.into_std()?)),
+            Socket::Tcp(listener) => {
+                ready!(listener.poll_accept(cx)).and_then(|(stream, _)| Conn::tcp(stream))
+            }
+        }
+        .and_then(|conn| conn.identified(&self.address));
+        match accepted {
+            Ok(_) => self.pause.reset(),
+            Err(_) => self.pause.start(),
+        }
+        Poll::Ready(accepted)
     }
 
     /// The next connection that is in the queue right now, if there is one. `accept` would not do:

@@ -24,4 +24,6 @@ mod server;
 mod socket_file;
 mod streams;
 mod support;
+#[cfg(feature = "tonic-transport")]
+mod tonic_transport;
 mod wire;
