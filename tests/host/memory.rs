@@ -34,7 +34,10 @@ pub(crate) fn of_connections_that_were_busy(scale: Scale) -> String {
         }
         let each = || more() / connections;
         // After a second or two without traffic.
-        for _ in 0..6 { tokio::time::sleep(std::time::Duration::from_secs(1)).await; eprintln!("{}", each()); }
+        for _ in 0..6 {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            eprintln!("{}", each());
+        }
         eventually_async("an idle connection's memory", || each() <= LIMIT).await;
         format!(
             "{connections} connections, both ends of one have {busy} octets when they were just \
