@@ -38,6 +38,13 @@
 //!
 //! Generate the stubs of your own service with `tonic_prost_build` and `build_transport(false)`.
 //!
+//! # Who is calling
+//!
+//! Each request over a Unix socket has a [`PeerIdentity`] among its extensions: the user, groups and
+//! process at the other end, as the kernel vouches for them. A [`PeerPolicy`] decides by it who may
+//! connect ([`Server::peer_policy`]), who may call what ([`PeerPolicyLayer`]), and which server a
+//! client talks to ([`ChannelBuilder::require_server`]).
+//!
 //! # Features
 //!
 //! - `cli` (default): the `samehost` command. Libraries leave it off with

@@ -11,6 +11,7 @@ use std::time::Instant;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tonic::Status;
+use tonic::server::NamedService;
 use tower::Service;
 use tower::layer::Layer;
 
@@ -48,7 +49,7 @@ const LOGGED: u32 = 100;
 /// (`tracing`, WARN) with the peer's user, group and process: up to 100 in a second, the rest is
 /// counted. So does a call over TCP or over a stream without identity; a
 /// [`Server`](crate::Server) with this layer refuses to serve TCP at all. It sees this as long as
-/// the layer is added by itself, not as part of a stack of layers.
+/// the layer is added to the server by itself, not within a stack of layers or around a service.
 #[derive(Clone, Default)]
 pub struct PeerPolicyLayer(Arc<Policies>);
 
@@ -184,6 +185,11 @@ where
         let status = Status::permission_denied("this peer may not make this call");
         PeerPolicyFuture { answer: Answer::Refused { response: Some(status.into_http()) } }
     }
+}
+
+/// One service can be wrapped by itself, too.
+impl<S: NamedService> NamedService for PeerPolicyService<S> {
+    const NAME: &'static str = S::NAME;
 }
 
 pin_project! {

@@ -43,7 +43,7 @@ struct Identity {
     uid: u32,
     gid: u32,
     pid: Option<u32>,
-    /// Those of the process, and once they are known.
+    /// Once they have been asked for.
     groups: OnceLock<Vec<u32>>,
     address: Address,
     socket: Weak<UnixStream>,
@@ -229,5 +229,19 @@ impl TcpPeer {
             _ => None,
         };
         TcpConnectInfo { local_addr, remote_addr: Some(self.remote_addr()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::bind::unix_socket;
+
+    #[test]
+    fn an_identity_that_cannot_be_read_is_an_error_and_not_an_unknown_peer() {
+        let address = Address::unix("/x").unwrap();
+        let unconnected = Arc::new(UnixStream::from(unix_socket().unwrap()));
+        assert!(PeerIdentity::of(Arc::downgrade(&unconnected), &address).is_err());
+        assert!(PeerIdentity::of(Weak::new(), &address).is_err());
     }
 }

@@ -78,22 +78,46 @@ impl Listener {
     }
 
     /// Waits for the next connection. Over a Unix socket it knows its peer's identity; one whose
-    /// identity can't be read is closed.
+    /// identity can't be read is closed, as is one that has failed by itself.
     ///
     /// # Errors
     ///
-    /// Those of accept(2), and of reading the identity. They concern one connection or the moment
-    /// (`EMFILE`, `ECONNABORTED`); the listener goes on.
+    /// Those of accept(2) that concern the moment, such as `EMFILE`: they are likely to come again at
+    /// once. The listener goes on.
     ///
     /// # Cancel safety
     ///
     /// Cancelled, it loses no connection.
     pub async fn accept(&self) -> io::Result<Conn> {
-        match &self.socket {
-            Socket::Unix(listener) => Conn::unix(listener.accept().await?.0.into_std()?),
-            Socket::Tcp(listener) => Conn::tcp(listener.accept().await?.0),
-        }?
-        .identified(&self.address)
+        loop {
+            let accepted = match &self.socket {
+                Socket::Unix(listener) => listener
+                    .accept()
+                    .await
+                    .map(|(stream, _)| stream.into_std().and_then(Conn::unix)),
+                Socket::Tcp(listener) => {
+                    listener.accept().await.map(|(stream, _)| Conn::tcp(stream))
+                }
+            };
+            match accepted {
+                Ok(conn) => {
+                    if let Some(conn) = self.identified(conn) {
+                        return Ok(conn);
+                    }
+                }
+                // A client that has gone again (accept(2)).
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// With its peer's identity. `None`: something failed that concerns this connection alone, and
+    /// that a peer can bring about. So nobody else has to wait for it.
+    fn identified(&self, conn: io::Result<Conn>) -> Option<Conn> {
+        conn.and_then(|conn| conn.identified(&self.address))
+            .inspect_err(|error| tracing::debug!(address = %self.address, %error, "not accepted"))
+            .ok()
     }
 
     /// [`Listener::accept`] for a single task, with a pause after an error.
@@ -128,21 +152,22 @@ impl Listener {
             Socket::Tcp(listener) => listener.as_fd(),
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let stream = loop {
-            match rustix::net::accept_with(socket, flags) {
-                Ok(stream) => break stream,
+        loop {
+            let stream = match rustix::net::accept_with(socket, flags) {
+                Ok(stream) => stream,
                 Err(Errno::AGAIN) => return Ok(None),
-                // A client that has gone again is no reason to leave the others (accept(2)).
-                Err(Errno::CONNABORTED | Errno::INTR) => {}
+                // As above: no reason to leave the others.
+                Err(Errno::CONNABORTED | Errno::INTR) => continue,
                 Err(errno) => return Err(errno.into()),
+            };
+            let conn = match &self.socket {
+                Socket::Unix(_) => Conn::unix(stream.into()),
+                Socket::Tcp(_) => TcpStream::from_std(stream.into()).and_then(Conn::tcp),
+            };
+            if let Some(conn) = self.identified(conn) {
+                return Ok(Some(conn));
             }
-        };
-        match &self.socket {
-            Socket::Unix(_) => Conn::unix(stream.into()),
-            Socket::Tcp(_) => TcpStream::from_std(stream.into()).and_then(Conn::tcp),
-        }?
-        .identified(&self.address)
-        .map(Some)
+        }
     }
 
     /// Removes the socket's file and lets a successor bind the path. Clients that have connected

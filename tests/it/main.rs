@@ -1,5 +1,6 @@
 //! The integration tests, in one binary so that it links once.
 
+mod alive;
 mod architecture;
 mod bench;
 mod busy_poll;

@@ -1,0 +1,11 @@
+"""Why what fails fails, where the fault is another implementation's: by whom (a row less its
+transport) and case."""
+
+KNOWN = {
+    ("Node, grpc-js", "gzip"): (
+        "grpc-js's server takes compressed requests and never compresses a response"
+    ),
+    ("Go through nginx", "lost"): (
+        "nginx ends the stream with INTERNAL_ERROR, which clients report as INTERNAL, not UNAVAILABLE"
+    ),
+}
