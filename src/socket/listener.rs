@@ -3,7 +3,10 @@
 use std::io;
 use std::os::fd::AsFd;
 #[cfg(feature = "tonic-transport")]
-use std::task::{Context, Poll, ready};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -24,8 +27,9 @@ pub struct Listener {
     /// Before the socket: the file goes first, so that no client finds a name without a server.
     file: Option<SocketFile>,
     socket: Socket,
+    /// As a stream, how long it accepts nothing after the next failure, and until when after the last.
     #[cfg(feature = "tonic-transport")]
-    pause: super::pause::Pause,
+    pause: (super::pause::Pause, Option<Pin<Box<tokio::time::Sleep>>>),
 }
 
 #[derive(Debug)]
@@ -58,7 +62,7 @@ impl Listener {
             file,
             socket,
             #[cfg(feature = "tonic-transport")]
-            pause: super::pause::Pause::default(),
+            pause: Default::default(),
         }
     }
 
@@ -119,7 +123,11 @@ impl Listener {
     /// [`Listener::accept`] for a single task, with a pause after an error.
     #[cfg(feature = "tonic-transport")]
     pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Conn>> {
-        ready!(self.pause.poll_over(cx));
+        let (pause, sleep) = &mut self.pause;
+        if let Some(asleep) = sleep {
+            ready!(asleep.as_mut().poll(cx));
+            *sleep = None;
+        }
         let accepted = match &self.socket {
             Socket::Unix(listener) => ready!(listener.poll_accept(cx))
                 .and_then(|(stream, _)| Conn::unix(stream.into_std()?)),
@@ -129,8 +137,8 @@ impl Listener {
         }
         .and_then(|conn| conn.identified(&self.address));
         match accepted {
-            Ok(_) => self.pause.reset(),
-            Err(_) => self.pause.start(),
+            Ok(_) => pause.reset(),
+            Err(_) => *sleep = Some(Box::pin(tokio::time::sleep(pause.next()))),
         }
         Poll::Ready(accepted)
     }

@@ -8,7 +8,6 @@ mod file;
 mod identity;
 mod inherit;
 mod listener;
-#[cfg(feature = "tonic-transport")]
 mod pause;
 mod sys;
 mod unix;
@@ -22,3 +21,4 @@ pub(crate) use identity::is_known_group;
 pub use identity::{PeerIdentity, TcpPeer};
 pub use inherit::InheritError;
 pub use listener::Listener;
+pub(crate) use pause::Pause;

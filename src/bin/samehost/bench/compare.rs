@@ -50,7 +50,8 @@ impl Earlier {
         }
         let count = |verdict| changes.iter().filter(|change| change.verdict() == verdict).count();
         let mut text = format!(
-            "Since {path}: {} cells faster, {} slower, {} within the spread.",
+            "Since {path}, of {} cells: {} faster, {} slower, {} within the spread.",
+            changes.len(),
             count(Verdict::Faster),
             count(Verdict::Slower),
             count(Verdict::WithinTheSpread)
@@ -137,12 +138,15 @@ mod tests {
     #[test]
     fn a_change_counts_beyond_the_larger_spread() {
         let text = changes(with_spread(100.0, 0.01), with_spread(150.0, 0.4));
-        assert!(text.starts_with("Since old.json: 1 cells faster, 0 slower, 0 within"), "{text}");
+        assert!(
+            text.starts_with("Since old.json, of 1 cells: 1 faster, 0 slower, 0 within"),
+            "{text}"
+        );
         assert!(text.contains("+50.0 %"), "{text}");
         let text = changes(with_spread(100.0, 0.6), with_spread(150.0, 0.4));
-        assert!(text.contains("0 cells faster, 0 slower, 1 within"), "{text}");
+        assert!(text.contains(": 0 faster, 0 slower, 1 within"), "{text}");
         let text = changes(with_spread(100.0, 0.1), with_spread(80.0, 0.1));
-        assert!(text.contains("0 cells faster, 1 slower, 0 within"), "{text}");
+        assert!(text.contains(": 0 faster, 1 slower, 0 within"), "{text}");
         assert!(text.contains("-20.0 %"), "{text}");
     }
 

@@ -61,9 +61,9 @@ pub(super) fn plots(rows: &[Row]) -> Result<Vec<Plot>, Box<dyn Error>> {
         plots.push(latencies("latency", &unary, least)?);
         if most > least {
             plots.push(latencies("latency-many", &unary, most)?);
-            plots.push(calls_by_concurrency(&unary)?);
         }
-        plots.push(times(&unary, least)?);
+        plots.extend(calls_by_concurrency(&unary)?);
+        plots.extend(times(&unary, least)?);
     }
     let bulk: Vec<_> = rows.iter().filter(|row| row.kind == Kind::Bulk).collect();
     if let Some(least) = bulk.iter().map(|row| row.concurrency).min() {
@@ -159,10 +159,14 @@ fn latencies(name: &'static str, rows: &[&Row], at_once: usize) -> Result<Plot, 
     })
 }
 
-fn calls_by_concurrency(rows: &[&Row]) -> Result<Plot, Box<dyn Error>> {
+/// Nothing where only one number was measured.
+fn calls_by_concurrency(rows: &[&Row]) -> Result<Option<Plot>, Box<dyn Error>> {
     let mut lines = Line::all(rows, |row| vec![(row.concurrency as f64, row.calls_per_second)]);
     lines.retain(|line| line.points.len() > 1);
-    Ok(Plot {
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Plot {
         name: "calls",
         title: "Calls per second by calls at once".to_owned(),
         caption: format!(
@@ -172,10 +176,10 @@ fn calls_by_concurrency(rows: &[&Row]) -> Result<Plot, Box<dyn Error>> {
         svg: draw(
             &lines,
             &Axis::of_what_was_measured(&lines, thousands),
-            &Axis::from_zero(&lines, thousands),
+            &Axis::from_zero(range(&lines, |point| point.1).end, thousands),
             true,
         )?,
-    })
+    }))
 }
 
 /// Nothing where only one payload was measured.
@@ -202,8 +206,9 @@ fn bytes_by_payload(rows: &[&Row]) -> Result<Option<Plot>, Box<dyn Error>> {
     }))
 }
 
-/// Two bars for each series: what client and server do between one call and the next.
-fn times(rows: &[&Row], at_once: usize) -> Result<Plot, Box<dyn Error>> {
+/// Two bars for each series: what client and server do between one call and the next. Nothing where
+/// the server can't be asked.
+fn times(rows: &[&Row], at_once: usize) -> Result<Option<Plot>, Box<dyn Error>> {
     struct Bar {
         label: String,
         parts: [f64; 3],
@@ -220,7 +225,11 @@ fn times(rows: &[&Row], at_once: usize) -> Result<Plot, Box<dyn Error>> {
             });
         }
     }
-    let most = bars.iter().map(|bar| bar.parts.iter().sum()).fold(0.0, f64::max).max(1.0);
+    if bars.is_empty() {
+        return Ok(None);
+    }
+    let most = bars.iter().map(|bar| bar.parts.iter().sum()).fold(0.0, f64::max);
+    let time = Axis::from_zero(most, |us| format!("{} µs", figure_short(us)));
     let colours = [SAMEHOST.rgb(), TONIC.rgb(), WAITING.rgb()];
     let height = 90 + 22 * bars.len() as u32;
     let mut svg = String::new();
@@ -232,16 +241,14 @@ fn times(rows: &[&Row], at_once: usize) -> Result<Plot, Box<dyn Error>> {
             .margin_right(LEGEND_WIDTH)
             .x_label_area_size(40)
             .set_label_area_size(LabelAreaPosition::Left, 170)
-            .build_cartesian_2d(0.0..most * 1.05, 0.0..bars.len() as f64)?;
+            .build_cartesian_2d(time.clone(), 0.0..bars.len() as f64)?;
         chart
             .configure_mesh()
             .disable_y_mesh()
             .disable_y_axis()
-            .x_labels(8)
-            .x_label_formatter(&|us| format!("{us} µs"))
+            .x_label_formatter(&|us| (time.label)(*us))
             .axis_style(INK.rgb())
             .bold_line_style(GRID.rgb())
-            .light_line_style(TRANSPARENT)
             .label_style(label())
             .draw()?;
         for (index, bar) in bars.iter().enumerate() {
@@ -268,7 +275,7 @@ fn times(rows: &[&Row], at_once: usize) -> Result<Plot, Box<dyn Error>> {
         }
         root.present()?;
     }
-    Ok(Plot {
+    Ok(Some(Plot {
         name: "time",
         title: "Where a call's time goes".to_owned(),
         caption:
@@ -277,7 +284,7 @@ fn times(rows: &[&Row], at_once: usize) -> Result<Plot, Box<dyn Error>> {
                   its CPU to wake up. A process that spins does not wait."
                 .to_owned(),
         svg: with_variables(&svg),
-    })
+    }))
 }
 
 #[derive(Clone)]
@@ -317,9 +324,9 @@ impl Axis {
         Self { ticks: fine, ends, scale: f64::log10, label }
     }
 
-    /// Of values upwards, in proportion.
-    fn from_zero(lines: &[Line], label: fn(f64) -> String) -> Self {
-        let most = range(lines, |point| point.1).end * 1.05;
+    /// From nothing to a little above the most, in proportion.
+    fn from_zero(most: f64, label: fn(f64) -> String) -> Self {
+        let most = most * 1.05;
         let power = 10f64.powf((most / 8.0).log10().floor());
         let steps = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power);
         let step = steps.into_iter().find(|step| most / step <= 8.0).unwrap_or(most);
@@ -486,7 +493,15 @@ mod tests {
             assert!(!plot.svg.contains("\"#0"), "a colour without a variable: {}", plot.name);
         }
         assert!(super::plots(&[]).unwrap().is_empty());
-        assert!(super::plots(&rows[..1]).unwrap().iter().all(|plot| plot.name != "calls"));
+        let names = |rows: &[Row]| -> Vec<_> {
+            super::plots(rows).unwrap().iter().map(|plot| plot.name).collect()
+        };
+        assert_eq!(names(&rows[..1]), ["latency", "time"]);
+        // A run that was interrupted, and one of a server that can't be asked.
+        let tcp = Cell { transport: Transport::Tcp, ..rows[1].cell() };
+        let mut two = [rows[0].clone(), row(tcp, 1.0)];
+        two.iter_mut().for_each(|row| row.detail.server = None);
+        assert_eq!(names(&two), ["latency", "latency-many"]);
     }
 
     #[test]
@@ -495,7 +510,7 @@ mod tests {
             let points = vec![(1.0, most / 50.0), (16.0, most)];
             [Line { series: CELL.series(), points }]
         };
-        let axis = Axis::from_zero(&lines(83_000.0), thousands);
+        let axis = Axis::from_zero(83_000.0, thousands);
         assert_eq!(axis.ticks.last(), Some(&80_000.0));
         let axis = Axis::logarithmic(&lines(1000.0), thousands);
         assert_eq!(axis.ticks, [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0]);

@@ -36,7 +36,8 @@ pub(super) fn notes(plan: &Plan, rows: &[Row]) -> Vec<String> {
             .to_owned(),
     ];
     if let Some(time) = plan.busy_poll {
-        notes.push(format!("Spin: both ends read for up to {time:?} before they sleep."));
+        let who = if plan.address.is_some() { "the client reads" } else { "both ends read" };
+        notes.push(format!("Spin: {who} for up to {time:?} before sleep."));
     }
     if plan.busy_poll_is_off {
         notes.push("Busy polling is off: a process has only one CPU to run on.".to_owned());
