@@ -3,9 +3,11 @@ transport) and case."""
 
 KNOWN = {
     ("Node, grpc-js", "gzip"): (
-        "grpc-js's server takes compressed requests and never compresses a response"
+        "grpc-js's server takes compressed requests and never compresses a response "
+        "(grpc/grpc-node issue 1823, open)"
     ),
     ("Go through nginx", "lost"): (
-        "nginx ends the stream with INTERNAL_ERROR, which clients report as INTERNAL, not UNAVAILABLE"
+        "nginx ends the stream with INTERNAL_ERROR, which clients report as INTERNAL, not UNAVAILABLE "
+        "(no issue known)"
     ),
 }
