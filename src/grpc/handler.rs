@@ -12,7 +12,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use super::body::{ReplyBody, ResponseBody, deadline_exceeded};
+use super::body::{ReplyBody, deadline_exceeded};
+use super::request::request_body;
 use super::status::is_grpc;
 use super::timeout::{Deadline, grpc_timeout};
 use crate::driver::{BoxError, Handler, Incoming};
@@ -68,21 +69,27 @@ where
             return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
         let deadline = grpc_timeout(request.headers()).and_then(Deadline::after);
-        let mut request =
-            request.map(|incoming| Body::new(ResponseBody::new(incoming, None, None)));
+        let mut request = request.map(request_body);
         if let Some(peer) = &self.peer {
             peer.add_to(request.extensions_mut());
         }
-        let mut service = self.service.clone();
-        // Nearly always ready at once; then the request need not be kept beside the service.
-        let call = match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => boxed(service.call(request)),
-            Poll::Ready(Err(error)) => {
-                Box::pin(std::future::ready(Ok(Status::from_error(error.into()).into_http())))
-            }
-            Poll::Pending => boxed(service.oneshot(request)),
-        };
-        Reply { call, deadline }
+        Reply { call: call(self.service.clone(), request), deadline }
+    }
+}
+
+/// Calls a service that need not be ready. Nearly always it is; then the request need not be kept
+/// beside it.
+pub(crate) fn call<S, B>(mut service: S, request: Request<Body>) -> BoxFuture
+where
+    S: GrpcService<B>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(())) => boxed(service.call(request)),
+        Poll::Ready(Err(error)) => {
+            Box::pin(std::future::ready(Ok(Status::from_error(error.into()).into_http())))
+        }
+        Poll::Pending => boxed(service.oneshot(request)),
     }
 }
 
@@ -116,7 +123,7 @@ pub(crate) type BoxFuture =
     Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// Forgets a future's type. One that is boxed already is not boxed again.
-pub(crate) fn boxed<F, B, E>(future: F) -> BoxFuture
+fn boxed<F, B, E>(future: F) -> BoxFuture
 where
     F: Future<Output = Result<Response<B>, E>> + Send + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,

@@ -3,6 +3,7 @@
 
 mod body;
 mod handler;
+mod request;
 mod status;
 mod timeout;
 
@@ -10,6 +11,6 @@ pub(crate) use crate::driver::BoxError;
 pub use body::ResponseBody;
 pub(crate) use body::deadline_exceeded;
 pub use handler::GrpcService;
-pub(crate) use handler::{Grpc, boxed};
+pub(crate) use handler::{Grpc, call};
 pub(crate) use status::{not_grpc, status};
 pub(crate) use timeout::{Deadline, grpc_timeout};

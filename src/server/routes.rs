@@ -7,34 +7,34 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
-use crate::grpc::{BoxError, boxed};
+use crate::grpc::{BoxError, GrpcService, call};
 
 /// The services of a [`Server`](crate::Server), as one tower service. A request for none of them
 /// gets UNIMPLEMENTED.
 #[derive(Clone, Default)]
-pub struct Routes(Arc<HashMap<&'static str, Arc<dyn Route>>>);
+pub struct Routes(Arc<HashMap<&'static str, Arc<Route>>>);
+
+/// A service whose type is forgotten. Unlike tower's boxed services it is called by reference, so
+/// a call clones only the service itself.
+type Route = dyn Fn(Request<Body>) -> RouteFuture + Send + Sync;
 
 impl Routes {
     pub(super) fn add<S, B>(&mut self, service: S)
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
+        S: GrpcService<B> + NamedService + Sync,
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        Arc::make_mut(&mut self.0).insert(S::NAME, Arc::new(service));
+        let route = move |request| call(service.clone(), request);
+        Arc::make_mut(&mut self.0).insert(S::NAME, Arc::new(route));
     }
 }
 
@@ -52,7 +52,7 @@ impl Service<Request<Body>> for Routes {
         let path = request.uri().path();
         let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
         match service.and_then(|(name, _)| self.0.get(name)) {
-            Some(route) => route.call(request),
+            Some(route) => route(request),
             None => {
                 let status = Status::unimplemented(format!("no service here has {path}"));
                 Box::pin(std::future::ready(Ok(status.into_http())))
@@ -69,27 +69,3 @@ impl fmt::Debug for Routes {
 
 /// The future of [`Routes`]: what the servers that tonic generates return, as it is.
 pub type RouteFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-/// A service whose type is forgotten. Unlike tower's boxed services it is called by reference, so
-/// a call clones only the service itself.
-trait Route: Send + Sync {
-    fn call(&self, request: Request<Body>) -> RouteFuture;
-}
-
-impl<S, B> Route for S
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    fn call(&self, request: Request<Body>) -> RouteFuture {
-        let mut service = self.clone();
-        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => boxed(Service::call(&mut service, request)),
-            Poll::Pending => boxed(service.oneshot(request)),
-        }
-    }
-}

@@ -205,9 +205,10 @@ impl<S> Acceptor<S> {
         let options = driver::Options { http2, ..driver };
         let memory = Arc::clone(&self.gate.memory);
         let mut stopped = self.stopped.clone();
+        let stopped = async move { told_to_stop(&mut stopped).await };
+        let served = driver::serve(conn, handler, options, memory, stopped);
         self.connections.spawn(async move {
-            let stopped = told_to_stop(&mut stopped);
-            if let Err(error) = driver::serve(conn, handler, options, memory, stopped).await {
+            if let Err(error) = served.await {
                 tracing::debug!(%error, "a connection failed");
             }
             drop(place);

@@ -8,6 +8,8 @@ mod file;
 mod identity;
 mod inherit;
 mod listener;
+#[cfg(feature = "tonic-transport")]
+mod pause;
 mod sys;
 mod unix;
 
@@ -15,7 +17,7 @@ pub use bind::{BindError, BindOptions, Group};
 pub use conn::Conn;
 pub(crate) use conn::Peer;
 pub use connect::ConnectError;
-pub(crate) use connect::connect;
+pub(crate) use connect::{CONNECT_TIMEOUT, connect};
 pub(crate) use identity::is_known_group;
 pub use identity::{PeerIdentity, TcpPeer};
 pub use inherit::InheritError;

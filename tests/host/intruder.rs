@@ -9,8 +9,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use samehost::Listener;
 
-use crate::support::{directory, names_in, socket_in};
-use crate::{Scale, runtime};
+use crate::Scale;
+use crate::support::{block_on, directory, names_in, socket_in};
 
 /// No user of this host, and not the 65534 that unmapped ones are shown as.
 const UID: u32 = 65_533;
@@ -34,9 +34,8 @@ pub(crate) fn is_kept_out(_: Scale) -> String {
         .unwrap();
     let mut says = BufReader::new(intruder.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert_eq!(says.next().as_deref(), Some("ready"));
-    let runtime = runtime();
     for _ in 0..times {
-        let listener = runtime.block_on(Listener::bind(&address)).unwrap();
+        let listener = block_on(Listener::bind(&address)).unwrap();
         assert_eq!(names_in(directory.path()), [".ping.sock.lock", "ping.sock"]);
         drop(listener);
     }

@@ -2,12 +2,19 @@
 //! prints a line with its figures, or fails. `tests/host/run` builds and starts it; what a test in
 //! `tests/it` can show is there.
 
+mod descriptors;
 mod faults;
 mod intruder;
+mod memory;
+mod soak;
 mod socket_file;
+mod stop;
 #[allow(unused, reason = "the integration tests use the rest of it")]
 #[path = "../it/support.rs"]
 mod support;
+#[allow(unused, reason = "the integration tests use the rest of it")]
+#[path = "../it/wire.rs"]
+mod wire;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -33,6 +40,10 @@ const CHECKS: &[Check] = &[
     ("starts-at-once", socket_file::starts_at_once),
     ("intruder", intruder::is_kept_out),
     ("faults", faults::of_each_step),
+    ("descriptors", descriptors::sent_unasked),
+    ("idle-memory", memory::of_connections_that_were_busy),
+    ("stop", stop::with_clients),
+    ("soak", soak::of_mixed_calls),
 ];
 
 fn main() -> ExitCode {
@@ -62,8 +73,4 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

@@ -8,7 +8,7 @@ use samehost::{Address, BindOptions, Channel, ConnectError, Listener};
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Status};
 
-use crate::support::{Running, Transport, directory, on_both_transports, socket_in};
+use crate::support::{Running, Scripted, Transport, directory, on_both_transports, socket_in};
 
 on_both_transports!(
     a_lazy_channel_connects_at_its_first_call,
@@ -191,6 +191,27 @@ async fn nobody_connects_for_calls_that_have_given_up() {
     listener.accept().await.unwrap();
     let another = tokio::time::timeout(Duration::from_secs(3_600), listener.accept()).await;
     another.unwrap_err();
+}
+
+/// A backlog of one keeps most of them waiting, none of them in vain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_clients_get_through_a_backlog_of_one() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let listener = BindOptions::new().backlog(1).bind(&address).await.unwrap();
+    let calls: Vec<_> = (0..500)
+        .map(|_| {
+            let builder = Channel::builder(&address).connect_timeout(Duration::from_secs(60));
+            tokio::spawn(async move {
+                let channel = builder.connect().await.unwrap();
+                PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
+            })
+        })
+        .collect();
+    tokio::spawn(Scripted::default().server().serve(listener));
+    for call in calls {
+        call.await.unwrap();
+    }
 }
 
 #[tokio::test]

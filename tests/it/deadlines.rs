@@ -54,6 +54,20 @@ fn stuck() -> (Scripted, Arc<AtomicUsize>) {
     (service, alive)
 }
 
+/// A service whose stream always has another message.
+fn endless() -> (Scripted, Arc<AtomicUsize>) {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&alive);
+    let service = Scripted::default().on_watch(move |_| {
+        let counted = Counted::new(&count);
+        tokio_stream::iter(0..).map(move |sequence| {
+            let _alive = &counted;
+            Ok(WatchResponse { sequence, ..WatchResponse::default() })
+        })
+    });
+    (service, alive)
+}
+
 async fn a_dropped_call_drops_its_handler(transport: Transport) {
     let (service, alive) = never();
     let server = Running::start(transport, service.server()).await;
@@ -148,15 +162,7 @@ async fn a_deadline_ends_a_response_stream_that_has_begun() {
 /// The stream could go on for ever, but the client gives it no window: nobody polls it.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_response_stream_that_waits_for_a_window() {
-    let alive = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&alive);
-    let service = Scripted::default().on_watch(move |_| {
-        let counted = Counted::new(&count);
-        tokio_stream::iter(0..).map(move |sequence| {
-            let _alive = &counted;
-            Ok(WatchResponse { sequence, ..WatchResponse::default() })
-        })
-    });
+    let (service, alive) = endless();
     let mut peer = peer(service.server(), &[]).await;
     let started = tokio::time::Instant::now();
     peer.send(&headers(1, &request_with(WATCH, &[("grpc-timeout", "3S")]), false)).await;
@@ -170,15 +176,7 @@ async fn a_deadline_ends_a_response_stream_that_waits_for_a_window() {
 /// And it could go on for ever because the client reads, and does not look at the clock.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_response_stream_that_always_has_more() {
-    let alive = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&alive);
-    let service = Scripted::default().on_watch(move |_| {
-        let counted = Counted::new(&count);
-        tokio_stream::iter(0..).map(move |sequence| {
-            let _alive = &counted;
-            Ok(WatchResponse { sequence, ..WatchResponse::default() })
-        })
-    });
+    let (service, alive) = endless();
     let mut peer = peer(service.server(), &[]).await;
     peer.send(&headers(1, &request_with(WATCH, &[("grpc-timeout", "3S")]), false)).await;
     peer.send(&data(1, &message(b""), true)).await;

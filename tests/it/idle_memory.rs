@@ -1,12 +1,11 @@
 //! What an idle connection costs the server: at most 8 KiB of resident memory, also when it was
 //! busy before.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use samehost::ping::{PingRequest, PingServiceClient};
 use samehost::{Address, Channel};
 use tokio::task::JoinSet;
 
-use crate::support::{Serving, directory, eventually_async, socket_in};
+use crate::support::{Serving, directory, eventually_async, need_descriptors, socket_in};
 
 const CONNECTIONS: usize = 10_000;
 
@@ -17,25 +16,19 @@ const AT_A_TIME: usize = 32;
 const LIMIT: usize = 8 * 1024;
 
 #[tokio::test]
-#[ignore = "not reached yet: 7 to 10 KiB each in a debug build, by how fast they are opened"]
+
 async fn ten_thousand_idle_connections_take_eight_kib_each() {
     // The tests beside this one need some too.
-    let needed = CONNECTIONS as u64 + 4_000;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if maximum.is_some_and(|maximum| maximum < needed) {
-        eprintln!("skipped: {needed} file descriptors are needed, and the hard limit is lower");
+    if !need_descriptors(CONNECTIONS as u64 + 4_000) {
         return;
     }
-    // The server inherits it.
-    let current = current.map(|current| current.max(needed));
-    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
     let directory = directory();
     let address = socket_in(directory.path());
     let most = CONNECTIONS.to_string();
-    let server = Serving::start(&[&address.to_string(), "--max-connections", &most], &[]);
+    let server = Serving::start(&[&address.to_string()], &["--max-connections", &most]);
     // What the first connection brings about is not an idle connection's cost.
     let mut channels = vec![called(address.clone()).await];
-    let before = resident(server.id());
+    let before = server.memory("VmRSS");
 
     let mut calls = JoinSet::new();
     while channels.len() < CONNECTIONS {
@@ -45,7 +38,7 @@ async fn ten_thousand_idle_connections_take_eight_kib_each() {
             channels.push(calls.join_next().await.unwrap().unwrap());
         }
     }
-    let each = || resident(server.id()).saturating_sub(before) / CONNECTIONS;
+    let each = || server.memory("VmRSS").saturating_sub(before) / CONNECTIONS;
     let busy = each();
     let mut idle = busy;
     eventually_async("8 KiB for each connection", || {
@@ -62,11 +55,4 @@ async fn called(address: Address) -> Channel {
     let request = PingRequest { payload: vec![0; 1024].into(), ..PingRequest::ping() };
     PingServiceClient::new(channel.clone()).ping(request).await.unwrap();
     channel
-}
-
-/// The resident memory of a process, in octets (proc_pid_status(5)).
-fn resident(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }

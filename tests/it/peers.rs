@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 use samehost::{Address, BindOptions, PeerPolicy, Server};
-use tokio::net::UnixStream;
+use tokio::net::{UnixSocket, UnixStream};
 
 use crate::support::{Serving, as_user, block_on, nix_signal, open_directory, socket_in};
 use crate::wire::{PREFACE, Peer, settings};
@@ -83,6 +83,50 @@ fn who_becomes_another_user_after_connecting_stays_who_it_was() {
                     let other = Uid::from_raw(1234);
                     set_thread_res_uid(other, other, other).unwrap();
                     is_let_in(stream).await
+                })
+            });
+            if let Some(let_in) = let_in {
+                assert_eq!(let_in, expected);
+            }
+        });
+    }
+}
+
+#[test]
+fn the_options_of_serve_let_in_whom_they_name() {
+    let own = rustix::process::geteuid().as_raw();
+    let (other, own) = ((own + 1).to_string(), own.to_string());
+    let group = rustix::process::getegid().as_raw().to_string();
+    for (options, expected) in [
+        (&["--allow-same-user"][..], true),
+        (&["--allow-uid", &own], true),
+        (&["--allow-uid", &other, "--allow-uid", &own], true),
+        (&["--allow-uid", &other, "--allow-gid", &group], true),
+        (&["--allow-uid", &other], false),
+        (&["--allow-uid", &other, "--allow-same-user"], true),
+    ] {
+        let directory = open_directory();
+        let address = socket_in(directory.path());
+        let _serving = Serving::start(&[&address.to_string()], options);
+        assert_eq!(connects(address.as_path().unwrap()), expected, "{options:?}");
+    }
+    let address = format!("unix-abstract:samehost-peers-{}", std::process::id());
+    let _serving = Serving::start(&[&address], &["--allow-same-user"]);
+}
+
+/// An address is what the peer likes to write there.
+#[test]
+fn a_peers_own_address_changes_nothing() {
+    for (policy, expected) in [(PeerPolicy::root(), false), (PeerPolicy::uids([1234]), true)] {
+        with_server(policy, |path| {
+            let directory = open_directory();
+            // Only root may: without it, becoming another user is left out too.
+            let _ = std::os::unix::fs::chown(directory.path(), Some(1234), None);
+            let let_in = as_user(1234, 1234, &[], || {
+                block_on(async {
+                    let socket = UnixSocket::new_stream().unwrap();
+                    socket.bind(directory.path().join("x;uid=0;")).unwrap();
+                    is_let_in(socket.connect(path).await.unwrap()).await
                 })
             });
             if let Some(let_in) = let_in {

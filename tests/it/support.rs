@@ -192,8 +192,17 @@ impl Serving {
         self.child.id()
     }
 
+    /// A field of its proc_pid_status(5), in octets: "VmRSS" is the memory that it has, "VmHWM"
+    /// the most that it ever had.
+    pub(crate) fn memory(&self, field: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let field = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        let kib = field.trim_start_matches(':').trim().strip_suffix(" kB").unwrap();
+        kib.parse::<usize>().unwrap() * 1024
+    }
+
     pub(crate) fn signal(&self, signal: nix_signal::Signal) {
-        nix_signal::kill(self.child.id(), signal);
+        nix_signal::kill(self.id(), signal);
     }
 
     /// Waits for the end: exit code (None: killed by a signal) and standard error.
@@ -279,6 +288,20 @@ pub(crate) fn open_directory() -> TempDir {
     directory
 }
 
+/// Lets this process, and servers that it starts from now on, open so many file descriptors. False:
+/// they may not, which is said.
+pub(crate) fn need_descriptors(needed: u64) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if maximum.is_some_and(|maximum| maximum < needed) {
+        eprintln!("left out: {needed} file descriptors are needed, and the hard limit is lower");
+        return false;
+    }
+    let current = current.map(|current| current.max(needed));
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    true
+}
+
 /// What is logged while it lives, by the code that runs in this thread.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
@@ -311,6 +334,19 @@ impl Write for Log {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// This process, and servers that it starts from now on, may open so many.
+pub(crate) fn need_descriptors(needed: u64) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if maximum.is_some_and(|maximum| maximum < needed) {
+        eprintln!("left out: {needed} file descriptors are needed, and the hard limit is lower");
+        return false;
+    }
+    let current = current.map(|current| current.max(needed));
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    true
 }
 
 /// A path relative to the package.

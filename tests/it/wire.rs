@@ -51,6 +51,22 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// The first frame of what has arrived, if all of it has (RFC 9113 §4.1).
+    pub(crate) fn take(inbox: &mut BytesMut) -> Option<Self> {
+        let head = inbox.first_chunk::<9>()?;
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        if inbox.len() < 9 + len {
+            return None;
+        }
+        let head = inbox.split_to(9);
+        Some(Self {
+            kind: head[3],
+            flags: head[4],
+            stream: (&head[5..]).get_u32(),
+            payload: inbox.split_to(len).to_vec(),
+        })
+    }
+
     /// RST_STREAM's and GOAWAY's error code.
     pub(crate) fn code(&self) -> u32 {
         let at = if self.kind == kind::GOAWAY { 4 } else { 0 };
@@ -104,7 +120,7 @@ pub(crate) fn go_away(last: u32, code: u32) -> Vec<u8> {
 }
 
 /// A header block that every decoder reads alike: literals, neither indexed nor Huffman-coded.
-pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn block<V: AsRef<[u8]>>(fields: &[(&str, V)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in fields {
         literal(0, name, value, &mut out);
@@ -113,9 +129,12 @@ pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// One field; `form` 0x40 puts it into the dynamic table (RFC 7541 §6.2).
-pub(crate) fn literal(form: u8, name: &str, value: &str, out: &mut Vec<u8>) {
+pub(crate) fn literal<V>(form: u8, name: &str, value: &V, out: &mut Vec<u8>)
+where
+    V: AsRef<[u8]> + ?Sized,
+{
     out.push(form);
-    for octets in [name, value] {
+    for octets in [name.as_bytes(), value.as_ref()] {
         let mut len = octets.len();
         if len < 127 {
             out.push(len as u8);
@@ -128,7 +147,7 @@ pub(crate) fn literal(form: u8, name: &str, value: &str, out: &mut Vec<u8>) {
             }
             out.push(len as u8);
         }
-        out.extend_from_slice(octets.as_bytes());
+        out.extend_from_slice(octets);
     }
 }
 
@@ -225,17 +244,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
             return Some(frame);
         }
         loop {
-            if let Some(head) = self.inbox.first_chunk::<9>() {
-                let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-                if self.inbox.len() >= 9 + len {
-                    let head = self.inbox.split_to(9);
-                    return Some(Frame {
-                        kind: head[3],
-                        flags: head[4],
-                        stream: (&head[5..]).get_u32(),
-                        payload: self.inbox.split_to(len).to_vec(),
-                    });
-                }
+            if let Some(frame) = Frame::take(&mut self.inbox) {
+                return Some(frame);
             }
             if !matches!(self.io.read_buf(&mut self.inbox).await, Ok(1..)) {
                 return None;

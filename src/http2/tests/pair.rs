@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proptest::prelude::*;
 
 use super::raw::{self, Frame, flag, kind};
 use crate::http2::error::ErrorCode;
 use crate::http2::event::Event;
-use crate::http2::frame::{FrameHeader, HEADER_LEN};
 use crate::http2::send::Progress;
 use crate::http2::stream::StreamKey;
 use crate::http2::{Config, Connection, NotNow};
@@ -125,7 +124,7 @@ struct Side {
 /// connections work.
 #[derive(Debug)]
 struct Watch {
-    pending: Vec<u8>,
+    pending: BytesMut,
     preface: usize,
     max_frame: u32,
     initial: i64,
@@ -138,7 +137,7 @@ struct Watch {
 impl Watch {
     fn new(preface: usize) -> Self {
         Self {
-            pending: Vec::new(),
+            pending: BytesMut::new(),
             preface,
             max_frame: 16_384,
             initial: 65_535,
@@ -151,21 +150,10 @@ impl Watch {
     /// Frames that begin in what was just sent.
     fn frames(&mut self, octets: &[u8]) -> Vec<Frame> {
         self.pending.extend_from_slice(octets);
-        let mut frames = Vec::new();
         let skip = self.preface.min(self.pending.len());
-        self.pending.drain(..skip);
+        self.pending.advance(skip);
         self.preface -= skip;
-        while let Some(header) = self.pending.first_chunk::<HEADER_LEN>() {
-            let header = FrameHeader::parse(*header);
-            let end = HEADER_LEN + header.len as usize;
-            if self.pending.len() < end {
-                break;
-            }
-            let payload = &self.pending[HEADER_LEN..end];
-            frames.push(raw::frame(header.kind, header.flags, header.stream, payload));
-            self.pending.drain(..end);
-        }
-        frames
+        std::iter::from_fn(|| Frame::take(&mut self.pending)).collect()
     }
 
     fn window(&mut self, stream: u32) -> &mut i64 {

@@ -9,21 +9,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use crate::http2::connection::Connection;
 use crate::http2::error::{ErrorCode, Fatal};
 use crate::http2::event::Event;
-use crate::http2::frame::{FrameHeader, HEADER_LEN, PREFACE};
+use crate::http2::frame::PREFACE;
 use crate::http2::send::SendRequest;
 use crate::http2::stream::StreamKey;
 use crate::http2::{Config, Reset};
 
+use super::wire;
+pub(super) use super::wire::Frame;
 pub(super) use crate::http2::frame::{flag, kind};
-
-/// One frame, received or to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
-    pub(super) payload: Vec<u8>,
-}
 
 pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> Frame {
     Frame { kind, flags, stream, payload: payload.as_ref().to_vec() }
@@ -68,30 +61,9 @@ pub(super) fn go_away(last: u32, code: ErrorCode) -> Frame {
     frame(kind::GOAWAY, 0, 0, payload)
 }
 
-/// A header block that any decoder reads alike: literals without indexing, without Huffman.
+/// Values that are no text, too.
 pub(super) fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
-    fn string(octets: &[u8], out: &mut Vec<u8>) {
-        let mut len = octets.len();
-        if len < 127 {
-            out.push(len as u8);
-        } else {
-            out.push(127);
-            len -= 127;
-            while len >= 128 {
-                out.push(len as u8 & 127 | 128);
-                len >>= 7;
-            }
-            out.push(len as u8);
-        }
-        out.extend_from_slice(octets);
-    }
-    let mut out = Vec::new();
-    for (name, value) in fields {
-        out.push(0);
-        string(name.as_bytes(), &mut out);
-        string(value, &mut out);
-    }
-    out
+    wire::block(fields)
 }
 
 pub(super) const REQUEST: &[(&str, &[u8])] = &[
@@ -126,14 +98,7 @@ pub(super) fn request(stream: u32, end: bool) -> Frame {
 
 impl Frame {
     pub(super) fn write(&self, out: &mut BytesMut) {
-        let header = FrameHeader {
-            len: self.payload.len() as u32,
-            kind: self.kind,
-            flags: self.flags,
-            stream: self.stream,
-        };
-        out.extend_from_slice(&header.octets());
-        out.extend_from_slice(&self.payload);
+        out.extend_from_slice(&wire::frame(self.kind, self.flags, self.stream, &self.payload));
     }
 }
 
@@ -152,14 +117,9 @@ pub(super) fn drain(connection: &mut Connection) -> Vec<u8> {
     all
 }
 
-pub(super) fn parse(mut octets: &[u8]) -> Vec<Frame> {
-    let mut frames = Vec::new();
-    while let Some((header, rest)) = octets.split_first_chunk::<HEADER_LEN>() {
-        let header = FrameHeader::parse(*header);
-        let (payload, rest) = rest.split_at(header.len as usize);
-        frames.push(frame(header.kind, header.flags, header.stream, payload));
-        octets = rest;
-    }
+pub(super) fn parse(octets: &[u8]) -> Vec<Frame> {
+    let mut octets = BytesMut::from(octets);
+    let frames = std::iter::from_fn(|| Frame::take(&mut octets)).collect();
     assert!(octets.is_empty(), "half a frame was written");
     frames
 }
