@@ -36,5 +36,5 @@ def all_cases(command, served, env, cases, address=None):
         if case in cases:
             starts = served.starts
             told |= driven(command, address, [case], env)
-            served.wait_for(starts + 1, 10)
+            served.wait_for(starts + 1, 30)
     return told

@@ -14,7 +14,7 @@ from .place import Failed, Missing
 PING = "ping/v1/ping.proto"
 INTEROP = "interop/v1/interop.proto"
 
-UNIX, ABSTRACT, TCP = "unix:", "unix-abstract:", "TCP"
+UNIX, ABSTRACT, TCP = "`unix:`", "`unix-abstract:`", "TCP"
 
 
 @dataclass
@@ -130,12 +130,13 @@ def node(place):
 def go(place):
     place.need("go")
     driver = place.drivers / "go"
+    # protoc's plugins, and gRPC's own client and server.
+    place.command("go", "build", "-o", f"{place.bin}/", "tool", cwd=driver)
+    plugins = [f"--plugin={place.bin}/protoc-gen-{name}" for name in ("go", "go-grpc")]
     for module, folder, protos in (
         ("example", place.clients / "go", [PING]),
         ("driver", driver, [PING, INTEROP]),
     ):
-        place.command("go", "build", "-o", f"{place.bin}/", "tool", cwd=folder)
-        plugins = [f"--plugin={place.bin}/protoc-gen-{name}" for name in ("go", "go-grpc")]
         # Which Go package each proto's stubs are in: the protos do not say it.
         packages = [f"M{proto}={module}/{proto.split('/')[0]}v1" for proto in protos]
         flags = ",".join([f"module={module}", *packages])

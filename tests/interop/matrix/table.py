@@ -30,7 +30,7 @@ class Outcome:
             what = told.get(column)
             marks.append(NOT_RUN if what is None else PASSED if what == "ok" else FAILED)
             if marks[-1] == FAILED:
-                self.notes.append((row, column, KNOWN.get((who, column), what)))
+                self.notes.append((row, column, KNOWN.get((section, who, column), what)))
         head, rows = self.sections.setdefault(section, (columns, {}))
         assert head == columns
         rows[row] = marks

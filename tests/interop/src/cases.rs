@@ -168,10 +168,12 @@ fn unique() -> String {
 }
 
 async fn deadline(channel: Channel) -> Result<()> {
+    // Connecting is not to take from the deadline.
+    unary(channel.clone()).await?;
     let mut client = InteropServiceClient::new(channel);
     let id = unique();
     let mut request = Request::new(HoldRequest { id: id.clone() });
-    request.set_timeout(Duration::from_millis(300));
+    request.set_timeout(Duration::from_millis(500));
     let mut messages = hold(&mut client, request).await?;
     match messages.message().await {
         Err(status) => ensure!(status.code() == Code::DeadlineExceeded, "{status:?}"),

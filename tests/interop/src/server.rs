@@ -52,9 +52,7 @@ pub async fn serve(address: &Address) -> anyhow::Result<()> {
         .add_service(reflection().build_v1alpha()?)
         .add_service(InteropServiceServer::new(Interop::default()))
         .add_service(TestService::server())
-        .serve_with_shutdown(listener, async {
-            let _ = tokio::signal::ctrl_c().await;
-        })
+        .serve(listener)
         .await?;
     Ok(())
 }

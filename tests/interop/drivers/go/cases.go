@@ -212,7 +212,11 @@ func ended(ctx context.Context, conn *grpc.ClientConn, id string) error {
 }
 
 func deadline(ctx context.Context, conn *grpc.ClientConn) error {
-	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	// Connecting is not to take from the deadline.
+	if err := unary(ctx, conn); err != nil {
+		return err
+	}
+	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
 	held, id, err := hold(short, conn)
 	if err != nil {

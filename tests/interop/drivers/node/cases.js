@@ -128,7 +128,9 @@ const cases = {
   async deadline(open) {
     const client = open(interop.v1.InteropService);
     const id = unique();
-    const held = client.hold({ id }, { deadline: new Date(Date.now() + 300) });
+    // Connecting is not to take from the deadline.
+    await call(client, 'answer', {});
+    const held = client.hold({ id }, { deadline: new Date(Date.now() + 500) });
     assert.equal((await failure(messages(held))).code, code.DEADLINE_EXCEEDED);
     await call(client, 'ended', { id });
   },

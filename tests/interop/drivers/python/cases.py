@@ -124,7 +124,9 @@ def unique():
 
 async def deadline(channel):
     id = unique()
-    held = InteropServiceStub(channel).Hold(HoldRequest(id=id), timeout=0.3)
+    # Connecting is not to take from the deadline.
+    await unary(channel)
+    held = InteropServiceStub(channel).Hold(HoldRequest(id=id), timeout=0.5)
     error = await failure(messages(held))
     expect("code", error.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
     await ended(channel, id)
