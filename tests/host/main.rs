@@ -52,6 +52,9 @@ fn main() -> ExitCode {
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["as", "intruder", directory] => return intruder::run(directory.as_ref()),
         ["as", "bind", address] => return faults::bind(address),
+        ["as", "clients", address, connections, calls @ ..] => {
+            return memory::clients(address, connections, calls);
+        }
         _ => {}
     }
     let full = arguments.iter().position(|argument| argument == "--full");
