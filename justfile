@@ -25,6 +25,10 @@ serve *args:
 ping *args:
     cargo run -- ping {{args}}
 
+# Every gRPC language, both ways
+interop *args:
+    tests/interop/run {{args}}
+
 # Licences, advisories, sources and doubled crates (cargo install cargo-deny)
 deny:
     cargo deny check

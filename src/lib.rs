@@ -38,12 +38,21 @@
 //!
 //! Generate the stubs of your own service with `tonic_prost_build` and `build_transport(false)`.
 //!
+//! # Who is calling
+//!
+//! Each request over a Unix socket has a [`PeerIdentity`] among its extensions: the user, groups and
+//! process at the other end, as the kernel vouches for them. A [`PeerPolicy`] decides by it who may
+//! connect ([`Server::peer_policy`]), who may call what ([`PeerPolicyLayer`]), and which server a
+//! client talks to ([`ChannelBuilder::require_server`]).
+//!
 //! # Features
 //!
 //! - `cli` (default): the `samehost` command. Libraries leave it off with
 //!   `default-features = false`.
 //! - `ping`: the Ping service in `samehost::ping`, which the command, the examples and the tests
 //!   use.
+//! - `tonic-transport`: for those who stay on tonic's own transport, the [`Listener`] as the stream
+//!   of connections that its server takes, and a `Connector` for its client. It brings hyper and h2.
 //!
 //! # Runtime
 //!
@@ -71,6 +80,8 @@ pub mod ping;
 mod policy;
 mod server;
 mod socket;
+#[cfg(feature = "tonic-transport")]
+mod transport;
 
 pub use address::{Address, AddressParseError};
 pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};
@@ -81,6 +92,8 @@ pub use socket::{
     BindError, BindOptions, Conn, ConnectError, Group, InheritError, Listener, PeerIdentity,
     TcpPeer,
 };
+#[cfg(feature = "tonic-transport")]
+pub use transport::{ConnectInfo, Connecting, Connector};
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(all(doctest, feature = "ping"))]

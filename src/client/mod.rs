@@ -24,10 +24,7 @@ pub use crate::grpc::ResponseBody;
 use crate::grpc::{Deadline, deadline_exceeded, grpc_timeout, not_grpc, status};
 use crate::http2::KeepAlive;
 use crate::policy::PeerPolicy;
-use crate::socket::{self, Conn, ConnectError};
-
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::socket::{self, CONNECT_TIMEOUT, Conn, ConnectError};
 
 /// How often a call is sent again that no server has processed.
 const RESENDS: u32 = 5;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
+use super::memory::Kept;
 use super::shared::{Shared, StreamError, unshare};
 use super::stream::{End, Pieces, remember};
 use crate::http2::{ErrorCode, Reset, StreamKey};
@@ -36,6 +37,14 @@ impl Incoming {
 
     pub(super) fn stream(shared: Arc<Shared>, key: StreamKey) -> Self {
         Self(Source::Stream { shared, key })
+    }
+
+    /// For counting what is kept of it while it arrives. `None` if it has.
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        match &self.0 {
+            Source::Whole { .. } => None,
+            Source::Stream { shared, .. } => Some(Kept::new(Arc::clone(shared))),
+        }
     }
 }
 

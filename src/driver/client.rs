@@ -37,6 +37,9 @@ impl Drop for Handle {
 struct ClientRole;
 
 impl Role for ClientRole {
+    // Callers encode, while the driver sleeps.
+    const LENDS: bool = false;
+
     fn event(&mut self, state: &mut State, event: Event) {
         state.deliver(event);
     }

@@ -23,7 +23,7 @@ mod tests;
 pub(crate) use body::Incoming;
 pub use busy_poll::BusyPoll;
 pub(crate) use client::{Call, Outgoing, Sender, Unsent, Waiter};
-pub(crate) use memory::Memory;
+pub(crate) use memory::{Kept, Memory};
 pub(crate) use pass::turn_away;
 pub(crate) use send::Outbound;
 pub(crate) use server::{Handler, serve};

@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,10 @@ const MOST_QUEUED: u64 = 64 << 20;
 
 /// What an end of a connection adds to what both do.
 pub(super) trait Role {
+    /// Whether most of what is sent is encoded by the pass itself: then the buffer for it can be the
+    /// next connection's while this one sleeps.
+    const LENDS: bool;
+
     /// An event that is this end's. The others go to the streams.
     fn event(&mut self, state: &mut State, event: Event);
 
@@ -139,17 +144,29 @@ where
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         let now = now();
         let is_due = self.due.is_some_and(|at| at <= now);
-        let spinning = !self.closing && self.spin.as_ref().is_some_and(|spin| spin.is_on(now));
+        let may_read = !self.closing && self.account.may_read(now);
+        let spinning = may_read && self.spin.as_ref().is_some_and(|spin| spin.is_on(now));
         let (read, more) = if self.backlog {
             // What is known already comes first, and before the end of the stream in any case.
             (Poll::Pending, true)
+        } else if !may_read {
+            (Poll::Pending, false)
         } else if spinning {
             (self.receive(), false)
         } else {
             self.read(cx)
         };
+        if may_read && read.is_pending() {
+            self.account.found_nothing(now);
+        }
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
+        if R::LENDS
+            && !state.h2.has_buffer()
+            && let Some(buffer) = OUTPUT.take()
+        {
+            state.h2.lend_buffer(buffer);
+        }
         if spinning
             && read.is_pending()
             && !more
@@ -198,6 +215,9 @@ where
             && !self.closing
         {
             self.closing = true;
+            // What was due has happened. The next deadline is that of the last words.
+            self.due = None;
+            self.account.end_turn();
             self.input = BytesMut::new();
             let lost = match fatal.fault {
                 Fault::Local => Lost::Closed,
@@ -232,7 +252,8 @@ where
                 return Poll::Ready(self.over(&mut state));
             }
         };
-        self.account.set(state.h2.buffered(), now);
+        let kept = shared.kept.load(Ordering::Relaxed);
+        self.account.set(state.h2.buffered() + kept, now);
         if state.h2.is_done() {
             state.lose(Lost::Closed);
             return Poll::Ready(self.over(&mut state));
@@ -279,9 +300,6 @@ where
     /// Reads what is there, as far as the buffer takes it. The second value: there may be more, and
     /// no waker was left.
     fn read(&mut self, cx: &mut Context<'_>) -> (Poll<io::Result<usize>>, bool) {
-        if self.closing || self.account.is_full() {
-            return (Poll::Pending, false);
-        }
         if let Some(end) = self.end.take() {
             return (Poll::Ready(end), false);
         }
@@ -336,7 +354,7 @@ where
     fn prepare_input(&mut self) {
         if self.input.capacity() < READ.0 {
             let rest = std::mem::take(&mut self.input);
-            self.input = SPARE.take().unwrap_or_default();
+            self.input = INPUT.take().unwrap_or_default();
             self.input.extend_from_slice(&rest);
         }
         self.input.reserve(self.read_size);
@@ -349,7 +367,7 @@ where
             let rest = BytesMut::from(&self.input[..]);
             let mut buffer = std::mem::replace(&mut self.input, rest);
             buffer.clear();
-            SPARE.set(Some(buffer));
+            INPUT.set(Some(buffer));
         }
     }
 
@@ -399,13 +417,19 @@ where
     /// the runtime dearer.
     fn trim(&mut self, state: &mut State) {
         self.lend_input();
+        if R::LENDS
+            && let Some(buffer) = state.h2.unused_buffer()
+        {
+            OUTPUT.set(Some(buffer));
+        }
         state.trim();
         self.role.trim();
         trim(&mut self.wakes);
     }
 
     fn next_deadline(&self, state: &mut State, now: Instant) -> Option<Instant> {
-        [state.h2.next_deadline(now), self.account.next_look(now)].into_iter().flatten().min()
+        let look = if self.closing { None } else { self.account.next_look(now) };
+        [state.h2.next_deadline(now), look].into_iter().flatten().min()
     }
 
     /// Sets the timer, unless it fires early enough as it is: then it is looked at again.
@@ -444,7 +468,7 @@ where
     }
 
     /// Closes the socket so that what was written last still arrives.
-    pub(super) async fn close(mut self) {
+    pub(super) async fn close(&mut self) {
         self.wakes.drain(..).for_each(Waker::wake);
         if self.io.shutdown().await.is_err() || !self.closing {
             return;
@@ -491,7 +515,9 @@ where
 
 thread_local! {
     /// What the thread's connections read into, one after another.
-    static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
+    static INPUT: Cell<Option<BytesMut>> = const { Cell::new(None) };
+    /// What they encode into.
+    static OUTPUT: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
 fn is_held_up(state: &State) -> bool {

@@ -1,6 +1,6 @@
 //! The server's end: requests to handlers, and their responses into the connection.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, LazyLock};
@@ -21,7 +21,7 @@ use super::pass::{LostOnDrop, Pass, Role, now};
 use super::send::{Outbound, Rest, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Lost, Shared, State};
 use super::socket::Socket;
-use super::stream::{Pieces, trim};
+use super::stream::{Pieces, push, trim};
 use super::{BoxError, Options};
 use crate::http2::{Connection, ErrorCode, Event, RequestHead, StreamKey};
 
@@ -46,19 +46,21 @@ pub(crate) trait Handler: Send + 'static {
 
 /// Serves one connection until the client closes it or, after `shutdown`, until its calls have
 /// ended. Dropped, it drops its handlers.
-pub(crate) async fn serve<T, H>(
+///
+/// Not an `async fn`: that would hold its arguments twice for as long as it runs.
+pub(crate) fn serve<T, H>(
     io: T,
     handler: H,
     options: Options,
     memory: Arc<Memory>,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), Lost>
+) -> impl Future<Output = Result<(), Lost>>
 where
     T: Socket,
     H: Handler,
 {
     let shared = Shared::new(Connection::server(options.http2, now()), false);
-    let _lost = LostOnDrop(Arc::clone(&shared));
+    let lost = LostOnDrop(Arc::clone(&shared));
     let parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
     let role = ServerRole {
         handler,
@@ -68,24 +70,28 @@ where
     };
     let account = Account::new(Some(memory));
     let mut pass = Pass::new(io, shared, role, account, options.busy_poll);
-    let shutdown = pin!(shutdown);
-    let mut shutdown = Beside::new(shutdown);
-    let mut shutting_down = false;
-    let lost = std::future::poll_fn(|cx| {
-        let polled = pass.poll(cx);
-        if polled.is_ready() || shutting_down || shutdown.poll(cx).is_pending() {
-            return polled;
+    async move {
+        let _lost = lost;
+        let shutdown = pin!(shutdown);
+        let mut shutdown = Beside::new(shutdown);
+        let mut shutting_down = false;
+        let lost = poll_fn(|cx| {
+            let polled = pass.poll(cx);
+            if polled.is_ready() || shutting_down || shutdown.poll(cx).is_pending() {
+                return polled;
+            }
+            // After what was already there to read: who has introduced itself is told properly.
+            shutting_down = true;
+            pass.shut_down();
+            pass.poll(cx)
+        })
+        .await;
+        // Boxed: as long as the connection lasts it takes no room.
+        Box::pin(pass.close()).await;
+        match lost {
+            Lost::Closed => Ok(()),
+            lost => Err(lost),
         }
-        // After what was already there to read: who has introduced itself is told properly.
-        shutting_down = true;
-        pass.shut_down();
-        pass.poll(cx)
-    })
-    .await;
-    pass.close().await;
-    match lost {
-        Lost::Closed => Ok(()),
-        lost => Err(lost),
     }
 }
 
@@ -153,16 +159,21 @@ impl<H: Handler> ServerRole<H> {
 }
 
 impl<H: Handler> Role for ServerRole<H> {
+    const LENDS: bool = true;
+
     fn event(&mut self, state: &mut State, event: Event) {
         match event {
-            Event::Request { stream, head, end } => self.requests.push(Arrived {
-                key: stream,
-                head,
-                pieces: Pieces::default(),
-                trailers: None,
-                whole: end,
-                body: None,
-            }),
+            Event::Request { stream, head, end } => push(
+                &mut self.requests,
+                Arrived {
+                    key: stream,
+                    head,
+                    pieces: Pieces::default(),
+                    trailers: None,
+                    whole: end,
+                    body: None,
+                },
+            ),
             Event::RequestTooLarge { stream, end } => {
                 tracing::debug!(stream = stream.id(), end, "a request's headers are too large");
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -230,7 +241,7 @@ impl<H: Handler> Role for ServerRole<H> {
             let is_slow = self.slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
             let call = || self.handler.call(request(head, body));
             let Ok(mut reply) = catch_unwind(AssertUnwindSafe(call)) else {
-                self.outcomes.push((key, Outcome::Panicked));
+                push(&mut self.outcomes, (key, Outcome::Panicked));
                 continue;
             };
             let polled = if is_slow { Ok(Poll::Pending) } else { poll_in_place(&mut reply) };
@@ -247,13 +258,13 @@ impl<H: Handler> Role for ServerRole<H> {
                 Ok(Poll::Pending) => Outcome::Pending(reply),
                 Err(Panicked) => Outcome::Panicked,
             };
-            self.outcomes.push((key, outcome));
+            push(&mut self.outcomes, (key, outcome));
         }
     }
 
     fn trim(&mut self) {
         trim(&mut self.requests);
-        trim(&mut self.outcomes);
+        self.outcomes = Vec::new();
     }
 
     fn encode(&mut self, state: &mut State, shared: &Arc<Shared>) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -16,7 +17,11 @@ const MOST_CALLS: usize = 64;
 /// The lock is held for encoding or decoding frames and, by the driver, for the write of what was
 /// encoded; never while a service, a body or a waker runs.
 #[derive(Debug)]
-pub(super) struct Shared(Mutex<State>);
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Octets that handlers keep of what is still arriving: [`Kept`](super::memory::Kept).
+    pub(super) kept: AtomicUsize,
+}
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -113,7 +118,7 @@ impl std::error::Error for StreamError {}
 
 impl Shared {
     pub(super) fn new(h2: Connection, is_client: bool) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State {
+        let state = Mutex::new(State {
             h2,
             slots: Vec::new(),
             asleep: None,
@@ -124,14 +129,15 @@ impl Shared {
             lost: None,
             wakes: Vec::new(),
             is_client,
-        })))
+        });
+        Arc::new(Self { state, kept: AtomicUsize::new(0) })
     }
 
     /// For the driver, which wakes whom it has to itself.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that holds the lock runs foreign code; a panic there is a bug, and the state
         // after it no worse than before.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For everybody else: wakes the driver if there is now something for it to do.

@@ -107,12 +107,20 @@ impl Slot {
     }
 }
 
-/// Entries that a list may keep room for while there are none.
+/// Entries that a table may keep room for while there are none.
 pub(super) const FEW: usize = 4;
+
+/// Appends to a list that mostly has one entry, and takes no memory for four because of it.
+pub(super) fn push<T>(list: &mut Vec<T>, entry: T) {
+    if list.capacity() == 0 {
+        list.reserve_exact(1);
+    }
+    list.push(entry);
+}
 
 /// Gives back the memory of a list that has been longer.
 pub(super) fn trim<T>(list: &mut Vec<T>) {
-    if list.is_empty() && list.capacity() > FEW {
+    if list.is_empty() && list.capacity() > 1 {
         *list = Vec::new();
     }
 }

@@ -12,7 +12,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use super::body::{ReplyBody, ResponseBody, deadline_exceeded};
+use super::body::{ReplyBody, deadline_exceeded};
+use super::request::request_body;
 use super::status::is_grpc;
 use super::timeout::{Deadline, grpc_timeout};
 use crate::driver::{BoxError, Handler, Incoming};
@@ -68,8 +69,7 @@ where
             return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
         let deadline = grpc_timeout(request.headers()).and_then(Deadline::after);
-        let mut request =
-            request.map(|incoming| Body::new(ResponseBody::new(incoming, None, None)));
+        let mut request = request.map(request_body);
         if let Some(peer) = &self.peer {
             peer.add_to(request.extensions_mut());
         }

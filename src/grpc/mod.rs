@@ -3,6 +3,7 @@
 
 mod body;
 mod handler;
+mod request;
 mod status;
 mod timeout;
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Instant;
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::budget::{self, Budget, Cost};
 use super::closed::ClosedStreams;
@@ -407,6 +407,21 @@ impl Connection {
     /// Nothing of the request has been handed to the socket: it may be sent again elsewhere.
     pub(crate) fn is_unwritten(&self, key: StreamKey) -> bool {
         self.streams.get(key).is_some_and(|stream| self.outgoing.written() <= stream.first_octet)
+    }
+
+    /// Whether there is a buffer to encode into. One can be lent, instead of a new one.
+    pub(crate) fn has_buffer(&self) -> bool {
+        self.outgoing.has_buffer()
+    }
+
+    /// In place of a buffer that is not there.
+    pub(crate) fn lend_buffer(&mut self, buffer: BytesMut) {
+        self.outgoing.lend(buffer);
+    }
+
+    /// The buffer, if nothing is in it.
+    pub(crate) fn unused_buffer(&mut self) -> Option<BytesMut> {
+        self.outgoing.unused()
     }
 
     /// Gives back memory that an idle connection does not need. Costs little when there is none, and

@@ -54,6 +54,15 @@ pub(super) enum HeadError {
 }
 
 impl Head {
+    /// One that shares nothing with this one but the values.
+    pub(super) fn copy(&self) -> Self {
+        match self {
+            Self::Request(head) => Self::Request(Arc::new(RequestHead::clone(head))),
+            Self::Response(head) => Self::Response(Arc::new(ResponseHead::clone(head))),
+            Self::Trailers(headers) => Self::Trailers(Arc::new(HeaderMap::clone(headers))),
+        }
+    }
+
     pub(super) fn fields(&self) -> usize {
         match self {
             Self::Request(head) => head.headers.len(),

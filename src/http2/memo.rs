@@ -8,7 +8,7 @@
 use super::head::{Head, HeadKind};
 
 /// How many heads are kept, and how many hashes of blocks seen once.
-const SLOTS: usize = 16;
+const SLOTS: usize = 8;
 
 /// Longer blocks are not fully indexed ones.
 const MAX_BLOCK: usize = 256;
@@ -23,7 +23,7 @@ struct Entry {
     head: Head,
 }
 
-/// At most 16 heads; nothing until the first one is worth it.
+/// At most 8 heads; nothing until the first one is worth it.
 #[derive(Debug, Default)]
 pub(super) struct Memo(Option<Box<Slots>>);
 
@@ -31,7 +31,8 @@ pub(super) struct Memo(Option<Box<Slots>>);
 #[derive(Debug, Default)]
 struct Slots {
     hashes: [u64; SLOTS],
-    entries: [Option<Entry>; SLOTS],
+    /// As far as there are any, in the hashes' order.
+    entries: Vec<Entry>,
     /// Of blocks that were decoded, and not kept.
     seen: [u64; SLOTS],
     next: usize,
@@ -56,7 +57,7 @@ impl Memo {
         let hash = hash(block, kind);
         if let Some(slots) = &self.0
             && let Some(at) = slots.hashes.iter().position(|other| *other == hash)
-            && let Some(entry) = &slots.entries[at]
+            && let Some(entry) = slots.entries.get(at)
             && entry.generation == generation
             && entry.block == block
             && entry.head.kind() == kind
@@ -77,8 +78,9 @@ impl Memo {
         let at = match slots.hashes.iter().position(|other| *other == hash) {
             Some(at) => at,
             None if slots.seen.contains(&hash) => {
+                let at = slots.next;
                 slots.next = (slots.next + 1) % SLOTS;
-                slots.next
+                at
             }
             None => {
                 slots.next_seen = (slots.next_seen + 1) % SLOTS;
@@ -86,8 +88,16 @@ impl Memo {
                 return;
             }
         };
+        // A copy is exactly as large as it has to be, which a head that grew is not.
+        let entry = Entry { generation, block: block.to_vec(), head: head.copy() };
         slots.hashes[at] = hash;
-        slots.entries[at] = Some(Entry { generation, block: block.to_vec(), head: head.clone() });
+        match slots.entries.get_mut(at) {
+            Some(old) => *old = entry,
+            None => {
+                slots.entries.reserve_exact(1);
+                slots.entries.push(entry);
+            }
+        }
     }
 }
 

@@ -143,6 +143,19 @@ impl Outgoing {
         }
     }
 
+    pub(super) fn has_buffer(&self) -> bool {
+        self.buffer.capacity() > 0
+    }
+
+    pub(super) fn lend(&mut self, buffer: BytesMut) {
+        debug_assert!(buffer.is_empty() && !self.has_buffer());
+        self.buffer = buffer;
+    }
+
+    pub(super) fn unused(&mut self) -> Option<BytesMut> {
+        (self.buffer.is_empty() && self.has_buffer()).then(|| std::mem::take(&mut self.buffer))
+    }
+
     /// Gives back the memory of more than a message or two, if nothing waits.
     pub(super) fn trim(&mut self) {
         if self.len() == 0 && self.buffer.capacity() > KEPT {

@@ -11,6 +11,7 @@ use std::time::Instant;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tonic::Status;
+use tonic::server::NamedService;
 use tower::Service;
 use tower::layer::Layer;
 
@@ -48,7 +49,7 @@ const LOGGED: u32 = 100;
 /// (`tracing`, WARN) with the peer's user, group and process: up to 100 in a second, the rest is
 /// counted. So does a call over TCP or over a stream without identity; a
 /// [`Server`](crate::Server) with this layer refuses to serve TCP at all. It sees this as long as
-/// the layer is added by itself, not as part of a stack of layers.
+/// the layer is added to the server by itself, not within a stack of layers or around a service.
 #[derive(Clone, Default)]
 pub struct PeerPolicyLayer(Arc<Policies>);
 
@@ -106,9 +107,18 @@ impl Policies {
 
     fn allow<B>(&self, request: &Request<B>) -> bool {
         let policy = self.of(request.uri().path());
-        let peer = request.extensions().get::<PeerIdentity>();
+        let peer = identity(request.extensions());
         policy.zip(peer).is_some_and(|(policy, peer)| policy.allows(peer))
     }
+}
+
+/// The caller, as our server or tonic's makes it known.
+fn identity(extensions: &http::Extensions) -> Option<&PeerIdentity> {
+    let identity = extensions.get::<PeerIdentity>();
+    #[cfg(feature = "tonic-transport")]
+    let identity =
+        identity.or_else(|| extensions.get::<crate::transport::ConnectInfo>()?.peer_identity());
+    identity
 }
 
 impl fmt::Debug for PeerPolicyLayer {
@@ -138,7 +148,7 @@ impl<S> PeerPolicyService<S> {
     fn log<B>(&self, request: &Request<B>) {
         let Some(unlogged) = self.throttle.pass(Instant::now()) else { return };
         let path = request.uri().path();
-        match request.extensions().get::<PeerIdentity>() {
+        match identity(request.extensions()) {
             Some(peer) => {
                 let (uid, gid, pid) = (peer.uid(), peer.gid(), peer.pid());
                 tracing::warn!(uid, gid, pid, path, unlogged, "a call was refused by policy");
@@ -175,6 +185,11 @@ where
         let status = Status::permission_denied("this peer may not make this call");
         PeerPolicyFuture { answer: Answer::Refused { response: Some(status.into_http()) } }
     }
+}
+
+/// One service can be wrapped by itself, too.
+impl<S: NamedService> NamedService for PeerPolicyService<S> {
+    const NAME: &'static str = S::NAME;
 }
 
 pin_project! {

@@ -5,6 +5,7 @@ mod layer;
 mod throttle;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use layer::{PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
@@ -78,8 +79,8 @@ impl PeerPolicy {
         Self::of(Rule::Anyone)
     }
 
-    /// Those for which `predicate` holds. It is asked while connections, or calls, wait: it must not
-    /// block. See [`PeerIdentity::has_known_user`] for what a user id is worth.
+    /// Those for which `predicate` holds; a panic is a no. It is asked while connections, or calls,
+    /// wait: it must not block. See [`PeerIdentity::has_known_user`] for what a user id is worth.
     pub fn predicate(predicate: impl Fn(&PeerIdentity) -> bool + Send + Sync + 'static) -> Self {
         Self::of(Rule::Predicate(Box::new(predicate)))
     }
@@ -103,7 +104,10 @@ impl PeerPolicy {
             Rule::Uids(uids) => peer.has_known_user() && uids.contains(&peer.uid()),
             Rule::Gids(gids) => peer.has_known_user() && is_member(peer, gids),
             Rule::NotRoot => peer.has_known_user() && peer.uid() != 0,
-            Rule::Predicate(predicate) => predicate(peer),
+            // It runs where connections are accepted: its panic must not end that.
+            Rule::Predicate(predicate) => {
+                catch_unwind(AssertUnwindSafe(|| predicate(peer))).unwrap_or(false)
+            }
             Rule::And(one, other) => one.allows(peer) && other.allows(peer),
             Rule::Or(one, other) => one.allows(peer) || other.allows(peer),
         }
@@ -167,6 +171,7 @@ mod tests {
             (PeerPolicy::anyone(), true),
             (PeerPolicy::predicate(|peer| peer.gid() == 100), true),
             (PeerPolicy::predicate(|peer| peer.gid() == 20), false),
+            (PeerPolicy::predicate(|_| panic!("a predicate that panics")), false),
         ] {
             assert_eq!(policy.allows(&user), allows, "{policy:?}");
         }

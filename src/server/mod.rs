@@ -121,8 +121,8 @@ impl<L> Server<L> {
     /// was when it connected.
     ///
     /// Default: everybody who can connect, which on a Unix socket its file's mode decides. A server
-    /// with a policy does not serve TCP, and one without does not serve abstract sockets. What one
-    /// service or method needs is a [`PeerPolicyLayer`]'s.
+    /// with a policy does not serve TCP, and one without does not serve abstract sockets. A second
+    /// policy replaces the first. What one service or method needs is a [`PeerPolicyLayer`]'s.
     #[must_use]
     pub fn peer_policy(mut self, policy: PeerPolicy) -> Self {
         self.options.policy = Some(policy);
@@ -146,11 +146,12 @@ impl<L> Server<L> {
         self
     }
 
-    /// How many octets all connections together may make this process buffer: requests that are not
-    /// read yet and responses that are not written yet, as far as a connection has 16 KiB of them.
-    /// What a handler has taken is its own. While there are more, such connections are not read
-    /// from, and one that gets rid of nothing for 10 s is closed (ENHANCE_YOUR_CALM). Default
-    /// 256 MiB.
+    /// How many octets all connections together may make this process buffer: of messages that have
+    /// not arrived in full or are not read yet, and of responses that are not written yet, as far as
+    /// a connection has 16 KiB of them. A message that a handler has is its own. While there are
+    /// more, and up to a quarter more, one such connection is read from at a time; any of them that
+    /// gets rid of nothing for 10 s is closed (ENHANCE_YOUR_CALM). It has to be several times the
+    /// largest message. Default 256 MiB.
     #[must_use]
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
         self.options.max_buffered = bytes;

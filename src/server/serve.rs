@@ -17,11 +17,7 @@ use crate::driver::Memory;
 use crate::grpc::{BoxError, Grpc, GrpcService};
 use crate::http2::Config;
 use crate::policy::Throttle;
-use crate::socket::{Conn, Listener, PeerIdentity};
-
-/// The pauses after a failed accept: doubled from the first up to the last, so that a process
-/// without file descriptors neither spins nor stops accepting.
-const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+use crate::socket::{Conn, Listener, Pause, PeerIdentity};
 
 /// How many connections are accepted after the shutdown signal, at most: as many as can wait in the
 /// queue by default. New TCP clients could go on coming.
@@ -131,8 +127,7 @@ impl<S> Acceptor<S> {
         S: GrpcService<B>,
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let (first_pause, longest_pause) = ACCEPT_PAUSES;
-        let mut pause = first_pause;
+        let mut pause = Pause::default();
         loop {
             tokio::select! {
                 biased;
@@ -140,14 +135,14 @@ impl<S> Acceptor<S> {
                 Some(_) = self.connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok(conn) => {
-                        pause = first_pause;
+                        pause.reset();
                         self.welcome(conn, &listener).await;
                     }
                     Err(error) => {
                         self.gate.log_failure(&error, &listener);
                         tokio::select! {
                             () = told_to_stop(&mut self.stopped) => break,
-                            () = sleep(pause) => pause = (pause * 2).min(longest_pause),
+                            () = sleep(pause.next()) => {}
                         }
                     }
                 },
@@ -205,9 +200,10 @@ impl<S> Acceptor<S> {
         let options = driver::Options { http2, ..driver };
         let memory = Arc::clone(&self.gate.memory);
         let mut stopped = self.stopped.clone();
+        let stopped = async move { told_to_stop(&mut stopped).await };
+        let served = driver::serve(conn, handler, options, memory, stopped);
         self.connections.spawn(async move {
-            let stopped = told_to_stop(&mut stopped);
-            if let Err(error) = driver::serve(conn, handler, options, memory, stopped).await {
+            if let Err(error) = served.await {
                 tracing::debug!(%error, "a connection failed");
             }
             drop(place);

@@ -36,11 +36,16 @@ pub(crate) enum Peer {
 
 impl Peer {
     /// Makes it known to whoever handles the request: one extension, [`PeerIdentity`] or
-    /// [`TcpPeer`].
+    /// [`TcpPeer`]. With the feature `tonic-transport`, tonic's own as well.
     pub(crate) fn add_to(&self, extensions: &mut http::Extensions) {
         match self {
             Self::Unix(peer) => drop(extensions.insert(peer.clone())),
             Self::Tcp(peer) => drop(extensions.insert(peer.clone())),
+        }
+        #[cfg(feature = "tonic-transport")]
+        match self {
+            Self::Unix(peer) => drop(extensions.insert(peer.uds_connect_info())),
+            Self::Tcp(peer) => drop(extensions.insert(peer.tcp_connect_info())),
         }
     }
 }

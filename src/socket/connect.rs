@@ -15,6 +15,9 @@ use super::conn::Conn;
 use super::file::by_descriptor;
 use crate::address::{Address, Kind};
 
+/// How long connecting may take, unless set otherwise.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The pauses between attempts on a server whose backlog is full: doubled from the first up to
 /// the last.
 const BACKLOG_PAUSES: (Duration, Duration) =

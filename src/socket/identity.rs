@@ -9,9 +9,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, LazyLock, OnceLock, Weak};
 
 use nix::sys::socket::{getsockopt, sockopt};
+#[cfg(feature = "tonic-transport")]
+use tonic::transport::server::{Connected, TcpConnectInfo, UdsConnectInfo};
 
 use super::sys;
 use crate::address::Address;
+#[cfg(feature = "tonic-transport")]
+use crate::address::Kind;
 
 /// Which process is at the other end of a Unix socket, as the kernel vouches for it.
 ///
@@ -39,10 +43,13 @@ struct Identity {
     uid: u32,
     gid: u32,
     pid: Option<u32>,
-    /// Those of the process, and once they are known.
+    /// Once they have been asked for.
     groups: OnceLock<Vec<u32>>,
     address: Address,
     socket: Weak<UnixStream>,
+    /// Once it was asked for.
+    #[cfg(feature = "tonic-transport")]
+    uds_connect_info: OnceLock<UdsConnectInfo>,
 }
 
 impl PeerIdentity {
@@ -64,6 +71,8 @@ impl PeerIdentity {
             groups: OnceLock::new(),
             address: address.clone(),
             socket,
+            #[cfg(feature = "tonic-transport")]
+            uds_connect_info: OnceLock::new(),
         })))
     }
 
@@ -122,6 +131,18 @@ impl PeerIdentity {
         is_known(self.0.uid, *OVERFLOW_UID)
     }
 
+    /// The same in tonic's words. Empty, as tonic has it, where the socket can't be asked.
+    #[cfg(feature = "tonic-transport")]
+    pub(super) fn uds_connect_info(&self) -> UdsConnectInfo {
+        let ask = || {
+            // tokio can look only at a socket of its own: a duplicate will do.
+            let stream = tokio::net::UnixStream::from_std(self.socket()?.try_clone()?)?;
+            io::Result::Ok(stream.connect_info())
+        };
+        let unknown = |_| UdsConnectInfo { peer_addr: None, peer_cred: None };
+        self.0.uds_connect_info.get_or_init(|| ask().unwrap_or_else(unknown)).clone()
+    }
+
     /// For tests of what is made of an identity.
     #[cfg(test)]
     pub(crate) fn invented(uid: u32, gid: u32, groups: &[u32]) -> Self {
@@ -141,6 +162,8 @@ impl PeerIdentity {
             groups: OnceLock::new(),
             address: Address::unix("/invented").unwrap(),
             socket: Weak::new(),
+            #[cfg(feature = "tonic-transport")]
+            uds_connect_info: OnceLock::new(),
         }))
     }
 
@@ -196,5 +219,29 @@ impl TcpPeer {
     /// What it is connected to: the [`Listener`](crate::Listener)'s address.
     pub fn local_addr(&self) -> &Address {
         &self.0.1
+    }
+
+    /// The same in tonic's words.
+    #[cfg(feature = "tonic-transport")]
+    pub(super) fn tcp_connect_info(&self) -> TcpConnectInfo {
+        let local_addr = match self.local_addr().kind() {
+            Kind::Tcp(ip) => Some(*ip),
+            _ => None,
+        };
+        TcpConnectInfo { local_addr, remote_addr: Some(self.remote_addr()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::bind::unix_socket;
+
+    #[test]
+    fn an_identity_that_cannot_be_read_is_an_error_and_not_an_unknown_peer() {
+        let address = Address::unix("/x").unwrap();
+        let unconnected = Arc::new(UnixStream::from(unix_socket().unwrap()));
+        assert!(PeerIdentity::of(Arc::downgrade(&unconnected), &address).is_err());
+        assert!(PeerIdentity::of(Weak::new(), &address).is_err());
     }
 }

@@ -36,7 +36,8 @@ impl Listener {
 
     /// Takes the sockets that systemd passed to this process (sd_listen_fds(3)), each with its name
     /// (`FileDescriptorName=`; `unknown` where there is none). None where nothing was passed. See
-    /// [`from_std`](Self::from_std) for what becomes of them.
+    /// [`from_std`](Self::from_std) for what becomes of them. Who can connect is the unit's to say:
+    /// systemd's own default, `SocketMode=0666`, is everybody.
     ///
     /// Only the first call in a process gets them.
     ///

@@ -2,6 +2,11 @@
 
 use std::io;
 use std::os::fd::AsFd;
+#[cfg(feature = "tonic-transport")]
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -22,6 +27,9 @@ pub struct Listener {
     /// Before the socket: the file goes first, so that no client finds a name without a server.
     file: Option<SocketFile>,
     socket: Socket,
+    /// As a stream, how long it accepts nothing after the next failure, and until when after the last.
+    #[cfg(feature = "tonic-transport")]
+    pause: (super::pause::Pause, Option<Pin<Box<tokio::time::Sleep>>>),
 }
 
 #[derive(Debug)]
@@ -41,11 +49,21 @@ impl Listener {
     }
 
     pub(super) fn unix(address: Address, socket: UnixListener, file: Option<SocketFile>) -> Self {
-        Self { address, file, socket: Socket::Unix(socket) }
+        Self::new(address, file, Socket::Unix(socket))
     }
 
     pub(super) fn tcp(address: Address, socket: TcpListener) -> Self {
-        Self { address, file: None, socket: Socket::Tcp(socket) }
+        Self::new(address, None, Socket::Tcp(socket))
+    }
+
+    fn new(address: Address, file: Option<SocketFile>, socket: Socket) -> Self {
+        Self {
+            address,
+            file,
+            socket,
+            #[cfg(feature = "tonic-transport")]
+            pause: Default::default(),
+        }
     }
 
     /// What it listens on. For TCP, the IP address and port that were bound, so port 0 reads as
@@ -60,22 +78,69 @@ impl Listener {
     }
 
     /// Waits for the next connection. Over a Unix socket it knows its peer's identity; one whose
-    /// identity can't be read is closed.
+    /// identity can't be read is closed, as is one that has failed by itself.
     ///
     /// # Errors
     ///
-    /// Those of accept(2), and of reading the identity. They concern one connection or the moment
-    /// (`EMFILE`, `ECONNABORTED`); the listener goes on.
+    /// Those of accept(2) that concern the moment, such as `EMFILE`: they are likely to come again at
+    /// once. The listener goes on.
     ///
     /// # Cancel safety
     ///
     /// Cancelled, it loses no connection.
     pub async fn accept(&self) -> io::Result<Conn> {
-        match &self.socket {
-            Socket::Unix(listener) => Conn::unix(listener.accept().await?.0.into_std()?),
-            Socket::Tcp(listener) => Conn::tcp(listener.accept().await?.0),
-        }?
-        .identified(&self.address)
+        loop {
+            let accepted = match &self.socket {
+                Socket::Unix(listener) => listener
+                    .accept()
+                    .await
+                    .map(|(stream, _)| stream.into_std().and_then(Conn::unix)),
+                Socket::Tcp(listener) => {
+                    listener.accept().await.map(|(stream, _)| Conn::tcp(stream))
+                }
+            };
+            match accepted {
+                Ok(conn) => {
+                    if let Some(conn) = self.identified(conn) {
+                        return Ok(conn);
+                    }
+                }
+                // A client that has gone again (accept(2)).
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// With its peer's identity. `None`: something failed that concerns this connection alone, and
+    /// that a peer can bring about. So nobody else has to wait for it.
+    fn identified(&self, conn: io::Result<Conn>) -> Option<Conn> {
+        conn.and_then(|conn| conn.identified(&self.address))
+            .inspect_err(|error| tracing::debug!(address = %self.address, %error, "not accepted"))
+            .ok()
+    }
+
+    /// [`Listener::accept`] for a single task, with a pause after an error.
+    #[cfg(feature = "tonic-transport")]
+    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Conn>> {
+        let (pause, sleep) = &mut self.pause;
+        if let Some(asleep) = sleep {
+            ready!(asleep.as_mut().poll(cx));
+            *sleep = None;
+        }
+        let accepted = match &self.socket {
+            Socket::Unix(listener) => ready!(listener.poll_accept(cx))
+                .and_then(|(stream, _)| Conn::unix(stream.into_std()?)),
+            Socket::Tcp(listener) => {
+                ready!(listener.poll_accept(cx)).and_then(|(stream, _)| Conn::tcp(stream))
+            }
+        }
+        .and_then(|conn| conn.identified(&self.address));
+        match accepted {
+            Ok(_) => pause.reset(),
+            Err(_) => *sleep = Some(Box::pin(tokio::time::sleep(pause.next()))),
+        }
+        Poll::Ready(accepted)
     }
 
     /// The next connection that is in the queue right now, if there is one. `accept` would not do:
@@ -87,21 +152,22 @@ impl Listener {
             Socket::Tcp(listener) => listener.as_fd(),
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let stream = loop {
-            match rustix::net::accept_with(socket, flags) {
-                Ok(stream) => break stream,
+        loop {
+            let stream = match rustix::net::accept_with(socket, flags) {
+                Ok(stream) => stream,
                 Err(Errno::AGAIN) => return Ok(None),
-                // A client that has gone again is no reason to leave the others (accept(2)).
-                Err(Errno::CONNABORTED | Errno::INTR) => {}
+                // As above: no reason to leave the others.
+                Err(Errno::CONNABORTED | Errno::INTR) => continue,
                 Err(errno) => return Err(errno.into()),
+            };
+            let conn = match &self.socket {
+                Socket::Unix(_) => Conn::unix(stream.into()),
+                Socket::Tcp(_) => TcpStream::from_std(stream.into()).and_then(Conn::tcp),
+            };
+            if let Some(conn) = self.identified(conn) {
+                return Ok(Some(conn));
             }
-        };
-        match &self.socket {
-            Socket::Unix(_) => Conn::unix(stream.into()),
-            Socket::Tcp(_) => TcpStream::from_std(stream.into()).and_then(Conn::tcp),
-        }?
-        .identified(&self.address)
-        .map(Some)
+        }
     }
 
     /// Removes the socket's file and lets a successor bind the path. Clients that have connected

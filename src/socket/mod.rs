@@ -8,6 +8,7 @@ mod file;
 mod identity;
 mod inherit;
 mod listener;
+mod pause;
 mod sys;
 mod unix;
 
@@ -15,8 +16,9 @@ pub use bind::{BindError, BindOptions, Group};
 pub use conn::Conn;
 pub(crate) use conn::Peer;
 pub use connect::ConnectError;
-pub(crate) use connect::connect;
+pub(crate) use connect::{CONNECT_TIMEOUT, connect};
 pub(crate) use identity::is_known_group;
 pub use identity::{PeerIdentity, TcpPeer};
 pub use inherit::InheritError;
 pub use listener::Listener;
+pub(crate) use pause::Pause;

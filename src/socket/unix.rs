@@ -4,12 +4,15 @@
 //!
 //! The socket is watched for room as well as for something to read. So a peer that reads wakes its
 //! sender, which has nothing to do then, but whose CPU is awake when the answer comes: that hides most
-//! of the time that waking takes (`unix_write_space` in Linux' net/unix/af_unix.c; epoll(7)).
+//! of the time that waking takes (`unix_write_space` in Linux' net/unix/af_unix.c; epoll(7)). Where
+//! the process has one CPU there is none to be woken early, and the sender would only get in the way:
+//! there the socket is watched for room while a write waits for it.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
@@ -24,18 +27,37 @@ pub(super) struct UnixConn {
     /// The peer may have attached file descriptors, which are closed unread. A read stops short at
     /// them though there is more (unix(7)).
     stops_short: bool,
+    watches_room: bool,
+    /// Where the socket itself is not watched for room: a second descriptor of it that is, from when
+    /// it was full until it has had room for a while.
+    room: Option<AsyncFd<OwnedFd>>,
+    /// Writes until then.
+    calm: u8,
 }
+
+/// After so many writes that went through at once, a socket that was full is no longer watched.
+const CALM: u8 = 64;
+
+/// Whether there is another CPU than the one that reads and writes.
+static SEVERAL_CPUS: LazyLock<bool> =
+    LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1));
 
 impl UnixConn {
     /// Takes a stream that does not block.
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+        Self::watching_room(stream, *SEVERAL_CPUS)
+    }
+
+    fn watching_room(stream: UnixStream, watches_room: bool) -> io::Result<Self> {
         // Some may have come before they are refused here, unless the listener refused them.
         let stops_short = sys::takes_descriptors(&stream).unwrap_or(true);
         if stops_short {
             // An older kernel can't.
             let _ = sys::refuse_descriptors(&stream);
         }
-        Ok(Self { socket: register(Arc::new(stream))?, stops_short })
+        let room = if watches_room { Interest::WRITABLE } else { Interest::READABLE };
+        let socket = register(Arc::new(stream), Interest::READABLE | room)?;
+        Ok(Self { socket, stops_short, watches_room, room: None, calm: 0 })
     }
 
     /// The socket, for as long as the connection lasts.
@@ -94,12 +116,16 @@ impl UnixConn {
         }
     }
 
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.write(cx, |mut stream| stream.write(buf))
     }
 
     pub(super) fn poll_write_vectored(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -108,7 +134,7 @@ impl UnixConn {
 
     /// Tries at once; only a socket that is full is waited for.
     fn write(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         write: impl Fn(&UnixStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
@@ -116,10 +142,30 @@ impl UnixConn {
             match write(self.socket.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                written => return Poll::Ready(written),
+                written => {
+                    if self.room.is_some() {
+                        self.calm -= 1;
+                        if self.calm == 0 {
+                            self.room = None;
+                        }
+                    }
+                    return Poll::Ready(written);
+                }
             }
             // What was known before this write is outdated; what is known now calls for another.
-            ready!(self.socket.poll_write_ready(cx))?.clear_ready();
+            if self.watches_room {
+                ready!(self.socket.poll_write_ready(cx))?.clear_ready();
+                continue;
+            }
+            self.calm = CALM;
+            let room = match &mut self.room {
+                Some(room) => room,
+                none => {
+                    let socket = self.socket.get_ref().as_fd().try_clone_to_owned()?;
+                    none.insert(register(socket, Interest::WRITABLE)?)
+                }
+            };
+            ready!(room.poll_write_ready(cx))?.clear_ready();
         }
     }
 
@@ -131,24 +177,27 @@ impl UnixConn {
 #[allow(
     deprecated,
     reason = "deprecated in tokio 1.54 for types whose `as_raw_fd` may lie, in favour of an unsafe \
-              function; a `UnixStream` owns its one descriptor"
+              function; these own their one descriptor"
 )]
-fn register(stream: Arc<UnixStream>) -> io::Result<AsyncFd<Arc<UnixStream>>> {
-    AsyncFd::with_interest(stream, Interest::READABLE | Interest::WRITABLE)
+fn register<T: AsRawFd>(socket: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(socket, interest)
 }
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::os::fd::AsFd;
-    use std::task::Waker;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Wake, Waker};
 
     use super::*;
 
-    fn pair() -> (UnixConn, UnixConn) {
+    fn pair(watches_room: bool) -> (UnixConn, UnixConn) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        theirs.set_nonblocking(true).unwrap();
-        (UnixConn::new(ours).unwrap(), UnixConn::new(theirs).unwrap())
+        let conn = |stream: UnixStream| {
+            stream.set_nonblocking(true).unwrap();
+            UnixConn::watching_room(stream, watches_room).unwrap()
+        };
+        (conn(ours), conn(theirs))
     }
 
     async fn read_from(conn: &UnixConn, len: usize) -> Vec<u8> {
@@ -162,7 +211,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_socket_is_written_to_when_there_is_room_and_read_from_meanwhile() {
-        let (ours, theirs) = pair();
+        full_and_drained(true).await;
+        full_and_drained(false).await;
+    }
+
+    async fn full_and_drained(watches_room: bool) {
+        let (mut ours, mut theirs) = pair(watches_room);
         let chunk = vec![7; 64 * 1024];
         for _ in 0..3 {
             let mut written = 0;
@@ -185,6 +239,42 @@ mod tests {
             while left > 0 {
                 left -= read_from(&theirs, left).await.len();
             }
+            assert_eq!(ours.room.is_some(), !watches_room);
+            for _ in 0..CALM {
+                poll_fn(|cx| ours.poll_write(cx, b"x")).await.unwrap();
+                assert_eq!(read_from(&theirs, 1).await, b"x");
+            }
+            assert!(ours.room.is_none());
+        }
+    }
+
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_peer_reading_wakes_nobody_where_there_is_one_cpu() {
+        let (mut ours, mut theirs) = pair(false);
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut cx = Context::from_waker(&waker);
+        let mut octets = [0; 16];
+        for round in 0..10 {
+            assert!(ours.poll_read(&mut cx, &mut ReadBuf::new(&mut octets)).is_pending());
+            assert!(matches!(ours.poll_write(&mut cx, b"ping"), Poll::Ready(Ok(4))));
+            assert_eq!(read_from(&theirs, 16).await, b"ping");
+            // The runtime has looked at every event by the time that this one has come.
+            poll_fn(|cx| theirs.poll_write(cx, b"pong")).await.unwrap();
+            while wakes.0.load(Ordering::Relaxed) == round {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(read_from(&ours, 16).await, b"pong");
+            assert_eq!(wakes.0.load(Ordering::Relaxed), round + 1);
         }
     }
 
@@ -208,7 +298,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_is_read_after_what_came_before_it() {
-        let (ours, theirs) = pair();
+        let (ours, mut theirs) = pair(true);
         poll_fn(|cx| theirs.poll_write(cx, b"last")).await.unwrap();
         theirs.shutdown().unwrap();
         assert_eq!(read_from(&ours, 16).await, b"last");

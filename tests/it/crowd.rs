@@ -1,11 +1,12 @@
 //! Many connections: the limits on their number and on what they hold, and servers without file
 //! descriptors.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use samehost::ping::{CollectRequest, Ping, PingRequest, PingServiceClient, PingServiceServer};
-use samehost::{Channel, Server};
+use samehost::{Channel, Listener, Server};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -51,6 +52,41 @@ async fn one_connection_too_many_is_told_so(transport: Transport) {
         assert_eq!(fourth.until_go_away().await, code::ENHANCE_YOUR_CALM);
         assert_eq!(fourth.next().await, None);
     }
+}
+
+#[tokio::test]
+async fn tcp_clients_that_have_gone_hold_up_nobody() {
+    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().clone();
+    for _ in 0..64 {
+        let stream = std::net::TcpStream::connect(address.to_string()).unwrap();
+        // It ends by a reset, and so before it is accepted (socket(7), SO_LINGER).
+        let linger = Some(Duration::ZERO);
+        rustix::net::sockopt::set_socket_linger(&stream, linger).unwrap();
+    }
+    let channel = Channel::connect(&address).await.unwrap();
+    let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+    tokio::spawn(server.serve(listener));
+    let mut client = PingServiceClient::new(channel);
+    // With a pause after each of the others, it would take a minute.
+    let call = client.ping(PingRequest::ping());
+    timeout(Duration::from_secs(5), call).await.expect("at once").unwrap();
+}
+
+#[tokio::test]
+async fn the_options_of_serve_set_its_limits() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let options = ["--max-streams", "3", "--max-connections", "1"];
+    let _serving = Serving::start(&[&address.to_string()], &options);
+    let connect = || UnixStream::connect(address.as_path().unwrap());
+    let mut peer = Peer::new(connect().await.unwrap());
+    peer.send(&[PREFACE, &settings(&[])].concat()).await;
+    let theirs = peer.until(|frame| frame.kind == kind::SETTINGS).await;
+    // SETTINGS_MAX_CONCURRENT_STREAMS is 3 (RFC 9113 §6.5.2).
+    assert!(theirs.payload.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 3]), "{theirs:?}");
+    let mut second = Peer::new(connect().await.unwrap());
+    assert_eq!(second.until_go_away().await, code::ENHANCE_YOUR_CALM);
 }
 
 /// Whether a connection stays: `None` if it was turned away.
@@ -242,35 +278,34 @@ async fn median_of_calls(client: &mut PingServiceClient<Channel>, calls: usize) 
     times[calls / 2]
 }
 
-#[tokio::test]
-async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
-    const LIMIT: usize = 1 << 20;
-    // Less than a stream's window; three of them are more than the server may hold.
-    const HELD: usize = 600 << 10;
-    type Unread = tonic::Request<Streaming<CollectRequest>>;
-    let service = Scripted::default().on_collect(|unread: Unread| async move {
-        let answer = std::future::pending::<Result<Response<_>, Status>>().await;
-        drop(unread);
-        answer
-    });
-    let server = service.server().max_buffered_bytes(LIMIT);
-    let server = Running::start(Transport::Unix, server).await;
-    let mut small = PingServiceClient::new(server.channel().await);
-    let path = server.address.as_path().unwrap();
-    let mut peers = Vec::new();
-    for _ in 0..3 {
-        let mut peer = Peer::client(UnixStream::connect(path).await.unwrap(), &[]).await;
-        peer.send(&headers(1, &request("/ping.v1.PingService/Collect"), false)).await;
-        let message = message(&vec![0; HELD]);
-        // In the end it is not read any more, and the socket takes no more.
-        for chunk in message.chunks(16 << 10) {
-            let chunk = data(1, chunk, false);
+/// More than this, and who fills the server is no more read from.
+const ROOM: usize = 1 << 20;
+
+/// What each of several streams sends of a message.
+const SENT: usize = 600 << 10;
+
+/// Sends the beginning of a message on so many streams of a connection, as far as it is read, and
+/// says how many octets that were.
+async fn begin_messages(path: &Path, streams: u32) -> (Peer<UnixStream>, usize) {
+    let mut peer = Peer::client(UnixStream::connect(path).await.unwrap(), &[]).await;
+    let message = message(&vec![0; 3 << 20]);
+    let mut sent = 0;
+    for stream in (0..streams).map(|number| 2 * number + 1) {
+        peer.send(&headers(stream, &request("/ping.v1.PingService/Collect"), false)).await;
+        for chunk in message[..SENT].chunks(16 << 10) {
+            let chunk = data(stream, chunk, false);
             if timeout(Duration::from_secs(1), peer.try_send(&chunk)).await.is_err() {
-                break;
+                return (peer, sent);
             }
+            sent += chunk.len();
         }
-        peers.push(peer);
     }
+    (peer, sent)
+}
+
+/// That the first of `peers` to be closed is closed in time, and nobody else has to wait.
+async fn one_is_closed(peers: Vec<Peer<UnixStream>>, server: &Running) {
+    let mut small = PingServiceClient::new(server.channel().await);
     small.ping(PingRequest::ping()).await.unwrap();
     let began = Instant::now();
     let mut ends = JoinSet::new();
@@ -284,9 +319,54 @@ async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
             None
         });
     }
-    // The first that goes makes room for the others.
     let first = timeout(Duration::from_secs(13), ends.join_next()).await.expect("within 10 s");
     assert_eq!(first.unwrap().unwrap(), Some(code::ENHANCE_YOUR_CALM));
     assert!(began.elapsed() > Duration::from_secs(5), "it had time");
     small.ping(PingRequest::ping()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
+    type Unread = tonic::Request<Streaming<CollectRequest>>;
+    let service = Scripted::default().on_collect(|unread: Unread| async move {
+        let answer = std::future::pending::<Result<Response<_>, Status>>().await;
+        drop(unread);
+        answer
+    });
+    let server = service.server().max_buffered_bytes(ROOM);
+    let server = Running::start(Transport::Unix, server).await;
+    let path = server.address.as_path().unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        peers.push(begin_messages(path, 1).await.0);
+    }
+    one_is_closed(peers, &server).await;
+}
+
+#[tokio::test]
+async fn messages_without_end_fill_a_server_though_they_are_read() {
+    let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+    let server = Running::start(Transport::Unix, server.max_buffered_bytes(ROOM)).await;
+    let (peer, sent) = begin_messages(server.address.as_path().unwrap(), 8).await;
+    // Its room, a quarter more, what is read at a time, and what the socket holds.
+    assert!(sent < 3 * ROOM, "{sent} octets");
+    one_is_closed(vec![peer], &server).await;
+}
+
+#[tokio::test]
+async fn messages_that_end_fill_no_server_however_large_and_many() {
+    let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+    // Room for some of them at a time.
+    let server = Running::start(Transport::Unix, server.max_buffered_bytes(20 * ROOM)).await;
+    let ping = CollectRequest { payload: vec![0; 3 << 20].into(), ..CollectRequest::default() };
+    let mut calls = JoinSet::new();
+    for _ in 0..12 {
+        let mut client = PingServiceClient::new(server.channel().await);
+        let pings = tokio_stream::iter(std::iter::repeat_n(ping.clone(), 5));
+        calls.spawn(async move { client.collect(pings).await });
+    }
+    while let Some(reply) = calls.join_next().await {
+        let reply = reply.unwrap().unwrap().into_inner();
+        assert_eq!((reply.count, reply.bytes), (5, 5 * (3 << 20)));
+    }
 }

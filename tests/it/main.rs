@@ -1,5 +1,6 @@
 //! The integration tests, in one binary so that it links once.
 
+mod alive;
 mod architecture;
 mod bench;
 mod busy_poll;
@@ -23,4 +24,6 @@ mod server;
 mod socket_file;
 mod streams;
 mod support;
+#[cfg(feature = "tonic-transport")]
+mod tonic_transport;
 mod wire;

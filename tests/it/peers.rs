@@ -92,6 +92,28 @@ fn who_becomes_another_user_after_connecting_stays_who_it_was() {
     }
 }
 
+#[test]
+fn the_options_of_serve_let_in_whom_they_name() {
+    let own = rustix::process::geteuid().as_raw();
+    let (other, own) = ((own + 1).to_string(), own.to_string());
+    let group = rustix::process::getegid().as_raw().to_string();
+    for (options, expected) in [
+        (&["--allow-same-user"][..], true),
+        (&["--allow-uid", &own], true),
+        (&["--allow-uid", &other, "--allow-uid", &own], true),
+        (&["--allow-uid", &other, "--allow-gid", &group], true),
+        (&["--allow-uid", &other], false),
+        (&["--allow-uid", &other, "--allow-same-user"], true),
+    ] {
+        let directory = open_directory();
+        let address = socket_in(directory.path());
+        let _serving = Serving::start(&[&address.to_string()], options);
+        assert_eq!(connects(address.as_path().unwrap()), expected, "{options:?}");
+    }
+    let address = format!("unix-abstract:samehost-peers-{}", std::process::id());
+    let _serving = Serving::start(&[&address], &["--allow-same-user"]);
+}
+
 /// An address is what the peer likes to write there.
 #[test]
 fn a_peers_own_address_changes_nothing() {

@@ -2,7 +2,6 @@
 //! server.
 
 use std::error::Error;
-use std::time::Duration;
 
 use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer, WatchRequest};
 use samehost::{
@@ -12,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tonic::{Code, Status};
 
-use crate::support::{Log, Running, Transport, directory, eventually_async, socket_in};
+use crate::support::{Log, Running, Transport, directory, socket_in};
 
 const PING_SERVICE: &str = "ping.v1.PingService";
 
@@ -127,6 +126,12 @@ async fn each_method_has_its_own_policy_and_the_rest_is_denied() {
     assert!(refusals[0].contains("/ping.v1.PingService/Watch"), "{refusals:?}");
     server.stop().await;
 
+    // Around one service.
+    let one = PeerPolicyLayer::new().service(PING_SERVICE, nobody());
+    let one = tower::Layer::layer(&one, PingServiceServer::new(Ping::default()));
+    let server = Running::start(Transport::Unix, Server::new().add_service(one)).await;
+    assert_eq!(ping(&server).await.unwrap_err().code(), Code::PermissionDenied);
+
     // A service that no rule names.
     let layer = PeerPolicyLayer::new().service("other.Service", PeerPolicy::anyone());
     let server = Running::start(Transport::Unix, ping_server().layer(layer)).await;
@@ -201,21 +206,4 @@ async fn over_tcp_no_server_is_the_wanted_one() {
     let builder = Channel::builder(&server.address).require_server(PeerPolicy::anyone());
     let error = builder.connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::UnknownServer { .. }), "{error}");
-}
-
-#[tokio::test]
-async fn an_idle_connection_is_closed_and_opened_again_at_the_next_call() {
-    let server = ping_server().idle_timeout(Duration::from_millis(50));
-    let server = Running::start(Transport::Unix, server).await;
-    let mut client = PingServiceClient::new(server.channel().await);
-    for _ in 0..3 {
-        client.ping(PingRequest::ping()).await.unwrap();
-        let connected = || {
-            let table = std::fs::read_to_string("/proc/net/unix").unwrap();
-            let path = server.address.as_path().unwrap().to_str().unwrap().to_owned();
-            // 03 is connected, 01 the listening one.
-            table.lines().any(|line| line.ends_with(&path) && line.contains(" 03 "))
-        };
-        eventually_async("the idle connection is closed", || !connected()).await;
-    }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use samehost::ping::{
@@ -288,12 +288,31 @@ pub(crate) fn open_directory() -> TempDir {
     directory
 }
 
+/// Lets this process, and servers that it starts from now on, open so many file descriptors. False:
+/// they may not, which is said.
+pub(crate) fn need_descriptors(needed: u64) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if maximum.is_some_and(|maximum| maximum < needed) {
+        eprintln!("left out: {needed} file descriptors are needed, and the hard limit is lower");
+        return false;
+    }
+    let current = current.map(|current| current.max(needed));
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    true
+}
+
 /// What is logged while it lives, by the code that runs in this thread.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(crate) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        // While there is one subscriber only, an event that another thread meets first is taken to
+        // interest nobody. So there are always two.
+        static OTHER: LazyLock<tracing::Dispatch> =
+            LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+        LazyLock::force(&OTHER);
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -320,19 +339,6 @@ impl Write for Log {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-/// This process, and servers that it starts from now on, may open so many.
-pub(crate) fn need_descriptors(needed: u64) -> bool {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if maximum.is_some_and(|maximum| maximum < needed) {
-        eprintln!("left out: {needed} file descriptors are needed, and the hard limit is lower");
-        return false;
-    }
-    let current = current.map(|current| current.max(needed));
-    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
-    true
 }
 
 /// A path relative to the package.

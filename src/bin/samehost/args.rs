@@ -66,14 +66,25 @@ pub(crate) fn group(text: &str) -> Result<Group, String> {
     Ok(text.parse().map_or_else(|_| Group::Name(text.to_owned()), Group::Id))
 }
 
-/// A payload size in bytes. Above it, a message would not fit the default limit of 4 MiB, with
-/// room for the fields around the payload.
+/// A payload that fits the default message limit of 4 MiB, with room for the fields around it.
 pub(crate) fn payload(text: &str) -> Result<usize, String> {
-    const MAX: usize = 4 * 1024 * 1024 - 64;
+    payload_up_to(4 * 1024 * 1024 - 64, "the message limit of 4 MiB", text)
+}
+
+/// The largest payload that [`large_payload`] takes.
+pub(crate) const PAYLOAD_MAX: usize = 16 * 1024 * 1024;
+
+/// A payload for a server that has raised its limit.
+pub(crate) fn large_payload(text: &str) -> Result<usize, String> {
+    payload_up_to(PAYLOAD_MAX, "16 MiB", text)
+}
+
+/// A size in bytes.
+fn payload_up_to(max: usize, limit: &str, text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(bytes) if bytes <= MAX => Ok(bytes),
-        Ok(_) => Err(format!("{text} bytes are over the message limit of 4 MiB: {MAX} at most")),
-        Err(_) => Err(format!("{text:?} is no size in bytes: write 0 to {MAX}")),
+        Ok(bytes) if bytes <= max => Ok(bytes),
+        Ok(_) => Err(format!("{text} bytes are over {limit}: {max} at most")),
+        Err(_) => Err(format!("{text:?} is no size in bytes: write 0 to {max}")),
     }
 }
 

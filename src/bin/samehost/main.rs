@@ -3,7 +3,6 @@
 
 mod args;
 mod bench;
-mod later;
 mod ping;
 mod serve;
 mod shutdown;

@@ -367,4 +367,10 @@ fn closed_streams_and_trailers_for_them_cannot_be_flooded() {
     let key = server.open_request(false);
     server.connection.forget(key);
     calm(flood(&mut server, |_| vec![headers(1, trailers_block(), false)]), budget::CAPACITY + 5);
+
+    let mut client = Tested::client();
+    let key = client.start_request(true);
+    client.accept(&[headers(1, response_block(), true)]);
+    client.connection.forget(key);
+    calm(flood(&mut client, |_| vec![headers(1, trailers_block(), true)]), budget::CAPACITY + 5);
 }

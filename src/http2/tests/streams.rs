@@ -137,6 +137,28 @@ fn after_the_end_of_data_nothing_can_be_under_way_on_a_stream_that_we_reset() {
 }
 
 #[test]
+fn a_server_may_send_trailers_twice() {
+    for (reset, forgotten) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut client = Tested::client();
+        let key = client.start_request(true);
+        client.accept(&[headers(1, response_block(), false)]);
+        if reset {
+            client.connection.reset(key, ErrorCode::CANCEL);
+            client.frames();
+        }
+        let end = || [headers(1, trailers_block(), true), rst(1, ErrorCode::NO_ERROR)];
+        assert_eq!(client.accept(&end()).len(), usize::from(!reset));
+        if forgotten {
+            client.connection.forget(key);
+        }
+        assert!(client.accept(&end()).is_empty());
+        assert!(client.frames().is_empty());
+        // Trailers alone, and not without end.
+        client.fails(STREAM_CLOSED, &[data(1, "x", false)]);
+    }
+}
+
+#[test]
 fn a_request_that_had_ended_when_it_was_reset_takes_nothing_more() {
     let mut server = Tested::server();
     let key = server.open_request(true);

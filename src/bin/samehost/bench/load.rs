@@ -1,23 +1,23 @@
 //! [`Load`]: the client half. Workers that make calls and check the replies, and the time each
 //! call took.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hdrhistogram::Histogram;
-use samehost::ping::PingServiceClient;
-use samehost::{Address, Channel};
+use samehost::{Address, BusyPoll};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::Status;
 
-use super::cell::{Cell, Kind};
-use super::worker::{StreamWorker, UnaryWorker, Worker};
+use super::cell::{Cell, Stack};
+use super::raw::RawWorker;
+use super::rpc;
+use super::stacks;
 use crate::Failure;
 
 /// A server that answers nothing for this long is given up.
-const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest latency that is told apart from longer ones.
 const LATENCY_MAX: Duration = Duration::from_secs(3600);
@@ -29,10 +29,20 @@ pub(super) enum Limit {
     Time(Duration),
 }
 
-/// One connection and the workers on it, one for each call in flight or stream.
+/// The workers of one cell, with their connections.
 pub(super) struct Load {
     address: Address,
-    workers: Vec<Worker>,
+    workers: Vec<Box<dyn Worker>>,
+}
+
+/// What makes one call after another.
+#[tonic::async_trait]
+pub(super) trait Worker: Send {
+    /// Does its share.
+    async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem>;
+
+    /// Ends in good order what it has open.
+    async fn close(self: Box<Self>) {}
 }
 
 /// What a stretch came to.
@@ -44,34 +54,25 @@ pub(super) struct Measured {
 }
 
 impl Load {
-    /// Connects and, for [`Kind::Stream`], opens the streams.
-    pub(super) async fn open(address: &Address, cell: &Cell) -> Result<Self, Failure> {
-        let channel = Channel::connect(address).await?;
-        let client = PingServiceClient::new(channel);
-        let payload = Bytes::from(vec![0; cell.payload]);
+    /// Connects and makes the workers of `cell` ready to call.
+    pub(super) async fn open(
+        address: &Address,
+        cell: &Cell,
+        busy_poll: BusyPoll,
+    ) -> Result<Self, Failure> {
         let mut load = Self { address: address.clone(), workers: Vec::new() };
-        for open in 0..cell.concurrency {
-            let (client, payload) = (client.clone(), payload.clone());
-            let worker = match cell.kind {
-                Kind::Unary => Worker::Unary(UnaryWorker::new(client, payload)),
-                Kind::Stream => {
-                    let opened = timeout(STALL_TIMEOUT, StreamWorker::open(client, payload)).await;
-                    match opened {
-                        Ok(worker) => {
-                            Worker::Stream(worker.map_err(|problem| load.failure(&problem))?)
-                        }
-                        Err(_) if open > 0 => {
-                            return Err(Failure::Failed(format!(
-                                "{address} takes {open} streams at once and no more: lower \
-                                 --concurrency"
-                            )));
-                        }
-                        Err(_) => return Err(load.stalled()),
-                    }
-                }
-            };
-            load.workers.push(worker);
-        }
+        let address = address.clone();
+        let workers = match cell.stack {
+            Stack::Samehost => rpc::workers(stacks::Samehost { address, busy_poll }, cell).await,
+            #[cfg(feature = "tonic-transport")]
+            Stack::Tonic => {
+                rpc::workers(stacks::Tonic(samehost::Connector::new(address)), cell).await
+            }
+            #[cfg(not(feature = "tonic-transport"))]
+            Stack::Tonic => Err(Problem::Other(stacks::TONIC_IS_MISSING.to_owned())),
+            Stack::Raw => Ok(vec![Box::new(RawWorker::new(address, cell)) as Box<dyn Worker>]),
+        };
+        load.workers = workers.map_err(|problem| load.failure(problem))?;
         Ok(load)
     }
 
@@ -81,26 +82,31 @@ impl Load {
         let count = self.workers.len() as u64;
         let mut running = JoinSet::new();
         let started = Instant::now();
-        for (worker, index) in self.workers.drain(..).zip(0..) {
+        for (mut worker, index) in self.workers.drain(..).zip(0..) {
             let share = limit.share(started, index, count);
-            running.spawn(worker.run(share, Arc::clone(&recorder)));
+            let recorder = Arc::clone(&recorder);
+            running.spawn(async move { worker.run(share, recorder).await.map(|()| worker) });
         }
-        let mut look = interval(STALL_TIMEOUT);
+        // Twice, as a look finds nothing new when all processes have been stopped meanwhile.
+        let mut look = interval(STALL_TIMEOUT / 2);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        look.tick().await;
-        let mut calls = 0;
+        let (mut calls, mut looks_in_vain) = (0, 0);
         loop {
             tokio::select! {
                 ended = running.join_next() => match ended {
                     Some(Ok(Ok(worker))) => self.workers.push(worker),
-                    Some(Ok(Err(problem))) => return Err(self.failure(&problem)),
+                    Some(Ok(Err(problem))) => return Err(self.failure(problem)),
                     Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
                     None => break,
                 },
-                _ = look.tick() => match recorder.calls() {
-                    none_since if none_since == calls => return Err(self.stalled()),
-                    more => calls = more,
-                },
+                _ = look.tick() => {
+                    let calls_before = std::mem::replace(&mut calls, recorder.calls());
+                    looks_in_vain = if calls == calls_before { looks_in_vain + 1 } else { 0 };
+                    // The first look is at once.
+                    if looks_in_vain > 2 {
+                        return Err(self.failure(Problem::Stalled));
+                    }
+                }
             }
         }
         let elapsed = started.elapsed();
@@ -111,39 +117,34 @@ impl Load {
     /// Ends the streams as their protocol says, rather than by cancelling them.
     pub(super) async fn close(self) {
         for worker in self.workers {
-            if let Worker::Stream(stream) = worker {
-                let _ = timeout(STALL_TIMEOUT, stream.close()).await;
-            }
+            let _ = timeout(STALL_TIMEOUT, worker.close()).await;
         }
     }
 
-    fn failure(&self, problem: &Problem) -> Failure {
+    fn failure(&self, problem: Problem) -> Failure {
         let text = match problem {
-            Problem::WrongReply(text) => text.clone(),
+            Problem::Other(text) => text,
             Problem::Call(status) if status.code() == tonic::Code::Unavailable => {
                 status.message().to_owned()
             }
             Problem::Call(status) => format!("{:?}: {}", status.code(), status.message()),
+            Problem::Stalled => format!(
+                "no reply within {STALL_TIMEOUT:?}: check that the server is alive and serves \
+                 ping.v1"
+            ),
         };
         // Any server may be at the other end, and say anything.
         let text = text.replace(char::is_control, " ");
         let address = self.address.to_string();
         Failure::Failed(if text.contains(&address) { text } else { format!("{address}: {text}") })
     }
-
-    fn stalled(&self) -> Failure {
-        Failure::Failed(format!(
-            "{}: no reply within {STALL_TIMEOUT:?}: check that the server is alive and serves \
-             ping.v1",
-            self.address
-        ))
-    }
 }
 
 /// Why a worker gave up.
 pub(super) enum Problem {
     Call(Status),
-    WrongReply(String),
+    Stalled,
+    Other(String),
 }
 
 impl From<Status> for Problem {
@@ -183,6 +184,14 @@ impl Share {
             Self::Until(deadline) => now < *deadline,
         }
     }
+
+    /// How many calls may follow after so many.
+    pub(super) fn left(&self, started: u64) -> u64 {
+        match self {
+            Self::Calls(calls) => calls.saturating_sub(started),
+            Self::Until(_) => u64::MAX,
+        }
+    }
 }
 
 /// The latencies of all workers.
@@ -194,7 +203,12 @@ impl Recorder {
     }
 
     pub(super) fn record(&self, latency: Duration) {
-        self.lock().saturating_record(latency.as_nanos() as u64);
+        self.record_many(latency, 1);
+    }
+
+    /// So many calls that took as long.
+    pub(super) fn record_many(&self, latency: Duration, calls: u64) {
+        self.lock().saturating_record_n(latency.as_nanos() as u64, calls);
     }
 
     fn calls(&self) -> u64 {
@@ -205,8 +219,8 @@ impl Recorder {
         self.lock().clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Histogram<u64>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Histogram<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

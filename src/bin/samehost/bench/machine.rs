@@ -1,48 +1,120 @@
-//! [`Machine`]: the facts about this host that figures depend on.
+//! [`Machine`]: the facts about this host and this build that figures depend on.
 
 use std::fs;
 use std::thread::available_parallelism;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Serialize)]
+/// What is unknown is `None`.
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Machine {
     kernel: Option<String>,
-    architecture: &'static str,
+    architecture: String,
     /// The model's name.
     cpu: Option<String>,
     /// How many this process may use.
     cpus: Option<usize>,
+    /// Whether the CPU says that it is a virtual machine's.
+    virtual_machine: Option<bool>,
+    /// What chooses the CPU's frequency.
+    governor: Option<String>,
+    memory_mib: Option<u64>,
+    /// Of the last minute, before the first call.
+    load: Option<f64>,
+    samehost: String,
+    release_build: bool,
 }
 
-impl Machine {
-    pub(super) fn this() -> Self {
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
+impl Default for Machine {
+    fn default() -> Self {
         Self {
-            kernel: kernel.map(|text| text.trim().to_owned()),
-            architecture: std::env::consts::ARCH,
-            cpu: fs::read_to_string("/proc/cpuinfo").ok().as_deref().and_then(model_name),
-            cpus: available_parallelism().ok().map(Into::into),
+            kernel: None,
+            architecture: std::env::consts::ARCH.to_owned(),
+            cpu: None,
+            cpus: None,
+            virtual_machine: None,
+            governor: None,
+            memory_mib: None,
+            load: None,
+            samehost: env!("CARGO_PKG_VERSION").to_owned(),
+            release_build: !cfg!(debug_assertions),
         }
     }
 }
 
-/// Not every architecture has it in `/proc/cpuinfo`.
-fn model_name(cpuinfo: &str) -> Option<String> {
-    cpuinfo.lines().find_map(|line| {
+impl Machine {
+    pub(super) fn this() -> Self {
+        let word =
+            |path| Some(fs::read_to_string(path).ok()?.split_whitespace().next()?.to_owned());
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        Self {
+            kernel: word("/proc/sys/kernel/osrelease"),
+            cpu: field(&cpuinfo, "model name").map(str::to_owned),
+            cpus: available_parallelism().ok().map(Into::into),
+            virtual_machine: field(&cpuinfo, "flags").map(|flags| flags.contains("hypervisor")),
+            governor: word("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            memory_mib: field(&meminfo, "MemTotal")
+                .and_then(|size| size.strip_suffix(" kB")?.parse::<u64>().ok())
+                .map(|kib| kib / 1024),
+            load: word("/proc/loadavg").and_then(|load| load.parse().ok()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether figures of the two can be compared at all.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (&self.cpu, self.cpus, &self.architecture) == (&other.cpu, other.cpus, &other.architecture)
+    }
+
+    /// For people: what is known, by name.
+    pub(super) fn facts(&self) -> Vec<(&'static str, String)> {
+        let cpus = self.cpus.map_or(String::new(), |cpus| format!("{cpus} × "));
+        let cpu = self.cpu.as_deref().unwrap_or(&self.architecture);
+        let mut facts = vec![("CPUs", format!("{cpus}{cpu}"))];
+        if self.virtual_machine == Some(true) {
+            facts.push(("Virtual machine", "yes".to_owned()));
+        }
+        let build = if self.release_build { "release" } else { "debug" };
+        let optional = [
+            ("Governor", self.governor.clone()),
+            ("Memory", self.memory_mib.map(|mib| format!("{:.1} GiB", mib as f64 / 1024.0))),
+            ("Kernel", self.kernel.as_ref().map(|kernel| format!("Linux {kernel}"))),
+            ("Load before", self.load.map(|load| format!("{load:.2}"))),
+            ("samehost", Some(format!("{}, {build} build", self.samehost))),
+        ];
+        facts.extend(optional.into_iter().filter_map(|(name, fact)| Some((name, fact?))));
+        facts
+    }
+}
+
+/// Of a file in `/proc` with a name and a colon on each line. Not every architecture has all.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
-        (key.trim() == "model name").then(|| value.trim().to_owned())
+        (key.trim() == name).then(|| value.trim())
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::model_name;
+    use super::*;
 
     #[test]
     fn the_cpu_has_its_name_where_the_kernel_tells_it() {
         let text = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\nprocessor\t: 1\n";
-        assert_eq!(model_name(text).as_deref(), Some("Some CPU @ 2.00GHz"));
-        assert_eq!(model_name("processor\t: 0\nBogoMIPS\t: 50.00\n"), None);
+        assert_eq!(field(text, "model name"), Some("Some CPU @ 2.00GHz"));
+        assert_eq!(field("processor\t: 0\nBogoMIPS\t: 50.00\n", "model name"), None);
+    }
+
+    #[test]
+    fn facts_survive_the_file() {
+        let machine = Machine::this();
+        let read: Machine =
+            serde_json::from_str(&serde_json::to_string(&machine).unwrap()).unwrap();
+        assert_eq!(read.facts(), machine.facts());
+        assert!(read.is_like(&machine));
+        assert!(!Machine { cpus: Some(1 << 20), ..read }.is_like(&machine));
     }
 }

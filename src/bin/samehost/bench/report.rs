@@ -1,11 +1,18 @@
-//! From [`Sample`]s to [`Row`]s, and the report as JSON.
+//! From [`Sample`]s to [`Row`]s, and the [`Report`] as JSON.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::cell::{Cell, Kind, Stack, Transport};
+use super::cell::{Cell, Kind, Stack, Transport, Wait};
 use super::load::Measured;
 use super::machine::Machine;
+use super::usage::UsagePerCall;
+
+/// The version of the JSON's shape.
+pub(super) const VERSION: u32 = 1;
+
+/// How many points of the latencies' curve lie between two nines, such as p90 and p99.
+const POINTS_PER_NINE: u32 = 20;
 
 /// What one round of one cell came to.
 #[derive(Clone, Debug)]
@@ -17,16 +24,18 @@ pub(super) struct Sample {
     p99_us: f64,
     p999_us: f64,
     max_us: f64,
-    client_cpu_us_per_call: f64,
+    /// From the shortest to the 99.99th percentile.
+    curve_us: Vec<f64>,
+    client: UsagePerCall,
     /// `None` for a server that is not ours to ask.
-    server_cpu_us_per_call: Option<f64>,
+    server: Option<UsagePerCall>,
 }
 
 impl Sample {
     pub(super) fn new(
         measured: &Measured,
-        client_cpu_us_per_call: f64,
-        server_cpu_us_per_call: Option<f64>,
+        client: UsagePerCall,
+        server: Option<UsagePerCall>,
     ) -> Self {
         let at = |quantile| microseconds(&measured.latencies, quantile);
         Self {
@@ -37,10 +46,18 @@ impl Sample {
             p99_us: at(0.99),
             p999_us: at(0.999),
             max_us: at(1.0),
-            client_cpu_us_per_call,
-            server_cpu_us_per_call,
+            curve_us: (0..=4 * POINTS_PER_NINE)
+                .map(|point| at(1.0 - 10f64.powf(-nines(point))))
+                .collect(),
+            client,
+            server,
         }
     }
+}
+
+/// Where a point of the curve lies: 1 is the 90th percentile, 2 the 99th.
+fn nines(point: u32) -> f64 {
+    f64::from(point) / f64::from(POINTS_PER_NINE)
 }
 
 fn microseconds(latencies: &Histogram<u64>, quantile: f64) -> f64 {
@@ -49,90 +66,125 @@ fn microseconds(latencies: &Histogram<u64>, quantile: f64) -> f64 {
 
 /// One cell's result: the median of its rounds, except for `calls` (the sum), `max_us` (the
 /// largest) and `spread`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) stack: Stack,
     pub(super) transport: Transport,
-    wait: Wait,
+    pub(super) wait: Wait,
     pub(super) kind: Kind,
     pub(super) payload_bytes: usize,
     pub(super) concurrency: usize,
-    connections: u32,
+    pub(super) connections: usize,
     pub(super) threads: u16,
-    calls: u64,
+    pub(super) calls: u64,
     pub(super) calls_per_second: f64,
     /// Payload in one direction.
-    bytes_per_second: f64,
+    pub(super) bytes_per_second: f64,
     pub(super) p50_us: f64,
     pub(super) p90_us: f64,
     pub(super) p99_us: f64,
-    p999_us: f64,
-    max_us: f64,
-    /// (max − min) / median of `calls_per_second` over the rounds; one has none.
+    pub(super) p999_us: f64,
+    pub(super) max_us: f64,
+    /// How far the middle half of the rounds lies apart in `calls_per_second`, as a part of the
+    /// median; one round has none.
     pub(super) spread: Option<f64>,
     pub(super) client_cpu_us_per_call: f64,
     pub(super) server_cpu_us_per_call: Option<f64>,
+    /// What the HTML shows besides.
+    #[serde(skip)]
+    pub(super) detail: Detail,
 }
 
-/// What an idle driver does.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Wait {
-    Block,
+/// What a [`Row`] has and the JSON does not; medians, too.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Detail {
+    /// The latencies: how many nines the percentile has, and microseconds.
+    pub(super) curve: Vec<(f64, f64)>,
+    pub(super) client: UsagePerCall,
+    pub(super) server: Option<UsagePerCall>,
 }
 
 impl Row {
     /// `None` where no round was measured.
     pub(super) fn new(cell: &Cell, threads: u16, samples: &[Sample]) -> Option<Self> {
-        let over =
-            |figure: fn(&Sample) -> f64| median(samples.iter().map(figure).collect()).map(rounded);
-        let calls_per_second = over(|sample| sample.calls_per_second)?;
+        let over = |figure: &dyn Fn(&Sample) -> f64| {
+            quantile(0.5, samples.iter().map(figure).collect()).map(rounded)
+        };
+        let calls_per_second = over(&|sample| sample.calls_per_second)?;
+        let detail = Detail::new(samples)?;
         Some(Self {
             stack: cell.stack,
             transport: cell.transport,
-            wait: Wait::Block,
+            wait: cell.wait,
             kind: cell.kind,
             payload_bytes: cell.payload,
             concurrency: cell.concurrency,
-            connections: 1,
+            connections: cell.connections,
             threads,
             calls: samples.iter().map(|sample| sample.calls).sum(),
             calls_per_second,
             bytes_per_second: rounded(calls_per_second * cell.payload as f64),
-            p50_us: over(|sample| sample.p50_us)?,
-            p90_us: over(|sample| sample.p90_us)?,
-            p99_us: over(|sample| sample.p99_us)?,
-            p999_us: over(|sample| sample.p999_us)?,
+            p50_us: over(&|sample| sample.p50_us)?,
+            p90_us: over(&|sample| sample.p90_us)?,
+            p99_us: over(&|sample| sample.p99_us)?,
+            p999_us: over(&|sample| sample.p999_us)?,
             max_us: samples.iter().map(|sample| sample.max_us).fold(0.0, f64::max),
             spread: spread(samples.iter().map(|sample| sample.calls_per_second).collect())
                 .map(rounded),
-            client_cpu_us_per_call: over(|sample| sample.client_cpu_us_per_call)?,
-            server_cpu_us_per_call: samples
-                .iter()
-                .map(|sample| sample.server_cpu_us_per_call)
-                .collect::<Option<_>>()
-                .and_then(median)
-                .map(rounded),
+            client_cpu_us_per_call: rounded(detail.client.cpu_us()),
+            server_cpu_us_per_call: detail.server.map(|server| rounded(server.cpu_us())),
+            detail,
         })
+    }
+
+    /// How many calls or streams at once, and on how many connections where that is not one.
+    pub(super) fn at_once(&self) -> String {
+        match (self.kind, self.connections) {
+            (Kind::Connect, _) | (_, 1) => self.concurrency.to_string(),
+            (_, connections) => format!("{} on {connections}", self.concurrency),
+        }
     }
 
     pub(super) fn cell(&self) -> Cell {
         Cell {
             stack: self.stack,
             transport: self.transport,
+            wait: self.wait,
             kind: self.kind,
             payload: self.payload_bytes,
             concurrency: self.concurrency,
+            connections: self.connections,
         }
     }
 }
 
-/// The middle one, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+impl Detail {
+    fn new(samples: &[Sample]) -> Option<Self> {
+        let servers = samples.iter().map(|sample| sample.server).collect::<Option<Vec<_>>>();
+        // Beyond what a round has calls for, every percentile is the longest one.
+        let calls = samples.iter().map(|sample| sample.calls).min()? as f64;
+        let point = |point: u32| {
+            let us = samples.iter().map(|sample| sample.curve_us[point as usize]).collect();
+            Some((nines(point), quantile(0.5, us)?))
+        };
+        Some(Self {
+            curve: (0..=4 * POINTS_PER_NINE)
+                .take_while(|point| nines(*point) <= calls.log10())
+                .filter_map(point)
+                .collect(),
+            client: UsagePerCall::median(samples.iter().map(|sample| sample.client)),
+            server: servers.map(|servers| UsagePerCall::median(servers.into_iter())),
+        })
+    }
+}
+
+/// Below which value that part of the values lies: 0.5 for the median. Between two values, it is in
+/// proportion.
+pub(super) fn quantile(part: f64, mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
-    let upper = *values.get(values.len() / 2)?;
-    let lower = values[(values.len() - 1) / 2];
-    Some((lower + upper) / 2.0)
+    let place = part * values.len().checked_sub(1)? as f64;
+    let (lower, upper) = (values[place.floor() as usize], values[place.ceil() as usize]);
+    Some(lower + (upper - lower) * place.fract())
 }
 
 /// To three places, which is as far as the clocks see.
@@ -140,30 +192,32 @@ fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// How far several values lie apart, as a part of their median.
+/// How far the middle half of several values lies apart, as a part of their median.
 fn spread(values: Vec<f64>) -> Option<f64> {
     if values.len() < 2 {
         return None;
     }
-    let min = values.iter().copied().min_by(f64::total_cmp)?;
-    let max = values.iter().copied().max_by(f64::total_cmp)?;
-    Some((max - min) / median(values)?)
+    let at = |part| quantile(part, values.clone());
+    Some((at(0.75)? - at(0.25)?) / at(0.5)?)
 }
 
-/// What `--json` prints.
+/// What `--json` prints and `report.json` has.
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
     version: u32,
-    machine: Machine,
-    command: String,
-    rows: &'a [Row],
+    pub(super) machine: &'a Machine,
+    pub(super) command: String,
+    pub(super) rows: &'a [Row],
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(rows: &'a [Row]) -> Self {
-        let arguments = std::env::args_os().map(|argument| quoted(&argument.to_string_lossy()));
-        let command = arguments.collect::<Vec<_>>().join(" ");
-        Self { version: 1, machine: Machine::this(), command, rows }
+    pub(super) fn new(machine: &'a Machine, rows: &'a [Row]) -> Self {
+        // Where the command is kept matters to nobody else.
+        let arguments = std::env::args_os().skip(1);
+        let arguments = arguments.map(|argument| quoted(&argument.to_string_lossy()));
+        let command = std::iter::once("samehost".to_owned()).chain(arguments);
+        let command = command.collect::<Vec<_>>().join(" ");
+        Self { version: VERSION, machine, command, rows }
     }
 }
 
@@ -184,9 +238,11 @@ pub(super) mod tests {
     pub(in super::super) const CELL: Cell = Cell {
         stack: Stack::Samehost,
         transport: Transport::Uds,
+        wait: Wait::Block,
         kind: Kind::Unary,
         payload: 1024,
         concurrency: 16,
+        connections: 1,
     };
 
     fn sample(calls_per_second: f64) -> Sample {
@@ -198,8 +254,9 @@ pub(super) mod tests {
             p99_us: 3e6 / calls_per_second,
             p999_us: 4e6 / calls_per_second,
             max_us: 5e6 / calls_per_second,
-            client_cpu_us_per_call: 1.0,
-            server_cpu_us_per_call: Some(2.0),
+            curve_us: vec![1e6 / calls_per_second; 81],
+            client: UsagePerCall { user_us: 0.75, system_us: 0.25, ..UsagePerCall::default() },
+            server: Some(UsagePerCall { user_us: 2.0, ..UsagePerCall::default() }),
         }
     }
 
@@ -209,6 +266,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_median_is_in_the_middle() {
+        let median = |values| quantile(0.5, values);
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0]), Some(3.0));
         assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
@@ -216,10 +274,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_spread_is_relative_to_the_median() {
+    fn the_spread_is_that_of_the_middle_half() {
         assert_eq!(spread(vec![]), None);
         assert_eq!(spread(vec![7.0]), None);
-        assert_eq!(spread(vec![12.0, 8.0, 10.0]), Some(0.4));
+        assert_eq!(spread(vec![12.0, 8.0, 10.0]), Some(0.2));
+        assert_eq!(spread(vec![8.0, 1000.0, 10.0, 12.0, 1.0]), Some(0.4));
     }
 
     #[test]
@@ -228,14 +287,15 @@ pub(super) mod tests {
         assert_eq!((row.calls, row.calls_per_second, row.p50_us), (30, 100.0, 1e4));
         assert_eq!(row.bytes_per_second, 102_400.0);
         assert_eq!(row.max_us, 1e5, "the largest, not the median");
-        assert_eq!(row.spread, Some(1.5));
+        assert_eq!(row.spread, Some(0.75));
+        assert_eq!(row.detail.curve.last().unwrap().0, 1.0, "10 calls have no 99th percentile");
         assert_eq!(row.cell(), CELL);
         assert!(Row::new(&CELL, 1, &[]).is_none());
     }
 
     #[test]
     fn what_is_unknown_is_null() {
-        let unknown = Sample { server_cpu_us_per_call: None, ..sample(1.0) };
+        let unknown = Sample { server: None, ..sample(1.0) };
         let row = Row::new(&CELL, 1, &[unknown.clone(), unknown]).unwrap();
         let json = serde_json::to_value(&row).unwrap();
         assert!(json["server_cpu_us_per_call"].is_null());

@@ -13,16 +13,19 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags};
 use samehost::ping::{Ping, PingServiceServer};
-use samehost::{Address, Listener, Server};
+use samehost::{Address, BusyPoll, Listener, Server};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::cell::Transport;
+use super::cell::{Stack, Transport};
+use super::pin::pin_to;
+use super::raw::RawListener;
+use super::rpc::MESSAGE_MAX;
 use super::usage::Usage;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, args};
 
 /// Calls or streams at once on a connection, whatever `--concurrency` asks for.
 const MAX_STREAMS: u32 = 1 << 20;
@@ -30,12 +33,32 @@ const MAX_STREAMS: u32 = 1 << 20;
 /// How long a server may take to end before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-#[derive(clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     #[arg(long, value_enum)]
-    transport: Transport,
+    pub(super) stack: Stack,
+    #[arg(long, value_enum)]
+    pub(super) transport: Transport,
     #[arg(long)]
-    threads: u16,
+    pub(super) threads: u16,
+    #[arg(long)]
+    pub(super) cpu: Option<usize>,
+    #[arg(long, value_parser = args::positive_duration)]
+    pub(super) busy_poll: Option<Duration>,
+}
+
+impl Args {
+    /// These, as the command takes them.
+    fn to_arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            format!("--stack={}", self.stack).to_lowercase(),
+            format!("--transport={}", self.transport).to_lowercase(),
+            format!("--threads={}", self.threads),
+        ];
+        arguments.extend(self.cpu.map(|cpu| format!("--cpu={cpu}")));
+        arguments.extend(self.busy_poll.map(|time| format!("--busy-poll={}ns", time.as_nanos())));
+        arguments
+    }
 }
 
 /// The server's first line.
@@ -67,21 +90,54 @@ fn serve(args: &Args) -> Result<(), Failure> {
         Some(directory) => Address::unix(directory.path().join("bench.sock"))?,
         None => "127.0.0.1:0".parse()?,
     };
+    if let Some(cpu) = args.cpu {
+        pin_to(cpu)?;
+    }
     crate::serve::runtime(args.threads)?.block_on(async {
         // Ctrl-C is for the client half, which ends this process when it is done with it.
         let _interrupts_ignored = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
-        let listener = Listener::bind(&address).await?;
-        say(&Ready::Address(listener.local_addr().to_string()))?;
-        let server = Server::new()
-            .max_concurrent_streams(MAX_STREAMS)
-            .add_service(PingServiceServer::new(Ping::default()));
         tokio::select! {
-            served = server.serve(listener) => Ok(served?),
+            served = serve_stack(args, &address) => served,
             _ = input_ended() => Ok(()),
             _ = terminated.recv() => Ok(()),
         }
     })
+}
+
+/// Says where it listens, and serves without end.
+async fn serve_stack(args: &Args, address: &Address) -> Result<(), Failure> {
+    let ping = PingServiceServer::new(Ping::default()).max_decoding_message_size(MESSAGE_MAX);
+    match args.stack {
+        Stack::Samehost => {
+            let listener = Listener::bind(address).await?;
+            say(&Ready::Address(listener.local_addr().to_string()))?;
+            let busy_poll = BusyPoll::new(args.busy_poll.unwrap_or_default());
+            let server = Server::new()
+                .max_concurrent_streams(MAX_STREAMS)
+                .busy_poll(busy_poll)
+                .add_service(ping);
+            Ok(server.serve(listener).await?)
+        }
+        #[cfg(feature = "tonic-transport")]
+        Stack::Tonic => {
+            let listener = Listener::bind(address).await?;
+            say(&Ready::Address(listener.local_addr().to_string()))?;
+            let server = tonic::transport::Server::builder()
+                .max_concurrent_streams(MAX_STREAMS)
+                .add_service(ping);
+            Ok(server.serve_with_incoming(listener).await?)
+        }
+        #[cfg(not(feature = "tonic-transport"))]
+        Stack::Tonic => Err(Failure::Usage(super::stacks::TONIC_IS_MISSING.to_owned())),
+        Stack::Raw => {
+            let (listener, address) = RawListener::bind(address)?;
+            say(&Ready::Address(address.to_string()))?;
+            let (ended, wait) = oneshot::channel();
+            std::thread::spawn(move || ended.send(listener.serve()));
+            Ok(wait.await??)
+        }
+    }
 }
 
 /// A directory that only this user can enter, removed when it is dropped.
@@ -125,10 +181,9 @@ pub(super) struct ServerProcess {
 
 impl ServerProcess {
     /// Cancelled, it ends the process.
-    pub(super) async fn start(transport: Transport, threads: u16) -> Result<Self, Failure> {
+    pub(super) async fn start(args: &Args) -> Result<Self, Failure> {
         let failed = |why: &str| Failure::Failed(format!("cannot start a server process: {why}"));
-        let mut process =
-            Process::spawn(transport, threads).map_err(|error| failed(&error.to_string()))?;
+        let mut process = Process::spawn(args).map_err(|error| failed(&error.to_string()))?;
         match process.line().await? {
             Some(Ready::Address(address)) => {
                 let address: Address = address.parse()?;
@@ -168,15 +223,12 @@ struct Process {
 }
 
 impl Process {
-    fn spawn(transport: Transport, threads: u16) -> io::Result<Self> {
-        let transport = match transport {
-            Transport::Uds => "uds",
-            Transport::Tcp => "tcp",
-        };
+    fn spawn(args: &Args) -> io::Result<Self> {
         // This very file, even where a new build has replaced it by now.
         let mut child = Command::new("/proc/self/exe")
             .arg0("samehost")
-            .args(["bench-server", "--transport", transport, "--threads", &threads.to_string()])
+            .arg("bench-server")
+            .args(args.to_arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // What a terminal or a supervisor sends to the whole group, SIGKILL included, must

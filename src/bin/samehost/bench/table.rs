@@ -1,88 +1,150 @@
-//! The report as text: the headline, then the table.
+//! The report as text: the headline, then the table and what has to be known to read it.
 
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::cell::Transport;
+use super::cell::Wait;
+use super::headline::{Ratio, headline, warnings};
+use super::plan::Plan;
 use super::report::Row;
 
-/// The sentence that says it first, unless there is nothing to compare.
-pub(super) fn headline(rows: &[Row]) -> Option<String> {
-    let ratios: Vec<f64> = rows.iter().filter_map(|row| against_tcp(row, rows)).collect();
-    let least = ratios.iter().copied().min_by(f64::total_cmp)?;
-    let most = ratios.iter().copied().max_by(f64::total_cmp)?;
-    // Geometric, so that twice as fast and half as fast make even.
-    let mean = (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp();
-    let mut text = match format!("{mean:.1}").as_str() {
-        "1.0" => "UDS is as fast as TCP loopback here".to_owned(),
-        times if mean > 1.0 => format!("UDS is {times} × as fast as TCP loopback here"),
-        _ => format!("UDS is slower than TCP loopback here, {mean:.2} × as fast"),
+/// All of it: the headline first.
+pub(super) fn text(plan: &Plan, rows: &[Row]) -> String {
+    let mut parts = Vec::new();
+    parts.extend(headline(rows));
+    parts.extend(warnings(rows));
+    parts.push(to_text(&columns(), &Line::all(rows)));
+    parts.push(notes(plan, rows).join("\n"));
+    parts.join("\n\n")
+}
+
+/// What has to be known to read the table, in sentences.
+pub(super) fn notes(plan: &Plan, rows: &[Row]) -> Vec<String> {
+    let threads = match plan.threads {
+        1 => "1 thread".to_owned(),
+        threads => format!("{threads} threads"),
     };
-    match ratios.len() {
-        1 => text += " (calls/s).",
-        pairs => {
-            let _ = write!(text, " (calls/s, mean of {pairs} pairs: {least:.2} × to {most:.2} ×).");
+    let place = plan.pin.map_or("where the scheduler puts them".to_owned(), |pin| pin.to_string());
+    let mut notes = vec![
+        format!("Server and client: two processes, {threads} each, {place}."),
+        "At once: calls, or streams of up to 256 messages or 4 MiB in flight; a bulk message is \
+         timed from the one before it."
+            .to_owned(),
+        "CPU time and context switches are per call. Medians over the rounds; spread: how far the \
+         middle half of the rounds lies apart in calls/s."
+            .to_owned(),
+    ];
+    if let Some(time) = plan.busy_poll {
+        let who = if plan.address.is_some() { "the client reads" } else { "both ends read" };
+        notes.push(format!("Spin: {who} for up to {time:?} before sleep."));
+    }
+    if plan.busy_poll_is_off {
+        notes.push("Busy polling is off: a process has only one CPU to run on.".to_owned());
+    }
+    let resident = |mib: fn(&Row) -> Option<f64>| {
+        rows.iter().filter_map(mib).filter(|mib| mib.is_finite()).max_by(f64::total_cmp)
+    };
+    if let Some(client) = resident(|row| Some(row.detail.client.resident_mib)) {
+        let mut note = format!("Resident memory, at most: client {} MiB", figure(client));
+        if let Some(server) = resident(|row| Some(row.detail.server?.resident_mib)) {
+            let _ = write!(note, ", server {} MiB", figure(server));
         }
+        notes.push(note + ".");
     }
-    Some(text)
+    notes
 }
 
-/// How many times as many calls per second as over TCP, for a row over UDS that has a counterpart.
-fn against_tcp(row: &Row, rows: &[Row]) -> Option<f64> {
-    if row.transport != Transport::Uds {
-        return None;
-    }
-    let tcp = rows.iter().find(|other| row.cell().is_counterpart(&other.cell()))?;
-    Some(row.calls_per_second / tcp.calls_per_second)
+/// One column of a table of `T`s.
+pub(super) struct Column<T> {
+    /// Two lines.
+    pub(super) title: &'static str,
+    pub(super) is_text: bool,
+    pub(super) show: fn(&T) -> String,
 }
 
-pub(super) fn table(rows: &[Row]) -> String {
+impl<T> Column<T> {
+    pub(super) fn text(title: &'static str, show: fn(&T) -> String) -> Self {
+        Self { title, is_text: true, show }
+    }
+
+    pub(super) fn number(title: &'static str, show: fn(&T) -> String) -> Self {
+        Self { title, is_text: false, show }
+    }
+}
+
+/// The table for a terminal.
+pub(super) fn to_text<T>(columns: &[Column<T>], lines: &[T]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header([
-        "\nkind",
-        "\npayload",
-        "at\nonce",
-        "\nvia",
-        "\ncalls/s",
-        "against\nTCP",
-        "p50\nµs",
-        "p90\nµs",
-        "p99\nµs",
-        "client\nCPU µs",
-        "server\nCPU µs",
-        "\nspread",
-    ]);
-    for row in rows {
-        table.add_row([
-            row.kind.to_string(),
-            row.payload_bytes.to_string(),
-            row.concurrency.to_string(),
-            row.transport.to_string(),
-            thousands(row.calls_per_second),
-            against_tcp(row, rows).map_or(String::new(), |times| format!("{times:.2} ×")),
-            figure(row.p50_us),
-            figure(row.p90_us),
-            figure(row.p99_us),
-            figure(row.client_cpu_us_per_call),
-            row.server_cpu_us_per_call.map_or_else(unknown, figure),
-            row.spread.map_or_else(unknown, |spread| format!("{:.0} %", spread * 100.0)),
-        ]);
+    table.load_preset(presets::NOTHING).set_header(columns.iter().map(|column| column.title));
+    for line in lines {
+        table.add_row(columns.iter().map(|column| (column.show)(line)));
     }
-    for (index, column) in table.column_iter_mut().enumerate() {
+    for (index, (column, Column { is_text, .. })) in
+        table.column_iter_mut().zip(columns).enumerate()
+    {
         column.set_padding(if index == 0 { (0, 0) } else { (1, 0) });
-        let text = matches!(index, 0 | 3);
-        column.set_cell_alignment(if text { CellAlignment::Left } else { CellAlignment::Right });
+        column.set_cell_alignment(match is_text {
+            true => CellAlignment::Left,
+            false => CellAlignment::Right,
+        });
     }
     table.trim_fmt()
 }
 
-fn unknown() -> String {
-    "–".to_owned()
+/// What a line of the main table is made of.
+pub(super) struct Line<'a> {
+    pub(super) row: &'a Row,
+    to_tcp: Option<Ratio>,
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn all(rows: &'a [Row]) -> Vec<Self> {
+        rows.iter().map(|row| Self { row, to_tcp: Ratio::to_tcp(row, rows) }).collect()
+    }
+}
+
+pub(super) fn columns<'a>() -> Vec<Column<Line<'a>>> {
+    vec![
+        Column::text("\nkind", |line| line.row.kind.to_string()),
+        Column::number("\npayload", |line| line.row.payload_bytes.to_string()),
+        Column::number("at\nonce", |line| line.row.at_once()),
+        Column::text("\nstack", |line| match line.row.wait {
+            Wait::Block => line.row.stack.to_string(),
+            Wait::Spin => format!("{} spin", line.row.stack),
+        }),
+        Column::text("\nvia", |line| line.row.transport.to_string()),
+        Column::number("\ncalls/s", |line| thousands(line.row.calls_per_second)),
+        Column::number("\nMB/s", |line| figure(line.row.bytes_per_second / 1e6)),
+        // A question mark where it may be chance.
+        Column::number("against\nTCP", |line| match line.to_tcp {
+            Some(ratio) if ratio.is_beyond_the_spread() => format!("{:.2} ×", ratio.times),
+            Some(ratio) => format!("{:.2} ?", ratio.times),
+            None => String::new(),
+        }),
+        Column::number("p50\nµs", |line| figure(line.row.p50_us)),
+        Column::number("p99\nµs", |line| figure(line.row.p99_us)),
+        Column::number("client\nCPU µs", |line| figure(line.row.client_cpu_us_per_call)),
+        Column::number("server\nCPU µs", |line| or_dash(line.row.server_cpu_us_per_call, figure)),
+        Column::number("client\nswitches", |line| figure(line.row.detail.client.context_switches)),
+        Column::number("server\nswitches", |line| {
+            or_dash(line.row.detail.server.map(|server| server.context_switches), figure)
+        }),
+        Column::number("\nspread", |line| or_dash(line.row.spread, percent)),
+    ]
+}
+
+/// A dash for what is unknown.
+pub(super) fn or_dash(value: Option<f64>, show: fn(f64) -> String) -> String {
+    value.map_or_else(|| "–".to_owned(), show)
+}
+
+pub(super) fn percent(part: f64) -> String {
+    format!("{:.0} %", part * 100.0)
 }
 
 /// Three digits at least, and no more after the point than that takes.
-fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     match value {
         small if small < 10.0 => format!("{small:.2}"),
         medium if medium < 100.0 => format!("{medium:.1}"),
@@ -91,7 +153,7 @@ fn figure(value: f64) -> String {
 }
 
 /// A whole number, its digits in groups.
-fn thousands(value: f64) -> String {
+pub(super) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -105,52 +167,16 @@ fn thousands(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::Cell;
-    use super::super::report::tests::{CELL, row};
+    use super::super::headline::tests::pair;
     use super::*;
-
-    fn pair(concurrency: usize, uds: f64, tcp: f64) -> [Row; 2] {
-        let cell = Cell { concurrency, ..CELL };
-        [row(cell, uds), row(Cell { transport: Transport::Tcp, ..cell }, tcp)]
-    }
-
-    #[test]
-    fn the_headline_says_how_many_times_as_fast() {
-        assert_eq!(
-            headline(&pair(1, 160.0, 100.0)).unwrap(),
-            "UDS is 1.6 × as fast as TCP loopback here (calls/s)."
-        );
-        assert_eq!(
-            headline(&[pair(1, 400.0, 100.0), pair(2, 100.0, 100.0)].concat()).unwrap(),
-            "UDS is 2.0 × as fast as TCP loopback here (calls/s, mean of 2 pairs: 1.00 × to 4.00 ×)."
-        );
-    }
-
-    #[test]
-    fn the_headline_is_honest() {
-        let text = headline(&pair(1, 80.0, 100.0)).unwrap();
-        assert!(text.starts_with("UDS is slower than TCP loopback here, 0.80 × as fast"), "{text}");
-        let text = headline(&pair(1, 98.0, 100.0)).unwrap();
-        assert!(text.starts_with("UDS is as fast as TCP"), "{text}");
-    }
-
-    #[test]
-    fn without_a_pair_there_is_no_headline() {
-        let [uds, tcp] = pair(1, 2.0, 1.0);
-        assert_eq!(headline(&[]), None);
-        assert_eq!(headline(std::slice::from_ref(&uds)), None);
-        assert_eq!(headline(std::slice::from_ref(&tcp)), None);
-        let [_, other] = pair(2, 2.0, 1.0);
-        assert_eq!(headline(&[uds, other]), None);
-    }
 
     #[test]
     fn the_table_has_a_line_for_each_row() {
-        let text = table(&pair(16, 1_234_567.0, 1000.0));
+        let text = to_text(&columns(), &Line::all(&pair(16, 1_234_567.0, 1000.0)));
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.contains("1,234,567"), "{text}");
         assert!(text.contains("UDS"), "{text}");
-        assert!(text.lines().all(|line| line.chars().count() <= 90), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
     }
 
     #[test]

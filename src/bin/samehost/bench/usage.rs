@@ -1,32 +1,103 @@
-//! [`Usage`]: what a process has used up so far, by getrusage(2).
+//! [`Usage`]: what a process has used up so far, by getrusage(2) and proc(5).
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 
-/// Totals since the process started.
+use super::report::quantile;
+
+/// Totals of all threads since the process started.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Usage {
-    /// User and system time of all threads.
-    pub(super) cpu_us: i64,
-    pub(super) voluntary_context_switches: i64,
-    pub(super) involuntary_context_switches: i64,
-    pub(super) max_rss_kib: i64,
+    user_us: i64,
+    system_us: i64,
+    /// Voluntary and involuntary ones.
+    context_switches: i64,
+    /// What it has in memory now; `None` where `/proc` is not mounted.
+    resident_kib: Option<u64>,
 }
 
 impl Usage {
     pub(super) fn of_this_process() -> std::io::Result<Self> {
         let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Ok(Self {
-            cpu_us: (usage.user_time() + usage.system_time()).num_microseconds(),
-            voluntary_context_switches: usage.voluntary_context_switches(),
-            involuntary_context_switches: usage.involuntary_context_switches(),
-            max_rss_kib: usage.max_rss(),
+            user_us: usage.user_time().num_microseconds(),
+            system_us: usage.system_time().num_microseconds(),
+            context_switches: usage.voluntary_context_switches()
+                + usage.involuntary_context_switches(),
+            resident_kib: resident_kib(&status),
         })
     }
 
-    /// CPU time between an earlier look and this one, for each of so many calls.
-    pub(super) fn cpu_us_per_call(&self, earlier: &Self, calls: u64) -> f64 {
-        (self.cpu_us - earlier.cpu_us) as f64 / calls as f64
+    /// What was used between an earlier look and this one, for each of so many calls.
+    pub(super) fn per_call(&self, earlier: &Self, calls: u64) -> UsagePerCall {
+        let each = |now: i64, then: i64| (now - then) as f64 / calls as f64;
+        UsagePerCall {
+            user_us: each(self.user_us, earlier.user_us),
+            system_us: each(self.system_us, earlier.system_us),
+            context_switches: each(self.context_switches, earlier.context_switches),
+            resident_mib: self.resident_kib.map_or(f64::NAN, |kib| kib as f64 / 1024.0),
+        }
+    }
+}
+
+/// What one process spends on a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct UsagePerCall {
+    /// CPU time in the program.
+    pub(super) user_us: f64,
+    /// CPU time in the kernel.
+    pub(super) system_us: f64,
+    pub(super) context_switches: f64,
+    /// Not for a call: of the process, after the calls. NaN if unknown.
+    pub(super) resident_mib: f64,
+}
+
+impl UsagePerCall {
+    pub(super) fn cpu_us(&self) -> f64 {
+        self.user_us + self.system_us
+    }
+
+    /// The median of each figure.
+    pub(super) fn median(several: impl Iterator<Item = Self> + Clone) -> Self {
+        let over = |figure: fn(&Self) -> f64| {
+            let values = several.clone().map(|one| figure(&one)).collect();
+            quantile(0.5, values).unwrap_or(f64::NAN)
+        };
+        Self {
+            user_us: over(|one| one.user_us),
+            system_us: over(|one| one.system_us),
+            context_switches: over(|one| one.context_switches),
+            resident_mib: over(|one| one.resident_mib),
+        }
+    }
+}
+
+fn resident_kib(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    value.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resident_memory_is_found() {
+        assert_eq!(resident_kib("VmHWM:\t    9000 kB\nVmRSS:\t    8123 kB\n"), Some(8123));
+        assert_eq!(resident_kib(""), None);
+        assert!(Usage::of_this_process().unwrap().resident_kib.unwrap() > 0);
+    }
+
+    #[test]
+    fn what_was_used_is_shared_among_the_calls() {
+        let earlier =
+            Usage { user_us: 100, system_us: 10, context_switches: 1, resident_kib: Some(1) };
+        let now =
+            Usage { user_us: 300, system_us: 50, context_switches: 5, resident_kib: Some(2048) };
+        let used = now.per_call(&earlier, 4);
+        assert_eq!((used.user_us, used.system_us, used.cpu_us()), (50.0, 10.0, 60.0));
+        assert_eq!((used.context_switches, used.resident_mib), (1.0, 2.0));
     }
 }

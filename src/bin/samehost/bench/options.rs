@@ -1,0 +1,118 @@
+//! The options of `samehost bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use samehost::Address;
+
+use super::cell::Kind;
+use super::pin::Pin;
+use crate::args::{self, List};
+
+/// The most calls in flight, streams or connections.
+const CONCURRENCY_MAX: usize = 4096;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  samehost bench
+  samehost bench --busy-poll 50us --against tonic --report bench
+  samehost bench --kind unary --payload 0,1024,65536 --concurrency 1 --pin 0,0
+  samehost bench --calls 100000 --json > report.json
+  samehost bench --compare report.json
+  samehost bench --address unix:/run/app/ping.sock
+
+Server and client are two processes. A cell is one combination of stack, transport, kind, payload,
+concurrency and connections; its row shows the median of its rounds. Ctrl-C ends the run and prints
+what was measured so far: exit code 0, or 1 where that is nothing.")]
+pub(crate) struct Args {
+    /// What to measure: unary (a call and its reply), stream (a message and its echo on a
+    /// bidirectional stream, up to 256 or 4 MiB in flight), bulk (a message that the server streams
+    /// one after the other), connect (a new connection to the first reply)
+    #[arg(long, value_name = "KIND,…", default_value = "unary,stream,bulk,connect",
+          value_parser = |text: &str| args::list(text, kind))]
+    pub(super) kind: List<Kind>,
+    /// Bytes of payload: in each direction, for bulk in one [default: 1024, for bulk 1048576, with
+    /// --report 64 to 16777216]
+    #[arg(long, value_name = "BYTES,…", allow_negative_numbers = true,
+          value_parser = |text: &str| args::list(text, args::large_payload))]
+    pub(super) payload: Option<List<usize>>,
+    /// Calls in flight, for stream and bulk streams [default: 1,16,64, for bulk and connect 1]
+    #[arg(long, value_name = "N,…", allow_negative_numbers = true,
+          value_parser = |text: &str| args::list(text, |text| number(text, "concurrency")))]
+    pub(super) concurrency: Option<List<usize>>,
+    /// Connections that the calls in flight are spread over, where there are as many; connect has
+    /// its own
+    #[arg(long, value_name = "N,…", default_value = "1", allow_negative_numbers = true,
+          value_parser = |text: &str| args::list(text, |text| number(text, "number of connections")))]
+    pub(super) connections: List<usize>,
+    /// How many calls to make in each cell, over all rounds
+    #[arg(long, value_name = "N", conflicts_with = "duration", allow_negative_numbers = true,
+          value_parser = calls)]
+    pub(super) calls: Option<u64>,
+    /// How long to measure each cell, over all rounds
+    #[arg(long, value_name = "DURATION", default_value = "2s", allow_negative_numbers = true,
+          value_parser = args::positive_duration)]
+    pub(super) duration: Duration,
+    /// How often to go through all cells
+    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) rounds: u32,
+    /// Threads of server and client each; 1 is a single-threaded runtime
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) threads: u16,
+    /// Keep each process on one CPU; the same for both shows the work without the wake-up of an
+    /// idle CPU
+    #[arg(long, value_name = "SERVER_CPU,CLIENT_CPU", value_parser = Pin::parse,
+          conflicts_with = "address")]
+    pub(super) pin: Option<Pin>,
+    /// Have both ends look for this long before they sleep
+    #[arg(long, value_name = "DURATION", value_parser = args::positive_duration)]
+    pub(super) busy_poll: Option<Duration>,
+    /// Bare sockets too: ping-pong for unary, a one-way stream for bulk; with --busy-poll spinning
+    /// as well [default: true, with --address false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub(super) raw: Option<bool>,
+    /// Another stack too: tonic, on its own transport
+    #[arg(long, value_name = "STACK")]
+    pub(super) against: Option<Against>,
+    /// Print the report as one JSON object, and nothing else
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Write report.json, report.html and its plots to this directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) report: Option<PathBuf>,
+    /// Say what has changed since an earlier report
+    #[arg(long, value_name = "OLD.json", conflicts_with = "json")]
+    pub(super) compare: Option<PathBuf>,
+    /// Measure a running server of ping.v1, in any language, instead of starting servers
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) address: Option<Address>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Against {
+    Tonic,
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    Kind::from_str(text, false)
+        .map_err(|_| format!("{text:?} is no kind: write unary, stream, bulk, connect or several"))
+}
+
+fn number(text: &str, what: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=CONCURRENCY_MAX).contains(&number) => Ok(number),
+        _ => Err(format!("{text:?} is no {what}: write 1 to {CONCURRENCY_MAX}")),
+    }
+}
+
+fn calls(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(calls) if calls > 0 => Ok(calls),
+        _ => Err(format!("{text:?} is no number of calls: write 1 or more")),
+    }
+}

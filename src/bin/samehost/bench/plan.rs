@@ -1,0 +1,177 @@
+//! [`Plan`]: what a run is to do, made of the options.
+
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use samehost::{Address, BusyPoll};
+
+use super::cell::{Cell, Kind, Stack, Transport, Wait};
+use super::load::Limit;
+use super::options::{Against, Args};
+use super::pin::Pin;
+use crate::Failure;
+
+/// What one message of [`Kind::Bulk`] has where nothing else is asked for.
+const BULK_PAYLOAD: usize = 1024 * 1024;
+
+/// What a report shows of [`Kind::Bulk`]: 64 B to 16 MiB.
+const BULK_PAYLOADS: [usize; 10] = {
+    let mut payloads = [64; 10];
+    let mut index = 1;
+    while index < payloads.len() {
+        payloads[index] = payloads[index - 1] * 4;
+        index += 1;
+    }
+    payloads
+};
+
+pub(super) struct Plan {
+    pub(super) cells: Vec<Cell>,
+    pub(super) rounds: u32,
+    /// Of a cell, over all rounds.
+    limit: Limit,
+    pub(super) threads: u16,
+    pub(super) pin: Option<Pin>,
+    /// `None` where it was not asked for, or is off.
+    pub(super) busy_poll: Option<Duration>,
+    /// Busy polling was asked for, but there it is off.
+    pub(super) busy_poll_is_off: bool,
+    pub(super) json: bool,
+    /// A directory to write to.
+    pub(super) report: Option<PathBuf>,
+    /// A file with an earlier report.
+    pub(super) compare: Option<PathBuf>,
+    /// A server that is running already.
+    pub(super) address: Option<Address>,
+}
+
+impl Plan {
+    /// Fails with wrong usage where the options don't go together.
+    pub(super) fn new(mut args: Args) -> Result<Self, Failure> {
+        // As the library decides. Pinned, a process has one CPU.
+        let one_cpu = available_parallelism().is_ok_and(|cpus| cpus.get() < 2);
+        let busy_poll_is_off = args.busy_poll.is_some() && (args.pin.is_some() || one_cpu);
+        args.busy_poll = args.busy_poll.filter(|_| !busy_poll_is_off);
+        let cells = cells(&args)?;
+        let Args { calls, rounds, .. } = args;
+        let most = cells.iter().map(|cell| cell.concurrency as u64).max().unwrap_or(1);
+        if let Some(calls) = calls.filter(|calls| calls / u64::from(rounds) < most) {
+            return Err(Failure::Usage(format!(
+                "--calls {calls} over {rounds} rounds is less than one for each of {most} in \
+                 flight: give at least {} or fewer --rounds",
+                u64::from(rounds) * most
+            )));
+        }
+        Ok(Self {
+            cells,
+            rounds,
+            limit: calls.map_or(Limit::Time(args.duration), Limit::Calls),
+            threads: args.threads,
+            pin: args.pin,
+            busy_poll: args.busy_poll,
+            busy_poll_is_off,
+            json: args.json,
+            report: args.report,
+            compare: args.compare,
+            address: args.address,
+        })
+    }
+
+    pub(super) fn busy_poll(&self) -> BusyPoll {
+        BusyPoll::new(self.busy_poll.unwrap_or_default())
+    }
+
+    /// A round's part of [`Plan::limit`].
+    pub(super) fn limit_of(&self, round: u32) -> Limit {
+        match self.limit {
+            Limit::Calls(calls) => {
+                let (rounds, round) = (u64::from(self.rounds), u64::from(round));
+                Limit::Calls(calls / rounds + u64::from(round < calls % rounds))
+            }
+            Limit::Time(time) => Limit::Time(time / self.rounds),
+        }
+    }
+}
+
+/// All cells, those next to each other that are compared with each other.
+fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
+    let stacks = stacks(args)?;
+    let transports = match &args.address {
+        Some(address) => vec![Transport::of(address)],
+        None => Transport::ALL.to_vec(),
+    };
+    let mut cells = Vec::new();
+    for &kind in &args.kind.0 {
+        let payloads = match &args.payload {
+            Some(given) => given.0.clone(),
+            None if kind != Kind::Bulk => vec![1024],
+            None if args.report.is_some() => BULK_PAYLOADS.to_vec(),
+            None => vec![BULK_PAYLOAD],
+        };
+        let concurrency = match &args.concurrency {
+            Some(given) => given.0.clone(),
+            None if matches!(kind, Kind::Unary | Kind::Stream) => vec![1, 16, 64],
+            None => vec![1],
+        };
+        for payload in payloads {
+            for &concurrency in &concurrency {
+                let connections = match kind {
+                    Kind::Connect => vec![concurrency],
+                    _ => args.connections.0.clone(),
+                };
+                for connections in connections.into_iter().filter(|some| *some <= concurrency) {
+                    for &(stack, wait) in &stacks {
+                        for &transport in &transports {
+                            cells.push(Cell {
+                                stack,
+                                transport,
+                                wait,
+                                kind,
+                                payload,
+                                concurrency,
+                                connections,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    cells.retain(|cell| cell.stack.measures(cell));
+    if cells.is_empty() {
+        return Err(Failure::Usage(
+            "there are more --connections than calls in flight: give a higher --concurrency".into(),
+        ));
+    }
+    Ok(cells)
+}
+
+fn stacks(args: &Args) -> Result<Vec<(Stack, Wait)>, Failure> {
+    let mut stacks = vec![(Stack::Samehost, wait(args))];
+    if let Some(Against::Tonic) = args.against {
+        #[cfg(not(feature = "tonic-transport"))]
+        return Err(Failure::Usage(super::stacks::TONIC_IS_MISSING.to_owned()));
+        #[cfg(feature = "tonic-transport")]
+        stacks.push((Stack::Tonic, Wait::Block));
+    }
+    match (args.raw, &args.address) {
+        (Some(true), Some(address)) => {
+            return Err(Failure::Usage(format!(
+                "--raw needs a server of its own, and {address} is another: leave one out"
+            )));
+        }
+        (Some(false), _) | (None, Some(_)) => {}
+        (_, None) => {
+            stacks.push((Stack::Raw, Wait::Block));
+            if args.busy_poll.is_some() {
+                stacks.push((Stack::Raw, Wait::Spin));
+            }
+        }
+    }
+    Ok(stacks)
+}
+
+fn wait(args: &Args) -> Wait {
+    if args.busy_poll.is_some() { Wait::Spin } else { Wait::Block }
+}

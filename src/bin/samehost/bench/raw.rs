@@ -1,0 +1,281 @@
+//! Bare sockets, to measure any RPC against: no RPC, no runtime, one thread at either end.
+//!
+//! A client first says what it wants, as [`Order`]; the two then do that until the client hangs up.
+//! The server has one client at a time.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use samehost::Address;
+use tokio::sync::oneshot;
+
+use super::cell::{Cell, Kind, Wait};
+use super::load::{Problem, Recorder, Share, Worker};
+use crate::Failure;
+
+/// What the reader of a one-way stream asks for at once: as much as samehost's driver.
+const READ_MAX: usize = 256 * 1024;
+
+/// What the two ends do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Order {
+    job: Job,
+    wait: Wait,
+    payload: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Job {
+    /// The server sends back what it receives.
+    PingPong,
+    /// The server sends one message after the other.
+    OneWay,
+}
+
+impl Order {
+    const LEN: usize = 6;
+
+    fn of(cell: &Cell) -> Self {
+        Self {
+            job: if cell.kind == Kind::Bulk { Job::OneWay } else { Job::PingPong },
+            wait: cell.wait,
+            payload: u32::try_from(cell.payload).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn to_bytes(self) -> [u8; Self::LEN] {
+        let [a, b, c, d] = self.payload.to_le_bytes();
+        [u8::from(self.job == Job::OneWay), u8::from(self.wait == Wait::Spin), a, b, c, d]
+    }
+
+    fn from_bytes([job, wait, payload @ ..]: [u8; Self::LEN]) -> Self {
+        Self {
+            job: if job == 0 { Job::PingPong } else { Job::OneWay },
+            wait: if wait == 0 { Wait::Block } else { Wait::Spin },
+            payload: u32::from_le_bytes(payload),
+        }
+    }
+
+    fn message(self) -> Vec<u8> {
+        vec![0; self.payload as usize]
+    }
+}
+
+/// A connected socket that sleeps or spins while it can't go on.
+struct Socket {
+    socket: OwnedFd,
+    wait: Wait,
+}
+
+impl Socket {
+    fn connect(address: &Address, order: Order) -> io::Result<Self> {
+        let socket = match address.as_path() {
+            Some(path) => UnixStream::connect(path)?.into(),
+            None => {
+                let ip: SocketAddr = address.to_string().parse().map_err(io::Error::other)?;
+                without_delay(TcpStream::connect(ip)?)?
+            }
+        };
+        let socket = Self { socket, wait: order.wait };
+        socket.write_all(&order.to_bytes())?;
+        Ok(socket)
+    }
+
+    /// What there is: something, or the error that the peer has hung up.
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let flags = match self.wait {
+            Wait::Block => RecvFlags::empty(),
+            Wait::Spin => RecvFlags::DONTWAIT,
+        };
+        loop {
+            match rustix::net::recv(&self.socket, &mut *buf, flags) {
+                Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok((bytes, _)) => return Ok(bytes),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn read_exact(&self, buf: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            filled += self.read(&mut buf[filled..])?;
+        }
+        Ok(())
+    }
+
+    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let flags = match self.wait {
+            Wait::Block => SendFlags::NOSIGNAL,
+            Wait::Spin => SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        };
+        while !bytes.is_empty() {
+            match rustix::net::send(&self.socket, bytes, flags) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Small messages must not wait for the acknowledgement of earlier ones (tcp(7)).
+fn without_delay(stream: TcpStream) -> io::Result<OwnedFd> {
+    stream.set_nodelay(true)?;
+    Ok(stream.into())
+}
+
+/// The server's socket.
+pub(super) enum RawListener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl RawListener {
+    /// Binds a path, or a port of IPv4. Also says where it listens.
+    pub(super) fn bind(address: &Address) -> Result<(Self, Address), Failure> {
+        match address.as_path() {
+            Some(path) => Ok((Self::Unix(UnixListener::bind(path)?), address.clone())),
+            None => {
+                let ip: SocketAddr = address.to_string().parse()?;
+                let listener = TcpListener::bind(ip)?;
+                let address = listener.local_addr()?.to_string().parse()?;
+                Ok((Self::Tcp(listener), address))
+            }
+        }
+    }
+
+    /// Serves one client after the other until accept(2) fails.
+    pub(super) fn serve(&self) -> io::Result<()> {
+        loop {
+            let socket = match self {
+                Self::Unix(listener) => listener.accept()?.0.into(),
+                Self::Tcp(listener) => without_delay(listener.accept()?.0)?,
+            };
+            // It ends as every connection does: the client hangs up.
+            let _ = serve(socket);
+        }
+    }
+}
+
+fn serve(socket: OwnedFd) -> io::Result<()> {
+    let mut socket = Socket { socket, wait: Wait::Block };
+    let mut order = [0; Order::LEN];
+    socket.read_exact(&mut order)?;
+    let order = Order::from_bytes(order);
+    socket.wait = order.wait;
+    let mut message = order.message();
+    loop {
+        if order.job == Job::PingPong {
+            socket.read_exact(&mut message)?;
+        }
+        socket.write_all(&message)?;
+    }
+}
+
+/// The client: one message after the other, on a thread of its own and a connection for each run.
+pub(super) struct RawWorker {
+    address: Address,
+    order: Order,
+}
+
+impl RawWorker {
+    pub(super) fn new(address: Address, cell: &Cell) -> Self {
+        Self { address, order: Order::of(cell) }
+    }
+}
+
+#[tonic::async_trait]
+impl Worker for RawWorker {
+    async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem> {
+        let order = self.order;
+        let socket = Arc::new(Socket::connect(&self.address, order).map_err(Problem::raw)?);
+        let hang_up = HangUp(Arc::clone(&socket));
+        let (done, wait) = oneshot::channel();
+        let client = move || {
+            let _ = done.send(match order.job {
+                Job::PingPong => ping_pong(&socket, order.message(), share, &recorder),
+                Job::OneWay => one_way(&socket, order.payload.into(), share, &recorder),
+            });
+        };
+        thread::Builder::new().name("raw".to_owned()).spawn(client).map_err(Problem::raw)?;
+        let done = wait.await.unwrap_or_else(|_| Err(io::Error::other("the client panicked")));
+        drop(hang_up);
+        done.map_err(Problem::raw)
+    }
+}
+
+impl Problem {
+    fn raw(error: io::Error) -> Self {
+        Self::Other(format!("the bare socket failed: {error}"))
+    }
+}
+
+/// Ends the thread that uses the socket, however it waits.
+struct HangUp(Arc<Socket>);
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.0.socket, Shutdown::Both);
+    }
+}
+
+fn ping_pong(
+    socket: &Socket,
+    mut message: Vec<u8>,
+    share: Share,
+    recorder: &Recorder,
+) -> io::Result<()> {
+    let mut calls = 0;
+    let mut now = Instant::now();
+    while share.goes_on(calls, now) {
+        calls += 1;
+        let started = Instant::now();
+        socket.write_all(&message)?;
+        socket.read_exact(&mut message)?;
+        now = Instant::now();
+        recorder.record(now - started);
+    }
+    Ok(())
+}
+
+fn one_way(socket: &Socket, payload: u64, share: Share, recorder: &Recorder) -> io::Result<()> {
+    let mut buf = vec![0; READ_MAX];
+    let (mut calls, mut bytes) = (0, 0);
+    let mut last = Instant::now();
+    while share.goes_on(calls, last) {
+        bytes += socket.read(&mut buf)? as u64;
+        let messages = (bytes / payload - calls).min(share.left(calls));
+        if let Ok(several @ 1..) = u32::try_from(messages) {
+            let now = Instant::now();
+            recorder.record_many((now - last) / several, messages);
+            last = now;
+            calls += messages;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_arrives_as_it_was_sent() {
+        for job in [Job::PingPong, Job::OneWay] {
+            for wait in [Wait::Block, Wait::Spin] {
+                let order = Order { job, wait, payload: 16 << 20 };
+                assert_eq!(Order::from_bytes(order.to_bytes()), order);
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Calls of the Ping service through the stubs, on the channel of any stack: the workers of each
+//! [`Kind`].
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use samehost::ping::{
+    ConverseRequest, ConverseResponse, PingRequest, PingServiceClient, WatchRequest,
+};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::codegen::StdError;
+use tonic::{Status, Streaming};
+
+use super::cell::{Cell, Kind};
+use super::load::{Problem, Recorder, STALL_TIMEOUT, Share, Worker};
+use crate::args::PAYLOAD_MAX;
+
+/// How many messages a stream has in flight.
+const WINDOW: usize = 256;
+
+/// How many bytes of payload, where that is less: large ones would only wait for each other.
+const WINDOW_BYTES: usize = 4 * 1024 * 1024;
+
+/// What a message may have besides its payload.
+const FIELDS_MAX: usize = 1024;
+
+/// The largest message that is received, at either end.
+pub(super) const MESSAGE_MAX: usize = PAYLOAD_MAX + FIELDS_MAX;
+
+/// What the stubs can call through.
+pub(super) trait Caller:
+    GrpcService<
+        Body,
+        Future: Send,
+        Error: Into<StdError>,
+        ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<T> Caller for T where
+    T: GrpcService<
+            Body,
+            Future: Send,
+            Error: Into<StdError>,
+            ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send>
+                              + Send
+                              + 'static,
+        > + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// How a stack connects.
+pub(super) trait Dial: Clone + Send + Sync + 'static {
+    type Channel: Caller;
+
+    /// A new connection each time.
+    fn dial(&self) -> impl Future<Output = Result<Self::Channel, Problem>> + Send;
+}
+
+/// Opens the connections and, for [`Kind::Stream`], the streams: a worker for each call in flight
+/// or stream.
+pub(super) async fn workers(
+    dialer: impl Dial,
+    cell: &Cell,
+) -> Result<Vec<Box<dyn Worker>>, Problem> {
+    let payload = Bytes::from(vec![0; cell.payload]);
+    let mut workers: Vec<Box<dyn Worker>> = Vec::new();
+    if cell.kind == Kind::Connect {
+        for _ in 0..cell.concurrency {
+            workers
+                .push(Box::new(ConnectWorker { dialer: dialer.clone(), payload: payload.clone() }));
+        }
+        return Ok(workers);
+    }
+    let mut clients = Vec::new();
+    for _ in 0..cell.connections {
+        clients.push(client(dialer.dial().await?));
+    }
+    for (open, client) in clients.iter().cycle().take(cell.concurrency).enumerate() {
+        let (client, payload) = (client.clone(), payload.clone());
+        workers.push(match cell.kind {
+            Kind::Bulk => Box::new(BulkWorker { client, payload }),
+            Kind::Stream => {
+                let opened = timeout(STALL_TIMEOUT, StreamWorker::open(client, payload)).await;
+                Box::new(opened.map_err(|_| match open {
+                    0 => Problem::Stalled,
+                    _ => Problem::Other(format!(
+                        "the server takes {open} streams at once and no more: lower --concurrency"
+                    )),
+                })??)
+            }
+            Kind::Unary | Kind::Connect => Box::new(UnaryWorker { client, payload, sequence: 0 }),
+        });
+    }
+    Ok(workers)
+}
+
+fn client<T: Caller>(channel: T) -> PingServiceClient<T> {
+    PingServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
+}
+
+/// Makes one call and checks the reply.
+async fn ping<T: Caller>(
+    client: &mut PingServiceClient<T>,
+    payload: &Bytes,
+    sequence: u64,
+) -> Result<(), Problem> {
+    let request = PingRequest { payload: payload.clone(), sequence, ..PingRequest::ping() };
+    let reply = client.ping(request).await?.into_inner();
+    check(&reply.message, &reply.payload, reply.sequence, payload, sequence)
+}
+
+/// One call after the other.
+struct UnaryWorker<T> {
+    client: PingServiceClient<T>,
+    payload: Bytes,
+    /// Of the last call.
+    sequence: u64,
+}
+
+#[tonic::async_trait]
+impl<T: Caller> Worker for UnaryWorker<T> {
+    async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem> {
+        let mut calls = 0;
+        let mut now = Instant::now();
+        while share.goes_on(calls, now) {
+            calls += 1;
+            self.sequence += 1;
+            let started = Instant::now();
+            ping(&mut self.client, &self.payload, self.sequence).await?;
+            now = Instant::now();
+            recorder.record(now - started);
+        }
+        Ok(())
+    }
+}
+
+/// One connection after the other, with one call on each.
+struct ConnectWorker<D> {
+    dialer: D,
+    payload: Bytes,
+}
+
+#[tonic::async_trait]
+impl<D: Dial> Worker for ConnectWorker<D> {
+    async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem> {
+        let mut calls = 0;
+        let mut now = Instant::now();
+        while share.goes_on(calls, now) {
+            calls += 1;
+            let started = Instant::now();
+            let mut client = client(self.dialer.dial().await?);
+            ping(&mut client, &self.payload, calls).await?;
+            now = Instant::now();
+            recorder.record(now - started);
+        }
+        Ok(())
+    }
+}
+
+/// A stream that the server fills as fast as it is read.
+struct BulkWorker<T> {
+    client: PingServiceClient<T>,
+    payload: Bytes,
+}
+
+#[tonic::async_trait]
+impl<T: Caller> Worker for BulkWorker<T> {
+    async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem> {
+        // A stream of its own each time: what an earlier one has buffered would come for nothing.
+        // Without end where that isn't known, or is out of range.
+        let count = match share {
+            Share::Calls(calls) => calls.try_into().unwrap_or(0),
+            Share::Until(_) => 0,
+        };
+        let request = WatchRequest { count, interval: None, payload: self.payload.clone() };
+        let mut last = Instant::now();
+        let mut messages = self.client.watch(request).await?.into_inner();
+        let mut calls = 0;
+        while share.goes_on(calls, last) {
+            let message = messages.message().await?.ok_or_else(ended_early)?;
+            let now = Instant::now();
+            recorder.record(now - last);
+            last = now;
+            check(&message.message, &message.payload, message.sequence, &self.payload, calls)?;
+            calls += 1;
+        }
+        Ok(())
+    }
+}
+
+/// A stream with a window of messages on their way.
+struct StreamWorker {
+    requests: mpsc::Sender<ConverseRequest>,
+    replies: Streaming<ConverseResponse>,
+    payload: Bytes,
+    /// Of the last message sent.
+    sent: u64,
+    /// Of the last echo.
+    received: u64,
+}
+
+impl StreamWorker {
+    /// Opens a stream and has one message echoed: some servers send nothing before it, not even
+    /// that the call was accepted.
+    async fn open<T: Caller>(
+        mut client: PingServiceClient<T>,
+        payload: Bytes,
+    ) -> Result<Self, Problem> {
+        let (requests, outgoing) = mpsc::channel(WINDOW);
+        let first = request(&payload, 1);
+        requests.try_send(first).map_err(|_| Status::internal("the stream's queue is closed"))?;
+        let replies = client.converse(ReceiverStream::new(outgoing)).await?.into_inner();
+        let mut stream = Self { requests, replies, payload, sent: 1, received: 0 };
+        stream.receive().await?;
+        Ok(stream)
+    }
+
+    async fn receive(&mut self) -> Result<(), Problem> {
+        let echo = self.replies.message().await?.ok_or_else(ended_early)?;
+        self.received += 1;
+        check(&echo.message, &echo.payload, echo.sequence, &self.payload, self.received)
+    }
+}
+
+#[tonic::async_trait]
+impl Worker for StreamWorker {
+    async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem> {
+        let mut started = 0;
+        let mut now = Instant::now();
+        let window = window(self.payload.len());
+        let mut in_flight = VecDeque::with_capacity(window);
+        loop {
+            while in_flight.len() < window && share.goes_on(started, now) {
+                started += 1;
+                self.sent += 1;
+                in_flight.push_back(Instant::now());
+                // The queue holds a whole window. It closes only with the call, and why that has
+                // ended is what `receive` says.
+                let _ = self.requests.try_send(request(&self.payload, self.sent));
+            }
+            let Some(sent) = in_flight.pop_front() else {
+                return Ok(());
+            };
+            self.receive().await?;
+            now = Instant::now();
+            recorder.record(now - sent);
+        }
+    }
+
+    /// Says that nothing follows and waits for the server to say the same.
+    async fn close(self: Box<Self>) {
+        let Self { requests, mut replies, .. } = *self;
+        drop(requests);
+        while let Ok(Some(_)) = replies.message().await {}
+    }
+}
+
+fn window(payload: usize) -> usize {
+    WINDOW.min(WINDOW_BYTES / payload.max(1)).max(1)
+}
+
+fn request(payload: &Bytes, sequence: u64) -> ConverseRequest {
+    ConverseRequest { message: "ping".to_owned(), payload: payload.clone(), sequence }
+}
+
+fn ended_early() -> Problem {
+    Problem::Other("the server ended the stream before it was told to".to_owned())
+}
+
+/// A figure is worth nothing if the server did not do the work.
+fn check(
+    message: &str,
+    payload: &Bytes,
+    sequence: u64,
+    sent_payload: &Bytes,
+    sent_sequence: u64,
+) -> Result<(), Problem> {
+    if message == "pong" && payload.len() == sent_payload.len() && sequence == sent_sequence {
+        return Ok(());
+    }
+    let message: String = message.chars().take(32).collect();
+    Err(Problem::Other(format!(
+        "wrong reply: expected \"pong\", {} bytes, sequence {sent_sequence}; received {message:?}, \
+         {} bytes, sequence {sequence}",
+        sent_payload.len(),
+        payload.len()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::window;
+
+    #[test]
+    fn large_messages_have_a_smaller_window() {
+        let payloads = [0, 1024, 16384, 65536, 1 << 20, (4 << 20) - 64];
+        assert_eq!(payloads.map(window), [256, 256, 256, 64, 4, 1]);
+    }
+}

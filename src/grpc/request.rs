@@ -1,0 +1,124 @@
+//! [`RequestBody`]: a request that is still arriving. Whoever decodes it keeps the beginning of a
+//! message until its end is there, up to the size that its service allows and for each call at a
+//! time: that is counted with what the connection holds.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tonic::Status;
+
+use super::body::ResponseBody;
+use crate::driver::{Incoming, Kept};
+
+pub(super) struct RequestBody {
+    body: ResponseBody,
+    message: Message,
+    kept: Kept,
+}
+
+/// A body for the request's handler.
+pub(super) fn request_body(incoming: Incoming) -> tonic::body::Body {
+    let kept = incoming.kept();
+    let body = ResponseBody::new(incoming, None, None);
+    match kept {
+        Some(kept) => {
+            tonic::body::Body::new(RequestBody { body, message: Message::default(), kept })
+        }
+        None => tonic::body::Body::new(body),
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            Some(data) => self.message.take(data),
+            None => self.message = Message::default(),
+        }
+        let octets = self.message.octets;
+        self.kept.set(octets);
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Where in its messages a body is. Each has a prefix: whether it is compressed, and four octets of
+/// length (gRPC over HTTP/2, Length-Prefixed-Message).
+#[derive(Debug, Default)]
+struct Message {
+    prefix: [u8; 5],
+    prefix_len: usize,
+    /// To come, after the prefix.
+    left: usize,
+    /// What has come of a message that is incomplete.
+    octets: usize,
+}
+
+impl Message {
+    fn take(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let taken = if self.left > 0 {
+                let taken = data.len().min(self.left);
+                self.left -= taken;
+                taken
+            } else {
+                let taken = data.len().min(self.prefix.len() - self.prefix_len);
+                self.prefix[self.prefix_len..][..taken].copy_from_slice(&data[..taken]);
+                self.prefix_len += taken;
+                if self.prefix_len == self.prefix.len() {
+                    let [_, length @ ..] = self.prefix;
+                    self.left = u32::from_be_bytes(length) as usize;
+                    self.prefix_len = 0;
+                }
+                taken
+            };
+            self.octets += taken;
+            if self.left == 0 && self.prefix_len == 0 {
+                self.octets = 0;
+            }
+            data = &data[taken..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_incomplete_is_kept_however_it_is_cut() {
+        let mut octets = Vec::new();
+        let mut expected = Vec::new();
+        for length in [0_u32, 1, 300, 0, 5] {
+            octets.push(0);
+            octets.extend_from_slice(&length.to_be_bytes());
+            octets.resize(octets.len() + length as usize, 7);
+            expected.extend(1..5 + length as usize);
+            expected.push(0);
+        }
+        for size in [1, 2, 3, 5, 7, 64, octets.len()] {
+            let mut message = Message::default();
+            let mut came = 0;
+            for piece in octets.chunks(size) {
+                message.take(piece);
+                came += piece.len();
+                assert_eq!(message.octets, expected[came - 1], "{came} in pieces of {size}");
+            }
+        }
+    }
+}

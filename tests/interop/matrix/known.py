@@ -1,0 +1,13 @@
+"""Why what fails fails, where the fault is another implementation's: by section, whom (a row
+less its transport) and case."""
+
+KNOWN = {
+    ("Our channel, their server", "Node, grpc-js", "gzip"): (
+        "grpc-js's server takes compressed requests and never compresses a response "
+        "(grpc/grpc-node issue 1823, open)"
+    ),
+    ("Through a proxy", "Go through nginx", "lost"): (
+        "nginx ends the stream with INTERNAL_ERROR, which clients report as INTERNAL, not UNAVAILABLE "
+        "(no issue known)"
+    ),
+}
