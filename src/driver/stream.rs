@@ -107,7 +107,7 @@ impl Slot {
     }
 }
 
-/// Entries that a table may keep room for while there are none.
+/// Entries that a list or a table may keep room for while there are none.
 pub(super) const FEW: usize = 4;
 
 /// Appends to a list that mostly has one entry, and takes no memory for four because of it.
@@ -120,7 +120,7 @@ pub(super) fn push<T>(list: &mut Vec<T>, entry: T) {
 
 /// Gives back the memory of a list that has been longer.
 pub(super) fn trim<T>(list: &mut Vec<T>) {
-    if list.is_empty() && list.capacity() > 1 {
+    if list.is_empty() && list.capacity() > FEW {
         *list = Vec::new();
     }
 }
