@@ -23,6 +23,8 @@ use std::time::Instant;
 #[derive(Clone, Copy)]
 struct Scale {
     full: bool,
+    /// Of the soak, where they are given.
+    calls: Option<u64>,
 }
 
 impl Scale {
@@ -52,16 +54,23 @@ fn main() -> ExitCode {
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["as", "intruder", directory] => return intruder::run(directory.as_ref()),
         ["as", "bind", address] => return faults::bind(address),
+        ["as", "clients", address, connections, calls @ ..] => {
+            return memory::clients(address, connections, calls);
+        }
         _ => {}
     }
-    let full = arguments.iter().position(|argument| argument == "--full");
-    let scale = Scale { full: full.is_some() };
-    full.map(|at| arguments.remove(at));
+    let mut scale = Scale { full: false, calls: None };
+    arguments.retain(|argument| {
+        scale.full |= argument == "--full";
+        let calls = argument.strip_prefix("--calls=").and_then(|calls| calls.parse().ok());
+        scale.calls = calls.or(scale.calls);
+        argument != "--full" && calls.is_none()
+    });
     if let Some(unknown) =
         arguments.iter().find(|name| CHECKS.iter().all(|(known, _)| known != name))
     {
         let known: Vec<_> = CHECKS.iter().map(|(name, _)| *name).collect();
-        eprintln!("there is no check {unknown}: --full, {}", known.join(", "));
+        eprintln!("there is no check {unknown}: --full, --calls=N, {}", known.join(", "));
         return ExitCode::from(2);
     }
     for (name, check) in CHECKS {

@@ -1,50 +1,113 @@
-//! What connections that were busy have allocated when they are idle again, to the octet. (Resident
-//! memory would be the C library's malloc's affair: it keeps much of what is freed.)
+//! What connections that were busy cost a server when they are idle again, by what it has allocated,
+//! to the octet. (Resident memory would be the C library's malloc's affair: it keeps much of what is
+//! freed.)
+
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use cap::Cap;
 use samehost::ping::{PingRequest, PingServiceClient};
 use samehost::{Address, Channel};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::Scale;
-use crate::support::{Running, Transport, block_on, eventually_async};
+use crate::support::{Running, Transport, block_on, eventually_async, need_descriptors};
 
 #[global_allocator]
 static ALLOCATED: Cap<std::alloc::System> = Cap::new(std::alloc::System, usize::MAX);
 
-/// For both ends of a connection together, with what the runtime has for their tasks, sockets and
-/// timers.
-const LIMIT: usize = 12 * 1024;
+/// Octets that are no matter, of a connection.
+const SLACK: usize = 4 * 1024;
 
+/// What a server keeps for the next connection.
+const KEPT: usize = 512 * 1024;
+
+/// The server is this process, the clients are another one.
 pub(crate) fn of_connections_that_were_busy(scale: Scale) -> String {
     let connections = scale.pick(100, 1_000);
+    if !need_descriptors(2 * connections as u64) {
+        return "left out: too few file descriptors are allowed".to_owned();
+    }
     block_on(async {
         let server = Running::ping(Transport::Unix).await;
-        // What the first one brings about is no connection's.
-        let mut channels = vec![called(&server.address, &[64]).await];
-        channels.reserve(connections);
-        let before = ALLOCATED.allocated();
-        let sizes: Vec<_> = (0..200).map(|_| 4_000).chain([1 << 20]).collect();
-        let more = || ALLOCATED.allocated().saturating_sub(before);
-        channels.push(called(&server.address, &sizes).await);
-        let busy = more();
-        assert!(busy > 2 * LIMIT, "it was not busy: {busy} octets");
-        for _ in 1..connections {
-            channels.push(called(&server.address, &sizes).await);
-        }
-        let each = || more() / connections;
-        // After a second or two without traffic.
-        for _ in 0..6 {
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            eprintln!("{}", each());
-        }
-        eventually_async("an idle connection's memory", || each() <= LIMIT).await;
+        // What the first ones bring about is no connection's.
+        after(&server.address, 1, BUSY, usize::MAX).await;
+        let idle = after(&server.address, connections, &[1_000], usize::MAX).await;
+        let busy = after(&server.address, connections, BUSY, idle.each + SLACK).await;
+        assert!(busy.most > 20 * busy.each, "it was not busy: {} octets", busy.most);
         format!(
-            "{connections} connections, both ends of one have {busy} octets when they were just \
-             busy, and {} each when idle",
-            each()
+            "{connections} connections, octets of a server for one that is idle: {} after a call, \
+             {} after {} calls at once, and {} at their height",
+            idle.each,
+            busy.each,
+            BUSY.len(),
+            busy.most
         )
     })
+}
+
+/// Octets of payload in the calls that a client makes at once.
+const BUSY: &[usize] = &{
+    let mut sizes = [4_000; 100];
+    sizes[50] = 1 << 20;
+    sizes
+};
+
+struct Memory {
+    /// While the first one made its calls.
+    most: usize,
+    /// When all are idle.
+    each: usize,
+}
+
+/// What connections need that make such calls, one connection after another. Waits until each needs
+/// no more than `limit`, and until all that they needed has been given back when they are closed.
+async fn after(address: &Address, connections: usize, calls: &[usize], limit: usize) -> Memory {
+    let before = ALLOCATED.allocated();
+    let more = || ALLOCATED.allocated().saturating_sub(before);
+    let mut clients = Command::new("/proc/self/exe")
+        .args(["as", "clients", &address.to_string(), &connections.to_string()])
+        .args(calls.iter().map(usize::to_string))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut says = BufReader::new(clients.stdout.take().unwrap()).lines();
+    let mut most = 0;
+    let first = loop {
+        tokio::select! {
+            line = says.next_line() => break line.unwrap(),
+            () = tokio::time::sleep(Duration::from_millis(1)) => most = most.max(more()),
+        }
+    };
+    assert_eq!(first.as_deref(), Some("the first one is done"));
+    assert_eq!(says.next_line().await.unwrap().as_deref(), Some("all are done"));
+    let each = || more() / connections;
+    eventually_async("an idle connection's memory", || each() <= limit).await;
+    let each = each();
+    // The end of their input ends them.
+    drop(clients.stdin.take());
+    assert!(clients.wait().await.unwrap().success());
+    eventually_async("what they had is given back", || more() <= KEPT).await;
+    Memory { most, each }
+}
+
+/// The other process: makes calls on one connection after another, and keeps them.
+pub(crate) fn clients(address: &str, connections: &str, calls: &[&str]) -> ExitCode {
+    let address = address.parse().unwrap();
+    let sizes: Vec<_> = calls.iter().map(|size| size.parse().unwrap()).collect();
+    block_on(async {
+        let mut channels = vec![called(&address, &sizes).await];
+        println!("the first one is done");
+        for _ in 1..connections.parse().unwrap() {
+            channels.push(called(&address, &sizes).await);
+        }
+        println!("all are done");
+        std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+    });
+    ExitCode::SUCCESS
 }
 
 /// A channel that has made calls of these sizes at once.

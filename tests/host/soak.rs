@@ -20,7 +20,7 @@ const SLACK: usize = 16 << 20;
 
 pub(crate) fn of_mixed_calls(scale: Scale) -> String {
     let connections = scale.pick(100, 1_000);
-    let calls = scale.pick(20_000, 10_000_000);
+    let calls = scale.calls.unwrap_or(scale.pick(20_000, 10_000_000));
     if !need_descriptors(2 * connections + 1_000) {
         return "left out: too few file descriptors are allowed".to_owned();
     }
