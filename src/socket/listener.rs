@@ -176,3 +176,28 @@ impl Listener {
         self.file = None;
     }
 }
+
+#[cfg(all(test, feature = "tonic-transport"))]
+mod tests {
+    use std::future::poll_fn;
+
+    use rustix::net::Shutdown;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn as_a_stream_it_pauses_after_each_failure() {
+        let mut listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let Socket::Tcp(socket) = &listener.socket else { unreachable!("{listener:?}") };
+        // It listens no longer, and accept(2) fails from now on.
+        rustix::net::shutdown(socket, Shutdown::Read).unwrap();
+        let started = Instant::now();
+        for pauses in [0, 5, 5 + 10, 5 + 10 + 20] {
+            poll_fn(|cx| listener.poll_accept(cx)).await.unwrap_err();
+            let elapsed = started.elapsed().as_millis();
+            // The timer counts whole milliseconds.
+            assert!((pauses..pauses + 5).contains(&elapsed), "{elapsed} after {pauses}");
+        }
+    }
+}
