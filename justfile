@@ -25,6 +25,10 @@ serve *args:
 ping *args:
     cargo run -- ping {{args}}
 
+# Other users, faults, many repetitions
+host *args:
+    tests/host/run {{args}}
+
 # Every gRPC language, both ways
 interop *args:
     tests/interop/run {{args}}

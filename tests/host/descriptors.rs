@@ -12,9 +12,9 @@ use samehost::ping::{PingRequest, PingServiceClient};
 use samehost::{Address, Channel};
 use tokio::net::UnixStream;
 
-use crate::Scale;
 use crate::support::{Serving, block_on, directory, nix_signal, samehost, socket_in};
 use crate::wire::{Peer, data, headers, message, request, window_update};
+use crate::{Scale, has_strace};
 
 /// As many as a message can have: SCM_MAX_FD (unix(7)).
 const AT_A_TIME: usize = 253;
@@ -38,7 +38,7 @@ pub(crate) fn sent_unasked(scale: Scale) -> String {
         figures.push(format!("{refused} refused"));
     };
     serve(samehost());
-    if Command::new("strace").arg("--version").output().is_ok() {
+    if has_strace() {
         let mut older = Command::new("strace");
         older.args(["-f", "--seccomp-bpf", "--output=/dev/null", "-e", "trace=setsockopt", "-e"]);
         older.args(["inject=setsockopt:error=ENOPROTOOPT", env!("CARGO_BIN_EXE_samehost")]);

@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode};
 
 use samehost::{Address, Listener};
 
-use crate::Scale;
 use crate::support::{block_on, directory, names_in, socket_in, text};
+use crate::{Scale, has_strace};
 
 /// Name and number of each error (errno(3)).
 const ERRORS: [(&str, i32); 9] = [
@@ -36,7 +36,7 @@ enum Before {
 
 /// A typed error with path and cause, and nothing left behind but the lock file.
 pub(crate) fn of_each_step(scale: Scale) -> String {
-    if Command::new("strace").arg("--version").output().is_err() {
+    if !has_strace() {
         return "left out: there is no strace".to_owned();
     }
     let errors = &ERRORS[..scale.pick(3, ERRORS.len())];

@@ -16,7 +16,7 @@ mod support;
 #[path = "../it/wire.rs"]
 mod wire;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 /// How often a check does what it does.
@@ -82,4 +82,9 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Whether system calls can be made to fail.
+fn has_strace() -> bool {
+    Command::new("strace").arg("--version").output().is_ok()
 }
