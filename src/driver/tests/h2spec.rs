@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -19,6 +20,10 @@ const EXCEPTIONS: &[(&str, &str)] = &[];
 /// Answers every request with 200 and a few octets, once it has read it.
 struct Plain;
 
+/// Some cases send a complete request and then, in another segment, what is wrong: they take it for
+/// granted that the stream is still open by then (6.3/2).
+const BEFORE_ANSWERING: Duration = Duration::from_millis(20);
+
 impl Handler for Plain {
     type Body = Answer;
     type Reply = Pin<Box<dyn Future<Output = Response<Answer>> + Send>>;
@@ -27,6 +32,7 @@ impl Handler for Plain {
         Box::pin(async move {
             let mut body = request.into_body();
             while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+            tokio::time::sleep(BEFORE_ANSWERING).await;
             Response::new(Answer(Some(Bytes::from_static(b"A plain answer, long enough."))))
         })
     }
