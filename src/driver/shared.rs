@@ -203,6 +203,10 @@ impl State {
             *slot = Slot::default();
         }
         self.h2.forget(key);
+        // The last caller comes when the driver sleeps, which gave back what it could before.
+        if self.is_client && self.asleep.is_some() && self.h2.active_streams() == 0 {
+            self.trim();
+        }
     }
 
     /// Hands an event of a stream that has an entry to whoever waits for it.
