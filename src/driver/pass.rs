@@ -24,6 +24,9 @@ use crate::http2::{Config, Connection, ErrorCode, Event, Fault};
 /// What one read takes at least and at most; it grows with what arrives at a time.
 const READ: (usize, usize) = (16 * 1024, 256 * 1024);
 
+/// A larger buffer for what is outgoing is not kept for the next connection.
+const MOST_LENT: usize = 64 * 1024;
+
 /// What is left of a frame at the end of a pass and is not more is copied out of the buffer that it
 /// was read into.
 const KEPT: usize = 1024;
@@ -363,10 +366,14 @@ where
     /// A connection that sleeps holds no more than what it has read of an unfinished frame: the
     /// buffer is the next one's.
     fn lend_input(&mut self) {
-        if self.input.len() <= KEPT && self.input.capacity() >= READ.0 {
-            let rest = BytesMut::from(&self.input[..]);
-            let mut buffer = std::mem::replace(&mut self.input, rest);
-            buffer.clear();
+        if self.input.len() > KEPT || self.input.capacity() <= KEPT {
+            return;
+        }
+        let rest = BytesMut::from(&self.input[..]);
+        let mut buffer = std::mem::replace(&mut self.input, rest);
+        buffer.clear();
+        // Less is what payloads that were cut out have left of one.
+        if buffer.capacity() >= READ.0 {
             INPUT.set(Some(buffer));
         }
     }
@@ -419,6 +426,7 @@ where
         self.lend_input();
         if R::LENDS
             && let Some(buffer) = state.h2.unused_buffer()
+            && buffer.capacity() <= MOST_LENT
         {
             OUTPUT.set(Some(buffer));
         }

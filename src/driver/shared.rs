@@ -203,8 +203,8 @@ impl State {
             *slot = Slot::default();
         }
         self.h2.forget(key);
-        // The last caller comes when the driver sleeps, which gave back what it could before.
-        if self.is_client && self.asleep.is_some() && self.h2.active_streams() == 0 {
+        // The last one may come when the driver sleeps, which gave back what it could before.
+        if self.asleep.is_some() && self.h2.active_streams() == 0 {
             self.trim();
         }
     }

@@ -5,17 +5,20 @@
 //! The socket is watched for room as well as for something to read. So a peer that reads wakes its
 //! sender, which has nothing to do then, but whose CPU is awake when the answer comes: that hides most
 //! of the time that waking takes (`unix_write_space` in Linux' net/unix/af_unix.c; epoll(7)). Where
-//! the process has one CPU there is none to be woken early, and the sender would only get in the way:
-//! there the socket is watched for room while a write waits for it.
+//! both ends have one CPU, and the same, there is none to be woken early, and the sender would only get
+//! in the way: there the socket is watched for room while a write waits for it.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use nix::sys::socket::{getsockopt, sockopt};
+use rustix::process::Pid;
+use rustix::thread::sched_getaffinity;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
 
@@ -38,14 +41,11 @@ pub(super) struct UnixConn {
 /// After so many writes that went through at once, a socket that was full is no longer watched.
 const CALM: u8 = 64;
 
-/// Whether there is another CPU than the one that reads and writes.
-static SEVERAL_CPUS: LazyLock<bool> =
-    LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1));
-
 impl UnixConn {
     /// Takes a stream that does not block.
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
-        Self::watching_room(stream, *SEVERAL_CPUS)
+        let watches_room = !share_one_cpu(&stream);
+        Self::watching_room(stream, watches_room)
     }
 
     fn watching_room(stream: UnixStream, watches_room: bool) -> io::Result<Self> {
@@ -172,6 +172,18 @@ impl UnixConn {
     pub(super) fn shutdown(&self) -> io::Result<()> {
         self.socket.get_ref().shutdown(Shutdown::Write)
     }
+}
+
+/// Whether both ends are bound to one CPU, the same one (sched_getaffinity(2)). Where the peer can't
+/// be asked they are not.
+fn share_one_cpu(stream: &UnixStream) -> bool {
+    let Ok(own) = sched_getaffinity(None) else { return false };
+    if own.count() != 1 {
+        return false;
+    }
+    let peer = getsockopt(stream, sockopt::PeerCredentials).ok();
+    let peer = peer.and_then(|peer| Pid::from_raw(peer.pid()));
+    peer.is_some_and(|peer| sched_getaffinity(Some(peer)).is_ok_and(|peers| peers == own))
 }
 
 #[allow(

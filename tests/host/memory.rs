@@ -26,7 +26,7 @@ const KEPT: usize = 512 * 1024;
 
 /// The server is this process, the clients are another one.
 pub(crate) fn of_connections_that_were_busy(scale: Scale) -> String {
-    let connections = scale.pick(100, 1_000);
+    let connections = scale.pick(400, 1_000);
     if !need_descriptors(2 * connections as u64) {
         return "left out: too few file descriptors are allowed".to_owned();
     }
