@@ -164,12 +164,6 @@ where
         }
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
-        if R::LENDS
-            && !state.h2.has_buffer()
-            && let Some(buffer) = OUTPUT.take()
-        {
-            state.h2.lend_buffer(buffer);
-        }
         if spinning
             && read.is_pending()
             && !more
@@ -180,6 +174,12 @@ where
             drop(state);
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if R::LENDS
+            && !state.h2.has_buffer()
+            && let Some(buffer) = OUTPUT.take()
+        {
+            state.h2.lend_buffer(buffer);
         }
         state.asleep = None;
         let progress = match read {
@@ -230,9 +230,7 @@ where
             state.lose(lost);
         }
         if !held_up && self.role.prepare(&mut state, &shared) {
-            std::mem::swap(&mut self.wakes, &mut state.wakes);
-            drop(state);
-            self.wakes.drain(..).for_each(Waker::wake);
+            self.unlock_and_wake(state);
             self.role.run();
             state = shared.lock();
             self.role.encode(&mut state, &shared);
