@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use crate::socket::Conn;
+use crate::socket::{Conn, Direct};
 
 /// What a connection runs on.
 pub(crate) trait Socket: AsyncWrite + Unpin {
@@ -26,6 +26,9 @@ pub(crate) trait Socket: AsyncWrite + Unpin {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock); leaves no waker. tokio makes no system call before
     /// epoll has reported something: that would be too late for who reads again and again.
     fn receive(&self, input: &mut BytesMut) -> io::Result<usize>;
+
+    /// A way to send from beside the driver, where there is one.
+    fn direct(&self) -> Option<Direct>;
 }
 
 impl Socket for Conn {
@@ -41,6 +44,10 @@ impl Socket for Conn {
 
     fn receive(&self, input: &mut BytesMut) -> io::Result<usize> {
         Self::receive(self, input)
+    }
+
+    fn direct(&self) -> Option<Direct> {
+        Some(Self::direct(self))
     }
 }
 
@@ -61,6 +68,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket for Sleeping<T> {
 
     fn receive(&self, _: &mut BytesMut) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn direct(&self) -> Option<Direct> {
+        None
     }
 }
 

@@ -1,30 +1,24 @@
 //! [`Conn`]: one connected socket, Unix or TCP.
 
 use std::io::{self, IoSlice};
-use std::os::unix::net::UnixStream;
-use std::pin::{Pin, pin};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::identity::{PeerIdentity, TcpPeer};
-use super::sys;
-use super::unix::UnixConn;
+use super::stream::{Direct, Stream};
 use crate::address::Address;
 
 /// A connection that a [`Listener`](crate::Listener) accepted or a channel opened.
 #[derive(Debug)]
 pub struct Conn {
     stream: Stream,
+    is_unix: bool,
     peer: Option<Peer>,
-}
-
-#[derive(Debug)]
-enum Stream {
-    Unix(UnixConn),
-    Tcp(TcpStream),
 }
 
 /// Who is at the other end, as each transport knows it.
@@ -51,23 +45,27 @@ impl Peer {
 }
 
 impl Conn {
-    /// Of a stream that does not block.
-    pub(super) fn unix(stream: UnixStream) -> io::Result<Self> {
-        Ok(Self { stream: Stream::Unix(UnixConn::new(stream)?), peer: None })
+    /// Of a Unix socket that does not block.
+    pub(super) fn unix(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self { stream: Stream::unix(socket)?, is_unix: true, peer: None })
     }
 
-    /// Small messages must not wait for the acknowledgement of earlier ones (tcp(7)).
-    pub(super) fn tcp(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        Ok(Self { stream: Stream::Tcp(stream), peer: None })
+    /// Of a TCP socket that does not block. Small messages must not wait for the acknowledgement of
+    /// earlier ones (tcp(7)).
+    pub(super) fn tcp(socket: OwnedFd) -> io::Result<Self> {
+        rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+        Ok(Self { stream: Stream::tcp(socket)?, is_unix: false, peer: None })
     }
 
     /// Notes who is at the other end of a connection to or from `address`. One whose peer can't be
     /// told is refused.
     pub(crate) fn identified(mut self, address: &Address) -> io::Result<Self> {
-        self.peer = Some(match &self.stream {
-            Stream::Unix(stream) => Peer::Unix(PeerIdentity::of(stream.downgrade(), address)?),
-            Stream::Tcp(stream) => Peer::Tcp(TcpPeer::new(stream.peer_addr()?, address)),
+        self.peer = Some(if self.is_unix {
+            Peer::Unix(PeerIdentity::of(self.stream.downgrade(), address)?)
+        } else {
+            let remote = rustix::net::getpeername(&self.stream)?;
+            let remote = SocketAddr::try_from(remote.ok_or(io::ErrorKind::NotConnected)?)?;
+            Peer::Tcp(TcpPeer::new(remote, address))
         });
         Ok(self)
     }
@@ -86,19 +84,18 @@ impl Conn {
         cx: &mut Context<'_>,
         input: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Unix(stream) => stream.poll_receive(cx, input),
-            Stream::Tcp(stream) => pin!(stream.read_buf(input)).poll(cx),
-        }
+        self.stream.poll_receive(cx, input)
     }
 
     /// The same of what is there right now: asks the kernel, where `poll_receive` would ask the
     /// runtime what it last heard from epoll, and wakes nobody later.
     pub(crate) fn receive(&self, input: &mut BytesMut) -> io::Result<usize> {
-        match &self.stream {
-            Stream::Unix(stream) => stream.receive(input),
-            Stream::Tcp(stream) => sys::receive(stream, input),
-        }
+        self.stream.receive(input)
+    }
+
+    /// A second way to send, beside [`AsyncWrite`].
+    pub(crate) fn direct(&self) -> Direct {
+        self.stream.direct()
     }
 
     pub(crate) fn peer(&self) -> Option<&Peer> {
@@ -107,7 +104,7 @@ impl Conn {
 
     /// Whether this is a Unix socket rather than TCP.
     pub(crate) fn is_unix(&self) -> bool {
-        matches!(self.stream, Stream::Unix(_))
+        self.is_unix
     }
 }
 
@@ -117,54 +114,37 @@ impl AsyncRead for Conn {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Unix(stream) => stream.poll_read(cx, buf),
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+        self.stream.poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Conn {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Unix(stream) => stream.poll_write(cx, buf),
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        self.stream.poll_write(cx, buf)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Unix(_) => Poll::Ready(Ok(())),
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-        }
+    /// Nothing is kept back.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Unix(stream) => Poll::Ready(stream.shutdown()),
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.stream.shutdown())
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Unix(stream) => stream.poll_write_vectored(cx, bufs),
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        self.stream.poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Unix(_) => true,
-            Stream::Tcp(stream) => stream.is_write_vectored(),
-        }
+        true
     }
 }

@@ -63,8 +63,7 @@ async fn connect_unix(
         let socket = unix_socket()?;
         match rustix::net::connect(&socket, &place) {
             Ok(()) => {
-                let stream = std::os::unix::net::UnixStream::from(socket);
-                return Conn::unix(stream)
+                return Conn::unix(socket)
                     .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
             }
             Err(Errno::AGAIN) => {
@@ -106,7 +105,10 @@ async fn connect_tcp(
         }
         _ => ConnectError::io(address, error),
     })?;
-    Conn::tcp(stream).map_err(|error| ConnectError::io(address, error))
+    stream
+        .into_std()
+        .and_then(|stream| Conn::tcp(stream.into()))
+        .map_err(|error| ConnectError::io(address, error))
 }
 
 /// Why no connection could be made. Every message names the address and what to do.

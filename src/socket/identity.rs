@@ -5,7 +5,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, LazyLock, OnceLock, Weak};
 
 use nix::sys::socket::{getsockopt, sockopt};
@@ -46,7 +45,7 @@ struct Identity {
     /// Once they have been asked for.
     groups: OnceLock<Vec<u32>>,
     address: Address,
-    socket: Weak<UnixStream>,
+    socket: Weak<OwnedFd>,
     /// Once it was asked for.
     #[cfg(feature = "tonic-transport")]
     uds_connect_info: OnceLock<UdsConnectInfo>,
@@ -54,7 +53,7 @@ struct Identity {
 
 impl PeerIdentity {
     /// Of a connected socket, which is asked for the rest for as long as it is open.
-    pub(super) fn of(socket: Weak<UnixStream>, address: &Address) -> io::Result<Self> {
+    pub(super) fn of(socket: Weak<OwnedFd>, address: &Address) -> io::Result<Self> {
         let stream = socket.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         let credentials = getsockopt(&stream, sockopt::PeerCredentials)?;
         // What the kernel says where it knows of no peer.
@@ -136,7 +135,7 @@ impl PeerIdentity {
     pub(super) fn uds_connect_info(&self) -> UdsConnectInfo {
         let ask = || {
             // tokio can look only at a socket of its own: a duplicate will do.
-            let stream = tokio::net::UnixStream::from_std(self.socket()?.try_clone()?)?;
+            let stream = tokio::net::UnixStream::from_std(self.socket()?.try_clone()?.into())?;
             io::Result::Ok(stream.connect_info())
         };
         let unknown = |_| UdsConnectInfo { peer_addr: None, peer_cred: None };
@@ -167,7 +166,7 @@ impl PeerIdentity {
         }))
     }
 
-    fn socket(&self) -> io::Result<Arc<UnixStream>> {
+    fn socket(&self) -> io::Result<Arc<OwnedFd>> {
         self.0.socket.upgrade().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
@@ -240,7 +239,7 @@ mod tests {
     #[test]
     fn an_identity_that_cannot_be_read_is_an_error_and_not_an_unknown_peer() {
         let address = Address::unix("/x").unwrap();
-        let unconnected = Arc::new(UnixStream::from(unix_socket().unwrap()));
+        let unconnected = Arc::new(unix_socket().unwrap());
         assert!(PeerIdentity::of(Arc::downgrade(&unconnected), &address).is_err());
         assert!(PeerIdentity::of(Weak::new(), &address).is_err());
     }

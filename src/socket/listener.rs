@@ -10,7 +10,7 @@ use std::{
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 
 use super::bind::{BindError, BindOptions};
 use super::conn::Conn;
@@ -91,12 +91,11 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Conn> {
         loop {
             let accepted = match &self.socket {
-                Socket::Unix(listener) => listener
-                    .accept()
-                    .await
-                    .map(|(stream, _)| stream.into_std().and_then(Conn::unix)),
+                Socket::Unix(listener) => {
+                    listener.accept().await.map(|(stream, _)| Conn::unix(stream.into_std()?.into()))
+                }
                 Socket::Tcp(listener) => {
-                    listener.accept().await.map(|(stream, _)| Conn::tcp(stream))
+                    listener.accept().await.map(|(stream, _)| Conn::tcp(stream.into_std()?.into()))
                 }
             };
             match accepted {
@@ -130,10 +129,9 @@ impl Listener {
         }
         let accepted = match &self.socket {
             Socket::Unix(listener) => ready!(listener.poll_accept(cx))
-                .and_then(|(stream, _)| Conn::unix(stream.into_std()?)),
-            Socket::Tcp(listener) => {
-                ready!(listener.poll_accept(cx)).and_then(|(stream, _)| Conn::tcp(stream))
-            }
+                .and_then(|(stream, _)| Conn::unix(stream.into_std()?.into())),
+            Socket::Tcp(listener) => ready!(listener.poll_accept(cx))
+                .and_then(|(stream, _)| Conn::tcp(stream.into_std()?.into())),
         }
         .and_then(|conn| conn.identified(&self.address));
         match accepted {
@@ -161,8 +159,8 @@ impl Listener {
                 Err(errno) => return Err(errno.into()),
             };
             let conn = match &self.socket {
-                Socket::Unix(_) => Conn::unix(stream.into()),
-                Socket::Tcp(_) => TcpStream::from_std(stream.into()).and_then(Conn::tcp),
+                Socket::Unix(_) => Conn::unix(stream),
+                Socket::Tcp(_) => Conn::tcp(stream),
             };
             if let Some(conn) = self.identified(conn) {
                 return Ok(Some(conn));

@@ -9,8 +9,8 @@ mod identity;
 mod inherit;
 mod listener;
 mod pause;
+mod stream;
 mod sys;
-mod unix;
 
 pub use bind::{BindError, BindOptions, Group};
 pub use conn::Conn;
@@ -22,3 +22,4 @@ pub use identity::{PeerIdentity, TcpPeer};
 pub use inherit::InheritError;
 pub use listener::Listener;
 pub(crate) use pause::Pause;
+pub(crate) use stream::Direct;

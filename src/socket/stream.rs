@@ -1,22 +1,21 @@
-//! [`UnixConn`]: a connected Unix socket. tokio's own stream would do, but for two things: the peer's
-//! identity shares the socket, and where the peer can attach file descriptors to what it sends a read
-//! that stops short is not the last one.
+//! [`Stream`]: a connected stream socket, Unix or TCP. tokio's own would do, but for three things: the
+//! peer's identity and who sends [directly](Direct) share the socket, and where the peer can attach
+//! file descriptors to what it sends a read that stops short is not the last one.
 //!
-//! The socket is watched for room as well as for something to read. So a peer that reads wakes its
-//! sender, which has nothing to do then, but whose CPU is awake when the answer comes: that hides most
-//! of the time that waking takes (`unix_write_space` in Linux' net/unix/af_unix.c; epoll(7)). Where
-//! both ends have one CPU, and the same, there is none to be woken early, and the sender would only get
-//! in the way: there the socket is watched for room while a write waits for it.
+//! The socket is watched for room as well as for something to read. So over a Unix socket a peer that
+//! reads wakes its sender, which has nothing to do then, but whose CPU is awake when the answer comes:
+//! that hides most of the time that waking takes (`unix_write_space` in Linux' net/unix/af_unix.c;
+//! epoll(7)). Where both ends have one CPU, and the same, there is none to be woken early, and the
+//! sender would only get in the way: there the socket is watched for room while a write waits for it.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use nix::sys::socket::{getsockopt, sockopt};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use rustix::process::Pid;
 use rustix::thread::sched_getaffinity;
 use tokio::io::unix::AsyncFd;
@@ -25,8 +24,8 @@ use tokio::io::{Interest, ReadBuf};
 use super::sys;
 
 #[derive(Debug)]
-pub(super) struct UnixConn {
-    socket: AsyncFd<Arc<UnixStream>>,
+pub(super) struct Stream {
+    socket: AsyncFd<Arc<OwnedFd>>,
     /// The peer may have attached file descriptors, which are closed unread. A read stops short at
     /// them though there is more (unix(7)).
     stops_short: bool,
@@ -41,27 +40,41 @@ pub(super) struct UnixConn {
 /// After so many writes that went through at once, a socket that was full is no longer watched.
 const CALM: u8 = 64;
 
-impl UnixConn {
-    /// Takes a stream that does not block.
-    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
-        let watches_room = !share_one_cpu(&stream);
-        Self::watching_room(stream, watches_room)
+impl Stream {
+    /// Takes a connected Unix socket that does not block.
+    pub(super) fn unix(socket: OwnedFd) -> io::Result<Self> {
+        let watches_room = !share_one_cpu(socket.as_fd());
+        Self::unix_watching_room(socket, watches_room)
     }
 
-    fn watching_room(stream: UnixStream, watches_room: bool) -> io::Result<Self> {
+    fn unix_watching_room(socket: OwnedFd, watches_room: bool) -> io::Result<Self> {
         // Some may have come before they are refused here, unless the listener refused them.
-        let stops_short = sys::takes_descriptors(&stream).unwrap_or(true);
+        let stops_short = sys::takes_descriptors(&socket).unwrap_or(true);
         if stops_short {
             // An older kernel can't.
-            let _ = sys::refuse_descriptors(&stream);
+            let _ = sys::refuse_descriptors(&socket);
         }
+        Self::new(socket, stops_short, watches_room)
+    }
+
+    /// Takes a connected TCP socket that does not block.
+    pub(super) fn tcp(socket: OwnedFd) -> io::Result<Self> {
+        Self::new(socket, false, true)
+    }
+
+    fn new(socket: OwnedFd, stops_short: bool, watches_room: bool) -> io::Result<Self> {
         let room = if watches_room { Interest::WRITABLE } else { Interest::READABLE };
-        let socket = register(Arc::new(stream), Interest::READABLE | room)?;
+        let socket = register(Arc::new(socket), Interest::READABLE | room)?;
         Ok(Self { socket, stops_short, watches_room, room: None, calm: 0 })
     }
 
+    /// A second way to send.
+    pub(super) fn direct(&self) -> Direct {
+        Direct(Arc::clone(self.socket.get_ref()))
+    }
+
     /// The socket, for as long as the connection lasts.
-    pub(super) fn downgrade(&self) -> Weak<UnixStream> {
+    pub(super) fn downgrade(&self) -> Weak<OwnedFd> {
         Arc::downgrade(self.socket.get_ref())
     }
 
@@ -77,7 +90,7 @@ impl UnixConn {
 
     /// The same, at once.
     pub(super) fn receive(&self, input: &mut BytesMut) -> io::Result<usize> {
-        sys::receive(&**self.socket.get_ref(), input)
+        sys::receive(self.as_fd(), input)
     }
 
     pub(super) fn poll_read(
@@ -85,8 +98,9 @@ impl UnixConn {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll(cx, buf.remaining(), |mut socket| {
-            let octets = socket.read(buf.initialize_unfilled())?;
+        self.poll(cx, buf.remaining(), |socket| {
+            let room = buf.initialize_unfilled();
+            let (_, octets) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?;
             buf.advance(octets);
             Ok(octets)
         })
@@ -97,11 +111,11 @@ impl UnixConn {
         &self,
         cx: &mut Context<'_>,
         room: usize,
-        mut read: impl FnMut(&UnixStream) -> io::Result<usize>,
+        mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = ready!(self.socket.poll_read_ready(cx))?;
-            match read(ready.get_inner()) {
+            match read(ready.get_inner().as_fd()) {
                 Ok(octets) => {
                     if octets > 0 && octets < room && !self.stops_short {
                         // All there was: what comes next is told anew (epoll(7), edge-triggered).
@@ -121,7 +135,7 @@ impl UnixConn {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |mut stream| stream.write(buf))
+        self.write(cx, |socket| send(socket, &[IoSlice::new(buf)]))
     }
 
     pub(super) fn poll_write_vectored(
@@ -129,17 +143,17 @@ impl UnixConn {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |mut stream| stream.write_vectored(bufs))
+        self.write(cx, |socket| send(socket, bufs))
     }
 
     /// Tries at once; only a socket that is full is waited for.
     fn write(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl Fn(&UnixStream) -> io::Result<usize>,
+        write: impl Fn(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            match write(self.socket.get_ref()) {
+            match write(self.as_fd()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 written => {
@@ -161,7 +175,7 @@ impl UnixConn {
             let room = match &mut self.room {
                 Some(room) => room,
                 none => {
-                    let socket = self.socket.get_ref().as_fd().try_clone_to_owned()?;
+                    let socket = self.socket.get_ref().try_clone()?;
                     none.insert(register(socket, Interest::WRITABLE)?)
                 }
             };
@@ -170,18 +184,44 @@ impl UnixConn {
     }
 
     pub(super) fn shutdown(&self) -> io::Result<()> {
-        self.socket.get_ref().shutdown(Shutdown::Write)
+        Ok(rustix::net::shutdown(self.as_fd(), Shutdown::Write)?)
     }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.get_ref().as_fd()
+    }
+}
+
+/// Sends on a connection's socket from beside who drives the connection. Keeps the socket open.
+#[derive(Debug)]
+pub(crate) struct Direct(Arc<OwnedFd>);
+
+impl Direct {
+    /// As much as there is room for, or fails with [`WouldBlock`](io::ErrorKind::WouldBlock).
+    pub(crate) fn send(&self, octets: &[IoSlice<'_>]) -> io::Result<usize> {
+        send(self.0.as_fd(), octets)
+    }
+}
+
+/// Without SIGPIPE, which a program that is not Rust's own may not ignore (send(2)).
+fn send(socket: BorrowedFd<'_>, octets: &[IoSlice<'_>]) -> io::Result<usize> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    Ok(match octets {
+        [octets] => rustix::net::send(socket, octets, flags),
+        _ => rustix::net::sendmsg(socket, octets, &mut SendAncillaryBuffer::default(), flags),
+    }?)
 }
 
 /// Whether both ends are bound to one CPU, the same one (sched_getaffinity(2)). Where the peer can't
 /// be asked they are not.
-fn share_one_cpu(stream: &UnixStream) -> bool {
+fn share_one_cpu(socket: BorrowedFd<'_>) -> bool {
     let Ok(own) = sched_getaffinity(None) else { return false };
     if own.count() != 1 {
         return false;
     }
-    let peer = getsockopt(stream, sockopt::PeerCredentials).ok();
+    let peer = getsockopt(&socket, sockopt::PeerCredentials).ok();
     let peer = peer.and_then(|peer| Pid::from_raw(peer.pid()));
     peer.is_some_and(|peer| sched_getaffinity(Some(peer)).is_ok_and(|peers| peers == own))
 }
@@ -198,21 +238,22 @@ fn register<T: AsRawFd>(socket: T, interest: Interest) -> io::Result<AsyncFd<T>>
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::{Wake, Waker};
 
     use super::*;
 
-    fn pair(watches_room: bool) -> (UnixConn, UnixConn) {
+    fn pair(watches_room: bool) -> (Stream, Stream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let conn = |stream: UnixStream| {
             stream.set_nonblocking(true).unwrap();
-            UnixConn::watching_room(stream, watches_room).unwrap()
+            Stream::unix_watching_room(stream.into(), watches_room).unwrap()
         };
         (conn(ours), conn(theirs))
     }
 
-    async fn read_from(conn: &UnixConn, len: usize) -> Vec<u8> {
+    async fn read_from(conn: &Stream, len: usize) -> Vec<u8> {
         let mut octets = vec![0; len];
         let mut buf = ReadBuf::new(&mut octets);
         poll_fn(|cx| conn.poll_read(cx, &mut buf)).await.unwrap();
@@ -299,7 +340,7 @@ mod tests {
             sys::tests::send_descriptor(&theirs, end.as_fd()).unwrap();
         }
         drop(end);
-        let ours = UnixConn::new(ours).unwrap();
+        let ours = Stream::unix(ours.into()).unwrap();
         // Each read stops at the next descriptor; no event tells of what is behind it.
         for _ in 0..3 {
             assert_eq!(read_from(&ours, 16).await, b"x");
