@@ -1,14 +1,18 @@
 //! `samehost ping`: calls a server again and again and says how long it took, like ping(8).
 
+use std::future::Future;
 use std::io::{self, Write};
+use std::pin::Pin;
 use std::process::ExitCode;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use samehost::ping::{PingRequest, PingServiceClient};
 use samehost::{Address, Channel};
 use serde::Serialize;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep};
 use tonic::Status;
 
 use crate::args;
@@ -49,11 +53,24 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Outcome {
-    crate::serve::runtime(1)?.block_on(ping(args))
+    crate::serve::runtime(1)?.block_on(async {
+        let mut signals = Signals::new()?;
+        let (stop, stopped) = oneshot::channel();
+        // A task of its own: a runtime that blocks on what is woken at each reply asks the kernel for
+        // events twice as often.
+        let mut pings = tokio::spawn(ping(args, stopped));
+        let ended = tokio::select! {
+            ended = &mut pings => ended,
+            () = signals.next() => {
+                let _ = stop.send(());
+                pings.await
+            }
+        };
+        ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    })
 }
 
-async fn ping(args: Args) -> Outcome {
-    let mut signals = Signals::new()?;
+async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
     let mut printer = Printer { quiet: args.quiet || args.json };
     printer.line(|| format!("PING {} with {} bytes of payload", args.address, args.payload))?;
 
@@ -65,6 +82,7 @@ async fn ping(args: Args) -> Outcome {
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pace
     });
+    let mut patience = Patience::new(args.timeout);
     let mut tally = Tally::new(args.address.clone());
     let mut last_failure = None;
     for sequence in 1..=args.count.unwrap_or(u64::MAX) {
@@ -72,21 +90,26 @@ async fn ping(args: Args) -> Outcome {
             if let Some(pace) = &mut pace {
                 pace.tick().await;
             }
-            let started = Instant::now();
             let request = PingRequest { payload: payload.clone(), sequence, ..PingRequest::ping() };
-            let reply = timeout(args.timeout, client.ping(request)).await;
-            (started.elapsed(), reply)
+            patience.start();
+            let reply = tokio::select! {
+                biased;
+                reply = client.ping(request) => Some(reply),
+                () = &mut patience => None,
+            };
+            (patience.started.elapsed(), reply)
         };
         let (elapsed, reply) = tokio::select! {
+            biased;
             done = call => done,
-            () = signals.next() => break,
+            _ = &mut stopped => break,
         };
         tally.sent += 1;
         let failure = match reply {
-            Ok(Ok(reply)) if reply.get_ref().sequence == sequence => None,
-            Ok(Ok(_)) => Some("the reply belongs to another call".to_owned()),
-            Ok(Err(status)) => Some(failure_text(&status)),
-            Err(_) => Some(format!("no reply from {} within {:?}", args.address, args.timeout)),
+            Some(Ok(reply)) if reply.get_ref().sequence == sequence => None,
+            Some(Ok(_)) => Some("the reply belongs to another call".to_owned()),
+            Some(Err(status)) => Some(failure_text(&status)),
+            None => Some(format!("no reply from {} within {:?}", args.address, args.timeout)),
         };
         match failure {
             None => {
@@ -119,6 +142,41 @@ async fn ping(args: Args) -> Outcome {
         Some(failure) if summary.received == 0 => Err(Failure::Failed(failure)),
         _ if summary.received == 0 => Ok(ExitCode::FAILURE),
         _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Ready when a call has taken too long. One timer for all calls, which is set anew only when it
+/// fires.
+struct Patience {
+    timeout: Duration,
+    started: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Patience {
+    fn new(timeout: Duration) -> Self {
+        Self { timeout, started: Instant::now(), timer: Box::pin(sleep(timeout)) }
+    }
+
+    /// The next call begins.
+    fn start(&mut self) {
+        self.started = Instant::now();
+    }
+}
+
+impl Future for Patience {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            ready!(this.timer.as_mut().poll(cx));
+            let left = this.timeout.saturating_sub(this.started.elapsed());
+            if left.is_zero() {
+                return Poll::Ready(());
+            }
+            this.timer.as_mut().reset(Instant::now() + left);
+        }
     }
 }
 
