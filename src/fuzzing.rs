@@ -122,6 +122,7 @@ fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
                 authority: b"localhost",
                 path: "/a.B/C",
                 headers: &headers,
+                more: None,
             };
             match connection.send_request(request, false) {
                 Ok(key) => {

@@ -21,7 +21,7 @@ use tower::Service;
 use crate::address::{Address, Kind};
 use crate::driver::{self, BusyPoll, Options, Outgoing, Sender, Sleeping, Unsent, Waiter};
 pub use crate::grpc::ResponseBody;
-use crate::grpc::{Deadline, deadline_exceeded, grpc_timeout, not_grpc, status};
+use crate::grpc::{Deadline, deadline_exceeded, field, grpc_timeout, not_grpc, status};
 use crate::http2::KeepAlive;
 use crate::policy::PeerPolicy;
 use crate::socket::{self, CONNECT_TIMEOUT, Conn, ConnectError};
@@ -33,7 +33,7 @@ const RESENDS: u32 = 5;
 const WAIT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
 /// In the form that "gRPC over HTTP2" asks for.
-const AGENT: HeaderValue =
+static AGENT: HeaderValue =
     HeaderValue::from_static(concat!("grpc-rust-samehost/", env!("CARGO_PKG_VERSION")));
 
 /// A client's way to one server: give a clone to each stub. Clones share one connection, which is
@@ -407,14 +407,14 @@ impl Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        let (mut parts, body) = request.into_parts();
-        parts.headers.entry(USER_AGENT).or_insert(AGENT);
+        let (parts, body) = request.into_parts();
+        let agent = field(&parts.headers, &USER_AGENT).is_none().then_some(&AGENT);
         let deadline = grpc_timeout(&parts.headers).and_then(Deadline::after);
         let path = parts.uri.into_parts().path_and_query;
         let path = path.unwrap_or(PathAndQuery::from_static("/"));
         ResponseFuture {
             channel: Arc::clone(&self.0),
-            request: Outgoing::new(parts.method, path, parts.headers, body),
+            request: Outgoing::new(parts.method, path, parts.headers, agent, body),
             deadline,
             stage: Stage::Send,
             resends: 0,
@@ -561,10 +561,113 @@ impl fmt::Debug for ResponseFuture {
 
 #[cfg(test)]
 mod tests {
-    use tower::ServiceExt;
+    use std::io::Read;
+    use std::task::Waker;
 
     use super::*;
     use crate::{Listener, Server};
+
+    fn call(channel: &Channel) -> ResponseFuture {
+        let request = Request::post("http://localhost/a.B/C")
+            .header("content-type", "application/grpc")
+            .body(Body::empty())
+            .unwrap();
+        channel.clone().call(request)
+    }
+
+    #[tokio::test]
+    async fn the_only_call_is_sent_by_its_caller_and_several_by_one_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("direct.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let channel = Channel::connect(&Address::unix(path).unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let mut octets = [0; 4096];
+        // The preface is the driver's.
+        while server.read(&mut octets).is_err() {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut calls = [0; 4].map(|_| call(&channel));
+        assert!(Pin::new(&mut calls[0]).poll(&mut cx).is_pending());
+        let first = server.read(&mut octets).expect("nothing else has run");
+        let headers = 1;
+        assert_eq!((octets[3], octets[8]), (headers, 1));
+        for call in &mut calls[1..] {
+            assert!(Pin::new(call).poll(&mut cx).is_pending());
+        }
+        assert!(server.read(&mut octets).is_err(), "they are left to the driver");
+        let others = loop {
+            tokio::task::yield_now().await;
+            if let Ok(octets) = server.read(&mut octets) {
+                break octets;
+            }
+        };
+        let streams: Vec<u8> = frames(&octets[..others]).map(|frame| frame[8]).collect();
+        assert_eq!(streams, [3, 5, 7], "after one of {first} octets");
+    }
+
+    fn frames(mut octets: &[u8]) -> impl Iterator<Item = &[u8]> {
+        std::iter::from_fn(move || {
+            let len = u32::from_be_bytes([0, *octets.first()?, octets[1], octets[2]]);
+            let (frame, rest) = octets.split_at(9 + len as usize);
+            octets = rest;
+            Some(frame)
+        })
+    }
+
+    #[tokio::test]
+    async fn what_a_caller_cannot_send_the_driver_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("full.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let channel = Channel::connect(&Address::unix(path).unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let sender = channel.0.current().unwrap();
+        let (mut octets, mut some) = (Vec::new(), [0; 64]);
+        let mut last = 0;
+        let waiting = loop {
+            // The driver sends how the one before ended, so that this one is alone. If there is just
+            // no room for that, some is made.
+            for turn in 0.. {
+                if !sender.has_unsent() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+                if turn > 100 {
+                    let len = server.read(&mut some).unwrap();
+                    octets.extend_from_slice(&some[..len]);
+                }
+            }
+            let mut call = call(&channel);
+            assert!(Pin::new(&mut call).poll(&mut cx).is_pending());
+            last += 1;
+            if sender.has_unsent() {
+                break call;
+            }
+        };
+        assert!(last > 10, "the socket was full after {last} calls");
+        while sender.has_unsent() {
+            tokio::task::yield_now().await;
+            let _ = server.read_to_end(&mut octets);
+        }
+        let _ = server.read_to_end(&mut octets);
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+        let last_frame = frames(&octets[preface..]).last().unwrap();
+        assert_eq!(last_frame[5..9], u32::to_be_bytes(2 * last - 1), "nothing is lost");
+
+        drop((server, listener));
+        drop(waiting);
+        while sender.is_open() {
+            let error = call(&channel).await.unwrap_err();
+            assert_eq!(error.code(), tonic::Code::Unavailable, "{error:?}");
+        }
+    }
 
     /// 2^30 calls take days; what comes after them does not.
     #[tokio::test]
@@ -577,12 +680,9 @@ mod tests {
         let first = channel.0.current().unwrap();
         first.leave_identifiers(3);
         for call in 0..6 {
-            let request = Request::post("http://localhost/a.B/C")
-                .header("content-type", "application/grpc")
-                .body(Body::empty())
-                .unwrap();
+            let next = self::call(&channel);
             // There is no such service, which it takes a server to say.
-            let response = channel.clone().oneshot(request).await.unwrap();
+            let response = next.await.unwrap();
             assert_eq!(response.headers()["grpc-status"], "12");
             let same = channel.0.current().unwrap().is_same(&first);
             assert_eq!(same, call < 3, "call {call}");

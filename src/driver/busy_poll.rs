@@ -53,6 +53,8 @@ pub(super) struct Spin {
     time: Duration,
     /// When to sleep at last.
     until: Instant,
+    /// How many octets had been sent by the last look.
+    sent: u64,
     /// Reads of one turn.
     reads: u32,
 }
@@ -64,16 +66,23 @@ const READS: u32 = 16;
 impl Spin {
     pub(super) fn new(busy_poll: BusyPoll, now: Instant) -> Self {
         let single = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-        Self { time: busy_poll.time, until: now, reads: if single { 1 } else { READS } }
+        Self { time: busy_poll.time, until: now, sent: 0, reads: if single { 1 } else { READS } }
     }
 
     pub(super) fn is_on(&self, now: Instant) -> bool {
         now < self.until
     }
 
-    /// Something was read or written.
+    /// Something was read.
     pub(super) fn extend(&mut self, now: Instant) {
         self.until = now + self.time;
+    }
+
+    /// So many octets were ever sent, by whomever.
+    pub(super) fn note(&mut self, sent: u64, now: Instant) {
+        if std::mem::replace(&mut self.sent, sent) != sent {
+            self.extend(now);
+        }
     }
 
     pub(super) fn reads(&self) -> u32 {

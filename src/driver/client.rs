@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body;
 
 use super::body::Incoming;
@@ -26,11 +27,15 @@ use crate::http2::{Connection, Event, NotNow, ResponseHead, SendRequest, StreamK
 pub(crate) struct Sender(Arc<Handle>);
 
 #[derive(Debug)]
-struct Handle(Arc<Shared>);
+struct Handle {
+    shared: Arc<Shared>,
+    /// The driver is to look for the answer as soon as a call is sent.
+    spins: bool,
+}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.with(|state| state.abandoned = true);
+        self.shared.with(|state| state.abandoned = true);
     }
 }
 
@@ -55,6 +60,8 @@ pub(crate) struct Outgoing<B> {
     method: Method,
     path: PathAndQuery,
     pub(crate) headers: HeaderMap,
+    /// The client's own, where the headers name none.
+    agent: Option<&'static HeaderValue>,
     data: Option<Bytes>,
     end: StartEnd<B>,
     spent: bool,
@@ -79,9 +86,15 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     /// Polls the body as far as it goes at once.
-    pub(crate) fn new(method: Method, path: PathAndQuery, headers: HeaderMap, body: B) -> Self {
+    pub(crate) fn new(
+        method: Method,
+        path: PathAndQuery,
+        headers: HeaderMap,
+        agent: Option<&'static HeaderValue>,
+        body: B,
+    ) -> Self {
         let Start { data, end } = start(body);
-        Self { method, path, headers, data, end, spent: false }
+        Self { method, path, headers, agent, data, end, spent: false }
     }
 
     /// Whether [`Sender::send`] may be called again.
@@ -97,6 +110,11 @@ impl Sender {
         T: Socket + Send + 'static,
     {
         let shared = Shared::new(Connection::client(options.http2, now()), true);
+        // A driver that has to watch the calls' time has to know of each.
+        if options.http2.keep_alive.is_none() {
+            shared.lock().direct = io.direct();
+        }
+        let spins = T::CAN_SPIN && options.busy_poll.is_some();
         let lost = LostOnDrop(Arc::clone(&shared));
         let account = Account::new(None);
         let mut pass = Pass::new(io, Arc::clone(&shared), ClientRole, account, options.busy_poll);
@@ -106,7 +124,7 @@ impl Sender {
             tracing::debug!(%why, "a connection ended");
             pass.close().await;
         });
-        Self(Arc::new(Handle(shared)))
+        Self(Arc::new(Handle { shared, spins }))
     }
 
     /// Whether both are of one connection.
@@ -116,13 +134,19 @@ impl Sender {
 
     /// Whether the connection lives, as far as is known.
     pub(crate) fn is_open(&self) -> bool {
-        self.0.0.lock().lost.is_none()
+        self.0.shared.lock().lost.is_none()
     }
 
     /// Only `left` calls more, and the connection has no identifiers for another one.
     #[cfg(test)]
     pub(crate) fn leave_identifiers(&self, left: u32) {
-        self.0.0.lock().h2.leave_identifiers(left);
+        self.0.shared.lock().h2.leave_identifiers(left);
+    }
+
+    /// Whether something waits for the driver to send it.
+    #[cfg(test)]
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.0.shared.lock().h2.has_outgoing()
     }
 
     /// Puts a request into the connection, with as much of its body as there is.
@@ -135,7 +159,7 @@ impl Sender {
     where
         B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
-        let shared = &self.0.0;
+        let Handle { shared, spins } = &*self.0;
         if matches!(request.end, StartEnd::Failed(_) | StartEnd::Panicked) {
             request.spent = true;
             return Err(match std::mem::replace(&mut request.end, StartEnd::Plain) {
@@ -161,7 +185,9 @@ impl Sender {
                 authority,
                 path: request.path.as_str(),
                 headers: &request.headers,
+                more: request.agent.map(|agent| (&USER_AGENT, agent)),
             };
+            let unsent = state.h2.has_outgoing();
             let key = state.h2.send_request(head, empty).map_err(|not_now| match not_now {
                 NotNow::NoSlot => Unsent::Wait(Waiter::new(state, shared, cx)),
                 NotNow::GoingAway | NotNow::Exhausted => Unsent::Elsewhere,
@@ -179,6 +205,10 @@ impl Sender {
                 if let Some(slot) = state.slot(key) {
                     slot.task = Some(task.abort_handle());
                 }
+            }
+            if whole && !unsent {
+                state.send_directly();
+                state.changed = *spins && state.asleep.is_some();
             }
             // Another one that waits may go as well, if there is room.
             state.wake_waiter();

@@ -3,10 +3,10 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::busy_poll::{BusyPoll, Spin};
 use super::memory::Account;
-use super::shared::{Lost, Shared, State};
+use super::shared::{Lost, Shared, State, write_outgoing};
 use super::socket::Socket;
 use super::stream::trim;
 use crate::http2::{Config, Connection, ErrorCode, Event, Fault};
@@ -36,9 +36,6 @@ const READS: u32 = 4;
 
 /// What one pass writes at most.
 const WRITE: usize = 1024 * 1024;
-
-/// Slices of one vectored write.
-const SLICES: usize = 40;
 
 /// What is read and thrown away before the socket is closed, so that what was sent last is not lost
 /// to a reset (a Unix or TCP socket that is closed over unread data resets the peer's end).
@@ -67,21 +64,21 @@ pub(super) trait Role {
     /// So many events were taken that the rest has to wait for the next pass.
     fn is_full(&self, state: &State) -> bool;
 
-    /// Whether requests were taken that were not run, for too much waits to be sent.
+    /// Whether requests were taken that are not dealt with: for too much waits to be sent, if they
+    /// stay.
     fn holds(&self) -> bool {
         false
     }
 
-    /// After a pass's events: whether [`run`](Self::run) is to be called.
-    fn prepare(&mut self, _state: &mut State, _shared: &Arc<Shared>) -> bool {
-        false
+    /// Deals with those requests: gives the lock back while it calls the handlers, and has it again at
+    /// the end.
+    fn run<'a>(
+        &mut self,
+        state: MutexGuard<'a, State>,
+        _shared: &'a Arc<Shared>,
+    ) -> MutexGuard<'a, State> {
+        state
     }
-
-    /// Without the lock.
-    fn run(&mut self) {}
-
-    /// What `run` has left to be sent.
-    fn encode(&mut self, _state: &mut State, _shared: &Arc<Shared>) {}
 
     /// Gives back memory that an idle connection does not need.
     fn trim(&mut self) {}
@@ -171,7 +168,11 @@ where
             && !state.has_work()
             && !self.role.holds()
         {
+            let written = state.h2.written();
             drop(state);
+            if let Some(spin) = &mut self.spin {
+                spin.note(written, now);
+            }
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -182,6 +183,7 @@ where
             state.h2.lend_buffer(buffer);
         }
         state.asleep = None;
+        state.changed = false;
         let progress = match read {
             Poll::Ready(Ok(0)) => {
                 state.lose(Lost::Closed);
@@ -229,11 +231,13 @@ where
             };
             state.lose(lost);
         }
-        if !held_up && self.role.prepare(&mut state, &shared) {
-            self.unlock_and_wake(state);
-            self.role.run();
-            state = shared.lock();
-            self.role.encode(&mut state, &shared);
+        if !held_up && self.role.holds() {
+            if !state.wakes.is_empty() {
+                // They need not wait for the handlers.
+                self.unlock_and_wake(state);
+                state = shared.lock();
+            }
+            state = self.role.run(state, &shared);
         }
 
         let others = state.h2.active_streams() > 1;
@@ -245,7 +249,6 @@ where
             return Poll::Pending;
         }
         self.lingered = false;
-        let unwritten = state.h2.outgoing_len();
         let more = match self.write(cx, &mut state) {
             Ok(more_to_write) => more | more_to_write,
             Err(error) => {
@@ -267,9 +270,10 @@ where
             return Poll::Pending;
         }
         if let Some(spin) = &mut self.spin {
-            if progress || state.h2.outgoing_len() != unwritten {
+            if progress {
                 spin.extend(now);
             }
+            spin.note(state.h2.written(), now);
             if spin.is_on(now) {
                 // Until a turn finds the time over and leaves its waker with the socket.
                 self.due = self.next_deadline(&mut state, now);
@@ -286,7 +290,7 @@ where
         Poll::Pending
     }
 
-    fn unlock_and_wake(&mut self, mut state: std::sync::MutexGuard<'_, State>) {
+    fn unlock_and_wake(&mut self, mut state: MutexGuard<'_, State>) {
         std::mem::swap(&mut self.wakes, &mut state.wakes);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
@@ -392,29 +396,13 @@ where
     /// Writes until nothing is left or the socket takes no more, or as much as a pass may. True:
     /// that.
     fn write(&mut self, cx: &mut Context<'_>, state: &mut State) -> io::Result<bool> {
-        let mut left = WRITE;
-        while state.h2.has_outgoing() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = state.h2.outgoing(&mut slices);
+        write_outgoing(&mut state.h2, WRITE, |octets| {
             let io = Pin::new(&mut self.io);
-            let written = match &slices[..count] {
+            match octets {
                 [one] => io.poll_write(cx, one),
                 several => io.poll_write_vectored(cx, several),
-            };
-            match written {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(octets)) => {
-                    state.h2.advance(octets);
-                    left = left.saturating_sub(octets);
-                    if left == 0 {
-                        return Ok(true);
-                    }
-                }
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
             }
-        }
-        Ok(false)
+        })
     }
 
     /// Gives back what a connection without calls does not need. Done at each sleep rather than
@@ -503,9 +491,7 @@ where
     let mut h2 = Connection::server(Config::default(), now());
     h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
     let mut octets = BytesMut::new();
-    let mut slices = [IoSlice::new(&[]); SLICES];
-    let count = h2.outgoing(&mut slices);
-    slices[..count].iter().for_each(|slice| octets.extend_from_slice(slice));
+    octets.extend_from_slice(h2.contiguous().unwrap_or_default());
     let said = async {
         io.write_all(&octets).await?;
         io.shutdown().await

@@ -3,15 +3,14 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::request::Request;
 use http::response::{Parts, Response};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, StatusCode, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, StatusCode};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::beside::Beside;
@@ -41,7 +40,7 @@ pub(crate) trait Handler: Send + 'static {
 
     /// Starts to answer. The future is polled once at once; one that is not ready then moves to a
     /// task of its own.
-    fn call(&mut self, request: Request<Incoming>) -> Self::Reply;
+    fn call(&mut self, head: Arc<RequestHead>, body: Incoming) -> Self::Reply;
 }
 
 /// Serves one connection until the client closes it or, after `shutdown`, until its calls have
@@ -62,12 +61,8 @@ where
     let shared = Shared::new(Connection::server(options.http2, now()), false);
     let lost = LostOnDrop(Arc::clone(&shared));
     let parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
-    let role = ServerRole {
-        handler,
-        requests: Vec::new(),
-        outcomes: Vec::new(),
-        slow: parallel.then(SlowMethods::default),
-    };
+    let role =
+        ServerRole { handler, requests: Vec::new(), slow: parallel.then(SlowMethods::default) };
     let account = Account::new(Some(memory));
     let mut pass = Pass::new(io, shared, role, account, options.busy_poll);
     async move {
@@ -97,8 +92,8 @@ where
 
 struct ServerRole<H: Handler> {
     handler: H,
+    /// Of this pass.
     requests: Vec<Arrived>,
-    outcomes: Vec<(StreamKey, Outcome<H>)>,
     /// Which methods are not polled in place. `None` where no other thread could poll them.
     slow: Option<SlowMethods>,
 }
@@ -131,7 +126,7 @@ impl SlowMethods {
     }
 }
 
-/// A request of this pass.
+/// A request that no handler has been called for yet.
 struct Arrived {
     key: StreamKey,
     head: Arc<RequestHead>,
@@ -139,14 +134,11 @@ struct Arrived {
     trailers: Option<Arc<HeaderMap>>,
     /// All of it is here.
     whole: bool,
-    /// What the handler reads, once the pass's events are taken.
-    body: Option<Incoming>,
 }
 
 /// What became of a handler that was polled in place.
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and moved once")]
 enum Outcome<H: Handler> {
-    Ready(Parts, Start<H::Body>),
+    Ready(Response<H::Body>),
     Pending(H::Reply),
     Panicked,
 }
@@ -155,6 +147,32 @@ impl<H: Handler> ServerRole<H> {
     /// The request of this pass that an event belongs to; mostly the last one.
     fn arrived(&mut self, key: StreamKey) -> Option<&mut Arrived> {
         self.requests.iter_mut().rfind(|request| request.key == key && !request.whole)
+    }
+}
+
+/// Calls a handler and polls it in place.
+fn attempt<H: Handler>(
+    handler: &mut H,
+    slow: &mut Option<SlowMethods>,
+    head: Arc<RequestHead>,
+    body: Incoming,
+) -> Outcome<H> {
+    let timed = slow.is_some().then(|| (head.path.clone(), Instant::now()));
+    let is_slow = slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
+    let Ok(mut reply) = catch_unwind(AssertUnwindSafe(|| handler.call(head, body))) else {
+        return Outcome::Panicked;
+    };
+    if is_slow {
+        return Outcome::Pending(reply);
+    }
+    let polled = poll_in_place(&mut reply);
+    if let (Some((path, began)), Some(slow)) = (timed, slow) {
+        slow.note(path, began.elapsed());
+    }
+    match polled {
+        Ok(Poll::Ready(response)) => Outcome::Ready(response),
+        Ok(Poll::Pending) => Outcome::Pending(reply),
+        Err(Panicked) => Outcome::Panicked,
     }
 }
 
@@ -171,7 +189,6 @@ impl<H: Handler> Role for ServerRole<H> {
                     pieces: Pieces::default(),
                     trailers: None,
                     whole: end,
-                    body: None,
                 },
             ),
             Event::RequestTooLarge { stream, end } => {
@@ -219,73 +236,51 @@ impl<H: Handler> Role for ServerRole<H> {
         !self.requests.is_empty()
     }
 
-    fn prepare(&mut self, state: &mut State, shared: &Arc<Shared>) -> bool {
-        for request in &mut self.requests {
+    fn run<'a>(
+        &mut self,
+        mut state: MutexGuard<'a, State>,
+        shared: &'a Arc<Shared>,
+    ) -> MutexGuard<'a, State> {
+        for request in self.requests.iter_mut().filter(|request| !request.whole) {
+            // What comes next finds its way.
             let pieces = std::mem::take(&mut request.pieces);
-            let body = if request.whole {
-                state.h2.release(request.key, pieces.len());
-                Incoming::whole(pieces, request.trailers.take())
+            state.open_slot(request.key).pieces = pieces;
+        }
+        for Arrived { key, head, pieces, trailers, whole } in self.requests.drain(..) {
+            drop(state);
+            let octets = pieces.len();
+            let body = if whole {
+                Incoming::whole(pieces, trailers)
             } else {
-                state.open_slot(request.key).pieces = pieces;
-                Incoming::stream(Arc::clone(shared), request.key)
+                Incoming::stream(Arc::clone(shared), key)
             };
-            request.body = Some(body);
-        }
-        !self.requests.is_empty()
-    }
-
-    fn run(&mut self) {
-        for Arrived { key, head, body, .. } in self.requests.drain(..) {
-            let Some(body) = body else { continue };
-            let timed = self.slow.is_some().then(|| (head.path.clone(), Instant::now()));
-            let is_slow = self.slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
-            let call = || self.handler.call(request(head, body));
-            let Ok(mut reply) = catch_unwind(AssertUnwindSafe(call)) else {
-                push(&mut self.outcomes, (key, Outcome::Panicked));
-                continue;
-            };
-            let polled = if is_slow { Ok(Poll::Pending) } else { poll_in_place(&mut reply) };
-            if let (Some((path, began)), Some(slow)) = (timed, &mut self.slow)
-                && !is_slow
-            {
-                slow.note(path, began.elapsed());
-            }
-            let outcome = match polled {
-                Ok(Poll::Ready(response)) => {
-                    let (parts, body) = response.into_parts();
-                    Outcome::Ready(parts, start(body))
+            let stage = match attempt(&mut self.handler, &mut self.slow, head, body) {
+                Outcome::Ready(response) => {
+                    let (parts, start) = taken_apart(response);
+                    state = shared.lock();
+                    match send_reply(&mut state, key, &parts, start) {
+                        None => {
+                            state.forget(key);
+                            continue;
+                        }
+                        Some((body, next)) => {
+                            Stage::Body(SendBody::new(Arc::clone(shared), key, body, next))
+                        }
+                    }
                 }
-                Ok(Poll::Pending) => Outcome::Pending(reply),
-                Err(Panicked) => Outcome::Panicked,
-            };
-            push(&mut self.outcomes, (key, outcome));
-        }
-    }
-
-    fn trim(&mut self) {
-        trim(&mut self.requests);
-        self.outcomes = Vec::new();
-    }
-
-    fn encode(&mut self, state: &mut State, shared: &Arc<Shared>) {
-        for (key, outcome) in self.outcomes.drain(..) {
-            let stage = match outcome {
-                Outcome::Ready(parts, start) => match send_reply(state, key, &parts, start) {
-                    None => {
-                        state.forget(key);
-                        continue;
-                    }
-                    Some((body, next)) => {
-                        Stage::Body(SendBody::new(Arc::clone(shared), key, body, next))
-                    }
-                },
-                Outcome::Pending(reply) => Stage::Call(reply),
+                Outcome::Pending(reply) => {
+                    state = shared.lock();
+                    Stage::Call(reply)
+                }
                 Outcome::Panicked => {
+                    state = shared.lock();
                     state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
                     state.forget(key);
                     continue;
                 }
             };
+            // Of one that is forgotten all is released anyway.
+            state.h2.release(key, octets);
             // The task waits for the lock that is held here, and so for its entry.
             let task = tokio::spawn(Task { shared: Arc::clone(shared), key, stage });
             let slot = match state.slot(key) {
@@ -294,7 +289,23 @@ impl<H: Handler> Role for ServerRole<H> {
             };
             slot.task = Some(task.abort_handle());
         }
+        state
     }
+
+    fn trim(&mut self) {
+        trim(&mut self.requests);
+    }
+}
+
+/// What there is to send of a response, and how it begins. The rest of it is dropped here, while no
+/// lock is held.
+fn taken_apart<B>(response: Response<B>) -> (Parts, Start<B>)
+where
+    B: Outbound<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    let (mut parts, body) = response.into_parts();
+    parts.extensions.clear();
+    (parts, start(body))
 }
 
 /// Sends a head and what its body gave at once. What is returned is the body's rest.
@@ -370,8 +381,7 @@ where
                     let Poll::Ready(response) = Pin::new(reply).poll(cx) else {
                         return Poll::Pending;
                     };
-                    let (parts, body) = response.into_parts();
-                    let start = start(body);
+                    let (parts, start) = taken_apart(response);
                     let key = self.key;
                     let rest = self.shared.with(|state| send_reply(state, key, &parts, start));
                     match rest {
@@ -393,40 +403,4 @@ impl<R, B> Drop for Task<R, B> {
         let key = self.key;
         self.shared.with(|state| state.forget(key));
     }
-}
-
-/// What `:authority` was, where it is no authority as `http` has it: a Unix socket's path, for
-/// example. Kept among the request's extensions.
-#[derive(Clone, Debug)]
-pub(crate) struct RawAuthority(
-    #[allow(dead_code, reason = "for whoever looks for it")] pub(crate) Bytes,
-);
-
-/// Checked once, not for each request.
-static LOCALHOST: LazyLock<Authority> = LazyLock::new(|| Authority::from_static("localhost"));
-
-fn request(head: Arc<RequestHead>, body: Incoming) -> Request<Incoming> {
-    let mut request = Request::new(body);
-    let RequestHead { method, scheme, headers, authority, path, .. } = Arc::unwrap_or_clone(head);
-    *request.method_mut() = method;
-    *request.headers_mut() = headers;
-    *request.version_mut() = Version::HTTP_2;
-    let authority = match authority {
-        None => LOCALHOST.clone(),
-        Some(raw) if raw == "localhost" => LOCALHOST.clone(),
-        Some(raw) => Authority::from_maybe_shared(raw.clone()).unwrap_or_else(|_| {
-            request.extensions_mut().insert(RawAuthority(raw));
-            LOCALHOST.clone()
-        }),
-    };
-    *request.uri_mut() = uri(scheme, authority, path);
-    request
-}
-
-fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Uri {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(scheme);
-    parts.authority = Some(authority);
-    parts.path_and_query = Some(path);
-    Uri::from_parts(parts).unwrap_or_default()
 }

@@ -2,17 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, IoSlice};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use http::HeaderMap;
 
 use super::stream::{End, FEW, Slot, trim};
 use crate::http2::{Connection, ErrorCode, Event, Fatal, Reset, StreamKey};
+use crate::socket::Direct;
 
 /// Calls that one pass takes up at most, so that one connection starves no other.
 const MOST_CALLS: usize = 64;
+
+/// Slices of one vectored write.
+const SLICES: usize = 40;
+
+/// More than this a caller leaves to the driver.
+const MOST_DIRECT: usize = 16 * 1024;
 
 /// The lock is held for encoding or decoding frames and, by the driver, for the write of what was
 /// encoded; never while a service, a body or a waker runs.
@@ -29,6 +37,10 @@ pub(super) struct State {
     slots: Vec<Slot>,
     /// The driver's waker while it sleeps.
     pub(super) asleep: Option<Waker>,
+    /// Something has changed that a driver which sleeps does not know.
+    pub(super) changed: bool,
+    /// Client: how a caller sends what it has encoded, where that is better than to wake the driver.
+    pub(super) direct: Option<Direct>,
     /// Client: calls that wait for the server to take another one.
     pub(super) waiting: BTreeMap<u64, Waker>,
     pub(super) next_ticket: u64,
@@ -122,6 +134,8 @@ impl Shared {
             h2,
             slots: Vec::new(),
             asleep: None,
+            changed: false,
+            direct: None,
             waiting: BTreeMap::new(),
             next_ticket: 0,
             abandoned: false,
@@ -165,7 +179,22 @@ impl Shared {
 impl State {
     /// Whether there is something for the driver to do.
     pub(super) fn has_work(&self) -> bool {
-        self.h2.has_outgoing() || self.h2.has_events() || self.abandoned
+        self.h2.has_outgoing() || self.h2.has_events() || self.abandoned || self.changed
+    }
+
+    /// After a call was encoded into an empty buffer: where it is the only one, it is sent by who
+    /// makes it. That spares a turn of the driver, and of another thread perhaps. Several are for the
+    /// driver, which sends them by one write. Whatever the socket does not take is for the driver, too.
+    pub(super) fn send_directly(&mut self) {
+        let Some(direct) = &self.direct else { return };
+        if self.h2.active_streams() > 1 || self.h2.outgoing_len() > MOST_DIRECT {
+            return;
+        }
+        // The driver meets the same failure.
+        let _ = write_outgoing(&mut self.h2, MOST_DIRECT, |octets| match direct.send(octets) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            sent => Poll::Ready(sent),
+        });
     }
 
     /// How many calls a pass takes up before it writes: half of those in flight. So one half is at
@@ -288,6 +317,7 @@ impl State {
 
     pub(super) fn lose(&mut self, lost: Lost) {
         let lost = self.lost.get_or_insert(lost).clone();
+        self.direct = None;
         let Self { slots, wakes, h2, .. } = self;
         for slot in slots {
             if let Some(key) = slot.key {
@@ -306,6 +336,39 @@ impl State {
         }
         trim(&mut self.wakes);
     }
+}
+
+/// Writes what is outgoing until nothing is left or nothing more is taken, or `most` octets and no
+/// more than one write beyond. True: so many.
+pub(super) fn write_outgoing(
+    h2: &mut Connection,
+    most: usize,
+    mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+) -> io::Result<bool> {
+    let mut left = most;
+    while h2.has_outgoing() {
+        let written = match h2.contiguous() {
+            Some(octets) => write(&[IoSlice::new(octets)]),
+            None => {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = h2.outgoing(&mut slices);
+                write(&slices[..count])
+            }
+        };
+        match written {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(octets)) => {
+                h2.advance(octets);
+                left = left.saturating_sub(octets);
+                if left == 0 {
+                    return Ok(true);
+                }
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => break,
+        }
+    }
+    Ok(false)
 }
 
 fn slot_of(slots: &mut [Slot], key: StreamKey) -> Option<&mut Slot> {

@@ -4,19 +4,21 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Extensions, Method, Request, Response, StatusCode};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
 use super::body::{ReplyBody, deadline_exceeded};
-use super::request::request_body;
+use super::request::request;
 use super::status::is_grpc;
 use super::timeout::{Deadline, grpc_timeout};
 use crate::driver::{BoxError, Handler, Incoming};
+use crate::http2::RequestHead;
 use crate::socket::Peer;
 
 /// What a [`Server`](crate::Server)'s layers must make of its services: a cloneable tower service
@@ -42,14 +44,19 @@ impl<S, B> GrpcService<B> for S where
 #[derive(Debug)]
 pub(crate) struct Grpc<S, B> {
     service: S,
-    peer: Option<Peer>,
+    /// Of each request.
+    extensions: Extensions,
     body: std::marker::PhantomData<fn() -> B>,
 }
 
 impl<S, B> Grpc<S, B> {
     /// Each request has `peer` among its extensions.
-    pub(crate) fn new(service: S, peer: Option<Peer>) -> Self {
-        Self { service, peer, body: std::marker::PhantomData }
+    pub(crate) fn new(service: S, peer: Option<&Peer>) -> Self {
+        let mut extensions = Extensions::new();
+        if let Some(peer) = peer {
+            peer.add_to(&mut extensions);
+        }
+        Self { service, extensions, body: std::marker::PhantomData }
     }
 }
 
@@ -61,18 +68,15 @@ where
     type Body = ReplyBody;
     type Reply = Reply;
 
-    fn call(&mut self, request: Request<Incoming>) -> Reply {
-        if request.method() != Method::POST {
+    fn call(&mut self, head: Arc<RequestHead>, body: Incoming) -> Reply {
+        if head.method != Method::POST {
             return refuse(StatusCode::METHOD_NOT_ALLOWED);
         }
-        if !is_grpc(request.headers()) {
+        if !is_grpc(&head.headers) {
             return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
-        let deadline = grpc_timeout(request.headers()).and_then(Deadline::after);
-        let mut request = request.map(request_body);
-        if let Some(peer) = &self.peer {
-            peer.add_to(request.extensions_mut());
-        }
+        let deadline = grpc_timeout(&head.headers).and_then(Deadline::after);
+        let request = request(head, body, self.extensions.clone());
         Reply { call: call(self.service.clone(), request), deadline }
     }
 }

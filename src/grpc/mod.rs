@@ -7,6 +7,8 @@ mod request;
 mod status;
 mod timeout;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 pub(crate) use crate::driver::BoxError;
 pub use body::ResponseBody;
 pub(crate) use body::deadline_exceeded;
@@ -14,3 +16,13 @@ pub use handler::GrpcService;
 pub(crate) use handler::{Grpc, call};
 pub(crate) use status::{not_grpc, status};
 pub(crate) use timeout::{Deadline, grpc_timeout};
+
+/// The first value of a field. A call has a handful of fields: to look at each is less work than to
+/// hash the name.
+pub(crate) fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    const FEW: usize = 8;
+    if headers.len() > FEW {
+        return headers.get(name);
+    }
+    headers.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+}

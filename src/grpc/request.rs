@@ -1,25 +1,71 @@
-//! [`RequestBody`]: a request that is still arriving. Whoever decodes it keeps the beginning of a
-//! message until its end is there, up to the size that its service allows and for each call at a
-//! time: that is counted with what the connection holds.
+//! A [`request`] as a service sees it: the connection's head and body in http's and tonic's words.
 
 use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Extensions, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
 use super::body::ResponseBody;
 use crate::driver::{Incoming, Kept};
+use crate::http2::RequestHead;
 
-pub(super) struct RequestBody {
+/// What `:authority` was, where it is no authority as `http` has it: a Unix socket's path, for
+/// example. Kept among the request's extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct RawAuthority(
+    #[allow(dead_code, reason = "for whoever looks for it")] pub(crate) Bytes,
+);
+
+/// Checked once, not for each request.
+static LOCALHOST: LazyLock<Authority> = LazyLock::new(|| Authority::from_static("localhost"));
+
+/// For a service, with these extensions and, where it says more than the URI does, the authority.
+pub(super) fn request(
+    head: Arc<RequestHead>,
+    body: Incoming,
+    extensions: Extensions,
+) -> Request<tonic::body::Body> {
+    let mut request = Request::new(request_body(body));
+    let RequestHead { method, scheme, headers, authority, path, .. } = Arc::unwrap_or_clone(head);
+    *request.method_mut() = method;
+    *request.headers_mut() = headers;
+    *request.version_mut() = Version::HTTP_2;
+    *request.extensions_mut() = extensions;
+    let authority = match authority {
+        None => LOCALHOST.clone(),
+        Some(raw) if raw == "localhost" => LOCALHOST.clone(),
+        Some(raw) => Authority::from_maybe_shared(raw.clone()).unwrap_or_else(|_| {
+            request.extensions_mut().insert(RawAuthority(raw));
+            LOCALHOST.clone()
+        }),
+    };
+    *request.uri_mut() = uri(scheme, authority, path);
+    request
+}
+
+fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(scheme);
+    parts.authority = Some(authority);
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+/// The body of a request that is still arriving. Whoever decodes it keeps the beginning of a message
+/// until its end is there, up to the size that its service allows and for each call at a time: that
+/// is counted with what the connection holds.
+struct RequestBody {
     body: ResponseBody,
     message: Message,
     kept: Kept,
 }
 
-/// A body for the request's handler.
-pub(super) fn request_body(incoming: Incoming) -> tonic::body::Body {
+fn request_body(incoming: Incoming) -> tonic::body::Body {
     let kept = incoming.kept();
     let body = ResponseBody::new(incoming, None, None);
     match kept {

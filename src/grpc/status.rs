@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tonic::{Code, Status};
 
+use super::field;
 use crate::address::Address;
 use crate::driver::{Lost, StreamError};
 use crate::http2::ErrorCode;
@@ -68,7 +69,7 @@ pub(crate) fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Option<Status
 
 /// `application/grpc`, with or without a subtype or parameters.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let content_type = field(headers, &header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let Some(rest) = content_type.and_then(|value| value.strip_prefix(b"application/grpc")) else {
         return false;
     };

@@ -347,6 +347,16 @@ impl Connection {
         self.outgoing.slices(slices)
     }
 
+    /// All of it, if that is one piece.
+    pub(crate) fn contiguous(&self) -> Option<&[u8]> {
+        self.outgoing.contiguous()
+    }
+
+    /// Octets that were ever written.
+    pub(crate) fn written(&self) -> u64 {
+        self.outgoing.written()
+    }
+
     /// Whether the next event is about the same stream.
     pub(crate) fn has_more_of(&self, stream: Option<StreamKey>) -> bool {
         self.events.front().is_some_and(|event| event.stream() == stream)

@@ -72,6 +72,12 @@ impl Outgoing {
         self.written + self.len() as u64
     }
 
+    /// All that waits, where no payload stands beside the buffer.
+    #[inline]
+    pub(super) fn contiguous(&self) -> Option<&[u8]> {
+        self.payloads.is_empty().then_some(&self.buffer[..])
+    }
+
     /// Fills `slices` with what comes first. Returns how many it filled.
     pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;

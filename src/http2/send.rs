@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::budget;
 use super::connection::{Connection, Leaving};
@@ -30,6 +30,14 @@ pub(crate) struct SendRequest<'a> {
     pub(crate) authority: &'a [u8],
     pub(crate) path: &'a str,
     pub(crate) headers: &'a HeaderMap,
+    /// A field beside those: to add it to them would cost more than to send it.
+    pub(crate) more: Option<(&'a HeaderName, &'a HeaderValue)>,
+}
+
+impl<'a> SendRequest<'a> {
+    fn fields(&self) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        self.headers.iter().chain(self.more)
+    }
 }
 
 /// Why a request cannot be sent on this connection now.
@@ -100,7 +108,7 @@ impl Connection {
             block.pseudo(Pseudo::Scheme, request.scheme.as_bytes());
             block.pseudo(Pseudo::Path, request.path.as_bytes());
             block.pseudo(Pseudo::Authority, request.authority);
-            write_headers(block, request.headers);
+            write_headers(block, request.fields());
         });
         Ok(key)
     }
@@ -398,8 +406,11 @@ fn write_data(outgoing: &mut outgoing::Outgoing, id: u32, bytes: Bytes, end: boo
 }
 
 #[inline]
-fn write_headers(block: &mut BlockEncoder<'_>, headers: &HeaderMap) {
-    for (name, value) in headers {
+fn write_headers<'a>(
+    block: &mut BlockEncoder<'_>,
+    fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+) {
+    for (name, value) in fields {
         block.header(name, value);
     }
 }
@@ -416,10 +427,7 @@ fn list_size(request: &SendRequest<'_>) -> u64 {
         + request.authority.len()
         + request.path.len()
         + 4 * OVERHEAD;
-    let headers: usize = request
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD)
-        .sum();
+    let headers: usize =
+        request.fields().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD).sum();
     (pseudo + headers) as u64
 }

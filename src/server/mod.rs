@@ -287,7 +287,7 @@ impl<L> Server<L> {
         {
             return Err(ServeError::PeerRefused);
         }
-        let handler = Grpc::new(self.layer.layer(self.routes), conn.and_then(Conn::peer).cloned());
+        let handler = Grpc::new(self.layer.layer(self.routes), conn.and_then(Conn::peer));
         let memory = Memory::new(self.options.max_buffered);
         driver::serve(Sleeping(stream), handler, self.options.driver, memory, future::pending())
             .await

@@ -1,7 +1,6 @@
 //! [`Routes`]: finds the service that a request's path names. Methods within a service are found
 //! by the service itself.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -21,7 +20,7 @@ use crate::grpc::{BoxError, GrpcService, call};
 /// The services of a [`Server`](crate::Server), as one tower service. A request for none of them
 /// gets UNIMPLEMENTED.
 #[derive(Clone, Default)]
-pub struct Routes(Arc<HashMap<&'static str, Arc<Route>>>);
+pub struct Routes(Arc<Vec<(&'static str, Arc<Route>)>>);
 
 /// A service whose type is forgotten. Unlike tower's boxed services it is called by reference, so
 /// a call clones only the service itself.
@@ -34,7 +33,19 @@ impl Routes {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let route = move |request| call(service.clone(), request);
-        Arc::make_mut(&mut self.0).insert(S::NAME, Arc::new(route));
+        let routes = Arc::make_mut(&mut self.0);
+        // The last one of a name counts.
+        routes.retain(|(name, _)| *name != S::NAME);
+        routes.push((S::NAME, Arc::new(route)));
+    }
+
+    /// Servers have a handful of services, of which most differ in length: to compare the names is
+    /// less work than to find the name's end and hash it.
+    fn find(&self, path: &str) -> Option<&Route> {
+        let path = path.strip_prefix('/')?;
+        let is_of =
+            |name: &str| path.as_bytes().get(name.len()) == Some(&b'/') && path.starts_with(name);
+        self.0.iter().find(|(name, _)| is_of(name)).map(|(_, route)| &**route)
     }
 }
 
@@ -50,8 +61,7 @@ impl Service<Request<Body>> for Routes {
     fn call(&mut self, request: Request<Body>) -> RouteFuture {
         // A path is "/package.Service/Method" (gRPC over HTTP/2, Requests).
         let path = request.uri().path();
-        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        match service.and_then(|(name, _)| self.0.get(name)) {
+        match self.find(path) {
             Some(route) => route(request),
             None => {
                 let status = Status::unimplemented(format!("no service here has {path}"));
@@ -63,7 +73,7 @@ impl Service<Request<Body>> for Routes {
 
 impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 

@@ -194,7 +194,7 @@ impl<S> Acceptor<S> {
         S: GrpcService<B>,
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let handler = Grpc::new(self.service.clone(), conn.peer().cloned());
+        let handler = Grpc::new(self.service.clone(), conn.peer());
         let driver = self.gate.options.driver;
         let http2 = Config { any_authority: conn.is_unix(), ..driver.http2 };
         let options = driver::Options { http2, ..driver };

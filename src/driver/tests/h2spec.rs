@@ -3,15 +3,16 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use http_body::{Body, Frame};
 
 use super::super::{Handler, Incoming, Memory, Options, Outbound, Sleeping, serve};
-use crate::http2::Config;
+use crate::http2::{Config, RequestHead};
 
 /// The cases that fail, each with the section of RFC 9113 that makes it right. h2spec checks
 /// RFC 7540.
@@ -28,9 +29,8 @@ impl Handler for Plain {
     type Body = Answer;
     type Reply = Pin<Box<dyn Future<Output = Response<Answer>> + Send>>;
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Reply {
+    fn call(&mut self, _: Arc<RequestHead>, mut body: Incoming) -> Self::Reply {
         Box::pin(async move {
-            let mut body = request.into_body();
             while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
             tokio::time::sleep(BEFORE_ANSWERING).await;
             Response::new(Answer(Some(Bytes::from_static(b"A plain answer, long enough."))))

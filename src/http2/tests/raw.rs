@@ -283,7 +283,14 @@ impl Tested {
 }
 
 pub(super) fn head(headers: &HeaderMap) -> SendRequest<'_> {
-    SendRequest { method: "POST", scheme: "http", authority: b"localhost", path: "/a.B/C", headers }
+    SendRequest {
+        method: "POST",
+        scheme: "http",
+        authority: b"localhost",
+        path: "/a.B/C",
+        headers,
+        more: None,
+    }
 }
 
 pub(super) fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
