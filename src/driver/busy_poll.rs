@@ -59,14 +59,23 @@ pub(super) struct Spin {
     reads: u32,
 }
 
+/// Reads of a turn, on a runtime of one thread: a turn is about a microsecond then, and half of it is
+/// reading.
+const READS: u32 = 4;
+
 /// On a runtime of several threads each turn of a task costs more, as another thread is told that
-/// there is something to do: there a turn is of more reads, about ten microseconds.
-const READS: u32 = 16;
+/// there is something to do: there a turn is about ten microseconds.
+const READS_OF_SEVERAL: u32 = 16;
 
 impl Spin {
     pub(super) fn new(busy_poll: BusyPoll, now: Instant) -> Self {
         let single = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-        Self { time: busy_poll.time, until: now, sent: 0, reads: if single { 1 } else { READS } }
+        Self {
+            time: busy_poll.time,
+            until: now,
+            sent: 0,
+            reads: if single { READS } else { READS_OF_SEVERAL },
+        }
     }
 
     pub(super) fn is_on(&self, now: Instant) -> bool {
