@@ -508,12 +508,12 @@ impl ResponseFuture {
         self.stage = match sender.send(&mut self.request, &self.channel.authority, cx) {
             Ok(call) => Stage::Call(call),
             Err(Unsent::Wait(waiter)) => Stage::Wait(waiter),
-            Err(Unsent::Elsewhere) => {
+            Err(Unsent::Elsewhere(lost)) => {
                 self.channel.discard(sender);
                 if !self.resend() {
-                    return Err(Status::unavailable(
-                        "the server keeps closing its connections: try again later",
-                    ));
+                    let lost = lost.unwrap_or(driver::Lost::Closed);
+                    let error = driver::StreamError::Lost { lost, unprocessed: true };
+                    return Err(status(error, self.channel.server()));
                 }
                 Stage::Send
             }

@@ -93,10 +93,11 @@ impl std::error::Error for Lost {}
 #[derive(Clone, Debug)]
 pub(crate) enum StreamError {
     Reset(Reset),
-    /// With the connection. `unwritten`: nothing of the request had been handed to the socket.
+    /// With the connection. `unprocessed`: nothing of the request had been handed to the socket, or the
+    /// peer says so.
     Lost {
         lost: Lost,
-        unwritten: bool,
+        unprocessed: bool,
     },
     /// The body to be sent failed by itself.
     Body(tonic::Status),
@@ -107,7 +108,7 @@ impl StreamError {
     pub(crate) fn may_be_sent_again(&self) -> bool {
         match self {
             Self::Reset(reset) => reset.never_processed,
-            Self::Lost { unwritten, .. } => *unwritten,
+            Self::Lost { unprocessed, .. } => *unprocessed,
             Self::Body(_) => false,
         }
     }
@@ -254,9 +255,16 @@ impl State {
                 }
             }
             Event::Reset { stream, reset } => {
-                let Self { slots, wakes, .. } = self;
+                let Self { slots, wakes, lost, .. } = self;
                 if let Some(slot) = slot_of(slots, stream) {
-                    slot.fail(StreamError::Reset(reset), wakes);
+                    let error = match lost {
+                        // That says why, which the reset does not.
+                        Some(lost @ Lost::GoneAway { .. }) if reset.never_processed => {
+                            StreamError::Lost { lost: lost.clone(), unprocessed: true }
+                        }
+                        _ => StreamError::Reset(reset),
+                    };
+                    slot.fail(error, wakes);
                 }
             }
             Event::Writable { stream } => {
@@ -321,8 +329,8 @@ impl State {
         let Self { slots, wakes, h2, .. } = self;
         for slot in slots {
             if let Some(key) = slot.key {
-                let unwritten = h2.is_unwritten(key);
-                slot.fail(StreamError::Lost { lost: lost.clone(), unwritten }, wakes);
+                let unprocessed = h2.is_unwritten(key);
+                slot.fail(StreamError::Lost { lost: lost.clone(), unprocessed }, wakes);
             }
         }
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());

@@ -14,6 +14,7 @@ use crate::http2::ErrorCode;
 /// where there is an address to name.
 pub(crate) fn status(error: StreamError, server: Option<&Arc<Address>>) -> Status {
     let lost = || match server {
+        Some(address) if error.may_be_sent_again() => format!("{address}: {error}"),
         Some(address) => format!("{address}: {error}: the call may have been processed"),
         None => error.to_string(),
     };
@@ -22,7 +23,7 @@ pub(crate) fn status(error: StreamError, server: Option<&Arc<Address>>) -> Statu
         StreamError::Reset(reset) => Status::new(code(reset.code), error.to_string()),
         StreamError::Lost {
             lost: Lost::GoneAway { code: ErrorCode::ENHANCE_YOUR_CALM, .. },
-            ..
+            unprocessed: false,
         } => Status::resource_exhausted(lost()),
         StreamError::Lost { .. } => Status::unavailable(lost()),
     }

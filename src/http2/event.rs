@@ -37,7 +37,7 @@ pub(crate) enum Event {
     /// Client: a request turned away with [`NotNow::NoSlot`](super::NotNow::NoSlot) may go now.
     SlotsAvailable,
     /// The peer will take no new streams. Those above `last_stream` are reset, each with its own
-    /// event, and were never processed.
+    /// event after this one, and were never processed.
     GoAway { last_stream: u32, code: ErrorCode, debug: Bytes },
     /// The answer to [`ping`](super::Connection::ping).
     Pong([u8; 8]),

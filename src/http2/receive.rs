@@ -481,6 +481,8 @@ impl Connection {
         let last_stream = self.client.last_processed.map_or(last_stream, |l| l.min(last_stream));
         let news = self.client.last_processed != Some(last_stream);
         self.client.last_processed = Some(last_stream);
+        // The reason goes before what follows from it.
+        self.events.push_back(Event::GoAway { last_stream, code, debug });
         if self.role == Role::Client && news {
             for key in self.streams.keys() {
                 if key.id() <= last_stream
@@ -503,7 +505,6 @@ impl Connection {
                 self.settle(key);
             }
         }
-        self.events.push_back(Event::GoAway { last_stream, code, debug });
         Ok(())
     }
 

@@ -34,6 +34,9 @@ async fn one_connection_too_many_is_told_so(transport: Transport) {
     let mut third = PingServiceClient::new(server.channel().await);
     let status = third.ping(PingRequest::ping()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let address = server.address.to_string();
+    assert!(status.message().starts_with(&address), "{status:?}");
+    assert!(status.message().ends_with("too many connections"), "{status:?}");
     for client in &mut clients {
         client.ping(PingRequest::ping()).await.unwrap();
     }

@@ -98,7 +98,7 @@ fn streams_above_the_last_one_were_never_processed() {
         .collect();
     reset.sort_by_key(|key| key.id());
     assert_eq!(reset, keys[1..]);
-    assert!(matches!(events.last(), Some(Event::GoAway { last_stream: 1, code, .. })
+    assert!(matches!(events.first(), Some(Event::GoAway { last_stream: 1, code, .. })
         if *code == ErrorCode::ENHANCE_YOUR_CALM));
     let headers = HeaderMap::new();
     assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::GoingAway));
@@ -123,8 +123,8 @@ fn the_last_stream_may_come_down_in_steps_and_never_rises() {
     assert!(matches!(
         &events[..],
         [
-            Event::Reset { .. },
             Event::GoAway { last_stream: 1, .. },
+            Event::Reset { .. },
             Event::GoAway { last_stream: 1, .. }
         ]
     ));
