@@ -14,7 +14,7 @@ pub(crate) struct Config {
     pub(crate) initial_max_streams: u32,
     /// What a peer may send on one stream before the application has read any of it.
     ///
-    /// 1 MiB: five times what a Unix socket's own buffer holds by default (208 KiB), so that the
+    /// 1 MiB: more than a Unix socket's own buffer holds (at most 832 KiB, see `socket`), so that the
     /// window never is what a sender waits for while the reader keeps up.
     pub(crate) stream_window: u32,
     /// The same for all streams together: what a connection can be made to hold.
