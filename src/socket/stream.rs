@@ -54,8 +54,9 @@ impl Stream {
     }
 
     fn unix_watching_room(socket: OwnedFd, watches_room: bool) -> io::Result<Self> {
-        if sockopt::socket_send_buffer_size(&socket)? < 2 * SEND_BUFFER {
-            sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
+        if sockopt::socket_send_buffer_size(&socket).is_ok_and(|size| size < 2 * SEND_BUFFER) {
+            // A smaller one does, too.
+            let _ = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
         }
         // Some may have come before they are refused here, unless the listener refused them.
         let stops_short = sys::takes_descriptors(&socket).unwrap_or(true);
