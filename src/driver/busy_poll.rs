@@ -12,7 +12,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 /// sends to an end that is awake is spared the system's work of waking it. In return each
 /// connection keeps a CPU busy, at 100 %, as long as calls follow each other within the time given,
 /// and for that time after the last one. Give it the pause between two calls of a busy client, tens
-/// to hundreds of microseconds. Other tasks of the runtime have their turn between any two reads.
+/// to hundreds of microseconds. Other tasks of the runtime have their turn every few reads.
 ///
 /// The two ends choose each for itself; most is gained where both do. A connection without calls
 /// sleeps and uses no CPU. Only connections of listeners and of channels with an address can do it:
