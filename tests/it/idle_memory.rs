@@ -16,7 +16,6 @@ const AT_A_TIME: usize = 32;
 const LIMIT: usize = 8 * 1024;
 
 #[tokio::test]
-
 async fn ten_thousand_idle_connections_take_eight_kib_each() {
     // The tests beside this one need some too.
     if !need_descriptors(CONNECTIONS as u64 + 4_000) {
