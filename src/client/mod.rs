@@ -511,7 +511,6 @@ impl ResponseFuture {
             Err(Unsent::Elsewhere(lost)) => {
                 self.channel.discard(sender);
                 if !self.resend() {
-                    let lost = lost.unwrap_or(driver::Lost::Closed);
                     let error = driver::StreamError::Lost { lost, unprocessed: true };
                     return Err(status(error, self.channel.server()));
                 }
@@ -562,6 +561,8 @@ impl fmt::Debug for ResponseFuture {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
     use std::task::Waker;
 
     use super::*;
@@ -575,14 +576,20 @@ mod tests {
         channel.clone().call(request)
     }
 
+    /// A channel, and the bare socket at the other end. Nobody accepts another connection.
+    async fn connected(directory: &Path) -> (Channel, UnixStream) {
+        let path = directory.join("bare.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let channel = Channel::connect(&Address::unix(path).unwrap()).await.unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        (channel, server)
+    }
+
     #[tokio::test]
     async fn the_only_call_is_sent_by_its_caller_and_several_by_one_write() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("direct.sock");
-        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let channel = Channel::connect(&Address::unix(path).unwrap()).await.unwrap();
-        let (mut server, _) = listener.accept().unwrap();
-        server.set_nonblocking(true).unwrap();
+        let (channel, mut server) = connected(directory.path()).await;
         let mut octets = [0; 4096];
         // The preface is the driver's.
         while server.read(&mut octets).is_err() {
@@ -622,11 +629,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_caller_cannot_send_the_driver_does() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("full.sock");
-        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let channel = Channel::connect(&Address::unix(path).unwrap()).await.unwrap();
-        let (mut server, _) = listener.accept().unwrap();
-        server.set_nonblocking(true).unwrap();
+        let (channel, mut server) = connected(directory.path()).await;
         let mut cx = Context::from_waker(Waker::noop());
         let sender = channel.0.current().unwrap();
         let (mut octets, mut some) = (Vec::new(), [0; 64]);
@@ -661,8 +664,7 @@ mod tests {
         let last_frame = frames(&octets[preface..]).last().unwrap();
         assert_eq!(last_frame[5..9], u32::to_be_bytes(2 * last - 1), "nothing is lost");
 
-        drop((server, listener));
-        drop(waiting);
+        drop((server, waiting));
         while sender.is_open() {
             let error = call(&channel).await.unwrap_err();
             assert_eq!(error.code(), tonic::Code::Unavailable, "{error:?}");

@@ -71,8 +71,8 @@ pub(crate) struct Outgoing<B> {
 pub(crate) enum Unsent {
     /// The server takes no more at a time.
     Wait(Waiter),
-    /// This connection takes no more calls; another one may. With what ended it, if it has ended.
-    Elsewhere(Option<Lost>),
+    /// This connection takes no more calls, and why; another one may.
+    Elsewhere(Lost),
     /// The connection failed in a way that another one would too.
     NotHttp2(Lost),
     /// The headers are larger than the server takes, in octets.
@@ -176,7 +176,7 @@ impl Sender {
             if let Some(lost) = &state.lost {
                 return Err(match lost {
                     Lost::NotHttp2(_) => Unsent::NotHttp2(lost.clone()),
-                    _ => Unsent::Elsewhere(Some(lost.clone())),
+                    _ => Unsent::Elsewhere(lost.clone()),
                 });
             }
             let head = SendRequest {
@@ -190,7 +190,7 @@ impl Sender {
             let unsent = state.h2.has_outgoing();
             let key = state.h2.send_request(head, empty).map_err(|not_now| match not_now {
                 NotNow::NoSlot => Unsent::Wait(Waiter::new(state, shared, cx)),
-                NotNow::GoingAway | NotNow::Exhausted => Unsent::Elsewhere(None),
+                NotNow::GoingAway | NotNow::Exhausted => Unsent::Elsewhere(Lost::Closed),
                 NotNow::TooLarge { limit } => Unsent::TooLarge { limit },
             })?;
             state.open_slot(key);
@@ -208,7 +208,10 @@ impl Sender {
             }
             if whole && !unsent {
                 state.send_directly();
-                state.changed = *spins && state.asleep.is_some();
+                if *spins {
+                    let driver = state.asleep.take();
+                    state.wakes.extend(driver);
+                }
             }
             // Another one that waits may go as well, if there is room.
             state.wake_waiter();

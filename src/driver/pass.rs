@@ -183,7 +183,6 @@ where
             state.h2.lend_buffer(buffer);
         }
         state.asleep = None;
-        state.changed = false;
         let progress = match read {
             Poll::Ready(Ok(0)) => {
                 state.lose(Lost::Closed);
@@ -397,11 +396,7 @@ where
     /// that.
     fn write(&mut self, cx: &mut Context<'_>, state: &mut State) -> io::Result<bool> {
         write_outgoing(&mut state.h2, WRITE, |octets| {
-            let io = Pin::new(&mut self.io);
-            match octets {
-                [one] => io.poll_write(cx, one),
-                several => io.poll_write_vectored(cx, several),
-            }
+            Pin::new(&mut self.io).poll_write_vectored(cx, octets)
         })
     }
 

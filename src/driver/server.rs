@@ -165,14 +165,18 @@ fn attempt<H: Handler>(
     if is_slow {
         return Outcome::Pending(reply);
     }
-    let polled = poll_in_place(&mut reply);
+    // Without a waker: whoever goes on polls again at once. Outside the task's budget, which is the
+    // connection's.
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut in_place = tokio::task::unconstrained(&mut reply);
+    let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut in_place).poll(&mut cx)));
     if let (Some((path, began)), Some(slow)) = (timed, slow) {
         slow.note(path, began.elapsed());
     }
     match polled {
         Ok(Poll::Ready(response)) => Outcome::Ready(response),
         Ok(Poll::Pending) => Outcome::Pending(reply),
-        Err(Panicked) => Outcome::Panicked,
+        Err(_) => Outcome::Panicked,
     }
 }
 
@@ -324,16 +328,6 @@ fn send_reply<B>(
         StartEnd::More { body, next } => Some((body, next)),
         _ => None,
     }
-}
-
-struct Panicked;
-
-/// Polls without a waker: whoever goes on polls again at once. Outside the task's budget, which is
-/// the connection's.
-fn poll_in_place<F: Future + Unpin>(future: &mut F) -> Result<Poll<F::Output>, Panicked> {
-    let mut cx = Context::from_waker(Waker::noop());
-    let mut future = tokio::task::unconstrained(future);
-    catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(&mut cx))).map_err(|_| Panicked)
 }
 
 /// A handler that was not ready in place, or the rest of its response. However it ends, the stream

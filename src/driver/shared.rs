@@ -37,8 +37,6 @@ pub(super) struct State {
     slots: Vec<Slot>,
     /// The driver's waker while it sleeps.
     pub(super) asleep: Option<Waker>,
-    /// Something has changed that a driver which sleeps does not know.
-    pub(super) changed: bool,
     /// Client: how a caller sends what it has encoded, where that is better than to wake the driver.
     pub(super) direct: Option<Direct>,
     /// Client: calls that wait for the server to take another one.
@@ -135,7 +133,6 @@ impl Shared {
             h2,
             slots: Vec::new(),
             asleep: None,
-            changed: false,
             direct: None,
             waiting: BTreeMap::new(),
             next_ticket: 0,
@@ -180,7 +177,7 @@ impl Shared {
 impl State {
     /// Whether there is something for the driver to do.
     pub(super) fn has_work(&self) -> bool {
-        self.h2.has_outgoing() || self.h2.has_events() || self.abandoned || self.changed
+        self.h2.has_outgoing() || self.h2.has_events() || self.abandoned
     }
 
     /// After a call was encoded into an empty buffer: where it is the only one, it is sent by who

@@ -10,7 +10,7 @@ use http::{Extensions, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-use super::body::ResponseBody;
+use super::status::status;
 use crate::driver::{Incoming, Kept};
 use crate::http2::RequestHead;
 
@@ -30,7 +30,7 @@ pub(super) fn request(
     body: Incoming,
     extensions: Extensions,
 ) -> Request<tonic::body::Body> {
-    let mut request = Request::new(request_body(body));
+    let mut request = Request::new(tonic::body::Body::new(RequestBody::new(body)));
     let RequestHead { method, scheme, headers, authority, path, .. } = Arc::unwrap_or_clone(head);
     *request.method_mut() = method;
     *request.headers_mut() = headers;
@@ -56,23 +56,19 @@ fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// The body of a request that is still arriving. Whoever decodes it keeps the beginning of a message
-/// until its end is there, up to the size that its service allows and for each call at a time: that
-/// is counted with what the connection holds.
+/// The body of a request. While it arrives, whoever decodes it keeps the beginning of a message until
+/// its end is there, up to the size that its service allows and for each call at a time: that is
+/// counted with what the connection holds.
 struct RequestBody {
-    body: ResponseBody,
+    incoming: Incoming,
     message: Message,
-    kept: Kept,
+    /// `None` where all of it is there.
+    kept: Option<Kept>,
 }
 
-fn request_body(incoming: Incoming) -> tonic::body::Body {
-    let kept = incoming.kept();
-    let body = ResponseBody::new(incoming, None, None);
-    match kept {
-        Some(kept) => {
-            tonic::body::Body::new(RequestBody { body, message: Message::default(), kept })
-        }
-        None => tonic::body::Body::new(body),
+impl RequestBody {
+    fn new(incoming: Incoming) -> Self {
+        Self { kept: incoming.kept(), incoming, message: Message::default() }
     }
 }
 
@@ -84,22 +80,24 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-            Some(data) => self.message.take(data),
-            None => self.message = Message::default(),
+        let Self { incoming, message, kept } = &mut *self;
+        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        if let Some(kept) = kept {
+            match frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+                Some(data) => message.take(data),
+                None => *message = Message::default(),
+            }
+            kept.set(message.octets);
         }
-        let octets = self.message.octets;
-        self.kept.set(octets);
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| status(error, None))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.incoming.size_hint()
     }
 }
 

@@ -46,9 +46,6 @@ struct Identity {
     groups: OnceLock<Vec<u32>>,
     address: Address,
     socket: Weak<OwnedFd>,
-    /// Once it was asked for.
-    #[cfg(feature = "tonic-transport")]
-    uds_connect_info: OnceLock<UdsConnectInfo>,
 }
 
 impl PeerIdentity {
@@ -70,8 +67,6 @@ impl PeerIdentity {
             groups: OnceLock::new(),
             address: address.clone(),
             socket,
-            #[cfg(feature = "tonic-transport")]
-            uds_connect_info: OnceLock::new(),
         })))
     }
 
@@ -139,7 +134,7 @@ impl PeerIdentity {
             io::Result::Ok(stream.connect_info())
         };
         let unknown = |_| UdsConnectInfo { peer_addr: None, peer_cred: None };
-        self.0.uds_connect_info.get_or_init(|| ask().unwrap_or_else(unknown)).clone()
+        ask().unwrap_or_else(unknown)
     }
 
     /// For tests of what is made of an identity.
@@ -161,8 +156,6 @@ impl PeerIdentity {
             groups: OnceLock::new(),
             address: Address::unix("/invented").unwrap(),
             socket: Weak::new(),
-            #[cfg(feature = "tonic-transport")]
-            uds_connect_info: OnceLock::new(),
         }))
     }
 
