@@ -98,10 +98,15 @@ impl Account {
         self.counted = steps;
     }
 
+    #[inline]
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.counted == 0
+    }
+
     /// Whether the connection may be read from.
     #[inline]
     pub(super) fn may_read(&mut self, now: Instant) -> bool {
-        self.counted == 0 || self.may_add(now)
+        self.holds_nothing() || self.may_add(now)
     }
 
     #[cold]

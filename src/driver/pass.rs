@@ -262,7 +262,9 @@ where
             return Poll::Ready(self.over(&mut state));
         }
         let resumes = self.role.holds() && !is_held_up(&state);
-        if more || resumes || state.h2.has_events() {
+        // What it held is gone since it was asked: neither the socket nor a timer wakes it otherwise.
+        let readable = !may_read && !self.closing && self.account.holds_nothing();
+        if more || resumes || readable || state.h2.has_events() {
             // There is more; the other tasks first.
             self.unlock_and_wake(state);
             cx.waker().wake_by_ref();

@@ -3,11 +3,15 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use samehost::ping::{CollectRequest, Ping, PingRequest, PingServiceClient, PingServiceServer};
+use samehost::ping::{
+    CollectRequest, CollectResponse, Ping, PingRequest, PingServiceClient, PingServiceServer,
+};
 use samehost::{Channel, Listener, Server};
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Response, Status, Streaming};
@@ -354,6 +358,39 @@ async fn messages_without_end_fill_a_server_though_they_are_read() {
     // Its room, a quarter more, what is read at a time, and what the socket holds.
     assert!(sent < 3 * ROOM, "{sent} octets");
     one_is_closed(vec![peer], &server).await;
+}
+
+#[tokio::test]
+async fn who_filled_a_server_is_read_again_when_all_of_it_is_gone() {
+    const MESSAGES: usize = 500;
+    let go = Arc::new(Notify::new());
+    let told = Arc::clone(&go);
+    type Pings = tonic::Request<Streaming<CollectRequest>>;
+    let service = Scripted::default().on_collect(move |pings: Pings| {
+        let told = Arc::clone(&told);
+        async move {
+            told.notified().await;
+            let mut pings = pings.into_inner();
+            let mut reply = CollectResponse::default();
+            while let Some(ping) = pings.message().await? {
+                reply.count += 1;
+                reply.bytes += ping.payload.len() as u64;
+            }
+            Ok(Response::new(reply))
+        }
+    });
+    let server = service.server().max_buffered_bytes(32 << 10);
+    let server = Running::start(Transport::Unix, server).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let ping = CollectRequest { payload: vec![0; 1024].into(), ..CollectRequest::default() };
+    let pings = tokio_stream::iter(std::iter::repeat_n(ping, MESSAGES));
+    let call = tokio::spawn(async move { client.collect(pings).await });
+    // By now the server is full, and the rest waits in the socket.
+    sleep(Duration::from_millis(100)).await;
+    go.notify_one();
+    let reply = timeout(Duration::from_secs(8), call).await.expect("it is read again");
+    let reply = reply.unwrap().unwrap().into_inner();
+    assert_eq!((reply.count, reply.bytes), (MESSAGES as u64, MESSAGES as u64 * 1024));
 }
 
 #[tokio::test]
