@@ -78,6 +78,7 @@ mod http2;
 #[cfg(feature = "ping")]
 pub mod ping;
 mod policy;
+mod sealed_memory;
 mod server;
 mod socket;
 #[cfg(feature = "tonic-transport")]
@@ -87,6 +88,9 @@ pub use address::{Address, AddressParseError};
 pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};
 pub use driver::BusyPoll;
 pub use policy::{PeerPolicy, PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
+pub use sealed_memory::{
+    MappedMemory, SealedMemory, SealedMemoryError, SealedMemoryErrorKind, SealedMemoryWriter,
+};
 pub use server::{GrpcService, Listeners, RouteFuture, Routes, ServeError, Server};
 pub use socket::{
     BindError, BindOptions, Conn, ConnectError, Group, InheritError, Listener, PeerIdentity,
