@@ -47,8 +47,8 @@
 //!
 //! # Features
 //!
-//! - `cli` (default): the `samehost` command. Libraries leave it off with
-//!   `default-features = false`.
+//! None is on by default.
+//!
 //! - `ping`: the Ping service in `samehost::ping`, which the command, the examples and the tests
 //!   use.
 //! - `tonic-transport`: for those who stay on tonic's own transport, the [`Listener`] as the stream

@@ -9,15 +9,11 @@ mod memory;
 mod soak;
 mod socket_file;
 mod stop;
-#[allow(unused, reason = "the integration tests use the rest of it")]
-#[path = "../it/support.rs"]
-mod support;
-#[allow(unused, reason = "the integration tests use the rest of it")]
-#[path = "../it/wire.rs"]
-mod wire;
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
+
+use samehost_test_support::{self as support, wire};
 
 /// How often a check does what it does.
 #[derive(Clone, Copy)]

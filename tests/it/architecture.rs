@@ -1,8 +1,6 @@
 //! The order of the layers: imports go one way.
 
-use std::path::Path;
-
-use crate::support::package_path;
+use std::path::{Path, PathBuf};
 
 /// From the top down; a module may use only those that come after it.
 const LAYERS: [&str; 11] = [
@@ -90,6 +88,10 @@ fn unsafe_code_is_in_two_small_files() {
     }
 }
 
+fn package_path(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
 fn sources(layer: &str) -> Vec<(String, String)> {
     let file = package_path(&format!("src/{layer}.rs"));
     let folder = package_path(&format!("src/{layer}"));
@@ -105,7 +107,7 @@ fn sources(layer: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-fn collect(folder: &Path, paths: &mut Vec<std::path::PathBuf>) {
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.is_dir() {

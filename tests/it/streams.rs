@@ -4,27 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use samehost::Server;
 use samehost::ping::{
     CollectRequest, CollectResponse, Ping, PingRequest, PingServiceClient, PingServiceServer,
     WatchRequest, WatchResponse,
 };
-use samehost::{Channel, Server};
 use tokio::sync::Semaphore;
 use tokio_stream::StreamExt as _;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Response};
 
-use crate::support::{
-    Running, Scripted, Serving, Transport, directory, eventually_async, on_both_transports,
-    socket_in,
-};
+use crate::support::{Running, Scripted, Transport, eventually_async, on_both_transports};
 
 on_both_transports!(
     a_message_of_sixty_four_megabytes_comes_back,
     a_reader_that_stops_stops_the_handler,
     a_handler_that_stops_reading_stops_the_caller,
     a_gigabyte_goes_by_a_slow_reader,
-    a_gigabyte_is_sent_to_a_server_of_little_memory,
     a_panic_harms_no_other_call,
     gzip_both_ways,
 );
@@ -141,30 +137,6 @@ async fn a_gigabyte_goes_by_a_slow_reader(transport: Transport) {
         assert!(waiting * EACH <= 2 * IN_BETWEEN, "{waiting} messages wait");
     }
     assert!(stream.message().await.unwrap().is_none());
-}
-
-async fn a_gigabyte_is_sent_to_a_server_of_little_memory(transport: Transport) {
-    const EACH: usize = 1 << 20;
-    const COUNT: usize = 1 << 10;
-    let directory = directory();
-    let address = match transport {
-        Transport::Unix => socket_in(directory.path()).to_string(),
-        Transport::Tcp => "127.0.0.1:0".to_owned(),
-    };
-    let server = Serving::start(&[&address], &[]);
-    let channel = Channel::connect(&server.addresses[0]).await.unwrap();
-    let mut client = PingServiceClient::new(channel);
-    client.ping(PingRequest::ping()).await.unwrap();
-    let before = server.memory("VmHWM");
-    let payload = Bytes::from(vec![7; EACH]);
-    let message =
-        CollectRequest { payload, message: "ping".to_owned(), ..CollectRequest::default() };
-    let messages = tokio_stream::iter(std::iter::repeat_n(message, COUNT));
-    let collected = client.collect(messages).await.unwrap().into_inner();
-    assert_eq!((collected.count, collected.bytes), (COUNT as u64, (COUNT * EACH) as u64));
-    let growth = server.memory("VmHWM") - before;
-    // Windows, and the message that is being put together.
-    assert!(growth <= IN_BETWEEN + 4 * EACH, "grew by {} KiB", growth >> 10);
 }
 
 async fn a_panic_harms_no_other_call(transport: Transport) {

@@ -14,7 +14,6 @@ mod settings;
 mod shutdown;
 mod streams;
 mod time;
+
 /// The integration tests' frames: what reads and writes them knows nothing of ours.
-#[allow(dead_code, reason = "they also have a peer on a stream")]
-#[path = "../../../tests/it/wire.rs"]
-mod wire;
+use samehost_test_support::wire;

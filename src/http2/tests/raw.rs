@@ -96,12 +96,6 @@ pub(super) fn request(stream: u32, end: bool) -> Frame {
     headers(stream, request_block(), end)
 }
 
-impl Frame {
-    pub(super) fn write(&self, out: &mut BytesMut) {
-        out.extend_from_slice(&wire::frame(self.kind, self.flags, self.stream, &self.payload));
-    }
-}
-
 /// All that a connection has to write, taken out.
 pub(super) fn drain(connection: &mut Connection) -> Vec<u8> {
     let mut all = Vec::new();

@@ -119,7 +119,6 @@ async fn serve_stack(args: &Args, address: &Address) -> Result<(), Failure> {
                 .add_service(ping);
             Ok(server.serve(listener).await?)
         }
-        #[cfg(feature = "tonic-transport")]
         Stack::Tonic => {
             let listener = Listener::bind(address).await?;
             say(&Ready::Address(listener.local_addr().to_string()))?;
@@ -128,8 +127,6 @@ async fn serve_stack(args: &Args, address: &Address) -> Result<(), Failure> {
                 .add_service(ping);
             Ok(server.serve_with_incoming(listener).await?)
         }
-        #[cfg(not(feature = "tonic-transport"))]
-        Stack::Tonic => Err(Failure::Usage(super::stacks::TONIC_IS_MISSING.to_owned())),
         Stack::Raw => {
             let (listener, address) = RawListener::bind(address)?;
             say(&Ready::Address(address.to_string()))?;

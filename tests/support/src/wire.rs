@@ -6,53 +6,57 @@ use std::collections::VecDeque;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-pub(crate) mod kind {
-    pub(crate) const DATA: u8 = 0;
-    pub(crate) const HEADERS: u8 = 1;
-    pub(crate) const PRIORITY: u8 = 2;
-    pub(crate) const RST_STREAM: u8 = 3;
-    pub(crate) const SETTINGS: u8 = 4;
-    pub(crate) const PING: u8 = 6;
-    pub(crate) const GOAWAY: u8 = 7;
-    pub(crate) const WINDOW_UPDATE: u8 = 8;
-    pub(crate) const CONTINUATION: u8 = 9;
-    pub(crate) const PRIORITY_UPDATE: u8 = 16;
+pub mod kind {
+    pub const DATA: u8 = 0;
+    pub const HEADERS: u8 = 1;
+    pub const PRIORITY: u8 = 2;
+    pub const RST_STREAM: u8 = 3;
+    pub const SETTINGS: u8 = 4;
+    pub const PING: u8 = 6;
+    pub const GOAWAY: u8 = 7;
+    pub const WINDOW_UPDATE: u8 = 8;
+    pub const CONTINUATION: u8 = 9;
+    pub const PRIORITY_UPDATE: u8 = 16;
 }
 
-pub(crate) mod flag {
-    pub(crate) const END_STREAM: u8 = 1;
-    pub(crate) const ACK: u8 = 1;
-    pub(crate) const END_HEADERS: u8 = 4;
-    pub(crate) const PADDED: u8 = 8;
+pub mod flag {
+    pub const END_STREAM: u8 = 1;
+    pub const ACK: u8 = 1;
+    pub const END_HEADERS: u8 = 4;
+    pub const PADDED: u8 = 8;
 }
 
 /// RFC 9113 §7.
-pub(crate) mod code {
-    pub(crate) const NO_ERROR: u32 = 0;
-    pub(crate) const PROTOCOL_ERROR: u32 = 1;
-    pub(crate) const INTERNAL_ERROR: u32 = 2;
-    pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
-    pub(crate) const SETTINGS_TIMEOUT: u32 = 4;
-    pub(crate) const STREAM_CLOSED: u32 = 5;
-    pub(crate) const REFUSED_STREAM: u32 = 7;
-    pub(crate) const CANCEL: u32 = 8;
-    pub(crate) const COMPRESSION_ERROR: u32 = 9;
-    pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
+pub mod code {
+    pub const NO_ERROR: u32 = 0;
+    pub const PROTOCOL_ERROR: u32 = 1;
+    pub const INTERNAL_ERROR: u32 = 2;
+    pub const FLOW_CONTROL_ERROR: u32 = 3;
+    pub const SETTINGS_TIMEOUT: u32 = 4;
+    pub const STREAM_CLOSED: u32 = 5;
+    pub const REFUSED_STREAM: u32 = 7;
+    pub const CANCEL: u32 = 8;
+    pub const COMPRESSION_ERROR: u32 = 9;
+    pub const ENHANCE_YOUR_CALM: u32 = 11;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) kind: u8,
-    pub(crate) flags: u8,
-    pub(crate) stream: u32,
-    pub(crate) payload: Vec<u8>,
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
 }
 
 impl Frame {
+    pub fn write(&self, out: &mut BytesMut) {
+        out.extend_from_slice(&frame(self.kind, self.flags, self.stream, &self.payload));
+    }
+
     /// The first frame of what has arrived, if all of it has (RFC 9113 §4.1).
-    pub(crate) fn take(inbox: &mut BytesMut) -> Option<Self> {
+    pub fn take(inbox: &mut BytesMut) -> Option<Self> {
         let head = inbox.first_chunk::<9>()?;
         let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         if inbox.len() < 9 + len {
@@ -68,12 +72,12 @@ impl Frame {
     }
 
     /// RST_STREAM's and GOAWAY's error code.
-    pub(crate) fn code(&self) -> u32 {
+    pub fn code(&self) -> u32 {
         let at = if self.kind == kind::GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 
-    pub(crate) fn ends_stream(&self) -> bool {
+    pub fn ends_stream(&self) -> bool {
         matches!(self.kind, kind::DATA | kind::HEADERS) && self.flags & flag::END_STREAM != 0
     }
 
@@ -82,7 +86,7 @@ impl Frame {
     }
 }
 
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut out = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     out.extend_from_slice(&[kind, flags]);
     out.extend_from_slice(&stream.to_be_bytes());
@@ -90,7 +94,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     out
 }
 
-pub(crate) fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
+pub fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
     let mut payload = Vec::new();
     for (id, value) in settings {
         payload.extend_from_slice(&id.to_be_bytes());
@@ -99,28 +103,28 @@ pub(crate) fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
     frame(kind::SETTINGS, 0, 0, &payload)
 }
 
-pub(crate) fn headers(stream: u32, block: &[u8], end: bool) -> Vec<u8> {
+pub fn headers(stream: u32, block: &[u8], end: bool) -> Vec<u8> {
     frame(kind::HEADERS, flag::END_HEADERS | u8::from(end), stream, block)
 }
 
-pub(crate) fn data(stream: u32, payload: &[u8], end: bool) -> Vec<u8> {
+pub fn data(stream: u32, payload: &[u8], end: bool) -> Vec<u8> {
     frame(kind::DATA, u8::from(end), stream, payload)
 }
 
-pub(crate) fn reset(stream: u32, code: u32) -> Vec<u8> {
+pub fn reset(stream: u32, code: u32) -> Vec<u8> {
     frame(kind::RST_STREAM, 0, stream, &code.to_be_bytes())
 }
 
-pub(crate) fn window_update(stream: u32, by: u32) -> Vec<u8> {
+pub fn window_update(stream: u32, by: u32) -> Vec<u8> {
     frame(kind::WINDOW_UPDATE, 0, stream, &by.to_be_bytes())
 }
 
-pub(crate) fn go_away(last: u32, code: u32) -> Vec<u8> {
+pub fn go_away(last: u32, code: u32) -> Vec<u8> {
     frame(kind::GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
 }
 
 /// A header block that every decoder reads alike: literals, neither indexed nor Huffman-coded.
-pub(crate) fn block<V: AsRef<[u8]>>(fields: &[(&str, V)]) -> Vec<u8> {
+pub fn block<V: AsRef<[u8]>>(fields: &[(&str, V)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in fields {
         literal(0, name, value, &mut out);
@@ -129,7 +133,7 @@ pub(crate) fn block<V: AsRef<[u8]>>(fields: &[(&str, V)]) -> Vec<u8> {
 }
 
 /// One field; `form` 0x40 puts it into the dynamic table (RFC 7541 §6.2).
-pub(crate) fn literal<V>(form: u8, name: &str, value: &V, out: &mut Vec<u8>)
+pub fn literal<V>(form: u8, name: &str, value: &V, out: &mut Vec<u8>)
 where
     V: AsRef<[u8]> + ?Sized,
 {
@@ -152,11 +156,11 @@ where
 }
 
 /// A request's header block.
-pub(crate) fn request(path: &str) -> Vec<u8> {
+pub fn request(path: &str) -> Vec<u8> {
     request_with(path, &[])
 }
 
-pub(crate) fn request_with(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+pub fn request_with(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let mut fields = vec![
         (":method", "POST"),
         (":scheme", "http"),
@@ -170,15 +174,15 @@ pub(crate) fn request_with(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// A gRPC message, not compressed.
-pub(crate) fn message(payload: &[u8]) -> Vec<u8> {
+pub fn message(payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0];
     out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
     out.extend_from_slice(payload);
     out
 }
 
-pub(crate) struct Peer<T> {
-    pub(crate) io: T,
+pub struct Peer<T> {
+    pub io: T,
     inbox: BytesMut,
     /// Came while it was still waiting for the acknowledgement.
     early: VecDeque<Frame>,
@@ -186,12 +190,12 @@ pub(crate) struct Peer<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
     /// Says nothing yet.
-    pub(crate) fn new(io: T) -> Self {
+    pub fn new(io: T) -> Self {
         Self { io, inbox: BytesMut::new(), early: VecDeque::new() }
     }
 
     /// A client that has said hello, and acknowledged the server's SETTINGS.
-    pub(crate) async fn client(io: T, with: &[(u16, u32)]) -> Self {
+    pub async fn client(io: T, with: &[(u16, u32)]) -> Self {
         let mut peer = Self::new(io);
         peer.send(PREFACE).await;
         peer.send(&settings(with)).await;
@@ -200,7 +204,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
     }
 
     /// A server that has said hello, and acknowledged the client's SETTINGS.
-    pub(crate) async fn server(io: T, with: &[(u16, u32)]) -> Self {
+    pub async fn server(io: T, with: &[(u16, u32)]) -> Self {
         let mut peer = Self::new(io);
         let mut preface = [0; PREFACE.len()];
         peer.io.read_exact(&mut preface).await.unwrap();
@@ -229,17 +233,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
     }
 
     /// The other end must take it.
-    pub(crate) async fn send(&mut self, octets: &[u8]) {
+    pub async fn send(&mut self, octets: &[u8]) {
         self.try_send(octets).await.unwrap();
     }
 
     /// The other end may be gone.
-    pub(crate) async fn try_send(&mut self, octets: &[u8]) -> std::io::Result<()> {
+    pub async fn try_send(&mut self, octets: &[u8]) -> std::io::Result<()> {
         self.io.write_all(octets).await
     }
 
     /// The next frame; `None` after the other end has closed.
-    pub(crate) async fn next(&mut self) -> Option<Frame> {
+    pub async fn next(&mut self) -> Option<Frame> {
         if let Some(frame) = self.early.pop_front() {
             return Some(frame);
         }
@@ -254,7 +258,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
     }
 
     /// The first frame that is looked for; all before it are thrown away.
-    pub(crate) async fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Frame {
+    pub async fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Frame {
         let mut seen = Vec::new();
         while let Some(frame) = self.next().await {
             if wanted(&frame) {
@@ -267,19 +271,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
     }
 
     /// Until the answer to a PING: everything sent before has been dealt with.
-    pub(crate) async fn sync(&mut self) {
+    pub async fn sync(&mut self) {
         self.send(&frame(kind::PING, 0, 0, b"are you ")).await;
         self.until(|frame| frame.is_ack_of(kind::PING)).await;
     }
 
     /// The error code of the GOAWAY that must come before the other end closes.
-    pub(crate) async fn until_go_away(&mut self) -> u32 {
+    pub async fn until_go_away(&mut self) -> u32 {
         self.until(|frame| frame.kind == kind::GOAWAY).await.code()
     }
 
     /// Sends `octets` again and again, at most `times`, and reads what is answered meanwhile, until
     /// the other end has had enough. What it says then is returned.
-    pub(crate) async fn flood(
+    pub async fn flood(
         self,
         times: usize,
         mut octets: impl FnMut(usize) -> Vec<u8>,

@@ -64,12 +64,9 @@ impl Load {
         let address = address.clone();
         let workers = match cell.stack {
             Stack::Samehost => rpc::workers(stacks::Samehost { address, busy_poll }, cell).await,
-            #[cfg(feature = "tonic-transport")]
             Stack::Tonic => {
                 rpc::workers(stacks::Tonic(samehost::Connector::new(address)), cell).await
             }
-            #[cfg(not(feature = "tonic-transport"))]
-            Stack::Tonic => Err(Problem::Other(stacks::TONIC_IS_MISSING.to_owned())),
             Stack::Raw => Ok(vec![Box::new(RawWorker::new(address, cell)) as Box<dyn Worker>]),
         };
         load.workers = workers.map_err(|problem| load.failure(problem))?;

@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 
 /// gRPC between processes on the same host, over Unix domain sockets.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "samehost", version, about, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

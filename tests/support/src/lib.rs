@@ -1,4 +1,7 @@
-//! What the tests share: a server on either transport, and the command as a child process.
+//! What the tests share: a server on either transport, the command as a child process, and a peer
+//! made by hand.
+
+pub mod wire;
 
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,13 +24,14 @@ use tonic::{Request, Response, Status, Streaming};
 use tower::layer::Layer;
 
 /// Makes one test of each function for each transport and runtime flavour.
+#[macro_export]
 macro_rules! on_both_transports {
     ($($name:ident),+ $(,)?) => {
         mod unix {
             $(
                 #[tokio::test]
                 async fn $name() {
-                    super::$name($crate::support::Transport::Unix).await;
+                    super::$name($crate::Transport::Unix).await;
                 }
             )+
         }
@@ -35,7 +39,7 @@ macro_rules! on_both_transports {
             $(
                 #[tokio::test]
                 async fn $name() {
-                    super::$name($crate::support::Transport::Tcp).await;
+                    super::$name($crate::Transport::Tcp).await;
                 }
             )+
         }
@@ -43,32 +47,31 @@ macro_rules! on_both_transports {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
-                    super::$name($crate::support::Transport::Unix).await;
+                    super::$name($crate::Transport::Unix).await;
                 }
             )+
         }
     };
 }
-pub(crate) use on_both_transports;
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Transport {
+pub enum Transport {
     Unix,
     Tcp,
 }
 
 /// A directory for sockets: the test's own, mode 0700.
-pub(crate) fn directory() -> TempDir {
+pub fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
 /// The address of a socket in a directory.
-pub(crate) fn socket_in(directory: &Path) -> Address {
+pub fn socket_in(directory: &Path) -> Address {
     Address::unix(directory.join("ping.sock")).unwrap()
 }
 
 /// The names in a directory, sorted.
-pub(crate) fn names_in(directory: &Path) -> Vec<String> {
+pub fn names_in(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -78,20 +81,20 @@ pub(crate) fn names_in(directory: &Path) -> Vec<String> {
 }
 
 /// A server in this process.
-pub(crate) struct Running {
-    pub(crate) address: Address,
+pub struct Running {
+    pub address: Address,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
     directory: TempDir,
 }
 
 impl Running {
-    pub(crate) async fn ping(transport: Transport) -> Self {
+    pub async fn ping(transport: Transport) -> Self {
         Self::start(transport, Server::new().add_service(PingServiceServer::new(Ping::default())))
             .await
     }
 
-    pub(crate) async fn start<L>(transport: Transport, server: Server<L>) -> Self
+    pub async fn start<L>(transport: Transport, server: Server<L>) -> Self
     where
         L: Layer<Routes, Service: GrpcService<tonic::body::Body> + Send> + Send + 'static,
     {
@@ -104,7 +107,7 @@ impl Running {
     }
 
     /// Where another one was. That one's directory must still be there.
-    pub(crate) async fn start_at(address: &Address, server: Server) -> Self {
+    pub async fn start_at(address: &Address, server: Server) -> Self {
         Self::start_in(directory(), address, server).await
     }
 
@@ -122,18 +125,18 @@ impl Running {
         Self { address, stop, task, directory }
     }
 
-    pub(crate) async fn channel(&self) -> Channel {
+    pub async fn channel(&self) -> Channel {
         Channel::connect(&self.address).await.unwrap()
     }
 
     /// Gives the shutdown signal and leaves the server to its drain.
-    pub(crate) fn signal(self) -> (JoinHandle<()>, TempDir) {
+    pub fn signal(self) -> (JoinHandle<()>, TempDir) {
         let _ = self.stop.send(());
         (self.task, self.directory)
     }
 
     /// Shuts down and waits for the end.
-    pub(crate) async fn stop(self) -> TempDir {
+    pub async fn stop(self) -> TempDir {
         let (task, directory) = self.signal();
         task.await.unwrap();
         directory
@@ -141,29 +144,37 @@ impl Running {
 }
 
 /// The command, to be given its arguments.
-pub(crate) fn samehost() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_samehost"))
+pub fn samehost() -> Command {
+    Command::new(binary())
+}
+
+/// The command's program. Cargo builds it beside the tests of the package that has it, and only
+/// those may ask for it: for others it could be an old one.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    profile.join("samehost")
 }
 
 /// Runs the command to its end.
-pub(crate) fn run(arguments: &[&str]) -> Output {
+pub fn run(arguments: &[&str]) -> Output {
     samehost().args(arguments).output().unwrap()
 }
 
-pub(crate) fn text(bytes: &[u8]) -> &str {
+pub fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
 /// `samehost serve` as a child, killed when dropped.
-pub(crate) struct Serving {
+pub struct Serving {
     child: Child,
     output: BufReader<ChildStdout>,
-    pub(crate) addresses: Vec<Address>,
+    pub addresses: Vec<Address>,
 }
 
 impl Serving {
     /// Starts it and waits until it listens on all `addresses`.
-    pub(crate) fn start(addresses: &[&str], options: &[&str]) -> Self {
+    pub fn start(addresses: &[&str], options: &[&str]) -> Self {
         let mut command = samehost();
         command.arg("serve").args(addresses).args(options);
         let mut serving = Self::spawn(&mut command);
@@ -175,38 +186,38 @@ impl Serving {
         serving
     }
 
-    pub(crate) fn spawn(command: &mut Command) -> Self {
+    pub fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         Self { child, output, addresses: Vec::new() }
     }
 
     /// Its next line on standard output.
-    pub(crate) fn line(&mut self) -> String {
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// A field of its proc_pid_status(5), in octets: "VmRSS" is the memory that it has, "VmHWM"
     /// the most that it ever had.
-    pub(crate) fn memory(&self, field: &str) -> usize {
+    pub fn memory(&self, field: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let field = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         let kib = field.trim_start_matches(':').trim().strip_suffix(" kB").unwrap();
         kib.parse::<usize>().unwrap() * 1024
     }
 
-    pub(crate) fn signal(&self, signal: nix_signal::Signal) {
+    pub fn signal(&self, signal: nix_signal::Signal) {
         nix_signal::kill(self.id(), signal);
     }
 
     /// Waits for the end: exit code (None: killed by a signal) and standard error.
-    pub(crate) fn wait(&mut self) -> (Option<i32>, String) {
+    pub fn wait(&mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
         let mut errors = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
@@ -222,17 +233,17 @@ impl Drop for Serving {
 }
 
 /// kill(2), by way of rustix.
-pub(crate) mod nix_signal {
-    pub(crate) use rustix::process::Signal;
+pub mod nix_signal {
+    pub use rustix::process::Signal;
 
-    pub(crate) fn kill(pid: u32, signal: Signal) {
+    pub fn kill(pid: u32, signal: Signal) {
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 }
 
 /// Waits until something holds, by looking again and again; fails the test after 10 s.
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
@@ -241,7 +252,7 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// The same in an async test.
-pub(crate) async fn eventually_async(what: &str, mut holds: impl FnMut() -> bool) {
+pub async fn eventually_async(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
@@ -251,7 +262,7 @@ pub(crate) async fn eventually_async(what: &str, mut holds: impl FnMut() -> bool
 
 /// Runs `act` in a thread of this user and these groups, which are what the other end of a socket
 /// sees. Only root may; `None`: this process may not, and has said so.
-pub(crate) fn as_user<T: Send>(
+pub fn as_user<T: Send>(
     uid: u32,
     gid: u32,
     groups: &[u32],
@@ -277,12 +288,12 @@ pub(crate) fn as_user<T: Send>(
 }
 
 /// Runs async code on a runtime of its own.
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// A directory that every user may enter.
-pub(crate) fn open_directory() -> TempDir {
+pub fn open_directory() -> TempDir {
     let directory = directory();
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).unwrap();
     directory
@@ -290,7 +301,7 @@ pub(crate) fn open_directory() -> TempDir {
 
 /// Lets this process, and servers that it starts from now on, open so many file descriptors. False:
 /// they may not, which is said.
-pub(crate) fn need_descriptors(needed: u64) -> bool {
+pub fn need_descriptors(needed: u64) -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if maximum.is_some_and(|maximum| maximum < needed) {
@@ -304,10 +315,10 @@ pub(crate) fn need_descriptors(needed: u64) -> bool {
 
 /// What is logged while it lives, by the code that runs in this thread.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    pub(crate) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub fn start() -> (Self, tracing::subscriber::DefaultGuard) {
         // While there is one subscriber only, an event that another thread meets first is taken to
         // interest nobody. So there are always two.
         static OTHER: LazyLock<tracing::Dispatch> =
@@ -324,7 +335,7 @@ impl Log {
     }
 
     /// The lines with `part` in them.
-    pub(crate) fn lines(&self, part: &str) -> Vec<String> {
+    pub fn lines(&self, part: &str) -> Vec<String> {
         let log = self.0.lock().unwrap();
         text(&log).lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
     }
@@ -341,25 +352,20 @@ impl Write for Log {
     }
 }
 
-/// A path relative to the package.
-pub(crate) fn package_path(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
 type Boxed<T> = std::pin::Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
 type Stream<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 type Script<Q, R> = Option<Arc<dyn Fn(Request<Q>) -> R + Send + Sync>>;
 
 /// The Ping service, with methods that do what a test wants.
 #[derive(Clone, Default)]
-pub(crate) struct Scripted {
+pub struct Scripted {
     ping: Script<PingRequest, Boxed<PingResponse>>,
     watch: Script<WatchRequest, Stream<WatchResponse>>,
     collect: Script<Streaming<CollectRequest>, Boxed<CollectResponse>>,
 }
 
 impl Scripted {
-    pub(crate) fn on_ping<F>(
+    pub fn on_ping<F>(
         mut self,
         script: impl Fn(Request<PingRequest>) -> F + Send + Sync + 'static,
     ) -> Self
@@ -370,7 +376,7 @@ impl Scripted {
         self
     }
 
-    pub(crate) fn on_watch<S>(
+    pub fn on_watch<S>(
         mut self,
         script: impl Fn(Request<WatchRequest>) -> S + Send + Sync + 'static,
     ) -> Self
@@ -381,7 +387,7 @@ impl Scripted {
         self
     }
 
-    pub(crate) fn on_collect<F>(
+    pub fn on_collect<F>(
         mut self,
         script: impl Fn(Request<Streaming<CollectRequest>>) -> F + Send + Sync + 'static,
     ) -> Self
@@ -392,7 +398,7 @@ impl Scripted {
         self
     }
 
-    pub(crate) fn server(self) -> Server {
+    pub fn server(self) -> Server {
         Server::new().add_service(PingServiceServer::new(self))
     }
 }
@@ -439,10 +445,10 @@ impl PingService for Scripted {
 }
 
 /// Counts what is alive, by being kept in it.
-pub(crate) struct Counted(Arc<AtomicUsize>);
+pub struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
-    pub(crate) fn new(alive: &Arc<AtomicUsize>) -> Self {
+    pub fn new(alive: &Arc<AtomicUsize>) -> Self {
         alive.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(alive))
     }

@@ -307,7 +307,6 @@ fn processes_can_be_pinned() {
     assert!(out.contains("Busy polling is off"), "{out}");
 }
 
-#[cfg(feature = "tonic-transport")]
 #[test]
 fn tonic_is_measured_beside_it() {
     let report = json(&bench(&[
@@ -348,15 +347,6 @@ fn tonic_is_measured_beside_it() {
     ]);
     let out = text(&out.stdout);
     assert!(out.contains("Against stock tonic over UDS: "), "{out}");
-}
-
-#[cfg(not(feature = "tonic-transport"))]
-#[test]
-fn tonic_needs_its_feature() {
-    let output = bench(&["--against", "tonic"]);
-    assert_eq!(output.status.code(), Some(2));
-    let errors = text(&output.stderr);
-    assert!(errors.contains("build with --features tonic-transport"), "{errors}");
 }
 
 #[test]

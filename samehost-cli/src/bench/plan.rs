@@ -150,9 +150,6 @@ fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
 fn stacks(args: &Args) -> Result<Vec<(Stack, Wait)>, Failure> {
     let mut stacks = vec![(Stack::Samehost, wait(args))];
     if let Some(Against::Tonic) = args.against {
-        #[cfg(not(feature = "tonic-transport"))]
-        return Err(Failure::Usage(super::stacks::TONIC_IS_MISSING.to_owned()));
-        #[cfg(feature = "tonic-transport")]
         stacks.push((Stack::Tonic, Wait::Block));
     }
     match (args.raw, &args.address) {

@@ -21,17 +21,10 @@ impl Dial for Samehost {
     }
 }
 
-/// What is said where tonic is asked for, and not built in.
-#[cfg(not(feature = "tonic-transport"))]
-pub(super) const TONIC_IS_MISSING: &str =
-    "--against tonic needs the feature tonic-transport: build with --features tonic-transport";
-
 /// tonic's channel, over our connector.
-#[cfg(feature = "tonic-transport")]
 #[derive(Clone)]
 pub(super) struct Tonic(pub(super) samehost::Connector);
 
-#[cfg(feature = "tonic-transport")]
 impl Dial for Tonic {
     type Channel = tonic::transport::Channel;
 

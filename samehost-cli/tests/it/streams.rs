@@ -1,0 +1,36 @@
+//! Streams to a server in a process of its own, for its memory.
+
+use bytes::Bytes;
+use samehost::Channel;
+use samehost::ping::{CollectRequest, PingRequest, PingServiceClient};
+
+use crate::support::{Serving, Transport, directory, on_both_transports, socket_in};
+
+on_both_transports!(a_gigabyte_is_sent_to_a_server_of_little_memory);
+
+/// More than this never waits between two ends, all windows and buffers together.
+const IN_BETWEEN: usize = 8 << 20;
+
+async fn a_gigabyte_is_sent_to_a_server_of_little_memory(transport: Transport) {
+    const EACH: usize = 1 << 20;
+    const COUNT: usize = 1 << 10;
+    let directory = directory();
+    let address = match transport {
+        Transport::Unix => socket_in(directory.path()).to_string(),
+        Transport::Tcp => "127.0.0.1:0".to_owned(),
+    };
+    let server = Serving::start(&[&address], &[]);
+    let channel = Channel::connect(&server.addresses[0]).await.unwrap();
+    let mut client = PingServiceClient::new(channel);
+    client.ping(PingRequest::ping()).await.unwrap();
+    let before = server.memory("VmHWM");
+    let payload = Bytes::from(vec![7; EACH]);
+    let message =
+        CollectRequest { payload, message: "ping".to_owned(), ..CollectRequest::default() };
+    let messages = tokio_stream::iter(std::iter::repeat_n(message, COUNT));
+    let collected = client.collect(messages).await.unwrap().into_inner();
+    assert_eq!((collected.count, collected.bytes), (COUNT as u64, (COUNT * EACH) as u64));
+    let growth = server.memory("VmHWM") - before;
+    // Windows, and the message that is being put together.
+    assert!(growth <= IN_BETWEEN + 4 * EACH, "grew by {} KiB", growth >> 10);
+}
