@@ -42,7 +42,7 @@
 //!
 //! Each request over a Unix socket has a [`PeerIdentity`] among its extensions: the user, groups and
 //! process at the other end, as the kernel vouches for them. A [`PeerPolicy`] decides by it who may
-//! connect ([`Server::peer_policy`]), who may call what ([`PeerPolicyLayer`]), and which server a
+//! connect ([`Server::peer_policy`]), who may call what ([`Server::method_policy`]), and which server a
 //! client talks to ([`ChannelBuilder::require_server`]).
 //!
 //! # Features
@@ -91,11 +91,18 @@ pub use policy::{PeerPolicy, PeerPolicyFuture, PeerPolicyLayer, PeerPolicyServic
 pub use sealed_memory::{
     MappedMemory, SealedMemory, SealedMemoryError, SealedMemoryErrorKind, SealedMemoryWriter,
 };
-pub use server::{GrpcService, Listeners, RouteFuture, Routes, ServeError, Server};
+#[doc(hidden)]
+pub use server::Mounted;
+pub use server::{
+    HttpService, LayeredService, Listeners, Mount, RequestBody, ServeError, ServeErrorKind, Server,
+};
 pub use socket::{
     BindError, BindOptions, Conn, ConnectError, Group, InheritError, Listener, PeerIdentity,
     TcpPeer,
 };
+/// The tonic that this crate is built with: its `Request`, `Response` and `Status` are those of the
+/// services.
+pub use tonic;
 #[cfg(feature = "tonic-transport")]
 pub use transport::{ConnectInfo, Connecting, Connector};
 

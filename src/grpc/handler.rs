@@ -1,4 +1,4 @@
-//! [`Grpc`]: a tower service as the handler of a connection's requests.
+//! [`Grpc`]: what answers a connection's requests under gRPC's rules.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -14,57 +14,67 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
 use super::body::{ReplyBody, deadline_exceeded};
-use super::request::request;
+use super::request::{RequestBody, request};
 use super::status::is_grpc;
 use super::timeout::{Deadline, grpc_timeout};
 use crate::driver::{BoxError, Handler, Incoming};
 use crate::http2::RequestHead;
-use crate::socket::Peer;
 
-/// What a [`Server`](crate::Server)'s layers must make of its services: a cloneable tower service
-/// that answers HTTP requests. Implemented for every service that fits; there is nothing to
-/// implement.
-pub trait GrpcService<B>:
-    Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
-    + Clone
+/// A tower service that answers HTTP requests with a body of type `ReqBody`: what
+/// [`Server::layer`](crate::Server::layer) needs a layer to make. Implemented for every service that
+/// fits; there is nothing to implement.
+pub trait HttpService<ReqBody>:
+    Service<
+        Request<ReqBody>,
+        Response = Response<<Self as HttpService<ReqBody>>::ResponseBody>,
+        Error: Into<BoxError>,
+        Future: Send + 'static,
+    > + Clone
     + Send
+    + Sync
     + 'static
 {
+    /// The body of its responses.
+    type ResponseBody: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
 }
 
-impl<S, B> GrpcService<B> for S where
-    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
-        + Clone
+impl<S, ReqBody, ResBody> HttpService<ReqBody> for S
+where
+    S: Service<
+            Request<ReqBody>,
+            Response = Response<ResBody>,
+            Error: Into<BoxError>,
+            Future: Send + 'static,
+        > + Clone
         + Send
-        + 'static
+        + Sync
+        + 'static,
+    ResBody: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
+    type ResponseBody = ResBody;
 }
 
-/// Answers a connection's requests by a service, under gRPC's rules.
+/// What is below gRPC's rules: finds the service of a request and calls it.
+pub(crate) trait Dispatch: Send + 'static {
+    fn call(&mut self, request: Request<RequestBody>) -> BoxFuture;
+}
+
+/// Answers a connection's requests by a [`Dispatch`], under gRPC's rules.
 #[derive(Debug)]
-pub(crate) struct Grpc<S, B> {
-    service: S,
+pub(crate) struct Grpc<D> {
+    dispatch: D,
     /// Of each request.
     extensions: Extensions,
-    body: std::marker::PhantomData<fn() -> B>,
 }
 
-impl<S, B> Grpc<S, B> {
-    /// Each request has `peer` among its extensions.
-    pub(crate) fn new(service: S, peer: Option<&Peer>) -> Self {
-        let mut extensions = Extensions::new();
-        if let Some(peer) = peer {
-            peer.add_to(&mut extensions);
-        }
-        Self { service, extensions, body: std::marker::PhantomData }
+impl<D> Grpc<D> {
+    /// Each request has `extensions`.
+    pub(crate) fn new(dispatch: D, extensions: Extensions) -> Self {
+        Self { dispatch, extensions }
     }
 }
 
-impl<S, B> Handler for Grpc<S, B>
-where
-    S: GrpcService<B>,
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<D: Dispatch> Handler for Grpc<D> {
     type Body = ReplyBody;
     type Reply = Reply;
 
@@ -77,23 +87,23 @@ where
         }
         let deadline = grpc_timeout(&head.headers).and_then(Deadline::after);
         let request = request(head, body, self.extensions.clone());
-        Reply { call: call(self.service.clone(), request), deadline }
+        Reply { call: self.dispatch.call(request), deadline }
     }
 }
 
 /// Calls a service that need not be ready. Nearly always it is; then the request need not be kept
 /// beside it.
-pub(crate) fn call<S, B>(mut service: S, request: Request<Body>) -> BoxFuture
+pub(crate) fn call<S, ReqBody>(service: &mut S, request: Request<ReqBody>) -> BoxFuture
 where
-    S: GrpcService<B>,
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    S: HttpService<ReqBody>,
+    ReqBody: Send + 'static,
 {
     match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(())) => boxed(service.call(request)),
         Poll::Ready(Err(error)) => {
             Box::pin(std::future::ready(Ok(Status::from_error(error.into()).into_http())))
         }
-        Poll::Pending => boxed(service.oneshot(request)),
+        Poll::Pending => boxed(service.clone().oneshot(request)),
     }
 }
 

@@ -12,8 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub(crate) use crate::driver::BoxError;
 pub use body::ResponseBody;
 pub(crate) use body::deadline_exceeded;
-pub use handler::GrpcService;
-pub(crate) use handler::{Grpc, call};
+pub use handler::HttpService;
+pub(crate) use handler::{BoxFuture, Dispatch, Grpc, call};
+pub use request::RequestBody;
 pub(crate) use status::{not_grpc, status};
 pub(crate) use timeout::{Deadline, grpc_timeout};
 

@@ -29,8 +29,8 @@ pub(super) fn request(
     head: Arc<RequestHead>,
     body: Incoming,
     extensions: Extensions,
-) -> Request<tonic::body::Body> {
-    let mut request = Request::new(tonic::body::Body::new(RequestBody::new(body)));
+) -> Request<RequestBody> {
+    let mut request = Request::new(RequestBody(Kind::Arriving(ArrivingBody::new(body))));
     let RequestHead { method, scheme, headers, authority, path, .. } = Arc::unwrap_or_clone(head);
     *request.method_mut() = method;
     *request.headers_mut() = headers;
@@ -56,23 +56,72 @@ fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// The body of a request. While it arrives, whoever decodes it keeps the beginning of a message until
+/// The body of a request as a [`Server`](crate::Server)'s services read it. Its errors are
+/// [`Status`]es. The servers that tonic generates take any body, and so this one too; a service
+/// written by hand names it, or takes any body as they do.
+#[derive(Debug)]
+pub struct RequestBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Arriving(ArrivingBody),
+    /// As a layer made it.
+    Layered(tonic::body::Body),
+}
+
+impl From<tonic::body::Body> for RequestBody {
+    fn from(body: tonic::body::Body) -> Self {
+        Self(Kind::Layered(body))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match &mut self.0 {
+            Kind::Arriving(body) => Pin::new(body).poll_frame(cx),
+            Kind::Layered(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Arriving(body) => body.is_end_stream(),
+            Kind::Layered(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Arriving(body) => body.size_hint(),
+            Kind::Layered(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A body as it comes from the connection. While it arrives, whoever decodes it keeps the beginning of a message until
 /// its end is there, up to the size that its service allows and for each call at a time: that is
 /// counted with what the connection holds.
-struct RequestBody {
+#[derive(Debug)]
+struct ArrivingBody {
     incoming: Incoming,
     message: Message,
     /// `None` where all of it is there.
     kept: Option<Kept>,
 }
 
-impl RequestBody {
+impl ArrivingBody {
     fn new(incoming: Incoming) -> Self {
         Self { kept: incoming.kept(), incoming, message: Message::default() }
     }
 }
 
-impl Body for RequestBody {
+impl Body for ArrivingBody {
     type Data = Bytes;
     type Error = Status;
 

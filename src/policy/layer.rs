@@ -21,8 +21,11 @@ use crate::socket::PeerIdentity;
 /// Refusals that are logged in a second.
 const LOGGED: u32 = 100;
 
-/// A tower layer that lets a peer call what a [`PeerPolicy`] allows it to, by service and by method.
-/// A method's own policy goes before its service's; a service without any may be called by nobody.
+/// Lets a peer call what a [`PeerPolicy`] allows it to, by service and by method. A method's own
+/// policy goes before its service's; a service without any may be called by nobody.
+///
+/// It is given to [`Server::method_policy`](crate::Server::method_policy). As a tower layer it stands
+/// around a single service, or in a server of tonic's on our sockets.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]
@@ -38,7 +41,7 @@ const LOGGED: u32 = 100;
 /// # let address: Address = "unix:/run/app/ping.sock".parse()?;
 /// # let listener = Listener::bind(&address).await?;
 /// Server::new()
-///     .layer(policies)
+///     .method_policy(policies)
 ///     .add_service(PingServiceServer::new(Ping::default()))
 ///     .serve(listener)
 ///     .await?;
@@ -47,9 +50,7 @@ const LOGGED: u32 = 100;
 ///
 /// A refused call gets PERMISSION_DENIED, which says nothing of the policy, and leaves a log event
 /// (`tracing`, WARN) with the peer's user, group and process: up to 100 in a second, the rest is
-/// counted. So does a call over TCP or over a stream without identity; a
-/// [`Server`](crate::Server) with this layer refuses to serve TCP at all. It sees this as long as
-/// the layer is added to the server by itself, not within a stack of layers or around a service.
+/// counted. So does a call over TCP or over a stream without identity.
 #[derive(Clone, Default)]
 pub struct PeerPolicyLayer(Arc<Policies>);
 
@@ -70,19 +71,31 @@ impl PeerPolicyLayer {
         Self::default()
     }
 
-    /// The peers that may call the methods of `service` that have no policy of their own. `service`
-    /// is the full name, such as `ping.v1.PingService` (`NamedService::NAME` of tonic's stubs). A
-    /// second policy of the same service replaces the first.
+    /// The peers that may call the methods of `S` that have no policy of their own. A second policy
+    /// of the same service replaces the first.
     #[must_use]
-    pub fn service(mut self, service: impl Into<String>, policy: PeerPolicy) -> Self {
+    pub fn service<S: NamedService>(self, policy: PeerPolicy) -> Self {
+        self.service_named(S::NAME, policy)
+    }
+
+    /// The peers that may call one method of `S`, named as in the proto file. A second policy of the
+    /// same method replaces the first.
+    #[must_use]
+    pub fn method<S: NamedService>(self, method: impl Into<String>, policy: PeerPolicy) -> Self {
+        self.method_named(S::NAME, method, policy)
+    }
+
+    /// The same as [`service`](Self::service) by the service's full name, such as
+    /// `ping.v1.PingService`.
+    #[must_use]
+    pub fn service_named(mut self, service: impl Into<String>, policy: PeerPolicy) -> Self {
         self.entry(service.into()).of_all = Some(policy);
         self
     }
 
-    /// The peers that may call one method, named as in the proto file. A second policy of the same
-    /// method replaces the first.
+    /// The same as [`method`](Self::method) by the service's full name.
     #[must_use]
-    pub fn method(
+    pub fn method_named(
         mut self,
         service: impl Into<String>,
         method: impl Into<String>,
@@ -90,6 +103,11 @@ impl PeerPolicyLayer {
     ) -> Self {
         self.entry(service.into()).methods.insert(method.into(), policy);
         self
+    }
+
+    /// What enforces it.
+    pub(crate) fn guard(&self) -> Guard {
+        Guard { policies: Arc::clone(&self.0), throttle: Arc::new(Throttle::new(LOGGED)) }
     }
 
     fn entry(&mut self, service: String) -> &mut ServicePolicy {
@@ -127,24 +145,23 @@ impl fmt::Debug for PeerPolicyLayer {
     }
 }
 
-impl<S> Layer<S> for PeerPolicyLayer {
-    type Service = PeerPolicyService<S>;
-
-    fn layer(&self, inner: S) -> PeerPolicyService<S> {
-        let throttle = Arc::new(Throttle::new(LOGGED));
-        PeerPolicyService { inner, policies: Arc::clone(&self.0), throttle }
-    }
-}
-
-/// The service of a [`PeerPolicyLayer`].
+/// Enforces a [`PeerPolicyLayer`].
 #[derive(Clone)]
-pub struct PeerPolicyService<S> {
-    inner: S,
+pub(crate) struct Guard {
     policies: Arc<Policies>,
     throttle: Arc<Throttle>,
 }
 
-impl<S> PeerPolicyService<S> {
+impl Guard {
+    /// The status of a call that may not be made, which is logged.
+    pub(crate) fn refusal<B>(&self, request: &Request<B>) -> Option<Status> {
+        if self.policies.allow(request) {
+            return None;
+        }
+        self.log(request);
+        Some(Status::permission_denied("this peer may not make this call"))
+    }
+
     fn log<B>(&self, request: &Request<B>) {
         let Some(unlogged) = self.throttle.pass(Instant::now()) else { return };
         let path = request.uri().path();
@@ -156,6 +173,27 @@ impl<S> PeerPolicyService<S> {
             None => tracing::warn!(path, unlogged, "a call of an unknown peer was refused"),
         }
     }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guard").field(&self.policies.services).finish()
+    }
+}
+
+impl<S> Layer<S> for PeerPolicyLayer {
+    type Service = PeerPolicyService<S>;
+
+    fn layer(&self, inner: S) -> PeerPolicyService<S> {
+        PeerPolicyService { inner, guard: self.guard() }
+    }
+}
+
+/// The service of a [`PeerPolicyLayer`].
+#[derive(Clone)]
+pub struct PeerPolicyService<S> {
+    inner: S,
+    guard: Guard,
 }
 
 impl<S: fmt::Debug> fmt::Debug for PeerPolicyService<S> {
@@ -178,12 +216,11 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if self.policies.allow(&request) {
-            return PeerPolicyFuture { answer: Answer::Called { call: self.inner.call(request) } };
-        }
-        self.log(&request);
-        let status = Status::permission_denied("this peer may not make this call");
-        PeerPolicyFuture { answer: Answer::Refused { response: Some(status.into_http()) } }
+        let answer = match self.guard.refusal(&request) {
+            None => Answer::Called { call: self.inner.call(request) },
+            Some(status) => Answer::Refused { response: Some(status.into_http()) },
+        };
+        PeerPolicyFuture { answer }
     }
 }
 
@@ -238,9 +275,9 @@ mod tests {
     #[test]
     fn the_method_goes_before_its_service_and_the_rest_is_denied() {
         let layer = PeerPolicyLayer::new()
-            .service("a.B", PeerPolicy::uids([1]))
-            .method("a.B", "Special", PeerPolicy::uids([2]))
-            .method("a.C", "Only", PeerPolicy::uids([3]));
+            .service_named("a.B", PeerPolicy::uids([1]))
+            .method_named("a.B", "Special", PeerPolicy::uids([2]))
+            .method_named("a.C", "Only", PeerPolicy::uids([3]));
         let allowed = |path: &str, uid| {
             let mut request = Request::builder().uri(path).body(()).unwrap();
             request.extensions_mut().insert(PeerIdentity::invented(uid, 100, &[]));

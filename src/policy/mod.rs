@@ -8,6 +8,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+pub(crate) use layer::Guard;
 pub use layer::{PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
 pub(crate) use throttle::Throttle;
 

@@ -1,31 +1,40 @@
 //! [`Server`]: gRPC services on listeners.
 
+mod calls;
+mod error;
+mod layers;
 mod limits;
+mod listeners;
+mod mount;
 mod routes;
 mod serve;
 
 use std::any::Any;
-use std::error::Error;
-use std::fmt;
 use std::future::{self, Future};
 use std::time::Duration;
 
-use bytes::Bytes;
+use http::Extensions;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tonic::server::NamedService;
+use tonic::body::Body;
 use tower::layer::Layer;
-use tower::layer::util::{Identity, Stack};
 
-pub use routes::{RouteFuture, Routes};
+pub use error::{ServeError, ServeErrorKind};
+pub use layers::LayeredService;
+pub use listeners::Listeners;
+pub use mount::Mount;
+#[doc(hidden)]
+pub use mount::Mounted;
 
-use crate::address::Address;
 use crate::driver::{self, BusyPoll, Memory, Sleeping};
-pub use crate::grpc::GrpcService;
-use crate::grpc::{BoxError, Grpc};
+use crate::grpc::Grpc;
+pub use crate::grpc::{HttpService, RequestBody};
 use crate::http2::KeepAlive;
 use crate::policy::{PeerPolicy, PeerPolicyLayer};
 use crate::socket::{Conn, Listener};
+use calls::Calls;
+use layers::Layers;
 use limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID};
+use routes::Routes;
 
 /// How long calls in flight may take to finish after the shutdown signal.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +42,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// What all connections together may make a server hold.
 const MAX_BUFFERED: usize = 256 << 20;
 
-/// A gRPC server: services that tonic generated, and what they are served with.
+/// How long a client may take to answer a keep-alive PING.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A gRPC server: services, such as those that tonic generates, and what they are served with.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]
@@ -47,9 +59,10 @@ const MAX_BUFFERED: usize = 256 << 20;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Server<L = Identity> {
-    routes: Routes,
-    layer: L,
+pub struct Server {
+    services: Vec<Mounted>,
+    layers: Layers,
+    method_policy: Option<PeerPolicyLayer>,
     options: Options,
 }
 
@@ -57,13 +70,13 @@ pub struct Server<L = Identity> {
 #[derive(Clone, Debug)]
 struct Options {
     policy: Option<PeerPolicy>,
-    /// Some layer asks who the peer is.
-    layer_has_policy: bool,
     drain_timeout: Duration,
     max_connections: usize,
     max_connections_per_uid: usize,
-    /// Octets that all connections together may make it hold.
+    /// Bytes that all connections together may make it hold.
     max_buffered: usize,
+    keep_alive_interval: Option<Duration>,
+    keep_alive_timeout: Duration,
     /// Of each connection.
     driver: driver::Options,
 }
@@ -78,41 +91,40 @@ impl Server {
     /// A server without services.
     pub fn new() -> Self {
         Self {
-            routes: Routes::default(),
-            layer: Identity::new(),
+            services: Vec::new(),
+            layers: Layers::default(),
+            method_policy: None,
             options: Options {
                 policy: None,
-                layer_has_policy: false,
                 drain_timeout: DRAIN_TIMEOUT,
                 max_connections: MAX_CONNECTIONS,
                 max_connections_per_uid: MAX_CONNECTIONS_PER_UID,
                 max_buffered: MAX_BUFFERED,
+                keep_alive_interval: None,
+                keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
                 driver: driver::Options::default(),
             },
         }
     }
-}
 
-impl<L> Server<L> {
-    /// Adds a service. A second one of the same name replaces the first. How large a message may be
-    /// is set on the service (`max_decoding_message_size`; tonic's default is 4 MiB received, no
-    /// limit sent).
+    /// Adds a service. Two of the same name are an error when the server starts. How large a message
+    /// may be is set on the service (`max_decoding_message_size`; tonic's default is 4 MiB received,
+    /// no limit sent).
     #[must_use]
-    pub fn add_service<S, B>(mut self, service: S) -> Self
-    where
-        S: GrpcService<B> + NamedService + Sync,
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
-        self.routes.add(service);
+    pub fn add_service(mut self, service: impl Mount) -> Self {
+        self.services.push(service.mount());
         self
     }
 
     /// Wraps all services in a tower layer. The layer that is added first sees a request first.
     #[must_use]
-    pub fn layer<N: 'static>(mut self, layer: N) -> Server<Stack<N, L>> {
-        self.options.layer_has_policy |= (&layer as &dyn Any).is::<PeerPolicyLayer>();
-        let layer = Stack::new(layer, self.layer);
-        Server { routes: self.routes, layer, options: self.options }
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<LayeredService> + Send + Sync + 'static,
+        L::Service: HttpService<Body>,
+    {
+        self.layers.add(layer);
+        self
     }
 
     /// Which peers may connect. A connection that is refused is closed at once, unread, and leaves a
@@ -122,10 +134,40 @@ impl<L> Server<L> {
     ///
     /// Default: everybody who can connect, which on a Unix socket its file's mode decides. A server
     /// with a policy does not serve TCP, and one without does not serve abstract sockets. A second
-    /// policy replaces the first. What one service or method needs is a [`PeerPolicyLayer`]'s.
+    /// policy replaces the first. What one service or method needs is
+    /// [`method_policy`](Self::method_policy)'s.
     #[must_use]
     pub fn peer_policy(mut self, policy: PeerPolicy) -> Self {
         self.options.policy = Some(policy);
+        self
+    }
+
+    /// Which peers may call which services and methods. A call that is refused gets
+    /// PERMISSION_DENIED, before any layer sees it, and leaves a log event: see [`PeerPolicyLayer`].
+    ///
+    /// Default: everybody who is connected may call everything. A server with a policy does not
+    /// serve TCP. A second policy replaces the first.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "ping")]
+    /// # async fn f(listener: samehost::Listener) -> Result<(), Box<dyn std::error::Error>> {
+    /// use samehost::ping::{Ping, PingServiceServer};
+    /// use samehost::{PeerPolicy, PeerPolicyLayer, Server};
+    ///
+    /// // Everybody may ping, but only root may watch.
+    /// let policy = PeerPolicyLayer::new()
+    ///     .service::<PingServiceServer<Ping>>(PeerPolicy::anyone())
+    ///     .method::<PingServiceServer<Ping>>("Watch", PeerPolicy::root());
+    /// Server::new()
+    ///     .method_policy(policy)
+    ///     .add_service(PingServiceServer::new(Ping::default()))
+    ///     .serve(listener)
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn method_policy(mut self, policy: PeerPolicyLayer) -> Self {
+        self.method_policy = Some(policy);
         self
     }
 
@@ -146,7 +188,7 @@ impl<L> Server<L> {
         self
     }
 
-    /// How many octets all connections together may make this process buffer: of messages that have
+    /// How many bytes all connections together may make this process buffer: of messages that have
     /// not arrived in full or are not read yet, and of responses that are not written yet, as far as
     /// a connection has 16 KiB of them. A message that a handler has is its own. While there are
     /// more, and up to a quarter more, one such connection is read from at a time; any of them that
@@ -159,7 +201,7 @@ impl<L> Server<L> {
     }
 
     /// How long a connection may have no call before it is closed, PINGs or not. The client is told
-    /// first (GOAWAY), so that no call is lost, and connects again when it needs to. Default: without
+    /// first (GOAWAY), so that no call fails, and connects again when it needs to. Default: without
     /// end.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
@@ -167,13 +209,21 @@ impl<L> Server<L> {
         self
     }
 
-    /// Asks a client that was not heard of for `interval` for a sign (PING, RFC 9113 §6.7), and
-    /// closes the connection where none comes within `timeout`. On one host it finds peers that are
-    /// stopped or stuck; one that has ended is noticed at once anyway. Default: never.
+    /// Sends a PING (RFC 9113 §6.7) to a client that has sent nothing for `interval`, and closes the
+    /// connection where no answer comes within [`keep_alive_timeout`](Self::keep_alive_timeout). On
+    /// one host it finds peers that are stopped or stuck; one that has ended is noticed at once
+    /// anyway. Default: never.
     #[must_use]
-    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.options.driver.http2.keep_alive =
-            Some(KeepAlive { interval, timeout, when_idle: true });
+    pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
+        self.options.keep_alive_interval = Some(interval);
+        self
+    }
+
+    /// How long a client may take to answer such a PING. Of no effect without
+    /// [`keep_alive_interval`](Self::keep_alive_interval). Default 20 s.
+    #[must_use]
+    pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.options.keep_alive_timeout = timeout;
         self
     }
 
@@ -206,12 +256,7 @@ impl<L> Server<L> {
     /// # Errors
     ///
     /// See [`Server::serve_with_shutdown`], which also tells of cancellation and panics.
-    pub async fn serve<B>(self, listeners: impl Into<Listeners>) -> Result<(), ServeError>
-    where
-        L: Layer<Routes>,
-        L::Service: GrpcService<B>,
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
+    pub async fn serve(self, listeners: impl Into<Listeners>) -> Result<(), ServeError> {
         self.serve_with_shutdown(listeners, future::pending()).await
     }
 
@@ -224,9 +269,9 @@ impl<L> Server<L> {
     ///
     /// # Errors
     ///
-    /// Before anything is accepted, where there is nothing to serve on, or an address and the
-    /// policies don't fit together: see [`ServeError`]. An error of one connection, or of accepting
-    /// one, is logged and stops nothing.
+    /// Before anything is accepted: where there is nothing to serve on, two services have one name,
+    /// or an address and the policies don't fit together. See [`ServeErrorKind`]. An error of one
+    /// connection, or of accepting one, is logged and stops nothing.
     ///
     /// # Cancel safety
     ///
@@ -235,25 +280,20 @@ impl<L> Server<L> {
     /// # Panics
     ///
     /// Outside of a tokio runtime with IO and time enabled.
-    pub async fn serve_with_shutdown<B>(
+    pub async fn serve_with_shutdown(
         self,
         listeners: impl Into<Listeners>,
         shutdown: impl Future<Output = ()>,
-    ) -> Result<(), ServeError>
-    where
-        L: Layer<Routes>,
-        L::Service: GrpcService<B>,
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
+    ) -> Result<(), ServeError> {
         let Listeners(listeners) = listeners.into();
         if listeners.is_empty() {
-            return Err(ServeError::NoListener);
+            return Err(ServeError::new(ServeErrorKind::NoListener));
         }
         for listener in &listeners {
-            self.options.check(listener)?;
+            self.check(listener)?;
         }
-        let service = self.layer.layer(self.routes);
-        serve::serve(service, self.options, listeners, shutdown).await;
+        let (calls, options) = self.ready()?;
+        serve::serve(calls, options, listeners, shutdown).await;
         Ok(())
     }
 
@@ -263,9 +303,9 @@ impl<L> Server<L> {
     ///
     /// # Errors
     ///
-    /// [`ServeError::Connection`] where the connection was lost, or the client does not speak
-    /// HTTP/2. [`ServeError::PeerRefused`] where there is a policy and it does not let this peer in,
-    /// as it lets in none that is unknown.
+    /// [`ServeErrorKind::Connection`] where the connection failed, or the client does not speak
+    /// HTTP/2. [`ServeErrorKind::PeerRefused`] where there is a policy and it does not let this peer
+    /// in, as it lets in none that is unknown. [`ServeErrorKind::DuplicateService`].
     ///
     /// # Cancel safety
     ///
@@ -274,118 +314,53 @@ impl<L> Server<L> {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub async fn serve_connection<B, T>(self, stream: T) -> Result<(), ServeError>
+    pub async fn serve_connection<T>(self, stream: T) -> Result<(), ServeError>
     where
-        L: Layer<Routes>,
-        L::Service: GrpcService<B>,
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let conn = (&stream as &dyn Any).downcast_ref::<Conn>();
         if let Some(policy) = &self.options.policy
             && !conn.and_then(Conn::peer_identity).is_some_and(|peer| policy.allows(peer))
         {
-            return Err(ServeError::PeerRefused);
+            return Err(ServeError::new(ServeErrorKind::PeerRefused));
         }
-        let handler = Grpc::new(self.layer.layer(self.routes), conn.and_then(Conn::peer));
-        let memory = Memory::new(self.options.max_buffered);
-        driver::serve(Sleeping(stream), handler, self.options.driver, memory, future::pending())
+        let mut extensions = Extensions::new();
+        if let Some(peer) = conn.and_then(Conn::peer) {
+            peer.add_to(&mut extensions);
+        }
+        let (calls, options) = self.ready()?;
+        let handler = Grpc::new(calls, extensions);
+        let memory = Memory::new(options.max_buffered);
+        driver::serve(Sleeping(stream), handler, options.driver, memory, future::pending())
             .await
-            .map_err(|lost| ServeError::Connection { source: lost.into() })
+            .map_err(ServeError::connection)
     }
-}
 
-impl Options {
     /// Whether what a listener tells of its peers, and the policies' need of it, fit together.
     fn check(&self, listener: &Listener) -> Result<(), ServeError> {
         let address = listener.local_addr();
-        if !listener.knows_peers() && (self.policy.is_some() || self.layer_has_policy) {
-            return Err(ServeError::PolicyOverTcp { address: address.clone() });
+        let has_policy = self.options.policy.is_some() || self.method_policy.is_some();
+        if !listener.knows_peers() && has_policy {
+            return Err(ServeError::at(ServeErrorKind::PolicyOverTcp, address));
         }
-        if address.is_unix_abstract() && self.policy.is_none() {
-            return Err(ServeError::NoPolicy { address: address.clone() });
+        if address.is_unix_abstract() && self.options.policy.is_none() {
+            return Err(ServeError::at(ServeErrorKind::NoPolicy, address));
         }
         Ok(())
     }
-}
 
-/// One listener or several, for [`Server::serve`].
-#[derive(Debug)]
-pub struct Listeners(Vec<Listener>);
-
-impl From<Listener> for Listeners {
-    fn from(listener: Listener) -> Self {
-        Self(vec![listener])
-    }
-}
-
-impl From<Vec<Listener>> for Listeners {
-    fn from(listeners: Vec<Listener>) -> Self {
-        Self(listeners)
-    }
-}
-
-impl<const N: usize> From<[Listener; N]> for Listeners {
-    fn from(listeners: [Listener; N]) -> Self {
-        Self(listeners.into())
-    }
-}
-
-/// Why a server could not serve.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// No listener was given.
-    NoListener,
-    /// There is a peer policy, and TCP does not tell who its peers are.
-    PolicyOverTcp {
-        /// The TCP address.
-        address: Address,
-    },
-    /// An abstract socket has no file whose mode could keep anybody out, and there is no policy for
-    /// the whole server ([`Server::peer_policy`]).
-    NoPolicy {
-        /// The abstract address.
-        address: Address,
-    },
-    /// The policy does not let in the peer of the one connection to serve, or there is no telling
-    /// who that is.
-    PeerRefused,
-    /// The one connection to serve failed.
-    Connection {
-        /// The cause.
-        source: BoxError,
-    },
-}
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoListener => f.write_str("nothing to serve on: give at least one listener"),
-            Self::PolicyOverTcp { address } => write!(
-                f,
-                "{address}: a peer policy cannot hold over TCP, which does not tell who connects: \
-                 use a Unix socket or serve without the policy"
-            ),
-            Self::NoPolicy { address } => write!(
-                f,
-                "{address}: every process of this network namespace could connect to an abstract \
-                 socket: set a peer policy or use a path, such as unix:/run/app.sock"
-            ),
-            Self::PeerRefused => f.write_str("the policy does not let this connection's peer in"),
-            Self::Connection { source } => write!(f, "the connection failed: {source}"),
+    /// What connections are served with.
+    fn ready(mut self) -> Result<(Calls, Options), ServeError> {
+        let names: Vec<_> = self.services.iter().map(|service| service.name).collect();
+        if let Some(index) = (1..names.len()).find(|index| names[..*index].contains(&names[*index]))
+        {
+            return Err(ServeError::duplicate(names[index]));
         }
-    }
-}
-
-impl Error for ServeError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::NoListener
-            | Self::PolicyOverTcp { .. }
-            | Self::NoPolicy { .. }
-            | Self::PeerRefused => None,
-            Self::Connection { source } => Some(&**source),
-        }
+        self.options.driver.http2.keep_alive = self.options.keep_alive_interval.map(|interval| {
+            KeepAlive { interval, timeout: self.options.keep_alive_timeout, when_idle: true }
+        });
+        let services = self.layers.around(Routes::new(self.services));
+        let guard = self.method_policy.map(|policy| policy.guard());
+        Ok((Calls { guard, services }, self.options))
     }
 }

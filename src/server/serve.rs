@@ -6,15 +6,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use http::Extensions;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::calls::Calls;
 use super::limits::{Limits, Place};
 use super::{Options, driver};
 use crate::driver::Memory;
-use crate::grpc::{BoxError, Grpc, GrpcService};
+use crate::grpc::Grpc;
 use crate::http2::Config;
 use crate::policy::Throttle;
 use crate::socket::{Conn, Listener, Pause, PeerIdentity};
@@ -30,15 +31,12 @@ const REFUSALS_LOGGED: u32 = 100;
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Serves all listeners until `shutdown` completes and then drains.
-pub(super) async fn serve<S, B>(
-    service: S,
+pub(super) async fn serve(
+    calls: Calls,
     options: Options,
     listeners: Vec<Listener>,
     shutdown: impl Future<Output = ()>,
-) where
-    S: GrpcService<B>,
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+) {
     let (stop, stopped) = watch::channel(false);
     let gate = Arc::new(Gate {
         limits: Limits::new(options.max_connections, options.max_connections_per_uid),
@@ -50,9 +48,9 @@ pub(super) async fn serve<S, B>(
     });
     let mut loops = JoinSet::new();
     for listener in listeners {
-        let (service, gate, stopped) = (service.clone(), Arc::clone(&gate), stopped.clone());
+        let (calls, gate, stopped) = (calls.clone(), Arc::clone(&gate), stopped.clone());
         let connections = JoinSet::new();
-        loops.spawn(Acceptor { service, gate, stopped, connections }.run(listener));
+        loops.spawn(Acceptor { calls, gate, stopped, connections }.run(listener));
     }
     shutdown.await;
     stop.send_replace(true);
@@ -114,19 +112,15 @@ fn numbers(peer: Option<&PeerIdentity>) -> (Option<u32>, Option<u32>, Option<u32
     (peer.map(PeerIdentity::uid), peer.map(PeerIdentity::gid), peer.and_then(PeerIdentity::pid))
 }
 
-struct Acceptor<S> {
-    service: S,
+struct Acceptor {
+    calls: Calls,
     gate: Arc<Gate>,
     stopped: watch::Receiver<bool>,
     connections: JoinSet<()>,
 }
 
-impl<S> Acceptor<S> {
-    async fn run<B>(mut self, mut listener: Listener)
-    where
-        S: GrpcService<B>,
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
+impl Acceptor {
+    async fn run(mut self, mut listener: Listener) {
         let mut pause = Pause::default();
         loop {
             tokio::select! {
@@ -172,11 +166,7 @@ impl<S> Acceptor<S> {
     }
 
     /// Serves a connection that may come in and for which there is a place.
-    async fn welcome<B>(&mut self, conn: Conn, listener: &Listener)
-    where
-        S: GrpcService<B>,
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
+    async fn welcome(&mut self, conn: Conn, listener: &Listener) {
         if !self.gate.lets_in(&conn, listener) {
             return;
         }
@@ -189,12 +179,12 @@ impl<S> Acceptor<S> {
         }
     }
 
-    fn spawn<B>(&mut self, conn: Conn, place: Place)
-    where
-        S: GrpcService<B>,
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
-        let handler = Grpc::new(self.service.clone(), conn.peer());
+    fn spawn(&mut self, conn: Conn, place: Place) {
+        let mut extensions = Extensions::new();
+        if let Some(peer) = conn.peer() {
+            peer.add_to(&mut extensions);
+        }
+        let handler = Grpc::new(self.calls.clone(), extensions);
         let driver = self.gate.options.driver;
         let http2 = Config { any_authority: conn.is_unix(), ..driver.http2 };
         let options = driver::Options { http2, ..driver };

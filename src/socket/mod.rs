@@ -14,6 +14,7 @@ mod sys;
 
 pub use bind::{BindError, BindOptions, Group};
 pub use conn::Conn;
+#[cfg(feature = "tonic-transport")]
 pub(crate) use conn::Peer;
 pub use connect::ConnectError;
 pub(crate) use connect::{CONNECT_TIMEOUT, connect};

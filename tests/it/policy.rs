@@ -5,7 +5,7 @@ use std::error::Error;
 
 use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer, WatchRequest};
 use samehost::{
-    Address, Channel, ConnectError, Listener, PeerPolicy, PeerPolicyLayer, ServeError, Server,
+    Address, Channel, ConnectError, Listener, PeerPolicy, PeerPolicyLayer, ServeErrorKind, Server,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use crate::support::{Log, Running, Transport, directory, socket_in};
 
-const PING_SERVICE: &str = "ping.v1.PingService";
+type PingServer = PingServiceServer<Ping>;
 
 /// Somebody who is never there: no user has this number (setresuid(2)).
 fn nobody() -> PeerPolicy {
@@ -31,7 +31,7 @@ async fn ping(server: &Running) -> Result<(), Status> {
 
 #[tokio::test]
 async fn a_policy_over_tcp_fails_at_start() {
-    let layer = PeerPolicyLayer::new().service(PING_SERVICE, PeerPolicy::anyone());
+    let layer = PeerPolicyLayer::new().service::<PingServer>(PeerPolicy::anyone());
     let tcp: Address = "127.0.0.1:0".parse().unwrap();
     let directory = directory();
     // Beside one where it could hold, too.
@@ -43,12 +43,13 @@ async fn a_policy_over_tcp_fails_at_start() {
         }
         let error = ping_server().peer_policy(PeerPolicy::anyone()).serve(listeners).await;
         let error = error.unwrap_err();
-        assert!(matches!(error, ServeError::PolicyOverTcp { .. }), "{error}");
+        assert_eq!(error.kind(), ServeErrorKind::PolicyOverTcp, "{error}");
+        assert!(error.address().is_some());
         assert!(error.to_string().contains("127.0.0.1:"), "{error}");
     }
     let listener = Listener::bind(&tcp).await.unwrap();
-    let error = ping_server().layer(layer).serve(listener).await.unwrap_err();
-    assert!(matches!(error, ServeError::PolicyOverTcp { .. }), "{error}");
+    let error = ping_server().method_policy(layer).serve(listener).await.unwrap_err();
+    assert_eq!(error.kind(), ServeErrorKind::PolicyOverTcp, "{error}");
 }
 
 #[tokio::test]
@@ -57,9 +58,10 @@ async fn an_abstract_socket_without_a_policy_fails_at_start() {
     let address = Address::unix_abstract(name).unwrap();
     let listener = Listener::bind(&address).await.unwrap();
     // A layer alone would let everybody hold connections.
-    let layer = PeerPolicyLayer::new().service(PING_SERVICE, PeerPolicy::anyone());
-    let error = ping_server().layer(layer).serve(listener).await.unwrap_err();
-    assert!(matches!(&error, ServeError::NoPolicy { address: of } if *of == address), "{error}");
+    let layer = PeerPolicyLayer::new().service::<PingServer>(PeerPolicy::anyone());
+    let error = ping_server().method_policy(layer).serve(listener).await.unwrap_err();
+    assert_eq!(error.kind(), ServeErrorKind::NoPolicy, "{error}");
+    assert_eq!(error.address(), Some(&address));
 
     let server = Running::start_at(&address, ping_server().peer_policy(PeerPolicy::same_user()));
     ping(&server.await).await.unwrap();
@@ -103,11 +105,11 @@ async fn a_flood_of_refused_connections_is_no_flood_of_log_events() {
 async fn each_method_has_its_own_policy_and_the_rest_is_denied() {
     let (log, _guard) = Log::start();
     let layer = PeerPolicyLayer::new()
-        .service(PING_SERVICE, PeerPolicy::same_user())
-        .method(PING_SERVICE, "Watch", nobody())
-        .method(PING_SERVICE, "Collect", PeerPolicy::anyone())
-        .service("other.Service", PeerPolicy::anyone());
-    let server = Running::start(Transport::Unix, ping_server().layer(layer)).await;
+        .service::<PingServer>(PeerPolicy::same_user())
+        .method::<PingServer>("Watch", nobody())
+        .method::<PingServer>("Collect", PeerPolicy::anyone())
+        .service_named("other.Service", PeerPolicy::anyone());
+    let server = Running::start(Transport::Unix, ping_server().method_policy(layer)).await;
     ping(&server).await.unwrap();
 
     let mut client = PingServiceClient::new(server.channel().await);
@@ -127,14 +129,14 @@ async fn each_method_has_its_own_policy_and_the_rest_is_denied() {
     server.stop().await;
 
     // Around one service.
-    let one = PeerPolicyLayer::new().service(PING_SERVICE, nobody());
+    let one = PeerPolicyLayer::new().service::<PingServer>(nobody());
     let one = tower::Layer::layer(&one, PingServiceServer::new(Ping::default()));
     let server = Running::start(Transport::Unix, Server::new().add_service(one)).await;
     assert_eq!(ping(&server).await.unwrap_err().code(), Code::PermissionDenied);
 
     // A service that no rule names.
-    let layer = PeerPolicyLayer::new().service("other.Service", PeerPolicy::anyone());
-    let server = Running::start(Transport::Unix, ping_server().layer(layer)).await;
+    let layer = PeerPolicyLayer::new().service_named("other.Service", PeerPolicy::anyone());
+    let server = Running::start(Transport::Unix, ping_server().method_policy(layer)).await;
     assert_eq!(ping(&server).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
@@ -143,7 +145,7 @@ async fn a_single_connection_is_held_to_the_policy_too() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let server = ping_server().peer_policy(PeerPolicy::anyone());
     let error = server.serve_connection(theirs).await.unwrap_err();
-    assert!(matches!(error, ServeError::PeerRefused), "{error}");
+    assert_eq!(error.kind(), ServeErrorKind::PeerRefused, "{error}");
     drop(ours);
 
     let directory = directory();
@@ -157,7 +159,7 @@ async fn a_single_connection_is_held_to_the_policy_too() {
             client.ping(PingRequest::ping()).await.unwrap();
         } else {
             let error = serving.await.unwrap().unwrap_err();
-            assert!(matches!(error, ServeError::PeerRefused), "{error}");
+            assert_eq!(error.kind(), ServeErrorKind::PeerRefused, "{error}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use samehost::ping::{
     FILE_DESCRIPTOR_SET, Ping, PingRequest, PingServiceClient, PingServiceServer, WatchRequest,
 };
-use samehost::{Address, Channel, Listener, Routes, ServeError, Server};
+use samehost::{Address, Channel, LayeredService, Listener, RequestBody, ServeErrorKind, Server};
 use tokio::net::UnixStream;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -126,7 +126,7 @@ impl<F> tonic::server::NamedService for Before<F> {
     const NAME: &'static str = "ping.v1.PingService";
 }
 
-impl<F, W> tower::Service<http::Request<tonic::body::Body>> for Before<F>
+impl<F, W> tower::Service<http::Request<RequestBody>> for Before<F>
 where
     F: Fn() -> W,
     W: Future<Output = ()> + Send + 'static,
@@ -139,7 +139,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+    fn call(&mut self, request: http::Request<RequestBody>) -> Self::Future {
         let before = self.0();
         Box::pin(async move {
             before.await;
@@ -270,7 +270,21 @@ async fn one_server_serves_several_listeners() {
 #[tokio::test]
 async fn a_server_needs_a_listener() {
     let error = ping_server().serve(Vec::new()).await.unwrap_err();
-    assert!(matches!(error, ServeError::NoListener), "{error}");
+    assert!(error.kind() == ServeErrorKind::NoListener, "{error}");
+}
+
+/// `main` prints an error that it returns by `Debug`.
+#[tokio::test]
+async fn two_services_of_one_name_are_an_error_at_start() {
+    let twice = || ping_server().add_service(PingServiceServer::new(Ping::default()));
+    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    for error in [twice().serve(listener).await, twice().serve_connection(theirs).await] {
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ServeErrorKind::DuplicateService);
+        assert!(error.to_string().contains("ping.v1.PingService"), "{error}");
+        assert_eq!(format!("{error:?}"), error.to_string());
+    }
 }
 
 #[tokio::test]
@@ -353,7 +367,7 @@ async fn a_client_keeps_to_the_servers_limit_and_all_its_calls_succeed() {
 async fn tasks_of_slow_calls() -> Vec<tokio::task::Id> {
     let tasks = Arc::new(std::sync::Mutex::new(Vec::new()));
     let note = Arc::clone(&tasks);
-    let slow = tower::layer::layer_fn(move |routes: Routes| {
+    let slow = tower::layer::layer_fn(move |routes: LayeredService| {
         let note = Arc::clone(&note);
         tower::service_fn(move |request: http::Request<tonic::body::Body>| {
             let (mut routes, note) = (routes.clone(), Arc::clone(&note));

@@ -134,11 +134,9 @@ async fn tonic_as_the_client(transport: Transport) {
 
 /// Over TCP nobody is known, and so nobody may call.
 async fn a_policy_stands_before_tonics_server(transport: Transport) {
-    let policies = PeerPolicyLayer::new().service(PING, PeerPolicy::same_user()).method(
-        PING,
-        "Collect",
-        PeerPolicy::predicate(|_| false),
-    );
+    let policies = PeerPolicyLayer::new()
+        .service_named(PING, PeerPolicy::same_user())
+        .method_named(PING, "Collect", PeerPolicy::predicate(|_| false));
     let server = TonicServer::serve(transport, |listener, stopped| {
         Server::builder()
             .layer(policies)

@@ -38,7 +38,8 @@ async fn an_idle_connection_is_closed_and_opened_again_at_the_next_call() {
 #[tokio::test]
 async fn a_client_that_answers_no_ping_is_closed_and_one_that_does_stays() {
     // Time enough for who does answer, on a busy machine too.
-    let server = ping_server().keep_alive(SHORT, Duration::from_secs(2));
+    let server =
+        ping_server().keep_alive_interval(SHORT).keep_alive_timeout(Duration::from_secs(2));
     let server = Running::start(Transport::Unix, server).await;
     let path = server.address.as_path().unwrap();
     let mut stuck = Peer::client(UnixStream::connect(path).await.unwrap(), &[]).await;

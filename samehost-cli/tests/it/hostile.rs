@@ -519,7 +519,7 @@ impl tonic::server::NamedService for Stubborn {
     const NAME: &'static str = "ping.v1.PingService";
 }
 
-impl tower::Service<http::Request<tonic::body::Body>> for Stubborn {
+impl tower::Service<http::Request<samehost::RequestBody>> for Stubborn {
     type Response = http::Response<tonic::body::Body>;
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
@@ -528,7 +528,7 @@ impl tower::Service<http::Request<tonic::body::Body>> for Stubborn {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+    fn call(&mut self, request: http::Request<samehost::RequestBody>) -> Self::Future {
         let this = self.clone();
         if request.uri().path() == PING {
             return tower::Service::call(&mut PingServiceServer::new(Ping::default()), request);

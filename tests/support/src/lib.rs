@@ -16,12 +16,11 @@ use samehost::ping::{
     CollectRequest, CollectResponse, ConverseRequest, ConverseResponse, Ping, PingRequest,
     PingResponse, PingService, PingServiceServer, WatchRequest, WatchResponse,
 };
-use samehost::{Address, Channel, GrpcService, Listener, Routes, Server};
+use samehost::{Address, Channel, Listener, Server};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status, Streaming};
-use tower::layer::Layer;
 
 /// Makes one test of each function for each transport and runtime flavour.
 #[macro_export]
@@ -94,10 +93,7 @@ impl Running {
             .await
     }
 
-    pub async fn start<L>(transport: Transport, server: Server<L>) -> Self
-    where
-        L: Layer<Routes, Service: GrpcService<tonic::body::Body> + Send> + Send + 'static,
-    {
+    pub async fn start(transport: Transport, server: Server) -> Self {
         let directory = directory();
         let address = match transport {
             Transport::Unix => socket_in(directory.path()),
@@ -111,10 +107,7 @@ impl Running {
         Self::start_in(directory(), address, server).await
     }
 
-    async fn start_in<L>(directory: TempDir, address: &Address, server: Server<L>) -> Self
-    where
-        L: Layer<Routes, Service: GrpcService<tonic::body::Body> + Send> + Send + 'static,
-    {
+    async fn start_in(directory: TempDir, address: &Address, server: Server) -> Self {
         let listener = Listener::bind(address).await.unwrap();
         let address = listener.local_addr().clone();
         let (stop, stopped) = oneshot::channel::<()>();

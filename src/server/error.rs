@@ -1,0 +1,110 @@
+//! [`ServeError`]: why a server could not serve.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::address::Address;
+use crate::grpc::BoxError;
+
+/// Why a server could not serve. Its text is whole: `Debug` prints the same, so that an error that
+/// `main` returns can be read.
+#[derive(Clone)]
+pub struct ServeError {
+    kind: ServeErrorKind,
+    address: Option<Address>,
+    service: Option<&'static str>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// The kinds of [`ServeError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ServeErrorKind {
+    /// No listener was given.
+    NoListener,
+    /// Two services have the same name.
+    DuplicateService,
+    /// There is a peer policy, and TCP does not tell who its peers are.
+    PolicyOverTcp,
+    /// An abstract socket has no file whose mode could keep anybody out, and there is no policy for
+    /// the whole server ([`Server::peer_policy`](crate::Server::peer_policy)).
+    NoPolicy,
+    /// The policy does not let in the peer of the one connection to serve, or that peer is unknown.
+    PeerRefused,
+    /// The one connection to serve failed.
+    Connection,
+}
+
+impl ServeError {
+    pub(super) fn new(kind: ServeErrorKind) -> Self {
+        Self { kind, address: None, service: None, source: None }
+    }
+
+    pub(super) fn at(kind: ServeErrorKind, address: &Address) -> Self {
+        Self { address: Some(address.clone()), ..Self::new(kind) }
+    }
+
+    pub(super) fn duplicate(service: &'static str) -> Self {
+        Self { service: Some(service), ..Self::new(ServeErrorKind::DuplicateService) }
+    }
+
+    pub(super) fn connection(source: impl Into<BoxError>) -> Self {
+        Self { source: Some(source.into().into()), ..Self::new(ServeErrorKind::Connection) }
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ServeErrorKind {
+        self.kind
+    }
+
+    /// The address that the error is about, if it is about one.
+    pub fn address(&self) -> Option<&Address> {
+        self.address.as_ref()
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(address) = &self.address {
+            write!(f, "{address}: ")?;
+        }
+        match self.kind {
+            ServeErrorKind::NoListener => {
+                f.write_str("nothing to serve on: give at least one listener")
+            }
+            ServeErrorKind::DuplicateService => {
+                let service = self.service.unwrap_or_default();
+                write!(f, "two services are named {service}: add only one of them to the server")
+            }
+            ServeErrorKind::PolicyOverTcp => f.write_str(
+                "a peer policy cannot hold over TCP, which does not tell who connects: use a Unix \
+                 socket or serve without the policy",
+            ),
+            ServeErrorKind::NoPolicy => f.write_str(
+                "every process of this network namespace could connect to an abstract socket: set \
+                 a peer policy or use a path, such as unix:/run/app.sock",
+            ),
+            ServeErrorKind::PeerRefused => {
+                f.write_str("the policy does not let this connection's peer in")
+            }
+            ServeErrorKind::Connection => match &self.source {
+                Some(source) => write!(f, "the connection failed: {source}"),
+                None => f.write_str("the connection failed"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Error for ServeError {
+    /// What lies behind the cause, which the text names already.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().and_then(Error::source)
+    }
+}
