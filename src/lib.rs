@@ -51,6 +51,7 @@
 //!
 //! - `ping`: the Ping service in `samehost::ping`, which the command, the examples and the tests
 //!   use.
+//! - `serde`: an [`Address`] in configuration files, as its string.
 //! - `tonic-transport`: for those who stay on tonic's own transport, the [`Listener`] as the stream
 //!   of connections that its server takes, and a `Connector` for its client. It brings hyper and h2.
 //!
@@ -67,6 +68,7 @@
 compile_error!("samehost supports Linux only");
 
 mod address;
+mod backoff;
 mod client;
 mod driver;
 #[cfg(fuzzing)]
@@ -84,7 +86,7 @@ mod socket;
 #[cfg(feature = "tonic-transport")]
 mod transport;
 
-pub use address::{Address, AddressParseError};
+pub use address::{Address, AddressParseError, AddressParseErrorKind};
 pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};
 pub use driver::BusyPoll;
 pub use policy::{PeerPolicy, PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
@@ -97,8 +99,8 @@ pub use server::{
     HttpService, LayeredService, Listeners, Mount, RequestBody, ServeError, ServeErrorKind, Server,
 };
 pub use socket::{
-    BindError, BindOptions, Conn, ConnectError, Group, InheritError, Listener, PeerIdentity,
-    TcpPeer,
+    BindError, BindOptions, Conn, ConnectError, ConnectErrorKind, Group, InheritError, Listener,
+    PeerIdentity, TcpPeer,
 };
 /// The tonic that this crate is built with: its `Request`, `Response` and `Status` are those of the
 /// services.

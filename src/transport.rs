@@ -107,7 +107,7 @@ impl Connector {
     }
 
     /// How long connecting may take, name resolution and the wait for a server whose backlog is
-    /// full included. Default 5 s; `Duration::MAX` for no limit. A shorter one of tonic's `Endpoint`
+    /// full included. Default 20 s; `Duration::MAX` for no limit. A shorter one of tonic's `Endpoint`
     /// counts as well.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -127,9 +127,9 @@ impl Service<http::Uri> for Connector {
 
     fn call(&mut self, _: http::Uri) -> Connecting {
         let Self { address, timeout } = self.clone();
-        Connecting(Box::pin(
-            async move { socket::connect(&address, timeout).await.map(TokioIo::new) },
-        ))
+        Connecting(Box::pin(async move {
+            socket::connect_within(&address, timeout).await.map(TokioIo::new)
+        }))
     }
 }
 

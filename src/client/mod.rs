@@ -72,7 +72,7 @@ struct Shared {
 
 /// An attempt to connect. It goes on as long as a call waits for it, whichever that is.
 struct Attempt {
-    outcome: watch::Receiver<Option<Result<Sender, Arc<ConnectError>>>>,
+    outcome: watch::Receiver<Option<Result<Sender, ConnectError>>>,
     /// Aborted with the last reference.
     _task: JoinSet<()>,
 }
@@ -96,7 +96,7 @@ pub struct ChannelBuilder {
 
 impl ChannelBuilder {
     /// How long connecting may take, for Unix sockets as for TCP: name resolution and the wait
-    /// for a server whose backlog is full included. Default 5 s; `Duration::MAX` for no limit.
+    /// for a server whose backlog is full included. Default 20 s; `Duration::MAX` for no limit.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -247,7 +247,7 @@ impl Shared {
     /// Opens the connection.
     async fn open(&self, target: &ChannelBuilder) -> Result<Sender, ConnectError> {
         let ChannelBuilder { address, connect_timeout, server, options, .. } = target;
-        let mut conn = socket::connect(address, *connect_timeout).await?;
+        let mut conn = socket::connect_within(address, *connect_timeout).await?;
         if let Some(policy) = server {
             conn = only_if(policy, conn, address)?;
         }
@@ -280,11 +280,10 @@ impl Shared {
         let outcome = outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
         match outcome.ok().flatten() {
             Some(outcome) => Ok(outcome?),
-            None => Err(Arc::new(ConnectError::Io {
-                address: Address::clone(&target.address),
-                source: io::Error::other("the runtime that connected was shut down"),
-            })
-            .into()),
+            None => {
+                let cause = io::Error::other("the runtime that connected was shut down");
+                Err(ConnectError::failed(&target.address, cause).into())
+            }
         }
     }
 
@@ -296,7 +295,7 @@ impl Shared {
         let channel = Arc::clone(self);
         task.spawn(async move {
             let outcome = channel.open(&target).await;
-            let _ = sender.send(Some(outcome.map_err(Arc::new)));
+            let _ = sender.send(Some(outcome));
         });
         Attempt { outcome, _task: task }
     }
@@ -326,11 +325,8 @@ impl Shared {
     }
 
     fn not_http2(&self, source: driver::Lost) -> Unconnected {
-        let source = source.into();
         match self.server() {
-            Some(address) => {
-                Arc::new(ConnectError::NotHttp2 { address: Address::clone(address), source }).into()
-            }
+            Some(address) => ConnectError::not_http2(address, &source).into(),
             None => Unconnected::StreamEnded,
         }
     }
@@ -338,17 +334,11 @@ impl Shared {
 
 /// The connection, if the server is one that `policy` accepts.
 fn only_if(policy: &PeerPolicy, conn: Conn, address: &Address) -> Result<Conn, ConnectError> {
-    let failed = |source| ConnectError::Io { address: address.clone(), source };
-    let conn = conn.identified(address).map_err(failed)?;
+    let conn = conn.identified(address).map_err(|error| ConnectError::failed(address, error))?;
     match conn.peer_identity() {
         Some(server) if policy.allows(server) => Ok(conn),
-        Some(server) => Err(ConnectError::WrongServer {
-            address: address.clone(),
-            uid: server.uid(),
-            gid: server.gid(),
-            pid: server.pid(),
-        }),
-        None => Err(ConnectError::UnknownServer { address: address.clone() }),
+        Some(server) => Err(ConnectError::wrong_server(address, server)),
+        None => Err(ConnectError::unknown_server(address)),
     }
 }
 
@@ -358,12 +348,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Why there is no connection to send a call on.
 enum Unconnected {
-    Connect(Arc<ConnectError>),
+    Connect(ConnectError),
     StreamEnded,
 }
 
-impl From<Arc<ConnectError>> for Unconnected {
-    fn from(error: Arc<ConnectError>) -> Self {
+impl From<ConnectError> for Unconnected {
+    fn from(error: ConnectError) -> Self {
         Self::Connect(error)
     }
 }
@@ -373,7 +363,7 @@ impl From<Unconnected> for Status {
         match why {
             Unconnected::Connect(error) => {
                 let mut status = Self::unavailable(error.to_string());
-                status.set_source(error);
+                status.set_source(Arc::new(error));
                 status
             }
             Unconnected::StreamEnded => {

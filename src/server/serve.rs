@@ -18,7 +18,7 @@ use crate::driver::Memory;
 use crate::grpc::Grpc;
 use crate::http2::Config;
 use crate::policy::Throttle;
-use crate::socket::{Conn, Listener, Pause, PeerIdentity};
+use crate::socket::{ACCEPT_BACKOFF, Conn, Listener, PeerIdentity};
 
 /// How many connections are accepted after the shutdown signal, at most: as many as can wait in the
 /// queue by default. New TCP clients could go on coming.
@@ -121,7 +121,7 @@ struct Acceptor {
 
 impl Acceptor {
     async fn run(mut self, mut listener: Listener) {
-        let mut pause = Pause::default();
+        let mut backoff = ACCEPT_BACKOFF;
         loop {
             tokio::select! {
                 biased;
@@ -129,14 +129,14 @@ impl Acceptor {
                 Some(_) = self.connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok(conn) => {
-                        pause.reset();
+                        backoff.reset();
                         self.welcome(conn, &listener).await;
                     }
                     Err(error) => {
                         self.gate.log_failure(&error, &listener);
                         tokio::select! {
                             () = told_to_stop(&mut self.stopped) => break,
-                            () = sleep(pause.next()) => {}
+                            () = sleep(backoff.next()) => {}
                         }
                     }
                 },

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 #[cfg(feature = "tonic-transport")]
 use std::{
     pin::Pin,
@@ -16,6 +17,12 @@ use super::bind::{BindError, BindOptions};
 use super::conn::Conn;
 use super::file::SocketFile;
 use crate::address::Address;
+use crate::backoff::Backoff;
+
+/// How long nothing is accepted after accept(2) has failed, so that a process without file
+/// descriptors neither spins nor stops accepting.
+pub(crate) const ACCEPT_BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
 
 /// A bound address that accepts connections: a Unix socket or a TCP port.
 ///
@@ -29,7 +36,7 @@ pub struct Listener {
     socket: Socket,
     /// As a stream, how long it accepts nothing after the next failure, and until when after the last.
     #[cfg(feature = "tonic-transport")]
-    pause: (super::pause::Pause, Option<Pin<Box<tokio::time::Sleep>>>),
+    backoff: (Backoff, Option<Pin<Box<tokio::time::Sleep>>>),
 }
 
 #[derive(Debug)]
@@ -62,7 +69,7 @@ impl Listener {
             file,
             socket,
             #[cfg(feature = "tonic-transport")]
-            pause: Default::default(),
+            backoff: (ACCEPT_BACKOFF, None),
         }
     }
 
@@ -119,10 +126,10 @@ impl Listener {
             .ok()
     }
 
-    /// [`Listener::accept`] for a single task, with a pause after an error.
+    /// [`Listener::accept`] for a single task, which waits after an error.
     #[cfg(feature = "tonic-transport")]
     pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Conn>> {
-        let (pause, sleep) = &mut self.pause;
+        let (backoff, sleep) = &mut self.backoff;
         if let Some(asleep) = sleep {
             ready!(asleep.as_mut().poll(cx));
             *sleep = None;
@@ -135,8 +142,8 @@ impl Listener {
         }
         .and_then(|conn| conn.identified(&self.address));
         match accepted {
-            Ok(_) => pause.reset(),
-            Err(_) => *sleep = Some(Box::pin(tokio::time::sleep(pause.next()))),
+            Ok(_) => backoff.reset(),
+            Err(_) => *sleep = Some(Box::pin(tokio::time::sleep(backoff.next()))),
         }
         Poll::Ready(accepted)
     }

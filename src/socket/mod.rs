@@ -4,11 +4,11 @@
 mod bind;
 mod conn;
 mod connect;
+mod connect_error;
 mod file;
 mod identity;
 mod inherit;
 mod listener;
-mod pause;
 mod stream;
 mod sys;
 
@@ -16,11 +16,11 @@ pub use bind::{BindError, BindOptions, Group};
 pub use conn::Conn;
 #[cfg(feature = "tonic-transport")]
 pub(crate) use conn::Peer;
-pub use connect::ConnectError;
-pub(crate) use connect::{CONNECT_TIMEOUT, connect};
+pub(crate) use connect::{CONNECT_TIMEOUT, connect_within};
+pub use connect_error::{ConnectError, ConnectErrorKind};
 pub(crate) use identity::is_known_group;
 pub use identity::{PeerIdentity, TcpPeer};
 pub use inherit::InheritError;
+pub(crate) use listener::ACCEPT_BACKOFF;
 pub use listener::Listener;
-pub(crate) use pause::Pause;
 pub(crate) use stream::Direct;

@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
 use samehost::ping::{PingRequest, PingServiceClient};
-use samehost::{Address, BindOptions, Channel, ConnectError, Listener};
+use samehost::{Address, BindOptions, Channel, ConnectErrorKind, Listener};
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Status};
 
@@ -83,6 +83,11 @@ async fn errors_name_the_address_and_the_remedy() {
     let error = refusal(&address).await;
     assert!(error.starts_with(&format!("{address}: there is a regular file")), "{error}");
 
+    let error = refusal(&Address::unix(path.join("below")).unwrap()).await;
+    assert!(error.contains("no file can have this path (Not a directory"), "{error}");
+    let error = refusal(&Address::unix(path.with_file_name("n".repeat(256))).unwrap()).await;
+    assert!(error.contains("no file can have this path (File name too long"), "{error}");
+
     let error = refusal(&"127.0.0.1:1".parse().unwrap()).await;
     assert!(error.starts_with("no server is listening at 127.0.0.1:1"), "{error}");
 
@@ -94,6 +99,23 @@ async fn errors_name_the_address_and_the_remedy() {
         error.starts_with("no server is listening at unix-abstract:samehost-nobody"),
         "{error}"
     );
+}
+
+/// `main` prints the error that it returns by its Debug.
+#[tokio::test]
+async fn an_error_reads_the_same_by_debug_and_tells_nothing_twice() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let error = Channel::connect(&address).await.unwrap_err();
+    assert_eq!(format!("{error:?}"), error.to_string());
+    assert_eq!((error.kind(), error.address()), (ConnectErrorKind::NoServer, Some(&address)));
+
+    let error = Channel::connect(&"no-such-host.invalid:1".parse().unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::UnknownHost);
+    let cause = error.io_error().unwrap().to_string();
+    assert!(error.to_string().contains(&cause), "{error} has {cause}");
+    let source = std::error::Error::source(&error).map(ToString::to_string);
+    assert!(source.is_none_or(|source| !error.to_string().contains(&source)), "{error}");
 }
 
 #[tokio::test]
@@ -138,7 +160,7 @@ async fn a_full_backlog_is_tried_again_until_the_timeout() {
     let timeout = Duration::from_millis(100);
     let started = Instant::now();
     let error = Channel::builder(address).connect_timeout(timeout).connect().await.unwrap_err();
-    assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
+    assert_eq!(error.kind(), ConnectErrorKind::TimedOut, "{error}");
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     assert!(started.elapsed() >= timeout);
 
@@ -171,13 +193,13 @@ async fn one_failure_to_connect_answers_all_calls_that_waited_for_it() {
     for call in calls {
         let status = call.await.unwrap().unwrap_err();
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-        assert!(status.message().contains("within 5s"), "{status:?}");
+        assert!(status.message().contains("within 20s"), "{status:?}");
         assert!(std::error::Error::source(&status).is_some());
     }
-    assert_eq!(started.elapsed().as_secs(), 5, "the connect timeout");
+    assert_eq!(started.elapsed().as_secs(), 20, "the connect timeout");
     // The next one tries again.
     call(&channel, None).await.unwrap().unwrap_err();
-    assert_eq!(started.elapsed().as_secs(), 10);
+    assert_eq!(started.elapsed().as_secs(), 40);
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,7 +244,7 @@ async fn the_backlog_bounds_the_queue_of_tcp_too() {
     let second =
         Channel::builder(listener.local_addr()).connect_timeout(Duration::from_millis(100));
     let error = second.connect().await.unwrap_err();
-    assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
+    assert_eq!(error.kind(), ConnectErrorKind::TimedOut, "{error}");
 }
 
 #[tokio::test]

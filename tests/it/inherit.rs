@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 
 use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
-use samehost::{Address, Channel, ConnectError, InheritError, Listener, PeerPolicy, Server};
+use samehost::{Address, Channel, ConnectErrorKind, InheritError, Listener, PeerPolicy, Server};
 
 use crate::support::{as_user, directory, socket_in};
 
@@ -69,10 +69,10 @@ async fn clients_see_who_serves_and_not_who_bound() {
         return;
     };
     let wanted = Channel::builder(&address).require_server(PeerPolicy::same_user());
-    match wanted.clone().connect().await.unwrap_err() {
-        ConnectError::WrongServer { uid: 1234, gid: 1234, .. } => {}
-        other => panic!("{other}"),
-    }
+    let error = wanted.clone().connect().await.unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::WrongServer, "{error}");
+    let server = error.server().unwrap();
+    assert_eq!((server.uid(), server.gid()), (1234, 1234));
     let _listener = Listener::from_std(socket).unwrap();
     wanted.connect().await.unwrap();
 }

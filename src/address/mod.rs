@@ -1,0 +1,214 @@
+//! [`Address`]: where a server listens, as one string that also picks the transport. Parsing and
+//! printing only: no IO and no name resolution, which belong to `socket`.
+
+mod error;
+mod escape;
+mod parse;
+#[cfg(feature = "serde")]
+mod serde;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::{SocketAddr, SocketAddrV6};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+pub use error::{AddressParseError, AddressParseErrorKind};
+pub(crate) use escape::shown_path;
+use escape::write_escaped;
+
+/// The longest abstract socket name in bytes: `sun_path` less the NUL that marks it as abstract
+/// (unix(7)).
+const ABSTRACT_NAME_MAX: usize = 107;
+
+/// Where a server listens and a client connects: a Unix socket, an abstract Unix socket or a TCP
+/// port. The string form follows gRPC's naming, so the same string works in other gRPC languages.
+///
+/// | string | means |
+/// |---|---|
+/// | `unix:/run/app.sock`, `unix:///run/app.sock`, `unix:app.sock` | Unix socket at that path |
+/// | `unix-abstract:app` | abstract Unix socket (Linux) |
+/// | `127.0.0.1:50051`, `[::1]:50051`, `ipv4:127.0.0.1:50051`, `ipv6:[::1]:50051` | TCP |
+/// | `localhost:50051`, `dns:localhost:50051`, `dns:///localhost:50051`, `http://localhost:50051` | TCP, the name resolved at bind or connect |
+///
+/// In a path or an abstract name, `%XX` stands for the byte with that hexadecimal value; `%`, `?`
+/// and `#` have to be written that way. Printing an address and parsing the result gives the same
+/// address, whatever bytes a path holds.
+///
+/// ```
+/// use samehost::Address;
+///
+/// let address: Address = "unix:///run/app.sock".parse()?;
+/// assert_eq!(address, Address::unix("/run/app.sock")?);
+/// assert_eq!(address.to_string(), "unix:/run/app.sock");
+/// # Ok::<(), samehost::AddressParseError>(())
+/// ```
+///
+/// What takes an address takes whatever becomes one: a string in one of these forms, a
+/// [`Path`] or [`PathBuf`] of a Unix socket, a [`SocketAddr`], an `Address` or a reference to one.
+///
+/// With the feature `serde` it is serialized as its string, and a configuration can hold it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Address(Kind);
+
+/// The parsed form. Private to the crate so that an `Address` is always a valid one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// A path: not empty, no NUL.
+    Unix(PathBuf),
+    /// A name in the abstract namespace: 1 to 107 bytes, without the leading NUL.
+    UnixAbstract(Vec<u8>),
+    /// An IP address and port.
+    Tcp(SocketAddr),
+    /// A host name to resolve, and a port.
+    Host(String, u16),
+}
+
+impl Address {
+    /// The Unix socket at `path`, absolute or relative to the working directory at the time of each
+    /// bind or connect.
+    ///
+    /// # Errors
+    ///
+    /// [`EmptyPath`](AddressParseErrorKind::EmptyPath) and
+    /// [`NulInPath`](AddressParseErrorKind::NulInPath). How long a path may be is decided by the
+    /// file system, when the address is used.
+    pub fn unix(path: impl Into<PathBuf>) -> Result<Self, AddressParseError> {
+        let path = path.into();
+        let input = path.to_string_lossy().into_owned();
+        Self::unix_as(path, &input)
+    }
+
+    /// The same of a path that was written as `input`.
+    fn unix_as(path: PathBuf, input: &str) -> Result<Self, AddressParseError> {
+        if path.as_os_str().is_empty() {
+            let text = "the path is empty: write unix:/path/to/app.sock";
+            return Err(AddressParseError::new(AddressParseErrorKind::EmptyPath, input, text));
+        }
+        if path.as_os_str().as_bytes().contains(&0) {
+            let text = "a path cannot hold a NUL byte: leave it out";
+            return Err(AddressParseError::new(AddressParseErrorKind::NulInPath, input, text));
+        }
+        Ok(Self(Kind::Unix(path)))
+    }
+
+    /// The abstract Unix socket of that name, any bytes. Abstract sockets have no file and no
+    /// permissions: every process in the network namespace can connect (unix(7)).
+    ///
+    /// # Errors
+    ///
+    /// [`AbstractNameLength`](AddressParseErrorKind::AbstractNameLength) unless the name has 1 to
+    /// 107 bytes.
+    pub fn unix_abstract(name: impl Into<Vec<u8>>) -> Result<Self, AddressParseError> {
+        let name = name.into();
+        let input = String::from_utf8_lossy(&name).into_owned();
+        Self::unix_abstract_as(name, &input)
+    }
+
+    /// The same of a name that was written as `input`.
+    fn unix_abstract_as(name: Vec<u8>, input: &str) -> Result<Self, AddressParseError> {
+        if name.is_empty() || name.len() > ABSTRACT_NAME_MAX {
+            let kind = AddressParseErrorKind::AbstractNameLength;
+            let text = "an abstract name has 1 to 107 bytes: write unix-abstract:name";
+            return Err(AddressParseError::new(kind, input, text));
+        }
+        Ok(Self(Kind::UnixAbstract(name)))
+    }
+
+    /// The path of a Unix socket that has one.
+    pub fn as_path(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::Unix(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Whether this is a Unix socket, abstract ones included, rather than TCP.
+    pub fn is_unix(&self) -> bool {
+        matches!(self.0, Kind::Unix(_) | Kind::UnixAbstract(_))
+    }
+
+    /// Whether this is a Unix socket in the abstract namespace.
+    pub fn is_unix_abstract(&self) -> bool {
+        matches!(self.0, Kind::UnixAbstract(_))
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.0
+    }
+}
+
+/// The flow label of an IPv6 address is dropped: it has no string form.
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self(Kind::Tcp(match address {
+            SocketAddr::V4(_) => address,
+            SocketAddr::V6(v6) => SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
+        }))
+    }
+}
+
+impl From<&Self> for Address {
+    fn from(address: &Self) -> Self {
+        address.clone()
+    }
+}
+
+macro_rules! parsed_from {
+    ($($text:ty),+) => {$(
+        /// Parses, as [`str::parse`] does.
+        impl TryFrom<$text> for Address {
+            type Error = AddressParseError;
+
+            fn try_from(text: $text) -> Result<Self, AddressParseError> {
+                text.parse()
+            }
+        }
+    )+};
+}
+parsed_from!(&str, &String, String);
+
+macro_rules! unix_from {
+    ($($path:ty),+) => {$(
+        /// The Unix socket at that path, which needs no `unix:` before it: see [`Address::unix`].
+        impl TryFrom<$path> for Address {
+            type Error = AddressParseError;
+
+            fn try_from(path: $path) -> Result<Self, AddressParseError> {
+                Self::unix(path)
+            }
+        }
+    )+};
+}
+unix_from!(&Path, &PathBuf, PathBuf);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Unix(path) => {
+                let bytes = path.as_os_str().as_bytes();
+                // A path that starts with two slashes would read as an empty URI authority.
+                f.write_str(if bytes.starts_with(b"//") { "unix://" } else { "unix:" })?;
+                write_escaped(f, bytes)
+            }
+            Kind::UnixAbstract(name) => {
+                f.write_str("unix-abstract:")?;
+                if let Some(rest) = name.strip_prefix(b"//") {
+                    f.write_str("/%2F")?;
+                    write_escaped(f, rest)
+                } else {
+                    write_escaped(f, name)
+                }
+            }
+            Kind::Tcp(address) => write!(f, "{address}"),
+            Kind::Host(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({self})")
+    }
+}

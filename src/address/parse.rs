@@ -1,0 +1,226 @@
+//! The grammar of an [`Address`]'s string form.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStringExt;
+use std::str::FromStr;
+
+use super::error::{AddressParseError, AddressParseErrorKind as E};
+use super::escape::unescape;
+use super::{Address, Kind};
+
+type Parsed<T> = Result<T, AddressParseError>;
+
+impl FromStr for Address {
+    type Err = AddressParseError;
+
+    fn from_str(input: &str) -> Parsed<Self> {
+        if input.is_empty() {
+            let text = "the address is empty: write unix:/path/to/app.sock or 127.0.0.1:50051";
+            return Err(AddressParseError::new(E::Empty, input, text));
+        }
+        if input.starts_with(['/', '.', '~']) {
+            return Err(bare_path(input));
+        }
+        // `host:port` has no scheme; `[::1]:50051` starts with a bracket.
+        let (scheme, rest) = match input.split_once(':') {
+            Some((scheme, rest)) if !input.starts_with('[') => (scheme, rest),
+            _ => ("", input),
+        };
+        match scheme {
+            "unix" => unix(input, rest),
+            "unix-abstract" => unix_abstract(input, rest),
+            "https" => {
+                let text = "there is no TLS between processes of one host: \
+                            write http://host:port or unix:/path";
+                Err(AddressParseError::new(E::Tls, input, text))
+            }
+            _ if input.contains(',') => {
+                let text = "one address at a time: lists are not supported, give each alone";
+                Err(AddressParseError::new(E::List, input, text))
+            }
+            "ipv4" => match host_port(input, rest)? {
+                kind @ Kind::Tcp(SocketAddr::V4(_)) => Ok(Self(kind)),
+                _ => Err(invalid_host(input, "an IPv4 address", "ipv4:127.0.0.1:50051")),
+            },
+            "ipv6" => match host_port(input, rest)? {
+                kind @ Kind::Tcp(SocketAddr::V6(_)) => Ok(Self(kind)),
+                _ => Err(invalid_host(input, "an IPv6 address in brackets", "ipv6:[::1]:50051")),
+            },
+            "dns" => dns(input, rest),
+            "http" => http(input, rest),
+            _ if rest.starts_with('/') => Err(unknown_scheme(input)),
+            // A relative path is likelier than a host here, whatever comes before its first slash.
+            "" if input.contains('/') => Err(bare_path(input)),
+            _ => host_port(input, input).map(Self),
+        }
+    }
+}
+
+fn bare_path(input: &str) -> AddressParseError {
+    // Only a shell knows what a tilde stands for.
+    let text = match input.strip_prefix("~/") {
+        Some(rest) => format!(
+            "a Unix socket needs its scheme, and ~ is the shell's: write unix:/home/NAME/{rest}, \
+             or unix:$HOME/{rest} in a shell"
+        ),
+        None => format!("a Unix socket needs its scheme: write unix:{input}"),
+    };
+    AddressParseError::new(E::BarePath, input, text)
+}
+
+fn unknown_scheme(input: &str) -> AddressParseError {
+    let text = "unknown scheme: write unix:/path, unix-abstract:name, ipv4:, ipv6:, dns: or \
+                http://, or host:port";
+    AddressParseError::new(E::UnknownScheme, input, text)
+}
+
+fn invalid_host(input: &str, expected: &str, example: &str) -> AddressParseError {
+    let text = format!("{expected} was expected: write {example}");
+    AddressParseError::new(E::InvalidHost, input, text)
+}
+
+fn not_host_port(input: &str, example: &str) -> AddressParseError {
+    let text = format!("only a host and a port may follow the scheme: write {example}");
+    AddressParseError::new(E::NotHostPort, input, text)
+}
+
+fn unix(input: &str, rest: &str) -> Parsed<Address> {
+    let path = match rest.strip_prefix("//") {
+        Some(path) if path.is_empty() || path.starts_with('/') => path,
+        Some(_) => {
+            let text = "what follows unix:// is a host, and a Unix socket has none: \
+                        write unix:relative/path or unix:///absolute/path";
+            return Err(AddressParseError::new(E::UnixHost, input, text));
+        }
+        None => rest,
+    };
+    Address::unix_as(OsString::from_vec(unescape(input, path)?).into(), input)
+}
+
+fn unix_abstract(input: &str, rest: &str) -> Parsed<Address> {
+    if rest.starts_with("//") {
+        let text = "an abstract name follows the colon directly: write unix-abstract:name";
+        return Err(AddressParseError::new(E::AbstractHost, input, text));
+    }
+    Address::unix_abstract_as(unescape(input, rest)?, input)
+}
+
+fn dns(input: &str, rest: &str) -> Parsed<Address> {
+    let example = "dns:localhost:50051";
+    let host = match rest.strip_prefix("//") {
+        // dns://SERVER/host names the DNS server to ask; only the empty one is known.
+        Some(after) => after.strip_prefix('/').ok_or_else(|| not_host_port(input, example))?,
+        None => rest,
+    };
+    no_path(input, host, example)?;
+    host_port(input, host).map(Address)
+}
+
+fn http(input: &str, rest: &str) -> Parsed<Address> {
+    let example = "http://localhost:50051";
+    let host = rest.strip_prefix("//").ok_or_else(|| not_host_port(input, example))?;
+    let host = host.strip_suffix('/').unwrap_or(host);
+    no_path(input, host, example)?;
+    host_port(input, host).map(Address)
+}
+
+/// Refuses what a URI could have after its host and port, and user names before them.
+fn no_path(input: &str, host: &str, example: &str) -> Parsed<()> {
+    if host.contains(['/', '?', '#', '@']) {
+        return Err(not_host_port(input, example));
+    }
+    Ok(())
+}
+
+/// Parses `host:port`, where the host is an IPv4 address, an IPv6 address in brackets or a name.
+fn host_port(input: &str, text: &str) -> Parsed<Kind> {
+    let Split { host, port } = split_host_port(input, text)?;
+    if host == Ok("") {
+        return Err(invalid_host(input, "a host before the port", "127.0.0.1:50051"));
+    }
+    let port = port_number(input, port)?;
+    match host {
+        Err(ip) => match format!("[{ip}]:{port}").parse() {
+            Ok(SocketAddr::V6(v6)) => Ok(Address::from(SocketAddr::V6(v6)).0),
+            _ => Err(invalid_host(input, "an IPv6 address in brackets", "[::1]:50051")),
+        },
+        Ok(host) => {
+            if let Ok(ip) = host.parse::<Ipv4Addr>() {
+                return Ok(Kind::Tcp(SocketAddr::from((ip, port))));
+            }
+            if !is_host_name(host) {
+                let expected = "an IP address or a host name";
+                return Err(invalid_host(input, expected, "localhost:50051"));
+            }
+            Ok(Kind::Host(host.to_owned(), port))
+        }
+    }
+}
+
+struct Split<'a> {
+    /// `Err`: what stands in brackets.
+    host: Result<&'a str, &'a str>,
+    port: Option<&'a str>,
+}
+
+fn split_host_port<'a>(input: &str, text: &'a str) -> Parsed<Split<'a>> {
+    if let Some(after) = text.strip_prefix('[') {
+        let invalid = |expected| invalid_host(input, expected, "[::1]:50051");
+        let (ip, rest) = after.split_once(']').ok_or_else(|| invalid("a closing bracket"))?;
+        let port = rest.strip_prefix(':');
+        if port.is_none() && !rest.is_empty() {
+            return Err(invalid("a colon after the bracket"));
+        }
+        return Ok(Split { host: Err(ip), port });
+    }
+    match text.split_once(':') {
+        Some((first, port)) if port.contains(':') => {
+            if !first.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(unknown_scheme(input));
+            }
+            let text = "an IPv6 address needs brackets: write [::1]:50051";
+            Err(AddressParseError::new(E::UnbracketedIpv6, input, text))
+        }
+        Some((host, port)) => Ok(Split { host: Ok(host), port: Some(port) }),
+        None => Ok(Split { host: Ok(text), port: None }),
+    }
+}
+
+fn port_number(input: &str, port: Option<&str>) -> Parsed<u16> {
+    let port = match port {
+        None | Some("") => {
+            let text = match input.parse::<u16>() {
+                // A port alone.
+                Ok(port) => format!("the host is missing: write 127.0.0.1:{port}"),
+                Err(_) => {
+                    let host = input.strip_suffix(':').unwrap_or(input);
+                    format!("the port is missing: write {host}:50051")
+                }
+            };
+            return Err(AddressParseError::new(E::MissingPort, input, text));
+        }
+        // `u16::from_str` takes a plus sign.
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => port.parse().ok(),
+        Some(_) => None,
+    };
+    port.ok_or_else(|| {
+        let host = &input[..input.rfind(':').unwrap_or(input.len())];
+        let text = format!("the port must be a number from 0 to 65535: write {host}:50051");
+        AddressParseError::new(E::InvalidPort, input, text)
+    })
+}
+
+/// RFC 1123 §2.1's host names, with the underscore that is common in practice. A name whose last
+/// label is a number is meant as an IPv4 address, and reaches here only when it is a wrong one.
+fn is_host_name(host: &str) -> bool {
+    let label_ok = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let last = host.rsplit('.').next().unwrap_or(host);
+    host.len() <= 253 && host.split('.').all(label_ok) && !last.bytes().all(|b| b.is_ascii_digit())
+}

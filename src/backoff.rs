@@ -1,0 +1,63 @@
+//! [`Backoff`]: how long to wait before something that failed is tried again.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+/// Waits that double from the first up to the longest, until something succeeds.
+#[derive(Clone, Debug)]
+pub(crate) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    /// The last wait. Zero after a success.
+    last: Duration,
+}
+
+impl Backoff {
+    pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, last: Duration::ZERO }
+    }
+
+    /// Returns how long to wait after one more failure.
+    pub(crate) fn next(&mut self) -> Duration {
+        self.last = self.last.saturating_mul(2).clamp(self.first, self.longest);
+        self.last
+    }
+
+    /// Notes a success.
+    pub(crate) fn reset(&mut self) {
+        self.last = Duration::ZERO;
+    }
+}
+
+/// Returns `wait` made up to 20 % shorter or longer, so that processes which failed together do not
+/// try again together.
+pub(crate) fn jittered(wait: Duration) -> Duration {
+    // Its keys are random for each thread, and differ from one to the next.
+    let random = RandomState::new().hash_one(0_u8);
+    let share = (random >> 11) as f64 / (1_u64 << 53) as f64;
+    wait.mul_f64(0.8 + 0.4 * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_in_a_row_have_longer_waits() {
+        let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
+        let waits: Vec<_> = (0..10).map(|_| backoff.next().as_millis()).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        backoff.reset();
+        assert_eq!(backoff.next().as_millis(), 5);
+    }
+
+    #[test]
+    fn jitter_is_a_fifth_to_both_sides() {
+        let waits: Vec<_> = (0..1_000).map(|_| jittered(Duration::from_secs(1))).collect();
+        let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(*least >= Duration::from_millis(800), "{least:?}");
+        assert!(*most <= Duration::from_millis(1_200), "{most:?}");
+        assert!(*least < Duration::from_millis(900), "{least:?}");
+        assert!(*most > Duration::from_millis(1_100), "{most:?}");
+    }
+}

@@ -1,0 +1,270 @@
+//! [`ConnectError`]: why there is no connection to an [`Address`], and what to do about it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::file::kind_name;
+use super::identity::PeerIdentity;
+use crate::address::{Address, AddressParseError, shown_path};
+
+/// Why there is no connection. The message names the address and says what to do, on one line.
+/// A clone is a reference.
+///
+/// ```
+/// use samehost::{Channel, ConnectErrorKind};
+///
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// # runtime.block_on(async {
+/// let error = Channel::connect(&"unix:/no/such.sock".parse()?).await.unwrap_err();
+/// assert_eq!(error.kind(), ConnectErrorKind::NoServer);
+/// assert!(error.to_string().contains("start the server or check the address"));
+/// # Ok::<(), samehost::AddressParseError>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct ConnectError(Arc<Inner>);
+
+struct Inner {
+    kind: ConnectErrorKind,
+    address: Option<Address>,
+    message: String,
+    cause: Option<io::Error>,
+    server: Option<PeerIdentity>,
+}
+
+/// What a [`ConnectError`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectErrorKind {
+    /// No server listens there.
+    NoServer,
+    /// What stands at the path is no stream socket.
+    NotASocket,
+    /// The path cannot be one: it is too long, leads through a file or goes round in a circle.
+    InvalidPath,
+    /// The file's mode, or a directory's, keeps this process out.
+    PermissionDenied,
+    /// There was no connection, or none that the server spoke on, within the connect timeout.
+    TimedOut,
+    /// The host name could not be resolved.
+    UnknownHost,
+    /// The server closed the connection before it was ready for calls.
+    Closed,
+    /// What answers there does not speak HTTP/2.
+    NotHttp2,
+    /// The server is not one that the channel was told to accept.
+    WrongServer,
+    /// The channel was told which servers to accept, and TCP does not tell who the server is.
+    UnknownServer,
+    /// What was given is no address.
+    InvalidAddress,
+    /// Anything else. [`ConnectError::io_error`] tells more.
+    Io,
+}
+
+impl ConnectErrorKind {
+    /// Whether waiting for a server cannot help, since a person has to change something first.
+    pub fn is_permanent(self) -> bool {
+        match self {
+            Self::NotASocket
+            | Self::InvalidPath
+            | Self::NotHttp2
+            | Self::WrongServer
+            | Self::UnknownServer
+            | Self::InvalidAddress => true,
+            // A server that is about to start may create its directory or set its socket's mode.
+            Self::PermissionDenied
+            | Self::NoServer
+            | Self::TimedOut
+            | Self::UnknownHost
+            | Self::Closed
+            | Self::Io => false,
+        }
+    }
+}
+
+impl ConnectError {
+    fn new(kind: ConnectErrorKind, address: Option<&Address>, message: String) -> Self {
+        let address = address.cloned();
+        Self(Arc::new(Inner { kind, address, message, cause: None, server: None }))
+    }
+
+    fn because(mut self, cause: io::Error) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.cause = Some(cause);
+        }
+        self
+    }
+
+    /// What it is about.
+    pub fn kind(&self) -> ConnectErrorKind {
+        self.0.kind
+    }
+
+    /// The address to connect to. `None` where what was given is no address, and for a channel
+    /// that was made from a connector.
+    pub fn address(&self) -> Option<&Address> {
+        self.0.address.as_ref()
+    }
+
+    /// The failure of the operating system or of a connector, where there was one.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        self.0.cause.as_ref()
+    }
+
+    /// The server that was not accepted, for [`ConnectErrorKind::WrongServer`].
+    pub fn server(&self) -> Option<&PeerIdentity> {
+        self.0.server.as_ref()
+    }
+
+    /// `why` is what was found instead, with a leading colon, or nothing.
+    pub(super) fn no_server(address: &Address, why: &str) -> Self {
+        let message = format!(
+            "no server is listening at {address}{why}: start the server or check the address"
+        );
+        Self::new(ConnectErrorKind::NoServer, Some(address), message)
+    }
+
+    pub(super) fn io(address: &Address, cause: impl Into<io::Error>) -> Self {
+        let cause = cause.into();
+        let message = format!("could not connect to {address}: {cause}");
+        Self::new(ConnectErrorKind::Io, Some(address), message).because(cause)
+    }
+
+    pub(super) fn unknown_host(address: &Address, cause: io::Error) -> Self {
+        let message = format!(
+            "{address}: the host name cannot be resolved ({cause}): check it or give an IP address"
+        );
+        Self::new(ConnectErrorKind::UnknownHost, Some(address), message).because(cause)
+    }
+
+    pub(super) fn timed_out(address: &Address, timeout: Duration) -> Self {
+        let message = format!(
+            "no connection to {address} within {timeout:?}: the server may be overloaded; \
+             try again or allow more time"
+        );
+        Self::new(ConnectErrorKind::TimedOut, Some(address), message)
+    }
+
+    pub(crate) fn not_http2(address: &Address, why: &dyn fmt::Display) -> Self {
+        let message = format!(
+            "{address}: the server does not speak HTTP/2 ({why}): \
+             check that this is a gRPC server's address"
+        );
+        Self::new(ConnectErrorKind::NotHttp2, Some(address), message)
+    }
+
+    /// The server is another one than `require_server` accepts.
+    pub(crate) fn wrong_server(address: &Address, server: &PeerIdentity) -> Self {
+        let message = format!(
+            "{address}: the server runs as uid {}, gid {}, which this client was told not to \
+             trust: check who serves this address",
+            server.uid(),
+            server.gid()
+        );
+        let mut error = Self::new(ConnectErrorKind::WrongServer, Some(address), message);
+        if let Some(inner) = Arc::get_mut(&mut error.0) {
+            inner.server = Some(server.clone());
+        }
+        error
+    }
+
+    pub(crate) fn unknown_server(address: &Address) -> Self {
+        let message =
+            format!("{address}: TCP does not tell who the server is: connect to its Unix socket");
+        Self::new(ConnectErrorKind::UnknownServer, Some(address), message)
+    }
+
+    pub(crate) fn failed(address: &Address, cause: io::Error) -> Self {
+        Self::io(address, cause)
+    }
+
+    /// Says what stands in the way of a Unix socket, by a look at the file.
+    pub(super) fn unix(address: &Address, path: &Path, errno: Errno) -> Self {
+        match errno {
+            Errno::NOENT => Self::no_server(address, ": there is no such file"),
+            Errno::CONNREFUSED => match rustix::fs::stat(path) {
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
+                    Self::no_server(address, ": the socket file is stale")
+                }
+                Ok(stat) => Self::not_a_socket(address, kind_name(&stat)),
+                Err(_) => Self::no_server(address, ""),
+            },
+            Errno::ACCESS => {
+                let message = format!(
+                    "permission denied: {}: run as a user who may connect, or change the \
+                     server's mode or group",
+                    closed_file(path)
+                );
+                Self::new(ConnectErrorKind::PermissionDenied, Some(address), message)
+                    .because(errno.into())
+            }
+            Errno::PROTOTYPE => Self::not_a_socket(address, "a datagram socket"),
+            Errno::NAMETOOLONG | Errno::NOTDIR | Errno::LOOP => {
+                let cause = io::Error::from(errno);
+                let message = format!("{address}: no file can have this path ({cause}): change it");
+                Self::new(ConnectErrorKind::InvalidPath, Some(address), message).because(cause)
+            }
+            errno => Self::io(address, errno),
+        }
+    }
+
+    fn not_a_socket(address: &Address, found: &str) -> Self {
+        let message =
+            format!("{address}: there is {found} at this path, not a socket: check the address");
+        Self::new(ConnectErrorKind::NotASocket, Some(address), message)
+    }
+}
+
+impl From<AddressParseError> for ConnectError {
+    fn from(error: AddressParseError) -> Self {
+        Self::new(ConnectErrorKind::InvalidAddress, None, error.to_string())
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+/// The message, as `main` prints the error that it returns.
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The message has the cause; the source is what is behind that.
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.cause.as_ref()?.source()
+    }
+}
+
+/// The file on the way to `path` that keeps this process out, with its mode and owner.
+fn closed_file(path: &Path) -> String {
+    let mut closed: PathBuf = path.to_owned();
+    loop {
+        if let Ok(stat) = rustix::fs::stat(&closed) {
+            return format!(
+                "{} is mode {:04o}, owned by uid {}",
+                shown_path(&closed),
+                stat.st_mode & 0o7777,
+                stat.st_uid
+            );
+        }
+        // A directory above may not be searched: the nearest one that can be seen is it.
+        if !closed.pop() || closed.as_os_str().is_empty() {
+            return shown_path(path).to_string();
+        }
+    }
+}
