@@ -33,6 +33,10 @@ host *args:
 interop *args:
     tests/interop/run {{args}}
 
+# The examples against csi-sanity, go-spiffe, go-plugin, containerd, Envoy...
+gallery *args:
+    tests/gallery/run {{args}}
+
 # Licences, advisories, sources and doubled crates (cargo install cargo-deny)
 deny:
     cargo deny check

@@ -35,7 +35,7 @@ class Place:
         self.say("building")
         manifest = ROOT / "examples/gallery/Cargo.toml"
         self.command(
-            "cargo", "build", "--quiet", "--locked", "--manifest-path", manifest,
+            "cargo", "build", "--quiet", "--manifest-path", manifest,
             "--target-dir", self.target, timeout=1200,
         )
         self.go_bin.mkdir(parents=True, exist_ok=True)
