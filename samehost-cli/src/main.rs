@@ -3,15 +3,17 @@
 
 mod args;
 mod bench;
+mod failure;
 mod ping;
+mod runtime;
 mod serve;
 mod shutdown;
 
-use std::error::Error;
-use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use self::failure::Failure;
 
 /// gRPC between processes on the same host, over Unix domain sockets.
 #[derive(Parser)]
@@ -36,30 +38,6 @@ enum Command {
     /// The server half of `bench`
     #[command(hide = true)]
     BenchServer(bench::ServerArgs),
-}
-
-/// What a subcommand ends with.
-type Outcome = Result<ExitCode, Failure>;
-
-/// Why a subcommand could not do its work; its text is one line that says what to do.
-enum Failure {
-    /// Exit code 1.
-    Failed(String),
-    /// Exit code 2.
-    Usage(String),
-}
-
-impl Failure {
-    /// Standard output takes no more.
-    fn output(error: &io::Error) -> Self {
-        Self::Failed(format!("cannot write to standard output: {error}"))
-    }
-}
-
-impl<E: Error> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Failed(error.to_string())
-    }
 }
 
 fn main() -> ExitCode {

@@ -16,8 +16,8 @@ use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep};
 use tonic::Status;
 
 use crate::args;
+use crate::failure::{Failure, Outcome};
 use crate::shutdown::Signals;
-use crate::{Failure, Outcome};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -53,7 +53,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Outcome {
-    crate::serve::runtime(1)?.block_on(async {
+    crate::runtime::new(1)?.block_on(async {
         let mut signals = Signals::new()?;
         let (stop, stopped) = oneshot::channel();
         // A task of its own: a runtime that blocks on what is woken at each reply asks the kernel for

@@ -9,12 +9,11 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use samehost::ping::{FILE_DESCRIPTOR_SET, Ping, PingServiceServer};
 use samehost::{Address, BindOptions, BusyPoll, Group, Listener, PeerPolicy, Server};
-use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use crate::args;
+use crate::failure::{Failure, Outcome};
 use crate::shutdown::Signals;
-use crate::{Failure, Outcome};
 
 /// The file name of the default address.
 const DEFAULT_NAME: &str = "samehost.sock";
@@ -118,19 +117,11 @@ pub(crate) fn run(args: Args) -> Outcome {
         .with_writer(std::io::stderr)
         .init();
     allow_descriptors(args.max_connections);
-    let runtime = runtime(args.threads)?;
+    let runtime = crate::runtime::new(args.threads)?;
     let code = runtime.block_on(serve(args))?;
     // Nothing of a connection that outlived its drain may hold up the exit.
     runtime.shutdown_background();
     Ok(code)
-}
-
-pub(crate) fn runtime(threads: u16) -> std::io::Result<Runtime> {
-    let mut builder = match threads {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    builder.worker_threads(usize::from(threads)).enable_all().build()
 }
 
 async fn serve(args: Args) -> Outcome {

@@ -8,7 +8,7 @@ use super::headline::Ratio;
 use super::machine::Machine;
 use super::report::{Row, VERSION};
 use super::table::{Column, percent, thousands, to_text};
-use crate::Failure;
+use crate::failure::Failure;
 
 /// An earlier report.
 pub(super) struct Earlier {

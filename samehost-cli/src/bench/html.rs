@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::plots::{self, Plot, plots};
 use super::report::{Report, Row};
 use super::table::{Column, Line, columns, figure, notes, or_dash};
-use crate::Failure;
+use crate::failure::Failure;
 
 /// The page without its contents, which replace what is in double braces.
 const PAGE: &str = include_str!("report.html");

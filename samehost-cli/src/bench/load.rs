@@ -1,48 +1,24 @@
-//! [`Load`]: the client half. Workers that make calls and check the replies, and the time each
-//! call took.
+//! [`Load`]: the client half. The workers of a cell, and what a stretch of their calls came to.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use samehost::{Address, BusyPoll};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tonic::Status;
 
 use super::cell::{Cell, Stack};
 use super::raw::RawWorker;
 use super::rpc;
 use super::stacks;
-use crate::Failure;
-
-/// A server that answers nothing for this long is given up.
-pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The longest latency that is told apart from longer ones.
-const LATENCY_MAX: Duration = Duration::from_secs(3600);
-
-/// How much is measured at a stretch.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Limit {
-    Calls(u64),
-    Time(Duration),
-}
+use super::worker::{Limit, Problem, Recorder, STALL_TIMEOUT, Worker};
+use crate::failure::Failure;
 
 /// The workers of one cell, with their connections.
 pub(super) struct Load {
     address: Address,
     workers: Vec<Box<dyn Worker>>,
-}
-
-/// What makes one call after another.
-#[tonic::async_trait]
-pub(super) trait Worker: Send {
-    /// Does its share.
-    async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem>;
-
-    /// Ends in good order what it has open.
-    async fn close(self: Box<Self>) {}
 }
 
 /// What a stretch came to.
@@ -134,109 +110,5 @@ impl Load {
         let text = text.replace(char::is_control, " ");
         let address = self.address.to_string();
         Failure::Failed(if text.contains(&address) { text } else { format!("{address}: {text}") })
-    }
-}
-
-/// Why a worker gave up.
-pub(super) enum Problem {
-    Call(Status),
-    Stalled,
-    Other(String),
-}
-
-impl From<Status> for Problem {
-    fn from(status: Status) -> Self {
-        Self::Call(status)
-    }
-}
-
-impl Limit {
-    /// One worker's part.
-    fn share(self, started: Instant, index: u64, workers: u64) -> Share {
-        match self {
-            Self::Calls(calls) => {
-                Share::Calls(calls / workers + u64::from(index < calls % workers))
-            }
-            // Where the clock ends there is no deadline.
-            Self::Time(time) => {
-                started.checked_add(time).map_or(Share::Calls(u64::MAX), Share::Until)
-            }
-        }
-    }
-}
-
-/// What one worker is to do.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Share {
-    Calls(u64),
-    Until(Instant),
-}
-
-impl Share {
-    /// Whether another call is to be started after so many. The first one always is.
-    pub(super) fn goes_on(&self, started: u64, now: Instant) -> bool {
-        match self {
-            _ if started == 0 => true,
-            Self::Calls(calls) => started < *calls,
-            Self::Until(deadline) => now < *deadline,
-        }
-    }
-
-    /// How many calls may follow after so many.
-    pub(super) fn left(&self, started: u64) -> u64 {
-        match self {
-            Self::Calls(calls) => calls.saturating_sub(started),
-            Self::Until(_) => u64::MAX,
-        }
-    }
-}
-
-/// The latencies of all workers.
-pub(super) struct Recorder(Mutex<Histogram<u64>>);
-
-impl Recorder {
-    fn new() -> Result<Self, Failure> {
-        Ok(Self(Mutex::new(Histogram::new_with_max(LATENCY_MAX.as_nanos() as u64, 3)?)))
-    }
-
-    pub(super) fn record(&self, latency: Duration) {
-        self.record_many(latency, 1);
-    }
-
-    /// So many calls that took as long.
-    pub(super) fn record_many(&self, latency: Duration, calls: u64) {
-        self.lock().saturating_record_n(latency.as_nanos() as u64, calls);
-    }
-
-    fn calls(&self) -> u64 {
-        self.lock().len()
-    }
-
-    fn latencies(&self) -> Histogram<u64> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Histogram<u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shares_of_a_number_of_calls_add_up_to_it() {
-        let now = Instant::now();
-        let shares: Vec<_> = (0..3).map(|i| Limit::Calls(11).share(now, i, 3)).collect();
-        assert_eq!(shares, [Share::Calls(4), Share::Calls(4), Share::Calls(3)]);
-    }
-
-    #[test]
-    fn every_worker_makes_a_call_however_short_the_time() {
-        let now = Instant::now();
-        let share = Limit::Time(Duration::ZERO).share(now, 0, 1);
-        assert!(share.goes_on(0, now));
-        assert!(!share.goes_on(1, now));
     }
 }

@@ -15,6 +15,7 @@ mod pin;
 mod plan;
 mod plots;
 mod progress;
+mod quantile;
 mod raw;
 mod report;
 mod rpc;
@@ -22,6 +23,7 @@ mod server;
 mod stacks;
 mod table;
 mod usage;
+mod worker;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -30,7 +32,7 @@ use samehost::{Address, BusyPoll};
 
 use self::cell::{Cell, Stack, Transport};
 use self::compare::Earlier;
-use self::load::{Limit, Load};
+use self::load::Load;
 use self::machine::Machine;
 pub(crate) use self::options::Args;
 use self::pin::pin_to;
@@ -40,8 +42,9 @@ use self::report::{Report, Row, Sample};
 use self::server::ServerProcess;
 pub(crate) use self::server::{Args as ServerArgs, run as run_server};
 use self::usage::Usage;
+use self::worker::Limit;
+use crate::failure::{Failure, Outcome};
 use crate::shutdown::Signals;
-use crate::{Failure, Outcome};
 
 /// A warm-up is this part of what follows it.
 const WARM_UP: u32 = 10;
@@ -51,7 +54,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     if let Some(pin) = plan.pin {
         pin_to(pin.client)?;
     }
-    crate::serve::runtime(plan.threads)?.block_on(bench(plan))
+    crate::runtime::new(plan.threads)?.block_on(bench(plan))
 }
 
 async fn bench(plan: Plan) -> Outcome {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Pin {

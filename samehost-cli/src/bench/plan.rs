@@ -7,10 +7,10 @@ use std::time::Duration;
 use samehost::{Address, BusyPoll};
 
 use super::cell::{Cell, Kind, Stack, Transport, Wait};
-use super::load::Limit;
 use super::options::{Against, Args};
 use super::pin::Pin;
-use crate::Failure;
+use super::worker::Limit;
+use crate::failure::Failure;
 
 /// What one message of [`Kind::Bulk`] has where nothing else is asked for.
 const BULK_PAYLOAD: usize = 1024 * 1024;

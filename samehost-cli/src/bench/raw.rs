@@ -17,8 +17,8 @@ use samehost::Address;
 use tokio::sync::oneshot;
 
 use super::cell::{Cell, Kind, Wait};
-use super::load::{Problem, Recorder, Share, Worker};
-use crate::Failure;
+use super::worker::{Problem, Recorder, Share, Worker};
+use crate::failure::Failure;
 
 /// What the reader of a one-way stream asks for at once: as much as samehost's driver.
 const READ_MAX: usize = 256 * 1024;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::cell::{Cell, Kind, Stack, Transport, Wait};
 use super::load::Measured;
 use super::machine::Machine;
+use super::quantile::{quantile, spread};
 use super::usage::UsagePerCall;
 
 /// The version of the JSON's shape.
@@ -178,27 +179,9 @@ impl Detail {
     }
 }
 
-/// Below which value that part of the values lies: 0.5 for the median. Between two values, it is in
-/// proportion.
-pub(super) fn quantile(part: f64, mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let place = part * values.len().checked_sub(1)? as f64;
-    let (lower, upper) = (values[place.floor() as usize], values[place.ceil() as usize]);
-    Some(lower + (upper - lower) * place.fract())
-}
-
 /// To three places, which is as far as the clocks see.
 fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
-}
-
-/// How far the middle half of several values lies apart, as a part of their median.
-fn spread(values: Vec<f64>) -> Option<f64> {
-    if values.len() < 2 {
-        return None;
-    }
-    let at = |part| quantile(part, values.clone());
-    Some((at(0.75)? - at(0.25)?) / at(0.5)?)
 }
 
 /// What `--json` prints and `report.json` has.
@@ -262,23 +245,6 @@ pub(super) mod tests {
 
     pub(in super::super) fn row(cell: Cell, calls_per_second: f64) -> Row {
         Row::new(&cell, 1, &[sample(calls_per_second)]).unwrap()
-    }
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        let median = |values| quantile(0.5, values);
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![3.0]), Some(3.0));
-        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
-        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
-    }
-
-    #[test]
-    fn the_spread_is_that_of_the_middle_half() {
-        assert_eq!(spread(vec![]), None);
-        assert_eq!(spread(vec![7.0]), None);
-        assert_eq!(spread(vec![12.0, 8.0, 10.0]), Some(0.2));
-        assert_eq!(spread(vec![8.0, 1000.0, 10.0, 12.0, 1.0]), Some(0.4));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tonic::codegen::StdError;
 use tonic::{Status, Streaming};
 
 use super::cell::{Cell, Kind};
-use super::load::{Problem, Recorder, STALL_TIMEOUT, Share, Worker};
+use super::worker::{Problem, Recorder, STALL_TIMEOUT, Share, Worker};
 use crate::args::PAYLOAD_MAX;
 
 /// How many messages a stream has in flight.

@@ -25,7 +25,8 @@ use super::pin::pin_to;
 use super::raw::RawListener;
 use super::rpc::MESSAGE_MAX;
 use super::usage::Usage;
-use crate::{Failure, Outcome, args};
+use crate::args;
+use crate::failure::{Failure, Outcome};
 
 /// Calls or streams at once on a connection, whatever `--concurrency` asks for.
 const MAX_STREAMS: u32 = 1 << 20;
@@ -93,7 +94,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
     if let Some(cpu) = args.cpu {
         pin_to(cpu)?;
     }
-    crate::serve::runtime(args.threads)?.block_on(async {
+    crate::runtime::new(args.threads)?.block_on(async {
         // Ctrl-C is for the client half, which ends this process when it is done with it.
         let _interrupts_ignored = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;

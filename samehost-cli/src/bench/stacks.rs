@@ -2,8 +2,8 @@
 
 use samehost::{Address, BusyPoll, Channel};
 
-use super::load::Problem;
 use super::rpc::Dial;
+use super::worker::Problem;
 
 /// Our own [`Channel`].
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 
-use super::report::quantile;
+use super::quantile::quantile;
 
 /// Totals of all threads since the process started.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
