@@ -7,7 +7,8 @@ use serde::Deserialize;
 use super::headline::Ratio;
 use super::machine::Machine;
 use super::report::{Row, VERSION};
-use super::table::{Column, percent, thousands, to_text};
+use super::table::{Column, percent, thousands, to_text_within};
+use super::text::{size, wrapped};
 use crate::failure::Failure;
 
 /// An earlier report.
@@ -41,7 +42,7 @@ impl Earlier {
     }
 
     /// The change of each cell, and a sentence that says the thing first.
-    pub(super) fn changes(&self, machine: &Machine, rows: &[Row]) -> String {
+    pub(super) fn changes(&self, machine: &Machine, rows: &[Row], width: usize) -> String {
         let changes: Vec<_> =
             rows.iter().filter_map(|now| Change::since(&self.rows, now)).collect();
         let path = self.path.display();
@@ -62,7 +63,8 @@ impl Earlier {
         if !self.machine.is_like(machine) {
             text += "\nIt is of another machine.";
         }
-        format!("{text}\n\n{}", to_text(&columns(), &changes))
+        let table = to_text_within(width, &columns(), &changes);
+        format!("{}\n\n{table}", wrapped(&text, width))
     }
 }
 
@@ -97,19 +99,20 @@ impl<'a> Change<'a> {
 
 fn columns<'a>() -> Vec<Column<Change<'a>>> {
     vec![
-        Column::text("\nkind", |change| change.now.kind.to_string()),
-        Column::number("\npayload", |change| change.now.payload_bytes.to_string()),
-        Column::number("at\nonce", |change| change.now.at_once()),
+        Column::text("\nwhat", |change| {
+            let Row { kind, payload_bytes, .. } = change.now;
+            format!("{kind} {} × {}", size(*payload_bytes), change.now.at_once())
+        }),
         Column::text("\nby", |change| change.now.cell().series().to_string()),
-        Column::number("calls/s\nthen", |change| thousands(change.then.calls_per_second)),
-        Column::number("\nnow", |change| thousands(change.now.calls_per_second)),
+        Column::optional(2, "calls/s\nthen", |change| thousands(change.then.calls_per_second)),
+        Column::optional(3, "\nnow", |change| thousands(change.now.calls_per_second)),
         Column::number("\nchange", |change| signed(change.calls_per_second.times)),
-        Column::number("p50\nchange", |change| signed(change.now.p50_us / change.then.p50_us)),
+        Column::optional(1, "p50\nchange", |change| signed(change.now.p50_us / change.then.p50_us)),
         Column::text("\n", |change| match change.verdict() {
             Verdict::Faster => "faster".to_owned(),
             Verdict::Slower => "slower".to_owned(),
             Verdict::WithinTheSpread => {
-                format!("within the spread, {}", percent(change.calls_per_second.spread))
+                format!("± {}", percent(change.calls_per_second.spread))
             }
         }),
     ]
@@ -131,8 +134,11 @@ mod tests {
 
     fn changes(then: Row, now: Row) -> String {
         let machine = Machine::this();
-        Earlier { path: "old.json".into(), machine, rows: vec![then] }
-            .changes(&Machine::this(), &[now])
+        Earlier { path: "old.json".into(), machine, rows: vec![then] }.changes(
+            &Machine::this(),
+            &[now],
+            80,
+        )
     }
 
     #[test]

@@ -1,87 +1,164 @@
-//! What a run found, in a sentence or two, and whether the figures bear it out.
+//! What a run found, in a few sentences: like compared with like, each sentence with its conditions,
+//! and what the figures do not bear out said to be uncertain.
 
-use super::cell::{Kind, Stack, Transport, Wait};
-use super::report::Row;
+use std::fmt;
+use std::time::Duration;
+
+use super::cell::{Cell, Kind, Stack, Transport, Wait};
+use super::plan::Plan;
+use super::report::{Report, Row};
+use super::text::size;
+
+/// A row whose rounds lie further apart than this says nothing certain.
+const SPREAD_MAX: f64 = 0.25;
 
 /// The sentences that say it first; none where there is nothing to compare.
-pub(super) fn headline(rows: &[Row]) -> Option<String> {
-    let mut clauses = Vec::new();
-    clauses.extend(against_tcp(rows));
-    clauses.extend(against_raw(rows));
-    let mut text = match clauses.is_empty() {
-        true => String::new(),
-        false => clauses.join("; ") + ".",
-    };
-    if let Some(sentence) = against_tonic(rows) {
-        text = format!("{text}\n{sentence}").trim_start().to_owned();
+pub(super) fn headline(report: &Report<'_>, busy_poll: Option<Duration>) -> Vec<String> {
+    let comparisons: Vec<_> = [
+        Comparison::between(report.rows, Pair::Tonic, Wait::Block),
+        Comparison::between(report.rows, Pair::Raw, Wait::Block),
+        Comparison::between(report.rows, Pair::Tcp, Wait::Block),
+        Comparison::between(report.rows, Pair::Raw, Wait::Spin),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if comparisons.is_empty() {
+        return Vec::new();
     }
-    (!text.is_empty()).then_some(text)
+    let mut sentences = Vec::new();
+    sentences.extend(uncertainty(report, &comparisons));
+    sentences.extend(comparisons.iter().map(|comparison| comparison.sentence(busy_poll)));
+    sentences
 }
 
-fn against_tcp(rows: &[Row]) -> Option<String> {
-    let pairs = rows.iter().filter(|row| row.stack == Stack::Samehost);
-    let ratios: Vec<_> = pairs.filter_map(|row| Ratio::to_tcp(row, rows)).collect();
-    let times = mean(&ratios)?;
-    Some(match format!("{times:.1}").as_str() {
-        "1.0" => "UDS is as fast as TCP loopback here".to_owned(),
-        shown if times > 1.0 => format!("UDS is {shown} × as fast as TCP loopback here"),
-        _ => format!("UDS is slower than TCP loopback here, {times:.2} × as fast"),
-    })
-}
-
-fn against_raw(rows: &[Row]) -> Option<String> {
-    let ours = one_call(rows, Stack::Samehost, None)?;
-    let to = |wait| {
-        let raw = one_call(rows, Stack::Raw, Some(wait))?;
-        (raw.payload_bytes == ours.payload_bytes).then(|| ours.p50_us / raw.p50_us)
-    };
-    let block = to(Wait::Block)?;
-    Some(match to(Wait::Spin).filter(|_| ours.wait == Wait::Spin) {
-        Some(spin) => format!(
-            "a call costs {spin:.2} × a bare socket round trip, both spinning, and {block:.2} × one \
-             that sleeps"
-        ),
-        None => format!("a call costs {block:.2} × a bare socket round trip"),
-    })
-}
-
-fn against_tonic(rows: &[Row]) -> Option<String> {
-    let times: Vec<_> = rows
+/// Why the comparisons, or some of them, are not certain, and what to do about it.
+fn uncertainty(report: &Report<'_>, comparisons: &[Comparison]) -> Option<String> {
+    let (mut reasons, mut remedies) = (Vec::new(), Vec::new());
+    if report.interrupted {
+        reasons.push("the run was interrupted".to_owned());
+        remedies.push("let it run to its end");
+    }
+    if let Some((load, cpus)) = report.machine.overload() {
+        reasons.push(format!("the load was {load:.1} on {cpus} CPUs before the start"));
+        remedies.push("stop what else runs, or wait for it");
+    }
+    let doubts: Vec<_> = comparisons
         .iter()
-        .filter(|row| row.kind == Kind::Unary && row.transport == Transport::Uds)
-        .filter_map(|row| Some((row.concurrency, Ratio::to_tonic(row, rows)?.times)))
+        .flat_map(|comparison| comparison.ratios.iter())
+        .filter_map(|(_, ratio)| ratio.doubt())
         .collect();
-    let (least, most) = (times.iter().min_by_key(at)?, times.iter().max_by_key(at)?);
-    let clause = |(at_once, times): &(usize, f64)| match at_once {
-        1 => format!("{times:.1} × the calls/s one at a time"),
-        _ => format!("{times:.1} × with {at_once} at once"),
-    };
-    let clauses = match least.0 == most.0 {
-        true => clause(least),
-        false => format!("{} and {}", clause(least), clause(most)),
-    };
-    Some(format!("Against stock tonic over UDS: {clauses}."))
+    if doubts.contains(&Doubt::OneRound) {
+        reasons.push("there is one round only".to_owned());
+        remedies.push("measure several (--rounds 5)");
+    }
+    if doubts.iter().any(|doubt| *doubt != Doubt::OneRound) {
+        reasons.push("rounds differ too much from each other (see below)".to_owned());
+        remedies.push("measure longer (--duration 10s) on a quieter machine");
+    }
+    (!reasons.is_empty())
+        .then(|| format!("Not certain: {}. To be sure, {}.", and(&reasons), and(&remedies)))
 }
 
-fn at(times: &&(usize, f64)) -> usize {
-    times.0
+/// `a, b and c`.
+fn and<T: AsRef<str>>(parts: &[T]) -> String {
+    let parts: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
+    match parts.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
 }
 
-/// The row that shows a single call: the first with one in flight.
-fn one_call(rows: &[Row], stack: Stack, wait: Option<Wait>) -> Option<&Row> {
-    rows.iter().find(|row| {
-        row.stack == stack
-            && row.transport == Transport::Uds
-            && wait.is_none_or(|wait| row.wait == wait)
-            && row.kind == Kind::Unary
-            && row.concurrency == 1
-    })
+/// What is compared with what.
+#[derive(Clone, Copy, PartialEq)]
+enum Pair {
+    /// samehost with stock tonic, over Unix sockets.
+    Tonic,
+    /// samehost with the bare socket, over Unix sockets.
+    Raw,
+    /// samehost over Unix sockets with samehost over TCP.
+    Tcp,
 }
 
-/// Geometric, so that twice as fast and half as fast make even.
-fn mean(ratios: &[Ratio]) -> Option<f64> {
-    let sum: f64 = ratios.iter().map(|ratio| ratio.times.ln()).sum();
-    (!ratios.is_empty()).then(|| (sum / ratios.len() as f64).exp())
+impl Pair {
+    /// The cell that one of ours is compared with.
+    fn other(self, ours: Cell) -> Cell {
+        match self {
+            Self::Tonic => Cell { stack: Stack::Tonic, ..ours },
+            Self::Raw => Cell { stack: Stack::Raw, ..ours },
+            Self::Tcp => Cell { transport: Transport::Tcp, ..ours },
+        }
+    }
+}
+
+/// One sentence of the headline.
+struct Comparison {
+    pair: Pair,
+    wait: Wait,
+    payload: usize,
+    /// With the number of calls at once: the least, and the most where that is another.
+    ratios: Vec<(usize, Ratio)>,
+}
+
+impl Comparison {
+    /// Of unary calls with the first payload that both sides have; `None` where no two rows are
+    /// alike.
+    fn between(rows: &[Row], pair: Pair, wait: Wait) -> Option<Self> {
+        let ours = rows.iter().filter(|row| {
+            row.stack == Stack::Samehost
+                && row.transport == Transport::Uds
+                && row.wait == wait
+                && row.kind == Kind::Unary
+        });
+        let pairs: Vec<_> = ours
+            .filter_map(|row| {
+                let other = pair.other(row.cell());
+                Some((row, rows.iter().find(|row| row.cell() == other)?))
+            })
+            .collect();
+        let first = pairs.first()?.0;
+        let mut ratios: Vec<_> = pairs
+            .iter()
+            .filter(|(row, _)| {
+                row.payload_bytes == first.payload_bytes && row.connections == first.connections
+            })
+            .map(|(row, other)| (row.concurrency, Ratio::between(row, other)))
+            .collect();
+        ratios.sort_by_key(|(at_once, _)| *at_once);
+        ratios.drain(1..ratios.len().max(2) - 1);
+        Some(Self { pair, wait, payload: first.payload_bytes, ratios })
+    }
+
+    fn sentence(&self, busy_poll: Option<Duration>) -> String {
+        let waiting = match (self.wait, busy_poll) {
+            (Wait::Block, _) => "both asleep while they wait".to_owned(),
+            (Wait::Spin, None) => "both spinning while they wait".to_owned(),
+            (Wait::Spin, Some(time)) => format!("both spinning while they wait, ours for {time:?}"),
+        };
+        let subject = match self.pair {
+            Pair::Tonic => "samehost against stock tonic over UDS",
+            Pair::Raw => "samehost against the bare socket over UDS",
+            Pair::Tcp => "samehost over UDS against TCP loopback",
+        };
+        let ratios: Vec<_> = self.ratios.iter().map(|ratio| self.clause(ratio)).collect();
+        format!("{subject}, {waiting}, unary calls of {}: {}.", size(self.payload), and(&ratios))
+    }
+
+    fn clause(&self, (at_once, ratio): &(usize, Ratio)) -> String {
+        let figure = match self.pair {
+            Pair::Raw => format!("{:.2} × the time of a round trip", 1.0 / ratio.times),
+            _ => format!("{:.1} × the calls/s", ratio.times),
+        };
+        let at_once = match at_once {
+            1 => "one at a time".to_owned(),
+            _ => format!("with {at_once} at once"),
+        };
+        match ratio.doubt() {
+            Some(Doubt::OneRound) | None => format!("{figure} {at_once}"),
+            Some(doubt) => format!("{figure} {at_once} (not certain: {doubt})"),
+        }
+    }
 }
 
 /// How many times as many calls per second.
@@ -90,14 +167,38 @@ pub(super) struct Ratio {
     pub(super) times: f64,
     /// The larger spread of the two.
     pub(super) spread: f64,
+    /// One of the two has one round only, and so no spread.
+    one_round: bool,
+}
+
+/// Why a ratio may not be what it seems.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Doubt {
+    OneRound,
+    /// The rounds of one side differ by so much.
+    Spread(f64),
+    /// The sides differ by less than the rounds of one side do.
+    WithinTheSpread(f64),
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OneRound => f.write_str("one round"),
+            Self::Spread(spread) => write!(f, "its rounds spread by {:.0}\u{a0}%", spread * 100.0),
+            Self::WithinTheSpread(spread) => {
+                write!(f, "within the spread of {:.0}\u{a0}%", spread * 100.0)
+            }
+        }
+    }
 }
 
 impl Ratio {
     pub(super) fn between(row: &Row, other: &Row) -> Self {
-        let spread = |row: &Row| row.spread.unwrap_or(0.0);
         Self {
             times: row.calls_per_second / other.calls_per_second,
-            spread: spread(row).max(spread(other)),
+            spread: row.spread.unwrap_or(0.0).max(other.spread.unwrap_or(0.0)),
+            one_round: row.spread.is_none() || other.spread.is_none(),
         }
     }
 
@@ -110,36 +211,35 @@ impl Ratio {
         Some(Self::between(row, tcp))
     }
 
-    /// Of a row of ours to tonic's, where there is one.
-    pub(super) fn to_tonic(row: &Row, rows: &[Row]) -> Option<Self> {
-        if row.stack != Stack::Samehost {
-            return None;
-        }
-        let mut cell = row.cell();
-        (cell.stack, cell.wait) = (Stack::Tonic, Wait::Block);
-        Some(Self::between(row, rows.iter().find(|other| other.cell() == cell)?))
-    }
-
     /// Whether the difference is larger than the spread.
     pub(super) fn is_beyond_the_spread(self) -> bool {
         (self.times - 1.0).abs() > self.spread
     }
+
+    fn doubt(&self) -> Option<Doubt> {
+        match self.spread {
+            spread if spread > SPREAD_MAX => Some(Doubt::Spread(spread)),
+            _ if self.one_round => Some(Doubt::OneRound),
+            spread if !self.is_beyond_the_spread() => Some(Doubt::WithinTheSpread(spread)),
+            _ => None,
+        }
+    }
 }
 
 /// Why the figures may not say what they seem to.
-pub(super) fn warnings(rows: &[Row]) -> Vec<String> {
+pub(super) fn warnings(rows: &[Row], plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
     if cfg!(debug_assertions) {
         warnings.push(
-            "Warning: this is a debug build, and its figures are not those of a release \
-                       build (cargo run --release)."
+            "Warning: this is a debug build, and its figures are not those of a release build \
+             (cargo run --release)."
                 .to_owned(),
         );
     }
     let ratios = rows.iter().filter_map(|row| Ratio::to_tcp(row, rows));
     let (certain, uncertain): (Vec<_>, Vec<_>) = ratios.partition(|r| r.is_beyond_the_spread());
     let pairs = certain.len() + uncertain.len();
-    if !uncertain.is_empty() {
+    if plan.wide && !uncertain.is_empty() {
         warnings.push(format!(
             "Warning: the spread is larger than the difference between UDS and TCP in {} of {pairs} \
              pairs, marked \"?\": longer rounds or a quieter machine would tell.",
@@ -151,91 +251,150 @@ pub(super) fn warnings(rows: &[Row]) -> Vec<String> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::cell::Cell;
+    use super::super::machine::Machine;
     use super::super::report::tests::{CELL, row};
     use super::*;
 
+    /// A row of five rounds that agree.
+    fn steady(cell: Cell, calls_per_second: f64) -> Row {
+        Row { spread: Some(0.02), ..row(cell, calls_per_second) }
+    }
+
+    fn of(stack: Stack, wait: Wait, concurrency: usize, calls_per_second: f64) -> Row {
+        steady(Cell { stack, wait, concurrency, ..CELL }, calls_per_second)
+    }
+
     pub(in super::super) fn pair(concurrency: usize, uds: f64, tcp: f64) -> [Row; 2] {
         let cell = Cell { concurrency, ..CELL };
-        [row(cell, uds), row(Cell { transport: Transport::Tcp, ..cell }, tcp)]
+        [steady(cell, uds), steady(Cell { transport: Transport::Tcp, ..cell }, tcp)]
     }
 
-    /// A row of one call at a time.
-    fn single(stack: Stack, wait: Wait, calls_per_second: f64) -> Row {
-        row(Cell { stack, wait, concurrency: 1, ..CELL }, calls_per_second)
+    fn quiet() -> Machine {
+        Machine::with_load(0.5, 2)
     }
 
-    #[test]
-    fn the_headline_says_how_many_times_as_fast() {
-        assert_eq!(
-            headline(&pair(1, 160.0, 100.0)).unwrap(),
-            "UDS is 1.6 × as fast as TCP loopback here."
-        );
-        assert_eq!(
-            headline(&[pair(1, 400.0, 100.0), pair(2, 100.0, 100.0)].concat()).unwrap(),
-            "UDS is 2.0 × as fast as TCP loopback here."
-        );
+    fn said(rows: &[Row]) -> Vec<String> {
+        said_of(rows, &quiet(), false)
     }
 
-    #[test]
-    fn the_headline_is_honest() {
-        let text = headline(&pair(1, 80.0, 100.0)).unwrap();
-        assert!(text.starts_with("UDS is slower than TCP loopback here, 0.80 × as fast"), "{text}");
-        let text = headline(&pair(1, 98.0, 100.0)).unwrap();
-        assert!(text.starts_with("UDS is as fast as TCP"), "{text}");
+    fn said_of(rows: &[Row], machine: &Machine, interrupted: bool) -> Vec<String> {
+        let report = Report::new(machine, rows, interrupted);
+        headline(&report, Some(Duration::from_micros(50)))
     }
 
-    #[test]
-    fn a_call_is_compared_with_a_bare_socket_that_waits_alike() {
-        let ours = pair(1, 100.0, 50.0).to_vec();
-        let raw = single(Stack::Raw, Wait::Block, 105.0);
-        assert_eq!(
-            headline(&[ours, vec![raw.clone()]].concat()).unwrap(),
-            "UDS is 2.0 × as fast as TCP loopback here; a call costs 1.05 × a bare socket round trip."
-        );
-        let ours = single(Stack::Samehost, Wait::Spin, 1000.0);
-        let spinning = single(Stack::Raw, Wait::Spin, 2000.0);
-        assert_eq!(
-            headline(&[ours.clone(), raw.clone(), spinning]).unwrap(),
-            "a call costs 2.00 × a bare socket round trip, both spinning, and 0.10 × one that \
-             sleeps."
-        );
-        let other = row(Cell { payload: 1, ..raw.cell() }, 1.0);
-        assert_eq!(headline(&[ours, other]), None, "another payload");
+    /// Sleeping and spinning samehost, sleeping tonic, sleeping and spinning sockets.
+    fn all() -> Vec<Row> {
+        vec![
+            of(Stack::Samehost, Wait::Block, 1, 20.0),
+            of(Stack::Samehost, Wait::Spin, 1, 100.0),
+            of(Stack::Tonic, Wait::Block, 1, 10.0),
+            of(Stack::Raw, Wait::Block, 1, 25.0),
+            of(Stack::Raw, Wait::Spin, 1, 200.0),
+            of(Stack::Samehost, Wait::Block, 16, 200.0),
+            of(Stack::Samehost, Wait::Block, 64, 600.0),
+            of(Stack::Tonic, Wait::Block, 64, 100.0),
+        ]
     }
 
     #[test]
-    fn tonic_is_compared_at_both_ends() {
-        let of = |stack, concurrency, calls| row(Cell { stack, concurrency, ..CELL }, calls);
+    fn like_is_compared_with_like() {
+        assert_eq!(
+            said(&all()),
+            [
+                "samehost against stock tonic over UDS, both asleep while they wait, unary calls \
+                 of 1 KiB: 2.0 × the calls/s one at a time and 6.0 × the calls/s with 64 at once.",
+                "samehost against the bare socket over UDS, both asleep while they wait, unary \
+                 calls of 1 KiB: 1.25 × the time of a round trip one at a time.",
+                "samehost against the bare socket over UDS, both spinning while they wait, ours \
+                 for 50µs, unary calls of 1 KiB: 2.00 × the time of a round trip one at a time.",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_spins_is_never_set_against_what_sleeps() {
         let rows = [
-            of(Stack::Samehost, 1, 20.0),
-            of(Stack::Tonic, 1, 10.0),
-            of(Stack::Samehost, 64, 600.0),
-            of(Stack::Tonic, 64, 100.0),
+            of(Stack::Samehost, Wait::Spin, 1, 100.0),
+            of(Stack::Tonic, Wait::Block, 1, 10.0),
+            of(Stack::Raw, Wait::Block, 1, 20.0),
         ];
+        assert!(said(&rows).is_empty(), "{:?}", said(&rows));
+    }
+
+    #[test]
+    fn both_transports_are_compared_honestly() {
+        let said = |uds, tcp| said(&pair(1, uds, tcp)).join("\n");
+        let sentence = "samehost over UDS against TCP loopback, both asleep while they wait, unary \
+                        calls of 1 KiB: ";
+        assert_eq!(said(160.0, 100.0), format!("{sentence}1.6 × the calls/s one at a time."));
+        assert_eq!(said(80.0, 100.0), format!("{sentence}0.8 × the calls/s one at a time."));
+        let alike = said(99.0, 100.0);
+        assert!(alike.contains("1.0 × the calls/s one at a time (not certain: within"), "{alike}");
+    }
+
+    #[test]
+    fn an_outlier_on_either_side_makes_its_sentence_uncertain_and_no_other() {
+        for outlier in [1, 4] {
+            let mut rows = all();
+            rows[outlier].spread = Some(1.52);
+            let said = said(&rows);
+            assert_eq!(said.len(), 4, "{said:#?}");
+            assert!(said[0].starts_with("Not certain: rounds differ too much"), "{said:#?}");
+            assert!(said[0].contains("measure longer (--duration 10s)"), "{said:#?}");
+            assert!(
+                said[3].contains("(not certain: its rounds spread by 152\u{a0}%)"),
+                "{said:#?}"
+            );
+            assert!(!said[1..3].concat().contains("not certain"), "{said:#?}");
+        }
+    }
+
+    #[test]
+    fn one_round_is_not_certain() {
+        let rows: Vec<_> = all().into_iter().map(|row| Row { spread: None, ..row }).collect();
+        let said = said(&rows);
         assert_eq!(
-            headline(&rows).unwrap(),
-            "Against stock tonic over UDS: 2.0 × the calls/s one at a time and 6.0 × with 64 at once."
+            said[0],
+            "Not certain: there is one round only. To be sure, measure several (--rounds 5)."
         );
+    }
+
+    #[test]
+    fn an_interrupted_run_is_not_certain() {
+        let said = said_of(&all(), &quiet(), true);
+        assert!(
+            said[0].starts_with("Not certain: the run was interrupted. To be sure, let it run")
+        );
+    }
+
+    #[test]
+    fn a_busy_machine_is_not_certain() {
+        let said = said_of(&all(), &Machine::with_load(2.5, 2), false);
+        assert!(
+            said[0].starts_with("Not certain: the load was 2.5 on 2 CPUs before the start."),
+            "{said:#?}"
+        );
+        assert!(said_of(&all(), &Machine::with_load(2.0, 2), false)[0].starts_with("samehost"));
+    }
+
+    #[test]
+    fn several_reasons_are_one_sentence() {
+        let mut rows = all();
+        rows[2].spread = None;
+        rows[3].spread = Some(0.4);
+        let said = said_of(&rows, &Machine::with_load(9.0, 2), true);
+        let first = &said[0];
+        assert!(first.contains("interrupted, the load was 9.0 on 2 CPUs"), "{first}");
+        assert!(first.contains("one round only and rounds differ"), "{first}");
     }
 
     #[test]
     fn without_a_pair_there_is_no_headline() {
         let [uds, tcp] = pair(1, 2.0, 1.0);
-        assert_eq!(headline(&[]), None);
-        assert_eq!(headline(std::slice::from_ref(&uds)), None);
-        assert_eq!(headline(std::slice::from_ref(&tcp)), None);
+        assert!(said(&[]).is_empty());
+        assert!(said(std::slice::from_ref(&uds)).is_empty());
+        assert!(said(std::slice::from_ref(&tcp)).is_empty());
         let [_, other] = pair(2, 2.0, 1.0);
-        assert_eq!(headline(&[uds, other]), None);
-    }
-
-    #[test]
-    fn a_difference_within_the_spread_is_warned_of() {
-        let [mut uds, mut tcp] = pair(1, 120.0, 100.0);
-        (uds.spread, tcp.spread) = (Some(0.1), Some(0.15));
-        let warned = |rows: &[Row]| warnings(rows).iter().any(|text| text.contains("of 1 pairs"));
-        assert!(!warned(&[uds.clone(), tcp.clone()]));
-        tcp.spread = Some(0.25);
-        assert!(warned(&[uds, tcp]));
+        assert!(said_of(&[uds, other], &Machine::with_load(9.0, 2), true).is_empty());
     }
 }

@@ -19,8 +19,9 @@ pub(super) fn prepare(directory: &Path) -> Result<(), Failure> {
     fs::create_dir_all(directory).map_err(|error| failed(directory, &error))
 }
 
-/// Writes `report.json`, `report.html` and the plots.
-pub(super) fn write(directory: &Path, plan: &Plan, report: &Report<'_>) -> Result<(), Failure> {
+/// Writes `report.json`, `report.html` and the plots, removes plots of an earlier report, and says
+/// what it wrote.
+pub(super) fn write(directory: &Path, plan: &Plan, report: &Report<'_>) -> Result<String, Failure> {
     let plots = plots(report.rows)
         .map_err(|error| Failure::Failed(format!("cannot draw the plots: {error}")))?;
     let page = page(plan, report, &plots);
@@ -29,11 +30,21 @@ pub(super) fn write(directory: &Path, plan: &Plan, report: &Report<'_>) -> Resul
         ("report.html".to_owned(), page),
     ];
     files.extend(plots.into_iter().map(|plot| (format!("{}.svg", plot.name), plot.svg)));
-    for (name, contents) in files {
+    for name in plots::NAMES {
+        let path = directory.join(format!("{name}.svg"));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(&path, &error));
+            }
+            _ => {}
+        }
+    }
+    for (name, contents) in &files {
         let path = directory.join(name);
         fs::write(&path, contents).map_err(|error| failed(&path, &error))?;
     }
-    Ok(())
+    let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
+    Ok(format!("{} to {}", names.join(", "), directory.display()))
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
@@ -46,7 +57,10 @@ fn page(plan: &Plan, report: &Report<'_>, plots: &[Plot]) -> String {
         let paragraph = |text: &String| format!("<p class=\"{class}\">{}</p>\n", escaped(text));
         texts.iter().map(paragraph).collect()
     };
-    let headline = headline(rows).unwrap_or_else(|| "What a call costs here".to_owned());
+    let mut headline = headline(report, plan.busy_poll);
+    if headline.is_empty() {
+        headline.push("What a call costs here".to_owned());
+    }
     let facts: String = report
         .machine
         .facts()
@@ -64,8 +78,8 @@ fn page(plan: &Plan, report: &Report<'_>, plots: &[Plot]) -> String {
         .collect();
     [
         ("{{style}}", plots::STYLE.to_owned()),
-        ("{{headline}}", paragraphs("headline", headline.lines().map(str::to_owned).collect())),
-        ("{{warnings}}", paragraphs("warning", warnings(rows))),
+        ("{{headline}}", paragraphs("headline", headline)),
+        ("{{warnings}}", paragraphs("warning", warnings(rows, plan))),
         ("{{facts}}", facts),
         ("{{figures}}", figures),
         ("{{table}}", table(rows)),

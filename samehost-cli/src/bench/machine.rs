@@ -63,6 +63,12 @@ impl Machine {
         }
     }
 
+    /// The load before the first call and the number of CPUs, where it was over one for each.
+    pub(super) fn overload(&self) -> Option<(f64, usize)> {
+        let (load, cpus) = (self.load?, self.cpus?);
+        (load > cpus as f64).then_some((load, cpus))
+    }
+
     /// Whether figures of the two can be compared at all.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         (&self.cpu, self.cpus, &self.architecture) == (&other.cpu, other.cpus, &other.architecture)
@@ -100,6 +106,12 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Machine {
+        pub(in super::super) fn with_load(load: f64, cpus: usize) -> Self {
+            Self { load: Some(load), cpus: Some(cpus), ..Self::default() }
+        }
+    }
 
     #[test]
     fn the_cpu_has_its_name_where_the_kernel_tells_it() {

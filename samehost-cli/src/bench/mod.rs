@@ -22,6 +22,7 @@ mod rpc;
 mod server;
 mod stacks;
 mod table;
+mod text;
 mod usage;
 mod worker;
 
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use samehost::{Address, BusyPoll};
 
-use self::cell::{Cell, Stack, Transport};
+use self::cell::{Cell, Stack};
 use self::compare::Earlier;
 use self::load::Load;
 use self::machine::Machine;
@@ -79,26 +80,28 @@ async fn bench(plan: Plan) -> Outcome {
             _ => writeln!(io::stderr(), "samehost: interrupted: this is what was measured so far"),
         };
     }
-    let report = Report::new(&machine, &rows);
+    let report = Report::new(&machine, &rows, interrupted);
+    let width = text::width();
     let mut text = match plan.json {
         true => serde_json::to_string(&report)?,
-        false => table::text(&plan, &rows),
+        false => table::text(&plan, &report, width),
     };
     if let Some(earlier) = &earlier {
-        text = format!("{text}\n\n{}", earlier.changes(&machine, &rows));
+        text = format!("{text}\n\n{}", earlier.changes(&machine, &rows, width));
     }
     let mut out = io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| Failure::output(&error))?;
     if let Some(directory) = &plan.report {
-        html::write(directory, &plan, &report)?;
+        let written = html::write(directory, &plan, &report)?;
+        let _ = writeln!(io::stderr(), "samehost: wrote {written}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Where the client half connects.
 enum Target {
-    /// The server for one stack and transport.
-    Process(Stack, Box<ServerProcess>),
+    /// The server for one stack and transport, and one way to wait.
+    Process(ServerArgs, Box<ServerProcess>),
     /// One for all.
     Running(Address),
 }
@@ -111,11 +114,9 @@ impl Target {
         }
     }
 
-    fn is_for(&self, cell: &Cell) -> bool {
+    fn is_for(&self, cell: &Cell, plan: &Plan) -> bool {
         match self {
-            Self::Process(stack, server) => {
-                *stack == cell.stack && Transport::of(server.address()) == cell.transport
-            }
+            Self::Process(args, _) => *args == server_args(cell, plan),
             Self::Running(_) => true,
         }
     }
@@ -132,19 +133,24 @@ impl Target {
 async fn targets(plan: &Plan) -> Result<Vec<Target>, Failure> {
     let mut targets: Vec<Target> = plan.address.iter().cloned().map(Target::Running).collect();
     for cell in &plan.cells {
-        if !targets.iter().any(|target| target.is_for(cell)) {
-            let server = ServerProcess::start(&ServerArgs {
-                stack: cell.stack,
-                transport: cell.transport,
-                threads: plan.threads,
-                cpu: plan.pin.map(|pin| pin.server),
-                busy_poll: plan.busy_poll,
-            })
-            .await?;
-            targets.push(Target::Process(cell.stack, Box::new(server)));
+        if !targets.iter().any(|target| target.is_for(cell, plan)) {
+            let args = server_args(cell, plan);
+            let server = ServerProcess::start(&args).await?;
+            targets.push(Target::Process(args, Box::new(server)));
         }
     }
     Ok(targets)
+}
+
+/// The server that a cell needs. A bare socket is told by its client how to wait.
+fn server_args(cell: &Cell, plan: &Plan) -> ServerArgs {
+    ServerArgs {
+        stack: cell.stack,
+        transport: cell.transport,
+        threads: plan.threads,
+        cpu: plan.pin.map(|pin| pin.server),
+        busy_poll: plan.busy_poll(cell).filter(|_| cell.stack == Stack::Samehost),
+    }
 }
 
 /// Measures all cells in all rounds. What `samples` holds is whole whenever this is cancelled.
@@ -154,9 +160,10 @@ async fn measure(plan: &Plan, samples: &mut [Vec<Sample>]) -> Result<(), Failure
     for round in 0..plan.rounds {
         for (cell, samples) in plan.cells.iter().zip(&mut *samples) {
             progress.cell_started(cell);
-            if let Some(target) = targets.iter_mut().find(|target| target.is_for(cell)) {
+            if let Some(target) = targets.iter_mut().find(|target| target.is_for(cell, plan)) {
                 let limit = plan.limit_of(round);
-                samples.push(measure_cell(cell, target, limit, plan.busy_poll()).await?);
+                let busy_poll = BusyPoll::new(plan.busy_poll(cell).unwrap_or_default());
+                samples.push(measure_cell(cell, target, limit, busy_poll).await?);
             }
             progress.cell_done();
         }

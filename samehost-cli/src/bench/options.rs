@@ -17,7 +17,8 @@ const CONCURRENCY_MAX: usize = 4096;
 #[command(after_help = "\
 Examples:
   samehost bench
-  samehost bench --busy-poll 50us --against tonic --report bench
+  samehost bench --busy-poll 50us --report bench
+  samehost bench --against none --raw=false
   samehost bench --kind unary --payload 0,1024,65536 --concurrency 1 --pin 0,0
   samehost bench --calls 100000 --json > report.json
   samehost bench --compare report.json
@@ -38,7 +39,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES,…", allow_negative_numbers = true,
           value_parser = |text: &str| args::list(text, args::large_payload))]
     pub(super) payload: Option<List<usize>>,
-    /// Calls in flight, for stream and bulk streams [default: 1,16,64, for bulk and connect 1]
+    /// Calls in flight, for stream and bulk streams [default: unary 1,64, with --report 1,16,64,
+    /// others 1]
     #[arg(long, value_name = "N,…", allow_negative_numbers = true,
           value_parser = |text: &str| args::list(text, |text| number(text, "concurrency")))]
     pub(super) concurrency: Option<List<usize>>,
@@ -68,7 +70,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SERVER_CPU,CLIENT_CPU", value_parser = Pin::parse,
           conflicts_with = "address")]
     pub(super) pin: Option<Pin>,
-    /// Have both ends look for this long before they sleep
+    /// Besides, have both ends look for this long before they sleep
     #[arg(long, value_name = "DURATION", value_parser = args::positive_duration)]
     pub(super) busy_poll: Option<Duration>,
     /// Bare sockets too: ping-pong for unary, a one-way stream for bulk; with --busy-poll spinning
@@ -76,9 +78,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     pub(super) raw: Option<bool>,
-    /// Another stack too: tonic, on its own transport
+    /// Another stack too: tonic, on its own transport [default: tonic, with --address none]
     #[arg(long, value_name = "STACK")]
     pub(super) against: Option<Against>,
+    /// Print all columns of the table, however wide it becomes
+    #[arg(long)]
+    pub(super) wide: bool,
     /// Print the report as one JSON object, and nothing else
     #[arg(long)]
     pub(super) json: bool,
@@ -96,6 +101,7 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Against {
     Tonic,
+    None,
 }
 
 fn kind(text: &str) -> Result<Kind, String> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use samehost::{Address, BusyPoll};
+use samehost::Address;
 
 use super::cell::{Cell, Kind, Stack, Transport, Wait};
 use super::options::{Against, Args};
@@ -38,6 +38,8 @@ pub(super) struct Plan {
     /// Busy polling was asked for, but there it is off.
     pub(super) busy_poll_is_off: bool,
     pub(super) json: bool,
+    /// All columns.
+    pub(super) wide: bool,
     /// A directory to write to.
     pub(super) report: Option<PathBuf>,
     /// A file with an earlier report.
@@ -72,14 +74,16 @@ impl Plan {
             busy_poll: args.busy_poll,
             busy_poll_is_off,
             json: args.json,
+            wide: args.wide,
             report: args.report,
             compare: args.compare,
             address: args.address,
         })
     }
 
-    pub(super) fn busy_poll(&self) -> BusyPoll {
-        BusyPoll::new(self.busy_poll.unwrap_or_default())
+    /// How long our own ends look before they sleep, in this cell.
+    pub(super) fn busy_poll(&self, cell: &Cell) -> Option<Duration> {
+        self.busy_poll.filter(|_| cell.wait == Wait::Spin)
     }
 
     /// A round's part of [`Plan::limit`].
@@ -111,8 +115,11 @@ fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
         };
         let concurrency = match &args.concurrency {
             Some(given) => given.0.clone(),
-            None if matches!(kind, Kind::Unary | Kind::Stream) => vec![1, 16, 64],
-            None => vec![1],
+            None => match kind {
+                Kind::Unary if args.report.is_some() => vec![1, 16, 64],
+                Kind::Unary => vec![1, 64],
+                _ => vec![1],
+            },
         };
         for payload in payloads {
             for &concurrency in &concurrency {
@@ -148,9 +155,16 @@ fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
 }
 
 fn stacks(args: &Args) -> Result<Vec<(Stack, Wait)>, Failure> {
-    let mut stacks = vec![(Stack::Samehost, wait(args))];
-    if let Some(Against::Tonic) = args.against {
-        stacks.push((Stack::Tonic, Wait::Block));
+    let spins = args.busy_poll.is_some();
+    // Whether another server spins is not known, so only its client is said to.
+    let mut stacks = match (&args.address, spins) {
+        (Some(_), true) => vec![(Stack::Samehost, Wait::Spin)],
+        (None, true) => vec![(Stack::Samehost, Wait::Block), (Stack::Samehost, Wait::Spin)],
+        (_, false) => vec![(Stack::Samehost, Wait::Block)],
+    };
+    match (args.against, &args.address) {
+        (Some(Against::Tonic), _) | (None, None) => stacks.push((Stack::Tonic, Wait::Block)),
+        (Some(Against::None), _) | (None, Some(_)) => {}
     }
     match (args.raw, &args.address) {
         (Some(true), Some(address)) => {
@@ -161,14 +175,10 @@ fn stacks(args: &Args) -> Result<Vec<(Stack, Wait)>, Failure> {
         (Some(false), _) | (None, Some(_)) => {}
         (_, None) => {
             stacks.push((Stack::Raw, Wait::Block));
-            if args.busy_poll.is_some() {
+            if spins {
                 stacks.push((Stack::Raw, Wait::Spin));
             }
         }
     }
     Ok(stacks)
-}
-
-fn wait(args: &Args) -> Wait {
-    if args.busy_poll.is_some() { Wait::Spin } else { Wait::Block }
 }

@@ -41,6 +41,9 @@ impl Colour {
 /// The variables, for a page that has plots in it or is in their style.
 pub(super) const STYLE: &str = include_str!("plots.css");
 
+/// The names of all plots that there may be.
+pub(super) const NAMES: [&str; 5] = ["latency", "latency-many", "calls", "bytes", "time"];
+
 pub(super) struct Plot {
     /// Of its file, without the ending.
     pub(super) name: &'static str,

@@ -72,7 +72,7 @@ fn style() -> ProgressStyle {
             _ => write!(out, "{:#} left", HumanDuration(state.eta())),
         };
     };
-    ProgressStyle::with_template("{bar:30} {percent:>3} %  {left}  {msg}")
+    ProgressStyle::with_template("{bar:20} {percent:>3} % {left} {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .with_key("left", left)
 }

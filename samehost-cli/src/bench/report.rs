@@ -190,17 +190,19 @@ pub(super) struct Report<'a> {
     version: u32,
     pub(super) machine: &'a Machine,
     pub(super) command: String,
+    /// Ended by a signal before all rounds were done.
+    pub(super) interrupted: bool,
     pub(super) rows: &'a [Row],
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(machine: &'a Machine, rows: &'a [Row]) -> Self {
+    pub(super) fn new(machine: &'a Machine, rows: &'a [Row], interrupted: bool) -> Self {
         // Where the command is kept matters to nobody else.
         let arguments = std::env::args_os().skip(1);
         let arguments = arguments.map(|argument| quoted(&argument.to_string_lossy()));
         let command = std::iter::once("samehost".to_owned()).chain(arguments);
         let command = command.collect::<Vec<_>>().join(" ");
-        Self { version: VERSION, machine, command, rows }
+        Self { version: VERSION, machine, command, interrupted, rows }
     }
 }
 

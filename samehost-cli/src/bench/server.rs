@@ -34,7 +34,7 @@ const MAX_STREAMS: u32 = 1 << 20;
 /// How long a server may take to end before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, PartialEq, clap::Args)]
 pub(crate) struct Args {
     #[arg(long, value_enum)]
     pub(super) stack: Stack,

@@ -7,15 +7,21 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::cell::Wait;
 use super::headline::{Ratio, headline, warnings};
 use super::plan::Plan;
-use super::report::Row;
+use super::report::{Report, Row};
+use super::text::{size, widest, wrapped};
 
-/// All of it: the headline first.
-pub(super) fn text(plan: &Plan, rows: &[Row]) -> String {
+/// All of it: the headline first. No line is longer than `width`, but for the wide table's.
+pub(super) fn text(plan: &Plan, report: &Report<'_>, width: usize) -> String {
     let mut parts = Vec::new();
-    parts.extend(headline(rows));
-    parts.extend(warnings(rows));
-    parts.push(to_text(&columns(), &Line::all(rows)));
-    parts.push(notes(plan, rows).join("\n"));
+    let sentences = headline(report, plan.busy_poll);
+    parts.extend(sentences.iter().map(|sentence| wrapped(sentence, width)));
+    parts.extend(warnings(report.rows, plan).iter().map(|warning| wrapped(warning, width)));
+    let lines = Line::all(report.rows);
+    parts.push(match plan.wide {
+        true => to_text(&columns(), &lines),
+        false => to_text_within(width, &few_columns(), &lines),
+    });
+    parts.push(wrapped(&notes(plan, report.rows).join("\n"), width));
     parts.join("\n\n")
 }
 
@@ -28,13 +34,16 @@ pub(super) fn notes(plan: &Plan, rows: &[Row]) -> Vec<String> {
     let place = plan.pin.map_or("where the scheduler puts them".to_owned(), |pin| pin.to_string());
     let mut notes = vec![
         format!("Server and client: two processes, {threads} each, {place}."),
-        "At once: calls, or streams of up to 256 messages or 4 MiB in flight; a bulk message is \
+        "At once (×): calls, or streams of up to 256 messages or 4 MiB in flight; a bulk message is \
          timed from the one before it."
             .to_owned(),
         "CPU time and context switches are per call. Medians over the rounds; spread: how far the \
          middle half of the rounds lies apart in calls/s."
             .to_owned(),
     ];
+    if !plan.wide {
+        notes.push("--wide shows all columns, --json all figures.".to_owned());
+    }
     if let Some(time) = plan.busy_poll {
         let who = if plan.address.is_some() { "the client reads" } else { "both ends read" };
         notes.push(format!("Spin: {who} for up to {time:?} before sleep."));
@@ -60,28 +69,54 @@ pub(super) struct Column<T> {
     /// Two lines.
     pub(super) title: &'static str,
     pub(super) is_text: bool,
+    /// What has to go first where there is no room for all: the lowest. `None` stays.
+    rank: Option<u8>,
     pub(super) show: fn(&T) -> String,
 }
 
 impl<T> Column<T> {
     pub(super) fn text(title: &'static str, show: fn(&T) -> String) -> Self {
-        Self { title, is_text: true, show }
+        Self { title, is_text: true, rank: None, show }
     }
 
     pub(super) fn number(title: &'static str, show: fn(&T) -> String) -> Self {
-        Self { title, is_text: false, show }
+        Self { title, is_text: false, rank: None, show }
+    }
+
+    /// A number that may be left out.
+    pub(super) fn optional(rank: u8, title: &'static str, show: fn(&T) -> String) -> Self {
+        Self { title, is_text: false, rank: Some(rank), show }
     }
 }
 
-/// The table for a terminal.
+/// The table for a terminal of this width: with as many columns as it has room for.
+pub(super) fn to_text_within<T>(width: usize, columns: &[Column<T>], lines: &[T]) -> String {
+    let mut shown: Vec<_> = columns.iter().collect();
+    loop {
+        let text = table(&shown, lines);
+        let least = shown.iter().filter_map(|column| column.rank).min();
+        match least {
+            Some(least) if widest(&text) > width => {
+                shown.retain(|column| column.rank != Some(least));
+            }
+            _ => return text,
+        }
+    }
+}
+
+/// The table for a terminal, whatever its width.
 pub(super) fn to_text<T>(columns: &[Column<T>], lines: &[T]) -> String {
+    table(&columns.iter().collect::<Vec<_>>(), lines)
+}
+
+fn table<T>(columns: &[&Column<T>], lines: &[T]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(columns.iter().map(|column| column.title));
     for line in lines {
         table.add_row(columns.iter().map(|column| (column.show)(line)));
     }
     for (index, (column, Column { is_text, .. })) in
-        table.column_iter_mut().zip(columns).enumerate()
+        table.column_iter_mut().zip(columns.iter().copied()).enumerate()
     {
         column.set_padding(if index == 0 { (0, 0) } else { (1, 0) });
         column.set_cell_alignment(match is_text {
@@ -102,17 +137,41 @@ impl<'a> Line<'a> {
     pub(super) fn all(rows: &'a [Row]) -> Vec<Self> {
         rows.iter().map(|row| Self { row, to_tcp: Ratio::to_tcp(row, rows) }).collect()
     }
+
+    fn stack(&self) -> String {
+        match self.row.wait {
+            Wait::Block => self.row.stack.to_string(),
+            Wait::Spin => format!("{} spin", self.row.stack),
+        }
+    }
 }
 
+/// The columns that matter most: no more than fit on a usual terminal.
+fn few_columns<'a>() -> Vec<Column<Line<'a>>> {
+    vec![
+        Column::text("\nwhat", |line| {
+            format!("{} {} × {}", line.row.kind, size(line.row.payload_bytes), line.row.at_once())
+        }),
+        Column::text("\nstack", |line| line.stack()),
+        Column::text("\nvia", |line| line.row.transport.to_string()),
+        Column::number("\ncalls/s", |line| thousands(line.row.calls_per_second)),
+        Column::number("p50\nµs", |line| figure(line.row.p50_us)),
+        Column::optional(2, "p99\nµs", |line| figure(line.row.p99_us)),
+        Column::optional(1, "CPU\nµs", |line| {
+            let client = line.row.client_cpu_us_per_call;
+            or_dash(line.row.server_cpu_us_per_call.map(|server| client + server), figure)
+        }),
+        Column::optional(3, "\nspread", |line| or_dash(line.row.spread, percent)),
+    ]
+}
+
+/// All columns.
 pub(super) fn columns<'a>() -> Vec<Column<Line<'a>>> {
     vec![
         Column::text("\nkind", |line| line.row.kind.to_string()),
         Column::number("\npayload", |line| line.row.payload_bytes.to_string()),
         Column::number("at\nonce", |line| line.row.at_once()),
-        Column::text("\nstack", |line| match line.row.wait {
-            Wait::Block => line.row.stack.to_string(),
-            Wait::Spin => format!("{} spin", line.row.stack),
-        }),
+        Column::text("\nstack", |line| line.stack()),
         Column::text("\nvia", |line| line.row.transport.to_string()),
         Column::number("\ncalls/s", |line| thousands(line.row.calls_per_second)),
         Column::number("\nMB/s", |line| figure(line.row.bytes_per_second / 1e6)),
@@ -167,6 +226,7 @@ pub(super) fn thousands(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cell::Kind;
     use super::super::headline::tests::pair;
     use super::*;
 
@@ -176,7 +236,28 @@ mod tests {
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.contains("1,234,567"), "{text}");
         assert!(text.contains("UDS"), "{text}");
-        assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_fewer_columns_and_no_broken_line() {
+        let mut rows = pair(4096, 12_345_678.0, 1000.0).to_vec();
+        rows[0].wait = Wait::Spin;
+        rows[0].kind = Kind::Connect;
+        rows[0].connections = 4096;
+        rows[1].payload_bytes = 65_536;
+        rows.iter_mut().for_each(|row| {
+            (row.p50_us, row.p99_us, row.spread) = (123_456.0, 12_345_678.0, Some(1.52));
+        });
+        let at = |width| to_text_within(width, &few_columns(), &Line::all(&rows));
+        for (width, shown, left_out) in
+            [(80, vec!["spread", "p99"], vec![]), (60, vec!["p50"], vec!["CPU"])]
+        {
+            let text = at(width);
+            assert!(widest(&text) <= width, "{text}");
+            assert_eq!(text.lines().count(), 4, "{text}");
+            assert!(shown.iter().all(|title| text.contains(title)), "{text}");
+            assert!(!left_out.iter().any(|title: &&str| text.contains(title)), "{text}");
+        }
     }
 
     #[test]

@@ -17,7 +17,9 @@ use tempfile::TempDir;
 use crate::support::{Serving, directory, names_in, samehost, socket_in, text};
 
 /// A run that goes on for an hour unless it is stopped, and has its first row at once.
-const ENDLESS: [&str; 9] = [
+const ENDLESS: [&str; 11] = [
+    "--against",
+    "none",
     "--raw=false",
     "--kind",
     "unary",
@@ -29,9 +31,21 @@ const ENDLESS: [&str; 9] = [
     "1000",
 ];
 
+const AGAINST_TCP: &str = "samehost over UDS against TCP loopback, both asleep";
+
 /// Rounds of 10 ms.
-const MANY_ROUNDS: [&str; 8] =
-    ["--kind", "unary", "--concurrency", "1", "--duration", "10s", "--rounds", "1000"];
+const MANY_ROUNDS: [&str; 10] = [
+    "--against",
+    "none",
+    "--kind",
+    "unary",
+    "--concurrency",
+    "1",
+    "--duration",
+    "10s",
+    "--rounds",
+    "1000",
+];
 
 fn bench_command(arguments: &[&str]) -> Command {
     let mut command = samehost();
@@ -133,12 +147,16 @@ fn has_ended(process: &OwnedFd, seconds: i64) -> bool {
 
 #[test]
 fn it_compares_both_transports() {
-    let output = bench(&["--calls", "64", "--rounds", "2", "--concurrency", "1,4"]);
+    let output = bench(&["--calls", "64", "--rounds", "2", "--concurrency", "1,4", "--wide"]);
     let (out, errors) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{errors}");
-    assert!(out.starts_with("UDS is "), "{out}");
-    assert!(out.contains(" TCP loopback here"), "{out}");
-    assert!(out.contains("× a bare socket round trip"), "{out}");
+    for sentence in [
+        AGAINST_TCP,
+        "samehost against the bare socket over UDS, both asleep",
+        "samehost against stock tonic over UDS, both asleep",
+    ] {
+        assert!(unwrapped(out).contains(sentence), "{out}");
+    }
     let rows = |kind: &str, stack: &str, via: &str| {
         let cell = |line: &&str| {
             let mut words = line.split_whitespace();
@@ -149,6 +167,7 @@ fn it_compares_both_transports() {
     for via in ["UDS", "TCP"] {
         for kind in ["unary", "stream", "bulk", "connect"] {
             assert_eq!(rows(kind, "samehost", via), 2, "{kind} {via}: {out}");
+            assert_eq!(rows(kind, "tonic", via), 2, "{kind} {via}: {out}");
             let raw = usize::from(kind == "unary" || kind == "bulk");
             assert_eq!(rows(kind, "raw", via), raw, "{kind} {via}: {out}");
         }
@@ -161,6 +180,8 @@ fn json_has_a_row_for_each_cell() {
     let report = json(&bench(&[
         "--json",
         "--raw=false",
+        "--against",
+        "none",
         "--calls",
         "30",
         "--rounds",
@@ -174,7 +195,12 @@ fn json_has_a_row_for_each_cell() {
     ]));
     assert_eq!(report["version"], 1);
     assert!(report["machine"]["cpus"].as_u64().unwrap() > 0);
-    assert!(report["command"].as_str().unwrap().contains("bench --json --raw=false --calls 30"));
+    assert!(
+        report["command"]
+            .as_str()
+            .unwrap()
+            .contains("bench --json --raw=false --against none --calls 30")
+    );
     let rows = report["rows"].as_array().unwrap();
     let mut cells: Vec<_> = rows
         .iter()
@@ -252,11 +278,11 @@ fn bare_sockets_are_measured_one_message_at_a_time() {
         }
     }
     assert_eq!(raw, expected);
+    let ours = |wait: &str| format!("samehost uds {wait} unary 1000 1 1");
+    let both_ways = waits.iter().all(|wait| cells(&report).contains(&ours(wait)));
+    assert!(both_ways, "asleep, and where it can spin, spinning too: {report}");
     for row in report["rows"].as_array().unwrap() {
         assert_eq!(row["calls"], 300, "{row}");
-        if row["stack"] == "samehost" {
-            assert_eq!(row["wait"], *waits.last().unwrap(), "{row}");
-        }
         assert!(row["server_cpu_us_per_call"].as_f64().unwrap() >= 0.0, "{row}");
     }
 }
@@ -266,6 +292,7 @@ fn calls_are_spread_over_connections() {
     let report = json(&bench(&[
         "--json",
         "--raw=false",
+        "--against=none",
         "--calls",
         "60",
         "--rounds",
@@ -318,8 +345,6 @@ fn tonic_is_measured_beside_it() {
         "2",
         "--concurrency",
         "2",
-        "--against",
-        "tonic",
     ]));
     let expected = [
         ("unary", "1024 2 1"),
@@ -332,21 +357,6 @@ fn tonic_is_measured_beside_it() {
             .map(|stack| ["uds", "tcp"].map(|via| format!("{stack} {via} block {kind} {counts}")))
     });
     assert_eq!(cells(&report), expected.concat().concat());
-
-    let out = bench(&[
-        "--calls",
-        "40",
-        "--rounds",
-        "2",
-        "--concurrency",
-        "1,2",
-        "--kind",
-        "unary",
-        "--against",
-        "tonic",
-    ]);
-    let out = text(&out.stdout);
-    assert!(out.contains("Against stock tonic over UDS: "), "{out}");
 }
 
 #[test]
@@ -361,6 +371,8 @@ fn it_runs_for_a_time_and_on_several_threads() {
         "3",
         "--threads",
         "2",
+        "--against",
+        "none",
     ]));
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 8);
@@ -422,7 +434,9 @@ fn wrong_usage_exits_with_2_and_says_why() {
 }
 
 /// A short run, with all that the plots show.
-const SHORT: [&str; 9] = [
+const SHORT: [&str; 11] = [
+    "--against",
+    "none",
     "--raw=false",
     "--kind",
     "unary,bulk",
@@ -473,10 +487,89 @@ fn a_report_is_a_page_of_its_own_and_its_data() {
     for plot in ["bytes", "calls", "latency-many", "latency", "time"] {
         assert!(page.contains(&read(&format!("{plot}.svg"))), "{plot}");
     }
-    for part in ["UDS is ", "bench --raw=false", "prefers-color-scheme: dark", "@media print"] {
+    for part in [
+        AGAINST_TCP,
+        "bench --against none --raw=false",
+        "prefers-color-scheme: dark",
+        "@media print",
+    ] {
         assert!(page.contains(part), "{part}");
     }
     assert_eq!(page.matches("<tr>").count(), 1 + saved["rows"].as_array().unwrap().len());
+}
+
+#[test]
+fn a_report_says_what_it_wrote_and_replaces_an_earlier_ones_plots() {
+    let directory = directory();
+    let report = directory.path().to_str().unwrap();
+    let own = directory.path().join("notes.svg");
+    fs::write(&own, "").unwrap();
+    fs::write(directory.path().join("latency-many.svg"), "").unwrap();
+    let output = bench(&[
+        "--against=none",
+        "--raw=false",
+        "--kind=unary",
+        "--concurrency=1",
+        "--calls=4",
+        "--rounds=1",
+        "--report",
+        report,
+    ]);
+    let errors = text(&output.stderr);
+    let wrote =
+        format!("samehost: wrote report.json, report.html, latency.svg, time.svg to {report}");
+    assert!(errors.contains(&wrote), "{errors}");
+    let names = names_in(directory.path());
+    assert_eq!(names, ["latency.svg", "notes.svg", "report.html", "report.json", "time.svg"]);
+    let out = text(&output.stdout);
+    assert!(out.starts_with("Not certain: "), "{out}");
+    assert!(unwrapped(out).contains("there is one round only"), "{out}");
+}
+
+/// As one line, so that it matters not where the lines break.
+fn unwrapped(text: &str) -> String {
+    text.replace('\n', " ")
+}
+
+/// The lines of a default run with few calls, for a terminal of so many columns.
+fn lines_for(columns: &str, options: &[&str]) -> Vec<String> {
+    let short = ["--calls", "128", "--rounds", "2"];
+    let arguments = [&short[..], options].concat();
+    let output = bench_command(&arguments).env("COLUMNS", columns).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_default_run_has_all_stacks_and_fits_the_terminal() {
+    for (columns, width) in [("80", 80), ("60", 60)] {
+        let lines = lines_for(columns, &[]);
+        let too_long: Vec<_> = lines.iter().filter(|line| line.chars().count() > width).collect();
+        assert!(too_long.is_empty(), "{too_long:#?}");
+        let has = |what: &str, stack: &str, via: &str| {
+            lines.iter().any(|line| {
+                let words: Vec<_> = line.split_whitespace().collect();
+                line.starts_with(what) && words.get(5..7) == Some(&[stack, via])
+            })
+        };
+        for via in ["UDS", "TCP"] {
+            for stack in ["samehost", "tonic"] {
+                for what in [
+                    "unary 1 KiB × 1 ",
+                    "unary 1 KiB × 64 ",
+                    "stream 1 KiB × 1 ",
+                    "bulk 1 MiB × 1 ",
+                    "connect 1 KiB × 1 ",
+                ] {
+                    assert!(has(what, stack, via), "{what} {stack} {via}: {lines:#?}");
+                }
+            }
+            assert!(has("unary 1 KiB × 1 ", "raw", via), "{lines:#?}");
+            assert!(has("bulk 1 MiB × 1 ", "raw", via), "{lines:#?}");
+        }
+    }
+    let wide = lines_for("60", &["--wide", "--kind", "unary"]);
+    assert!(wide.iter().any(|line| line.contains("switches")), "{wide:#?}");
 }
 
 #[test]
@@ -538,7 +631,8 @@ fn an_interrupt_prints_what_was_measured_and_leaves_nothing() {
     rustix::process::kill_process_group(running.pid(), Signal::INT).unwrap();
     let (status, out, errors, directory) = running.finish();
     assert_eq!(status.code(), Some(0), "{errors}");
-    assert!(out.starts_with("UDS is "), "{out}");
+    assert!(out.starts_with("Not certain: the run was interrupted"), "{out}");
+    assert!(unwrapped(&out).contains("let it run to its end"), "{out}");
     assert!(errors.contains("interrupted"), "{errors}");
     assert!(servers.iter().all(|server| has_ended(server, 0)));
     assert_empty(directory.path());
@@ -620,7 +714,7 @@ fn a_running_server_is_measured_by_its_address() {
     assert!(output.status.success());
     let out = text(&output.stdout);
     assert!(out.contains(" UDS "), "{out}");
-    assert!(!out.contains("UDS is"), "nothing to compare: {out}");
+    assert!(!out.contains("samehost over UDS against"), "nothing to compare: {out}");
 }
 
 #[test]
