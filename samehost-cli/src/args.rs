@@ -44,7 +44,7 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
-        _ => Err(format!("{text:?} is no number from 1 on")),
+        _ => Err(format!("{text:?} is no number from 1 on: write 1 or more")),
     }
 }
 
@@ -64,6 +64,28 @@ pub(crate) fn group(text: &str) -> Result<Group, String> {
         return Err("a group's name or number is missing".to_owned());
     }
     Ok(text.parse().map_or_else(|_| Group::Name(text.to_owned()), Group::Id))
+}
+
+/// A user's name or number, as a number.
+pub(crate) fn user(text: &str) -> Result<u32, String> {
+    text.parse().or_else(|_| match nix::unistd::User::from_name(text) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err(format!("there is no user {text:?}: create it or give its number")),
+        Err(error) => {
+            Err(format!("the user {text:?} cannot be looked up ({error}): give its number"))
+        }
+    })
+}
+
+/// A group's name or number, as a number.
+pub(crate) fn group_number(text: &str) -> Result<u32, String> {
+    text.parse().or_else(|_| match nix::unistd::Group::from_name(text) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err(format!("there is no group {text:?}: create it or give its number")),
+        Err(error) => {
+            Err(format!("the group {text:?} cannot be looked up ({error}): give its number"))
+        }
+    })
 }
 
 /// A payload that fits the default message limit of 4 MiB, with room for the fields around it.
@@ -151,6 +173,15 @@ mod tests {
         assert_eq!(parse("0,64,4096"), Ok(List(vec![0, 64, 4096])));
         for text in ["", ",", "1,", ",1", "1,,2", "1,01", "1 2", "-1", "1,4194304"] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn users_and_groups_become_numbers() {
+        assert_eq!((user("root"), group_number("root")), (Ok(0), Ok(0)));
+        assert_eq!((user("12"), group_number("4294967295")), (Ok(12), Ok(u32::MAX)));
+        for text in ["", "-1", "no such name", "4294967296"] {
+            assert!(user(text).is_err() && group_number(text).is_err(), "{text}");
         }
     }
 

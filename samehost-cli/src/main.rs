@@ -3,7 +3,10 @@
 
 mod args;
 mod bench;
+mod escaped;
 mod failure;
+mod health;
+mod log;
 mod ping;
 mod runtime;
 mod serve;
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Err(Failure::Failed(message)) => (1, message),
         Err(Failure::Usage(message)) => (2, message),
     };
-    eprintln!("samehost: {message}");
+    // A server's words may be in it.
+    eprintln!("samehost: {}", escaped::escaped(&message));
     ExitCode::from(code)
 }

@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep};
 use tonic::Status;
 
 use crate::args;
+use crate::escaped::escaped;
 use crate::failure::{Failure, Outcome};
 use crate::shutdown::Signals;
 
@@ -30,19 +31,19 @@ pub(crate) struct Args {
     /// The server: unix:/path, unix-abstract:name, 127.0.0.1:50051
     address: Address,
     /// Stop after this many calls [default: at Ctrl-C]
-    #[arg(short = 'c', long, value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
+    #[arg(short = 'c', long, allow_negative_numbers = true, value_parser = args::count)]
+    count: Option<usize>,
     /// The pause between the starts of two calls; 0 for none
     #[arg(short = 'i', long, value_name = "DURATION", default_value = "1s",
-          value_parser = args::duration)]
+          allow_negative_numbers = true, value_parser = args::duration)]
     interval: Duration,
     /// Payload of each call, in bytes
     #[arg(short = 's', long, value_name = "BYTES", default_value = "56",
-          value_parser = args::payload)]
+          allow_negative_numbers = true, value_parser = args::payload)]
     payload: usize,
     /// How long to wait for a reply, connecting included
     #[arg(short = 'W', long, value_name = "DURATION", default_value = "10s",
-          value_parser = args::positive_duration)]
+          allow_negative_numbers = true, value_parser = args::positive_duration)]
     timeout: Duration,
     /// Print the summary only
     #[arg(short = 'q', long)]
@@ -85,7 +86,7 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
     let mut patience = Patience::new(args.timeout);
     let mut tally = Tally::new(args.address.clone());
     let mut last_failure = None;
-    for sequence in 1..=args.count.unwrap_or(u64::MAX) {
+    for sequence in 1..=args.count.map_or(u64::MAX, |count| count as u64) {
         let call = async {
             if let Some(pace) = &mut pace {
                 pace.tick().await;
@@ -182,10 +183,11 @@ impl Future for Patience {
 
 /// A status in one line; its message names the address where the server was not reached.
 fn failure_text(status: &Status) -> String {
+    let message = escaped(status.message());
     if status.code() == tonic::Code::Unavailable {
-        status.message().to_owned()
+        message.into_owned()
     } else {
-        format!("{:?}: {}", status.code(), status.message())
+        format!("{:?}: {message}", status.code())
     }
 }
 

@@ -1,6 +1,6 @@
 //! `samehost serve`: Ping, health and reflection on any number of addresses.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::args;
 use crate::failure::{Failure, Outcome};
+use crate::health::Health;
 use crate::shutdown::Signals;
 
 /// The file name of the default address.
@@ -24,11 +25,12 @@ Examples:
   samehost serve
   samehost serve unix:/tmp/ping.sock 127.0.0.1:50051
   samehost serve --mode 0660 --group app unix:/run/app/ping.sock
-  samehost serve --mode 0666 --allow-uid 0 --allow-gid 1200 unix:/run/app/ping.sock
+  samehost serve --mode 0666 --allow-uid root --allow-gid 1200 unix:/run/app/ping.sock
   samehost serve --systemd
 
 Once all addresses are bound, prints `listening on ADDRESS` for each. SIGTERM or Ctrl-C lets the
-calls in flight finish, a second one stops at once; the socket files go first either way.")]
+calls in flight finish, a second one stops at once; the socket files go first either way. So does
+SIGHUP, unless it is ignored as under nohup(1).")]
 pub(crate) struct Args {
     /// Where to listen: unix:/path, 127.0.0.1:50051 [default:
     /// unix:$XDG_RUNTIME_DIR/samehost.sock, or unix:/tmp/samehost-$UID/samehost.sock]
@@ -46,13 +48,14 @@ pub(crate) struct Args {
     /// Allow TCP addresses beyond loopback: plain text, open to whoever can reach them
     #[arg(long)]
     allow_remote: bool,
-    /// Let processes of this user connect, by number; may be given several times, as may
+    /// Let processes of this user connect, by name or number; may be given several times, as may
     /// --allow-gid. With any --allow option nobody else may. What the socket file's mode keeps out,
     /// stays out: see --mode
-    #[arg(long, value_name = "UID")]
+    #[arg(long, value_name = "NAME|UID", allow_negative_numbers = true, value_parser = args::user)]
     allow_uid: Vec<u32>,
-    /// Let processes in this group connect, by number, supplementary groups included
-    #[arg(long, value_name = "GID")]
+    /// Let processes in this group connect, by name or number, supplementary groups included
+    #[arg(long, value_name = "NAME|GID", allow_negative_numbers = true,
+          value_parser = args::group_number)]
     allow_gid: Vec<u32>,
     /// Let processes of the server's own user connect
     #[arg(long)]
@@ -111,11 +114,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         };
         return Err(Failure::Usage(format!("{address}: {problem}")));
     }
-    tracing_subscriber::fmt()
-        .with_env_filter(args.log.clone())
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    crate::log::start(args.log.clone());
     allow_descriptors(args.max_connections);
     let runtime = crate::runtime::new(args.threads)?;
     let code = runtime.block_on(serve(args))?;
@@ -140,7 +139,8 @@ async fn serve(args: Args) -> Outcome {
         options = options.group(group);
     }
     for address in &addresses {
-        listeners.push(options.bind(address).await?);
+        let bound = options.bind(address).await;
+        listeners.push(bound.map_err(|error| Failure::Failed(with_options(&error.to_string())))?);
     }
     announce(&listeners)?;
     if args.systemd {
@@ -148,8 +148,7 @@ async fn serve(args: Args) -> Outcome {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
 
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<PingServiceServer<Ping>>().await;
+    let (mut health, health_service) = Health::serving().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -173,7 +172,10 @@ async fn serve(args: Args) -> Outcome {
     let (stop, stopped) = oneshot::channel();
     let second_signal = async {
         signals.next().await;
+        // Before any connection is told to go: who watches connects elsewhere in good time.
+        health.not_serving().await;
         let _ = stop.send(());
+        health.end_watches().await;
         signals.next().await;
     };
     let stopped = async {
@@ -184,6 +186,12 @@ async fn serve(args: Args) -> Outcome {
         () = second_signal => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The library's advice, with the options of this command for what is asked of it.
+fn with_options(text: &str) -> String {
+    text.replace("allow a shared directory", "give --allow-shared-directory")
+        .replace("allow remote addresses by name", "give --allow-remote")
 }
 
 /// Raises this process's own limit on file descriptors as far as it may, if that is too low for so

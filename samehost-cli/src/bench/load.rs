@@ -13,6 +13,7 @@ use super::raw::RawWorker;
 use super::rpc;
 use super::stacks;
 use super::worker::{Limit, Problem, Recorder, STALL_TIMEOUT, Worker};
+use crate::escaped::escaped;
 use crate::failure::Failure;
 
 /// The workers of one cell, with their connections.
@@ -107,7 +108,7 @@ impl Load {
             ),
         };
         // Any server may be at the other end, and say anything.
-        let text = text.replace(char::is_control, " ");
+        let text = escaped(&text).into_owned();
         let address = self.address.to_string();
         Failure::Failed(if text.contains(&address) { text } else { format!("{address}: {text}") })
     }

@@ -102,14 +102,79 @@ fn a_server_that_goes_away_in_the_middle_is_a_lost_reply() {
 }
 
 #[test]
-fn the_socket_file_goes_at_sigterm_and_sigint() {
-    for signal in [Signal::TERM, Signal::INT] {
+fn the_socket_file_goes_at_each_signal_that_ends_a_server() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let directory = directory();
         let mut serving = Serving::start(&[&socket_in(directory.path()).to_string()], &[]);
         serving.signal(signal);
         assert_eq!(serving.wait(), (Some(0), String::new()));
         assert_eq!(names_in(directory.path()), [LOCK]);
     }
+}
+
+#[test]
+fn a_hang_up_that_is_ignored_ends_nothing() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    // nohup(1), without its file for the output.
+    let script = "trap '' HUP; exec \"$0\" serve \"$1\"";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script]).arg(crate::support::binary()).arg(&address);
+    let mut serving = Serving::spawn(&mut command);
+    assert_eq!(serving.line(), format!("listening on {address}"));
+    serving.signal(Signal::HUP);
+    assert!(run(&["ping", "-c", "1", &address]).status.success());
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.wait().0, Some(0));
+}
+
+#[tokio::test]
+async fn at_sigterm_watchers_are_told_and_hold_up_no_drain() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+    for service in ["", "ping.v1.PingService"] {
+        let directory = directory();
+        let address = socket_in(directory.path());
+        let mut serving = Serving::start(&[&address.to_string()], &["--drain", "1h"]);
+        let channel = samehost::Channel::connect(&address).await.unwrap();
+        let mut client = HealthClient::new(channel);
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let mut watch = client.watch(request).await.unwrap().into_inner();
+        let status = watch.message().await.unwrap().unwrap().status();
+        assert_eq!(status, ServingStatus::Serving);
+        serving.signal(Signal::TERM);
+        let status = watch.message().await.unwrap().unwrap().status();
+        assert_eq!(status, ServingStatus::NotServing);
+        assert!(watch.message().await.unwrap().is_none(), "the watch ends by itself");
+        assert_eq!(serving.wait(), (Some(0), String::new()));
+    }
+}
+
+/// What a hostile server sends in its status, and how it may be shown.
+const HOSTILE: &str = "\u{1b}]0;owned\u{7}\r\u{1b}[2Jok\u{202e}";
+const SHOWN: &str = "\\u{1b}]0;owned\\u{7}\\r\\u{1b}[2Jok\\u{202e}";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_says_reaches_the_terminal_escaped() {
+    use crate::support::{Running, Scripted, Transport};
+    let hostile =
+        Scripted::default().on_ping(|_| async { Err(tonic::Status::failed_precondition(HOSTILE)) });
+    let server = Running::start(Transport::Unix, hostile.server()).await;
+    let address = server.address.to_string();
+    for arguments in [
+        &["ping", "-c", "1", &address][..],
+        &["ping", "-c", "1", "--json", &address],
+        &["bench", "--address", &address, "--kind", "unary", "--concurrency", "1"],
+    ] {
+        let mut command = tokio::process::Command::from(samehost());
+        let output = command.args(arguments).output().await.unwrap();
+        let (out, errors) = (text(&output.stdout), text(&output.stderr));
+        assert!(errors.contains(SHOWN), "{arguments:?}: {errors}");
+        let unfit = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!out.contains(unfit) && !errors.contains(unfit), "{arguments:?}: {out}{errors}");
+    }
+    server.stop().await;
 }
 
 #[test]
@@ -193,16 +258,21 @@ fn wrong_usage_exits_with_2() {
         (&["serve", "--threads", "-1"], "unexpected argument"),
         (&["serve", "--drain", "soon"], "no duration"),
         (&["serve", "--drain=-1s"], "negative"),
-        (&["serve", "--allow-uid", "root"], "invalid digit"),
+        (&["serve", "--allow-uid", "no such user"], "there is no user \"no such user\""),
+        (&["serve", "--allow-gid", "no such group"], "there is no group \"no such group\""),
+        (&["serve", "--allow-uid", "-1"], "there is no user \"-1\""),
         (&["serve", "--max-connections", "0"], "no number from 1 on"),
         (&["serve", "--max-streams", "0"], "0 is not in"),
         (&["serve", "--busy-poll", "1y"], "no duration"),
         (&["ping"], "<ADDRESS>"),
-        (&["ping", "-c", "0", "unix:/x"], "0 is not in"),
+        (&["ping", "-c", "0", "unix:/x"], "write 1 or more"),
+        (&["ping", "-c", "-5", "unix:/x"], "write 1 or more"),
+        (&["ping", "-i", "-1", "unix:/x"], "negative"),
+        (&["ping", "-W", "-1", "unix:/x"], "negative"),
         (&["ping", "-i", "1y", "unix:/x"], "no duration"),
         (&["ping", "-W", "0", "unix:/x"], "is zero"),
         (&["ping", "-s", "4194304", "unix:/x"], "over the message limit"),
-        (&["ping", "-s", "-1", "unix:/x"], "unexpected argument"),
+        (&["ping", "-s", "-1", "unix:/x"], "is no size in bytes"),
         (&["nonsense"], "unrecognized subcommand"),
     ] {
         refused(arguments, 2, message);
@@ -216,7 +286,7 @@ fn what_cannot_be_bound_exits_with_1_and_one_line() {
     let directory = directory();
     let missing = directory.path().join("missing/x.sock");
     one_line(&["serve", &format!("unix:{}", missing.display())], 1, "create it first");
-    one_line(&["serve", "0.0.0.0:0"], 1, "allow remote addresses");
+    one_line(&["serve", "0.0.0.0:0"], 1, "or give --allow-remote");
 
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -228,6 +298,7 @@ fn what_cannot_be_bound_exits_with_1_and_one_line() {
     std::fs::set_permissions(&shared, Permissions::from_mode(0o777)).unwrap();
     let address = socket_in(&shared).to_string();
     one_line(&["serve", &address], 1, "chmod o-w");
+    one_line(&["serve", &address], 1, "or give --allow-shared-directory");
     let _serving = Serving::start(&[&address], &["--allow-shared-directory"]);
 
     let taken = Serving::start(&["127.0.0.1:0"], &[]);
