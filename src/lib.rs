@@ -100,7 +100,7 @@ pub use server::{
 };
 pub use socket::{
     BindError, BindOptions, Conn, ConnectError, ConnectErrorKind, Group, InheritError, Listener,
-    PeerIdentity, TcpPeer,
+    Peer, PeerIdentity, TcpPeer,
 };
 /// The tonic that this crate is built with: its `Request`, `Response` and `Status` are those of the
 /// services.

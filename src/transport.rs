@@ -50,22 +50,19 @@ impl Stream for Listener {
 /// What tonic's server tells its services of a connection that a [`Listener`] accepted, as an
 /// extension of each request. A [`PeerPolicyLayer`](crate::PeerPolicyLayer) finds it, too.
 #[derive(Clone, Debug)]
-pub struct ConnectInfo(Option<Peer>);
+pub struct ConnectInfo(Peer);
 
 impl ConnectInfo {
     /// The process at the other end. `None` over TCP, which does not know it.
     pub fn peer_identity(&self) -> Option<&PeerIdentity> {
-        match self.0.as_ref()? {
-            Peer::Unix(peer) => Some(peer),
-            Peer::Tcp(_) => None,
-        }
+        self.0.identity()
     }
 
     /// What TCP knows of the other end. `None` over a Unix socket.
     pub fn tcp_peer(&self) -> Option<&TcpPeer> {
-        match self.0.as_ref()? {
-            Peer::Unix(_) => None,
+        match &self.0 {
             Peer::Tcp(peer) => Some(peer),
+            Peer::Unix(_) | Peer::Unknown => None,
         }
     }
 }
@@ -74,7 +71,7 @@ impl Connected for Conn {
     type ConnectInfo = ConnectInfo;
 
     fn connect_info(&self) -> ConnectInfo {
-        ConnectInfo(self.peer().cloned())
+        ConnectInfo(Peer::of(Some(self)))
     }
 }
 

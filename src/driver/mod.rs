@@ -28,7 +28,7 @@ pub(crate) use pass::turn_away;
 pub(crate) use send::Outbound;
 pub(crate) use server::{Handler, serve};
 pub(crate) use shared::{Lost, StreamError};
-pub(crate) use socket::Sleeping;
+pub(crate) use socket::{Sleeping, Socket};
 
 use crate::http2::Config;
 

@@ -2,16 +2,16 @@
 //! lets a server's handlers run, and writes what has gathered.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Sleep, sleep_until};
 
 use super::busy_poll::{BusyPoll, Spin};
@@ -483,7 +483,7 @@ where
 /// is there is read, for data that is not would turn the end into a reset.
 pub(crate) async fn turn_away<T>(mut io: T, why: &'static str)
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: Socket,
 {
     let mut h2 = Connection::server(Config::default(), now());
     h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
@@ -497,8 +497,7 @@ where
     if let Ok(Ok(())) = tokio::time::timeout(LAST_WORDS, said).await {
         octets.clear();
         octets.reserve(READ.0);
-        let mut unread = pin!(io.read_buf(&mut octets));
-        let _ = poll_fn(|cx| Poll::Ready(unread.as_mut().poll(cx))).await;
+        let _ = poll_fn(|cx| Poll::Ready(io.poll_receive(cx, &mut octets))).await;
     }
 }
 

@@ -125,7 +125,8 @@ impl Body for ReplyBody {
             Ok(frame) => frame,
             Err(Expired) => {
                 let mut trailers = HeaderMap::new();
-                let added = deadline_exceeded().add_header(&mut trailers);
+                let status = self.0.deadline.as_ref().map(Deadline::exceeded);
+                let added = status.unwrap_or_else(deadline_exceeded).add_header(&mut trailers);
                 Some(added.map(|()| Frame::trailers(trailers)))
             }
         })

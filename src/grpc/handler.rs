@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Extensions, Method, Request, Response, StatusCode};
@@ -13,7 +14,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use super::body::{ReplyBody, deadline_exceeded};
+use super::body::ReplyBody;
 use super::request::{RequestBody, request};
 use super::status::is_grpc;
 use super::timeout::{Deadline, grpc_timeout};
@@ -57,6 +58,12 @@ where
 /// What is below gRPC's rules: finds the service of a request and calls it.
 pub(crate) trait Dispatch: Send + 'static {
     fn call(&mut self, request: Request<RequestBody>) -> BoxFuture;
+
+    /// Whether requests that are not gRPC's are answered.
+    fn takes_http(&self) -> bool;
+
+    /// The answer to such a request.
+    fn call_http(&mut self, request: Request<RequestBody>) -> BoxFuture;
 }
 
 /// Answers a connection's requests by a [`Dispatch`], under gRPC's rules.
@@ -65,12 +72,14 @@ pub(crate) struct Grpc<D> {
     dispatch: D,
     /// Of each request.
     extensions: Extensions,
+    /// The longest that a call may take.
+    timeout: Option<Duration>,
 }
 
 impl<D> Grpc<D> {
     /// Each request has `extensions`.
-    pub(crate) fn new(dispatch: D, extensions: Extensions) -> Self {
-        Self { dispatch, extensions }
+    pub(crate) fn new(dispatch: D, extensions: Extensions, timeout: Option<Duration>) -> Self {
+        Self { dispatch, extensions, timeout }
     }
 }
 
@@ -79,13 +88,22 @@ impl<D: Dispatch> Handler for Grpc<D> {
     type Reply = Reply;
 
     fn call(&mut self, head: Arc<RequestHead>, body: Incoming) -> Reply {
-        if head.method != Method::POST {
-            return refuse(StatusCode::METHOD_NOT_ALLOWED);
+        let is_post = head.method == Method::POST;
+        if !is_post || !is_grpc(&head.headers) {
+            if self.dispatch.takes_http() {
+                let request = request(head, body, self.extensions.clone());
+                return Reply { call: self.dispatch.call_http(request), deadline: None };
+            }
+            return refuse(match is_post {
+                true => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                false => StatusCode::METHOD_NOT_ALLOWED,
+            });
         }
-        if !is_grpc(&head.headers) {
-            return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-        }
-        let deadline = grpc_timeout(&head.headers).and_then(Deadline::after);
+        let timeout = match (grpc_timeout(&head.headers), self.timeout) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
+        };
+        let deadline = timeout.and_then(|timeout| Deadline::of_call(&head.path, timeout));
         let request = request(head, body, self.extensions.clone());
         Reply { call: self.dispatch.call(request), deadline }
     }
@@ -113,6 +131,18 @@ pub(crate) struct Reply {
     deadline: Option<Deadline>,
 }
 
+impl Reply {
+    /// An answer that is there already.
+    pub(super) fn ready(response: Response<Body>) -> Self {
+        Self { call: Box::pin(std::future::ready(Ok(response))), deadline: None }
+    }
+
+    /// None before the connection ends.
+    pub(super) fn never() -> Self {
+        Self { call: Box::pin(std::future::pending()), deadline: None }
+    }
+}
+
 impl Future for Reply {
     type Output = Response<ReplyBody>;
 
@@ -121,10 +151,10 @@ impl Future for Reply {
             Poll::Ready(Ok(response)) => response,
             Poll::Pending => {
                 let Some(deadline) = &mut self.deadline else { return Poll::Pending };
-                if Pin::new(deadline).poll(cx).is_pending() {
+                if Pin::new(&mut *deadline).poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                deadline_exceeded().into_http()
+                deadline.exceeded().into_http()
             }
         };
         let deadline = self.deadline.take();
@@ -160,8 +190,8 @@ where
 }
 
 /// An answer to what is no gRPC request, in plain HTTP.
-fn refuse(status: StatusCode) -> Reply {
+pub(super) fn refuse(status: StatusCode) -> Reply {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    Reply { call: Box::pin(std::future::ready(Ok(response))), deadline: None }
+    Reply::ready(response)
 }

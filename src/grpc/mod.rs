@@ -3,6 +3,7 @@
 
 mod body;
 mod handler;
+mod refusing;
 mod request;
 mod status;
 mod timeout;
@@ -14,6 +15,7 @@ pub use body::ResponseBody;
 pub(crate) use body::deadline_exceeded;
 pub use handler::HttpService;
 pub(crate) use handler::{BoxFuture, Dispatch, Grpc, call};
+pub(crate) use refusing::Refusing;
 pub use request::RequestBody;
 pub(crate) use status::{not_grpc, status};
 pub(crate) use timeout::{Deadline, grpc_timeout};

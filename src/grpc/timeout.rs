@@ -5,9 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName};
 use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::Status;
 
+use super::body::deadline_exceeded;
 use super::field;
 
 /// The longest deadline that is kept: beyond it a call has none.
@@ -40,12 +43,29 @@ pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
 pub(crate) struct Deadline {
     at: Instant,
     timer: Option<Pin<Box<Sleep>>>,
+    /// On a server: what has to be over, and how long it has.
+    call: Option<(PathAndQuery, Duration)>,
 }
 
 impl Deadline {
     pub(crate) fn after(timeout: Duration) -> Option<Self> {
         let at = Instant::now().checked_add(timeout.min(LONGEST))?;
-        Some(Self { at, timer: None })
+        Some(Self { at, timer: None, call: None })
+    }
+
+    /// That of a call on a server.
+    pub(crate) fn of_call(path: &PathAndQuery, timeout: Duration) -> Option<Self> {
+        Some(Self { call: Some((path.clone(), timeout)), ..Self::after(timeout)? })
+    }
+
+    /// The status of a call that it ended.
+    pub(crate) fn exceeded(&self) -> Status {
+        match &self.call {
+            Some((path, timeout)) => Status::deadline_exceeded(format!(
+                "{path}: its deadline of {timeout:?} has passed at the server"
+            )),
+            None => deadline_exceeded(),
+        }
     }
 
     /// For what is never waited for, since it always has more.

@@ -1,12 +1,15 @@
 //! Deadlines: the handshake, a frame that does not come to its end, a peer that does not read, one
 //! that may be dead, and the bound on a graceful end. The driver brings the time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Hello, KEEP_ALIVE_PING, Leaving};
 use super::error::{ErrorCode, Fatal};
 use super::frame::kind;
 use super::stream::Role;
+
+/// How long a peer may take to answer the PING that says that it knows of the connection's end.
+const LAST_STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Timers {
@@ -66,7 +69,7 @@ impl Connection {
         let frame = self.timers.unfinished.map(|since| since + self.config.frame_timeout);
         let block = self.block.as_ref().map(|block| block.since + self.config.frame_timeout);
         let leaving = (self.timers.leaving == Leaving::Announced)
-            .then(|| *self.timers.leaving_since.get_or_insert(now) + self.config.handshake_timeout);
+            .then(|| *self.timers.leaving_since.get_or_insert(now) + LAST_STREAM_TIMEOUT);
         let sending = self.send_deadline(now);
         let alive = self.keep_alive_deadline();
         let idle = self.idle_deadline(now);
@@ -154,7 +157,7 @@ impl Connection {
         }
         if self.timers.leaving == Leaving::Announced {
             let since = *self.timers.leaving_since.get_or_insert(now);
-            if since + self.config.handshake_timeout <= now {
+            if since + LAST_STREAM_TIMEOUT <= now {
                 self.name_last_stream();
             }
         }

@@ -153,13 +153,19 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
+    /// Whether a request may be made. One that may not is logged.
+    pub(crate) fn allows<B>(&self, request: &Request<B>) -> bool {
+        let allowed = self.policies.allow(request);
+        if !allowed {
+            self.log(request);
+        }
+        allowed
+    }
+
     /// The status of a call that may not be made, which is logged.
     pub(crate) fn refusal<B>(&self, request: &Request<B>) -> Option<Status> {
-        if self.policies.allow(request) {
-            return None;
-        }
-        self.log(request);
-        Some(Status::permission_denied("this peer may not make this call"))
+        (!self.allows(request))
+            .then(|| Status::permission_denied("this peer may not make this call"))
     }
 
     fn log<B>(&self, request: &Request<B>) {

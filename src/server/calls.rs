@@ -1,16 +1,23 @@
-//! [`Calls`]: what a connection's calls go through before they reach a service.
+//! [`Calls`]: what a connection's requests go through before they reach a service.
 
-use http::Request;
+use http::{Request, Response, StatusCode};
+use tonic::body::Body;
 
 use super::layers::Services;
+use super::limiter::Limiter;
+use super::mount::Route;
 use crate::grpc::{BoxFuture, Dispatch, RequestBody};
 use crate::policy::Guard;
 
-/// The services of a server within its layers, and before them the policy of its methods.
-#[derive(Clone, Debug)]
+/// The services of a server within its layers, and before them the policy of its methods and the
+/// limit on calls.
+#[derive(Clone)]
 pub(super) struct Calls {
     pub(super) guard: Option<Guard>,
+    pub(super) limiter: Option<Limiter>,
     pub(super) services: Services,
+    /// For requests that are not gRPC's.
+    pub(super) http: Option<Route>,
 }
 
 impl Dispatch for Calls {
@@ -18,6 +25,29 @@ impl Dispatch for Calls {
         if let Some(status) = self.guard.as_ref().and_then(|guard| guard.refusal(&request)) {
             return Box::pin(std::future::ready(Ok(status.into_http())));
         }
-        self.services.call(request)
+        let Some(limiter) = &self.limiter else { return self.services.call(request) };
+        let mut services = self.services.clone();
+        limiter.run(move || services.call(request))
+    }
+
+    fn takes_http(&self) -> bool {
+        self.http.is_some()
+    }
+
+    fn call_http(&mut self, request: Request<RequestBody>) -> BoxFuture {
+        let route = match &self.http {
+            Some(route) if self.guard.as_ref().is_none_or(|guard| guard.allows(&request)) => {
+                route.clone()
+            }
+            _ => {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::FORBIDDEN;
+                return Box::pin(std::future::ready(Ok(response)));
+            }
+        };
+        match &self.limiter {
+            Some(limiter) => limiter.run(move || route(request)),
+            None => route(request),
+        }
     }
 }

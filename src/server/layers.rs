@@ -10,7 +10,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceExt};
 
 use super::routes::Routes;
-use crate::grpc::{BoxFuture, Dispatch, HttpService, RequestBody, call};
+use crate::grpc::{BoxFuture, HttpService, RequestBody, call};
 
 /// What a layer wraps: all services of a server, within the layers that were added after it.
 ///
@@ -61,8 +61,8 @@ pub(super) enum Services {
     Layered(LayeredService),
 }
 
-impl Dispatch for Services {
-    fn call(&mut self, request: Request<RequestBody>) -> BoxFuture {
+impl Services {
+    pub(super) fn call(&mut self, request: Request<RequestBody>) -> BoxFuture {
         match self {
             Self::Plain(routes) => routes.route(request),
             Self::Layered(service) => call(service, request.map(Body::new)),

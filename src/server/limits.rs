@@ -25,12 +25,20 @@ struct Open {
     by_uid: HashMap<u32, usize>,
 }
 
-/// A connection's place. Free again when it is dropped.
+/// Lets a connection be there. Given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Permit {
     limits: Arc<Limits>,
     /// The user, where connections of one are counted.
     uid: Option<u32>,
+    scarce: bool,
+}
+
+impl Permit {
+    /// Whether this one is of the second half, of all permits or of the user's.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.scarce
+    }
 }
 
 impl Limits {
@@ -39,11 +47,12 @@ impl Limits {
         Arc::new(Self { in_all, per_uid, own_uid, open: Mutex::default() })
     }
 
-    /// A place for a connection of user `uid`, which is unknown over TCP. The error says which limit
+    /// A permit for a connection of user `uid`, which is unknown over TCP. The error says which limit
     /// is reached.
-    pub(super) fn place(self: &Arc<Self>, uid: Option<u32>) -> Result<Place, &'static str> {
+    pub(super) fn permit(self: &Arc<Self>, uid: Option<u32>) -> Result<Permit, &'static str> {
         let uid = uid.filter(|uid| *uid != self.own_uid);
         let mut open = self.open();
+        let mut scarce = open.in_all >= self.in_all.div_ceil(2);
         if open.in_all >= self.in_all {
             return Err("too many connections");
         }
@@ -53,9 +62,10 @@ impl Limits {
                 return Err("too many connections of this user");
             }
             open.by_uid.insert(uid, of_uid + 1);
+            scarce |= of_uid >= self.per_uid.div_ceil(2);
         }
         open.in_all += 1;
-        Ok(Place { limits: Arc::clone(self), uid })
+        Ok(Permit { limits: Arc::clone(self), uid, scarce })
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -63,7 +73,7 @@ impl Limits {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut open = self.limits.open();
         open.in_all -= 1;
@@ -86,28 +96,46 @@ mod tests {
     fn a_user_has_so_many_and_all_together_so_many() {
         let own = rustix::process::geteuid().as_raw();
         let limits = Limits::new(5, 2);
-        let mut places: Vec<_> =
-            [own + 1, own + 1, own + 2].map(|uid| limits.place(Some(uid)).unwrap()).into();
-        assert!(limits.place(Some(own + 1)).is_err());
-        places.push(limits.place(Some(own)).unwrap());
-        places.push(limits.place(None).unwrap());
-        assert!(limits.place(Some(own + 2)).is_err(), "its second, but the sixth of all");
-        assert!(limits.place(Some(own)).is_err());
-        assert!(limits.place(None).is_err());
+        let mut permits: Vec<_> =
+            [own + 1, own + 1, own + 2].map(|uid| limits.permit(Some(uid)).unwrap()).into();
+        assert!(limits.permit(Some(own + 1)).is_err());
+        permits.push(limits.permit(Some(own)).unwrap());
+        permits.push(limits.permit(None).unwrap());
+        assert!(limits.permit(Some(own + 2)).is_err(), "its second, but the sixth of all");
+        assert!(limits.permit(Some(own)).is_err());
+        assert!(limits.permit(None).is_err());
 
-        places.remove(0);
-        assert!(limits.place(Some(own + 2)).is_ok());
-        places.push(limits.place(Some(own + 1)).unwrap());
-        drop(places);
+        permits.remove(0);
+        assert!(limits.permit(Some(own + 2)).is_ok());
+        permits.push(limits.permit(Some(own + 1)).unwrap());
+        drop(permits);
         let open = limits.open();
         assert_eq!((open.in_all, open.by_uid.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_second_half_of_the_permits_is_scarce() {
+        let own = rustix::process::geteuid().as_raw();
+        let limits = Limits::new(20, 4);
+        let mut permits = Vec::new();
+        let mut scarce = |uid, count: usize| -> Vec<bool> {
+            let new = (0..count).map(|_| limits.permit(Some(uid)).unwrap());
+            permits.extend(new);
+            permits[permits.len() - count..].iter().map(Permit::is_scarce).collect()
+        };
+        assert_eq!(scarce(own + 1, 4), [false, false, true, true], "the user's");
+        assert_eq!(scarce(own, 6), [false; 6]);
+        assert_eq!(scarce(own, 1), [true], "the eleventh of twenty");
+        assert_eq!(scarce(own + 2, 1), [true]);
+        permits.truncate(9);
+        assert!(!limits.permit(Some(own)).unwrap().is_scarce(), "half of them are free again");
     }
 
     #[test]
     fn the_servers_own_user_has_no_limit_of_its_own() {
         let own = rustix::process::geteuid().as_raw();
         let limits = Limits::new(10, 1);
-        let places: Vec<_> = (0..10).map(|_| limits.place(Some(own)).unwrap()).collect();
-        assert_eq!(places.len(), 10);
+        let permits: Vec<_> = (0..10).map(|_| limits.permit(Some(own)).unwrap()).collect();
+        assert_eq!(permits.len(), 10);
     }
 }

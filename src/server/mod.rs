@@ -1,19 +1,27 @@
 //! [`Server`]: gRPC services on listeners.
 
 mod calls;
+mod connection;
 mod error;
+mod gate;
+mod idle;
+mod incoming;
 mod layers;
+mod limiter;
 mod limits;
 mod listeners;
 mod mount;
+mod options;
+mod refusal;
 mod routes;
 mod serve;
 
-use std::any::Any;
+use std::fmt;
 use std::future::{self, Future};
+use std::io;
 use std::time::Duration;
 
-use http::Extensions;
+use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 use tower::layer::Layer;
@@ -25,25 +33,18 @@ pub use mount::Mount;
 #[doc(hidden)]
 pub use mount::Mounted;
 
-use crate::driver::{self, BusyPoll, Memory, Sleeping};
-use crate::grpc::Grpc;
+use crate::driver::Memory;
 pub use crate::grpc::{HttpService, RequestBody};
-use crate::http2::KeepAlive;
-use crate::policy::{PeerPolicy, PeerPolicyLayer};
-use crate::socket::{Conn, Listener};
+use crate::policy::PeerPolicyLayer;
+use crate::socket::Listener;
 use calls::Calls;
+use connection::Connection;
+use incoming::{Accepted, Given};
 use layers::Layers;
-use limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID};
+use limiter::Limiter;
+use mount::{Route, route};
+use options::Options;
 use routes::Routes;
-
-/// How long calls in flight may take to finish after the shutdown signal.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What all connections together may make a server hold.
-const MAX_BUFFERED: usize = 256 << 20;
-
-/// How long a client may take to answer a keep-alive PING.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A gRPC server: services, such as those that tonic generates, and what they are served with.
 ///
@@ -58,27 +59,14 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Server::new().add_service(PingServiceServer::new(Ping::default())).serve(listener).await?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Server {
     services: Vec<Mounted>,
+    fallback: Option<Route>,
+    fallback_takes_http: bool,
     layers: Layers,
     method_policy: Option<PeerPolicyLayer>,
     options: Options,
-}
-
-/// What is set once for all listeners and connections.
-#[derive(Clone, Debug)]
-struct Options {
-    policy: Option<PeerPolicy>,
-    drain_timeout: Duration,
-    max_connections: usize,
-    max_connections_per_uid: usize,
-    /// Bytes that all connections together may make it hold.
-    max_buffered: usize,
-    keep_alive_interval: Option<Duration>,
-    keep_alive_timeout: Duration,
-    /// Of each connection.
-    driver: driver::Options,
 }
 
 impl Default for Server {
@@ -92,18 +80,11 @@ impl Server {
     pub fn new() -> Self {
         Self {
             services: Vec::new(),
+            fallback: None,
+            fallback_takes_http: false,
             layers: Layers::default(),
             method_policy: None,
-            options: Options {
-                policy: None,
-                drain_timeout: DRAIN_TIMEOUT,
-                max_connections: MAX_CONNECTIONS,
-                max_connections_per_uid: MAX_CONNECTIONS_PER_UID,
-                max_buffered: MAX_BUFFERED,
-                keep_alive_interval: None,
-                keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
-                driver: driver::Options::default(),
-            },
+            options: Options::default(),
         }
     }
 
@@ -116,6 +97,47 @@ impl Server {
         self
     }
 
+    /// Adds a service if there is one.
+    #[must_use]
+    pub fn add_optional_service(self, service: Option<impl Mount>) -> Self {
+        match service {
+            Some(service) => self.add_service(service),
+            None => self,
+        }
+    }
+
+    /// What answers calls of services that the server does not have, in place of UNIMPLEMENTED: any tower
+    /// service of HTTP requests, within the layers. A second one replaces the first.
+    ///
+    /// A proxy to another socket, which knows none of the services behind it:
+    ///
+    /// ```
+    /// use http::Request;
+    /// use samehost::tonic::body::Body;
+    /// use samehost::{Channel, RequestBody, Server};
+    /// use tower::Service;
+    ///
+    /// fn proxy(to: Channel) -> Server {
+    ///     Server::new().fallback(tower::service_fn(move |request: Request<RequestBody>| {
+    ///         to.clone().call(request.map(Body::new))
+    ///     }))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn fallback(mut self, service: impl HttpService<RequestBody>) -> Self {
+        self.fallback = Some(route(service));
+        self
+    }
+
+    /// Whether the [`fallback`](Self::fallback) answers requests too that are not gRPC's, such as a GET,
+    /// in place of the HTTP statuses 405 and 415. They pass by the layers, which are made for gRPC, but
+    /// not by the policy and the limits; [`timeout`](Self::timeout) does not concern them. Default: no.
+    #[must_use]
+    pub fn fallback_takes_http(mut self, takes: bool) -> Self {
+        self.fallback_takes_http = takes;
+        self
+    }
+
     /// Wraps all services in a tower layer. The layer that is added first sees a request first.
     #[must_use]
     pub fn layer<L>(mut self, layer: L) -> Self
@@ -124,21 +146,6 @@ impl Server {
         L::Service: HttpService<Body>,
     {
         self.layers.add(layer);
-        self
-    }
-
-    /// Which peers may connect. A connection that is refused is closed at once, unread, and leaves a
-    /// log event (`tracing`, WARN) with the peer's user, group and process: up to 100 in a second,
-    /// the rest is counted. The policy is asked when a connection is accepted and sees who the peer
-    /// was when it connected.
-    ///
-    /// Default: everybody who can connect, which on a Unix socket its file's mode decides. A server
-    /// with a policy does not serve TCP, and one without does not serve abstract sockets. A second
-    /// policy replaces the first. What one service or method needs is
-    /// [`method_policy`](Self::method_policy)'s.
-    #[must_use]
-    pub fn peer_policy(mut self, policy: PeerPolicy) -> Self {
-        self.options.policy = Some(policy);
         self
     }
 
@@ -168,85 +175,6 @@ impl Server {
     #[must_use]
     pub fn method_policy(mut self, policy: PeerPolicyLayer) -> Self {
         self.method_policy = Some(policy);
-        self
-    }
-
-    /// How many connections there may be on all listeners together. One that comes beyond is told
-    /// so (GOAWAY, ENHANCE_YOUR_CALM) and closed. Default 4096.
-    #[must_use]
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.options.max_connections = connections;
-        self
-    }
-
-    /// How many of them may be of one user other than the one that this process runs as, so that
-    /// none can keep all others out. Users that this process's user namespace does not know count as
-    /// one. Of no effect on TCP. Default 256.
-    #[must_use]
-    pub fn max_connections_per_uid(mut self, connections: usize) -> Self {
-        self.options.max_connections_per_uid = connections;
-        self
-    }
-
-    /// How many bytes all connections together may make this process buffer: of messages that have
-    /// not arrived in full or are not read yet, and of responses that are not written yet, as far as
-    /// a connection has 16 KiB of them. A message that a handler has is its own. While there are
-    /// more, and up to a quarter more, one such connection is read from at a time; any of them that
-    /// gets rid of nothing for 10 s is closed (ENHANCE_YOUR_CALM). It has to be several times the
-    /// largest message. Default 256 MiB.
-    #[must_use]
-    pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
-        self.options.max_buffered = bytes;
-        self
-    }
-
-    /// How long a connection may have no call before it is closed, PINGs or not. The client is told
-    /// first (GOAWAY), so that no call fails, and connects again when it needs to. Default: without
-    /// end.
-    #[must_use]
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.options.driver.http2.idle_timeout = Some(timeout);
-        self
-    }
-
-    /// Sends a PING (RFC 9113 §6.7) to a client that has sent nothing for `interval`, and closes the
-    /// connection where no answer comes within [`keep_alive_timeout`](Self::keep_alive_timeout). On
-    /// one host it finds peers that are stopped or stuck; one that has ended is noticed at once
-    /// anyway. Default: never.
-    #[must_use]
-    pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
-        self.options.keep_alive_interval = Some(interval);
-        self
-    }
-
-    /// How long a client may take to answer such a PING. Of no effect without
-    /// [`keep_alive_interval`](Self::keep_alive_interval). Default 20 s.
-    #[must_use]
-    pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
-        self.options.keep_alive_timeout = timeout;
-        self
-    }
-
-    /// How many calls a connection may have running at a time (SETTINGS_MAX_CONCURRENT_STREAMS, RFC
-    /// 9113 §5.1.2). Clients that keep to it let further calls wait. Default 256.
-    #[must_use]
-    pub fn max_concurrent_streams(mut self, streams: u32) -> Self {
-        self.options.driver.http2.max_streams = streams;
-        self
-    }
-
-    /// Spends CPU time to answer faster: see [`BusyPoll`]. Default: not.
-    #[must_use]
-    pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
-        self.options.driver.busy_poll = busy_poll.where_it_helps();
-        self
-    }
-
-    /// How long calls in flight may take to finish after the shutdown signal, before their
-    /// connections are closed. Default 10 s; zero cuts them off at once.
-    #[must_use]
-    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.options.drain_timeout = timeout;
         self
     }
 
@@ -285,7 +213,37 @@ impl Server {
         listeners: impl Into<Listeners>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let Listeners(listeners) = listeners.into();
+        self.serve_listeners(listeners.into(), None, shutdown).await
+    }
+
+    /// Serves until there has been no connection for `idle`, or `shutdown` completes. A connection
+    /// without a call for as long is closed, its client told first, as by
+    /// [`idle_timeout`](Self::idle_timeout), unless that is set otherwise.
+    ///
+    /// It is for servers that are started when somebody connects ([`Listener::from_systemd`]) and end
+    /// when nobody needs them. Who connects while it ends is not lost: on an inherited socket a client
+    /// waits in its queue for the next server. On a socket of this server's own the file goes first, and
+    /// who has connected before is served.
+    ///
+    /// # Errors, cancel safety, panics
+    ///
+    /// As [`serve_with_shutdown`](Self::serve_with_shutdown).
+    pub async fn serve_until_idle(
+        mut self,
+        listeners: impl Into<Listeners>,
+        idle: Duration,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        self.options.driver.http2.idle_timeout.get_or_insert(idle);
+        self.serve_listeners(listeners.into(), Some(idle), shutdown).await
+    }
+
+    async fn serve_listeners(
+        self,
+        Listeners(listeners): Listeners,
+        idle: Option<Duration>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
         if listeners.is_empty() {
             return Err(ServeError::new(ServeErrorKind::NoListener));
         }
@@ -293,13 +251,58 @@ impl Server {
             self.check(listener)?;
         }
         let (calls, options) = self.ready()?;
-        serve::serve(calls, options, listeners, shutdown).await;
+        serve::serve(calls, options, listeners, idle, shutdown).await;
+        Ok(())
+    }
+
+    /// Serves a stream of connections that somebody else accepts, such as vsock, TLS or pipes in memory,
+    /// until `shutdown` completes and the calls in flight have ended. Where the stream ends before, its
+    /// connections are served until they have ended. An error of the stream is logged, and the next
+    /// connection asked for after a while (5 ms, up to 1 s after several).
+    ///
+    /// Limits and drain are those of [`serve_with_shutdown`](Self::serve_with_shutdown). A connection has
+    /// a known peer only where it is a [`Conn`](crate::Conn); a peer policy refuses all others.
+    ///
+    /// ```
+    /// use samehost::Server;
+    /// use tokio::io::DuplexStream;
+    /// use tokio::sync::mpsc::Receiver;
+    ///
+    /// # async fn f(mut pipes: Receiver<DuplexStream>) -> Result<(), samehost::ServeError> {
+    /// let incoming = tokio_stream::wrappers::ReceiverStream::new(pipes);
+    /// let incoming = tokio_stream::StreamExt::map(incoming, Ok);
+    /// Server::new().serve_incoming(incoming, std::future::pending()).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ServeErrorKind::DuplicateService`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it drops the stream and cuts off all connections.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with time enabled.
+    pub async fn serve_incoming<I, T>(
+        self,
+        incoming: I,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError>
+    where
+        I: Stream<Item = io::Result<T>> + Send + 'static,
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (calls, options) = self.ready()?;
+        serve::serve(calls, options, vec![Given(Box::pin(incoming))], None, shutdown).await;
         Ok(())
     }
 
     /// Serves one connection that is already open, such as one end of a socketpair between a
     /// parent and its child, until the client closes it. Its requests know who sent them only where
-    /// it is a [`Conn`] that a [`Listener`] accepted.
+    /// it is a [`Conn`](crate::Conn) that a [`Listener`] accepted.
     ///
     /// # Errors
     ///
@@ -318,22 +321,19 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let conn = (&stream as &dyn Any).downcast_ref::<Conn>();
+        let accepted = Accepted::of_stream(stream);
         if let Some(policy) = &self.options.policy
-            && !conn.and_then(Conn::peer_identity).is_some_and(|peer| policy.allows(peer))
+            && !accepted.peer.identity().is_some_and(|peer| policy.allows(peer))
         {
             return Err(ServeError::new(ServeErrorKind::PeerRefused));
         }
-        let mut extensions = Extensions::new();
-        if let Some(peer) = conn.and_then(Conn::peer) {
-            peer.add_to(&mut extensions);
-        }
         let (calls, options) = self.ready()?;
-        let handler = Grpc::new(calls, extensions);
         let memory = Memory::new(options.max_buffered);
-        driver::serve(Sleeping(stream), handler, options.driver, memory, future::pending())
-            .await
-            .map_err(ServeError::connection)
+        let connection = Connection { calls, memory, scarce: false, idle_timeout: None };
+        match connection.serve(accepted, &options, future::pending()) {
+            Some(served) => served.await.map_err(ServeError::connection),
+            None => Ok(()),
+        }
     }
 
     /// Whether what a listener tells of its peers, and the policies' need of it, fit together.
@@ -350,17 +350,32 @@ impl Server {
     }
 
     /// What connections are served with.
-    fn ready(mut self) -> Result<(Calls, Options), ServeError> {
+    fn ready(self) -> Result<(Calls, Options), ServeError> {
         let names: Vec<_> = self.services.iter().map(|service| service.name).collect();
         if let Some(index) = (1..names.len()).find(|index| names[..*index].contains(&names[*index]))
         {
             return Err(ServeError::duplicate(names[index]));
         }
-        self.options.driver.http2.keep_alive = self.options.keep_alive_interval.map(|interval| {
-            KeepAlive { interval, timeout: self.options.keep_alive_timeout, when_idle: true }
-        });
-        let services = self.layers.around(Routes::new(self.services));
-        let guard = self.method_policy.map(|policy| policy.guard());
-        Ok((Calls { guard, services }, self.options))
+        let options = self.options.ready();
+        let http = self.fallback.clone().filter(|_| self.fallback_takes_http);
+        let limit = options.concurrency_limit;
+        let calls = Calls {
+            guard: self.method_policy.map(|policy| policy.guard()),
+            limiter: limit.map(|limit| Limiter::new(limit, options.load_shed)),
+            services: self.layers.around(Routes::new(self.services, self.fallback)),
+            http,
+        };
+        Ok((calls, options))
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("services", &self.services)
+            .field("layers", &self.layers)
+            .field("method_policy", &self.method_policy)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }

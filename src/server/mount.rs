@@ -29,13 +29,17 @@ where
     S: HttpService<RequestBody> + NamedService,
 {
     fn mount(self) -> Mounted {
-        Mounted { name: S::NAME, route: Arc::new(move |request| call(&mut self.clone(), request)) }
+        Mounted { name: S::NAME, route: route(self) }
     }
 }
 
 /// A service whose type is forgotten. Unlike tower's boxed services it is called by reference, so
 /// a call clones only the service itself.
 pub(super) type Route = Arc<dyn Fn(Request<RequestBody>) -> BoxFuture + Send + Sync>;
+
+pub(super) fn route(service: impl HttpService<RequestBody>) -> Route {
+    Arc::new(move |request| call(&mut service.clone(), request))
+}
 
 /// A service that a server can call.
 #[doc(hidden)]

@@ -15,19 +15,23 @@ use super::mount::{Mounted, Route};
 use crate::grpc::{BoxFuture, RequestBody};
 
 /// The services of a [`Server`](crate::Server), as one tower service. A request for none of them
-/// gets UNIMPLEMENTED.
+/// is the fallback's, or gets UNIMPLEMENTED.
 #[derive(Clone)]
-pub(super) struct Routes(Arc<[(&'static str, Route)]>);
+pub(super) struct Routes {
+    services: Arc<[(&'static str, Route)]>,
+    fallback: Option<Route>,
+}
 
 impl Routes {
-    pub(super) fn new(services: Vec<Mounted>) -> Self {
-        Self(services.into_iter().map(|Mounted { name, route }| (name, route)).collect())
+    pub(super) fn new(services: Vec<Mounted>, fallback: Option<Route>) -> Self {
+        let services = services.into_iter().map(|Mounted { name, route }| (name, route));
+        Self { services: services.collect(), fallback }
     }
 
     pub(super) fn route(&self, request: Request<RequestBody>) -> BoxFuture {
         // A path is "/package.Service/Method" (gRPC over HTTP/2, Requests).
         let path = request.uri().path();
-        match self.find(path) {
+        match self.find(path).or(self.fallback.as_ref()) {
             Some(route) => route(request),
             None => {
                 let status = Status::unimplemented(format!("no service here has {path}"));
@@ -42,7 +46,7 @@ impl Routes {
         let path = path.strip_prefix('/')?;
         let is_of =
             |name: &str| path.as_bytes().get(name.len()) == Some(&b'/') && path.starts_with(name);
-        self.0.iter().find(|(name, _)| is_of(name)).map(|(_, route)| route)
+        self.services.iter().find(|(name, _)| is_of(name)).map(|(_, route)| route)
     }
 }
 
@@ -63,6 +67,6 @@ impl Service<Request<Body>> for Routes {
 
 impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
+        f.debug_set().entries(self.services.iter().map(|(name, _)| name)).finish()
     }
 }

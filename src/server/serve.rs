@@ -2,59 +2,69 @@
 //! the last connection.
 
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Extensions;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{Code, Status};
 
 use super::calls::Calls;
-use super::limits::{Limits, Place};
-use super::{Options, driver};
-use crate::driver::Memory;
-use crate::grpc::Grpc;
-use crate::http2::Config;
-use crate::policy::Throttle;
-use crate::socket::{ACCEPT_BACKOFF, Conn, Listener, PeerIdentity};
+use super::connection::Connection;
+use super::gate::{Entry, Gate, REFUSED};
+use super::idle::Idleness;
+use super::incoming::{Accepted, Incoming};
+use super::limits::Permit;
+use super::options::Options;
+use super::refusal::refuse;
+use crate::address::Address;
+use crate::driver;
+use crate::socket::{ACCEPT_BACKOFF, PeerIdentity};
 
 /// How many connections are accepted after the shutdown signal, at most: as many as can wait in the
 /// queue by default. New TCP clients could go on coming.
 const QUEUE_MAX: u32 = 4096;
 
-/// Refused connections that are logged in a second.
-const REFUSALS_LOGGED: u32 = 100;
-
 /// A drain without a deadline has one as far away as this.
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Serves all listeners until `shutdown` completes and then drains.
-pub(super) async fn serve(
+/// How long a connection without a call stays that was still in the queue when a server that was idle
+/// ended.
+const LAST_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Serves all of `incoming` until `shutdown` completes and then drains; or until they have ended, or have
+/// been idle, and their connections have ended.
+pub(super) async fn serve<I: Incoming>(
     calls: Calls,
     options: Options,
-    listeners: Vec<Listener>,
+    incoming: Vec<I>,
+    idle: Option<Duration>,
     shutdown: impl Future<Output = ()>,
 ) {
     let (stop, stopped) = watch::channel(false);
-    let gate = Arc::new(Gate {
-        limits: Limits::new(options.max_connections, options.max_connections_per_uid),
-        memory: Memory::new(options.max_buffered),
-        failures: Throttle::new(1),
-        full: Throttle::new(1),
-        refusals: Throttle::new(REFUSALS_LOGGED),
-        options,
-    });
+    let idleness = idle.map(Idleness::new);
+    let gate = Gate::new(options);
     let mut loops = JoinSet::new();
-    for listener in listeners {
-        let (calls, gate, stopped) = (calls.clone(), Arc::clone(&gate), stopped.clone());
-        let connections = JoinSet::new();
-        loops.spawn(Acceptor { calls, gate, stopped, connections }.run(listener));
+    for incoming in incoming {
+        let acceptor = Acceptor {
+            calls: calls.clone(),
+            gate: Arc::clone(&gate),
+            stopped: stopped.clone(),
+            idleness: idleness.clone(),
+            connections: JoinSet::new(),
+            is_last: false,
+        };
+        loops.spawn(acceptor.run(incoming));
     }
-    shutdown.await;
+    let ended = async { while loops.join_next().await.is_some() {} };
+    tokio::pin!(ended);
+    tokio::select! {
+        () = &mut ended => return,
+        () = shutdown => {}
+    }
     stop.send_replace(true);
-    while loops.join_next().await.is_some() {}
+    ended.await;
 }
 
 /// Waits for the shutdown signal, and knows one that came before.
@@ -63,140 +73,169 @@ async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-/// What a server's listeners share.
-struct Gate {
-    options: Options,
-    limits: Arc<Limits>,
-    memory: Arc<Memory>,
-    /// Of accept.
-    failures: Throttle,
-    full: Throttle,
-    refusals: Throttle,
-}
-
-impl Gate {
-    /// Whether the policy lets the connection in. One of an unknown peer it never does.
-    fn lets_in(&self, conn: &Conn, listener: &Listener) -> bool {
-        let Some(policy) = &self.options.policy else { return true };
-        let peer = conn.peer_identity();
-        let allowed = peer.is_some_and(|peer| policy.allows(peer));
-        if !allowed && let Some(unlogged) = self.refusals.pass(now()) {
-            let (uid, gid, pid) = numbers(peer);
-            let address = listener.local_addr();
-            tracing::warn!(%address, uid, gid, pid, unlogged, "a connection was refused by policy");
-        }
-        allowed
-    }
-
-    fn log_full(&self, why: &'static str, conn: &Conn, listener: &Listener) {
-        if let Some(unlogged) = self.full.pass(now()) {
-            let (uid, gid, pid) = numbers(conn.peer_identity());
-            let address = listener.local_addr();
-            tracing::warn!(%address, uid, gid, pid, unlogged, "a connection was turned away: {why}");
-        }
-    }
-
-    fn log_failure(&self, error: &io::Error, listener: &Listener) {
-        if let Some(unlogged) = self.failures.pass(now()) {
-            tracing::warn!(address = %listener.local_addr(), %error, unlogged, "accept failed");
-        }
-    }
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
-}
-
-/// A peer's user, group and process for the log.
-fn numbers(peer: Option<&PeerIdentity>) -> (Option<u32>, Option<u32>, Option<u32>) {
-    (peer.map(PeerIdentity::uid), peer.map(PeerIdentity::gid), peer.and_then(PeerIdentity::pid))
-}
-
 struct Acceptor {
     calls: Calls,
     gate: Arc<Gate>,
     stopped: watch::Receiver<bool>,
+    /// Where the server ends when it is idle.
+    idleness: Option<Idleness>,
     connections: JoinSet<()>,
+    /// Nothing more is accepted than what is in the queue.
+    is_last: bool,
+}
+
+/// Why an acceptor accepts no more.
+enum Over {
+    Stopped,
+    Idle,
+    /// The source has no more.
+    Ended,
 }
 
 impl Acceptor {
-    async fn run(mut self, mut listener: Listener) {
+    async fn run<I: Incoming>(mut self, mut incoming: I) {
+        let over = self.accept_all(&mut incoming).await;
+        let address = incoming.address().cloned();
+        match over {
+            Over::Ended => {}
+            // They wait for the next process that has the socket.
+            Over::Idle if incoming.is_inherited() => {}
+            Over::Idle | Over::Stopped => {
+                incoming.unpublish();
+                self.is_last = true;
+                self.empty_queue(&mut incoming).await;
+            }
+        }
+        drop(incoming);
+        let Self { mut connections, mut stopped, gate, .. } = self;
+        if !matches!(over, Over::Stopped) {
+            tokio::select! {
+                () = all_of(&mut connections) => return,
+                () = told_to_stop(&mut stopped) => {}
+            }
+        }
+        let deadline = Instant::now() + gate.options.drain_timeout.min(FAR);
+        if timeout_at(deadline, all_of(&mut connections)).await.is_err() {
+            let connections = connections.len();
+            let address = address.as_ref().map(tracing::field::display);
+            tracing::warn!(address, connections, "cut off at the drain deadline");
+        }
+    }
+
+    async fn accept_all<I: Incoming>(&mut self, incoming: &mut I) -> Over {
         let mut backoff = ACCEPT_BACKOFF;
         loop {
             tokio::select! {
                 biased;
-                () = told_to_stop(&mut self.stopped) => break,
+                () = told_to_stop(&mut self.stopped) => return Over::Stopped,
+                () = idle(&mut self.idleness) => return Over::Idle,
                 Some(_) = self.connections.join_next() => {}
-                accepted = listener.accept() => match accepted {
-                    Ok(conn) => {
+                accepted = incoming.accept() => match accepted {
+                    None => return Over::Ended,
+                    Some(Ok(accepted)) => {
                         backoff.reset();
-                        self.welcome(conn, &listener).await;
+                        self.welcome(accepted, incoming.address()).await;
                     }
-                    Err(error) => {
-                        self.gate.log_failure(&error, &listener);
+                    Some(Err(error)) => {
+                        self.gate.log_failure(&error, incoming.address());
                         tokio::select! {
-                            () = told_to_stop(&mut self.stopped) => break,
+                            () = told_to_stop(&mut self.stopped) => return Over::Stopped,
                             () = sleep(backoff.next()) => {}
                         }
                     }
                 },
             }
         }
-        let drain = self.gate.options.drain_timeout.min(FAR);
-        let deadline = Instant::now() + drain;
-        listener.unpublish();
+    }
+
+    /// Takes what has connected before nobody could any more.
+    async fn empty_queue<I: Incoming>(&mut self, incoming: &mut I) {
         for _ in 0..QUEUE_MAX {
-            match listener.accept_queued() {
-                Ok(Some(conn)) => self.welcome(conn, &listener).await,
+            match incoming.accept_queued() {
+                Ok(Some(accepted)) => self.welcome(accepted, incoming.address()).await,
                 Ok(None) => break,
                 Err(error) => {
-                    self.gate.log_failure(&error, &listener);
+                    self.gate.log_failure(&error, incoming.address());
                     break;
                 }
             }
         }
-        let address = listener.local_addr().clone();
-        drop(listener);
-        let Self { mut connections, .. } = self;
-        let drained = async { while connections.join_next().await.is_some() {} };
-        if timeout_at(deadline, drained).await.is_err() {
-            let connections = connections.len();
-            tracing::warn!(%address, connections, "cut off at the drain deadline");
-        }
     }
 
-    /// Serves a connection that may come in and for which there is a place.
-    async fn welcome(&mut self, conn: Conn, listener: &Listener) {
-        if !self.gate.lets_in(&conn, listener) {
-            return;
-        }
-        match self.gate.limits.place(conn.peer_identity().map(PeerIdentity::uid)) {
-            Ok(place) => self.spawn(conn, place),
-            Err(why) => {
-                self.gate.log_full(why, &conn, listener);
-                driver::turn_away(conn, why).await;
+    /// Serves a connection that may come in, and tells others that they may not.
+    async fn welcome<T>(&mut self, accepted: Accepted<T>, address: Option<&Address>)
+    where
+        T: driver::Socket + Send + 'static,
+    {
+        match self.gate.ask(&accepted.peer, address) {
+            Entry::Admitted(permit) => self.spawn(accepted, permit),
+            Entry::Refused(permit) => {
+                self.refuse(accepted, Code::PermissionDenied, REFUSED, permit).await;
             }
+            Entry::Full(why) => self.refuse(accepted, Code::ResourceExhausted, why, None).await,
         }
     }
 
-    fn spawn(&mut self, conn: Conn, place: Place) {
-        let mut extensions = Extensions::new();
-        if let Some(peer) = conn.peer() {
-            peer.add_to(&mut extensions);
-        }
-        let handler = Grpc::new(self.calls.clone(), extensions);
-        let driver = self.gate.options.driver;
-        let http2 = Config { any_authority: conn.is_unix(), ..driver.http2 };
-        let options = driver::Options { http2, ..driver };
-        let memory = Arc::clone(&self.gate.memory);
-        let mut stopped = self.stopped.clone();
-        let stopped = async move { told_to_stop(&mut stopped).await };
-        let served = driver::serve(conn, handler, options, memory, stopped);
+    /// Tells a client that it may not come in: each of its calls, where not too many others are told
+    /// the same, or else the connection.
+    async fn refuse<T>(
+        &mut self,
+        accepted: Accepted<T>,
+        code: Code,
+        why: &'static str,
+        permit: Option<Permit>,
+    ) where
+        T: driver::Socket + Send + 'static,
+    {
+        let uid = accepted.peer.identity().map(PeerIdentity::uid);
+        let Ok(refusal) = self.gate.refusals.permit(uid) else {
+            return driver::turn_away(accepted.io, why).await;
+        };
+        let (driver, memory) = (self.gate.options.driver, Arc::clone(&self.gate.memory));
+        let stopped = self.stop_signal();
+        self.connections.spawn(async move {
+            refuse(accepted, Status::new(code, why), driver, memory, stopped).await;
+            drop((permit, refusal));
+        });
+    }
+
+    fn spawn<T>(&mut self, accepted: Accepted<T>, permit: Permit)
+    where
+        T: driver::Socket + Send + 'static,
+    {
+        let connection = Connection {
+            calls: self.calls.clone(),
+            memory: Arc::clone(&self.gate.memory),
+            scarce: permit.is_scarce(),
+            idle_timeout: self.is_last.then_some(LAST_IDLE_TIMEOUT),
+        };
+        let Some(served) = connection.serve(accepted, &self.gate.options, self.stop_signal())
+        else {
+            return;
+        };
+        let open = self.idleness.as_ref().map(Idleness::open);
         self.connections.spawn(async move {
             if let Err(error) = served.await {
                 tracing::debug!(%error, "a connection failed");
             }
-            drop(place);
+            drop((permit, open));
         });
+    }
+
+    fn stop_signal(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let mut stopped = self.stopped.clone();
+        async move { told_to_stop(&mut stopped).await }
+    }
+}
+
+async fn all_of(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
+}
+
+/// Completes when the server has been idle long enough; where it does not end then, never.
+async fn idle(idleness: &mut Option<Idleness>) {
+    match idleness {
+        Some(idleness) => idleness.wait().await,
+        None => std::future::pending().await,
     }
 }

@@ -21,25 +21,45 @@ pub struct Conn {
     peer: Option<Peer>,
 }
 
-/// Who is at the other end, as each transport knows it.
+/// Who is at the other end of a connection, as each transport knows it.
 #[derive(Clone, Debug)]
-pub(crate) enum Peer {
+#[non_exhaustive]
+pub enum Peer {
+    /// A process, over a Unix socket.
     Unix(PeerIdentity),
+    /// An address, over TCP.
     Tcp(TcpPeer),
+    /// The connection did not come from a [`Listener`](crate::Listener).
+    Unknown,
 }
 
 impl Peer {
+    /// The process at the other end, where the transport knows it.
+    pub fn identity(&self) -> Option<&PeerIdentity> {
+        match self {
+            Self::Unix(identity) => Some(identity),
+            Self::Tcp(_) | Self::Unknown => None,
+        }
+    }
+
+    /// That of a connection, which has one once it was accepted.
+    pub(crate) fn of(conn: Option<&Conn>) -> Self {
+        conn.and_then(|conn| conn.peer.clone()).unwrap_or(Self::Unknown)
+    }
+
     /// Makes it known to whoever handles the request: one extension, [`PeerIdentity`] or
     /// [`TcpPeer`]. With the feature `tonic-transport`, tonic's own as well.
     pub(crate) fn add_to(&self, extensions: &mut http::Extensions) {
         match self {
             Self::Unix(peer) => drop(extensions.insert(peer.clone())),
             Self::Tcp(peer) => drop(extensions.insert(peer.clone())),
+            Self::Unknown => {}
         }
         #[cfg(feature = "tonic-transport")]
         match self {
             Self::Unix(peer) => drop(extensions.insert(peer.uds_connect_info())),
             Self::Tcp(peer) => drop(extensions.insert(peer.tcp_connect_info())),
+            Self::Unknown => {}
         }
     }
 }
@@ -72,10 +92,7 @@ impl Conn {
 
     /// The process at the other end. `None` over TCP, which does not know it.
     pub fn peer_identity(&self) -> Option<&PeerIdentity> {
-        match self.peer.as_ref()? {
-            Peer::Unix(peer) => Some(peer),
-            Peer::Tcp(_) => None,
-        }
+        self.peer.as_ref()?.identity()
     }
 
     /// Appends to `input` what is there, as much as its capacity takes.
@@ -96,10 +113,6 @@ impl Conn {
     /// A second way to send, beside [`AsyncWrite`].
     pub(crate) fn direct(&self) -> Direct {
         self.stream.direct()
-    }
-
-    pub(crate) fn peer(&self) -> Option<&Peer> {
-        self.peer.as_ref()
     }
 
     /// Whether this is a Unix socket rather than TCP.

@@ -82,12 +82,12 @@ fn inherit(what: &str, socket: OwnedFd) -> Result<Listener, InheritError> {
             // Clients that came before may have sent some; each connection looks for itself.
             let _ = sys::refuse_descriptors(&socket);
             let listener = UnixListener::from_std(socket.into()).map_err(registered)?;
-            Ok(Listener::unix(address, listener, None))
+            Ok(Listener::unix(address, listener, None).inherited())
         }
         AddressFamily::INET | AddressFamily::INET6 => {
             let address = SocketAddr::try_from(name).map_err(|_| none())?;
             let listener = TcpListener::from_std(socket.into()).map_err(registered)?;
-            Ok(Listener::tcp(address.into(), listener))
+            Ok(Listener::tcp(address.into(), listener).inherited())
         }
         _ => Err(none()),
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
+use rustix::net::{Shutdown, SocketFlags};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::bind::{BindError, BindOptions};
@@ -34,6 +34,8 @@ pub struct Listener {
     /// Before the socket: the file goes first, so that no client finds a name without a server.
     file: Option<SocketFile>,
     socket: Socket,
+    /// Another process has the socket, too.
+    inherited: bool,
     /// As a stream, how long it accepts nothing after the next failure, and until when after the last.
     #[cfg(feature = "tonic-transport")]
     backoff: (Backoff, Option<Pin<Box<tokio::time::Sleep>>>),
@@ -68,6 +70,7 @@ impl Listener {
             address,
             file,
             socket,
+            inherited: false,
             #[cfg(feature = "tonic-transport")]
             backoff: (ACCEPT_BACKOFF, None),
         }
@@ -77,6 +80,17 @@ impl Listener {
     /// the port that the kernel chose.
     pub fn local_addr(&self) -> &Address {
         &self.address
+    }
+
+    /// The same, of a socket that another process has as well.
+    pub(super) fn inherited(mut self) -> Self {
+        self.inherited = true;
+        self
+    }
+
+    /// Whether connections that nobody accepts here may be accepted by another process.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.inherited
     }
 
     /// Whether its connections know who their peers are, as those of Unix sockets do.
@@ -179,6 +193,13 @@ impl Listener {
     /// already can still be accepted.
     pub(crate) fn unpublish(&mut self) {
         self.file = None;
+        if !self.inherited
+            && let Socket::Unix(listener) = &self.socket
+        {
+            // Who has found the file but not connected yet is refused from now on, rather than reset
+            // when the socket closes; the queue stays (`unix_stream_connect` in Linux' af_unix.c).
+            let _ = rustix::net::shutdown(listener, Shutdown::Read);
+        }
     }
 }
 

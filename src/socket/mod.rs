@@ -13,9 +13,7 @@ mod stream;
 mod sys;
 
 pub use bind::{BindError, BindOptions, Group};
-pub use conn::Conn;
-#[cfg(feature = "tonic-transport")]
-pub(crate) use conn::Peer;
+pub use conn::{Conn, Peer};
 pub(crate) use connect::{CONNECT_TIMEOUT, connect_within};
 pub use connect_error::{ConnectError, ConnectErrorKind};
 pub(crate) use identity::is_known_group;

@@ -399,17 +399,17 @@ fn served() -> (DuplexStream, JoinHandle<String>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_instead_of_a_preface_ends_after_five_seconds() {
+async fn silence_instead_of_a_preface_ends_after_a_minute() {
     let started = tokio::time::Instant::now();
     let (peer, serving) = served();
     let mut peer = Peer::new(peer);
     assert_eq!(peer.until_go_away().await, code::SETTINGS_TIMEOUT);
     assert!(serving.await.unwrap().contains("took too long"));
-    assert_eq!(started.elapsed().as_secs(), 5);
+    assert_eq!(started.elapsed().as_secs(), 60);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_preface_of_an_octet_a_second_ends_after_five_seconds() {
+async fn a_preface_of_a_byte_a_second_ends_after_ten_seconds() {
     let started = tokio::time::Instant::now();
     let (peer, serving) = served();
     let (mut read, mut write) = tokio::io::split(peer);
@@ -424,17 +424,17 @@ async fn a_preface_of_an_octet_a_second_ends_after_five_seconds() {
     let mut all = Vec::new();
     read.read_to_end(&mut all).await.unwrap();
     assert!(serving.await.unwrap().contains("took too long"));
-    assert!((5..8).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    assert!((10..12).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn settings_that_are_never_acknowledged_end_after_five_seconds() {
+async fn settings_that_are_never_acknowledged_end_after_a_minute() {
     let started = tokio::time::Instant::now();
     let (peer, _serving) = served();
     let mut peer = Peer::new(peer);
     peer.send(&[PREFACE, &settings(&[])].concat()).await;
     assert_eq!(peer.until_go_away().await, code::SETTINGS_TIMEOUT);
-    assert_eq!(started.elapsed().as_secs(), 5);
+    assert_eq!(started.elapsed().as_secs(), 60);
 }
 
 #[tokio::test(start_paused = true)]

@@ -215,7 +215,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
     }
 
     /// Until both sides' SETTINGS are acknowledged.
-    async fn shake(&mut self) {
+    pub async fn shake(&mut self) {
         let mut early = VecDeque::new();
         let (mut theirs, mut acknowledged) = (false, false);
         while !(theirs && acknowledged) {

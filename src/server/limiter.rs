@@ -1,0 +1,87 @@
+//! [`Limiter`]: how many calls a server runs at a time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::grpc::BoxFuture;
+
+/// Shared by all connections of a server.
+#[derive(Clone, Debug)]
+pub(super) struct Limiter {
+    running: Arc<Semaphore>,
+    limit: usize,
+    sheds: bool,
+}
+
+impl Limiter {
+    /// Lets `limit` calls run at a time. With `sheds`, a call that comes beyond fails; otherwise it
+    /// waits.
+    pub(super) fn new(limit: usize, sheds: bool) -> Self {
+        let limit = limit.min(Semaphore::MAX_PERMITS);
+        Self { running: Arc::new(Semaphore::new(limit)), limit, sheds }
+    }
+
+    /// Runs `call` once it may, and until its response's body has ended.
+    pub(super) fn run(&self, call: impl FnOnce() -> BoxFuture + Send + 'static) -> BoxFuture {
+        match Arc::clone(&self.running).try_acquire_owned() {
+            Ok(permit) => Box::pin(hold(call(), permit)),
+            Err(_) if self.sheds => {
+                let text = format!("the server runs {} calls, and no more at a time", self.limit);
+                let response = Status::resource_exhausted(text).into_http();
+                Box::pin(std::future::ready(Ok(response)))
+            }
+            Err(_) => {
+                let waiting = Arc::clone(&self.running).acquire_owned();
+                Box::pin(async move {
+                    match waiting.await {
+                        Ok(permit) => hold(call(), permit).await,
+                        // It is never closed.
+                        Err(_) => Ok(Status::unavailable("the server has ended").into_http()),
+                    }
+                })
+            }
+        }
+    }
+}
+
+async fn hold(
+    call: BoxFuture,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response<Body>, std::convert::Infallible> {
+    let response = call.await?;
+    Ok(response.map(|body| Body::new(Held { body, _permit: permit })))
+}
+
+/// A response's body, whose call runs until it is dropped.
+struct Held {
+    body: Body,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,110 @@
+//! A server that ends when it is idle, while somebody connects.
+
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
+use samehost::{Channel, Listener, Server};
+
+use crate::support::{block_on, directory, socket_in};
+
+/// So short that it often is over just when a client comes.
+const IDLE: Duration = Duration::from_millis(1);
+
+const CALLS: u64 = 400;
+
+fn ping_server() -> Server {
+    Server::new().add_service(PingServiceServer::new(Ping::default()))
+}
+
+/// Between no time and four times as long as the server waits.
+async fn pause(call: u64) {
+    tokio::time::sleep(Duration::from_millis(call * 7 % 5)).await;
+}
+
+/// Serves again and again until told to stop, and says how often.
+fn servers(
+    stop: &Arc<AtomicBool>,
+    mut serve: impl FnMut() + Send + 'static,
+) -> std::thread::JoinHandle<usize> {
+    let (stop, starts) = (Arc::clone(stop), AtomicUsize::new(0));
+    std::thread::spawn(move || {
+        while !stop.load(Ordering::SeqCst) {
+            serve();
+            starts.fetch_add(1, Ordering::SeqCst);
+        }
+        starts.into_inner()
+    })
+}
+
+/// As under systemd, which keeps the socket and starts a server when somebody waits in its queue.
+#[test]
+fn no_call_fails_while_servers_of_one_socket_come_and_go() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let socket = UnixListener::bind(address.as_path().unwrap()).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let servers = servers(&stop, move || {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        let mut waited = [PollFd::new(&socket, PollFlags::IN)];
+        if poll(&mut waited, Some(&timeout)).unwrap() == 0 {
+            return;
+        }
+        block_on(async {
+            let listener = Listener::from_std(socket.try_clone().unwrap()).unwrap();
+            let server = ping_server().serve_until_idle(listener, IDLE, std::future::pending());
+            server.await.unwrap();
+        });
+    });
+    block_on(async {
+        for call in 0..CALLS {
+            pause(call).await;
+            let channel = Channel::connect(&address).await.unwrap();
+            PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
+        }
+    });
+    stop.store(true, Ordering::SeqCst);
+    let starts = servers.join().unwrap();
+    assert!(starts > 10, "{starts} servers: the race was not run");
+}
+
+/// A client of a socket that comes and goes with its server is served or finds nobody; it is never cut
+/// off.
+#[test]
+fn who_has_connected_is_served_by_a_server_that_ends() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let stop = Arc::new(AtomicBool::new(false));
+    let of_servers = address.clone();
+    let servers = servers(&stop, move || {
+        block_on(async {
+            let listener = Listener::bind(&of_servers).await.unwrap();
+            // Who has connected may take a moment to call.
+            let server = ping_server().idle_timeout(Duration::from_secs(1));
+            let server = server.serve_until_idle(listener, IDLE, std::future::pending());
+            server.await.unwrap();
+        });
+    });
+    let mut served = 0;
+    block_on(async {
+        for call in 0..CALLS {
+            pause(call).await;
+            // Whoever is there at this moment, without a second try.
+            let Ok(stream) = std::os::unix::net::UnixStream::connect(address.as_path().unwrap())
+            else {
+                continue;
+            };
+            stream.set_nonblocking(true).unwrap();
+            let stream = tokio::net::UnixStream::from_std(stream).unwrap();
+            let mut client = PingServiceClient::new(Channel::from_stream(stream));
+            client.ping(PingRequest::ping()).await.unwrap();
+            served += 1;
+        }
+    });
+    stop.store(true, Ordering::SeqCst);
+    let starts = servers.join().unwrap();
+    assert!(starts > 10 && served > 10, "{starts} servers, {served} calls");
+}
