@@ -99,8 +99,8 @@ pub use server::{
     HttpService, LayeredService, Listeners, Mount, RequestBody, ServeError, ServeErrorKind, Server,
 };
 pub use socket::{
-    BindError, BindOptions, Conn, ConnectError, ConnectErrorKind, Group, InheritError, Listener,
-    Peer, PeerIdentity, TcpPeer,
+    BindError, BindErrorKind, BindOptions, Conn, ConnectError, ConnectErrorKind, Group,
+    InheritError, InheritErrorKind, Listener, Peer, PeerIdentity, TcpPeer,
 };
 /// The tonic that this crate is built with: its `Request`, `Response` and `Status` are those of the
 /// services.

@@ -1,23 +1,27 @@
-//! [`BindOptions`]: how a listening socket is made, and [`BindError`]: why it was not. The socket
-//! file's own rules are in `file`.
+//! [`BindOptions`]: how a listening socket is made. The socket file's own rules are in `file`.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use rustix::fs::Gid;
+use rustix::net::SocketAddrUnix;
+use tokio::net::TcpSocket;
 
-use super::file::SocketFile;
+use super::accept::ListeningSocket;
+use super::bind_error::{BindError, Problem};
 use super::listener::Listener;
-use super::sys;
-use crate::address::{Address, Kind, shown_path};
+use super::location::Location;
+use super::lock::Lock;
+use super::published::{Published, Settings};
+use super::unix::unix_socket;
+use crate::address::{Address, Kind};
 
 /// The queue of connections that wait to be accepted; the kernel caps it at
 /// `net.core.somaxconn` (listen(2)).
-pub(super) const BACKLOG: u32 = 4096;
+const BACKLOG: u32 = 4096;
 
 /// How a [`Listener`] is bound. The defaults are the safe ones: a Unix socket that only its owner
 /// can connect to, in a directory that nobody else can write to, and TCP on loopback only.
@@ -32,11 +36,12 @@ pub(super) const BACKLOG: u32 = 4096;
 /// ```
 #[derive(Clone, Debug)]
 pub struct BindOptions {
-    pub(super) mode: u32,
-    pub(super) group: Option<Group>,
-    pub(super) backlog: i32,
-    pub(super) allow_shared_directory: bool,
+    mode: u32,
+    group: Option<Group>,
+    backlog: i32,
+    allow_shared_directory: bool,
     allow_remote: bool,
+    republish: bool,
 }
 
 /// A Unix group, by name or by number. A `&str` or `String` is a name, a `u32` a number.
@@ -75,6 +80,7 @@ impl Default for BindOptions {
             backlog: BACKLOG.cast_signed(),
             allow_shared_directory: false,
             allow_remote: false,
+            republish: false,
         }
     }
 }
@@ -130,61 +136,89 @@ impl BindOptions {
         self
     }
 
+    /// Publishes the socket again where its file was deleted or moved away while it is served, by a
+    /// cleaner of `/tmp` or a restart of the kubelet. It is a new socket at the same address with the
+    /// same mode and group; clients that waited in the old one's queue are served first. Without it
+    /// the listener logs once (`tracing`, WARN) that no client can connect any more. The kernel
+    /// reports the removal (inotify(7)); where it cannot, the file is looked at every 5 s. Default
+    /// false. Of no effect on TCP and abstract sockets.
+    #[must_use]
+    pub fn republish(mut self, republish: bool) -> Self {
+        self.republish = republish;
+        self
+    }
+
     /// Binds `address` and listens on it.
     ///
     /// A Unix socket left by a server that was killed is replaced; a live one never is. When it
     /// returns, the file has its final mode and group, and clients can connect. Beside the file
-    /// stands a lock file, `.NAME.lock`, which stays after the server is gone. (A name over 64 bytes
+    /// stands a lock file, `.NAME.lock`, which is removed together with it. (A name over 64 bytes
     /// is replaced by a hash in it.) Of the addresses of a host name the first that works is bound.
     ///
     /// # Errors
     ///
-    /// A [`BindError`]; then nothing is left behind but the lock file.
+    /// A [`BindError`]; then nothing is left behind.
     ///
     /// # Cancel safety
     ///
-    /// Cancelled, it leaves nothing behind but the lock file.
+    /// Cancelled, it leaves nothing behind.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime with IO and time enabled.
     pub async fn bind(&self, address: &Address) -> Result<Listener, BindError> {
         match address.kind() {
-            Kind::Unix(path) => {
-                let (file, socket) = SocketFile::bind(address, path, self).await?;
-                let listener = unix_listener(socket).map_err(|e| not_registered(address, e))?;
-                Ok(Listener::unix(address.clone(), listener, Some(file)))
-            }
+            Kind::Unix(path) => self.bind_file(address, path).await,
             Kind::UnixAbstract(name) => {
-                let listener = self.bind_abstract(address, name)?;
-                Ok(Listener::unix(address.clone(), listener, None))
+                let socket = self.bind_abstract(address, name)?;
+                Ok(Listener::new(address.clone(), register(address, socket, true)?))
             }
             Kind::Tcp(ip) => self.bind_tcp(address, &[*ip]).await,
             Kind::Host(host, port) => {
                 let found = tokio::net::lookup_host((host.as_str(), *port))
                     .await
-                    .map_err(|source| BindError::Resolve { address: address.clone(), source })?;
+                    .map_err(|source| BindError::new(address, Problem::Resolve { source }))?;
                 self.bind_tcp(address, &found.collect::<Vec<_>>()).await
             }
         }
     }
 
-    fn bind_abstract(&self, address: &Address, name: &[u8]) -> Result<UnixListener, BindError> {
-        let step = |step| {
-            move |errno: rustix::io::Errno| BindError::Io {
-                address: address.clone(),
-                step,
-                source: errno.into(),
-            }
-        };
-        let name = SocketAddrUnix::new_abstract_name(name).map_err(step("name the socket"))?;
-        let socket = unix_socket().map_err(step("create the socket"))?;
+    async fn bind_file(&self, address: &Address, path: &Path) -> Result<Listener, BindError> {
+        let settings = self.settings(address)?;
+        let location = Arc::new(Location::open(address, path)?);
+        if !settings.allow_shared_directory {
+            location.check_directory(settings.group)?;
+        }
+        let lock = Lock::acquire(&location)?.map_err(|held| held.refusal(&location))?;
+        let (published, socket) = Published::new(location, lock, &settings).await?;
+        let socket = register(address, socket, true)?;
+        Ok(Listener::published(address.clone(), socket, published, settings))
+    }
+
+    fn settings(&self, address: &Address) -> Result<Settings, BindError> {
+        let group = self.group.as_ref().map(|group| group_id(address, group)).transpose()?;
+        if self.mode & !0o777 != 0 {
+            return Err(BindError::new(address, Problem::InvalidMode { mode: self.mode }));
+        }
+        Ok(Settings {
+            mode: self.mode,
+            group,
+            backlog: self.backlog,
+            allow_shared_directory: self.allow_shared_directory,
+            republish: self.republish,
+        })
+    }
+
+    fn bind_abstract(&self, address: &Address, name: &[u8]) -> Result<OwnedFd, BindError> {
+        let failed = |step| move |errno: rustix::io::Errno| BindError::io(address, step, errno);
+        let name = SocketAddrUnix::new_abstract_name(name).map_err(failed("name the socket"))?;
+        let socket = unix_socket().map_err(failed("create the socket"))?;
         rustix::net::bind(&socket, &name).map_err(|errno| match errno {
-            rustix::io::Errno::ADDRINUSE => BindError::AlreadyServed { address: address.clone() },
-            errno => step("bind the socket")(errno),
+            rustix::io::Errno::ADDRINUSE => BindError::new(address, Problem::AlreadyServed),
+            errno => failed("bind the socket")(errno),
         })?;
-        rustix::net::listen(&socket, self.backlog).map_err(step("listen"))?;
-        unix_listener(socket).map_err(|e| not_registered(address, e))
+        rustix::net::listen(&socket, self.backlog).map_err(failed("listen"))?;
+        Ok(socket)
     }
 
     /// Binds the first of `candidates` that can be bound.
@@ -196,238 +230,71 @@ impl BindOptions {
         if let Some(remote) = candidates.iter().find(|ip| !ip.ip().is_loopback())
             && !self.allow_remote
         {
-            return Err(BindError::NotLoopback { address: address.clone(), resolved: *remote });
+            return Err(BindError::new(address, Problem::NotLoopback { resolved: *remote }));
         }
-        let failed = |step| move |source| BindError::Io { address: address.clone(), step, source };
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        let listener = candidates.iter().find_map(|ip| match self.listen_tcp(*ip) {
-            Ok(listener) => Some(listener),
+        let bound = candidates.iter().find_map(|ip| match self.listen_tcp(*ip) {
+            Ok(bound) => Some(bound),
             Err(error) => {
                 failure = error;
                 None
             }
         });
-        let listener = listener.ok_or_else(|| match failure.kind() {
-            io::ErrorKind::AddrInUse => BindError::PortInUse { address: address.clone() },
-            _ => failed("bind the socket")(failure),
+        let (socket, bound) = bound.ok_or_else(|| match failure.kind() {
+            io::ErrorKind::AddrInUse => BindError::new(address, Problem::PortInUse),
+            _ => BindError::new(address, Problem::Port { source: failure }),
         })?;
-        let bound = listener.local_addr().map_err(failed("read the port"))?;
-        Ok(Listener::tcp(Address::from(bound), listener))
+        Ok(Listener::new(Address::from(bound), register(address, socket, false)?))
     }
 
-    fn listen_tcp(&self, ip: SocketAddr) -> io::Result<TcpListener> {
+    /// Returns the socket and the address that it has, by which port 0 is told.
+    fn listen_tcp(&self, ip: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
         let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // A restart need not wait for the last connections' TIME_WAIT (socket(7)).
         socket.set_reuseaddr(true)?;
         socket.bind(ip)?;
-        socket.listen(self.backlog.cast_unsigned())
+        let listener = socket.listen(self.backlog.cast_unsigned())?;
+        let bound = listener.local_addr()?;
+        Ok((listener.into_std()?.into(), bound))
     }
 }
 
-/// A new Unix stream socket, non-blocking, not inherited by children, that takes no descriptors
-/// where the kernel can refuse them.
-pub(super) fn unix_socket() -> rustix::io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
-    let _ = sys::refuse_descriptors(&socket);
-    Ok(socket)
-}
-
-fn unix_listener(socket: OwnedFd) -> io::Result<UnixListener> {
-    UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))
-}
-
-fn not_registered(address: &Address, source: io::Error) -> BindError {
-    BindError::Io { address: address.clone(), step: "register the socket with the runtime", source }
-}
-
-/// Why an address could not be bound. Every message names the address and what to do.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BindError {
-    /// Another process serves this address.
-    #[error("{address} is already being served: stop that server or choose another address")]
-    AlreadyServed {
-        /// The address to bind.
-        address: Address,
-    },
-    /// Another process has this TCP port.
-    #[error("{address}: the port is in use: stop that server or choose another port")]
-    PortInUse {
-        /// The address to bind.
-        address: Address,
-    },
-    /// Something other than a socket stands at the path. It was not touched.
-    #[error("{address}: there is {kind} at this path: move it away or choose another path")]
-    NotASocket {
-        /// The address to bind.
-        address: Address,
-        /// What stands there, with its article.
-        kind: &'static str,
-    },
-    /// The path names no file: it ends in `/`, `.` or `..`.
-    #[error("{address}: the path must end in a file name, such as app.sock")]
-    NoFileName {
-        /// The address to bind.
-        address: Address,
-    },
-    /// The socket's directory is not there.
-    #[error("{address}: the directory {} does not exist: create it first", shown_path(directory))]
-    NoDirectory {
-        /// The address to bind.
-        address: Address,
-        /// The directory.
-        directory: PathBuf,
-    },
-    /// Others can write to the socket's directory, so they could replace the socket.
-    #[error(
-        "{address}: others can write to the directory {} (mode {mode:04o}): \
-         run `chmod {remedy} {}` or allow a shared directory",
-        shown_path(directory),
-        shown_path(directory)
-    )]
-    SharedDirectory {
-        /// The address to bind.
-        address: Address,
-        /// The directory.
-        directory: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-        /// What `chmod` should take away.
-        remedy: &'static str,
-    },
-    /// The socket's directory belongs to another user, who could replace the socket.
-    #[error(
-        "{address}: the directory {} is owned by uid {owner}, neither this process's user nor \
-         root: use a directory of your own or allow a shared directory",
-        shown_path(directory)
-    )]
-    ForeignDirectory {
-        /// The address to bind.
-        address: Address,
-        /// The directory.
-        directory: PathBuf,
-        /// Its owner's user id.
-        owner: u32,
-    },
-    /// What stands in the lock file's place cannot be used as one.
-    #[error(
-        "{address}: the lock file {} {problem}: remove it if no server of that address is running",
-        shown_path(path)
-    )]
-    LockFile {
-        /// The address to bind.
-        address: Address,
-        /// The lock file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Other files kept appearing at the path while it was being bound.
-    #[error("{address}: another program keeps replacing this file: stop it or choose another path")]
-    Contended {
-        /// The address to bind.
-        address: Address,
-    },
-    /// There is no such group.
-    #[error("{address}: there is no group {name:?}: create it or give its number")]
-    NoSuchGroup {
-        /// The address to bind.
-        address: Address,
-        /// The name that was looked up.
-        name: String,
-    },
-    /// The file may not be given to this group.
-    #[error(
-        "{address}: the socket cannot be given to group {group}: run as root or as a member of it"
-    )]
-    GroupRefused {
-        /// The address to bind.
-        address: Address,
-        /// The group's id.
-        group: u32,
-    },
-    /// The mode has bits other than the permission bits 0777.
-    #[error(
-        "{address}: mode {mode:o} is no permission mode: give one from 0 to 0777, such as 0660"
-    )]
-    InvalidMode {
-        /// The address to bind.
-        address: Address,
-        /// The mode that was asked for.
-        mode: u32,
-    },
-    /// The address is reachable from other hosts.
-    #[error(
-        "{address} is {resolved}, which other hosts may reach, in plain text: \
-         bind 127.0.0.1 or allow remote addresses by name"
-    )]
-    NotLoopback {
-        /// The address to bind.
-        address: Address,
-        /// The address that is not on loopback.
-        resolved: SocketAddr,
-    },
-    /// The host name could not be resolved.
-    #[error(
-        "{address}: the host name cannot be resolved ({source}): check it or give an IP address"
-    )]
-    Resolve {
-        /// The address to bind.
-        address: Address,
-        /// The cause.
-        source: io::Error,
-    },
-    /// A step of binding a socket file failed.
-    #[error("{address}: could not {step} {}: {}", shown_path(path), advice(source))]
-    File {
-        /// The address to bind.
-        address: Address,
-        /// What was being done.
-        step: &'static str,
-        /// To which path.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// A step of binding that concerns no file failed.
-    #[error("{address}: could not {step}: {}", advice(source))]
-    Io {
-        /// The address to bind.
-        address: Address,
-        /// What was being done.
-        step: &'static str,
-        /// The cause.
-        source: io::Error,
-    },
-}
-
-impl BindError {
-    pub(super) fn file(
-        address: &Address,
-        step: &'static str,
-        path: &Path,
-        source: impl Into<io::Error>,
-    ) -> Self {
-        Self::File { address: address.clone(), step, path: path.to_owned(), source: source.into() }
+impl Listener {
+    /// Binds `address` with the defaults of [`BindOptions`].
+    ///
+    /// # Errors
+    ///
+    /// See [`BindOptions::bind`], which also tells of cancellation and panics.
+    pub async fn bind(address: &Address) -> Result<Self, BindError> {
+        BindOptions::new().bind(address).await
     }
 }
 
-/// An IO error and, where there is one, its usual remedy.
-fn advice(error: &io::Error) -> impl fmt::Display {
-    use io::ErrorKind as K;
-    let remedy = match error.kind() {
-        K::PermissionDenied => ": use a directory that this process may write to",
-        K::ReadOnlyFilesystem => ": choose a path on a file system that can be written to",
-        K::StorageFull | K::QuotaExceeded => ": free some space or choose another file system",
-        K::NotADirectory => ": part of the path is a file; choose another path",
-        K::InvalidFilename => ": choose a shorter path",
-        K::AddrNotAvailable => ": this host has no such address; use 127.0.0.1",
-        _ => "",
+fn register(
+    address: &Address,
+    socket: OwnedFd,
+    is_unix: bool,
+) -> Result<ListeningSocket, BindError> {
+    ListeningSocket::new(socket, is_unix)
+        .map_err(|error| BindError::io(address, "register the socket with the runtime", error))
+}
+
+fn group_id(address: &Address, group: &Group) -> Result<Gid, BindError> {
+    let none = |name: String| BindError::new(address, Problem::NoSuchGroup { name });
+    let id = match group {
+        Group::Id(id) => *id,
+        Group::Name(name) => match nix::unistd::Group::from_name(name) {
+            Ok(Some(group)) => group.gid.as_raw(),
+            Ok(None) => return Err(none(name.clone())),
+            Err(errno) => {
+                let source = io::Error::from_raw_os_error(errno as i32);
+                return Err(BindError::io(address, "look up the group", source));
+            }
+        },
     };
-    format!("{error}{remedy}")
+    // chown(2) takes this one for "leave it as it is".
+    if id == u32::MAX {
+        return Err(none(id.to_string()));
+    }
+    Ok(Gid::from_raw(id))
 }

@@ -10,10 +10,9 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 use tokio::net::TcpStream;
 
-use super::bind::unix_socket;
 use super::conn::Conn;
 use super::connect_error::ConnectError;
-use super::file::by_descriptor;
+use super::unix::{by_descriptor, unix_socket};
 use crate::address::{Address, Kind};
 use crate::backoff::{Backoff, jittered};
 

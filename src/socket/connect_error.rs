@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::file::kind_name;
 use super::identity::PeerIdentity;
+use super::unix::kind_name;
 use crate::address::{Address, AddressParseError, shown_path};
 
 /// Why there is no connection. The message names the address and says what to do, on one line.

@@ -227,7 +227,7 @@ impl TcpPeer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::socket::bind::unix_socket;
+    use crate::socket::unix::unix_socket;
 
     #[test]
     fn an_identity_that_cannot_be_read_is_an_error_and_not_an_unknown_peer() {

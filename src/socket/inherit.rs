@@ -1,19 +1,25 @@
 //! Listening sockets that another process bound: a parent's, or those of systemd's socket
 //! activation. Their files are not ours and never removed.
 
+use std::error::Error;
 use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, sockopt};
-use tokio::net::{TcpListener, UnixListener};
 
-use super::bind::BACKLOG;
+use super::accept::ListeningSocket;
 use super::listener::Listener;
 use super::sys;
 use crate::address::Address;
+
+/// The queue of connections that wait to be accepted: as much as the kernel allows (listen(2),
+/// `net.core.somaxconn`).
+const BACKLOG: i32 = i32::MAX;
 
 impl Listener {
     /// Takes a socket that is bound and listens already: a `std::os::unix::net::UnixListener`, a
@@ -25,7 +31,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`InheritError::NotAListener`] where it is none, [`InheritError::Io`] for what the kernel says.
+    /// [`InheritErrorKind::NotAListener`] where it is none, [`InheritErrorKind::Io`] for what the kernel
+    /// says.
     ///
     /// # Panics
     ///
@@ -43,16 +50,16 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`InheritError::Environment`] where `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` make no
-    /// sense, [`InheritError::Taken`] on a second call, and those of `from_std`.
+    /// [`InheritErrorKind::Environment`] where `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` make no
+    /// sense, [`InheritErrorKind::Taken`] on a second call, and those of `from_std`.
     ///
     /// # Panics
     ///
     /// As `from_std`.
     pub fn from_systemd() -> Result<Vec<(String, Self)>, InheritError> {
         let passed = sys::passed_descriptors()
-            .map_err(|source| InheritError::Environment { source })?
-            .ok_or(InheritError::Taken)?;
+            .map_err(|source| InheritError::new(Problem::Environment { source }))?
+            .ok_or_else(|| InheritError::new(Problem::Taken))?;
         let named = passed.into_iter().map(|(name, socket)| {
             let what = format!("the socket {name:?} of LISTEN_FDS");
             inherit(&what, socket).map(|listener| (name, listener))
@@ -62,35 +69,43 @@ impl Listener {
 }
 
 fn inherit(what: &str, socket: OwnedFd) -> Result<Listener, InheritError> {
-    let step = |step| move |source| InheritError::Io { what: what.to_owned(), step, source };
-    let none = || InheritError::NotAListener { what: what.to_owned() };
-    let is_listener = sockopt::socket_acceptconn(&socket).unwrap_or(false)
-        && sockopt::socket_type(&socket) == Ok(SocketType::STREAM);
-    if !is_listener {
+    let failed = |step| {
+        move |source: io::Error| {
+            InheritError::new(Problem::Io { what: what.to_owned(), step, source })
+        }
+    };
+    let none = || InheritError::new(Problem::NotAListener { what: what.to_owned() });
+    if !is_listener(&socket) {
         return Err(none());
     }
     let family =
-        sockopt::socket_domain(&socket).map_err(|e| step("ask the family of")(e.into()))?;
+        sockopt::socket_domain(&socket).map_err(|e| failed("ask the family of")(e.into()))?;
     let name = rustix::net::getsockname(&socket);
-    let name = name.map_err(|e| step("ask the address of")(e.into()))?;
-    rustix::net::listen(&socket, BACKLOG.cast_signed()).map_err(|e| step("listen on")(e.into()))?;
-    rustix::io::ioctl_fionbio(&socket, true).map_err(|e| step("set up")(e.into()))?;
-    let registered = step("register");
+    let name = name.map_err(|e| failed("ask the address of")(e.into()))?;
+    rustix::net::listen(&socket, BACKLOG).map_err(|e| failed("listen on")(e.into()))?;
+    rustix::io::ioctl_fionbio(&socket, true).map_err(|e| failed("set up")(e.into()))?;
+    let registered = failed("register");
     match family {
         AddressFamily::UNIX => {
             let address = unix_address(name).ok_or_else(none)?;
             // Clients that came before may have sent some; each connection looks for itself.
             let _ = sys::refuse_descriptors(&socket);
-            let listener = UnixListener::from_std(socket.into()).map_err(registered)?;
-            Ok(Listener::unix(address, listener, None).inherited())
+            let socket = ListeningSocket::new(socket, true).map_err(registered)?;
+            Ok(Listener::new(address, socket).inherited())
         }
         AddressFamily::INET | AddressFamily::INET6 => {
             let address = SocketAddr::try_from(name).map_err(|_| none())?;
-            let listener = TcpListener::from_std(socket.into()).map_err(registered)?;
-            Ok(Listener::tcp(address.into(), listener).inherited())
+            let socket = ListeningSocket::new(socket, false).map_err(registered)?;
+            Ok(Listener::new(address.into(), socket).inherited())
         }
         _ => Err(none()),
     }
+}
+
+/// Whether it is a stream socket that listens (socket(7), SO_ACCEPTCONN).
+fn is_listener(socket: &OwnedFd) -> bool {
+    sockopt::socket_acceptconn(socket).unwrap_or(false)
+        && sockopt::socket_type(socket) == Ok(SocketType::STREAM)
 }
 
 fn unix_address(name: SocketAddrAny) -> Option<Address> {
@@ -101,37 +116,79 @@ fn unix_address(name: SocketAddrAny) -> Option<Address> {
     Address::unix(OsStr::from_bytes(name.path()?.to_bytes())).ok()
 }
 
-/// Why a socket could not be inherited.
-#[derive(Debug, thiserror::Error)]
+/// Why a socket could not be inherited. `Debug` prints the message, too.
+#[derive(Clone)]
+pub struct InheritError(Arc<Problem>);
+
+/// What kind of [`InheritError`] it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum InheritError {
+pub enum InheritErrorKind {
     /// It is not a Unix or TCP stream socket that listens.
+    NotAListener,
+    /// `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` make no sense, or a descriptor they name is
+    /// not open.
+    Environment,
+    /// An earlier call has taken the sockets.
+    Taken,
+    /// A system call failed: see [`InheritError::io_error`].
+    Io,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
     #[error(
         "{what} is not a listening Unix or TCP stream socket: bind it and listen on it first \
          (systemd: ListenStream=, Accept=no)"
     )]
-    NotAListener {
-        /// Which socket.
-        what: String,
-    },
-    /// `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` make no sense, or a descriptor they name is
-    /// not open.
+    NotAListener { what: String },
     #[error("the sockets of LISTEN_FDS cannot be taken: {source}")]
-    Environment {
-        /// The cause.
-        source: io::Error,
-    },
-    /// An earlier call has taken the sockets.
+    Environment { source: io::Error },
     #[error("the sockets of LISTEN_FDS are taken already: keep what the first call returned")]
     Taken,
-    /// A system call failed.
     #[error("could not {step} {what}: {source}")]
-    Io {
-        /// Which socket.
-        what: String,
-        /// What was being done.
-        step: &'static str,
-        /// The cause.
-        source: io::Error,
-    },
+    Io { what: String, step: &'static str, source: io::Error },
+}
+
+impl InheritError {
+    fn new(problem: Problem) -> Self {
+        Self(Arc::new(problem))
+    }
+
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> InheritErrorKind {
+        match *self.0 {
+            Problem::NotAListener { .. } => InheritErrorKind::NotAListener,
+            Problem::Environment { .. } => InheritErrorKind::Environment,
+            Problem::Taken => InheritErrorKind::Taken,
+            Problem::Io { .. } => InheritErrorKind::Io,
+        }
+    }
+
+    /// Returns the system's error, where one is the cause. The message includes its text.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        match &*self.0 {
+            Problem::Environment { source } | Problem::Io { source, .. } => Some(source),
+            Problem::NotAListener { .. } | Problem::Taken => None,
+        }
+    }
+}
+
+impl fmt::Display for InheritError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for InheritError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Error for InheritError {
+    /// The cause of [`io_error`](InheritError::io_error), which the message includes already.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.io_error()?.source()
+    }
 }

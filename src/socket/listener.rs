@@ -1,21 +1,24 @@
 //! [`Listener`]: a bound address that accepts connections.
 
-use std::io;
-use std::os::fd::AsFd;
-use std::time::Duration;
 #[cfg(feature = "tonic-transport")]
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(feature = "tonic-transport")]
+use std::pin::Pin;
+use std::sync::Arc;
+#[cfg(feature = "tonic-transport")]
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{Shutdown, SocketFlags};
-use tokio::net::{TcpListener, UnixListener};
+use rustix::net::Shutdown;
+use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
 
-use super::bind::{BindError, BindOptions};
+use super::accept::ListeningSocket;
 use super::conn::Conn;
-use super::file::SocketFile;
+use super::guard::{Guard, Shared, Sockets};
+use super::published::{Published, Settings};
 use crate::address::Address;
 use crate::backoff::Backoff;
 
@@ -31,48 +34,52 @@ pub(crate) const ACCEPT_BACKOFF: Backoff =
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
-    /// Before the socket: the file goes first, so that no client finds a name without a server.
-    file: Option<SocketFile>,
-    socket: Socket,
+    /// The socket that was bound at first, and may have been replaced since.
+    socket: Arc<ListeningSocket>,
+    shared: Arc<Shared>,
+    /// Where there is a file to watch over.
+    guard: Option<Guard>,
     /// Another process has the socket, too.
     inherited: bool,
-    /// As a stream, how long it accepts nothing after the next failure, and until when after the last.
     #[cfg(feature = "tonic-transport")]
-    backoff: (Backoff, Option<Pin<Box<tokio::time::Sleep>>>),
-}
-
-#[derive(Debug)]
-enum Socket {
-    Unix(UnixListener),
-    Tcp(TcpListener),
+    accepting: Accepting,
 }
 
 impl Listener {
-    /// Binds `address` with the defaults of [`BindOptions`].
-    ///
-    /// # Errors
-    ///
-    /// See [`BindOptions::bind`], which also tells of cancellation and panics.
-    pub async fn bind(address: &Address) -> Result<Self, BindError> {
-        BindOptions::new().bind(address).await
+    /// Of a socket without a file of ours.
+    pub(super) fn new(address: Address, socket: ListeningSocket) -> Self {
+        let socket = Arc::new(socket);
+        let shared = Shared::new(Arc::clone(&socket), None);
+        Self::with(address, socket, shared, None)
     }
 
-    pub(super) fn unix(address: Address, socket: UnixListener, file: Option<SocketFile>) -> Self {
-        Self::new(address, file, Socket::Unix(socket))
+    /// Of a socket and its file.
+    pub(super) fn published(
+        address: Address,
+        socket: ListeningSocket,
+        published: Published,
+        settings: Settings,
+    ) -> Self {
+        let socket = Arc::new(socket);
+        let shared = Shared::new(Arc::clone(&socket), Some(published));
+        let guard = Guard::spawn(&shared, settings);
+        Self::with(address, socket, shared, Some(guard))
     }
 
-    pub(super) fn tcp(address: Address, socket: TcpListener) -> Self {
-        Self::new(address, None, Socket::Tcp(socket))
-    }
-
-    fn new(address: Address, file: Option<SocketFile>, socket: Socket) -> Self {
+    fn with(
+        address: Address,
+        socket: Arc<ListeningSocket>,
+        shared: Arc<Shared>,
+        guard: Option<Guard>,
+    ) -> Self {
         Self {
             address,
-            file,
             socket,
+            shared,
+            guard,
             inherited: false,
             #[cfg(feature = "tonic-transport")]
-            backoff: (ACCEPT_BACKOFF, None),
+            accepting: Accepting { backoff: ACCEPT_BACKOFF, delay: None, next: None },
         }
     }
 
@@ -95,7 +102,7 @@ impl Listener {
 
     /// Whether its connections know who their peers are, as those of Unix sockets do.
     pub(crate) fn knows_peers(&self) -> bool {
-        matches!(self.socket, Socket::Unix(_))
+        self.socket.is_unix()
     }
 
     /// Waits for the next connection. Over a Unix socket it knows its peer's identity; one whose
@@ -110,114 +117,125 @@ impl Listener {
     ///
     /// Cancelled, it loses no connection.
     pub async fn accept(&self) -> io::Result<Conn> {
-        loop {
-            let accepted = match &self.socket {
-                Socket::Unix(listener) => {
-                    listener.accept().await.map(|(stream, _)| Conn::unix(stream.into_std()?.into()))
-                }
-                Socket::Tcp(listener) => {
-                    listener.accept().await.map(|(stream, _)| Conn::tcp(stream.into_std()?.into()))
-                }
-            };
-            match accepted {
-                Ok(conn) => {
-                    if let Some(conn) = self.identified(conn) {
-                        return Ok(conn);
-                    }
-                }
-                // A client that has gone again (accept(2)).
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        accept(self.shared.sockets(), &self.address).await
     }
 
-    /// With its peer's identity. `None`: something failed that concerns this connection alone, and
-    /// that a peer can bring about. So nobody else has to wait for it.
-    fn identified(&self, conn: io::Result<Conn>) -> Option<Conn> {
-        conn.and_then(|conn| conn.identified(&self.address))
-            .inspect_err(|error| tracing::debug!(address = %self.address, %error, "not accepted"))
-            .ok()
-    }
-
-    /// [`Listener::accept`] for a single task, which waits after an error.
+    /// Does the same for a single task, with a backoff after an error.
     #[cfg(feature = "tonic-transport")]
     pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Conn>> {
-        let (backoff, sleep) = &mut self.backoff;
-        if let Some(asleep) = sleep {
-            ready!(asleep.as_mut().poll(cx));
-            *sleep = None;
-        }
-        let accepted = match &self.socket {
-            Socket::Unix(listener) => ready!(listener.poll_accept(cx))
-                .and_then(|(stream, _)| Conn::unix(stream.into_std()?.into())),
-            Socket::Tcp(listener) => ready!(listener.poll_accept(cx))
-                .and_then(|(stream, _)| Conn::tcp(stream.into_std()?.into())),
-        }
-        .and_then(|conn| conn.identified(&self.address));
+        let Accepting { backoff, delay, next } = &mut self.accepting;
+        let future = next.get_or_insert_with(|| {
+            let (sockets, address) = (self.shared.sockets(), self.address.clone());
+            let delay = delay.take();
+            Box::pin(async move {
+                if let Some(delay) = delay {
+                    tokio::time::sleep(delay).await;
+                }
+                accept(sockets, &address).await
+            })
+        });
+        let accepted = ready!(future.as_mut().poll(cx));
+        *next = None;
         match accepted {
             Ok(_) => backoff.reset(),
-            Err(_) => *sleep = Some(Box::pin(tokio::time::sleep(backoff.next()))),
+            Err(_) => *delay = Some(backoff.next()),
         }
         Poll::Ready(accepted)
     }
 
     /// The next connection that is in the queue right now, if there is one. `accept` would not do:
-    /// it asks the kernel only after the runtime has heard of a connection, and only so often in
-    /// one turn of a task.
+    /// it asks the kernel only after the runtime has heard of a connection.
     pub(crate) fn accept_queued(&self) -> io::Result<Option<Conn>> {
-        let socket = match &self.socket {
-            Socket::Unix(listener) => listener.as_fd(),
-            Socket::Tcp(listener) => listener.as_fd(),
-        };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        loop {
-            let stream = match rustix::net::accept_with(socket, flags) {
-                Ok(stream) => stream,
-                Err(Errno::AGAIN) => return Ok(None),
-                // As above: no reason to leave the others.
-                Err(Errno::CONNABORTED | Errno::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
-            };
-            let conn = match &self.socket {
-                Socket::Unix(_) => Conn::unix(stream),
-                Socket::Tcp(_) => Conn::tcp(stream),
-            };
-            if let Some(conn) = self.identified(conn) {
-                return Ok(Some(conn));
-            }
+        let Sockets { current, former } = self.shared.sockets().borrow().clone();
+        if let Some(conn) = former.map_or(Ok(None), |former| former.accept_queued(&self.address))? {
+            return Ok(Some(conn));
         }
+        current.accept_queued(&self.address)
     }
 
     /// Removes the socket's file and lets a successor bind the path. Clients that have connected
     /// already can still be accepted.
     pub(crate) fn unpublish(&mut self) {
-        self.file = None;
-        if !self.inherited
-            && let Socket::Unix(listener) = &self.socket
-        {
+        self.guard = None;
+        self.shared.unpublish();
+        let Sockets { current: socket, .. } = self.shared.sockets().borrow().clone();
+        if !self.inherited && socket.is_unix() {
             // Who has found the file but not connected yet is refused from now on, rather than reset
             // when the socket closes; the queue stays (`unix_stream_connect` in Linux' af_unix.c).
-            let _ = rustix::net::shutdown(listener, Shutdown::Read);
+            let _ = rustix::net::shutdown(&socket, Shutdown::Read);
         }
+    }
+}
+
+impl Drop for Listener {
+    /// The file goes before the socket, so that no client finds a name without a server.
+    fn drop(&mut self) {
+        self.unpublish();
+    }
+}
+
+/// The listening socket. After it was published again (`BindOptions::republish`) it is still the one
+/// that was bound at first.
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Waits for the next connection on whichever socket has the address.
+async fn accept(mut sockets: watch::Receiver<Sockets>, address: &Address) -> io::Result<Conn> {
+    // A flood of connections must not keep the runtime's thread.
+    consume_budget().await;
+    loop {
+        let Sockets { current, former } = sockets.borrow_and_update().clone();
+        if let Some(former) = former
+            && let Some(conn) = former.accept_queued(address)?
+        {
+            return Ok(conn);
+        }
+        tokio::select! {
+            biased;
+            accepted = current.accept(address) => return accepted,
+            Ok(()) = sockets.changed() => {}
+        }
+    }
+}
+
+/// The connection that a listener waits for as a stream, and how long it accepts nothing before,
+/// after a failure.
+#[cfg(feature = "tonic-transport")]
+struct Accepting {
+    backoff: Backoff,
+    delay: Option<Duration>,
+    next: Option<Pin<Box<dyn Future<Output = io::Result<Conn>> + Send + Sync>>>,
+}
+
+#[cfg(feature = "tonic-transport")]
+impl fmt::Debug for Accepting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accepting").field("backoff", &self.backoff).finish_non_exhaustive()
     }
 }
 
 #[cfg(all(test, feature = "tonic-transport"))]
 mod tests {
     use std::future::poll_fn;
+    use std::net::TcpStream;
 
-    use rustix::net::Shutdown;
+    use rustix::net::sockopt;
     use tokio::time::Instant;
 
     use super::*;
 
+    async fn listener() -> Listener {
+        Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn as_a_stream_it_pauses_after_each_failure() {
-        let mut listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let Socket::Tcp(socket) = &listener.socket else { unreachable!("{listener:?}") };
+        let mut listener = listener().await;
         // It listens no longer, and accept(2) fails from now on.
-        rustix::net::shutdown(socket, Shutdown::Read).unwrap();
+        rustix::net::shutdown(&listener, Shutdown::Read).unwrap();
         let started = Instant::now();
         for pauses in [0, 5, 5 + 10, 5 + 10 + 20] {
             poll_fn(|cx| listener.poll_accept(cx)).await.unwrap_err();
@@ -225,5 +243,23 @@ mod tests {
             // The timer counts whole milliseconds.
             assert!((pauses..pauses + 5).contains(&elapsed), "{elapsed} after {pauses}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_a_stream_it_passes_over_connections_that_have_failed_by_themselves() {
+        let mut listener = listener().await;
+        let address = listener.local_addr().to_string();
+        for _ in 0..3 {
+            let reset = TcpStream::connect(&address).unwrap();
+            sockopt::set_socket_linger(&reset, Some(Duration::ZERO)).unwrap();
+        }
+        let client = TcpStream::connect(&address).unwrap();
+        let started = Instant::now();
+        let conn = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+        let crate::socket::Peer::Tcp(peer) = crate::socket::Peer::of(Some(&conn)) else {
+            unreachable!("{conn:?}")
+        };
+        assert_eq!(peer.remote_addr(), client.local_addr().unwrap());
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 }

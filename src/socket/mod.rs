@@ -1,24 +1,32 @@
 //! Sockets on this host: binding and connecting by [`Address`](crate::Address), the life of a Unix
 //! socket's file, and the connected stream. Nothing here knows HTTP/2 or gRPC.
 
+mod accept;
 mod bind;
+mod bind_error;
 mod conn;
 mod connect;
 mod connect_error;
 mod file;
+mod guard;
 mod identity;
 mod inherit;
 mod listener;
+mod location;
+mod lock;
+mod published;
 mod stream;
 mod sys;
+mod unix;
 
-pub use bind::{BindError, BindOptions, Group};
+pub use bind::{BindOptions, Group};
+pub use bind_error::{BindError, BindErrorKind};
 pub use conn::{Conn, Peer};
 pub(crate) use connect::{CONNECT_TIMEOUT, connect_within};
 pub use connect_error::{ConnectError, ConnectErrorKind};
 pub(crate) use identity::is_known_group;
 pub use identity::{PeerIdentity, TcpPeer};
-pub use inherit::InheritError;
+pub use inherit::{InheritError, InheritErrorKind};
 pub(crate) use listener::ACCEPT_BACKOFF;
 pub use listener::Listener;
 pub(crate) use stream::Direct;

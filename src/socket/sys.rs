@@ -131,7 +131,7 @@ pub(super) mod tests {
     use rustix::thread::set_thread_groups;
 
     use super::*;
-    use crate::socket::bind::unix_socket;
+    use crate::socket::unix::unix_socket;
 
     #[test]
     fn what_is_received_comes_after_what_was_there_and_never_exceeds_the_capacity() {

@@ -49,6 +49,47 @@ fn every_module_has_its_layer() {
     }
 }
 
+/// The files of `socket`, from the top down. A client needs none above `connect`.
+const SOCKET: [&str; 17] = [
+    "inherit",
+    "bind",
+    "listener",
+    "guard",
+    "published",
+    "file",
+    "lock",
+    "location",
+    "bind_error",
+    "connect",
+    "connect_error",
+    "accept",
+    "conn",
+    "identity",
+    "stream",
+    "unix",
+    "sys",
+];
+
+#[test]
+fn the_files_of_socket_import_only_those_below() {
+    for (file, source) in sources("socket") {
+        let name = Path::new(&file).file_stem().unwrap().to_str().unwrap();
+        if name == "mod" {
+            continue;
+        }
+        let height = SOCKET.iter().position(|listed| *listed == name);
+        let height = height.unwrap_or_else(|| panic!("{file} is not in the list"));
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        for above in &SOCKET[..height] {
+            assert!(!code.contains(&format!("super::{above}::")), "{file} uses {above}");
+        }
+        // After `connect`, what only a listener needs comes no more.
+        if name == "connect" {
+            assert!(!code.contains("super::accept::"), "{file} uses accept");
+        }
+    }
+}
+
 #[test]
 fn no_layer_knows_hyper_or_h2() {
     // That one is the bridge to tonic's transport, and compiled for who asks for it.

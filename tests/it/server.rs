@@ -182,7 +182,7 @@ async fn a_call_in_flight_finishes_after_the_signal(transport: Transport) {
         // A successor need not wait for the drain.
         let successor = Listener::bind(&address).await.unwrap();
         drop(successor);
-        assert_eq!(names_in(directory.path()), [".ping.sock.lock"]);
+        assert!(names_in(directory.path()).is_empty());
     }
     assert!(!serving.is_finished());
     slow.go.notify_one();

@@ -1,0 +1,70 @@
+//! [`ListeningSocket`]: one socket that accepts connections, Unix or TCP, and what an error of
+//! accept(2) concerns: one connection or the moment.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::conn::Conn;
+use crate::address::Address;
+
+/// A socket that listens, registered with the runtime.
+#[derive(Debug)]
+pub(super) struct ListeningSocket {
+    socket: AsyncFd<OwnedFd>,
+    is_unix: bool,
+}
+
+impl ListeningSocket {
+    /// Of a socket that does not block.
+    #[allow(deprecated, reason = "its successor is newer than the oldest tokio that is supported")]
+    pub(super) fn new(socket: OwnedFd, is_unix: bool) -> io::Result<Self> {
+        Ok(Self { socket: AsyncFd::with_interest(socket, Interest::READABLE)?, is_unix })
+    }
+
+    pub(super) fn is_unix(&self) -> bool {
+        self.is_unix
+    }
+
+    /// Waits for the next connection. Cancelled, it loses none.
+    pub(super) async fn accept(&self, address: &Address) -> io::Result<Conn> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match self.accept_queued(address)? {
+                Some(conn) => return Ok(conn),
+                None => ready.clear_ready(),
+            }
+        }
+    }
+
+    /// Returns the next connection that is in the queue right now, if there is one. It knows its
+    /// peer's identity; one whose identity can't be read is closed, as is one that has failed by
+    /// itself: a peer can bring that about, and no other peer has to wait for it.
+    pub(super) fn accept_queued(&self, address: &Address) -> io::Result<Option<Conn>> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        loop {
+            let stream = match rustix::net::accept_with(&self.socket, flags) {
+                Ok(stream) => stream,
+                Err(Errno::AGAIN) => return Ok(None),
+                // A client that has gone again (accept(2)).
+                Err(Errno::CONNABORTED | Errno::INTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            let conn = if self.is_unix { Conn::unix(stream) } else { Conn::tcp(stream) };
+            match conn.and_then(|conn| conn.identified(address)) {
+                Ok(conn) => return Ok(Some(conn)),
+                Err(error) => tracing::debug!(%address, %error, "not accepted"),
+            }
+        }
+    }
+}
+
+impl AsFd for ListeningSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

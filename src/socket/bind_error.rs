@@ -1,0 +1,255 @@
+//! [`BindError`]: why an address could not be bound, and what to do.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::address::{Address, shown_path};
+
+/// Why an address could not be bound. The message names the address and what to do; `Debug` prints
+/// the same text, so that a `main` that returns the error is readable.
+#[derive(Clone)]
+pub struct BindError(Arc<(Address, Problem)>);
+
+/// What kind of [`BindError`] it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BindErrorKind {
+    /// Another process serves this address.
+    AlreadyServed,
+    /// Another process serves this address, and its socket file was deleted or moved away.
+    SocketFileGone,
+    /// Another process has this TCP port.
+    PortInUse,
+    /// Something other than a socket stands at the path. It was not touched.
+    NotASocket,
+    /// The path names no file: it ends in `/`, `.` or `..`.
+    NoFileName,
+    /// The socket's directory does not exist.
+    NoDirectory,
+    /// Others can write to the socket's directory, so they could replace the socket.
+    SharedDirectory,
+    /// The socket's directory belongs to another user, who could replace the socket.
+    ForeignDirectory,
+    /// The file at the lock file's name cannot be used as one.
+    LockFile,
+    /// Other files kept appearing at the path while it was being bound.
+    Contended,
+    /// There is no such group.
+    NoSuchGroup,
+    /// The file may not be given to this group.
+    GroupRefused,
+    /// The mode has bits other than the permission bits 0777.
+    InvalidMode,
+    /// The address is reachable from other hosts.
+    NotLoopback,
+    /// The host name could not be resolved.
+    Resolve,
+    /// A system call failed: see [`BindError::io_error`].
+    Io,
+}
+
+impl BindError {
+    pub(super) fn new(address: &Address, problem: Problem) -> Self {
+        Self(Arc::new((address.clone(), problem)))
+    }
+
+    /// A system call that concerns a file failed.
+    pub(super) fn file(
+        address: &Address,
+        step: &'static str,
+        path: &Path,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        Self::new(address, Problem::File { step, path: path.to_owned(), source: source.into() })
+    }
+
+    /// A system call that concerns no file failed.
+    pub(super) fn io(address: &Address, step: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::new(address, Problem::Io { step, source: source.into() })
+    }
+
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> BindErrorKind {
+        use BindErrorKind as K;
+        match self.0.1 {
+            Problem::AlreadyServed => K::AlreadyServed,
+            Problem::SocketFileGone { .. } => K::SocketFileGone,
+            Problem::PortInUse => K::PortInUse,
+            Problem::NotASocket { .. } => K::NotASocket,
+            Problem::NoFileName => K::NoFileName,
+            Problem::NoDirectory { .. } => K::NoDirectory,
+            Problem::SharedDirectory { .. } => K::SharedDirectory,
+            Problem::ForeignDirectory { .. } => K::ForeignDirectory,
+            Problem::LockFile { .. } => K::LockFile,
+            Problem::Contended => K::Contended,
+            Problem::NoSuchGroup { .. } => K::NoSuchGroup,
+            Problem::GroupRefused { .. } => K::GroupRefused,
+            Problem::InvalidMode { .. } => K::InvalidMode,
+            Problem::NotLoopback { .. } => K::NotLoopback,
+            Problem::Resolve { .. } => K::Resolve,
+            Problem::File { .. } | Problem::Io { .. } | Problem::Port { .. } => K::Io,
+        }
+    }
+
+    /// Returns the address that was to be bound.
+    pub fn address(&self) -> Option<&Address> {
+        Some(&self.0.0)
+    }
+
+    /// Returns the system's error, where one is the cause. The message includes its text.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        match &self.0.1 {
+            Problem::Resolve { source }
+            | Problem::File { source, .. }
+            | Problem::Io { source, .. }
+            | Problem::Port { source } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, problem) = &*self.0;
+        write!(f, "{address}{problem}")
+    }
+}
+
+impl fmt::Debug for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Error for BindError {
+    /// The cause of [`io_error`](BindError::io_error), which the message includes already.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.io_error()?.source()
+    }
+}
+
+/// What went wrong, as the text that follows the address.
+#[derive(thiserror::Error, Debug)]
+pub(super) enum Problem {
+    #[error(" is already being served: stop that server or choose another address")]
+    AlreadyServed,
+    #[error(
+        ": {} holds the lock but its socket file is gone: stop it, or let it publish the socket \
+         again (the option republish), or choose another address",
+        holder(*.pid)
+    )]
+    SocketFileGone { pid: Option<u32> },
+    #[error(": the port is in use: stop that server or choose another port")]
+    PortInUse,
+    #[error(": there is {kind} at {}: move it away or choose another path", shown_path(path))]
+    NotASocket { path: PathBuf, kind: &'static str },
+    #[error(": the path must end in a file name, such as app.sock")]
+    NoFileName,
+    #[error(": the directory {} does not exist: create it first", shown_path(.0))]
+    NoDirectory(PathBuf),
+    #[error(
+        ": others can write to the directory {} (mode {mode:04o}): run `chmod {remedy} {}` or allow \
+         a shared directory",
+        shown_path(directory),
+        shown_path(directory)
+    )]
+    SharedDirectory { directory: PathBuf, mode: u32, remedy: &'static str },
+    #[error(
+        ": the directory {} is owned by uid {owner}, neither this process's user nor root: use a \
+         directory of your own or allow a shared directory",
+        shown_path(directory)
+    )]
+    ForeignDirectory { directory: PathBuf, owner: u32 },
+    #[error(
+        ": the lock file {} {problem}: remove it if no server of that address is running",
+        shown_path(path)
+    )]
+    LockFile { path: PathBuf, problem: String },
+    #[error(": another program keeps replacing this file: stop it or choose another path")]
+    Contended,
+    #[error(": there is no group {name:?}: create it or give its number")]
+    NoSuchGroup { name: String },
+    #[error(": the socket cannot be given to group {group}: run as root or as a member of it")]
+    GroupRefused { group: u32 },
+    #[error(": mode {mode:o} is no permission mode: give one from 0 to 0777, such as 0660")]
+    InvalidMode { mode: u32 },
+    #[error(
+        " is {resolved}, which other hosts may reach, in plain text: bind 127.0.0.1 or allow remote \
+         addresses by name"
+    )]
+    NotLoopback { resolved: SocketAddr },
+    #[error(": the host name cannot be resolved ({source}): check it or give an IP address")]
+    Resolve { source: io::Error },
+    #[error(": could not {step} {}: {source}{}", shown_path(path), file_remedy(source))]
+    File { step: &'static str, path: PathBuf, source: io::Error },
+    #[error(": could not {step}: {source}{}", remedy(source))]
+    Io { step: &'static str, source: io::Error },
+    #[error(": could not bind the port: {source}{}", port_remedy(source))]
+    Port { source: io::Error },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("pid {pid}"))
+}
+
+/// What to do about an error of a system call that concerns a file.
+fn file_remedy(error: &io::Error) -> &'static str {
+    use io::ErrorKind as K;
+    match error.kind() {
+        K::PermissionDenied => ": use a directory that this process may write to",
+        K::ReadOnlyFilesystem => ": choose a path on a file system that can be written to",
+        K::StorageFull | K::QuotaExceeded => ": free some space or choose another file system",
+        K::NotADirectory => ": part of the path is a file; choose another path",
+        K::InvalidFilename => ": choose a shorter path",
+        _ => remedy(error),
+    }
+}
+
+/// What to do about an error of binding a TCP port.
+fn port_remedy(error: &io::Error) -> &'static str {
+    use io::ErrorKind as K;
+    match error.kind() {
+        // ip(7), ip_unprivileged_port_start.
+        K::PermissionDenied => {
+            ": a port below 1024 takes root or the capability CAP_NET_BIND_SERVICE; choose a higher port"
+        }
+        K::AddrNotAvailable => ": this host has no such address; use 127.0.0.1",
+        _ => remedy(error),
+    }
+}
+
+/// What to do about an error that any system call may have.
+fn remedy(error: &io::Error) -> &'static str {
+    match rustix::io::Errno::from_io_error(error) {
+        Some(rustix::io::Errno::MFILE) => {
+            ": allow this process more file descriptors (ulimit -n) or close some"
+        }
+        Some(rustix::io::Errno::NFILE) => {
+            ": the host is out of file descriptors; raise fs.file-max"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_is_the_message_and_a_cause_in_the_message_is_no_source() {
+        let address: Address = "127.0.0.1:80".parse().unwrap();
+        let source = io::Error::from_raw_os_error(13);
+        let error = BindError::new(&address, Problem::Port { source });
+        let text = error.to_string();
+        assert_eq!(format!("{error:?}"), text);
+        assert!(text.starts_with("127.0.0.1:80: could not bind the port: Permission denied"));
+        assert!(text.contains("below 1024") && !text.contains("directory"), "{text}");
+        assert_eq!(error.kind(), BindErrorKind::Io);
+        assert_eq!(error.io_error().unwrap().raw_os_error(), Some(13));
+        assert!(error.source().is_none());
+    }
+}

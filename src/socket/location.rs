@@ -1,0 +1,149 @@
+//! [`Location`]: where a socket file is to be, and how the files beside it are named.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Gid, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
+
+use super::bind_error::{BindError, Problem};
+use super::unix::by_descriptor;
+use crate::address::Address;
+
+/// The longest path that fits a `sockaddr_un` with its closing NUL (unix(7)).
+const SUN_PATH_MAX: usize = 107;
+
+/// File names longer than this are replaced by their hash in the names of the files beside them.
+const STEM_MAX: usize = 64;
+
+/// The open directory of a socket file, and the file's name in it.
+#[derive(Debug)]
+pub(super) struct Location {
+    pub(super) address: Address,
+    /// The directory as it was given, for messages and short addresses.
+    directory_path: PathBuf,
+    pub(super) directory: OwnedFd,
+    pub(super) name: OsString,
+    /// What the names of the lock file and of temporary files are made of.
+    stem: OsString,
+}
+
+impl Location {
+    pub(super) fn open(address: &Address, path: &Path) -> Result<Self, BindError> {
+        let last = path.as_os_str().as_bytes().rsplit(|&b| b == b'/').next();
+        let name = match path.file_name() {
+            // `Path` overlooks a trailing slash or dot; the kernel doesn't.
+            Some(name) if Some(name.as_bytes()) == last => name.to_owned(),
+            _ => return Err(BindError::new(address, Problem::NoFileName)),
+        };
+        let directory_path = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory =
+            rustix::fs::openat(CWD, &directory_path, flags, Mode::empty()).map_err(|errno| {
+                match errno {
+                    Errno::NOENT => {
+                        BindError::new(address, Problem::NoDirectory(directory_path.clone()))
+                    }
+                    errno => BindError::file(address, "open the directory", &directory_path, errno),
+                }
+            })?;
+        let stem = stem(&name);
+        Ok(Self { address: address.clone(), directory_path, directory, name, stem })
+    }
+
+    /// Refuses a directory in which another user could replace the socket.
+    pub(super) fn check_directory(&self, group: Option<Gid>) -> Result<(), BindError> {
+        let stat = rustix::fs::fstat(&self.directory).map_err(|errno| {
+            BindError::file(&self.address, "look at", &self.directory_path, errno)
+        })?;
+        let refused = |problem| Err(BindError::new(&self.address, problem));
+        let directory = self.directory_path.clone();
+        let us = rustix::process::geteuid().as_raw();
+        if stat.st_uid != us && stat.st_uid != 0 {
+            return refused(Problem::ForeignDirectory { directory, owner: stat.st_uid });
+        }
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        // In a sticky directory only a file's owner can rename or remove it (unlink(2)).
+        if mode.contains(Mode::SVTX) {
+            return Ok(());
+        }
+        let own_group = group.unwrap_or_else(rustix::process::getegid).as_raw();
+        let by_others = mode.contains(Mode::WOTH);
+        let by_group = mode.contains(Mode::WGRP) && stat.st_gid != own_group;
+        if by_others || by_group {
+            return refused(Problem::SharedDirectory {
+                directory,
+                mode: stat.st_mode & 0o7777,
+                remedy: if by_group { "go-w" } else { "o-w" },
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns the path of a name in the directory.
+    pub(super) fn path(&self, name: &OsStr) -> PathBuf {
+        self.directory_path.join(name)
+    }
+
+    pub(super) fn directory_path(&self) -> &Path {
+        &self.directory_path
+    }
+
+    /// Returns the name of a file that belongs to this socket: hidden, in the same directory.
+    pub(super) fn beside(&self, suffix: &str) -> OsString {
+        let mut name = OsString::from(".");
+        name.push(&self.stem);
+        name.push(".");
+        name.push(suffix);
+        name
+    }
+
+    /// Whether it is a name that a socket of this location has before it is published.
+    pub(super) fn is_temporary(&self, name: &OsStr) -> bool {
+        let suffix = name
+            .as_bytes()
+            .strip_prefix(b".")
+            .and_then(|rest| rest.strip_prefix(self.stem.as_bytes()))
+            .and_then(|rest| rest.strip_prefix(b"."));
+        suffix.is_some_and(|suffix| suffix.len() == 8 && suffix.iter().all(u8::is_ascii_hexdigit))
+    }
+
+    /// Returns the socket address of a name in the directory: its path where that fits, else the same
+    /// by way of the open directory.
+    pub(super) fn sun_path(&self, name: &OsStr) -> rustix::io::Result<SocketAddrUnix> {
+        let path = self.path(name);
+        if path.as_os_str().len() <= SUN_PATH_MAX {
+            SocketAddrUnix::new(path)
+        } else {
+            SocketAddrUnix::new(by_descriptor(self.directory.as_fd()).join(name))
+        }
+    }
+
+    /// An error of a system call on the file of this name.
+    pub(super) fn error(&self, step: &'static str, name: &OsStr, errno: Errno) -> BindError {
+        BindError::file(&self.address, step, &self.path(name), errno)
+    }
+
+    pub(super) fn refuse(&self, problem: Problem) -> BindError {
+        BindError::new(&self.address, problem)
+    }
+}
+
+/// Returns a file name, or where it is long its hash (64-bit FNV-1a in hexadecimal), so that what is
+/// added to it keeps within the 255 bytes of a file name and the 107 of a socket address.
+fn stem(name: &OsStr) -> OsString {
+    let bytes = name.as_bytes();
+    if bytes.len() <= STEM_MAX {
+        return OsString::from_vec(bytes.to_vec());
+    }
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &b| {
+        (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+    });
+    OsString::from(format!("{hash:016x}"))
+}

@@ -1,0 +1,276 @@
+//! [`Lock`]: the lock file beside a socket file. Whoever holds it may publish the socket and remove
+//! it.
+//!
+//! The file is removed together with the socket. That is safe because each locker looks, once it has
+//! the lock, whether the name still leads to the inode that it locked, and starts over if not: only
+//! the lock on the file that has the name counts.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::bind_error::{BindError, Problem};
+use super::location::Location;
+use super::unix::{file_type, kind_name, same_file};
+
+/// How often the file may have been removed between its opening and its lock. Each time another
+/// server has ended just then.
+const ATTEMPTS: u32 = 1_000;
+
+/// The lock on a socket's name. Dropping it removes the lock file and releases the lock.
+pub(super) struct Lock {
+    /// `None` once it was handed over.
+    file: Option<OwnedFd>,
+    location: Arc<Location>,
+}
+
+/// A lock file whose lock another process holds.
+#[derive(Debug)]
+pub(super) struct Held(OwnedFd);
+
+impl Lock {
+    /// Takes the lock, unless another process holds it. The kernel releases it when its holder ends,
+    /// however it ends (flock(2)).
+    pub(super) fn acquire(location: &Arc<Location>) -> Result<Result<Self, Held>, BindError> {
+        let name = location.beside("lock");
+        for _ in 0..ATTEMPTS {
+            let file = open(location)?;
+            let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+            if !matches!(locked, Ok(()) | Err(Errno::WOULDBLOCK)) {
+                locked.map_err(|errno| location.error("lock", &name, errno))?;
+            }
+            // Its holder removes the file before it releases the lock.
+            if !is_named(location, file.as_fd())
+                .map_err(|errno| location.error("look at", &name, errno))?
+            {
+                continue;
+            }
+            if locked.is_err() {
+                return Ok(Err(Held(file)));
+            }
+            let lock = Self { file: Some(file), location: Arc::clone(location) };
+            // A killed server's process id may stand there.
+            lock.clear().map_err(|errno| location.error("empty the lock file", &name, errno))?;
+            return Ok(Ok(lock));
+        }
+        Err(location.refuse(Problem::Contended))
+    }
+
+    /// Whether this is the lock of that location: its lock file there was not replaced.
+    pub(super) fn is_of(&self, location: &Location) -> bool {
+        self.file.as_ref().is_some_and(|file| is_named(location, file.as_fd()) == Ok(true))
+    }
+
+    /// Writes this process's id to the file: its socket is published. Only messages depend on it.
+    pub(super) fn sign(&self) {
+        let _ = self.clear();
+        let id = format!("{}\n", std::process::id());
+        let _ = self.file.as_ref().map(|file| rustix::io::pwrite(file, id.as_bytes(), 0));
+    }
+
+    /// Removes the process id again: the socket is about to go.
+    pub(super) fn clear(&self) -> rustix::io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| rustix::fs::ftruncate(file, 0))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        if is_named(&self.location, file.as_fd()) == Ok(true) {
+            let name = self.location.beside("lock");
+            let _ = rustix::fs::unlinkat(&self.location.directory, name, AtFlags::empty());
+        }
+        // Closing is not enough: a child between fork and exec shares the descriptor for a moment.
+        let _ = rustix::fs::flock(&file, FlockOperation::Unlock);
+    }
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lock").field(&self.file).finish()
+    }
+}
+
+impl Held {
+    /// Says why the address cannot be bound: its server is there, or is there without a file.
+    pub(super) fn refusal(&self, location: &Location) -> BindError {
+        location.refuse(match self.server_without_file(location) {
+            Some(pid) => Problem::SocketFileGone { pid },
+            None => Problem::AlreadyServed,
+        })
+    }
+
+    /// Whether a server holds the lock and its socket's name is free, with the server's process id
+    /// where it can be told. A server has its process id in the lock file from after the socket is
+    /// published until before it is removed. So the file was taken away by somebody else if the id
+    /// stands there before and after a look that finds no file.
+    fn server_without_file(&self, location: &Location) -> Option<Option<u32>> {
+        let before = self.signature()?;
+        let look =
+            rustix::fs::statat(&location.directory, &location.name, AtFlags::SYMLINK_NOFOLLOW);
+        if look.err() != Some(Errno::NOENT) || self.signature() != Some(before) {
+            return None;
+        }
+        Some(self.is_open_in(before).then_some(before))
+    }
+
+    /// The process id in the file.
+    fn signature(&self) -> Option<u32> {
+        let mut text = [0; 16];
+        let length = rustix::io::pread(&self.0, &mut text, 0).ok()?;
+        std::str::from_utf8(&text[..length]).ok()?.trim_end().parse().ok()
+    }
+
+    /// Whether the process has this lock file open. A number may be that of another PID namespace, or
+    /// have become another process's (pid_namespaces(7)).
+    fn is_open_in(&self, pid: u32) -> bool {
+        let Ok(ours) = rustix::fs::fstat(&self.0) else { return false };
+        let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        descriptors.flatten().any(|entry| {
+            std::fs::metadata(entry.path())
+                .is_ok_and(|file| (file.dev(), file.ino()) == (ours.st_dev, ours.st_ino))
+        })
+    }
+}
+
+/// Opens or creates the lock file, and refuses what is none.
+fn open(location: &Location) -> Result<OwnedFd, BindError> {
+    let name = location.beside("lock");
+    let unusable = |problem: String| {
+        location.refuse(Problem::LockFile { path: location.path(&name), problem })
+    };
+    // NONBLOCK: a FIFO in its place must not block the open.
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let file = rustix::fs::openat(&location.directory, &name, flags, mode).map_err(|errno| {
+        let there = rustix::fs::statat(&location.directory, &name, AtFlags::SYMLINK_NOFOLLOW);
+        match there {
+            Ok(stat) if file_type(&stat) != FileType::RegularFile => {
+                unusable(format!("is {}", kind_name(&stat)))
+            }
+            Ok(stat) if errno == Errno::ACCESS => {
+                unusable(format!("is owned by uid {}", stat.st_uid))
+            }
+            _ => location.error("create the lock file", &name, errno),
+        }
+    })?;
+    let stat = rustix::fs::fstat(&file).map_err(|errno| location.error("look at", &name, errno))?;
+    check(&stat).map_err(unusable)?;
+    Ok(file)
+}
+
+/// Says what is wrong with a file that should be a lock file of ours.
+fn check(stat: &Stat) -> Result<(), String> {
+    if file_type(stat) != FileType::RegularFile {
+        return Err(format!("is {}", kind_name(stat)));
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() && stat.st_uid != 0 {
+        return Err(format!("is owned by uid {}", stat.st_uid));
+    }
+    Ok(())
+}
+
+/// Whether the lock file's name leads to this file.
+fn is_named(location: &Location, file: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let name = location.beside("lock");
+    match rustix::fs::statat(&location.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(false),
+        here => Ok(same_file(&here?, &rustix::fs::fstat(file)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::socket::bind_error::BindErrorKind;
+
+    fn location(directory: &std::path::Path) -> Arc<Location> {
+        let path = directory.join("x");
+        Arc::new(Location::open(&Address::unix(&path).unwrap(), &path).unwrap())
+    }
+
+    fn names(directory: &std::path::Path) -> usize {
+        std::fs::read_dir(directory).unwrap().count()
+    }
+
+    #[test]
+    fn the_lock_is_released_and_its_file_removed_though_a_copy_of_its_descriptor_is_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let location = location(directory.path());
+        let lock = Lock::acquire(&location).unwrap().unwrap();
+        let copy = lock.file.as_ref().unwrap().try_clone().unwrap();
+        Lock::acquire(&location).unwrap().unwrap_err();
+        drop(lock);
+        assert_eq!(names(directory.path()), 0);
+        // The copy's lock would be on a file that has no name any more.
+        drop(Lock::acquire(&location).unwrap().unwrap());
+        drop(copy);
+        assert_eq!(names(directory.path()), 0);
+    }
+
+    #[test]
+    fn a_lock_on_a_file_that_lost_its_name_does_not_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let location = location(directory.path());
+        let removed = Lock::acquire(&location).unwrap().unwrap();
+        std::fs::remove_file(directory.path().join(".x.lock")).unwrap();
+        let held = Lock::acquire(&location).unwrap().unwrap();
+        // It removes its own file only.
+        drop(removed);
+        Lock::acquire(&location).unwrap().unwrap_err();
+        drop(held);
+        assert_eq!(names(directory.path()), 0);
+    }
+
+    #[test]
+    fn of_many_that_lock_and_release_no_two_hold_the_lock_at_a_time() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let directory = tempfile::tempdir().unwrap();
+        let location = location(directory.path());
+        let holders = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..50 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let Ok(lock) = Lock::acquire(&location).unwrap() else { continue };
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                        std::thread::yield_now();
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        assert_eq!(names(directory.path()), 0);
+    }
+
+    #[test]
+    fn the_refusal_tells_a_server_whose_file_is_gone_from_one_that_starts() {
+        let directory = tempfile::tempdir().unwrap();
+        let location = location(directory.path());
+        let lock = Lock::acquire(&location).unwrap().unwrap();
+        let refusal = || Lock::acquire(&location).unwrap().unwrap_err().refusal(&location);
+        assert_eq!(refusal().kind(), BindErrorKind::AlreadyServed);
+        lock.sign();
+        let gone = refusal();
+        assert_eq!(gone.kind(), BindErrorKind::SocketFileGone);
+        let says =
+            format!(": pid {} holds the lock but its socket file is gone", std::process::id());
+        assert!(gone.to_string().contains(&says), "{gone}");
+        std::fs::write(directory.path().join("x"), "").unwrap();
+        assert_eq!(refusal().kind(), BindErrorKind::AlreadyServed);
+        std::fs::remove_file(directory.path().join("x")).unwrap();
+        // A number that is another process's, or nobody's.
+        std::fs::write(directory.path().join(".x.lock"), "1\n").unwrap();
+        assert!(refusal().to_string().contains(": another process holds"), "{}", refusal());
+        lock.clear().unwrap();
+        assert_eq!(refusal().kind(), BindErrorKind::AlreadyServed);
+    }
+}

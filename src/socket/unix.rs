@@ -1,0 +1,64 @@
+//! What both ends of a Unix socket need: new sockets, and the inode of a socket's file.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::sys;
+
+/// Creates a Unix stream socket, non-blocking and close-on-exec. It refuses file descriptors from
+/// its peers where the kernel can do that.
+pub(super) fn unix_socket() -> rustix::io::Result<OwnedFd> {
+    let socket = new_socket(SocketType::STREAM)?;
+    let _ = sys::refuse_descriptors(&socket);
+    Ok(socket)
+}
+
+/// Creates a Unix socket, non-blocking and close-on-exec.
+pub(super) fn new_socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)
+}
+
+/// Opens what has this name in a directory, only to refer to it (`O_PATH`, open(2)). A symbolic link
+/// is not followed.
+pub(super) fn open_inode(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, name, flags, Mode::empty())
+}
+
+/// Connects a new stream socket to a socket's inode, which tells whether a server listens on it.
+pub(super) fn probe(inode: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let address = SocketAddrUnix::new(by_descriptor(inode))?;
+    rustix::net::connect(unix_socket()?, &address)
+}
+
+/// Returns a path that leads to what the descriptor has open, however long its own path is (proc(5)).
+pub(super) fn by_descriptor(fd: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+pub(super) fn same_file(a: &Stat, b: &Stat) -> bool {
+    (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+}
+
+pub(super) fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// The kind of a file for messages, with its article.
+pub(super) fn kind_name(stat: &Stat) -> &'static str {
+    match file_type(stat) {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        _ => "something unknown",
+    }
+}
