@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
-use samehost::{Address, BindError, BindErrorKind, BindOptions, Channel, Listener};
+use samehost::{Address, BindError, BindErrorKind, BindOptions, Listener};
 
 use crate::support::{Log, directory, eventually_async, names_in, socket_in};
 
@@ -14,6 +14,10 @@ const LOCK: &str = ".ping.sock.lock";
 
 async fn refusal(address: &Address) -> BindError {
     Listener::bind(address).await.unwrap_err()
+}
+
+async fn connect(address: &Address) -> std::io::Result<tokio::net::UnixStream> {
+    tokio::net::UnixStream::connect(address.as_path().unwrap()).await
 }
 
 fn mode_of(path: &Path) -> u32 {
@@ -118,7 +122,7 @@ async fn a_live_socket_is_refused_and_goes_on() {
     let error = refusal(&address).await;
     assert_eq!(error.kind(), BindErrorKind::AlreadyServed, "{error}");
     assert!(error.to_string().contains("is already being served"), "{error}");
-    let (connected, _) = tokio::join!(Channel::connect(&address), listener.accept());
+    let (connected, _) = tokio::join!(connect(&address), listener.accept());
     connected.unwrap();
 }
 
@@ -144,7 +148,7 @@ async fn a_stale_socket_is_replaced() {
     leave_stale(address.as_path().unwrap());
     let listener = Listener::bind(&address).await.unwrap();
     assert_eq!(names_in(directory.path()), [LOCK, "ping.sock"]);
-    let (connected, _) = tokio::join!(Channel::connect(&address), listener.accept());
+    let (connected, _) = tokio::join!(connect(&address), listener.accept());
     connected.unwrap();
 }
 
@@ -512,7 +516,7 @@ async fn a_deleted_socket_is_published_again_where_that_was_asked_for() {
         }
         eventually_async("the socket is back", || path.exists()).await;
         assert_eq!(mode_of(path), 0o660);
-        let client = Channel::connect(&address);
+        let client = connect(&address);
         let both = async { (listener.accept().await.unwrap(), listener.accept().await.unwrap()) };
         let (connected, _) = tokio::join!(client, both);
         connected.unwrap();
