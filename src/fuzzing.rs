@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::http2::{
-    Config, Connection, Decoder, Encoder, ErrorCode, Event, Field, NotNow, Pseudo, SendRequest,
-    StreamKey,
+    Body, Config, Connection, Decoder, Encoder, ErrorCode, Event, Field, NotNow, Pseudo, Read,
+    SendRequest, StreamKey,
 };
 
 /// More than this never waits for a peer that reads nothing: what is queued for all streams is
@@ -65,7 +65,10 @@ fn act(connection: &mut Connection, key: StreamKey, choice: u8, is_client: bool)
     match choice % 8 {
         0 => connection.forget(key),
         1 => connection.reset(key, ErrorCode::CANCEL),
-        2 => connection.release(key, usize::from(choice)),
+        2 => connection.discard(key),
+        4 => {
+            let _ = connection.read(key);
+        }
         3 if !is_client => {
             connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
         }
@@ -87,25 +90,30 @@ fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
         source.input(framed, &mut input);
         let choice = source.octet().unwrap_or(0);
         let failed = connection.receive(&mut input, now).is_err();
-        while let Some(event) = connection.next_event() {
+        while let Some(event) = connection.poll_event() {
             match event {
-                Event::Request { stream, end, .. } => {
-                    keys.push(stream);
-                    if choice & 0x40 == 0 {
-                        let headers = HeaderMap::new();
-                        connection.send_response(stream, StatusCode::OK, &headers, false);
-                        connection.send_data(stream, Bytes::from_static(b"reply"), false);
-                        connection.send_trailers(stream, &headers);
-                        if end {
-                            connection.forget(stream);
+                Event::Opened(stream) => match connection.take_request(stream) {
+                    Ok(request) => {
+                        keys.push(stream);
+                        if choice & 0x40 == 0 {
+                            let headers = HeaderMap::new();
+                            connection.send_response(stream, StatusCode::OK, &headers, false);
+                            connection.send_data(stream, Bytes::from_static(b"reply"), false);
+                            connection.send_trailers(stream, &headers);
+                            if matches!(request.body, Body::Whole(_)) {
+                                connection.forget(stream);
+                            }
                         }
                     }
+                    Err(_) => connection.forget(stream),
+                },
+                Event::Readable(stream) if choice & 0x20 == 0 => {
+                    if is_client {
+                        let _ = connection.take_response(stream);
+                    }
+                    while let Read::Data(_) = connection.read(stream) {}
                 }
-                Event::RequestTooLarge { stream, .. } => connection.forget(stream),
-                Event::Data { stream, bytes, .. } if choice & 0x20 == 0 => {
-                    connection.release(stream, bytes.len());
-                }
-                Event::Reset { stream, .. } => connection.forget(stream),
+                Event::Reset(stream) => connection.forget(stream),
                 _ => {}
             }
         }
@@ -138,10 +146,9 @@ fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
         }
         assert!(connection.outgoing_len() <= MOST_OUTGOING, "outgoing is not bounded");
         now += Duration::from_millis(u64::from(choice));
-        if let Some(at) = connection.next_deadline(now)
-            && at <= now
-        {
-            let _ = connection.on_deadline(now);
+        connection.note_time(now);
+        if connection.next_timeout().is_some_and(|at| at <= now) {
+            let _ = connection.on_timeout(now);
         }
         if failed {
             break;
@@ -151,7 +158,7 @@ fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
     for key in keys {
         connection.forget(key);
     }
-    while connection.next_event().is_some() {}
+    while connection.poll_event().is_some() {}
     connection.close(ErrorCode::NO_ERROR, "done");
     connection.advance(connection.outgoing_len());
     assert!(connection.is_done());

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
+use super::error::StreamError;
 use super::memory::Kept;
-use super::shared::{Shared, StreamError, unshare};
-use super::stream::{End, Pieces, remember};
-use crate::http2::{ErrorCode, Reset, StreamKey};
+use super::shared::{Shared, unshare};
+use crate::http2::{Content, ErrorCode, Read, Reset, StreamKey};
 
 /// A request's or a response's body. Reading it gives the peer leave to send more; dropping it
 /// tells a server to send no more, and a client's call is cancelled.
@@ -20,10 +19,7 @@ pub(crate) struct Incoming(Source);
 
 enum Source {
     /// All of it has arrived: the stream is not needed any more.
-    Whole {
-        pieces: Pieces,
-        trailers: Option<Arc<HeaderMap>>,
-    },
+    Whole(Content),
     Stream {
         shared: Arc<Shared>,
         key: StreamKey,
@@ -31,8 +27,8 @@ enum Source {
 }
 
 impl Incoming {
-    pub(super) fn whole(pieces: Pieces, trailers: Option<Arc<HeaderMap>>) -> Self {
-        Self(Source::Whole { pieces, trailers })
+    pub(super) fn whole(content: Content) -> Self {
+        Self(Source::Whole(content))
     }
 
     pub(super) fn stream(shared: Arc<Shared>, key: StreamKey) -> Self {
@@ -42,7 +38,7 @@ impl Incoming {
     /// For counting what is kept of it while it arrives. `None` if it has.
     pub(crate) fn kept(&self) -> Option<Kept> {
         match &self.0 {
-            Source::Whole { .. } => None,
+            Source::Whole(_) => None,
             Source::Stream { shared, .. } => Some(Kept::new(Arc::clone(shared))),
         }
     }
@@ -57,7 +53,7 @@ impl http_body::Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         let (frame, over) = match &mut self.0 {
-            Source::Whole { pieces, trailers } => {
+            Source::Whole(Content { pieces, trailers }) => {
                 let trailers = trailers.take_if(|_| pieces.is_empty());
                 return Poll::Ready(match (pieces.pop(), trailers) {
                     (Some(piece), _) => Some(Ok(Frame::data(piece))),
@@ -68,26 +64,21 @@ impl http_body::Body for Incoming {
             Source::Stream { shared, key } => {
                 let key = *key;
                 shared.with(|state| {
-                    let is_client = state.is_client;
-                    let Some(slot) = state.slot(key) else {
-                        return (Poll::Ready(Some(Err(dropped()))), true);
-                    };
-                    if let Some(piece) = slot.pieces.pop() {
-                        state.h2.release(key, piece.len());
-                        return (Poll::Ready(Some(Ok(Frame::data(piece)))), false);
-                    }
-                    let frame = match std::mem::replace(&mut slot.end, End::Plain) {
-                        End::Open => {
-                            slot.end = End::Open;
-                            remember(&mut slot.reader, cx.waker());
+                    let frame = match state.h2.read(key) {
+                        Read::Data(piece) => {
+                            return (Poll::Ready(Some(Ok(Frame::data(piece)))), false);
+                        }
+                        Read::Pending => {
+                            state.waiters.wait_to_read(key, cx.waker());
                             return (Poll::Pending, false);
                         }
-                        End::Plain => None,
-                        End::Trailers(trailers) => Some(Ok(Frame::trailers(unshare(trailers)))),
-                        End::Failed(error) => Some(Err(error)),
+                        Read::Gone => return (Poll::Ready(Some(Err(call_over()))), true),
+                        Read::End => None,
+                        Read::Trailers(trailers) => Some(Ok(Frame::trailers(unshare(trailers)))),
+                        Read::Failed(failure) => Some(Err(state.stream_error(key, failure))),
                     };
                     // A server's stream lives on: the response is still to be sent.
-                    if is_client {
+                    if state.is_client {
                         state.forget(key);
                     }
                     (Poll::Ready(frame), true)
@@ -95,28 +86,28 @@ impl http_body::Body for Incoming {
             }
         };
         if over {
-            self.0 = Source::Whole { pieces: Pieces::default(), trailers: None };
+            self.0 = Source::Whole(Content::default());
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Source::Whole { pieces, trailers } => pieces.is_empty() && trailers.is_none(),
+            Source::Whole(Content { pieces, trailers }) => pieces.is_empty() && trailers.is_none(),
             Source::Stream { .. } => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Source::Whole { pieces, .. } => SizeHint::with_exact(pieces.len() as u64),
+            Source::Whole(Content { pieces, .. }) => SizeHint::with_exact(pieces.len() as u64),
             Source::Stream { .. } => SizeHint::default(),
         }
     }
 }
 
 /// The stream was forgotten under the body: its call is over.
-fn dropped() -> StreamError {
+fn call_over() -> StreamError {
     StreamError::Reset(Reset {
         code: ErrorCode::CANCEL,
         by_peer: false,
@@ -133,11 +124,8 @@ impl Drop for Incoming {
             if state.is_client {
                 return state.forget(key);
             }
-            let Some(slot) = state.slot(key) else { return };
-            slot.unread = true;
-            slot.reader = None;
-            let unread = std::mem::take(&mut slot.pieces).len();
-            state.h2.release(key, unread);
+            drop(state.waiters.take_reader(key));
+            state.h2.discard(key);
         });
     }
 }
@@ -145,7 +133,7 @@ impl Drop for Incoming {
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match self.0 {
-            Source::Whole { .. } => "whole",
+            Source::Whole(_) => "whole",
             Source::Stream { .. } => "stream",
         };
         f.debug_tuple("Incoming").field(&source).finish()

@@ -12,14 +12,17 @@ use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body;
 
 use super::body::Incoming;
+use super::error::{Lost, StreamError};
 use super::memory::Account;
-use super::pass::{LostOnDrop, Pass, Role, now};
+use super::options::{BoxError, Options};
+use super::pass::{LostOnDrop, Pass, Role};
 use super::send::{Outbound, SendBody, Start, StartEnd, send_start, start};
-use super::shared::{Lost, Shared, State, StreamError};
+use super::shared::{Shared, State};
 use super::socket::Socket;
-use super::stream::{End, remember};
-use super::{BoxError, Options};
-use crate::http2::{Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
+use super::timer::now;
+use crate::http2::{
+    Body as Received, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey,
+};
 
 /// What starts calls on a connection. When all clones are gone the connection ends after its last
 /// call.
@@ -75,7 +78,7 @@ pub(crate) enum Unsent {
     Elsewhere(Lost),
     /// The connection failed in a way that another one would too.
     NotHttp2(Lost),
-    /// The headers are larger than the server takes, in octets.
+    /// The headers are larger than the server takes, in bytes.
     TooLarge { limit: u32 },
     /// The body failed before anything was sent.
     Body(StreamError),
@@ -193,7 +196,6 @@ impl Sender {
                 NotNow::GoingAway | NotNow::Exhausted => Unsent::Elsewhere(Lost::Closed),
                 NotNow::TooLarge { limit } => Unsent::TooLarge { limit },
             })?;
-            state.open_slot(key);
             let whole = empty || send_start(state, key, request.data.clone(), &request.end);
             if !whole
                 && let StartEnd::More { body, next } =
@@ -202,9 +204,7 @@ impl Sender {
                 request.spent = true;
                 let rest = SendBody::new(Arc::clone(shared), key, body, next);
                 let task = tokio::spawn(rest);
-                if let Some(slot) = state.slot(key) {
-                    slot.task = Some(task.abort_handle());
-                }
+                state.waiters.set_task(key, task.abort_handle());
             }
             if whole && !unsent {
                 state.send_directly();
@@ -273,32 +273,23 @@ impl Future for Call {
             return Poll::Pending;
         };
         let key = *key;
-        let polled = shared.with(|state| {
-            let Some(slot) = state.slot(key) else { return Poll::Pending };
-            let Some(head) = slot.head.take() else {
-                return match std::mem::take(&mut slot.end) {
-                    End::Failed(error) => {
-                        state.forget(key);
-                        Poll::Ready(Err(error))
-                    }
-                    end => {
-                        slot.end = end;
-                        remember(&mut slot.reader, cx.waker());
-                        Poll::Pending
-                    }
-                };
-            };
-            let trailers = match std::mem::take(&mut slot.end) {
-                End::Plain => None,
-                End::Trailers(trailers) => Some(trailers),
-                end => {
-                    slot.end = end;
-                    return Poll::Ready(Ok((head, Incoming::stream(Arc::clone(shared), key))));
-                }
-            };
-            let pieces = std::mem::take(&mut slot.pieces);
-            state.forget(key);
-            Poll::Ready(Ok((head, Incoming::whole(pieces, trailers))))
+        let polled = shared.with(|state| match state.h2.take_response(key) {
+            Poll::Ready(Ok((head, Received::Whole(content)))) => {
+                state.forget(key);
+                Poll::Ready(Ok((head, Incoming::whole(content))))
+            }
+            Poll::Ready(Ok((head, Received::Open))) => {
+                Poll::Ready(Ok((head, Incoming::stream(Arc::clone(shared), key))))
+            }
+            Poll::Ready(Err(failure)) => {
+                let error = state.stream_error(key, failure);
+                state.forget(key);
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => {
+                state.waiters.wait_to_read(key, cx.waker());
+                Poll::Pending
+            }
         });
         if polled.is_ready() {
             // Forgotten, or the body's from here on.

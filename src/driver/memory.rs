@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::shared::Shared;
 
-/// Octets are counted by so many. Fewer are not counted at all.
+/// Bytes are counted by so many. Fewer are not counted at all.
 const STEP: usize = 16 * 1024;
 
 /// While it is not read from, a connection looks after this time whether it may be again.
@@ -41,7 +41,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// At most `limit` octets and a quarter more, plus what connections read before they notice.
+    /// At most `limit` bytes and a quarter more, plus what connections read before they notice.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -60,7 +60,7 @@ impl Memory {
 #[derive(Debug)]
 pub(super) struct Account {
     memory: Option<Arc<Memory>>,
-    /// Whole steps, in octets.
+    /// Whole steps, in bytes.
     counted: usize,
     /// When it last became less, if it is not nothing.
     since: Option<Instant>,
@@ -74,10 +74,10 @@ impl Account {
         Self { memory, counted: 0, since: None, turn: None }
     }
 
-    /// The connection holds so many octets at the end of a pass.
+    /// The connection holds so many bytes at the end of a pass.
     #[inline]
-    pub(super) fn set(&mut self, octets: usize, now: Instant) {
-        let steps = octets - octets % STEP;
+    pub(super) fn set(&mut self, bytes: usize, now: Instant) {
+        let steps = bytes - bytes % STEP;
         if steps != self.counted {
             self.change(steps, now);
         }
@@ -170,21 +170,21 @@ impl Drop for Account {
 #[derive(Debug)]
 pub(crate) struct Kept {
     shared: Arc<Shared>,
-    octets: usize,
+    bytes: usize,
 }
 
 impl Kept {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, octets: 0 }
+        Self { shared, bytes: 0 }
     }
 
-    /// So many octets now. The connection's next pass takes account of them.
-    pub(crate) fn set(&mut self, octets: usize) {
-        let earlier = std::mem::replace(&mut self.octets, octets);
-        if octets > earlier {
-            self.shared.kept.fetch_add(octets - earlier, Ordering::Relaxed);
-        } else if octets < earlier {
-            self.shared.kept.fetch_sub(earlier - octets, Ordering::Relaxed);
+    /// So many bytes now. The connection's next pass takes account of them.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let earlier = std::mem::replace(&mut self.bytes, bytes);
+        if bytes > earlier {
+            self.shared.kept.fetch_add(bytes - earlier, Ordering::Relaxed);
+        } else if bytes < earlier {
+            self.shared.kept.fetch_sub(earlier - bytes, Ordering::Relaxed);
         }
     }
 }

@@ -10,34 +10,29 @@ mod beside;
 mod body;
 mod busy_poll;
 mod client;
+mod error;
 mod memory;
+mod options;
 mod pass;
+mod reader;
 mod send;
 mod server;
 mod shared;
 mod socket;
-mod stream;
+mod spare;
 #[cfg(test)]
 mod tests;
+mod timer;
+mod turn_away;
+mod waiters;
 
 pub(crate) use body::Incoming;
 pub use busy_poll::BusyPoll;
 pub(crate) use client::{Call, Outgoing, Sender, Unsent, Waiter};
+pub(crate) use error::{Lost, StreamError};
 pub(crate) use memory::{Kept, Memory};
-pub(crate) use pass::turn_away;
+pub(crate) use options::{BoxError, Options};
 pub(crate) use send::Outbound;
 pub(crate) use server::{Handler, serve};
-pub(crate) use shared::{Lost, StreamError};
 pub(crate) use socket::{Sleeping, Socket};
-
-use crate::http2::Config;
-
-/// What a connection is driven with.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Options {
-    pub(crate) http2: Config,
-    pub(crate) busy_poll: Option<BusyPoll>,
-}
-
-/// The error type of tower and http-body.
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) use turn_away::turn_away;

@@ -1,9 +1,9 @@
-//! [`Pass`]: the task that drives one connection. A pass reads what is there, hands out the events,
-//! lets a server's handlers run, and writes what has gathered.
+//! [`Pass`]: the task that drives one connection. Each turn reads what is there, hands out the
+//! events, lets a server's handlers run and writes what has gathered, and then decides: another turn,
+//! sleep, or the end.
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
@@ -12,29 +12,21 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Sleep, sleep_until};
 
 use super::busy_poll::{BusyPoll, Spin};
+use super::error::Lost;
 use super::memory::Account;
-use super::shared::{Lost, Shared, State, write_outgoing};
+use super::reader::{Input, Reader};
+use super::shared::{Shared, State, Written, write_outgoing};
 use super::socket::Socket;
-use super::stream::trim;
-use crate::http2::{Config, Connection, ErrorCode, Event, Fault};
+use super::spare::trim;
+use super::timer::{Timer, now};
+use crate::http2::{ErrorCode, Event, Fault};
 
-/// What one read takes at least and at most; it grows with what arrives at a time.
-const READ: (usize, usize) = (16 * 1024, 256 * 1024);
-
-/// A larger buffer for what is outgoing is not kept for the next connection.
+/// A larger write buffer is not kept for the next connection.
 const MOST_LENT: usize = 64 * 1024;
 
-/// What is left of a frame at the end of a pass and is not more is copied out of the buffer that it
-/// was read into.
-const KEPT: usize = 1024;
-
-/// Reads of one pass at most, for a peer that sends while we read.
-const READS: u32 = 4;
-
-/// What one pass writes at most.
+/// What one turn writes at most.
 const WRITE: usize = 1024 * 1024;
 
 /// What is read and thrown away before the socket is closed, so that what was sent last is not lost
@@ -42,10 +34,13 @@ const WRITE: usize = 1024 * 1024;
 const LINGER: usize = 256 * 1024;
 
 /// How long that may take.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Reads of what the peer had sent when writing failed, at most.
+const LAST_READS: u32 = 64;
 
 /// A server starts no handler while more than this waits for the socket: a client that reads
-/// nothing could otherwise ask for answers without end, for those that are heads alone take no
+/// nothing could otherwise ask for responses without end, for those that are heads alone take no
 /// window.
 const MOST_OUTGOING: usize = 1 << 20;
 
@@ -54,24 +49,24 @@ const MOST_QUEUED: u64 = 64 << 20;
 
 /// What an end of a connection adds to what both do.
 pub(super) trait Role {
-    /// Whether most of what is sent is encoded by the pass itself: then the buffer for it can be the
+    /// Whether most of what is sent is encoded by the turn itself: then the buffer for it can be the
     /// next connection's while this one sleeps.
     const LENDS: bool;
 
-    /// An event that is this end's. The others go to the streams.
+    /// Deals with an event.
     fn event(&mut self, state: &mut State, event: Event);
 
-    /// So many events were taken that the rest has to wait for the next pass.
+    /// Whether so many events were taken that the rest has to wait for the next turn.
     fn is_full(&self, state: &State) -> bool;
 
-    /// Whether requests were taken that are not dealt with: for too much waits to be sent, if they
-    /// stay.
+    /// Whether requests were taken and no handler was called for them: because too much waits to be
+    /// sent.
     fn holds(&self) -> bool {
         false
     }
 
-    /// Deals with those requests: gives the lock back while it calls the handlers, and has it again at
-    /// the end.
+    /// Calls the handlers of those requests: gives the lock back meanwhile, and has it again at the
+    /// end.
     fn run<'a>(
         &mut self,
         state: MutexGuard<'a, State>,
@@ -84,27 +79,57 @@ pub(super) trait Role {
     fn trim(&mut self) {}
 }
 
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The client has closed its writing side. What it asked for before is answered.
+    HalfClosed,
+    /// The connection has failed, or is closed by this end: only what is outgoing is still written.
+    Closing,
+    Over,
+}
+
+/// What happened in one turn.
+#[derive(Debug)]
+struct Turn {
+    now: Instant,
+    may_read: bool,
+    spins: bool,
+    /// There may be more to read, and nothing wakes the task for it.
+    more: bool,
+    /// Bytes came.
+    progress: bool,
+    /// There is more to write than one turn writes.
+    unsent: bool,
+    /// Other tasks have a turn to add to what is outgoing before it is written.
+    lingers: bool,
+}
+
+/// What follows a turn.
+#[derive(Debug)]
+enum Next {
+    /// Another one; the other tasks first.
+    Again,
+    /// One when something happens.
+    Sleep,
+    /// None.
+    Done(Lost),
+}
+
 pub(super) struct Pass<T, R> {
     io: T,
     shared: Arc<Shared>,
     role: R,
     account: Account,
-    /// Without capacity while there is nothing in it.
-    input: BytesMut,
-    read_size: usize,
-    spin: Option<Spin>,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// When the timer is set to fire, if it is.
-    armed: Option<Instant>,
-    /// When there is something to be done, whatever comes.
-    due: Option<Instant>,
-    /// What the last read ended with, once what came before it has been dealt with.
-    end: Option<io::Result<usize>>,
-    /// Events are left of the last pass.
+    reader: Reader,
+    timer: Timer,
+    phase: Phase,
+    /// This end has ended the connection, and has said why.
+    has_last_words: bool,
+    /// Events are left of the last turn.
     backlog: bool,
-    /// Nothing is read any more: only what is outgoing is still to be written.
-    closing: bool,
-    /// The other tasks were given a turn to add to what is outgoing.
+    /// The last turn left what is outgoing, so that other tasks could add to it.
     lingered: bool,
     wakes: Vec<Waker>,
 }
@@ -121,174 +146,290 @@ where
         account: Account,
         busy_poll: Option<BusyPoll>,
     ) -> Self {
+        let busy_poll = busy_poll.filter(|_| T::CAN_SPIN);
         Self {
-            spin: busy_poll.filter(|_| T::CAN_SPIN).map(|busy_poll| Spin::new(busy_poll, now())),
             io,
             shared,
             role,
             account,
-            input: BytesMut::new(),
-            read_size: READ.0,
-            timer: None,
-            armed: None,
-            due: None,
-            end: None,
+            reader: Reader::new(busy_poll.map(|busy_poll| Spin::new(busy_poll, now()))),
+            timer: Timer::default(),
+            phase: Phase::Open,
+            has_last_words: false,
             backlog: false,
-            closing: false,
             lingered: false,
             wakes: Vec::new(),
         }
     }
 
-    /// One pass. Ready when the connection is over and everything written.
+    /// One turn. Ready when the connection is over and everything written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
-        let now = now();
-        let is_due = self.due.is_some_and(|at| at <= now);
-        let may_read = !self.closing && self.account.may_read(now);
-        let spinning = may_read && self.spin.as_ref().is_some_and(|spin| spin.is_on(now));
-        let (read, more) = if self.backlog {
-            // What is known already comes first, and before the end of the stream in any case.
-            (Poll::Pending, true)
-        } else if !may_read {
-            (Poll::Pending, false)
-        } else if spinning {
-            (self.receive(), false)
-        } else {
-            self.read(cx)
-        };
-        if may_read && read.is_pending() {
-            self.account.found_nothing(now);
-        }
+        let mut turn = self.begin();
+        let input = self.read(cx, &mut turn);
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
-        if spinning
-            && read.is_pending()
-            && !more
-            && !is_due
-            && !state.has_work()
-            && !self.role.holds()
-        {
-            let written = state.h2.written();
+        if self.is_idle(&state, &turn, &input) {
+            self.reader.note_sent(state.h2.written(), turn.now);
             drop(state);
-            if let Some(spin) = &mut self.spin {
-                spin.note(written, now);
-            }
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        state.asleep = None;
+        self.lend_output(&mut state);
+        self.receive(&mut state, input, cx, &mut turn);
+        self.expire(&mut state, &turn);
+        let held_up = is_held_up(&state);
+        self.dispatch(&mut state, held_up);
+        self.notice_failure(&mut state);
+        if !held_up {
+            state = self.run_handlers(state, &shared);
+        }
+        self.write(cx, &mut state, &mut turn);
+        let kept = shared.kept.load(Ordering::Relaxed);
+        self.account.set(state.h2.buffered() + kept, turn.now);
+        match self.decide(&mut state, &turn) {
+            Next::Again => {
+                self.unlock_and_wake(state);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Next::Sleep => {
+                state.asleep = Some(cx.waker().clone());
+                self.trim(&mut state);
+                self.set_timer(&mut state, turn.now);
+                self.unlock_and_wake(state);
+                self.timer.arm(cx);
+                Poll::Pending
+            }
+            Next::Done(lost) => {
+                // They are woken by `close`, without the lock.
+                self.wakes.append(&mut state.wakes);
+                Poll::Ready(lost)
+            }
+        }
+    }
+
+    // ---- The steps of a turn, in their order -------------------------------------------------
+
+    fn begin(&mut self) -> Turn {
+        let now = now();
+        let may_read = self.phase == Phase::Open && self.account.may_read(now);
+        Turn {
+            now,
+            may_read,
+            spins: may_read && self.reader.spins(now),
+            more: false,
+            progress: false,
+            unsent: false,
+            lingers: false,
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Input {
+        if self.backlog {
+            // What is known already comes first, and before the end of the stream in any case.
+            turn.more = true;
+            return Input::Nothing;
+        }
+        if self.phase == Phase::HalfClosed {
+            return match self.io.poll_hang_up(cx) {
+                Poll::Ready(()) => Input::End,
+                Poll::Pending => Input::Nothing,
+            };
+        }
+        if !turn.may_read {
+            return Input::Nothing;
+        }
+        let input = self.reader.read(&mut self.io, cx, turn.spins);
+        turn.more = self.reader.has_more();
+        if matches!(input, Input::Nothing) {
+            self.account.found_nothing(turn.now);
+        }
+        input
+    }
+
+    /// Whether busy polling has found nothing, and there is nothing else to do.
+    fn is_idle(&self, state: &State, turn: &Turn, input: &Input) -> bool {
+        turn.spins
+            && !turn.more
+            && matches!(input, Input::Nothing)
+            && !self.timer.is_due(turn.now)
+            && !state.has_work()
+            && !self.role.holds()
+    }
+
+    fn lend_output(&self, state: &mut State) {
         if R::LENDS
             && !state.h2.has_buffer()
             && let Some(buffer) = OUTPUT.take()
         {
             state.h2.lend_buffer(buffer);
         }
-        state.asleep = None;
-        let progress = match read {
-            Poll::Ready(Ok(0)) => {
-                state.lose(Lost::Closed);
-                return Poll::Ready(self.over(&mut state));
-            }
-            Poll::Ready(Ok(_)) => {
+    }
+
+    fn receive(&mut self, state: &mut State, input: Input, cx: &mut Context<'_>, turn: &mut Turn) {
+        match input {
+            Input::Bytes => {
                 // A failure is seen below.
-                let _ = state.h2.receive(&mut self.input, now);
-                true
+                let _ = state.h2.receive(self.reader.buffer(), turn.now);
+                turn.progress = true;
             }
-            Poll::Ready(Err(error)) => {
-                state.lose(Lost::Io(Arc::new(error)));
-                return Poll::Ready(self.over(&mut state));
+            Input::Nothing => {}
+            Input::End => {
+                let half_closed = self.phase == Phase::Open
+                    && !state.is_client
+                    && self.io.poll_hang_up(cx).is_pending();
+                if half_closed {
+                    self.phase = Phase::HalfClosed;
+                    state.h2.end_of_input();
+                } else {
+                    self.end(state, Lost::Closed);
+                }
             }
-            Poll::Pending => false,
-        };
-        if self.armed.is_some_and(|at| at <= now) {
-            self.armed = None;
+            Input::Failed(error) => self.end(state, Lost::Io(Arc::new(error))),
         }
-        if is_due && state.h2.on_deadline(now).is_err() && self.closing {
-            return Poll::Ready(self.over(&mut state));
+    }
+
+    /// Does what is due by the time.
+    fn expire(&mut self, state: &mut State, turn: &Turn) {
+        if self.timer.is_due(turn.now)
+            && state.h2.on_timeout(turn.now).is_err()
+            && self.phase == Phase::Closing
+        {
+            self.phase = Phase::Over;
         }
-        if self.account.is_exhausted(now) {
+        self.timer.fired(turn.now);
+        if self.account.is_exhausted(turn.now) {
             let why = "the server has no room for what this connection makes it hold";
             state.h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
         }
         if std::mem::take(&mut state.abandoned) {
             state.h2.go_away();
         }
-        let held_up = is_held_up(&state);
-        self.take_events(&mut state, held_up);
-        self.backlog = state.h2.has_events();
-        if let Some(fatal) = state.h2.failure()
-            && !self.closing
-        {
-            self.closing = true;
-            // What was due has happened. The next deadline is that of the last words.
-            self.due = None;
-            self.account.end_turn();
-            self.input = BytesMut::new();
-            let lost = match fatal.fault {
-                Fault::Local => Lost::Closed,
-                Fault::Protocol if state.is_client && !state.ready => Lost::NotHttp2(fatal),
-                _ => Lost::Http2(fatal),
-            };
-            state.lose(lost);
-        }
-        if !held_up && self.role.holds() {
-            if !state.wakes.is_empty() {
-                // They need not wait for the handlers.
-                self.unlock_and_wake(state);
-                state = shared.lock();
-            }
-            state = self.role.run(state, &shared);
-        }
+    }
 
-        let others = state.h2.active_streams() > 1;
-        if others && !progress && !self.lingered && state.h2.has_outgoing() {
-            // Callers that are ready too may add theirs, and all leave by one write.
-            self.lingered = true;
+    /// Takes events of as many calls as a turn takes up. All of them while no handlers are called:
+    /// those calls are no more than there may be streams, and others want to go on.
+    fn dispatch(&mut self, state: &mut State, held_up: bool) {
+        while let Some(event) = state.h2.poll_event() {
+            self.role.event(state, event);
+            if !held_up && self.role.is_full(state) {
+                break;
+            }
+        }
+        self.backlog = state.h2.has_events();
+    }
+
+    /// From a failure on nothing is read, and only what is outgoing is written.
+    fn notice_failure(&mut self, state: &mut State) {
+        let Some(fatal) = state.h2.failure() else { return };
+        if matches!(self.phase, Phase::Closing | Phase::Over) {
+            return;
+        }
+        self.phase = Phase::Closing;
+        self.has_last_words = true;
+        // What was due has happened. The next timeout is that of the last words.
+        self.timer.set(None);
+        self.account.end_turn();
+        self.reader.close();
+        state.lose(match fatal.fault {
+            Fault::Local => Lost::Closed,
+            Fault::Protocol if state.is_client && !state.ready => Lost::NotHttp2(fatal),
+            _ => Lost::Http2(fatal),
+        });
+    }
+
+    fn run_handlers<'a>(
+        &mut self,
+        mut state: MutexGuard<'a, State>,
+        shared: &'a Arc<Shared>,
+    ) -> MutexGuard<'a, State> {
+        if !self.role.holds() {
+            return state;
+        }
+        if !state.wakes.is_empty() {
+            // They need not wait for the handlers.
             self.unlock_and_wake(state);
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            state = shared.lock();
+        }
+        self.role.run(state, shared)
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, state: &mut State, turn: &mut Turn) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        let others = state.h2.active_streams() > 1;
+        if others && !turn.progress && !self.lingered && state.h2.has_outgoing() {
+            // Callers that are ready too may add theirs, and all leave by one write.
+            turn.lingers = true;
+            self.lingered = true;
+            return;
         }
         self.lingered = false;
-        let more = match self.write(cx, &mut state) {
-            Ok(more_to_write) => more | more_to_write,
+        let written = write_outgoing(&mut state.h2, WRITE, |bytes| {
+            Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
+        });
+        match written {
+            Ok(written) => turn.unsent = written == Written::Limit,
             Err(error) => {
-                state.lose(Lost::Io(Arc::new(error)));
-                return Poll::Ready(self.over(&mut state));
+                self.hear_out(cx, state, turn.now);
+                self.end(state, Lost::Io(Arc::new(error)));
             }
-        };
-        let kept = shared.kept.load(Ordering::Relaxed);
-        self.account.set(state.h2.buffered() + kept, now);
-        if state.h2.is_done() {
+        }
+    }
+
+    /// The one place where it is decided what follows.
+    fn decide(&mut self, state: &mut State, turn: &Turn) -> Next {
+        if self.phase == Phase::Over || state.h2.is_done() {
             state.lose(Lost::Closed);
-            return Poll::Ready(self.over(&mut state));
+            return Next::Done(state.lost.clone().unwrap_or(Lost::Closed));
         }
-        let resumes = self.role.holds() && !is_held_up(&state);
+        if turn.lingers || turn.more || turn.unsent || state.h2.has_events() {
+            return Next::Again;
+        }
+        let resumes = self.role.holds() && !is_held_up(state);
         // What it held is gone since it was asked: neither the socket nor a timer wakes it otherwise.
-        let readable = !may_read && !self.closing && self.account.holds_nothing();
-        if more || resumes || readable || state.h2.has_events() {
-            // There is more; the other tasks first.
-            self.unlock_and_wake(state);
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        let readable = !turn.may_read && self.phase == Phase::Open && self.account.holds_nothing();
+        if resumes || readable {
+            return Next::Again;
         }
-        if let Some(spin) = &mut self.spin {
-            if progress {
-                spin.extend(now);
-            }
-            spin.note(state.h2.written(), now);
-            if spin.is_on(now) {
-                // Until a turn finds the time over and leaves its waker with the socket.
-                self.due = self.next_deadline(&mut state, now);
-                self.unlock_and_wake(state);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+        if turn.progress {
+            self.reader.note_received(turn.now);
+        }
+        self.reader.note_sent(state.h2.written(), turn.now);
+        if self.reader.spins(turn.now) {
+            // Until a turn finds the time over and leaves its waker with the socket.
+            self.set_timer(state, turn.now);
+            return Next::Again;
+        }
+        Next::Sleep
+    }
+
+    // ---- What the steps are made of ----------------------------------------------------------
+
+    /// The connection is over, and all of its streams.
+    fn end(&mut self, state: &mut State, lost: Lost) {
+        self.phase = Phase::Over;
+        state.lose(lost);
+    }
+
+    /// Writing has failed. What the peer sent before it closed says more than that does: a GOAWAY
+    /// with its reason, or whole responses.
+    fn hear_out(&mut self, cx: &mut Context<'_>, state: &mut State, now: Instant) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        for _ in 0..LAST_READS {
+            let Input::Bytes = self.reader.read(&mut self.io, cx, false) else { break };
+            if state.h2.receive(self.reader.buffer(), now).is_err() {
+                break;
             }
         }
-        state.asleep = Some(cx.waker().clone());
-        self.trim(&mut state);
-        self.due = self.next_deadline(&mut state, now);
-        self.unlock_and_wake(state);
-        self.arm(cx);
-        Poll::Pending
+        while let Some(event) = state.h2.poll_event() {
+            self.role.event(state, event);
+        }
     }
 
     fn unlock_and_wake(&mut self, mut state: MutexGuard<'_, State>) {
@@ -297,116 +438,11 @@ where
         self.wakes.drain(..).for_each(Waker::wake);
     }
 
-    fn over(&mut self, state: &mut State) -> Lost {
-        self.wakes.append(&mut state.wakes);
-        // Woken by `close`, without the lock.
-        state.lost.clone().unwrap_or(Lost::Closed)
-    }
-
-    /// Reads what is there, as far as the buffer takes it. The second value: there may be more, and
-    /// no waker was left.
-    fn read(&mut self, cx: &mut Context<'_>) -> (Poll<io::Result<usize>>, bool) {
-        if let Some(end) = self.end.take() {
-            return (Poll::Ready(end), false);
-        }
-        self.prepare_input();
-        let room = self.input.capacity() - self.input.len();
-        let mut octets = 0;
-        // After the first read that leaves room the second one, as a rule, finds nothing and leaves
-        // its waker.
-        for _ in 0..READS {
-            match self.io.poll_receive(cx, &mut self.input) {
-                Poll::Pending if octets == 0 => return (Poll::Pending, false),
-                Poll::Pending => {
-                    if octets < self.read_size / 4 {
-                        self.read_size = (self.read_size / 2).max(READ.0);
-                    }
-                    return (Poll::Ready(Ok(octets)), false);
-                }
-                Poll::Ready(Ok(more)) if more > 0 => octets += more,
-                end if octets == 0 => return (end, false),
-                Poll::Ready(end) => {
-                    // What was read before comes first.
-                    self.end = Some(end);
-                    break;
-                }
-            }
-            if octets == room {
-                self.read_size = (self.read_size * 2).min(READ.1);
-                break;
-            }
-        }
-        (Poll::Ready(Ok(octets)), true)
-    }
-
-    /// Reads what is there right now, and leaves no waker.
-    fn receive(&mut self) -> Poll<io::Result<usize>> {
-        if let Some(end) = self.end.take() {
-            return Poll::Ready(end);
-        }
-        self.prepare_input();
-        for _ in 0..self.spin.as_ref().map_or(1, Spin::reads) {
-            match self.io.receive(&mut self.input) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                end => return Poll::Ready(end),
-            }
-            std::hint::spin_loop();
-        }
-        Poll::Pending
-    }
-
-    /// A buffer to read into, with what was left of the last one.
-    fn prepare_input(&mut self) {
-        if self.input.capacity() < READ.0 {
-            let rest = std::mem::take(&mut self.input);
-            self.input = INPUT.take().unwrap_or_default();
-            self.input.extend_from_slice(&rest);
-        }
-        self.input.reserve(self.read_size);
-    }
-
-    /// A connection that sleeps holds no more than what it has read of an unfinished frame: the
-    /// buffer is the next one's.
-    fn lend_input(&mut self) {
-        if self.input.len() > KEPT || self.input.capacity() <= KEPT {
-            return;
-        }
-        let rest = BytesMut::from(&self.input[..]);
-        let mut buffer = std::mem::replace(&mut self.input, rest);
-        buffer.clear();
-        // Less is what payloads that were cut out have left of one.
-        if buffer.capacity() >= READ.0 {
-            INPUT.set(Some(buffer));
-        }
-    }
-
-    /// As many calls as a pass takes up, each with what has come of it: a message whose rest is left
-    /// for later costs its receiver a turn more. All of them while requests are not run: those are no
-    /// more than there may be streams, and others want to go on.
-    fn take_events(&mut self, state: &mut State, held_up: bool) {
-        while let Some(event) = state.h2.next_event() {
-            let stream = event.stream();
-            self.role.event(state, event);
-            if !held_up && self.role.is_full(state) && !state.h2.has_more_of(stream) {
-                break;
-            }
-        }
-    }
-
-    /// Writes until nothing is left or the socket takes no more, or as much as a pass may. True:
-    /// that.
-    fn write(&mut self, cx: &mut Context<'_>, state: &mut State) -> io::Result<bool> {
-        write_outgoing(&mut state.h2, WRITE, |octets| {
-            Pin::new(&mut self.io).poll_write_vectored(cx, octets)
-        })
-    }
-
     /// Gives back what a connection without calls does not need. Done at each sleep rather than
     /// after a while without calls: a timer that is set, far off as it may be, makes each sleep of
     /// the runtime dearer.
     fn trim(&mut self, state: &mut State) {
-        self.lend_input();
+        self.reader.trim();
         if R::LENDS
             && let Some(buffer) = state.h2.unused_buffer()
             && buffer.capacity() <= MOST_LENT
@@ -418,33 +454,11 @@ where
         trim(&mut self.wakes);
     }
 
-    fn next_deadline(&self, state: &mut State, now: Instant) -> Option<Instant> {
-        let look = if self.closing { None } else { self.account.next_look(now) };
-        [state.h2.next_deadline(now), look].into_iter().flatten().min()
-    }
-
-    /// Sets the timer, unless it fires early enough as it is: then it is looked at again.
-    fn arm(&mut self, cx: &mut Context<'_>) {
-        let Some(deadline) = self.due else {
-            self.timer = None;
-            self.armed = None;
-            return;
-        };
-        if self.armed.is_some_and(|at| at <= deadline) {
-            return;
-        }
-        self.armed = Some(deadline);
-        let at = tokio::time::Instant::from_std(deadline);
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                timer.as_mut().reset(at);
-                timer
-            }
-            None => self.timer.insert(Box::pin(sleep_until(at))),
-        };
-        if timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
+    fn set_timer(&mut self, state: &mut State, now: Instant) {
+        state.h2.note_time(now);
+        let closing = self.phase == Phase::Closing;
+        let look = if closing { None } else { self.account.next_look(now) };
+        self.timer.set([state.h2.next_timeout(), look].into_iter().flatten().min());
     }
 
     /// Lets calls in flight finish and takes no more.
@@ -453,7 +467,7 @@ where
         if state.ready {
             state.h2.go_away();
         } else {
-            // Who has not even introduced itself does not hold up the end.
+            // A peer that has not even introduced itself does not hold up the end.
             state.h2.close(ErrorCode::NO_ERROR, "the server is shutting down");
         }
     }
@@ -461,7 +475,7 @@ where
     /// Closes the socket so that what was written last still arrives.
     pub(super) async fn close(&mut self) {
         self.wakes.drain(..).for_each(Waker::wake);
-        if self.io.shutdown().await.is_err() || !self.closing {
+        if self.io.shutdown().await.is_err() || !self.has_last_words {
             return;
         }
         let mut rest = BytesMut::with_capacity(LINGER / 16);
@@ -471,7 +485,7 @@ where
                 rest.clear();
                 match poll_fn(|cx| self.io.poll_receive(cx, &mut rest)).await {
                     Ok(0) | Err(_) => break,
-                    Ok(octets) => left = left.saturating_sub(octets),
+                    Ok(bytes) => left = left.saturating_sub(bytes),
                 }
             }
         };
@@ -479,43 +493,14 @@ where
     }
 }
 
-/// Tells a peer that it is not served, and closes. It may have sent its first request already: what
-/// is there is read, for data that is not would turn the end into a reset.
-pub(crate) async fn turn_away<T>(mut io: T, why: &'static str)
-where
-    T: Socket,
-{
-    let mut h2 = Connection::server(Config::default(), now());
-    h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
-    let mut octets = BytesMut::new();
-    octets.extend_from_slice(h2.contiguous().unwrap_or_default());
-    let said = async {
-        io.write_all(&octets).await?;
-        io.shutdown().await
-    };
-    // So little always fits a new socket.
-    if let Ok(Ok(())) = tokio::time::timeout(LAST_WORDS, said).await {
-        octets.clear();
-        octets.reserve(READ.0);
-        let _ = poll_fn(|cx| Poll::Ready(io.poll_receive(cx, &mut octets))).await;
-    }
-}
-
 thread_local! {
-    /// What the thread's connections read into, one after another.
-    static INPUT: Cell<Option<BytesMut>> = const { Cell::new(None) };
-    /// What they encode into.
+    /// What the thread's connections encode into, one after another.
     static OUTPUT: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
 fn is_held_up(state: &State) -> bool {
     !state.is_client
         && (state.h2.outgoing_len() > MOST_OUTGOING || state.h2.queued_len() > MOST_QUEUED)
-}
-
-/// Through tokio's clock, which tests can hold.
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// Marks a connection as lost when its driver is dropped, however that comes.

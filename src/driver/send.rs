@@ -10,9 +10,8 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame};
 
-use super::BoxError;
-use super::shared::{Shared, State, StreamError};
-use super::stream::remember;
+use super::options::BoxError;
+use super::shared::{Shared, State};
 use crate::http2::{ErrorCode, Progress, StreamKey};
 
 /// A body to be sent.
@@ -67,8 +66,8 @@ where
                 Poll::Ready(None) => return Err(StartEnd::Plain),
                 Poll::Ready(Some(Err(error))) => return Err(StartEnd::Failed(error.into())),
                 Poll::Ready(Some(Ok(frame))) => match (frame.into_data(), &data) {
-                    (Ok(octets), None) => data = Some(octets),
-                    (Ok(octets), Some(_)) => return Ok(Some(Frame::data(octets))),
+                    (Ok(bytes), None) => data = Some(bytes),
+                    (Ok(bytes), Some(_)) => return Ok(Some(Frame::data(bytes))),
                     (Err(frame), _) => {
                         if let Ok(trailers) = frame.into_trailers() {
                             return Err(StartEnd::Trailers(trailers));
@@ -111,23 +110,15 @@ where
     /// Sends `frame`; with `end` it is the body's last.
     fn send(&self, frame: Frame<Bytes>, end: bool) -> Progress {
         let key = self.key;
-        self.shared.with(|state| {
-            let progress = match frame.into_data() {
-                Ok(data) => state.h2.send_data(key, data, end),
-                Err(frame) => match frame.into_trailers() {
-                    Ok(trailers) => {
-                        state.h2.send_trailers(key, &trailers);
-                        return Progress::Closed;
-                    }
-                    Err(_) => return Progress::Sent,
-                },
-            };
-            if progress == Progress::Queued
-                && let Some(slot) = state.slot(key)
-            {
-                slot.blocked = true;
-            }
-            progress
+        self.shared.with(|state| match frame.into_data() {
+            Ok(data) => state.h2.send_data(key, data, end),
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => {
+                    state.h2.send_trailers(key, &trailers);
+                    Progress::Closed
+                }
+                Err(_) => Progress::Sent,
+            },
         })
     }
 
@@ -135,11 +126,11 @@ where
     fn is_blocked(&self, cx: &Context<'_>) -> bool {
         let key = self.key;
         self.shared.with(|state| {
-            let Some(slot) = state.slot(key) else { return false };
-            if slot.blocked {
-                remember(&mut slot.writer, cx.waker());
+            let blocked = state.h2.is_blocked(key);
+            if blocked {
+                state.waiters.wait_to_write(key, cx.waker());
             }
-            slot.blocked
+            blocked
         })
     }
 }
@@ -210,13 +201,7 @@ where
 /// The body to be sent failed: the stream cannot be completed.
 pub(super) fn fail_body(state: &mut State, key: StreamKey, error: BoxError) {
     if state.is_client {
-        let status = tonic::Status::from_error(error);
-        let mut wakes = Vec::new();
-        if let Some(slot) = state.slot(key) {
-            slot.fail(StreamError::Body(status), &mut wakes);
-        }
-        state.wakes.append(&mut wakes);
-        state.h2.reset(key, ErrorCode::CANCEL);
+        state.fail_request(key, tonic::Status::from_error(error));
     } else {
         tracing::debug!(%error, "a response's body failed");
         state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
@@ -241,11 +226,8 @@ pub(super) fn send_start<B>(
             state.h2.send_trailers(key, trailers);
         }
         StartEnd::More { .. } => {
-            if let Some(data) = data
-                && state.h2.send_data(key, data, false) == Progress::Queued
-                && let Some(slot) = state.slot(key)
-            {
-                slot.blocked = true;
+            if let Some(data) = data {
+                state.h2.send_data(key, data, false);
             }
             return false;
         }

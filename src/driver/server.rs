@@ -15,14 +15,18 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::beside::Beside;
 use super::body::Incoming;
+use super::error::Lost;
 use super::memory::{Account, Memory};
-use super::pass::{LostOnDrop, Pass, Role, now};
+use super::options::{BoxError, Options};
+use super::pass::{LostOnDrop, Pass, Role};
 use super::send::{Outbound, Rest, SendBody, Start, StartEnd, send_start, start};
-use super::shared::{Lost, Shared, State};
+use super::shared::{Shared, State};
 use super::socket::Socket;
-use super::stream::{Pieces, push, trim};
-use super::{BoxError, Options};
-use crate::http2::{Connection, ErrorCode, Event, RequestHead, StreamKey};
+use super::spare::{push, trim};
+use super::timer::now;
+use crate::http2::{
+    Body, Connection, ErrorCode, Event, NoRequest, Request, RequestHead, StreamKey,
+};
 
 /// On a runtime of several threads, a method whose handler took longer than this in place twice in a
 /// row has a task of its own from then on, so that the connection's other calls need not wait for it.
@@ -75,7 +79,7 @@ where
             if polled.is_ready() || shutting_down || shutdown.poll(cx).is_pending() {
                 return polled;
             }
-            // After what was already there to read: who has introduced itself is told properly.
+            // After what was already there to read: a peer that has introduced itself is told properly.
             shutting_down = true;
             pass.shut_down();
             pass.poll(cx)
@@ -92,8 +96,8 @@ where
 
 struct ServerRole<H: Handler> {
     handler: H,
-    /// Of this pass.
-    requests: Vec<Arrived>,
+    /// No handler was called for these yet.
+    requests: Vec<StreamKey>,
     /// Which methods are not polled in place. `None` where no other thread could poll them.
     slow: Option<SlowMethods>,
 }
@@ -126,28 +130,11 @@ impl SlowMethods {
     }
 }
 
-/// A request that no handler has been called for yet.
-struct Arrived {
-    key: StreamKey,
-    head: Arc<RequestHead>,
-    pieces: Pieces,
-    trailers: Option<Arc<HeaderMap>>,
-    /// All of it is here.
-    whole: bool,
-}
-
 /// What became of a handler that was polled in place.
 enum Outcome<H: Handler> {
     Ready(Response<H::Body>),
     Pending(H::Reply),
     Panicked,
-}
-
-impl<H: Handler> ServerRole<H> {
-    /// The request of this pass that an event belongs to; mostly the last one.
-    fn arrived(&mut self, key: StreamKey) -> Option<&mut Arrived> {
-        self.requests.iter_mut().rfind(|request| request.key == key && !request.whole)
-    }
 }
 
 /// Calls a handler and polls it in place.
@@ -185,47 +172,11 @@ impl<H: Handler> Role for ServerRole<H> {
 
     fn event(&mut self, state: &mut State, event: Event) {
         match event {
-            Event::Request { stream, head, end } => push(
-                &mut self.requests,
-                Arrived {
-                    key: stream,
-                    head,
-                    pieces: Pieces::default(),
-                    trailers: None,
-                    whole: end,
-                },
-            ),
-            Event::RequestTooLarge { stream, end } => {
-                tracing::debug!(stream = stream.id(), end, "a request's headers are too large");
-                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                state.h2.send_response(stream, status, &HeaderMap::new(), true);
-                state.h2.forget(stream);
-            }
-            Event::Data { stream, bytes, end } => match self.arrived(stream) {
-                Some(request) => {
-                    if !bytes.is_empty() {
-                        request.pieces.push(bytes);
-                    }
-                    request.whole = end;
-                }
-                None => state.deliver(Event::Data { stream, bytes, end }),
-            },
-            Event::Trailers { stream, headers } => match self.arrived(stream) {
-                Some(request) => {
-                    request.trailers = Some(headers);
-                    request.whole = true;
-                }
-                None => state.deliver(Event::Trailers { stream, headers }),
-            },
-            Event::Reset { stream, reset } => {
-                let index = self.requests.iter().rposition(|request| request.key == stream);
-                match index {
-                    // Cancelled before its handler was called: it never is.
-                    Some(index) => {
-                        self.requests.remove(index);
-                        state.h2.forget(stream);
-                    }
-                    None => state.deliver(Event::Reset { stream, reset }),
+            Event::Opened(key) => {
+                push(&mut self.requests, key);
+                if self.requests.len() > 2 * state.h2.active_streams() + 16 {
+                    // While no handlers are called, peers may give up what they asked for.
+                    self.requests.retain(|key| state.h2.is_known(*key));
                 }
             }
             event => state.deliver(event),
@@ -245,18 +196,19 @@ impl<H: Handler> Role for ServerRole<H> {
         mut state: MutexGuard<'a, State>,
         shared: &'a Arc<Shared>,
     ) -> MutexGuard<'a, State> {
-        for request in self.requests.iter_mut().filter(|request| !request.whole) {
-            // What comes next finds its way.
-            let pieces = std::mem::take(&mut request.pieces);
-            state.open_slot(request.key).pieces = pieces;
-        }
-        for Arrived { key, head, pieces, trailers, whole } in self.requests.drain(..) {
+        for key in self.requests.drain(..) {
+            let Request { head, body } = match state.h2.take_request(key) {
+                Ok(request) => request,
+                Err(NoRequest::Gone) => continue,
+                Err(NoRequest::TooLarge) => {
+                    refuse_headers(&mut state, key);
+                    continue;
+                }
+            };
             drop(state);
-            let octets = pieces.len();
-            let body = if whole {
-                Incoming::whole(pieces, trailers)
-            } else {
-                Incoming::stream(Arc::clone(shared), key)
+            let body = match body {
+                Body::Whole(content) => Incoming::whole(content),
+                Body::Open => Incoming::stream(Arc::clone(shared), key),
             };
             let stage = match attempt(&mut self.handler, &mut self.slow, head, body) {
                 Outcome::Ready(response) => {
@@ -283,15 +235,9 @@ impl<H: Handler> Role for ServerRole<H> {
                     continue;
                 }
             };
-            // Of one that is forgotten all is released anyway.
-            state.h2.release(key, octets);
             // The task waits for the lock that is held here, and so for its entry.
             let task = tokio::spawn(Task { shared: Arc::clone(shared), key, stage });
-            let slot = match state.slot(key) {
-                Some(slot) => slot,
-                None => state.open_slot(key),
-            };
-            slot.task = Some(task.abort_handle());
+            state.waiters.set_task(key, task.abort_handle());
         }
         state
     }
@@ -299,6 +245,14 @@ impl<H: Handler> Role for ServerRole<H> {
     fn trim(&mut self) {
         trim(&mut self.requests);
     }
+}
+
+/// Answers a request whose header list is larger than this end accepts.
+fn refuse_headers(state: &mut State, key: StreamKey) {
+    tracing::debug!(stream = key.id(), "a request's headers are too large");
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    state.h2.send_response(key, status, &HeaderMap::new(), true);
+    state.forget(key);
 }
 
 /// What there is to send of a response, and how it begins. The rest of it is dropped here, while no

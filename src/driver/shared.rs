@@ -1,19 +1,21 @@
 //! [`Shared`]: a connection's state, under its lock, as its driver, callers and handlers share it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use http::HeaderMap;
+use tonic::Status;
 
-use super::stream::{End, FEW, Slot, trim};
-use crate::http2::{Connection, ErrorCode, Event, Fatal, Reset, StreamKey};
+use super::error::{Lost, StreamError};
+use super::spare::trim;
+use super::waiters::Waiters;
+use crate::http2::{Connection, ErrorCode, Event, Failure, Reset, StreamKey};
 use crate::socket::Direct;
 
-/// Calls that one pass takes up at most, so that one connection starves no other.
+/// Calls that one turn takes up at most, so that one connection starves no other.
 const MOST_CALLS: usize = 64;
 
 /// Slices of one vectored write.
@@ -27,14 +29,16 @@ const MOST_DIRECT: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// Octets that handlers keep of what is still arriving: [`Kept`](super::memory::Kept).
+    /// Bytes that handlers keep of what is still arriving: [`Kept`](super::memory::Kept).
     pub(super) kept: AtomicUsize,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) h2: Connection,
-    slots: Vec<Slot>,
+    pub(super) waiters: Waiters,
+    /// Client: why request bodies failed, until the calls' ends are read.
+    failed_bodies: Vec<(StreamKey, Status)>,
     /// The driver's waker while it sleeps.
     pub(super) asleep: Option<Waker>,
     /// Client: how a caller sends what it has encoded, where that is better than to wake the driver.
@@ -53,85 +57,12 @@ pub(super) struct State {
     pub(super) is_client: bool,
 }
 
-/// Why a connection is over.
-#[derive(Clone, Debug)]
-pub(crate) enum Lost {
-    /// The peer closed it, or this end did after all calls had ended.
-    Closed,
-    /// The peer told to go away with an error.
-    GoneAway { code: ErrorCode, debug: String },
-    /// Reading or writing failed.
-    Io(Arc<std::io::Error>),
-    /// A rule of HTTP/2 was broken, or a limit or a time exceeded.
-    Http2(Fatal),
-    /// What came first is no HTTP/2.
-    NotHttp2(Fatal),
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed => f.write_str("the connection was closed"),
-            Self::GoneAway { code, debug } if debug.is_empty() => {
-                write!(f, "the peer closed the connection ({code})")
-            }
-            Self::GoneAway { code, debug } => {
-                write!(f, "the peer closed the connection ({code}): {debug}")
-            }
-            Self::Io(error) => write!(f, "the connection was lost: {error}"),
-            Self::Http2(fatal) => write!(f, "the connection failed: {fatal}"),
-            Self::NotHttp2(fatal) => write!(f, "no HTTP/2: {fatal}"),
-        }
-    }
-}
-
-impl std::error::Error for Lost {}
-
-/// Why a stream ended before its message did.
-#[derive(Clone, Debug)]
-pub(crate) enum StreamError {
-    Reset(Reset),
-    /// With the connection. `unprocessed`: nothing of the request had been handed to the socket, or the
-    /// peer says so.
-    Lost {
-        lost: Lost,
-        unprocessed: bool,
-    },
-    /// The body to be sent failed by itself.
-    Body(tonic::Status),
-}
-
-impl StreamError {
-    /// The server has not seen the request: it may be sent again (RFC 9113 §8.7).
-    pub(crate) fn may_be_sent_again(&self) -> bool {
-        match self {
-            Self::Reset(reset) => reset.never_processed,
-            Self::Lost { unprocessed, .. } => *unprocessed,
-            Self::Body(_) => false,
-        }
-    }
-}
-
-impl fmt::Display for StreamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reset(Reset { code, by_peer: true, .. }) => {
-                write!(f, "the peer reset the stream ({code})")
-            }
-            Self::Reset(Reset { code, why, .. }) => write!(f, "{why} ({code})"),
-            Self::Lost { lost, .. } => lost.fmt(f),
-            Self::Body(status) => status.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for StreamError {}
-
 impl Shared {
     pub(super) fn new(h2: Connection, is_client: bool) -> Arc<Self> {
         let state = Mutex::new(State {
             h2,
-            slots: Vec::new(),
+            waiters: Waiters::default(),
+            failed_bodies: Vec::new(),
             asleep: None,
             direct: None,
             waiting: BTreeMap::new(),
@@ -145,7 +76,7 @@ impl Shared {
         Arc::new(Self { state, kept: AtomicUsize::new(0) })
     }
 
-    /// For the driver, which wakes whom it has to itself.
+    /// For the driver, which wakes tasks by itself.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that holds the lock runs foreign code; a panic there is a bug, and the state
         // after it no worse than before.
@@ -180,8 +111,8 @@ impl State {
         self.h2.has_outgoing() || self.h2.has_events() || self.abandoned
     }
 
-    /// After a call was encoded into an empty buffer: where it is the only one, it is sent by who
-    /// makes it. That spares a turn of the driver, and of another thread perhaps. Several are for the
+    /// After a call was encoded into an empty buffer: where it is the only one, its
+    /// caller sends it. That spares a turn of the driver, and of another thread perhaps. Several are for the
     /// driver, which sends them by one write. Whatever the socket does not take is for the driver, too.
     pub(super) fn send_directly(&mut self) {
         let Some(direct) = &self.direct else { return };
@@ -189,45 +120,30 @@ impl State {
             return;
         }
         // The driver meets the same failure.
-        let _ = write_outgoing(&mut self.h2, MOST_DIRECT, |octets| match direct.send(octets) {
+        let _ = write_outgoing(&mut self.h2, MOST_DIRECT, |bytes| match direct.send(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             sent => Poll::Ready(sent),
         });
     }
 
-    /// How many calls a pass takes up before it writes: half of those in flight. So one half is at
+    /// How many calls a turn takes up before it writes: half of those in flight. So one half is at
     /// work at the other end, awake by then, while this end has the other half. All at a time would
     /// be the fewest writes, with each end waiting while the other one works.
     pub(super) fn batch(&self) -> usize {
         (self.h2.active_streams() / 2).clamp(1, MOST_CALLS)
     }
 
-    pub(super) fn slot(&mut self, key: StreamKey) -> Option<&mut Slot> {
-        slot_of(&mut self.slots, key)
-    }
-
-    /// An entry for a stream that has none yet.
-    pub(super) fn open_slot(&mut self, key: StreamKey) -> &mut Slot {
-        let index = key.index();
-        if self.slots.len() <= index {
-            self.slots.resize_with(index + 1, Slot::default);
-        }
-        let slot = &mut self.slots[index];
-        *slot = Slot { key: Some(key), ..Slot::default() };
-        slot
-    }
-
-    /// This end has done with the stream, whatever state it is in.
+    /// This end has done with the stream, whatever state it is in. Whoever still reads or writes it in
+    /// another task is woken.
     pub(super) fn forget(&mut self, key: StreamKey) {
-        if let Some(slot) = slot_of(&mut self.slots, key) {
-            self.wakes.extend(slot.writer.take());
-            // A client's request body; a server's task is the one that forgets.
-            if self.is_client
-                && let Some(task) = slot.task.take()
-            {
-                task.abort();
-            }
-            *slot = Slot::default();
+        if let Some(task) = self.waiters.forget(key, &mut self.wakes)
+            && self.is_client
+        {
+            // A request's body; a server's task is the one that forgets.
+            task.abort();
+        }
+        if !self.failed_bodies.is_empty() {
+            self.failed_bodies.retain(|(failed, _)| *failed != key);
         }
         self.h2.forget(key);
         // The last one may come when the driver sleeps, which gave back what it could before.
@@ -236,83 +152,67 @@ impl State {
         }
     }
 
-    /// Hands an event of a stream that has an entry to whoever waits for it.
+    /// Client: the body of a request failed. The call cannot be completed, and ends for that reason.
+    pub(super) fn fail_request(&mut self, key: StreamKey, status: Status) {
+        self.failed_bodies.push((key, status));
+        self.h2.abort(
+            key,
+            Reset {
+                code: ErrorCode::CANCEL,
+                by_peer: false,
+                never_processed: false,
+                why: "the request's body failed",
+            },
+        );
+        self.waiters.fail(key, &mut self.wakes);
+    }
+
+    /// Why a stream ended before its message did, as far as this end knows.
+    pub(super) fn stream_error(&self, key: StreamKey, failure: Failure) -> StreamError {
+        if let Some((_, status)) = self.failed_bodies.iter().find(|(failed, _)| *failed == key) {
+            return StreamError::Body(status.clone());
+        }
+        match (failure, &self.lost) {
+            // That says why, which the reset does not.
+            (Failure::Reset(reset), Some(lost @ Lost::GoneAway { .. }))
+                if reset.never_processed =>
+            {
+                StreamError::Lost { lost: lost.clone(), unprocessed: true }
+            }
+            (Failure::Reset(reset), _) => StreamError::Reset(reset),
+            (Failure::Lost { unprocessed }, lost) => {
+                let lost = lost.clone().unwrap_or(Lost::Closed);
+                StreamError::Lost { lost, unprocessed }
+            }
+        }
+    }
+
+    /// Wakes the tasks that an event concerns.
+    #[inline]
     pub(super) fn deliver(&mut self, event: Event) {
         match event {
-            Event::Data { stream, bytes, end } => self.data(stream, bytes, end),
-            Event::Trailers { stream, headers } => self.ended(stream, End::Trailers(headers)),
-            Event::Response { stream, head, end } => {
-                let Self { slots, wakes, .. } = self;
-                if let Some(slot) = slot_of(slots, stream) {
-                    slot.head = Some(head);
-                    if end {
-                        slot.end = End::Plain;
-                    }
-                    wakes.extend(slot.reader.take());
-                }
-            }
-            Event::Reset { stream, reset } => {
-                let Self { slots, wakes, lost, .. } = self;
-                if let Some(slot) = slot_of(slots, stream) {
-                    let error = match lost {
-                        // That says why, which the reset does not.
-                        Some(lost @ Lost::GoneAway { .. }) if reset.never_processed => {
-                            StreamError::Lost { lost: lost.clone(), unprocessed: true }
-                        }
-                        _ => StreamError::Reset(reset),
-                    };
-                    slot.fail(error, wakes);
-                }
-            }
-            Event::Writable { stream } => {
-                let Self { slots, wakes, .. } = self;
-                if let Some(slot) = slot_of(slots, stream) {
-                    slot.blocked = false;
-                    wakes.extend(slot.writer.take());
-                }
-            }
+            Event::Readable(key) => self.wakes.extend(self.waiters.take_reader(key)),
+            Event::Writable(key) => self.wakes.extend(self.waiters.take_writer(key)),
+            Event::Reset(key) => self.waiters.fail(key, &mut self.wakes),
             Event::SlotsAvailable => self.wake_waiter(),
             Event::Ready => self.ready = true,
-            Event::GoAway { last_stream, code, debug } => {
-                tracing::debug!(last_stream, %code, "the peer is going away");
-                if code != ErrorCode::NO_ERROR && self.lost.is_none() {
-                    let debug = String::from_utf8_lossy(&debug[..debug.len().min(256)]).into();
-                    self.lost = Some(Lost::GoneAway { code, debug });
-                }
-                // They go elsewhere.
-                self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
-            }
-            Event::Informational { stream, head } => {
-                tracing::trace!(stream = stream.id(), status = %head.status, "skipped");
-            }
-            Event::Pong(octets) => tracing::trace!(?octets, "pong"),
-            // A server's own events.
-            Event::Request { .. } | Event::RequestTooLarge { .. } => {}
+            Event::GoAway => self.peer_went_away(),
+            // A server's own event.
+            Event::Opened(_) => {}
         }
     }
 
-    fn data(&mut self, key: StreamKey, bytes: bytes::Bytes, end: bool) {
-        let Self { slots, wakes, h2, .. } = self;
-        let Some(slot) = slot_of(slots, key) else {
-            return h2.release(key, bytes.len());
-        };
-        if slot.unread {
-            h2.release(key, bytes.len());
-        } else if !bytes.is_empty() {
-            slot.pieces.push(bytes);
+    fn peer_went_away(&mut self) {
+        if let Some(go_away) = self.h2.peer_go_away() {
+            let (last_stream, code) = (go_away.last_stream, go_away.code);
+            tracing::debug!(last_stream, %code, "the peer is going away");
+            if code != ErrorCode::NO_ERROR && self.lost.is_none() {
+                let debug = String::from_utf8_lossy(&go_away.debug).into();
+                self.lost = Some(Lost::GoneAway { code, debug });
+            }
         }
-        if end {
-            slot.end = End::Plain;
-        }
-        wakes.extend(slot.reader.take());
-    }
-
-    fn ended(&mut self, key: StreamKey, end: End) {
-        let Self { slots, wakes, .. } = self;
-        if let Some(slot) = slot_of(slots, key) {
-            slot.end = end;
-            wakes.extend(slot.reader.take());
-        }
+        // They go elsewhere.
+        self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
     }
 
     /// The first in line for a slot tries again.
@@ -320,40 +220,46 @@ impl State {
         self.wakes.extend(self.waiting.pop_first().map(|(_, waker)| waker));
     }
 
+    /// The connection is over, and with it all of its streams.
     pub(super) fn lose(&mut self, lost: Lost) {
-        let lost = self.lost.get_or_insert(lost).clone();
+        self.lost.get_or_insert(lost);
         self.direct = None;
-        let Self { slots, wakes, h2, .. } = self;
-        for slot in slots {
-            if let Some(key) = slot.key {
-                let unprocessed = h2.is_unwritten(key);
-                slot.fail(StreamError::Lost { lost: lost.clone(), unprocessed }, wakes);
-            }
-        }
+        self.h2.lose();
+        self.waiters.fail_all(&mut self.wakes);
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
     }
 
     /// Gives back memory that an idle connection does not need. Cheap where there is none.
     pub(super) fn trim(&mut self) {
         self.h2.trim();
-        if self.h2.active_streams() == 0 && self.slots.capacity() > FEW {
-            self.slots = Vec::new();
+        if self.h2.active_streams() == 0 {
+            self.waiters.trim();
         }
         trim(&mut self.wakes);
     }
 }
 
-/// Writes what is outgoing until nothing is left or nothing more is taken, or `most` octets and no
-/// more than one write beyond. True: so many.
+/// How far a write of what is outgoing has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Nothing is left.
+    All,
+    /// The socket takes no more now.
+    Blocked,
+    /// As much was written as may be at a time.
+    Limit,
+}
+
+/// Writes what is outgoing: `most` bytes, and no more than one write beyond.
 pub(super) fn write_outgoing(
     h2: &mut Connection,
     most: usize,
     mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
-) -> io::Result<bool> {
+) -> io::Result<Written> {
     let mut left = most;
     while h2.has_outgoing() {
         let written = match h2.contiguous() {
-            Some(octets) => write(&[IoSlice::new(octets)]),
+            Some(bytes) => write(&[IoSlice::new(bytes)]),
             None => {
                 let mut slices = [IoSlice::new(&[]); SLICES];
                 let count = h2.outgoing(&mut slices);
@@ -362,22 +268,18 @@ pub(super) fn write_outgoing(
         };
         match written {
             Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(octets)) => {
-                h2.advance(octets);
-                left = left.saturating_sub(octets);
+            Poll::Ready(Ok(bytes)) => {
+                h2.advance(bytes);
+                left = left.saturating_sub(bytes);
                 if left == 0 {
-                    return Ok(true);
+                    return Ok(Written::Limit);
                 }
             }
             Poll::Ready(Err(error)) => return Err(error),
-            Poll::Pending => break,
+            Poll::Pending => return Ok(Written::Blocked),
         }
     }
-    Ok(false)
-}
-
-fn slot_of(slots: &mut [Slot], key: StreamKey) -> Option<&mut Slot> {
-    slots.get_mut(key.index()).filter(|slot| slot.key == Some(key))
+    Ok(Written::All)
 }
 
 /// Headers out of what identical messages share.

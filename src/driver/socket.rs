@@ -1,4 +1,4 @@
-//! [`Socket`]: the stream of octets under a connection.
+//! [`Socket`]: the stream of bytes under a connection.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -24,8 +24,14 @@ pub(crate) trait Socket: AsyncWrite + Unpin {
 
     /// The same of what is there right now, or fails with
     /// [`WouldBlock`](io::ErrorKind::WouldBlock); leaves no waker. tokio makes no system call before
-    /// epoll has reported something: that would be too late for who reads again and again.
+    /// epoll has reported something: that would be too late for a reader that tries again and again.
     fn receive(&self, input: &mut BytesMut) -> io::Result<usize>;
+
+    /// Ready once the peer has closed both of its sides. Asked when its writing side is closed; where
+    /// that cannot be told from the whole end, it is the whole end.
+    fn poll_hang_up(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 
     /// A way to send from beside the driver, where there is one.
     fn direct(&self) -> Option<Direct>;
@@ -44,6 +50,10 @@ impl Socket for Conn {
 
     fn receive(&self, input: &mut BytesMut) -> io::Result<usize> {
         Self::receive(self, input)
+    }
+
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Self::poll_hang_up(self, cx)
     }
 
     fn direct(&self) -> Option<Direct> {

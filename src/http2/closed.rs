@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::connection::FEW;
-use super::stream::IdHash;
+use super::id_hash::IdHash;
+use super::spare::FEW;
 
 /// How many streams that we reset are remembered one by one.
 pub(super) const MAX_REMEMBERED: usize = 1_024;
@@ -52,7 +52,7 @@ impl ClosedStreams {
         }
     }
 
-    /// We reset `id`, on which the peer may have sent up to `window` octets by now.
+    /// We reset `id`, on which the peer may have sent up to `window` bytes by now.
     pub(super) fn reset(&mut self, id: u32, window: u32) {
         let late = Late { window, heads: MAX_LATE_HEADS };
         if self.reset.insert(id, late).is_some() {
@@ -81,9 +81,9 @@ impl ClosedStreams {
 
     /// DATA arrived on a stream that we reset. False: more than the peer could have sent in
     /// ignorance.
-    pub(super) fn take(&mut self, id: u32, octets: u32) -> bool {
+    pub(super) fn take(&mut self, id: u32, bytes: u32) -> bool {
         match self.reset.get_mut(&id) {
-            Some(late) => match late.window.checked_sub(octets) {
+            Some(late) => match late.window.checked_sub(bytes) {
                 Some(left) => {
                     late.window = left;
                     true

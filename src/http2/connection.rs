@@ -1,6 +1,5 @@
-//! The connection itself: what it consists of, its beginning and its end, and what the driver does
-//! to streams besides sending. Receiving is in `receive` and `headers`, sending in `send`, deadlines
-//! in `time`.
+//! The connection itself: what it consists of, its beginning and its end, and how streams end.
+//! Receiving is in `receive` and `headers`, reading in `read`, sending in `send`, deadlines in `time`.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -8,20 +7,28 @@ use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::arrived::{Arrived, End, Failure, Reset};
+use super::block::Block;
 use super::budget::{self, Budget, Cost};
 use super::closed::ClosedStreams;
 use super::config::Config;
+use super::draining::Draining;
 use super::error::{ErrorCode, Fatal, Fault};
-use super::event::{Event, Reset};
-use super::flow::{DEFAULT_WINDOW, MAX_WINDOW, ReceiveWindow, SendWindow};
+use super::event::{Event, Events, GoAway};
+use super::flow::{Inflow, MAX_WINDOW};
 use super::frame::{self, FrameHeader, kind};
-use super::headers::Block;
+use super::handshake::Handshake;
 use super::hpack::{Decoder, Encoder};
+use super::key::StreamKey;
 use super::memo::Memo;
-use super::outgoing::Outgoing;
+use super::news::News;
+use super::outflow::Outflow;
+use super::role::Role;
 use super::settings::{self, PeerSettings};
-use super::stream::{Receiving, Role, Sending, Stream, StreamKey, Streams};
-use super::time::Timers;
+use super::spare::trim;
+use super::stream::{Receiving, Sending, Stream, Streams};
+use super::timers::Timers;
+use super::write_buffer::WriteBuffer;
 
 /// Answers that may wait for a peer which does not read. As much as one pass of the driver can
 /// provoke: no answer is longer than the frames it answers.
@@ -33,59 +40,37 @@ pub(super) const SHUTDOWN_PING: [u8; 8] = *b"goodbye.";
 /// The PING that asks a silent peer whether it lives.
 pub(super) const KEEP_ALIVE_PING: [u8; 8] = *b"alive?..";
 
-/// One end of an HTTP/2 connection.
-///
-/// The driver's part: pass what it reads to [`receive`](Self::receive) and take every
-/// [`next_event`](Self::next_event); call the sending methods; write what
-/// [`outgoing`](Self::outgoing) has; and ask [`next_deadline`](Self::next_deadline) before it
-/// sleeps.
+/// One end of an HTTP/2 connection. The module's first lines say how it is used.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(super) role: Role,
     pub(super) config: Config,
     /// Set once the connection has failed or been closed. Nothing is received or sent any more.
     pub(super) dead: Option<Fatal>,
-    pub(super) events: VecDeque<Event>,
+    pub(super) handshake: Handshake,
+    pub(super) draining: Draining,
+    pub(super) events: Events,
     pub(super) budget: Budget,
     pub(super) timers: Timers,
 
     // Receiving.
-    pub(super) hello: Hello,
-    /// Our SETTINGS are acknowledged: their limits hold (RFC 9113 §6.5.3).
-    pub(super) acknowledged: bool,
     pub(super) decoder: Decoder,
     pub(super) memo: Memo,
     /// A header block that continues in another frame.
     pub(super) block: Option<Box<Block>>,
-    pub(super) receive_window: ReceiveWindow,
+    pub(super) received: Inflow,
 
     // Sending.
     pub(super) peer: PeerSettings,
     pub(super) encoder: Encoder,
-    pub(super) outgoing: Outgoing,
-    pub(super) send_window: SendWindow,
-    /// Streams with something to send and the window for it, each once.
-    pub(super) ready: VecDeque<StreamKey>,
-    /// What all streams have queued.
-    pub(super) queued: u64,
-    /// PINGs of the driver's that are not answered.
-    pub(super) pings: Vec<[u8; 8]>,
+    pub(super) write_buffer: WriteBuffer,
+    pub(super) outflow: Outflow,
 
     // Streams.
     pub(super) streams: Streams,
     pub(super) closed: ClosedStreams,
-    /// Not closed on the wire.
-    pub(super) open: usize,
     pub(super) client: ClientSide,
     pub(super) server: ServerSide,
-}
-
-/// What the peer has to send before anything else (RFC 9113 §3.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hello {
-    Preface,
-    Settings,
-    Done,
 }
 
 /// What only a client has.
@@ -93,8 +78,8 @@ pub(super) enum Hello {
 pub(super) struct ClientSide {
     /// Of the next request: odd (RFC 9113 §5.1.1).
     pub(super) next_id: u32,
-    /// The last stream that a GOAWAY said may be processed.
-    pub(super) last_processed: Option<u32>,
+    /// What the server's GOAWAY said.
+    pub(super) go_away: Option<GoAway>,
     /// A request was turned away for want of a slot.
     pub(super) wants_slot: bool,
 }
@@ -110,29 +95,19 @@ pub(super) struct ServerSide {
     pub(super) unwritten: VecDeque<u64>,
 }
 
-/// How far this end has come in ending the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Leaving {
-    No,
-    /// Announced; streams that the peer opened before it knew are still taken.
-    Announced,
-    /// The last stream is named: none after it are taken.
-    Final,
-}
-
 impl Connection {
     /// The end that sends requests.
     pub(crate) fn client(config: Config, now: Instant) -> Self {
         let mut connection = Self::new(Role::Client, config, now);
-        connection.outgoing.buffer().put_slice(frame::PREFACE);
-        connection.greet();
+        connection.write_buffer.buffer().put_slice(frame::PREFACE);
+        connection.introduce();
         connection
     }
 
     /// The end that answers them.
     pub(crate) fn server(config: Config, now: Instant) -> Self {
         let mut connection = Self::new(Role::Server, config, now);
-        connection.greet();
+        connection.introduce();
         connection
     }
 
@@ -141,41 +116,33 @@ impl Connection {
             role,
             config,
             dead: None,
-            events: VecDeque::new(),
+            handshake: Handshake::new(role),
+            draining: Draining::No,
+            events: Events::default(),
             budget: Budget::new(now),
             timers: Timers::new(now),
-            hello: match role {
-                Role::Client => Hello::Settings,
-                Role::Server => Hello::Preface,
-            },
-            acknowledged: false,
             decoder: Decoder::new(4096),
             memo: Memo::default(),
             block: None,
-            // A smaller one than the default cannot be had: nothing shrinks it (§6.9.2).
-            receive_window: ReceiveWindow::new(config.connection_window.max(DEFAULT_WINDOW)),
+            received: Inflow::new(config.connection_window),
             peer: PeerSettings {
                 max_concurrent_streams: config.initial_max_streams,
                 ..PeerSettings::new()
             },
             encoder: Encoder::new(),
-            outgoing: Outgoing::default(),
-            send_window: SendWindow::new(DEFAULT_WINDOW),
-            ready: VecDeque::new(),
-            queued: 0,
-            pings: Vec::new(),
+            write_buffer: WriteBuffer::default(),
+            outflow: Outflow::new(),
             streams: Streams::default(),
             closed: ClosedStreams::default(),
-            open: 0,
-            client: ClientSide { next_id: 1, last_processed: None, wants_slot: false },
+            client: ClientSide { next_id: 1, go_away: None, wants_slot: false },
             server: ServerSide { last_id: 0, last_accepted: 0, unwritten: VecDeque::new() },
         }
     }
 
-    /// Our SETTINGS, and the connection's window, which SETTINGS cannot change (§6.9.2).
-    fn greet(&mut self) {
-        settings::write_ours(&self.config, self.role, self.outgoing.buffer());
-        let more = self.config.connection_window.min(MAX_WINDOW).saturating_sub(DEFAULT_WINDOW);
+    /// Sends our SETTINGS and the connection's window.
+    fn introduce(&mut self) {
+        settings::write_ours(&self.config, self.role, self.write_buffer.buffer());
+        let more = self.received.first_increment();
         if more > 0 {
             self.write_control(kind::WINDOW_UPDATE, 0, 0, &more.to_be_bytes());
         }
@@ -183,47 +150,25 @@ impl Connection {
 
     // ---- Events ----------------------------------------------------------------------------
 
-    /// What happened, oldest first. Ask after [`receive`](Self::receive),
-    /// [`advance`](Self::advance) and [`on_deadline`](Self::on_deadline), until there is none.
-    pub(crate) fn next_event(&mut self) -> Option<Event> {
-        while let Some(event) = self.events.pop_front() {
-            let Some(key) = event.stream() else {
-                return Some(event);
-            };
-            let Some(stream) = self.streams.get_mut(key) else {
-                continue;
-            };
-            if stream.forgotten {
-                continue;
-            }
-            stream.announced |=
-                matches!(event, Event::Request { .. } | Event::RequestTooLarge { .. });
-            return Some(event);
-        }
-        None
+    /// What happened. Ask after [`receive`](Self::receive), [`advance`](Self::advance) and
+    /// [`on_timeout`](Self::on_timeout), until there is nothing.
+    #[inline]
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.poll(&mut self.streams)
+    }
+
+    /// Whether [`poll_event`](Self::poll_event) may have something.
+    #[inline]
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// What the peer said when it announced the connection's end, if it did.
+    pub(crate) fn peer_go_away(&self) -> Option<&GoAway> {
+        self.client.go_away.as_ref()
     }
 
     // ---- What the application does to a stream ---------------------------------------------
-
-    /// The application has done with `octets` of a stream's data: the peer may send as many more.
-    /// Nothing, once the stream is forgotten: that released all the rest.
-    pub(crate) fn release(&mut self, key: StreamKey, octets: usize) {
-        if self.dead.is_some() {
-            return;
-        }
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        let octets = stream.held.min(u32::try_from(octets).unwrap_or(u32::MAX));
-        stream.held -= octets;
-        if stream.receiving != Receiving::Done
-            && let Some(increment) = stream.receive_window.release(octets)
-        {
-            let id = stream.id;
-            self.write_control(kind::WINDOW_UPDATE, 0, id, &increment.to_be_bytes());
-        }
-        self.release_connection(octets);
-    }
 
     /// The driver's side of a stream is gone: no more events for it. A server calls this when the
     /// handler is really dropped, for until then it counts against `max_streams`.
@@ -239,7 +184,8 @@ impl Connection {
             return;
         }
         stream.forgotten = true;
-        let held = std::mem::take(&mut stream.held);
+        let unread = std::mem::take(&mut stream.unread);
+        stream.arrived = Arrived::default();
         let code = match self.role {
             Role::Client if !stream.is_closed() => Some(ErrorCode::CANCEL),
             Role::Server if matches!(stream.sending, Sending::Head | Sending::Body) => {
@@ -247,7 +193,7 @@ impl Connection {
             }
             _ => None,
         };
-        self.release_connection(held);
+        self.credit_connection(unread);
         match code {
             Some(code) => self.reset_stream(key, code),
             None => self.settle(key),
@@ -255,11 +201,25 @@ impl Connection {
     }
 
     /// Ends a stream before its time, unless it has ended already. What is queued for it is
-    /// dropped. It is still to be [forgotten](Self::forget), and has no [`Event::Reset`].
+    /// dropped. It is still to be [forgotten](Self::forget), and there is no [`Event::Reset`].
     pub(crate) fn reset(&mut self, key: StreamKey, code: ErrorCode) {
         if self.streams.get(key).is_some_and(|stream| !stream.is_closed()) {
             self.reset_stream(key, code);
         }
+    }
+
+    /// Ends a stream before its time, and whoever reads it sees why. It is still to be
+    /// [forgotten](Self::forget).
+    pub(crate) fn abort(&mut self, key: StreamKey, reset: Reset) {
+        if self.streams.get(key).is_some_and(|stream| !stream.is_closed()) {
+            self.tell_reset(key, reset);
+            self.reset_stream(key, reset.code);
+        }
+    }
+
+    /// Whether the stream is not forgotten.
+    pub(crate) fn is_known(&self, key: StreamKey) -> bool {
+        self.streams.get(key).is_some_and(|stream| !stream.forgotten)
     }
 
     // ---- The connection's end --------------------------------------------------------------
@@ -269,21 +229,21 @@ impl Connection {
     /// A server first says so without naming a last stream, and names it when the peer has answered
     /// a PING, so that no request under way is lost (RFC 9113 §6.8).
     pub(crate) fn go_away(&mut self) {
-        if self.dead.is_some() || self.timers.leaving != Leaving::No {
+        if self.dead.is_some() || self.draining != Draining::No {
             return;
         }
         match self.role {
             Role::Client => {
-                self.timers.leaving = Leaving::Final;
+                self.draining = Draining::Final;
                 self.write_go_away(0, ErrorCode::NO_ERROR, "");
             }
             Role::Server => {
-                self.timers.leaving = Leaving::Announced;
+                self.draining = Draining::Announced;
                 self.write_go_away(MAX_WINDOW, ErrorCode::NO_ERROR, "");
-                if self.hello == Hello::Done {
+                if self.handshake.is_introduced() {
                     self.write_control(kind::PING, 0, 0, &SHUTDOWN_PING);
                 } else {
-                    // Nothing can be under way from a peer that has not said hello.
+                    // Nothing can be under way from a peer that has not sent its SETTINGS.
                     self.name_last_stream();
                 }
             }
@@ -292,8 +252,8 @@ impl Connection {
 
     /// The second GOAWAY.
     pub(super) fn name_last_stream(&mut self) {
-        if self.timers.leaving == Leaving::Announced {
-            self.timers.leaving = Leaving::Final;
+        if self.draining == Draining::Announced {
+            self.draining = Draining::Final;
             self.write_go_away(self.server.last_accepted, ErrorCode::NO_ERROR, "");
         }
     }
@@ -305,10 +265,10 @@ impl Connection {
 
     /// Whether nothing is left to do: no more streams will come, none is open, all is written.
     pub(crate) fn is_done(&self) -> bool {
-        let leaving = self.dead.is_some()
-            || self.timers.leaving == Leaving::Final
-            || self.client.last_processed.is_some();
-        leaving && (self.dead.is_some() || self.streams.len() == 0) && self.outgoing.len() == 0
+        let ends = self.dead.is_some()
+            || self.draining == Draining::Final
+            || self.client.go_away.is_some();
+        ends && (self.dead.is_some() || self.streams.len() == 0) && self.write_buffer.len() == 0
     }
 
     /// Why the connection ended, if it did.
@@ -326,63 +286,94 @@ impl Connection {
         };
         self.write_go_away(last, fatal.code, fatal.why);
         self.dead = Some(fatal);
-        self.ready.clear();
-        self.block = None;
-        self.client.wants_slot = false;
-        for key in self.streams.keys() {
-            if let Some(stream) = self.streams.get_mut(key) {
-                // What the driver does not know of it need not learn.
-                stream.forgotten |= !stream.announced;
-            }
-            self.close_stream(key);
-            self.settle(key);
-        }
+        self.end_streams();
         fatal
     }
 
-    // ---- Octets out ------------------------------------------------------------------------
+    /// Ends the connection without a word: the socket has failed, or the peer has closed it. What
+    /// has arrived can still be read.
+    pub(crate) fn lose(&mut self) {
+        if self.dead.is_none() {
+            let why = "the connection was lost";
+            self.dead = Some(Fatal { code: ErrorCode::NO_ERROR, fault: Fault::Local, why });
+            self.end_streams();
+            self.write_buffer.clear();
+        }
+    }
+
+    /// The peer sends nothing more, and reads on: whole requests are answered, others are not.
+    pub(crate) fn end_of_input(&mut self) {
+        self.draining = Draining::Final;
+        self.handshake.settings_came();
+        self.handshake.acknowledged();
+        self.block = None;
+        self.timers.input_ended();
+        self.config.keep_alive = None;
+        for key in self.streams.keys() {
+            if self.streams.get(key).is_some_and(|stream| stream.receiving != Receiving::Done) {
+                self.lose_stream(key);
+            }
+        }
+    }
+
+    /// With the connection all its streams end.
+    fn end_streams(&mut self) {
+        self.outflow.clear_ready();
+        self.block = None;
+        self.client.wants_slot = false;
+        for key in self.streams.keys() {
+            self.lose_stream(key);
+        }
+    }
+
+    /// A stream ends that nothing can come on any more.
+    fn lose_stream(&mut self, key: StreamKey) {
+        let written = self.write_buffer.written();
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        // The driver need not learn of a request that it has not seen.
+        stream.forgotten |= !stream.taken;
+        let unprocessed = written <= stream.first_byte;
+        stream.arrived.finish(End::Failed(Failure::Lost { unprocessed }));
+        self.events.tell(key, stream, News::RESET);
+        self.close_stream(key);
+        self.settle(key);
+    }
+
+    // ---- Bytes out ------------------------------------------------------------------------
 
     /// Fills `slices` with what is to be written first, and says how many it filled.
     pub(crate) fn outgoing<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        self.outgoing.slices(slices)
+        self.write_buffer.slices(slices)
     }
 
     /// All of it, if that is one piece.
     pub(crate) fn contiguous(&self) -> Option<&[u8]> {
-        self.outgoing.contiguous()
+        self.write_buffer.contiguous()
     }
 
-    /// Octets that were ever written.
+    /// Bytes that were ever written.
     pub(crate) fn written(&self) -> u64 {
-        self.outgoing.written()
-    }
-
-    /// Whether the next event is about the same stream.
-    pub(crate) fn has_more_of(&self, stream: Option<StreamKey>) -> bool {
-        self.events.front().is_some_and(|event| event.stream() == stream)
-    }
-
-    /// Whether [`next_event`](Self::next_event) may have something.
-    pub(crate) fn has_events(&self) -> bool {
-        !self.events.is_empty()
+        self.write_buffer.written()
     }
 
     pub(crate) fn outgoing_len(&self) -> usize {
-        self.outgoing.len()
+        self.write_buffer.len()
     }
 
     pub(crate) fn has_outgoing(&self) -> bool {
-        self.outgoing.len() > 0
+        self.write_buffer.len() > 0
     }
 
-    /// So many octets of [`outgoing`](Self::outgoing) were written. More may take their place.
-    pub(crate) fn advance(&mut self, octets: usize) {
-        self.outgoing.advance(octets);
-        let written = self.outgoing.written();
+    /// So many bytes of [`outgoing`](Self::outgoing) were written. More may take their place.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        self.write_buffer.advance(bytes);
+        let written = self.write_buffer.written();
         while self.server.unwritten.front().is_some_and(|end| *end <= written) {
             self.server.unwritten.pop_front();
         }
-        if !self.ready.is_empty() {
+        if self.outflow.has_ready() {
             self.pump();
         }
     }
@@ -396,51 +387,43 @@ impl Connection {
 
     /// Data given to [`send_data`](Self::send_data) that waits for windows or for room.
     pub(crate) fn queued_len(&self) -> u64 {
-        self.queued
+        self.outflow.queued()
     }
 
-    /// Octets that are kept here or with the application's streams: received and not released,
-    /// given to be sent and not written.
+    /// Bytes that are kept here: received and not read, given to be sent and not written.
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
-        let window = i64::from(self.config.connection_window.max(DEFAULT_WINDOW));
-        let received = (window - self.receive_window.whole()).max(0) as usize;
-        received + self.queued as usize + self.outgoing.len()
+        self.received.unread() + self.outflow.queued() as usize + self.write_buffer.len()
     }
 
-    /// The peer may send this much before anything is released.
+    /// The peer may send this much before anything is read.
     #[cfg(test)]
     pub(crate) fn receive_allowance(&self) -> u32 {
-        self.receive_window.available()
-    }
-
-    /// Nothing of the request has been handed to the socket: it may be sent again elsewhere.
-    pub(crate) fn is_unwritten(&self, key: StreamKey) -> bool {
-        self.streams.get(key).is_some_and(|stream| self.outgoing.written() <= stream.first_octet)
+        self.received.available()
     }
 
     /// Whether there is a buffer to encode into. One can be lent, instead of a new one.
     pub(crate) fn has_buffer(&self) -> bool {
-        self.outgoing.has_buffer()
+        self.write_buffer.has_buffer()
     }
 
     /// In place of a buffer that is not there.
     pub(crate) fn lend_buffer(&mut self, buffer: BytesMut) {
-        self.outgoing.lend(buffer);
+        self.write_buffer.lend(buffer);
     }
 
     /// The buffer, if nothing is in it.
     pub(crate) fn unused_buffer(&mut self) -> Option<BytesMut> {
-        self.outgoing.unused()
+        self.write_buffer.unused()
     }
 
     /// Gives back memory that an idle connection does not need. Costs little when there is none, and
     /// nothing where there are streams.
     pub(crate) fn trim(&mut self) {
-        self.outgoing.trim();
+        self.write_buffer.trim();
         if self.streams.len() == 0 {
-            trim(&mut self.events);
-            trim(&mut self.ready);
+            self.events.trim();
+            self.outflow.trim();
             trim(&mut self.server.unwritten);
             self.streams.trim();
             self.closed.trim();
@@ -455,16 +438,16 @@ impl Connection {
             return;
         }
         let header = FrameHeader { len: payload.len() as u32, kind, flags, stream };
-        let out = self.outgoing.buffer();
+        let out = self.write_buffer.buffer();
         out.reserve(frame::HEADER_LEN + payload.len());
         out.put_slice(&header.octets());
         out.put_slice(payload);
-        self.outgoing.count_control(frame::HEADER_LEN + payload.len());
+        self.write_buffer.count_control(frame::HEADER_LEN + payload.len());
     }
 
     /// The peer made us answer. It has to read the answers, too.
     pub(super) fn check_control(&mut self) -> Result<(), Fatal> {
-        if self.outgoing.count_control(0) > MAX_CONTROL {
+        if self.write_buffer.count_control(0) > MAX_CONTROL {
             return Err(Fatal::limit("the peer does not read the answers it provokes"));
         }
         Ok(())
@@ -476,14 +459,6 @@ impl Connection {
         payload.extend_from_slice(&code.0.to_be_bytes());
         payload.extend_from_slice(debug.as_bytes());
         self.write_control(kind::GOAWAY, 0, 0, &payload);
-    }
-
-    /// The connection's part of what the application, or nobody, has read.
-    #[inline]
-    pub(super) fn release_connection(&mut self, octets: u32) {
-        if let Some(increment) = self.receive_window.release(octets) {
-            self.write_control(kind::WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
-        }
     }
 
     /// RST_STREAM, whatever state the stream is in, and its end.
@@ -510,7 +485,7 @@ impl Connection {
         stream.wants_writable = false;
         if let Some(backlog) = stream.backlog.take() {
             let queued: usize = backlog.queue.iter().map(Bytes::len).sum();
-            self.queued -= queued as u64;
+            self.outflow.dequeue(queued);
         }
     }
 
@@ -521,15 +496,24 @@ impl Connection {
         code: ErrorCode,
         why: &'static str,
     ) -> Result<(), Fatal> {
-        self.push_reset(key, Reset { code, by_peer: false, never_processed: false, why });
+        self.tell_reset(key, Reset { code, by_peer: false, never_processed: false, why });
         self.reset_stream(key, code);
+        if self.streams.get(key).is_some_and(|stream| !stream.taken) {
+            // No handler has been called for it, and none is.
+            self.forget(key);
+        }
         self.budget.spend(Cost::Violation)?;
         self.check_control()
     }
 
-    pub(super) fn push_reset(&mut self, key: StreamKey, reset: Reset) {
-        if self.streams.get(key).is_some_and(|stream| !stream.forgotten) {
-            self.events.push_back(Event::Reset { stream: key, reset });
+    /// The stream ends before its time: the driver is told, unless it has not seen the request.
+    pub(super) fn tell_reset(&mut self, key: StreamKey, reset: Reset) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        stream.arrived.finish(End::Failed(Failure::Reset(reset)));
+        if stream.taken {
+            self.events.tell(key, stream, News::RESET);
         }
     }
 
@@ -564,10 +548,10 @@ impl Connection {
             self.streams.remove(key);
         }
         if first {
-            self.open -= 1;
+            self.streams.close_one();
             if complete {
                 if self.role == Role::Server && self.dead.is_none() {
-                    self.server.unwritten.push_back(self.outgoing.end());
+                    self.server.unwritten.push_back(self.write_buffer.end());
                 }
                 self.budget.earn(budget::CALL_COMPLETED);
             }
@@ -583,23 +567,15 @@ impl Connection {
 
     /// Tells a client that waits for a slot that there is one.
     pub(super) fn offer_slots(&mut self) {
-        if self.client.wants_slot && self.open < self.peer.max_concurrent_streams as usize {
+        if self.client.wants_slot && self.streams.open() < self.peer.max_concurrent_streams as usize
+        {
             self.client.wants_slot = false;
-            self.events.push_back(Event::SlotsAvailable);
+            self.events.slots_available();
         }
     }
 
     pub(super) fn find(&mut self, id: u32) -> Option<(StreamKey, &mut Stream)> {
         let key = self.streams.find(id)?;
         Some((key, self.streams.get_mut(key)?))
-    }
-}
-
-/// Entries that a table may keep room for while there are none.
-pub(super) const FEW: usize = 8;
-
-fn trim<T>(queue: &mut VecDeque<T>) {
-    if queue.is_empty() && queue.capacity() > FEW {
-        *queue = VecDeque::new();
     }
 }

@@ -1,73 +1,155 @@
-//! What a connection tells its driver.
+//! What a connection tells its driver: that something happened, and on which stream. What arrived
+//! stays with the stream until it is read.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 use super::error::ErrorCode;
-use super::head::{RequestHead, ResponseHead};
-use super::stream::StreamKey;
+use super::key::StreamKey;
+use super::news::News;
+use super::spare::trim;
+use super::stream::{Stream, Streams};
 
-/// Something arrived. A stream's events come in the order of its frames; none comes after
+/// Something happened. No event concerns a stream after
 /// [`Connection::forget`](super::Connection::forget).
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// The peer's preface and first SETTINGS are here: it speaks HTTP/2.
     Ready,
-    /// Server: a request. With `end` it has neither body nor trailers.
-    Request { stream: StreamKey, head: Arc<RequestHead>, end: bool },
-    /// Server: a request whose header list is larger than
-    /// [`max_header_list_size`](super::Config::max_header_list_size). Answer it, 431 or as gRPC
-    /// does, and forget it.
-    RequestTooLarge { stream: StreamKey, end: bool },
-    /// Client: a 1xx response; the real one follows.
-    Informational { stream: StreamKey, head: Arc<ResponseHead> },
-    /// Client: the response. With `end` it has neither body nor trailers.
-    Response { stream: StreamKey, head: Arc<ResponseHead>, end: bool },
-    /// Part of a body. Its octets hold window until [`release`](super::Connection::release)d.
-    /// Empty only where `end`.
-    Data { stream: StreamKey, bytes: Bytes, end: bool },
-    /// Trailers, and with them the message's end.
-    Trailers { stream: StreamKey, headers: Arc<HeaderMap> },
-    /// The stream is over before its time. Nothing more can be sent on it.
-    Reset { stream: StreamKey, reset: Reset },
+    /// Server: a request came. [`take_request`](super::Connection::take_request) has it, with all
+    /// that has arrived of its body by then.
+    Opened(StreamKey),
+    /// A response's head, part of a body or the message's end came:
+    /// [`take_response`](super::Connection::take_response) or [`read`](super::Connection::read).
+    Readable(StreamKey),
     /// What was queued by [`send_data`](super::Connection::send_data) has left: send more.
-    Writable { stream: StreamKey },
+    Writable(StreamKey),
+    /// The stream is over before its time: nothing more can be sent on it, and reading says why.
+    Reset(StreamKey),
     /// Client: a request turned away with [`NotNow::NoSlot`](super::NotNow::NoSlot) may go now.
     SlotsAvailable,
-    /// The peer will take no new streams. Those above `last_stream` are reset, each with its own
-    /// event after this one, and were never processed.
-    GoAway { last_stream: u32, code: ErrorCode, debug: Bytes },
-    /// The answer to [`ping`](super::Connection::ping).
-    Pong([u8; 8]),
+    /// The peer takes no new streams: [`peer_go_away`](super::Connection::peer_go_away) has what it
+    /// said. Streams that it has not processed are reset, each with its own event after this one.
+    GoAway,
 }
 
-impl Event {
-    /// The stream that it is about, if it is about one.
-    #[inline]
-    pub(crate) fn stream(&self) -> Option<StreamKey> {
-        match self {
-            Self::Request { stream, .. }
-            | Self::RequestTooLarge { stream, .. }
-            | Self::Informational { stream, .. }
-            | Self::Response { stream, .. }
-            | Self::Data { stream, .. }
-            | Self::Trailers { stream, .. }
-            | Self::Reset { stream, .. }
-            | Self::Writable { stream } => Some(*stream),
-            Self::Ready | Self::SlotsAvailable | Self::GoAway { .. } | Self::Pong(_) => None,
-        }
+/// What the peer's last GOAWAY said (RFC 9113 §6.8).
+#[derive(Clone, Debug)]
+pub(crate) struct GoAway {
+    pub(crate) last_stream: u32,
+    pub(crate) code: ErrorCode,
+    /// As much of it as is kept.
+    pub(crate) debug: Bytes,
+}
+
+/// A stream's next event, if there is one.
+#[inline]
+fn next(news: &mut News, key: StreamKey) -> Option<Event> {
+    if news.take(News::OPENED) {
+        Some(Event::Opened(key))
+    } else if news.take(News::READABLE) {
+        Some(Event::Readable(key))
+    } else if news.take(News::WRITABLE) {
+        Some(Event::Writable(key))
+    } else if news.take(News::RESET) {
+        Some(Event::Reset(key))
+    } else {
+        None
     }
 }
 
-/// Why a stream was reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reset {
-    pub(crate) code: ErrorCode,
-    /// The peer did it. Otherwise we did, for a fault of the peer's.
-    pub(crate) by_peer: bool,
-    /// The server has not touched the request: it may be sent again (RFC 9113 §8.7).
-    pub(crate) never_processed: bool,
-    pub(crate) why: &'static str,
+/// Events that were not polled yet. Those of a stream are a set that the stream keeps, so that there
+/// are never more than there are streams.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    connection: News,
+    /// Streams with news, each once. Streams that are gone stay in it for a while.
+    streams: VecDeque<StreamKey>,
+}
+
+impl Events {
+    pub(super) fn ready(&mut self) {
+        self.connection.add(News::READY);
+    }
+
+    pub(super) fn go_away(&mut self) {
+        self.connection.add(News::GO_AWAY);
+    }
+
+    pub(super) fn slots_available(&mut self) {
+        self.connection.add(News::SLOTS);
+    }
+
+    /// Adds to a stream's news.
+    #[inline]
+    pub(super) fn tell(&mut self, key: StreamKey, stream: &mut Stream, news: News) {
+        if stream.forgotten {
+            return;
+        }
+        if stream.news.is_empty() {
+            self.streams.push_back(key);
+        }
+        stream.news.add(news);
+    }
+
+    /// Drops entries of streams that are gone where they could outnumber the others.
+    #[inline]
+    pub(super) fn bound(&mut self, streams: &Streams) {
+        if self.streams.len() > 2 * streams.len() + 16 {
+            self.streams.retain(|key| streams.get(*key).is_some());
+        }
+    }
+
+    /// The next event: the connection's before those of streams, a stream's in the order in which
+    /// they follow from each other.
+    #[inline]
+    pub(super) fn poll(&mut self, streams: &mut Streams) -> Option<Event> {
+        if !self.connection.is_empty() {
+            if self.connection.take(News::READY) {
+                return Some(Event::Ready);
+            }
+            if self.connection.take(News::GO_AWAY) {
+                return Some(Event::GoAway);
+            }
+        }
+        while let Some(key) = self.streams.front().copied() {
+            let event = streams.get_mut(key).and_then(|stream| {
+                let event = next(&mut stream.news, key)?;
+                Some((event, stream.news.is_empty()))
+            });
+            match event {
+                Some((event, last)) => {
+                    if last {
+                        self.streams.pop_front();
+                    }
+                    return Some(event);
+                }
+                None => {
+                    self.streams.pop_front();
+                }
+            }
+        }
+        self.connection.take(News::SLOTS).then_some(Event::SlotsAvailable)
+    }
+
+    /// Whether [`poll`](Self::poll) may have something.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.connection.is_empty() && self.streams.is_empty()
+    }
+
+    pub(super) fn trim(&mut self) {
+        trim(&mut self.streams);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.streams.capacity()
+    }
 }

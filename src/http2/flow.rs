@@ -20,9 +20,9 @@ pub(super) struct Exceeded;
 pub(super) struct SendWindow(i32);
 
 impl SendWindow {
-    pub(super) fn new(octets: u32) -> Self {
-        debug_assert!(octets <= MAX_WINDOW);
-        Self(octets.min(MAX_WINDOW) as i32)
+    pub(super) fn new(bytes: u32) -> Self {
+        debug_assert!(bytes <= MAX_WINDOW);
+        Self(bytes.min(MAX_WINDOW) as i32)
     }
 
     #[inline]
@@ -30,11 +30,11 @@ impl SendWindow {
         self.0.max(0) as usize
     }
 
-    /// `octets` is at most [`available`](Self::available).
+    /// `bytes` is at most [`available`](Self::available).
     #[inline]
-    pub(super) fn take(&mut self, octets: usize) {
-        debug_assert!(octets <= self.available());
-        self.0 -= octets as i32;
+    pub(super) fn take(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.available());
+        self.0 -= bytes as i32;
     }
 
     /// A WINDOW_UPDATE, or the difference between two values of SETTINGS_INITIAL_WINDOW_SIZE.
@@ -58,29 +58,29 @@ pub(super) struct ReceiveWindow {
 }
 
 impl ReceiveWindow {
-    pub(super) fn new(octets: u32) -> Self {
-        debug_assert!(octets <= MAX_WINDOW);
-        Self { available: octets.min(MAX_WINDOW) as i32, released: 0 }
+    pub(super) fn new(bytes: u32) -> Self {
+        debug_assert!(bytes <= MAX_WINDOW);
+        Self { available: bytes.min(MAX_WINDOW) as i32, released: 0 }
     }
 
-    /// `octets` of DATA arrived, padding included.
+    /// `bytes` of DATA arrived, padding included.
     #[inline]
-    pub(super) fn receive(&mut self, octets: u32) -> Result<(), Exceeded> {
-        if i64::from(octets) > i64::from(self.available) {
+    pub(super) fn receive(&mut self, bytes: u32) -> Result<(), Exceeded> {
+        if i64::from(bytes) > i64::from(self.available) {
             return Err(Exceeded);
         }
-        self.available -= octets as i32;
+        self.available -= bytes as i32;
         Ok(())
     }
 
-    /// `octets` are no longer held. Says which increment to announce, if it is time to.
+    /// `bytes` are no longer held. Says which increment to announce, if it is time to.
     ///
     /// It is time when there is as much to give as the peer has left: one WINDOW_UPDATE for each
     /// half of the window while it is read, and no stall while others hold most of it.
     #[inline]
     #[must_use = "the increment must be announced"]
-    pub(super) fn release(&mut self, octets: u32) -> Option<u32> {
-        self.released += octets;
+    pub(super) fn release(&mut self, bytes: u32) -> Option<u32> {
+        self.released += bytes;
         if self.released == 0 || i64::from(self.released) < i64::from(self.available) {
             return None;
         }
@@ -104,5 +104,50 @@ impl ReceiveWindow {
     /// What the window will be once everything is announced.
     pub(super) fn whole(&self) -> i64 {
         i64::from(self.available) + i64::from(self.released)
+    }
+}
+
+/// The connection's receiving side: one window for all streams.
+#[derive(Debug)]
+pub(super) struct Inflow {
+    window: ReceiveWindow,
+    /// What the window is when everything has been read.
+    size: u32,
+}
+
+impl Inflow {
+    /// A window smaller than the default one cannot be had: nothing shrinks it (RFC 9113 §6.9.2).
+    pub(super) fn new(size: u32) -> Self {
+        let size = size.clamp(DEFAULT_WINDOW, MAX_WINDOW);
+        Self { window: ReceiveWindow::new(size), size }
+    }
+
+    /// What the first WINDOW_UPDATE has to announce: SETTINGS cannot change this window (RFC 9113
+    /// §6.9.2).
+    pub(super) fn first_increment(&self) -> u32 {
+        self.size - DEFAULT_WINDOW
+    }
+
+    #[inline]
+    pub(super) fn receive(&mut self, bytes: u32) -> Result<(), Exceeded> {
+        self.window.receive(bytes)
+    }
+
+    #[inline]
+    #[must_use = "the increment must be announced"]
+    pub(super) fn release(&mut self, bytes: u32) -> Option<u32> {
+        self.window.release(bytes)
+    }
+
+    /// Bytes that arrived and were not released.
+    #[inline]
+    pub(super) fn unread(&self) -> usize {
+        (i64::from(self.size) - self.window.whole()).max(0) as usize
+    }
+
+    /// What the peer may still send.
+    #[cfg(test)]
+    pub(super) fn available(&self) -> u32 {
+        self.window.available()
     }
 }

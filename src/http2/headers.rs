@@ -3,15 +3,20 @@
 
 use std::time::Instant;
 
+use super::arrived::End;
+use super::block::Block;
 use super::budget::Cost;
 use super::closed::Gone;
-use super::connection::{Connection, Leaving};
+use super::connection::Connection;
+use super::draining::Draining;
 use super::error::{ErrorCode, Fatal};
-use super::event::Event;
-use super::flow::SendWindow;
+use super::flow::{ReceiveWindow, SendWindow};
 use super::frame::{FrameHeader, flag, kind, u31, unpad};
 use super::head::{Head, HeadBuilder, HeadError, HeadKind};
-use super::stream::{Receiving, Role, Stream, StreamKey, UNKNOWN_LENGTH};
+use super::key::StreamKey;
+use super::news::News;
+use super::role::Role;
+use super::stream::{Receiving, Stream, UNKNOWN_LENGTH};
 
 /// A header block may take this many times the limit on the list it stands for: room for a block
 /// that is refused for its size alone, and for HPACK's own octets.
@@ -19,18 +24,6 @@ const MAX_BLOCK_FACTOR: usize = 4;
 
 /// And so many frames. A peer that fills its frames needs far fewer.
 const MAX_BLOCK_FRAMES: u32 = 128;
-
-/// A header block whose end has not arrived.
-#[derive(Debug)]
-pub(super) struct Block {
-    pub(super) stream: u32,
-    pub(super) since: Instant,
-    end_stream: bool,
-    /// Its stream was made to depend on itself (§5.3.1 of RFC 7540).
-    depends_on_itself: bool,
-    octets: Vec<u8>,
-    frames: u32,
-}
 
 /// What a block is for, decided before it is decoded.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +71,7 @@ impl Connection {
             since: now,
             end_stream,
             depends_on_itself,
-            octets: block.to_vec(),
+            bytes: block.to_vec(),
             frames: 1,
         }));
         Ok(())
@@ -94,13 +87,13 @@ impl Connection {
             return Err(Fatal::protocol("CONTINUATION without a header block"));
         };
         block.frames += 1;
-        self.check_block(block.octets.len() + payload.len(), block.frames)?;
-        block.octets.extend_from_slice(payload);
+        self.check_block(block.bytes.len() + payload.len(), block.frames)?;
+        block.bytes.extend_from_slice(payload);
         if !header.has(flag::END_HEADERS) {
             self.block = Some(block);
             return Ok(());
         }
-        self.block(block.stream, block.end_stream, block.depends_on_itself, &block.octets)
+        self.block(block.stream, block.end_stream, block.depends_on_itself, &block.bytes)
     }
 
     fn check_block(&self, octets: usize, frames: u32) -> Result<(), Fatal> {
@@ -208,9 +201,9 @@ impl Connection {
     fn request(&mut self, id: u32, end: bool, head: Result<Head, HeadError>) -> Result<(), Fatal> {
         self.closed.opened(self.server.last_id, id);
         self.server.last_id = id;
-        if self.timers.leaving == Leaving::Final || !self.has_room() {
+        if self.draining == Draining::Final || !self.has_room() {
             // §5.1.2. Before it has acknowledged our SETTINGS the peer cannot know the limit.
-            let known = self.acknowledged;
+            let known = self.handshake.is_acknowledged();
             self.turn_away(id, end, ErrorCode::REFUSED_STREAM);
             if known {
                 self.budget.spend(Cost::Refused)?;
@@ -232,33 +225,32 @@ impl Connection {
         let mut stream = Stream::new(
             id,
             SendWindow::new(self.peer.initial_window_size),
-            super::flow::ReceiveWindow::new(self.initial_receive_window()),
+            ReceiveWindow::new(self.initial_receive_window()),
         );
         stream.receiving = if end { Receiving::Done } else { Receiving::Body };
         stream.peer_ended = end;
         stream.expected = expected;
-        let key = self.streams.insert(stream);
-        self.open += 1;
-        match head {
-            Ok(Head::Request(head)) => {
-                self.events.push_back(Event::Request { stream: key, head, end });
-                Ok(())
-            }
-            _ => {
-                self.events.push_back(Event::RequestTooLarge { stream: key, end });
-                self.budget.spend(Cost::TooLarge)
-            }
+        if end {
+            stream.arrived.end = End::Plain;
         }
+        let too_large = head.is_err();
+        stream.arrived.head = head.ok();
+        let key = self.streams.insert(stream);
+        if let Some(stream) = self.streams.get_mut(key) {
+            self.events.tell(key, stream, News::OPENED);
+            self.events.bound(&self.streams);
+        }
+        if too_large { self.budget.spend(Cost::TooLarge) } else { Ok(()) }
     }
 
     /// Whether one more request is within the limit. Those count whose answer is not complete, those
     /// whose answer the peer cannot have seen yet, and, beyond a few, those whose handler runs on
     /// although the peer has given them up.
     fn has_room(&self) -> bool {
-        let lingering = self.streams.len() - self.open;
+        let lingering = self.streams.len() - self.streams.open();
         let lingering = lingering.saturating_sub(self.config.max_lingering as usize);
         let unseen = self.server.unwritten.len();
-        self.open + unseen + lingering < self.config.max_streams as usize
+        self.streams.open() + unseen + lingering < self.config.max_streams as usize
     }
 
     /// A malformed request never becomes a stream (§8.1.1).
@@ -296,11 +288,8 @@ impl Connection {
             if end {
                 return self.malformed(key, "a 1xx response that ends the stream"); // §8.1
             }
-            self.budget.spend(Cost::Cancel)?;
-            if self.streams.get(key).is_some_and(|stream| !stream.forgotten) {
-                self.events.push_back(Event::Informational { stream: key, head });
-            }
-            return Ok(());
+            // The real one follows; gRPC has no use for this one.
+            return self.budget.spend(Cost::Cancel);
         }
         // A response to HEAD or with 304 says how long the content would be (RFC 9110 §8.6).
         let expected = match head.content_length {
@@ -315,7 +304,11 @@ impl Connection {
         };
         stream.expected = expected;
         stream.receiving = if end { Receiving::Done } else { Receiving::Body };
-        self.events.push_back(Event::Response { stream: key, head, end });
+        stream.arrived.head = Some(Head::Response(head));
+        if end {
+            stream.arrived.finish(End::Plain);
+        }
+        self.events.tell(key, stream, News::READABLE);
         if end {
             self.settle(key);
         }
@@ -346,8 +339,9 @@ impl Connection {
             return self.malformed(key, "the content is shorter than content-length");
         }
         stream.receiving = Receiving::Done;
-        if !stream.forgotten {
-            self.events.push_back(Event::Trailers { stream: key, headers });
+        stream.arrived.finish(End::Trailers(headers));
+        if stream.taken {
+            self.events.tell(key, stream, News::READABLE);
         }
         self.settle(key);
         Ok(())

@@ -1,17 +1,22 @@
-//! Octets in: frames are cut from the input, checked and acted upon. Header blocks are in `headers`.
+//! Bytes in: frames are cut from the input, checked and acted upon. Header blocks are in `headers`.
 
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::arrived::{End, Reset};
 use super::budget::{self, Cost};
 use super::closed::Gone;
-use super::connection::{Connection, Hello, SHUTDOWN_PING};
+use super::connection::{Connection, KEEP_ALIVE_PING, SHUTDOWN_PING};
 use super::error::{ErrorCode, Fatal};
-use super::event::{Event, Reset};
+use super::event::GoAway;
 use super::flow::DEFAULT_WINDOW;
 use super::frame::{self, FrameHeader, HEADER_LEN, flag, kind, u31, unpad};
-use super::stream::{Receiving, Role, Sending, StreamKey, UNKNOWN_LENGTH};
+use super::handshake::Awaited;
+use super::key::StreamKey;
+use super::news::News;
+use super::role::Role;
+use super::stream::{Receiving, Sending, UNKNOWN_LENGTH};
 
 /// DATA from this size on is cut out of the input and keeps all of that in memory; smaller is
 /// copied. An eighth of the 64 KiB that the driver is to read at a time: what a connection can be
@@ -23,31 +28,31 @@ const MAX_DEBUG: usize = 256;
 
 /// The input, and how much of it has been dealt with.
 struct Input<'a> {
-    octets: &'a mut BytesMut,
+    bytes: &'a mut BytesMut,
     at: usize,
 }
 
 impl Input<'_> {
     fn rest(&self) -> &[u8] {
-        &self.octets[self.at..]
+        &self.bytes[self.at..]
     }
 
-    /// Takes `len` octets out, from `from` on after those dealt with, which they join.
+    /// Takes `len` bytes out, from `from` on after those dealt with, which they join.
     #[inline]
     fn take(&mut self, from: usize, len: usize) -> Bytes {
         let start = self.at + from;
         if len < CUT_OUT {
-            return Bytes::copy_from_slice(&self.octets[start..start + len]);
+            return Bytes::copy_from_slice(&self.bytes[start..start + len]);
         }
-        self.octets.advance(start);
+        self.bytes.advance(start);
         self.at = 0;
-        self.octets.split_to(len).freeze()
+        self.bytes.split_to(len).freeze()
     }
 }
 
 impl Connection {
     /// Takes every whole frame out of `input` and leaves the rest. What they say comes from
-    /// [`next_event`](Self::next_event); what they ask for may be to write.
+    /// [`poll_event`](Self::poll_event); what they ask for may be to write.
     ///
     /// After an error nothing is received any more: write what is outgoing, and close.
     pub(crate) fn receive(&mut self, input: &mut BytesMut, now: Instant) -> Result<(), Fatal> {
@@ -56,18 +61,18 @@ impl Connection {
         }
         self.budget.pass_time(now);
         let before = input.len();
-        let mut input = Input { octets: input, at: 0 };
+        let mut input = Input { bytes: input, at: 0 };
         let result = self.frames(&mut input, now);
-        let Input { octets, at } = input;
-        if at == octets.len() {
-            octets.clear();
+        let Input { bytes, at } = input;
+        if at == bytes.len() {
+            bytes.clear();
         } else {
-            octets.advance(at);
+            bytes.advance(at);
         }
         match result {
             Ok(()) => {
-                self.timers.received(now, octets.len() != before, !octets.is_empty());
-                if !self.ready.is_empty() {
+                self.timers.received(now, bytes.len() != before, !bytes.is_empty());
+                if self.outflow.has_ready() {
                     self.pump();
                 }
                 Ok(())
@@ -77,11 +82,11 @@ impl Connection {
     }
 
     fn frames(&mut self, input: &mut Input<'_>, now: Instant) -> Result<(), Fatal> {
-        if self.hello == Hello::Preface && !self.preface(input)? {
+        if self.handshake.awaits() == Awaited::Preface && !self.preface(input)? {
             return Ok(());
         }
-        while let Some(octets) = input.rest().first_chunk::<HEADER_LEN>() {
-            let header = FrameHeader::parse(*octets);
+        while let Some(bytes) = input.rest().first_chunk::<HEADER_LEN>() {
+            let header = FrameHeader::parse(*bytes);
             if header.len > self.config.max_frame_size {
                 // §4.2. For all frames alike: a stream error would be possible for some, but
                 // would have to swallow the payload.
@@ -96,7 +101,7 @@ impl Connection {
                 self.data(header, input)?;
                 continue;
             }
-            let payload = &input.octets[input.at + HEADER_LEN..input.at + end];
+            let payload = &input.bytes[input.at + HEADER_LEN..input.at + end];
             self.frame(header, payload, now)?;
             input.at += end;
         }
@@ -113,14 +118,16 @@ impl Connection {
             return Ok(false);
         }
         input.at += len;
-        self.hello = Hello::Settings;
+        self.handshake.preface_came();
         Ok(true)
     }
 
     /// Frames that may come in any order but this.
     #[inline]
     fn expects(&self, header: FrameHeader) -> Result<(), Fatal> {
-        if self.hello != Hello::Done && (header.kind != kind::SETTINGS || header.has(flag::ACK)) {
+        if !self.handshake.is_introduced()
+            && (header.kind != kind::SETTINGS || header.has(flag::ACK))
+        {
             // §3.4
             return Err(Fatal::protocol("the first frame is not SETTINGS"));
         }
@@ -164,7 +171,7 @@ impl Connection {
         let (from, to) = unpad(header, payload)?;
         let len = to - from;
         // All of the payload counts, padding included (§6.9.1), and whatever the stream is.
-        if self.receive_window.receive(header.len).is_err() {
+        if self.received.receive(header.len).is_err() {
             return Err(Fatal::peer(
                 ErrorCode::FLOW_CONTROL_ERROR,
                 "DATA exceeds the connection's window",
@@ -182,21 +189,18 @@ impl Connection {
                 } else {
                     input.at += HEADER_LEN + header.len as usize;
                 }
-                self.events.push_back(Event::Data { stream: key, bytes, end });
-                if end {
-                    self.settle(key);
-                }
+                self.arrive(key, bytes, end);
                 return Ok(());
             }
         } else {
-            self.release_connection(header.len);
+            self.credit_connection(header.len);
             self.check_control()?;
         }
         input.at += HEADER_LEN + header.len as usize;
         Ok(())
     }
 
-    /// The stream that takes `len` octets of payload, if one does. All checks are here.
+    /// The stream that takes `len` bytes of payload, if one does. All checks are here.
     fn data_stream(
         &mut self,
         header: FrameHeader,
@@ -246,17 +250,41 @@ impl Connection {
             }
             return Ok(None);
         }
-        stream.held += len as u32;
         self.budget.earn(len as u32 / budget::OCTETS_PER_UNIT);
         Ok(Some(key))
     }
 
+    /// Part of a body came, and with `end` the last one.
+    #[inline]
+    fn arrive(&mut self, key: StreamKey, bytes: Bytes, end: bool) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        let len = bytes.len() as u32;
+        stream.unread += len;
+        if len > 0 && !stream.discarded {
+            stream.arrived.pieces.push(bytes);
+        }
+        if end {
+            stream.arrived.finish(End::Plain);
+        }
+        if stream.taken {
+            self.events.tell(key, stream, News::READABLE);
+        }
+        if stream.discarded {
+            self.credit(key, len);
+        }
+        if end {
+            self.settle(key);
+        }
+    }
+
     /// Padding is nothing that anybody has to read: its window is given back at once.
-    fn pad(&mut self, key: StreamKey, octets: u32) {
-        self.release_connection(octets);
+    fn pad(&mut self, key: StreamKey, bytes: u32) {
+        self.credit_connection(bytes);
         if let Some(stream) = self.streams.get_mut(key)
             && stream.receiving != Receiving::Done
-            && let Some(increment) = stream.receive_window.release(octets)
+            && let Some(increment) = stream.receive_window.release(bytes)
         {
             self.write_control(kind::WINDOW_UPDATE, 0, key.id(), &increment.to_be_bytes());
         }
@@ -310,7 +338,7 @@ impl Connection {
 
     fn rst_stream(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
         let Ok(code) = <[u8; 4]>::try_from(payload) else {
-            return Err(Fatal::frame_size("RST_STREAM is not of four octets"));
+            return Err(Fatal::frame_size("RST_STREAM is not of four bytes"));
         };
         if header.stream == 0 {
             return Err(Fatal::protocol("RST_STREAM on stream 0"));
@@ -333,7 +361,7 @@ impl Connection {
         // before is cheap to ask for, again and again.
         let early = role == Role::Server && stream.sending == Sending::Head;
         stream.reset_by_peer = true;
-        let announced = stream.announced;
+        let taken = stream.taken;
         self.close_stream(key);
         let reset = Reset {
             code,
@@ -341,11 +369,11 @@ impl Connection {
             never_processed: role == Role::Client && code == ErrorCode::REFUSED_STREAM,
             why: "reset by the peer",
         };
-        if announced {
-            self.push_reset(key, reset);
+        if taken {
+            self.tell_reset(key, reset);
             self.settle(key);
         } else {
-            // Opened and reset before anybody looked: nobody ever will.
+            // Opened and reset before its handler was called: it never is.
             self.forget(key);
         }
         if early {
@@ -366,7 +394,7 @@ impl Connection {
             }
             return self.settings_acknowledged();
         }
-        let first = self.hello == Hello::Settings;
+        let first = !self.handshake.is_introduced();
         if first {
             // No limit is what a peer means that names none (§6.5.2).
             self.peer.max_concurrent_streams = u32::MAX;
@@ -384,8 +412,8 @@ impl Connection {
         }
         self.write_control(kind::SETTINGS, flag::ACK, 0, &[]);
         if first {
-            self.hello = Hello::Done;
-            self.events.push_back(Event::Ready);
+            self.handshake.settings_came();
+            self.events.ready();
         }
         self.offer_slots();
         self.check_control()
@@ -393,11 +421,11 @@ impl Connection {
 
     /// Our settings hold from here on (§6.5.3).
     fn settings_acknowledged(&mut self) -> Result<(), Fatal> {
-        if self.acknowledged {
+        if self.handshake.is_acknowledged() {
             return self.budget.spend(Cost::Idle);
         }
         let before = self.initial_receive_window();
-        self.acknowledged = true;
+        self.handshake.acknowledged();
         let difference = i64::from(self.initial_receive_window()) - i64::from(before);
         if difference != 0 {
             for (_, stream) in self.streams.iter_mut() {
@@ -410,7 +438,7 @@ impl Connection {
     /// What a new stream's window is for the peer. Before it has acknowledged our SETTINGS it may
     /// go by either value (§6.5.3), so the larger one counts.
     pub(super) fn initial_receive_window(&self) -> u32 {
-        if self.acknowledged {
+        if self.handshake.is_acknowledged() {
             self.config.stream_window
         } else {
             self.config.stream_window.max(DEFAULT_WINDOW)
@@ -419,6 +447,7 @@ impl Connection {
 
     /// SETTINGS_INITIAL_WINDOW_SIZE moves every stream's window, below zero if need be (§6.9.2).
     fn move_send_windows(&mut self, by: i64) -> Result<(), Fatal> {
+        let mut ready = Vec::new();
         for (key, stream) in self.streams.iter_mut() {
             if stream.sending == Sending::Done {
                 continue;
@@ -432,8 +461,11 @@ impl Connection {
             if by > 0 && stream.has_queued() && !stream.ready && stream.send_window.available() > 0
             {
                 stream.ready = true;
-                self.ready.push_back(key);
+                ready.push(key);
             }
+        }
+        for key in ready {
+            self.outflow.push_ready(key, &self.streams);
         }
         Ok(())
     }
@@ -441,23 +473,20 @@ impl Connection {
     // ---- PING (§6.7), GOAWAY (§6.8), PRIORITY (§6.3) ---------------------------------------
 
     fn ping_frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
-        let Ok(octets) = <[u8; 8]>::try_from(payload) else {
-            return Err(Fatal::frame_size("PING is not of eight octets"));
+        let Ok(bytes) = <[u8; 8]>::try_from(payload) else {
+            return Err(Fatal::frame_size("PING is not of eight bytes"));
         };
         if header.stream != 0 {
             return Err(Fatal::protocol("PING on a stream"));
         }
         if !header.has(flag::ACK) {
             self.budget.spend(Cost::Idle)?;
-            self.write_control(kind::PING, flag::ACK, 0, &octets);
+            self.write_control(kind::PING, flag::ACK, 0, &bytes);
             return self.check_control();
         }
-        if octets == SHUTDOWN_PING {
+        if bytes == SHUTDOWN_PING {
             self.name_last_stream();
-        } else if self.pings.contains(&octets) {
-            self.pings.retain(|ping| *ping != octets);
-            self.events.push_back(Event::Pong(octets));
-        } else if octets != super::connection::KEEP_ALIVE_PING {
+        } else if bytes != KEEP_ALIVE_PING {
             self.budget.spend(Cost::Idle)?;
         }
         Ok(())
@@ -478,34 +507,35 @@ impl Connection {
         let code = ErrorCode(u32::from_be_bytes(*code));
         let debug = Bytes::copy_from_slice(&debug[..debug.len().min(MAX_DEBUG)]);
         // Of several, none may name more than the one before (§6.8).
-        let last_stream = self.client.last_processed.map_or(last_stream, |l| l.min(last_stream));
-        let news = self.client.last_processed != Some(last_stream);
-        self.client.last_processed = Some(last_stream);
-        // The reason goes before what follows from it.
-        self.events.push_back(Event::GoAway { last_stream, code, debug });
-        if self.role == Role::Client && news {
-            for key in self.streams.keys() {
-                if key.id() <= last_stream
-                    || self.streams.get(key).is_none_or(|stream| stream.is_closed())
-                {
-                    continue;
-                }
-                if let Some(stream) = self.streams.get_mut(key) {
-                    stream.reset_by_peer = true;
-                    stream.peer_ended = true;
-                }
-                self.close_stream(key);
-                let reset = Reset {
-                    code: ErrorCode::REFUSED_STREAM,
-                    by_peer: true,
-                    never_processed: true,
-                    why: "the server went away before it took the request",
-                };
-                self.push_reset(key, reset);
-                self.settle(key);
-            }
+        let earlier = self.client.go_away.as_ref().map(|go_away| go_away.last_stream);
+        let last_stream = earlier.map_or(last_stream, |earlier| earlier.min(last_stream));
+        self.client.go_away = Some(GoAway { last_stream, code, debug });
+        self.events.go_away();
+        if self.role == Role::Client && earlier != Some(last_stream) {
+            self.refused_after(last_stream);
         }
         Ok(())
+    }
+
+    /// The server has not processed streams above `last`, and never will.
+    fn refused_after(&mut self, last: u32) {
+        for key in self.streams.keys() {
+            let Some(stream) = self.streams.get_mut(key) else { continue };
+            if key.id() <= last || stream.is_closed() {
+                continue;
+            }
+            stream.reset_by_peer = true;
+            stream.peer_ended = true;
+            self.close_stream(key);
+            let reset = Reset {
+                code: ErrorCode::REFUSED_STREAM,
+                by_peer: true,
+                never_processed: true,
+                why: "the server went away before it took the request",
+            };
+            self.tell_reset(key, reset);
+            self.settle(key);
+        }
     }
 
     /// Priorities are deprecated (§5.3.2): checked, and ignored.
@@ -521,7 +551,7 @@ impl Connection {
                 }
                 (ErrorCode::PROTOCOL_ERROR, "a stream depends on itself")
             }
-            _ => (ErrorCode::FRAME_SIZE_ERROR, "PRIORITY is not of five octets"),
+            _ => (ErrorCode::FRAME_SIZE_ERROR, "PRIORITY is not of five bytes"),
         };
         self.error_on(header.stream, why.0, why.1)
     }
@@ -542,10 +572,10 @@ impl Connection {
     // ---- WINDOW_UPDATE (§6.9) --------------------------------------------------------------
 
     fn window_update(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
-        let Ok(octets) = <[u8; 4]>::try_from(payload) else {
-            return Err(Fatal::frame_size("WINDOW_UPDATE is not of four octets"));
+        let Ok(bytes) = <[u8; 4]>::try_from(payload) else {
+            return Err(Fatal::frame_size("WINDOW_UPDATE is not of four bytes"));
         };
-        let increment = u31(octets);
+        let increment = u31(bytes);
         if increment < budget::TINY_WINDOW_UPDATE {
             self.budget.spend(Cost::Idle)?;
         }
@@ -553,7 +583,7 @@ impl Connection {
             if increment == 0 {
                 return Err(Fatal::protocol("WINDOW_UPDATE by 0"));
             }
-            return self.send_window.adjust(i64::from(increment)).map_err(|_| {
+            return self.outflow.widen(increment).map_err(|_| {
                 Fatal::peer(
                     ErrorCode::FLOW_CONTROL_ERROR,
                     "the connection's window is beyond 2^31-1",
@@ -577,7 +607,7 @@ impl Connection {
         }
         if stream.has_queued() && !stream.ready && stream.send_window.available() > 0 {
             stream.ready = true;
-            self.make_ready(key);
+            self.outflow.push_ready(key, &self.streams);
         }
         Ok(())
     }

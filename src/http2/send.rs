@@ -7,13 +7,16 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::budget;
-use super::connection::{Connection, Leaving};
-use super::event::Event;
+use super::connection::Connection;
+use super::draining::Draining;
 use super::flow::{MAX_WINDOW, ReceiveWindow, SendWindow};
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
 use super::hpack::{BlockEncoder, Pseudo};
-use super::outgoing;
-use super::stream::{Backlog, Ending, Role, Sending, Stream, StreamKey};
+use super::key::StreamKey;
+use super::news::News;
+use super::role::Role;
+use super::stream::{Backlog, Ending, Sending, Stream};
+use super::write_buffer::{self, WriteBuffer};
 
 /// From so much outgoing on, data waits with its stream: a stream that has much to send does not
 /// stand before those that have little, and what the socket does not take stays countable.
@@ -43,7 +46,7 @@ impl<'a> SendRequest<'a> {
 /// Why a request cannot be sent on this connection now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotNow {
-    /// The server's limit is reached. [`Event::SlotsAvailable`] says when it is not.
+    /// The server's limit is reached. [`Event::SlotsAvailable`](super::Event::SlotsAvailable) says when it is not.
     NoSlot,
     /// One of the ends has announced the connection's end, or it has ended: take another one.
     GoingAway,
@@ -58,7 +61,7 @@ pub(crate) enum NotNow {
 pub(crate) enum Progress {
     /// All is on its way: send more.
     Sent,
-    /// Some waits for the peer or the socket: send no more before [`Event::Writable`].
+    /// Some waits for the peer or the socket: send no more before [`Event::Writable`](super::Event::Writable).
     Queued,
     /// The stream has ended, or the connection: it was dropped.
     Closed,
@@ -74,16 +77,13 @@ impl Connection {
         end: bool,
     ) -> Result<StreamKey, NotNow> {
         debug_assert_eq!(self.role, Role::Client);
-        if self.dead.is_some()
-            || self.timers.leaving != Leaving::No
-            || self.client.last_processed.is_some()
-        {
+        if self.dead.is_some() || self.draining != Draining::No || self.client.go_away.is_some() {
             return Err(NotNow::GoingAway);
         }
         if self.client.next_id > MAX_WINDOW {
             return Err(NotNow::Exhausted);
         }
-        if self.open >= self.peer.max_concurrent_streams as usize {
+        if self.streams.open() >= self.peer.max_concurrent_streams as usize {
             self.client.wants_slot = true;
             return Err(NotNow::NoSlot);
         }
@@ -98,11 +98,10 @@ impl Connection {
             SendWindow::new(self.peer.initial_window_size),
             ReceiveWindow::new(self.initial_receive_window()),
         );
-        stream.announced = true;
-        stream.first_octet = self.outgoing.end();
+        stream.taken = true;
+        stream.first_byte = self.write_buffer.end();
         stream.sending = if end { Sending::Done } else { Sending::Body };
         let key = self.streams.insert(stream);
-        self.open += 1;
         self.write_head(id, end, |block| {
             block.pseudo(Pseudo::Method, request.method.as_bytes());
             block.pseudo(Pseudo::Scheme, request.scheme.as_bytes());
@@ -191,7 +190,7 @@ impl Connection {
         }
         if let Some(backlog) = &mut stream.backlog {
             if len > 0 {
-                self.queued += len as u64;
+                self.outflow.enqueue(len);
                 backlog.queue.push_back(bytes);
             }
             if end {
@@ -205,23 +204,23 @@ impl Connection {
         if len == 0
             || (len <= max_data
                 && len <= stream.send_window.available()
-                && len <= self.send_window.available()
-                && self.outgoing.len() < HIGH_WATER)
+                && len <= self.outflow.available()
+                && self.write_buffer.len() < HIGH_WATER)
         {
             stream.send_window.take(len);
-            self.send_window.take(len);
+            self.outflow.take(len);
             let id = stream.id;
             if end {
                 stream.sending = Sending::Done;
             }
             self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
-            write_data(&mut self.outgoing, id, bytes, end);
+            write_data(&mut self.write_buffer, id, bytes, end);
             if end {
                 self.settle(key);
             }
             return Progress::Sent;
         }
-        self.queued += len as u64;
+        self.outflow.enqueue(len);
         stream.backlog = Some(Box::new(Backlog {
             queue: VecDeque::from([bytes]),
             ending: end.then_some(Ending::Data),
@@ -231,7 +230,7 @@ impl Connection {
         }
         if stream.send_window.available() > 0 {
             stream.ready = true;
-            self.make_ready(key);
+            self.outflow.push_ready(key, &self.streams);
         }
         self.pump();
         match self.streams.get_mut(key) {
@@ -243,13 +242,10 @@ impl Connection {
         }
     }
 
-    /// Puts a stream whose `ready` was just set into the list of those. The list may name streams
-    /// that have been reset since; they never outnumber the others for long.
-    pub(super) fn make_ready(&mut self, key: StreamKey) {
-        if self.ready.len() > 2 * self.streams.len() + 16 {
-            self.ready.retain(|key| self.streams.get(*key).is_some_and(|stream| stream.ready));
-        }
-        self.ready.push_back(key);
+    /// Whether what was given to [`send_data`](Self::send_data) waits, so that no more should be given
+    /// before [`Event::Writable`](super::Event::Writable).
+    pub(crate) fn is_blocked(&self, key: StreamKey) -> bool {
+        self.streams.get(key).is_some_and(Stream::has_queued)
     }
 
     /// The largest payload of one frame: as the peer allows, and not so large that others wait.
@@ -260,9 +256,9 @@ impl Connection {
     /// Writes queued data, stream by stream, as long as windows and buffer have room.
     pub(super) fn pump(&mut self) {
         let max_data = self.max_data();
-        while self.outgoing.len() < HIGH_WATER
-            && self.send_window.available() > 0
-            && let Some(key) = self.ready.pop_front()
+        while self.write_buffer.len() < HIGH_WATER
+            && self.outflow.available() > 0
+            && let Some(key) = self.outflow.pop_ready()
         {
             let Some(stream) = self.streams.get_mut(key) else {
                 continue;
@@ -277,7 +273,7 @@ impl Connection {
                 let room = stream
                     .send_window
                     .available()
-                    .min(self.send_window.available())
+                    .min(self.outflow.available())
                     .min(max_data)
                     .min(quantum);
                 if room == 0 {
@@ -290,17 +286,17 @@ impl Connection {
                 };
                 let len = part.len();
                 stream.send_window.take(len);
-                self.send_window.take(len);
-                self.queued -= len as u64;
+                self.outflow.take(len);
+                self.outflow.dequeue(len);
                 quantum -= len;
                 let last = backlog.queue.is_empty() && matches!(backlog.ending, Some(Ending::Data));
                 self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
-                write_data(&mut self.outgoing, stream.id, part, last);
+                write_data(&mut self.write_buffer, stream.id, part, last);
             }
             if !backlog.queue.is_empty() {
                 stream.ready = stream.send_window.available() > 0;
                 if stream.ready {
-                    self.ready.push_back(key);
+                    self.outflow.push_ready(key, &self.streams);
                 }
                 continue;
             }
@@ -310,7 +306,7 @@ impl Connection {
             match ending {
                 None => {
                     if std::mem::take(&mut stream.wants_writable) {
-                        self.events.push_back(Event::Writable { stream: key });
+                        self.events.tell(key, stream, News::WRITABLE);
                     }
                 }
                 Some(ending) => {
@@ -327,15 +323,6 @@ impl Connection {
 
     // ---- Others ----------------------------------------------------------------------------
 
-    /// Asks the peer for a sign of life, which is [`Event::Pong`] with the same octets.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only keep-alive pings, by itself"))]
-    pub(crate) fn ping(&mut self, octets: [u8; 8]) {
-        if self.dead.is_none() {
-            self.pings.push(octets);
-            self.write_control(kind::PING, 0, 0, &octets);
-        }
-    }
-
     /// As if all identifiers but the last `left` had been used.
     #[cfg(test)]
     pub(crate) fn leave_identifiers(&mut self, left: u32) {
@@ -346,7 +333,7 @@ impl Connection {
     #[inline]
     fn write_head(&mut self, id: u32, end: bool, fill: impl FnOnce(&mut BlockEncoder<'_>)) {
         let max = self.peer.max_frame_size as usize;
-        let out = self.outgoing.buffer();
+        let out = self.write_buffer.buffer();
         let start = out.len();
         out.reserve(128);
         let mut header = FrameHeader {
@@ -387,21 +374,21 @@ fn split_head(out: &mut BytesMut, start: usize, mut header: FrameHeader, max: us
 }
 
 #[inline]
-fn write_data(outgoing: &mut outgoing::Outgoing, id: u32, bytes: Bytes, end: bool) {
+fn write_data(out: &mut WriteBuffer, id: u32, bytes: Bytes, end: bool) {
     let header = FrameHeader {
         len: bytes.len() as u32,
         kind: kind::DATA,
         flags: if end { flag::END_STREAM } else { 0 },
         stream: id,
     };
-    let out = outgoing.buffer();
-    if bytes.len() >= outgoing::LARGE {
-        out.put_slice(&header.octets());
-        outgoing.push_payload(bytes);
+    let buffer = out.buffer();
+    if bytes.len() >= write_buffer::LARGE {
+        buffer.put_slice(&header.octets());
+        out.push_payload(bytes);
     } else {
-        out.reserve(HEADER_LEN + bytes.len());
-        out.put_slice(&header.octets());
-        out.put_slice(&bytes);
+        buffer.reserve(HEADER_LEN + bytes.len());
+        buffer.put_slice(&header.octets());
+        buffer.put_slice(&bytes);
     }
 }
 

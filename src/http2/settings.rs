@@ -6,7 +6,7 @@ use super::config::Config;
 use super::error::{ErrorCode, Fatal};
 use super::flow::{DEFAULT_WINDOW, MAX_WINDOW};
 use super::frame::{self, FrameHeader, kind};
-use super::stream::Role;
+use super::role::Role;
 
 mod id {
     pub(super) const HEADER_TABLE_SIZE: u16 = 0x1;

@@ -2,40 +2,16 @@
 //! price, however many are open.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::connection::FEW;
+use super::arrived::Arrived;
 use super::flow::{ReceiveWindow, SendWindow};
-
-/// Which end of the connection this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    Client,
-    Server,
-}
-
-/// A stream as the driver names it. Never names another one, also after this one is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct StreamKey {
-    slot: u32,
-    id: u32,
-}
-
-impl StreamKey {
-    /// Small, and no other stream's as long as this one is not forgotten: for tables beside ours.
-    pub(crate) fn index(self) -> usize {
-        self.slot as usize
-    }
-
-    /// The stream identifier on the wire.
-    pub(crate) fn id(self) -> u32 {
-        self.id
-    }
-}
+use super::id_hash::IdHash;
+use super::key::StreamKey;
+use super::news::News;
+use super::spare::FEW;
 
 /// How far sending has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,10 +63,12 @@ pub(super) struct Stream {
     pub(super) reset_by_peer: bool,
     /// END_STREAM or RST_STREAM came: nothing else can be under way.
     pub(super) peer_ended: bool,
-    /// The driver knows of it.
-    pub(super) announced: bool,
+    /// The driver has taken the request, or has opened the stream itself.
+    pub(super) taken: bool,
     /// The driver has forgotten it.
     pub(super) forgotten: bool,
+    /// Nobody reads what arrives.
+    pub(super) discarded: bool,
     /// No longer counted as open on the wire.
     pub(super) settled: bool,
     /// In the list of streams that have something to send and the window for it.
@@ -99,12 +77,15 @@ pub(super) struct Stream {
     pub(super) wants_writable: bool,
     pub(super) send_window: SendWindow,
     pub(super) receive_window: ReceiveWindow,
-    /// Received, and not yet released by the application.
-    pub(super) held: u32,
+    /// What the driver has not been told yet.
+    pub(super) news: News,
+    pub(super) arrived: Arrived,
+    /// Bytes of data that arrived and were not read.
+    pub(super) unread: u32,
     /// What content-length leaves to come (RFC 9113 §8.1.1).
     pub(super) expected: u64,
     /// Where in all that was ever sent its first frame begins.
-    pub(super) first_octet: u64,
+    pub(super) first_byte: u64,
     pub(super) backlog: Option<Box<Backlog>>,
 }
 
@@ -117,16 +98,19 @@ impl Stream {
             reset_by_us: false,
             reset_by_peer: false,
             peer_ended: false,
-            announced: false,
+            taken: false,
             forgotten: false,
+            discarded: false,
             settled: false,
             ready: false,
             wants_writable: false,
             send_window,
             receive_window,
-            held: 0,
+            news: News::default(),
+            arrived: Arrived::default(),
+            unread: 0,
             expected: UNKNOWN_LENGTH,
-            first_octet: 0,
+            first_byte: 0,
             backlog: None,
         }
     }
@@ -150,6 +134,8 @@ pub(super) struct Streams {
     slots: Vec<Option<Stream>>,
     vacant: Vec<u32>,
     len: usize,
+    /// Of these, streams that are not closed on the wire.
+    open: usize,
     /// Slots, one more than it is, by the lower bits of half the identifier: a power of two of
     /// them, twice as many as streams. Identifiers follow each other, so this is where most are.
     near: Vec<u32>,
@@ -162,9 +148,23 @@ impl Streams {
         self.len
     }
 
+    /// Streams that are not closed on the wire.
+    #[inline]
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// One of them is closed now.
+    #[inline]
+    pub(super) fn close_one(&mut self) {
+        self.open -= 1;
+    }
+
+    /// Adds a stream, which is open.
     pub(super) fn insert(&mut self, stream: Stream) -> StreamKey {
         let id = stream.id;
         self.len += 1;
+        self.open += 1;
         if self.near.len() < 2 * self.len {
             self.grow();
         }
@@ -273,47 +273,5 @@ impl Streams {
         if self.len == 0 && self.slots.capacity() > FEW {
             *self = Self::default();
         }
-    }
-}
-
-/// Hashes stream identifiers. They are the peer's choice, hence the secret.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct IdHash(u64);
-
-impl Default for IdHash {
-    fn default() -> Self {
-        static SECRET: OnceLock<u64> = OnceLock::new();
-        Self(*SECRET.get_or_init(|| RandomState::new().hash_one(0)))
-    }
-}
-
-impl BuildHasher for IdHash {
-    type Hasher = IdHasher;
-
-    #[inline]
-    fn build_hasher(&self) -> IdHasher {
-        IdHasher(self.0)
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    #[inline]
-    fn write_u32(&mut self, id: u32) {
-        let product = u128::from(self.0 ^ u64::from(id)) * 0x9e37_79b9_7f4a_7c15;
-        self.0 = product as u64 ^ (product >> 64) as u64;
-    }
-
-    fn write(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.write_u32(u32::from(*octet));
-        }
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

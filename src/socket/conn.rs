@@ -110,6 +110,12 @@ impl Conn {
         self.stream.receive(input)
     }
 
+    /// Ready once the peer has closed both of its sides. Over TCP that looks like the end of its
+    /// writing side until one writes, and counts as both.
+    pub(crate) fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_unix { self.stream.poll_hang_up(cx) } else { Poll::Ready(()) }
+    }
+
     /// A second way to send, beside [`AsyncWrite`].
     pub(crate) fn direct(&self) -> Direct {
         self.stream.direct()

@@ -193,6 +193,18 @@ impl Stream {
         }
     }
 
+    /// Ready once the peer has closed both of its sides: that is EPOLLHUP, where EPOLLRDHUP alone
+    /// is the end of its writing side (epoll_ctl(2)).
+    pub(super) fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match ready!(self.socket.poll_write_ready(cx)) {
+                Ok(guard) if guard.ready().is_write_closed() => return Poll::Ready(()),
+                Ok(mut guard) => guard.clear_ready(),
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
     pub(super) fn shutdown(&self) -> io::Result<()> {
         Ok(rustix::net::shutdown(self.as_fd(), Shutdown::Write)?)
     }

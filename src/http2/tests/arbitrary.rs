@@ -8,14 +8,14 @@ use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
 
 use super::raw::{self, Frame, drain, frame};
+use super::seen::{self, Event};
 use crate::http2::error::ErrorCode;
-use crate::http2::event::Event;
 use crate::http2::frame::PREFACE;
 use crate::http2::{Config, Connection};
 
 /// What a driver does with the events, by the next of `choices`.
 fn drive(connection: &mut Connection, choices: &mut impl Iterator<Item = u8>) {
-    while let Some(event) = connection.next_event() {
+    for event in seen::events(connection) {
         let choice = choices.next().unwrap_or(0);
         match event {
             Event::Request { stream, .. } | Event::RequestTooLarge { stream, .. } => {
@@ -32,8 +32,7 @@ fn drive(connection: &mut Connection, choices: &mut impl Iterator<Item = u8>) {
                     connection.forget(stream);
                 }
             }
-            Event::Data { stream, bytes, .. } => match choice % 4 {
-                0 => connection.release(stream, bytes.len()),
+            Event::Data { stream, .. } => match choice % 4 {
                 1 => connection.reset(stream, ErrorCode::CANCEL),
                 2 => connection.forget(stream),
                 _ => {}
@@ -64,7 +63,8 @@ fn feed(connection: &mut Connection, now: Instant, octets: &[u8], choices: &[u8]
             drain(connection);
         }
         now += Duration::from_millis(step as u64);
-        connection.next_deadline(now);
+        connection.note_time(now);
+        connection.next_timeout();
         if result.is_err() {
             assert!(connection.failure().is_some());
             drain(connection);
@@ -87,9 +87,8 @@ fn check(connection: &mut Connection) {
     assert_eq!(connection.active_streams(), 0);
     assert_eq!(connection.queued_len(), 0);
     if connection.failure().is_none() {
-        assert_eq!(connection.open, 0);
-        let whole = i64::from(connection.config.connection_window);
-        assert_eq!(connection.receive_window.whole(), whole);
+        assert_eq!(connection.streams.open(), 0);
+        assert_eq!(connection.received.unread(), 0);
     }
     drain(connection);
 }

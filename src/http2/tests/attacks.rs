@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
+use super::seen::Event;
 use crate::http2::budget;
 use crate::http2::closed::MAX_REMEMBERED;
 use crate::http2::connection::MAX_CONTROL;
 use crate::http2::error::{ErrorCode, Fatal, Fault};
-use crate::http2::event::Event;
 use crate::http2::{Config, Connection};
 
 /// Sends frames until the connection gives up, and says how many that took. Reads the answers, and
@@ -37,8 +37,8 @@ fn bounded(connection: &Connection) {
     assert!(connection.active_streams() <= streams);
     assert!(connection.closed.remembered() <= MAX_REMEMBERED);
     assert!(connection.outgoing_len() <= MAX_CONTROL + 256 * 1024 + 65_536);
-    assert!(connection.ready.len() <= 2 * streams + 32);
-    assert!(connection.events.len() <= 64);
+    assert!(connection.outflow.ready_len() <= 2 * streams + 32);
+    assert!(connection.events.len() <= 2 * streams + 32);
 }
 
 #[track_caller]
@@ -172,7 +172,7 @@ fn requests_beyond_the_limit_while_no_setting_is_acknowledged_are_bounded_by_tim
         bounded(&server.connection);
     }
     server.pass(Duration::from_secs(5));
-    let fatal = server.connection.on_deadline(server.now).expect_err("never acknowledged");
+    let fatal = server.connection.on_timeout(server.now).expect_err("never acknowledged");
     assert_eq!(fatal.code, ErrorCode::SETTINGS_TIMEOUT);
 }
 
@@ -282,15 +282,15 @@ fn one_octet_of_data_by_the_megabyte_is_held_within_the_window() {
     let mut server = Tested::server_with(config);
     let key = server.open_request(false);
     for _ in 0..10_000 {
-        let events = server.accept(&[data(1, "x", false)]);
-        assert!(matches!(&events[..], [Event::Data { bytes, .. }] if bytes.len() == 1));
+        server.send(&[data(1, "x", false)]).expect("within the window");
     }
     server.resets_known(key, ErrorCode::FLOW_CONTROL_ERROR, &[data(1, "x", false)]);
     // Read, it may go on forever.
     let key = server.request_on(3, false);
     for _ in 0..100_000 {
-        server.accept(&[data(3, "x", false)]);
-        server.connection.release(key, 1);
+        let events = server.accept(&[data(3, "x", false)]);
+        assert!(matches!(&events[..], [Event::Data { stream, bytes, .. }]
+            if *stream == key && bytes.len() == 1));
     }
     assert!(server.frames().len() < 100);
 }
@@ -311,9 +311,9 @@ fn replies_for_windows_that_stay_at_zero_are_held_once_each_and_not_for_ever() {
     assert_eq!(server.connection.queued_len(), 256 * 100_000);
     // They count as streams until they are gone.
     server.resets(601, ErrorCode::REFUSED_STREAM, &[request(601, true)]);
-    let deadline = server.connection.next_deadline(server.now).expect("a bound");
+    let deadline = server.next_timeout().expect("a bound");
     server.now = deadline;
-    let fatal = server.connection.on_deadline(server.now).expect_err("too much for too long");
+    let fatal = server.connection.on_timeout(server.now).expect_err("too much for too long");
     assert_eq!(fatal.fault, Fault::Timeout);
     assert_eq!(server.connection.queued_len(), 0);
 }

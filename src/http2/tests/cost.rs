@@ -11,8 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
-use crate::http2::event::Event;
-use crate::http2::{Config, Connection};
+use crate::http2::{Body, Config, Connection, Event};
 
 fn calls() -> u32 {
     let calls = std::env::var("CALLS").ok().and_then(|calls| calls.parse().ok());
@@ -37,6 +36,18 @@ fn carry(from: &mut Connection, to: &mut BytesMut) {
         len += slice.len();
     }
     from.advance(len);
+}
+
+/// Answers a request with its own body.
+fn answer(server: &mut Connection, event: Event, reply: &HeaderMap, trailers: &HeaderMap) {
+    let Event::Opened(stream) = event else { panic!("{event:?}") };
+    let request = server.take_request(stream).expect("a request");
+    black_box(&request.head);
+    let Body::Whole(mut content) = request.body else { panic!("half a request") };
+    server.send_response(stream, StatusCode::OK, reply, false);
+    server.send_data(stream, content.pieces.pop().expect("a body"), false);
+    server.send_trailers(stream, trailers);
+    server.forget(stream);
 }
 
 fn call_headers() -> HeaderMap {
@@ -67,7 +78,7 @@ fn of_a_unary_call_on_a_server() {
         carry(&mut client, &mut octets);
         server.connection.receive(&mut octets.clone(), server.now).expect("a request");
         for event in server.events() {
-            if let Event::Data { stream, .. } = event {
+            if let super::seen::Event::Data { stream, .. } = event {
                 server.connection.forget(stream);
             }
         }
@@ -84,22 +95,8 @@ fn of_a_unary_call_on_a_server() {
         input.extend_from_slice(&octets);
         let connection = &mut server.connection;
         connection.receive(&mut input, server.now).expect("a request");
-        while let Some(event) = connection.next_event() {
-            match event {
-                Event::Request { head, .. } => {
-                    black_box(&head);
-                }
-                Event::Data { stream, bytes, end } => {
-                    connection.release(stream, bytes.len());
-                    if end {
-                        connection.send_response(stream, StatusCode::OK, &reply, false);
-                        connection.send_data(stream, bytes, false);
-                        connection.send_trailers(stream, &trailers);
-                        connection.forget(stream);
-                    }
-                }
-                event => panic!("{event:?}"),
-            }
+        while let Some(event) = connection.poll_event() {
+            answer(connection, event, &reply, &trailers);
         }
         carry(connection, &mut output);
         black_box(&output);
@@ -125,22 +122,17 @@ fn of_a_unary_call_on_both_ends() {
         client.send_data(key, payload.clone(), true);
         carry(&mut client, &mut to_server);
         server.receive(&mut to_server, now).expect("a request");
-        while let Some(event) = server.next_event() {
-            if let Event::Data { stream, bytes, end: true } = event {
-                server.release(stream, bytes.len());
-                server.send_response(stream, StatusCode::OK, &reply, false);
-                server.send_data(stream, bytes, false);
-                server.send_trailers(stream, &trailers);
-                server.forget(stream);
+        while let Some(event) = server.poll_event() {
+            if let Event::Opened(_) = event {
+                answer(&mut server, event, &reply, &trailers);
             }
         }
         carry(&mut server, &mut to_client);
         client.receive(&mut to_client, now).expect("a response");
-        while let Some(event) = client.next_event() {
-            match event {
-                Event::Data { stream, bytes, .. } => client.release(stream, bytes.len()),
-                Event::Trailers { stream, .. } => client.forget(stream),
-                _ => {}
+        while let Some(event) = client.poll_event() {
+            if let Event::Readable(stream) = event {
+                black_box(client.take_response(stream).map(drop));
+                client.forget(stream);
             }
         }
     }

@@ -1,10 +1,10 @@
 //! RFC 9113 §5.2 and §6.9: windows, ours and the peer's.
 
 use super::raw::*;
-use crate::http2::Config;
+use super::seen::Event;
 use crate::http2::error::ErrorCode;
-use crate::http2::event::Event;
 use crate::http2::receive::CUT_OUT;
+use crate::http2::{Config, Read};
 
 fn small() -> Config {
     Config { stream_window: 100, connection_window: 65_535, ..Config::default() }
@@ -21,20 +21,40 @@ fn updates(frames: &[Frame]) -> Vec<(u32, u32)> {
 #[test]
 fn credit_is_given_when_as_much_is_free_as_the_peer_has_left() {
     let mut server = Tested::server_with(small());
-    let key = server.open_request(false);
+    server.open_request(false);
     server.accept(&[data(1, [0; 40], false)]);
-    server.connection.release(key, 40);
     assert_eq!(updates(&server.frames()), [], "60 left, 40 to give");
     server.accept(&[data(1, [0; 20], false)]);
-    server.connection.release(key, 20);
     assert_eq!(updates(&server.frames()), [(1, 60)]);
+}
+
+#[test]
+fn what_nobody_reads_gives_no_credit() {
+    let mut server = Tested::server_with(small());
+    let key = server.open_request(false);
+    server.send(&[data(1, [0; 40], false), data(1, [0; 60], false)]).expect("within the window");
+    assert_eq!(updates(&server.frames()), []);
+    assert!(matches!(server.connection.read(key), Read::Data(bytes) if bytes.len() == 100));
+    assert_eq!(updates(&server.frames()), [(1, 100)]);
+}
+
+#[test]
+fn what_nobody_will_read_gives_credit_at_once() {
+    let mut server = Tested::server_with(small());
+    let key = server.open_request(false);
+    server.send(&[data(1, [0; 60], false)]).expect("within the window");
+    server.connection.discard(key);
+    assert_eq!(updates(&server.frames()), [(1, 60)]);
+    server.send(&[data(1, [0; 60], false)]).expect("within the window");
+    assert_eq!(updates(&server.frames()), [(1, 60)]);
+    assert_eq!(server.connection.received.unread(), 0);
 }
 
 #[test]
 fn more_than_the_stream_window_is_the_streams_error() {
     let mut server = Tested::server_with(small());
     let key = server.open_request(false);
-    server.accept(&[data(1, [0; 100], false)]);
+    server.send(&[data(1, [0; 100], false)]).expect("within the window");
     server.resets_known(key, ErrorCode::FLOW_CONTROL_ERROR, &[data(1, [0; 1], false)]);
 }
 
@@ -44,9 +64,9 @@ fn more_than_the_connection_window_is_the_connections_error() {
     let mut server = Tested::server_with(config);
     server.open_request(false);
     for _ in 0..4 {
-        server.accept(&[data(1, [0; 16_000], false)]);
+        server.send(&[data(1, [0; 16_000], false)]).expect("within the window");
     }
-    server.accept(&[data(1, [0; 1_535], false)]);
+    server.send(&[data(1, [0; 1_535], false)]).expect("within the window");
     assert_eq!(server.connection.receive_allowance(), 0);
     server.fails(ErrorCode::FLOW_CONTROL_ERROR, &[data(1, [0; 1], false)]);
 }
@@ -55,7 +75,7 @@ fn more_than_the_connection_window_is_the_connections_error() {
 fn an_empty_frame_needs_no_window() {
     let mut server = Tested::server_with(small());
     server.open_request(false);
-    server.accept(&[data(1, [0; 100], false)]);
+    server.send(&[data(1, [0; 100], false)]).expect("within the window");
     let events = server.accept(&[data(1, [], true)]);
     assert!(matches!(&events[..], [Event::Data { end: true, .. }]));
 }
@@ -63,51 +83,36 @@ fn an_empty_frame_needs_no_window() {
 #[test]
 fn padding_is_given_back_at_once() {
     let mut server = Tested::server_with(small());
-    let whole = server.connection.receive_window.whole();
-    let key = server.open_request(false);
+    server.open_request(false);
     let mut padded = vec![89];
     padded.extend_from_slice(&[1; 10]);
     padded.extend_from_slice(&[0; 89]);
-    server.accept(&[frame(kind::DATA, flag::PADDED, 1, &padded)]);
+    server.send(&[frame(kind::DATA, flag::PADDED, 1, &padded)]).expect("within the window");
     assert_eq!(updates(&server.frames()), [(1, 90)]);
-    assert_eq!(server.connection.receive_window.whole(), whole - 10);
-    server.connection.release(key, 10);
-    assert_eq!(server.connection.receive_window.whole(), whole);
+    assert_eq!(server.connection.received.unread(), 10);
+    server.events();
+    assert_eq!(server.connection.received.unread(), 0);
 }
 
 #[test]
 fn forgetting_a_stream_releases_all_it_holds() {
     let mut server = Tested::server();
-    let whole = server.connection.receive_window.whole();
     let key = server.open_request(false);
-    server.accept(&[data(1, [0; 10_000], false), data(1, [0; 500], true)]);
-    server.connection.release(key, 3_000);
-    assert_eq!(server.connection.receive_window.whole(), whole - 7_500);
+    server.send(&[data(1, [0; 20_000], false), data(1, [0; 500], true)]).expect("a request");
+    assert_eq!(server.connection.received.unread(), 20_500);
+    assert!(matches!(server.connection.read(key), Read::Data(bytes) if bytes.len() == 20_000));
+    assert_eq!(server.connection.received.unread(), 500);
     server.connection.forget(key);
-    assert_eq!(server.connection.receive_window.whole(), whole);
-    // Once more is once too often, and does no harm.
-    server.connection.release(key, 3_000);
-    assert_eq!(server.connection.receive_window.whole(), whole);
+    assert_eq!(server.connection.received.unread(), 0);
+    assert!(matches!(server.connection.read(key), Read::Gone));
 }
 
 #[test]
 fn a_stream_that_has_ended_gets_no_more_window() {
     let mut server = Tested::server_with(small());
-    let key = server.open_request(false);
+    server.open_request(false);
     server.accept(&[data(1, [0; 60], true)]);
-    server.connection.release(key, 60);
     assert_eq!(updates(&server.frames()), []);
-}
-
-#[test]
-fn releasing_more_than_was_received_gives_no_more() {
-    let mut server = Tested::server_with(small());
-    let whole = server.connection.receive_window.whole();
-    let key = server.open_request(false);
-    server.accept(&[data(1, [0; 60], false)]);
-    server.connection.release(key, usize::MAX);
-    assert_eq!(updates(&server.frames()), [(1, 60)]);
-    assert_eq!(server.connection.receive_window.whole(), whole);
 }
 
 #[test]
@@ -120,15 +125,15 @@ fn a_stream_that_nobody_reads_does_not_stop_another() {
     let _unread = server.open_request(false);
     let live = server.request_on(3, false);
     for _ in 0..4 {
-        server.accept(&[data(1, [0; 15_000], false)]);
+        server.send(&[data(1, [0; 15_000], false)]).expect("within the window");
     }
     // 5,535 are left for all the others, again and again.
     let mut window = 5_535;
     for _ in 0..1_000 {
         let len = window.min(1_000);
         assert!(len > 0, "stalled");
-        server.accept(&[data(3, vec![0; len], false)]);
-        server.connection.release(live, len);
+        server.send(&[data(3, vec![0; len], false)]).expect("within the window");
+        assert!(matches!(server.connection.read(live), Read::Data(bytes) if bytes.len() == len));
         window -= len;
         for (stream, increment) in updates(&server.frames()) {
             if stream == 0 {

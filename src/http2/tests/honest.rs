@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
+use super::seen::Event;
 use crate::http2::error::ErrorCode;
-use crate::http2::event::Event;
 use crate::http2::{Config, budget};
 
 /// Octets that a peer sends again and again, with its stream's number put in.
@@ -27,9 +27,8 @@ impl Script {
 /// Answers whatever is asked.
 fn serve(server: &mut Tested) -> u32 {
     let mut calls = 0;
-    while let Some(event) = server.connection.next_event() {
-        if let Event::Data { stream, bytes, end } = event {
-            server.connection.release(stream, bytes.len());
+    for event in server.events() {
+        if let Event::Data { stream, end, .. } = event {
             if end {
                 server.answer(stream, b"reply");
                 calls += 1;
@@ -71,9 +70,8 @@ fn a_million_small_messages_on_one_stream_each_with_two_window_updates() {
         Script(vec![data(1, "12345678", false), window_update(1, 8), window_update(0, 8)]);
     for _ in 0..1_000_000 {
         script.send(&mut server, 1);
-        while let Some(event) = server.connection.next_event() {
+        for event in server.events() {
             if let Event::Data { stream, bytes, .. } = event {
-                server.connection.release(stream, bytes.len());
                 server.connection.send_data(stream, bytes, false);
             }
         }
@@ -106,7 +104,7 @@ fn ten_thousand_calls_cancelled_after_their_first_message() {
         server.connection.send_data(key, Bytes::from_static(b"first"), false);
         server.frames();
         let events = server.accept(&[rst(2 * n + 1, ErrorCode::CANCEL)]);
-        assert!(matches!(&events[..], [Event::Reset { .. }]));
+        assert!(matches!(&events[..], [Event::Stopped { .. }]));
         server.connection.forget(key);
     }
 }
@@ -172,10 +170,9 @@ fn gibibytes_pass_through_windows_of_a_mebibyte() {
     for _ in 0..65_536 {
         let mut input = BytesMut::from(&frame[..]);
         server.connection.receive(&mut input, server.now).expect("an honest peer");
-        while let Some(event) = server.connection.next_event() {
-            if let Event::Data { stream, bytes, .. } = event {
+        for event in server.events() {
+            if let Event::Data { stream, .. } = event {
                 assert_eq!(stream, key);
-                server.connection.release(stream, bytes.len());
             }
         }
         let outgoing = server.connection.outgoing_len();

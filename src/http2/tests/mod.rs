@@ -9,6 +9,7 @@ mod honest;
 mod messages;
 mod pair;
 mod raw;
+mod seen;
 mod sending;
 mod settings;
 mod shutdown;

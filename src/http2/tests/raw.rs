@@ -8,12 +8,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::http2::connection::Connection;
 use crate::http2::error::{ErrorCode, Fatal};
-use crate::http2::event::Event;
 use crate::http2::frame::PREFACE;
+use crate::http2::key::StreamKey;
 use crate::http2::send::SendRequest;
-use crate::http2::stream::StreamKey;
 use crate::http2::{Config, Reset};
 
+use super::seen::{self, Event};
 use super::wire;
 pub(super) use super::wire::Frame;
 pub(super) use crate::http2::frame::{flag, kind};
@@ -185,12 +185,18 @@ impl Tested {
     }
 
     pub(super) fn events(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.connection.next_event()).collect()
+        seen::events(&mut self.connection)
     }
 
     /// What the connection has written since.
     pub(super) fn frames(&mut self) -> Vec<Frame> {
         parse(&drain(&mut self.connection))
+    }
+
+    /// What a driver does at the end of a turn.
+    pub(super) fn next_timeout(&mut self) -> Option<Instant> {
+        self.connection.note_time(self.now);
+        self.connection.next_timeout()
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
@@ -270,6 +276,10 @@ impl Tested {
                 assert_eq!(reset.code, code);
                 assert!(!reset.by_peer);
                 *reset
+            }
+            // Its message had ended before.
+            Some(Event::Stopped { stream }) if *stream == key => {
+                Reset { code, by_peer: false, never_processed: false, why: "" }
             }
             _ => panic!("no reset but {events:?}"),
         }

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
-use crate::http2::Config;
+use super::seen::Event;
 use crate::http2::error::ErrorCode;
-use crate::http2::event::Event;
 use crate::http2::send::Progress;
+use crate::http2::{Config, Failure, Read};
 
 /// A server's stream 1 with its response begun.
 fn responding() -> (Tested, crate::http2::StreamKey) {
@@ -43,12 +43,25 @@ fn a_unary_request_ends_with_its_only_data_frame() {
     let mut client = Tested::client();
     let headers = HeaderMap::new();
     let key = client.connection.send_request(head(&headers), false).expect("a slot");
-    assert!(client.connection.is_unwritten(key));
     assert_eq!(client.connection.send_data(key, Bytes::from_static(b"hi"), true), Progress::Sent);
     let frames = client.frames();
     assert_eq!(frames.len(), 2);
     assert_eq!(frames[1], data(1, "hi", true));
-    assert!(!client.connection.is_unwritten(key));
+}
+
+#[test]
+fn a_request_that_is_lost_before_it_was_written_was_not_processed() {
+    for written in [false, true] {
+        let mut client = Tested::client();
+        let headers = HeaderMap::new();
+        let key = client.connection.send_request(head(&headers), true).expect("a slot");
+        if written {
+            client.connection.advance(1);
+        }
+        client.connection.lose();
+        let Read::Failed(failure) = client.connection.read(key) else { panic!("not lost") };
+        assert_eq!(failure, Failure::Lost { unprocessed: !written });
+    }
 }
 
 #[test]
@@ -236,10 +249,10 @@ fn an_idle_connection_gives_its_memory_back() {
         server.answer(key, &[1; 3_000]);
     }
     server.frames();
-    assert!(server.connection.outgoing.capacity() > 100_000);
+    assert!(server.connection.write_buffer.capacity() > 100_000);
     server.connection.trim();
-    assert_eq!(server.connection.outgoing.capacity(), 0);
-    assert!(server.connection.events.capacity() <= crate::http2::connection::FEW);
+    assert_eq!(server.connection.write_buffer.capacity(), 0);
+    assert!(server.connection.events.capacity() <= crate::http2::spare::FEW);
     assert!(
         size_of::<crate::http2::Connection>() <= 2_200,
         "{}",

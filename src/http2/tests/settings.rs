@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
+use super::seen::Event;
 use crate::http2::Config;
 use crate::http2::error::ErrorCode;
-use crate::http2::event::Event;
 use crate::http2::send::Progress;
 
 fn sent(frames: &[Frame]) -> usize {
@@ -100,7 +100,7 @@ fn our_window_holds_from_the_acknowledgement_on() {
     let Event::Request { stream, .. } = before[1] else { panic!() };
     server.resets_known(stream, ErrorCode::FLOW_CONTROL_ERROR, &[data(1, "x", false)]);
     server.request_on(3, false);
-    server.accept(&[data(3, [0; 10], false)]);
+    server.send(&[data(3, [0; 10], false)]).expect("within the window");
     server.resets(3, ErrorCode::FLOW_CONTROL_ERROR, &[data(3, "x", false)]);
 }
 

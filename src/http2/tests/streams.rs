@@ -6,9 +6,9 @@ use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
 
 use super::raw::*;
+use super::seen::Event;
 use crate::http2::closed::MAX_REMEMBERED;
 use crate::http2::error::ErrorCode;
-use crate::http2::event::Event;
 use crate::http2::flow::{ReceiveWindow, SendWindow};
 use crate::http2::stream::{Stream, Streams};
 use crate::http2::{Config, NotNow};
@@ -59,7 +59,7 @@ fn after_its_end_a_request_takes_neither_data_nor_headers() {
     let key = server.request_on(5, true);
     assert!(server.accept(&[window_update(5, 9), frame(kind::PRIORITY, 0, 5, [0; 5])]).is_empty());
     assert!(matches!(&server.accept(&[rst(5, ErrorCode::CANCEL)])[..],
-        [Event::Reset { stream, .. }] if *stream == key));
+        [Event::Stopped { stream }] if *stream == key));
 }
 
 #[test]
@@ -171,16 +171,15 @@ fn a_request_that_had_ended_when_it_was_reset_takes_nothing_more() {
 #[test]
 fn data_on_a_stream_that_we_reset_gives_the_connections_window_back() {
     let mut server = Tested::server();
-    let whole = server.connection.receive_window.whole();
     let key = server.open_request(false);
-    server.accept(&[data(1, [0; 1_000], false)]);
+    server.send(&[data(1, [0; 1_000], false)]).expect("a request");
     server.connection.reset(key, ErrorCode::CANCEL);
-    server.accept(&[data(1, [0; 1_000], false)]);
-    assert_eq!(server.connection.receive_window.whole(), whole - 1_000);
+    server.send(&[data(1, [0; 1_000], false)]).expect("under way");
+    assert_eq!(server.connection.received.unread(), 1_000);
     server.connection.forget(key);
-    assert_eq!(server.connection.receive_window.whole(), whole);
-    server.accept(&[data(1, [0; 1_000], true)]);
-    assert_eq!(server.connection.receive_window.whole(), whole);
+    assert_eq!(server.connection.received.unread(), 0);
+    server.send(&[data(1, [0; 1_000], true)]).expect("under way");
+    assert_eq!(server.connection.received.unread(), 0);
 }
 
 #[test]
@@ -248,7 +247,6 @@ fn a_few_cancelled_calls_whose_handlers_still_run_do_not_count() {
 #[test]
 fn a_request_reset_before_anybody_looked_is_never_seen() {
     let mut server = Tested::server();
-    let whole = server.connection.receive_window.whole();
     let events = server.accept(&[
         request(1, false),
         data(1, "abc", false),
@@ -257,7 +255,7 @@ fn a_request_reset_before_anybody_looked_is_never_seen() {
     ]);
     assert!(matches!(&events[..], [Event::Request { stream, .. }] if stream.id() == 3));
     assert_eq!(server.connection.active_streams(), 1);
-    assert_eq!(server.connection.receive_window.whole(), whole);
+    assert_eq!(server.connection.received.unread(), 0);
 }
 
 #[test]
@@ -270,7 +268,7 @@ fn a_key_never_names_another_stream() {
     server.frames();
     server.connection.reset(old, ErrorCode::CANCEL);
     server.connection.forget(old);
-    server.connection.release(old, 10);
+    assert!(matches!(server.connection.read(old), crate::http2::Read::Gone));
     assert!(server.frames().is_empty());
     assert_eq!(server.connection.active_streams(), 1);
 }

@@ -13,16 +13,16 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// How long until the next deadline.
 fn left(tested: &mut Tested) -> Option<Duration> {
-    tested.connection.next_deadline(tested.now).map(|at| at - tested.now)
+    tested.next_timeout().map(|at| at - tested.now)
 }
 
 #[track_caller]
 fn expires(tested: &mut Tested, after: Duration, code: ErrorCode) {
     assert_eq!(left(tested), Some(after));
     tested.pass(after - Duration::from_millis(1));
-    tested.connection.on_deadline(tested.now).expect("not yet");
+    tested.connection.on_timeout(tested.now).expect("not yet");
     tested.pass(Duration::from_millis(1));
-    let fatal = tested.connection.on_deadline(tested.now).expect_err("now");
+    let fatal = tested.connection.on_timeout(tested.now).expect_err("now");
     assert_eq!((fatal.code, fatal.fault), (code, Fault::Timeout));
     assert_eq!(tested.connection.failure(), Some(fatal));
     assert!(tested.connection.has_outgoing());
@@ -61,7 +61,7 @@ fn a_frame_has_to_end_in_time_however_its_octets_drip() {
     for _ in 0..9 {
         server.pass(SECOND);
         server.octets(&[6]).ok();
-        server.connection.on_deadline(server.now).expect("not yet");
+        server.connection.on_timeout(server.now).expect("not yet");
     }
     expires(&mut server, SECOND, ErrorCode::ENHANCE_YOUR_CALM);
 }
@@ -74,7 +74,7 @@ fn one_frame_behind_another_has_its_own_time() {
     for _ in 0..10 {
         server.octets(&octets[..10]).expect("half a frame");
         server.pass(9 * SECOND);
-        server.connection.on_deadline(server.now).expect("in time");
+        server.connection.on_timeout(server.now).expect("in time");
         server.octets(&octets[10..]).expect("the other half");
         server.frames();
         assert_eq!(left(&mut server), None);
@@ -88,7 +88,7 @@ fn a_header_block_has_to_end_in_time_however_many_frames_come() {
     for _ in 0..9 {
         server.pass(SECOND);
         server.accept(&[frame(kind::CONTINUATION, 0, 1, [])]);
-        server.connection.on_deadline(server.now).expect("not yet");
+        server.connection.on_timeout(server.now).expect("not yet");
     }
     expires(&mut server, SECOND, ErrorCode::ENHANCE_YOUR_CALM);
 }
@@ -140,7 +140,7 @@ fn keep_alive_asks_a_silent_peer_and_leaves_a_dead_one() {
     client.accept(&[window_update(0, 5_000)]);
     assert_eq!(left(&mut client), Some(20 * SECOND));
     client.pass(20 * SECOND);
-    client.connection.on_deadline(client.now).expect("a question");
+    client.connection.on_timeout(client.now).expect("a question");
     let question = client.frames();
     assert_eq!(question.len(), 1);
     assert_eq!(left(&mut client), Some(3 * SECOND));
@@ -148,7 +148,7 @@ fn keep_alive_asks_a_silent_peer_and_leaves_a_dead_one() {
     client.accept(&[frame(kind::PING, flag::ACK, 0, &question[0].payload)]);
     assert_eq!(left(&mut client), Some(20 * SECOND));
     client.pass(20 * SECOND);
-    client.connection.on_deadline(client.now).expect("a question");
+    client.connection.on_timeout(client.now).expect("a question");
     client.frames();
     expires(&mut client, 3 * SECOND, ErrorCode::NO_ERROR);
 }
@@ -187,13 +187,13 @@ fn a_connection_without_calls_ends_after_its_idle_timeout() {
     server.frames();
     assert_eq!(left(&mut server), Some(SECOND));
     server.pass(SECOND);
-    server.connection.on_deadline(server.now).expect("a friendly end");
+    server.connection.on_timeout(server.now).expect("a friendly end");
     let frames = server.frames();
     assert_eq!(frames[0].kind, kind::GOAWAY);
     assert_eq!(server.connection.failure(), None);
 
     // The client need not hurry.
-    server.connection.on_deadline(server.now).expect("once is enough");
+    server.connection.on_timeout(server.now).expect("once is enough");
     assert!(server.frames().is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! What waits for the socket: heads and small payloads in one contiguous buffer, so that a message
+//! [`WriteBuffer`]: what waits for the socket: heads and small payloads in one contiguous buffer, so that a message
 //! leaves by one write; large payloads beside it, never copied.
 
 use std::collections::VecDeque;
@@ -6,7 +6,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::connection::FEW;
+use super::spare::FEW;
 
 /// Payloads from this size on are not copied.
 pub(super) const LARGE: usize = 16 * 1024;
@@ -15,14 +15,14 @@ pub(super) const LARGE: usize = 16 * 1024;
 const KEPT: usize = 4 * 1024;
 
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(super) struct WriteBuffer {
     buffer: BytesMut,
     /// Each with the place in `buffer`, counted from the connection's start, where it goes in.
     payloads: VecDeque<(u64, Bytes)>,
-    payload_octets: usize,
-    /// Octets that have ever left `buffer`.
+    payload_bytes: usize,
+    /// Bytes that have ever left `buffer`.
     buffer_written: u64,
-    /// Octets that have ever left.
+    /// Bytes that have ever left.
     written: u64,
     control: Control,
 }
@@ -36,7 +36,7 @@ struct Control {
     mark: u64,
 }
 
-impl Outgoing {
+impl WriteBuffer {
     /// Where to encode the next frame.
     #[inline]
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
@@ -44,20 +44,20 @@ impl Outgoing {
     }
 
     pub(super) fn push_payload(&mut self, payload: Bytes) {
-        self.payload_octets += payload.len();
+        self.payload_bytes += payload.len();
         self.payloads.push_back((self.buffer_written + self.buffer.len() as u64, payload));
     }
 
-    /// Counts `octets` just written to the buffer as an answer, and says how many wait.
+    /// Counts `bytes` just written to the buffer as an answer, and says how many wait.
     #[inline]
-    pub(super) fn count_control(&mut self, octets: usize) -> usize {
-        self.control.recent += octets;
+    pub(super) fn count_control(&mut self, bytes: usize) -> usize {
+        self.control.recent += bytes;
         self.control.earlier + self.control.recent
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.buffer.len() + self.payload_octets
+        self.buffer.len() + self.payload_bytes
     }
 
     /// All that ever left.
@@ -66,7 +66,7 @@ impl Outgoing {
         self.written
     }
 
-    /// Where the next octet stands in all that was ever sent.
+    /// Where the next byte stands in all that was ever sent.
     #[inline]
     pub(super) fn end(&self) -> u64 {
         self.written + self.len() as u64
@@ -83,14 +83,14 @@ impl Outgoing {
         let mut count = 0;
         let mut buffer = &self.buffer[..];
         let mut at = self.buffer_written;
-        let mut push = |octets: &'a [u8]| {
-            if octets.is_empty() {
+        let mut push = |bytes: &'a [u8]| {
+            if bytes.is_empty() {
                 return true;
             }
             let Some(slot) = slices.get_mut(count) else {
                 return false;
             };
-            *slot = IoSlice::new(octets);
+            *slot = IoSlice::new(bytes);
             count += 1;
             true
         };
@@ -106,29 +106,29 @@ impl Outgoing {
         count
     }
 
-    /// `octets` were written.
-    pub(super) fn advance(&mut self, mut octets: usize) {
-        debug_assert!(octets <= self.len());
-        self.written += octets as u64;
+    /// `bytes` were written.
+    pub(super) fn advance(&mut self, mut bytes: usize) {
+        debug_assert!(bytes <= self.len());
+        self.written += bytes as u64;
         while let Some((place, payload)) = self.payloads.front_mut() {
             let before = (*place - self.buffer_written) as usize;
-            let inline = before.min(octets);
+            let inline = before.min(bytes);
             self.buffer.advance(inline);
             self.buffer_written += inline as u64;
-            octets -= inline;
+            bytes -= inline;
             if inline < before {
                 return self.turn();
             }
-            let taken = payload.len().min(octets);
+            let taken = payload.len().min(bytes);
             payload.advance(taken);
-            self.payload_octets -= taken;
-            octets -= taken;
+            self.payload_bytes -= taken;
+            bytes -= taken;
             if !payload.is_empty() {
                 return self.turn();
             }
             self.payloads.pop_front();
         }
-        let inline = octets.min(self.buffer.len());
+        let inline = bytes.min(self.buffer.len());
         if inline == self.buffer.len() {
             self.buffer.clear();
         } else {
@@ -147,6 +147,14 @@ impl Outgoing {
                 self.control = Control { mark: self.written, ..Control::default() };
             }
         }
+    }
+
+    /// Drops all that waits: nobody takes it any more.
+    pub(super) fn clear(&mut self) {
+        self.buffer.clear();
+        self.payloads.clear();
+        self.payload_bytes = 0;
+        self.control = Control::default();
     }
 
     pub(super) fn has_buffer(&self) -> bool {

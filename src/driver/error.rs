@@ -1,0 +1,80 @@
+//! Why connections and streams end before their time.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::http2::{ErrorCode, Fatal, Reset};
+
+/// Why a connection is over.
+#[derive(Clone, Debug)]
+pub(crate) enum Lost {
+    /// The peer closed it, or this end did after all calls had ended.
+    Closed,
+    /// The peer told to go away with an error.
+    GoneAway { code: ErrorCode, debug: String },
+    /// Reading or writing failed.
+    Io(Arc<std::io::Error>),
+    /// A rule of HTTP/2 was broken, or a limit or a time exceeded.
+    Http2(Fatal),
+    /// What came first is no HTTP/2.
+    NotHttp2(Fatal),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the connection was closed"),
+            Self::GoneAway { code, debug } if debug.is_empty() => {
+                write!(f, "the peer closed the connection ({code})")
+            }
+            Self::GoneAway { code, debug } => {
+                write!(f, "the peer closed the connection ({code}): {debug}")
+            }
+            Self::Io(error) => write!(f, "the connection was lost: {error}"),
+            Self::Http2(fatal) => write!(f, "the connection failed: {fatal}"),
+            Self::NotHttp2(fatal) => write!(f, "no HTTP/2: {fatal}"),
+        }
+    }
+}
+
+impl std::error::Error for Lost {}
+
+/// Why a stream ended before its message did.
+#[derive(Clone, Debug)]
+pub(crate) enum StreamError {
+    Reset(Reset),
+    /// With the connection. `unprocessed`: nothing of the request had been handed to the socket, or the
+    /// peer says so.
+    Lost {
+        lost: Lost,
+        unprocessed: bool,
+    },
+    /// The body to be sent failed by itself.
+    Body(tonic::Status),
+}
+
+impl StreamError {
+    /// The server has not seen the request: it may be sent again (RFC 9113 §8.7).
+    pub(crate) fn may_be_sent_again(&self) -> bool {
+        match self {
+            Self::Reset(reset) => reset.never_processed,
+            Self::Lost { unprocessed, .. } => *unprocessed,
+            Self::Body(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset(Reset { code, by_peer: true, .. }) => {
+                write!(f, "the peer reset the stream ({code})")
+            }
+            Self::Reset(Reset { code, why, .. }) => write!(f, "{why} ({code})"),
+            Self::Lost { lost, .. } => lost.fmt(f),
+            Self::Body(status) => status.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StreamError {}

@@ -1,0 +1,73 @@
+//! [`Timer`]: wakes the driver when something is due, and is not set while nothing is.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Instant;
+
+use tokio::time::{Sleep, sleep_until};
+
+#[derive(Debug, Default)]
+pub(super) struct Timer {
+    /// When there is something to be done, whatever comes.
+    due: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// When `sleep` fires, if it has not fired.
+    armed: Option<Instant>,
+}
+
+impl Timer {
+    /// Whether something is due.
+    #[inline]
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|at| at <= now)
+    }
+
+    /// What was due has been seen to.
+    #[inline]
+    pub(super) fn fired(&mut self, now: Instant) {
+        if self.armed.is_some_and(|at| at <= now) {
+            self.armed = None;
+        }
+    }
+
+    /// Something is due then, or nothing is.
+    #[inline]
+    pub(super) fn set(&mut self, due: Option<Instant>) {
+        self.due = due;
+    }
+
+    /// Has the driver woken in time. A timer that fires early enough as it is stays: then it is looked
+    /// at again.
+    #[inline]
+    pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
+        let Some(due) = self.due else {
+            self.sleep = None;
+            self.armed = None;
+            return;
+        };
+        if self.armed.is_none_or(|at| at > due) {
+            self.arm_at(due, cx);
+        }
+    }
+
+    fn arm_at(&mut self, due: Instant, cx: &mut Context<'_>) {
+        self.armed = Some(due);
+        let at = tokio::time::Instant::from_std(due);
+        let sleep = match &mut self.sleep {
+            Some(sleep) => {
+                sleep.as_mut().reset(at);
+                sleep
+            }
+            None => self.sleep.insert(Box::pin(sleep_until(at))),
+        };
+        if sleep.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+/// Through tokio's clock, which tests can hold.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

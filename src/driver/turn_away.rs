@@ -1,0 +1,35 @@
+//! [`turn_away`]: the end of a connection that is not served at all.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+
+use super::pass::LAST_WORDS;
+use super::reader::READ;
+use super::socket::Socket;
+use super::timer::now;
+use crate::http2::{Config, Connection, ErrorCode};
+
+/// Tells a peer that it is not served, and closes. It may have sent its first request already: what
+/// is there is read, for data that is not would turn the end into a reset.
+pub(crate) async fn turn_away<T>(mut io: T, why: &'static str)
+where
+    T: Socket,
+{
+    let mut h2 = Connection::server(Config::default(), now());
+    h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
+    let mut bytes = BytesMut::new();
+    bytes.extend_from_slice(h2.contiguous().unwrap_or_default());
+    let said = async {
+        io.write_all(&bytes).await?;
+        io.shutdown().await
+    };
+    // So little always fits a new socket.
+    if let Ok(Ok(())) = tokio::time::timeout(LAST_WORDS, said).await {
+        bytes.clear();
+        bytes.reserve(READ.0);
+        let _ = poll_fn(|cx| Poll::Ready(io.poll_receive(cx, &mut bytes))).await;
+    }
+}

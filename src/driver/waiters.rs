@@ -1,0 +1,113 @@
+//! [`Waiters`]: which tasks wait for which stream. What has arrived of a stream, and what waits to
+//! be sent on it, is `http2`'s.
+
+use std::task::Waker;
+
+use tokio::task::AbortHandle;
+
+use super::spare::FEW;
+use crate::http2::StreamKey;
+
+/// The tasks of all streams, in a table beside `http2`'s.
+#[derive(Debug, Default)]
+pub(super) struct Waiters(Vec<Waiter>);
+
+/// The tasks of one stream.
+#[derive(Debug, Default)]
+struct Waiter {
+    /// Which stream's they are; indexes are used again.
+    key: Option<StreamKey>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    /// A server's handler that was not ready in place; a client's request body.
+    task: Option<AbortHandle>,
+}
+
+impl Waiters {
+    /// Wakes `waker` when there is something to read.
+    pub(super) fn wait_to_read(&mut self, key: StreamKey, waker: &Waker) {
+        remember(&mut self.entry(key).reader, waker);
+    }
+
+    /// Wakes `waker` when more can be sent.
+    pub(super) fn wait_to_write(&mut self, key: StreamKey, waker: &Waker) {
+        remember(&mut self.entry(key).writer, waker);
+    }
+
+    /// The task ends with the stream.
+    pub(super) fn set_task(&mut self, key: StreamKey, task: AbortHandle) {
+        self.entry(key).task = Some(task);
+    }
+
+    pub(super) fn take_reader(&mut self, key: StreamKey) -> Option<Waker> {
+        self.find(key)?.reader.take()
+    }
+
+    pub(super) fn take_writer(&mut self, key: StreamKey) -> Option<Waker> {
+        self.find(key)?.writer.take()
+    }
+
+    /// The stream is over before its time: its task has nothing more to do, and whoever waits is to
+    /// see why.
+    pub(super) fn fail(&mut self, key: StreamKey, wakes: &mut Vec<Waker>) {
+        if let Some(waiter) = self.find(key) {
+            waiter.fail(wakes);
+        }
+    }
+
+    /// All streams are over.
+    pub(super) fn fail_all(&mut self, wakes: &mut Vec<Waker>) {
+        self.0.iter_mut().for_each(|waiter| waiter.fail(wakes));
+    }
+
+    /// The stream is forgotten: whoever still waits learns it from `http2`. Returns its task.
+    #[inline]
+    pub(super) fn forget(&mut self, key: StreamKey, wakes: &mut Vec<Waker>) -> Option<AbortHandle> {
+        let waiter = std::mem::take(self.find(key)?);
+        wakes.extend(waiter.reader);
+        wakes.extend(waiter.writer);
+        waiter.task
+    }
+
+    #[inline]
+    fn find(&mut self, key: StreamKey) -> Option<&mut Waiter> {
+        self.0.get_mut(key.index()).filter(|waiter| waiter.key == Some(key))
+    }
+
+    fn entry(&mut self, key: StreamKey) -> &mut Waiter {
+        let index = key.index();
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, Waiter::default);
+        }
+        let waiter = &mut self.0[index];
+        if waiter.key != Some(key) {
+            *waiter = Waiter { key: Some(key), ..Waiter::default() };
+        }
+        waiter
+    }
+
+    /// Gives back the memory of many. Only where there are no streams.
+    pub(super) fn trim(&mut self) {
+        if self.0.capacity() > FEW {
+            self.0 = Vec::new();
+        }
+    }
+}
+
+impl Waiter {
+    fn fail(&mut self, wakes: &mut Vec<Waker>) {
+        wakes.extend(self.reader.take());
+        wakes.extend(self.writer.take());
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+/// Remembers `waker` unless it is remembered already.
+fn remember(slot: &mut Option<Waker>, waker: &Waker) {
+    match slot {
+        Some(known) if known.will_wake(waker) => {}
+        _ => *slot = Some(waker.clone()),
+    }
+}

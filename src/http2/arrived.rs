@@ -1,0 +1,154 @@
+//! [`Arrived`]: what has come of a stream and was not read yet.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
+use super::error::ErrorCode;
+use super::head::Head;
+
+/// Pieces of less than this are put together, so that a body that is sent byte by byte takes no more
+/// memory than its bytes.
+const SMALL: usize = 4 * 1024;
+
+/// How large put-together pieces get.
+const MERGED: usize = 16 * 1024;
+
+/// What a stream keeps until somebody reads it.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    /// A request's or a response's. `None` once it is taken, and for a request whose header list is
+    /// too large.
+    pub(super) head: Option<Head>,
+    pub(super) pieces: Pieces,
+    pub(super) end: End,
+}
+
+/// How a message ends.
+#[derive(Debug, Default)]
+pub(super) enum End {
+    /// Not yet.
+    #[default]
+    Open,
+    /// With END_STREAM on its head or data, or with trailers that were read.
+    Plain,
+    Trailers(Arc<HeaderMap>),
+    Failed(Failure),
+}
+
+/// Why a message has no regular end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Reset(Reset),
+    /// The connection ended before the message did. `unprocessed`: nothing of the request had been
+    /// handed to the socket.
+    Lost {
+        unprocessed: bool,
+    },
+}
+
+/// Why a stream was reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reset {
+    pub(crate) code: ErrorCode,
+    /// The peer did it. Otherwise we did, for something the peer did wrong.
+    pub(crate) by_peer: bool,
+    /// The server has not touched the request: it may be sent again (RFC 9113 §8.7).
+    pub(crate) never_processed: bool,
+    pub(crate) why: &'static str,
+}
+
+impl Arrived {
+    /// The message ends here, unless it has ended before.
+    pub(super) fn finish(&mut self, end: End) {
+        if matches!(self.end, End::Open) {
+            self.end = end;
+        }
+    }
+}
+
+/// Pieces of a body in their order. The usual one of a single piece allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    first: Option<Bytes>,
+    rest: VecDeque<Bytes>,
+}
+
+impl Pieces {
+    #[inline]
+    pub(super) fn push(&mut self, piece: Bytes) {
+        if self.first.is_none() {
+            self.first = Some(piece);
+        } else {
+            self.push_behind(piece);
+        }
+    }
+
+    fn push_behind(&mut self, piece: Bytes) {
+        if piece.len() < SMALL
+            && let Some(last) = self.rest.back_mut().or(self.first.as_mut())
+            && last.len() + piece.len() <= MERGED
+        {
+            let mut merged = match std::mem::take(last).try_into_mut() {
+                Ok(unique) => unique,
+                Err(shared) => BytesMut::from(&shared[..]),
+            };
+            merged.extend_from_slice(&piece);
+            *last = merged.freeze();
+            return;
+        }
+        self.rest.push_back(piece);
+    }
+
+    /// The next piece.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        let first = self.first.take()?;
+        self.first = self.rest.pop_front();
+        Some(first)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Bytes in all pieces.
+    pub(crate) fn len(&self) -> usize {
+        self.first.iter().chain(&self.rest).map(Bytes::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_are_put_together_and_keep_their_order() {
+        let mut pieces = Pieces::default();
+        for byte in 0..=255u8 {
+            for _ in 0..256 {
+                pieces.push(Bytes::copy_from_slice(&[byte]));
+            }
+        }
+        assert_eq!(pieces.len(), 65_536);
+        assert!(pieces.rest.len() < 8, "{} pieces", pieces.rest.len());
+        let mut whole = Vec::new();
+        while let Some(piece) = pieces.pop() {
+            whole.extend_from_slice(&piece);
+        }
+        assert!(whole.is_sorted() && whole.len() == 65_536);
+    }
+
+    #[test]
+    fn large_pieces_are_not_copied() {
+        let mut pieces = Pieces::default();
+        let large = Bytes::from(vec![7; SMALL]);
+        pieces.push(large.clone());
+        pieces.push(large.clone());
+        assert_eq!(pieces.pop().unwrap().as_ptr(), large.as_ptr());
+        assert_eq!(pieces.pop().unwrap().as_ptr(), large.as_ptr());
+        assert!(pieces.is_empty());
+    }
+}

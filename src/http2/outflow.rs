@@ -1,0 +1,87 @@
+//! [`Outflow`]: what all streams have to send together, and the window that they share.
+
+use std::collections::VecDeque;
+
+use super::flow::{DEFAULT_WINDOW, Overflow, SendWindow};
+use super::key::StreamKey;
+use super::spare::trim;
+use super::stream::Streams;
+
+/// The connection's sending side.
+#[derive(Debug)]
+pub(super) struct Outflow {
+    window: SendWindow,
+    /// Streams with something to send and the window for it, each once. Streams that were reset stay
+    /// in it for a while.
+    ready: VecDeque<StreamKey>,
+    /// Bytes that wait with their streams.
+    queued: u64,
+}
+
+impl Outflow {
+    pub(super) fn new() -> Self {
+        Self { window: SendWindow::new(DEFAULT_WINDOW), ready: VecDeque::new(), queued: 0 }
+    }
+
+    /// The connection's window.
+    #[inline]
+    pub(super) fn available(&self) -> usize {
+        self.window.available()
+    }
+
+    /// `bytes` were taken out of the window.
+    #[inline]
+    pub(super) fn take(&mut self, bytes: usize) {
+        self.window.take(bytes);
+    }
+
+    /// A WINDOW_UPDATE for the connection.
+    pub(super) fn widen(&mut self, by: u32) -> Result<(), Overflow> {
+        self.window.adjust(i64::from(by))
+    }
+
+    pub(super) fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// A stream keeps so many bytes more until it can send them.
+    pub(super) fn enqueue(&mut self, bytes: usize) {
+        self.queued += bytes as u64;
+    }
+
+    /// So many bytes fewer wait: they were sent, or dropped.
+    pub(super) fn dequeue(&mut self, bytes: usize) {
+        self.queued -= bytes as u64;
+    }
+
+    /// Adds a stream whose `ready` was just set. Entries of streams that have been reset since are
+    /// dropped before they outnumber the others.
+    pub(super) fn push_ready(&mut self, key: StreamKey, streams: &Streams) {
+        if self.ready.len() > 2 * streams.len() + 16 {
+            self.ready.retain(|key| streams.get(*key).is_some_and(|stream| stream.ready));
+        }
+        self.ready.push_back(key);
+    }
+
+    pub(super) fn pop_ready(&mut self) -> Option<StreamKey> {
+        self.ready.pop_front()
+    }
+
+    #[inline]
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(super) fn clear_ready(&mut self) {
+        self.ready.clear();
+    }
+
+    pub(super) fn trim(&mut self) {
+        trim(&mut self.ready);
+    }
+
+    #[cfg(test)]
+    pub(super) fn ready_len(&self) -> usize {
+        self.ready.len()
+    }
+}

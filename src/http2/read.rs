@@ -1,0 +1,172 @@
+//! Messages in: what the application takes of what has arrived. Whatever is taken gives the peer
+//! window to send as much again.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::arrived::{End, Failure, Pieces};
+use super::connection::Connection;
+use super::frame::kind;
+use super::head::{Head, RequestHead, ResponseHead};
+use super::key::StreamKey;
+use super::stream::Receiving;
+
+/// A request as it is given to a handler.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) head: Arc<RequestHead>,
+    pub(crate) body: Body,
+}
+
+/// Why there is no request to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRequest {
+    /// The peer has given it up: there is nothing to do.
+    Gone,
+    /// Its header list is larger than
+    /// [`max_header_list_size`](super::Config::max_header_list_size). Answer it, and forget it.
+    TooLarge,
+}
+
+/// What follows a head.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// All of it is here.
+    Whole(Content),
+    /// It is still arriving: [`Connection::read`].
+    Open,
+}
+
+/// A body that has arrived in full, and its trailers.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    pub(crate) pieces: Pieces,
+    pub(crate) trailers: Option<Arc<HeaderMap>>,
+}
+
+/// What comes next of a body.
+#[derive(Debug)]
+pub(crate) enum Read {
+    Data(Bytes),
+    /// And with them the end.
+    Trailers(Arc<HeaderMap>),
+    End,
+    Failed(Failure),
+    /// Nothing yet: [`Event::Readable`](super::Event::Readable) or
+    /// [`Event::Reset`](super::Event::Reset) says when.
+    Pending,
+    /// The stream was forgotten.
+    Gone,
+}
+
+impl Connection {
+    /// Server: takes a request that was [opened](super::Event::Opened), with all of its body if that
+    /// is here.
+    pub(crate) fn take_request(&mut self, key: StreamKey) -> Result<Request, NoRequest> {
+        let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.forgotten) else {
+            return Err(NoRequest::Gone);
+        };
+        stream.taken = true;
+        match stream.arrived.head.take() {
+            Some(Head::Request(head)) => Ok(Request { head, body: self.take_body(key) }),
+            _ => Err(NoRequest::TooLarge),
+        }
+    }
+
+    /// Client: takes a response's head, with all of its body if that is here. Then the stream can be
+    /// [forgotten](Self::forget).
+    pub(crate) fn take_response(
+        &mut self,
+        key: StreamKey,
+    ) -> Poll<Result<(Arc<ResponseHead>, Body), Failure>> {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Poll::Pending;
+        };
+        match stream.arrived.head.take() {
+            Some(Head::Response(head)) => Poll::Ready(Ok((head, self.take_body(key)))),
+            _ => match stream.arrived.end {
+                End::Failed(failure) => Poll::Ready(Err(failure)),
+                _ => Poll::Pending,
+            },
+        }
+    }
+
+    #[inline]
+    fn take_body(&mut self, key: StreamKey) -> Body {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Body::Open;
+        };
+        let trailers = match std::mem::replace(&mut stream.arrived.end, End::Plain) {
+            End::Plain => None,
+            End::Trailers(trailers) => Some(trailers),
+            unfinished => {
+                stream.arrived.end = unfinished;
+                return Body::Open;
+            }
+        };
+        let pieces = std::mem::take(&mut stream.arrived.pieces);
+        let unread = std::mem::take(&mut stream.unread);
+        self.credit_connection(unread);
+        Body::Whole(Content { pieces, trailers })
+    }
+
+    /// Takes what comes next of a body, and lets the peer send as much again.
+    pub(crate) fn read(&mut self, key: StreamKey) -> Read {
+        let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.forgotten) else {
+            return Read::Gone;
+        };
+        if let Some(piece) = stream.arrived.pieces.pop() {
+            self.credit(key, piece.len() as u32);
+            return Read::Data(piece);
+        }
+        match std::mem::replace(&mut stream.arrived.end, End::Plain) {
+            End::Open => {
+                stream.arrived.end = End::Open;
+                Read::Pending
+            }
+            End::Plain => Read::End,
+            End::Trailers(trailers) => Read::Trailers(trailers),
+            End::Failed(failure) => {
+                stream.arrived.end = End::Failed(failure);
+                Read::Failed(failure)
+            }
+        }
+    }
+
+    /// Nobody will read what has arrived of a body or will arrive of it: the peer may go on sending.
+    pub(crate) fn discard(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        stream.discarded = true;
+        stream.arrived.pieces = Pieces::default();
+        let unread = stream.unread;
+        self.credit(key, unread);
+    }
+
+    /// `bytes` of a stream's data are no longer kept: the peer may send as many more.
+    pub(super) fn credit(&mut self, key: StreamKey, bytes: u32) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        let bytes = stream.unread.min(bytes);
+        stream.unread -= bytes;
+        if stream.receiving != Receiving::Done
+            && let Some(increment) = stream.receive_window.release(bytes)
+        {
+            self.write_control(kind::WINDOW_UPDATE, 0, key.id(), &increment.to_be_bytes());
+        }
+        self.credit_connection(bytes);
+    }
+
+    /// The connection's part of what the application, or nobody, has read.
+    #[inline]
+    pub(super) fn credit_connection(&mut self, bytes: u32) {
+        if let Some(increment) = self.received.release(bytes) {
+            self.write_control(kind::WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
+        }
+    }
+}
