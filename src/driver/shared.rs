@@ -108,7 +108,7 @@ impl Shared {
 impl State {
     /// Whether there is something for the driver to do.
     pub(super) fn has_work(&self) -> bool {
-        self.h2.has_outgoing() || self.h2.has_events() || self.abandoned
+        self.h2.has_outgoing() || self.h2.has_events() || self.abandoned || self.h2.is_done()
     }
 
     /// After a call was encoded into an empty buffer: where it is the only one, its

@@ -6,6 +6,7 @@ mod calls;
 mod channel;
 mod deadlines;
 mod differential;
+mod ends;
 mod honest;
 mod hostile_server;
 mod identity;

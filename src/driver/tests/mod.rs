@@ -1,3 +1,4 @@
-//! What needs a connection on a socket and something else behind it than gRPC.
+//! What needs a connection on a stream and something else behind it than gRPC.
 
 mod h2spec;
+mod last_words;

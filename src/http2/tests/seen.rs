@@ -46,9 +46,7 @@ pub(super) enum Event {
         stream: StreamKey,
     },
     /// Ended with the connection.
-    Lost {
-        stream: StreamKey,
-    },
+    Lost,
     Writable {
         stream: StreamKey,
     },
@@ -105,7 +103,7 @@ fn reset(connection: &mut Connection, stream: StreamKey, seen: &mut Vec<Event>) 
     pieces(connection, stream, seen);
     seen.push(match connection.read(stream) {
         Read::Failed(Failure::Reset(reset)) => Event::Reset { stream, reset },
-        Read::Failed(Failure::Lost { .. }) => Event::Lost { stream },
+        Read::Failed(Failure::Lost { .. }) => Event::Lost,
         _ => Event::Stopped { stream },
     });
 }

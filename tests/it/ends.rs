@@ -1,0 +1,223 @@
+//! How calls and connections end: whatever else waits for them ends, too, and nothing is left.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use samehost::Address;
+use samehost::ping::{
+    CollectRequest, CollectResponse, PingRequest, PingResponse, PingServiceClient,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_stream::StreamExt as _;
+use tonic::{Request, Response, Status};
+
+use crate::support::{Counted, Running, Scripted, Transport, eventually_async, on_both_transports};
+use crate::wire::{Peer, data, flag, headers, kind, message, request};
+
+const PING: &str = "/ping.v1.PingService/Ping";
+
+on_both_transports!(
+    a_reader_in_another_task_ends_with_its_call,
+    a_client_that_closes_cancels_its_handlers,
+);
+
+/// The ways in which a call can end while another task still reads its requests.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Status,
+    Answer,
+    Panic,
+    Deadline,
+    Cancelled,
+    ConnectionLost,
+}
+
+/// A service whose handlers give their requests to another task, and end in this way.
+fn handing_over(way: Way, readers: &Arc<AtomicUsize>) -> Scripted {
+    let readers = Arc::clone(readers);
+    Scripted::default().on_collect(move |request| {
+        let counted = Counted::new(&readers);
+        let begun = Arc::new(Semaphore::new(0));
+        let reading = Arc::clone(&begun);
+        tokio::spawn(async move {
+            let _counted = counted;
+            let mut messages = request.into_inner();
+            while let Some(Ok(_)) = messages.next().await {
+                reading.add_permits(1);
+            }
+        });
+        async move {
+            // By now the task waits for the second message.
+            begun.acquire().await.unwrap().forget();
+            match way {
+                Way::Status => Err(Status::aborted("enough")),
+                Way::Answer => Ok(Response::new(CollectResponse::default())),
+                Way::Panic => panic!("the handler gives up"),
+                Way::Deadline | Way::Cancelled | Way::ConnectionLost => {
+                    std::future::pending().await
+                }
+            }
+        }
+    })
+}
+
+async fn a_reader_in_another_task_ends_with_its_call(transport: Transport) {
+    const CALLS: usize = 20;
+    let ways =
+        [Way::Status, Way::Answer, Way::Panic, Way::Deadline, Way::Cancelled, Way::ConnectionLost];
+    for way in ways {
+        let readers = Arc::new(AtomicUsize::new(0));
+        let server = Running::start(transport, handing_over(way, &readers).server()).await;
+        let mut client = PingServiceClient::new(server.channel().await);
+        client.ping(PingRequest::ping()).await.unwrap();
+        // From now on all tasks run that last as long as the connection does.
+        let runtime = tokio::runtime::Handle::current().metrics();
+        let before = runtime.num_alive_tasks();
+        let mut calls = Vec::new();
+        for _ in 0..CALLS {
+            let mut client = client.clone();
+            calls.push(tokio::spawn(async move {
+                let first = tokio_stream::once(CollectRequest::default());
+                let mut request = Request::new(first.chain(tokio_stream::pending()));
+                if matches!(way, Way::Deadline) {
+                    request.set_timeout(Duration::from_millis(50));
+                }
+                client.collect(request).await
+            }));
+        }
+        if matches!(way, Way::Cancelled | Way::ConnectionLost) {
+            let count = || readers.load(Ordering::SeqCst) == CALLS;
+            eventually_async("all calls have begun", count).await;
+            calls.iter().for_each(|call| call.abort());
+        }
+        if !matches!(way, Way::ConnectionLost) {
+            for call in calls {
+                let ended = call.await;
+                assert_eq!(ended.is_ok_and(|call| call.is_ok()), matches!(way, Way::Answer));
+            }
+        } else {
+            drop(client);
+        }
+        let done = || readers.load(Ordering::SeqCst) == 0;
+        eventually_async(&format!("no reader is left: {way:?}"), done).await;
+        let done = || runtime.num_alive_tasks() <= before;
+        eventually_async(&format!("no task is left: {way:?}"), done).await;
+        server.stop().await;
+    }
+}
+
+/// A service that answers once it may, and how many of its handlers live.
+fn waiting() -> (Scripted, Arc<Semaphore>, Arc<AtomicUsize>) {
+    let go = Arc::new(Semaphore::new(0));
+    let alive = Arc::new(AtomicUsize::new(0));
+    let (permits, count) = (Arc::clone(&go), Arc::clone(&alive));
+    let service = Scripted::default().on_ping(move |_| {
+        let go = Arc::clone(&permits);
+        let counted = Counted::new(&count);
+        async move {
+            let _counted = counted;
+            go.acquire().await.unwrap().forget();
+            let payload = vec![7; 1 << 20].into();
+            Ok(Response::new(PingResponse { payload, ..PingResponse::default() }))
+        }
+    });
+    (service, go, alive)
+}
+
+/// Sends so many whole requests.
+async fn ask<T: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<T>, calls: u32) {
+    for n in 0..calls {
+        let mut call = headers(2 * n + 1, &request(PING), false);
+        call.extend_from_slice(&data(2 * n + 1, &message(b""), true));
+        peer.send(&call).await;
+    }
+    peer.sync().await;
+}
+
+/// Windows that the server never waits for.
+const WIDE: &[(u16, u32)] = &[(4, 1 << 30)];
+
+async fn unix_peer(address: &Address) -> Peer<UnixStream> {
+    let path = address.to_string();
+    let io = UnixStream::connect(path.strip_prefix("unix:").unwrap()).await.unwrap();
+    let mut peer = Peer::client(io, WIDE).await;
+    peer.send(&crate::wire::window_update(0, 1 << 30)).await;
+    peer
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_all_gets_its_responses() {
+    let (service, go, alive) = waiting();
+    let server = Running::start(Transport::Unix, service.server()).await;
+    let mut peer = unix_peer(&server.address).await;
+    ask(&mut peer, 5).await;
+    peer.io.shutdown().await.unwrap();
+    // Another connection's call shows that the server has had its turns since.
+    tokio::task::yield_now().await;
+    assert_eq!(alive.load(Ordering::SeqCst), 5);
+    go.add_permits(5);
+    let (mut bytes, mut ended) = (0, 0);
+    while let Some(frame) = peer.next().await {
+        match frame.kind {
+            kind::DATA => bytes += frame.payload.len(),
+            kind::HEADERS if frame.flags & flag::END_STREAM != 0 => ended += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(ended, 5, "of five calls");
+    assert!(bytes > 5 << 20, "{bytes} bytes");
+}
+
+#[tokio::test]
+async fn a_request_that_was_not_finished_before_the_half_close_is_cancelled() {
+    let readers = Arc::new(AtomicUsize::new(0));
+    let server =
+        Running::start(Transport::Unix, handing_over(Way::Cancelled, &readers).server()).await;
+    let mut peer = unix_peer(&server.address).await;
+    let mut call = headers(1, &request("/ping.v1.PingService/Collect"), false);
+    call.extend_from_slice(&data(1, &message(b""), false));
+    peer.send(&call).await;
+    eventually_async("the call has begun", || readers.load(Ordering::SeqCst) == 1).await;
+    peer.io.shutdown().await.unwrap();
+    while peer.next().await.is_some() {}
+    eventually_async("its handler is gone", || readers.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_killed_after_its_half_close_cancels_its_handlers() {
+    let (service, _go, alive) = waiting();
+    let server = Running::start(Transport::Unix, service.server()).await;
+    let mut peer = unix_peer(&server.address).await;
+    ask(&mut peer, 5).await;
+    peer.io.shutdown().await.unwrap();
+    // The server has seen the half-close once another client has been answered.
+    let mut client = PingServiceClient::new(server.channel().await);
+    let call = tokio::spawn(async move { client.ping(PingRequest::ping()).await });
+    eventually_async("another call has begun", || alive.load(Ordering::SeqCst) == 6).await;
+    drop(peer);
+    eventually_async("the first five are cancelled", || alive.load(Ordering::SeqCst) == 1).await;
+    call.abort();
+}
+
+async fn a_client_that_closes_cancels_its_handlers(transport: Transport) {
+    let (service, _go, alive) = waiting();
+    let server = Running::start(transport, service.server()).await;
+    match transport {
+        Transport::Unix => {
+            let mut peer = unix_peer(&server.address).await;
+            ask(&mut peer, 5).await;
+        }
+        Transport::Tcp => {
+            let io = TcpStream::connect(server.address.to_string()).await.unwrap();
+            let mut peer = Peer::client(io, WIDE).await;
+            ask(&mut peer, 5).await;
+            // Over TCP the end of the writing side is the end.
+            peer.io.shutdown().await.unwrap();
+            eventually_async("cancelled", || alive.load(Ordering::SeqCst) == 0).await;
+        }
+    }
+    eventually_async("its handlers are cancelled", || alive.load(Ordering::SeqCst) == 0).await;
+}
