@@ -28,11 +28,9 @@ impl Script {
 fn serve(server: &mut Tested) -> u32 {
     let mut calls = 0;
     for event in server.events() {
-        if let Event::Data { stream, end, .. } = event {
-            if end {
-                server.answer(stream, b"reply");
-                calls += 1;
-            }
+        if let Event::Data { stream, end: true, .. } = event {
+            server.answer(stream, b"reply");
+            calls += 1;
         }
     }
     let outgoing = server.connection.outgoing_len();
