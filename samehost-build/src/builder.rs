@@ -1,0 +1,404 @@
+//! [`Builder`]: options, by the names of prost's and tonic's builders.
+
+use std::collections::HashSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use prost_build::{Config, Module};
+use prost_types::FileDescriptorSet;
+use protox::prost::Message;
+
+use crate::error::Error;
+use crate::generator::{Generator, Options};
+use crate::lints;
+use crate::proto;
+
+/// Options for compiling protos. [`compile`](crate::compile) does it with the defaults.
+///
+/// ```no_run
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     samehost_build::configure()
+///         .bytes(".")
+///         .build_client(false)
+///         .compile_protos(&["proto/greeter.proto"], &["proto"])?;
+///     Ok(())
+/// }
+/// ```
+pub fn configure() -> Builder {
+    Builder {
+        options: Options {
+            build_client: true,
+            build_server: true,
+            build_connect: true,
+            emit_package: true,
+            ..Options::default()
+        },
+        types: Types::default(),
+        out_dir: None,
+        descriptor_set_path: None,
+        include_file: None,
+        // Outside of a build script nobody reads what is printed for Cargo.
+        emit_rerun_if_changed: env::var_os("CARGO").is_some(),
+    }
+}
+
+/// How protos are compiled; from [`configure`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    options: Options,
+    types: Types,
+    out_dir: Option<PathBuf>,
+    descriptor_set_path: Option<PathBuf>,
+    include_file: Option<PathBuf>,
+    emit_rerun_if_changed: bool,
+}
+
+/// What concerns the messages, which are prost's.
+#[derive(Clone, Debug, Default)]
+struct Types {
+    extern_paths: Vec<(String, String)>,
+    type_attributes: Vec<(String, String)>,
+    message_attributes: Vec<(String, String)>,
+    enum_attributes: Vec<(String, String)>,
+    field_attributes: Vec<(String, String)>,
+    boxed: Vec<String>,
+    btree_map: Vec<String>,
+    bytes: Vec<String>,
+    skip_debug: Vec<String>,
+    well_known: bool,
+}
+
+impl Types {
+    fn apply(&self, config: &mut Config) {
+        for (proto, rust) in &self.extern_paths {
+            config.extern_path(proto, rust);
+        }
+        for (path, attribute) in &self.type_attributes {
+            config.type_attribute(path, attribute);
+        }
+        for (path, attribute) in &self.message_attributes {
+            config.message_attribute(path, attribute);
+        }
+        for (path, attribute) in &self.enum_attributes {
+            config.enum_attribute(path, attribute);
+        }
+        for (path, attribute) in &self.field_attributes {
+            config.field_attribute(path, attribute);
+        }
+        for path in &self.boxed {
+            config.boxed(path);
+        }
+        // Each of these replaces what a configuration has, so that none may be empty.
+        if !self.btree_map.is_empty() {
+            config.btree_map(&self.btree_map);
+        }
+        if !self.bytes.is_empty() {
+            config.bytes(&self.bytes);
+        }
+        if !self.skip_debug.is_empty() {
+            config.skip_debug(&self.skip_debug);
+        }
+        if self.well_known {
+            config.compile_well_known_types();
+        }
+    }
+}
+
+fn pair(path: impl AsRef<str>, value: impl AsRef<str>) -> (String, String) {
+    (path.as_ref().to_owned(), value.as_ref().to_owned())
+}
+
+impl Builder {
+    /// Whether clients are generated. Default: yes.
+    pub fn build_client(mut self, enable: bool) -> Self {
+        self.options.build_client = enable;
+        self
+    }
+
+    /// Whether servers are generated. Default: yes.
+    pub fn build_server(mut self, enable: bool) -> Self {
+        self.options.build_server = enable;
+        self
+    }
+
+    /// Whether clients have the constructor `connect`, which connects a channel of samehost's.
+    /// Default: yes.
+    pub fn build_transport(mut self, enable: bool) -> Self {
+        self.options.build_connect = enable;
+        self
+    }
+
+    /// Where the generated files go. The directory is made if it does not exist. Default: `OUT_DIR`
+    /// of the environment, which Cargo sets for build scripts.
+    pub fn out_dir(mut self, directory: impl AsRef<Path>) -> Self {
+        self.out_dir = Some(directory.as_ref().to_owned());
+        self
+    }
+
+    /// Uses Rust types that exist already for what is at a proto path, such as
+    /// `extern_path(".other.v1", "::other::v1")`.
+    pub fn extern_path(mut self, proto_path: impl AsRef<str>, rust_path: impl AsRef<str>) -> Self {
+        self.types.extern_paths.push(pair(proto_path, rust_path));
+        self
+    }
+
+    /// Puts an attribute on messages, enums and oneofs.
+    pub fn type_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
+        self.types.type_attributes.push(pair(path, attribute));
+        self
+    }
+
+    /// Puts an attribute on messages.
+    pub fn message_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
+        self.types.message_attributes.push(pair(path, attribute));
+        self
+    }
+
+    /// Puts an attribute on enums and oneofs.
+    pub fn enum_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
+        self.types.enum_attributes.push(pair(path, attribute));
+        self
+    }
+
+    /// Puts an attribute on fields.
+    pub fn field_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
+        self.types.field_attributes.push(pair(path, attribute));
+        self
+    }
+
+    /// Boxes the fields at a path.
+    pub fn boxed(mut self, path: impl AsRef<str>) -> Self {
+        self.types.boxed.push(path.as_ref().to_owned());
+        self
+    }
+
+    /// Generates `BTreeMap` for the map fields at a path, rather than `HashMap`.
+    pub fn btree_map(mut self, path: impl AsRef<str>) -> Self {
+        self.types.btree_map.push(path.as_ref().to_owned());
+        self
+    }
+
+    /// Generates `bytes::Bytes` for the `bytes` fields at a path, rather than `Vec<u8>`: large ones
+    /// are then not copied when they are received.
+    pub fn bytes(mut self, path: impl AsRef<str>) -> Self {
+        self.types.bytes.push(path.as_ref().to_owned());
+        self
+    }
+
+    /// Derives no `Debug` for the messages at these paths.
+    pub fn skip_debug<I>(mut self, paths: I) -> Self
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        self.types.skip_debug.extend(paths.into_iter().map(|path| path.as_ref().to_owned()));
+        self
+    }
+
+    /// Whether the well-known types are generated, too, rather than taken from `prost-types`.
+    /// Default: no.
+    pub fn compile_well_known_types(mut self, enable: bool) -> Self {
+        self.types.well_known = enable;
+        self
+    }
+
+    /// Puts an attribute on the server modules of the packages at a path.
+    pub fn server_mod_attribute(
+        mut self,
+        path: impl AsRef<str>,
+        attribute: impl AsRef<str>,
+    ) -> Self {
+        self.options.server_mod.add(path, attribute);
+        self
+    }
+
+    /// Puts an attribute on the servers of the services at a path.
+    pub fn server_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
+        self.options.server.add(path, attribute);
+        self
+    }
+
+    /// Puts an attribute on the traits of the services whose name matches.
+    pub fn trait_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
+        self.options.service_trait.add(path, attribute);
+        self
+    }
+
+    /// Puts an attribute on the client modules of the packages at a path.
+    pub fn client_mod_attribute(
+        mut self,
+        path: impl AsRef<str>,
+        attribute: impl AsRef<str>,
+    ) -> Self {
+        self.options.client_mod.add(path, attribute);
+        self
+    }
+
+    /// Puts an attribute on the clients of the services at a path.
+    pub fn client_attribute(mut self, path: impl AsRef<str>, attribute: impl AsRef<str>) -> Self {
+        self.options.client.add(path, attribute);
+        self
+    }
+
+    /// Leaves the comments of these services and methods (`package.Service`,
+    /// `package.Service.Method`) out of the stubs.
+    pub fn disable_comments<I>(mut self, names: I) -> Self
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        let names = names.into_iter().map(|name| name.as_ref().to_owned());
+        self.options.without_comments.extend(names.collect::<HashSet<_>>());
+        self
+    }
+
+    /// Whether a service's name has its package before it. Default: yes.
+    pub fn emit_package(mut self, enable: bool) -> Self {
+        self.options.emit_package = enable;
+        self
+    }
+
+    /// Whether the methods of a service's trait take `self: Arc<Self>`. Default: no, `&self`.
+    pub fn use_arc_self(mut self, enable: bool) -> Self {
+        self.options.use_arc_self = enable;
+        self
+    }
+
+    /// Whether the methods of a service's trait have a body that answers UNIMPLEMENTED. What a method
+    /// streams is then a boxed stream, rather than an associated type. Default: no.
+    pub fn generate_default_stubs(mut self, enable: bool) -> Self {
+        self.options.default_stubs = enable;
+        self
+    }
+
+    /// Also writes the encoded `FileDescriptorSet` of the protos and their imports to a file, for
+    /// gRPC server reflection.
+    pub fn file_descriptor_set_path(mut self, path: impl AsRef<Path>) -> Self {
+        self.descriptor_set_path = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Also writes a file that includes all others, with their packages as nested modules.
+    pub fn include_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.include_file = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Whether Cargo is told to run the build script again when one of the protos changes. Default:
+    /// yes where Cargo runs.
+    pub fn emit_rerun_if_changed(mut self, enable: bool) -> Self {
+        self.emit_rerun_if_changed = enable;
+        self
+    }
+
+    /// Compiles protos and all that they import. See [`compile`](crate::compile) for the arguments.
+    ///
+    /// # Errors
+    ///
+    /// An [`Error`] that names the proto file and the line where the proto is broken, or the file
+    /// that could not be read or written.
+    pub fn compile_protos(
+        self,
+        protos: &[impl AsRef<Path>],
+        includes: &[impl AsRef<Path>],
+    ) -> Result<(), Error> {
+        self.compile_with_config(Config::new(), protos, includes)
+    }
+
+    /// The same, with options of prost's own builder that this one does not have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::compile_protos`].
+    pub fn compile_with_config(
+        self,
+        config: Config,
+        protos: &[impl AsRef<Path>],
+        includes: &[impl AsRef<Path>],
+    ) -> Result<(), Error> {
+        let compiled = proto::compile(protos, includes, self.emit_rerun_if_changed)?;
+        self.generate(compiled.descriptors, &compiled.encoded, config)
+    }
+
+    /// Generates code for protos that are compiled already, by whatever compiler.
+    ///
+    /// # Errors
+    ///
+    /// An [`Error`] where a file cannot be written, or the set does not have all imports.
+    pub fn compile_fds(self, descriptors: FileDescriptorSet) -> Result<(), Error> {
+        self.compile_fds_with_config(descriptors, Config::new())
+    }
+
+    /// The same, with options of prost's own builder that this one does not have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::compile_fds`].
+    pub fn compile_fds_with_config(
+        self,
+        descriptors: FileDescriptorSet,
+        config: Config,
+    ) -> Result<(), Error> {
+        let encoded = descriptors.encode_to_vec();
+        self.generate(descriptors, &encoded, config)
+    }
+
+    /// The generator of the stubs alone, for `prost_build::Config::service_generator`.
+    pub fn service_generator(self) -> Box<dyn prost_build::ServiceGenerator> {
+        Box::new(Generator::new(self.options))
+    }
+
+    fn generate(
+        self,
+        descriptors: FileDescriptorSet,
+        encoded: &[u8],
+        mut config: Config,
+    ) -> Result<(), Error> {
+        let directory = match &self.out_dir {
+            Some(directory) => {
+                fs::create_dir_all(directory).map_err(|error| Error::write(directory, error))?;
+                directory.clone()
+            }
+            None => env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(|| {
+                let source = std::io::Error::other("OUT_DIR is not set");
+                Error::io(
+                    "no directory to write to: call out_dir, or run in a build script",
+                    source,
+                )
+            })?,
+        };
+        self.types.apply(&mut config);
+        // Only what the user names is told apart from `OUT_DIR`, whose files are included by `env!`.
+        if self.out_dir.is_some() {
+            config.out_dir(&directory);
+        }
+        if let Some(path) = &self.include_file {
+            config.include_file(path);
+        }
+        if self.options.build_client || self.options.build_server {
+            config.service_generator(Box::new(Generator::new(self.options)));
+        }
+        let files: HashSet<String> = descriptors.file.iter().map(file_name).collect();
+        config
+            .compile_fds(descriptors)
+            .map_err(|error| Error::io("cannot generate code", error))?;
+        for file in files {
+            exempt(&directory.join(file))?;
+        }
+        if let Some(path) = &self.descriptor_set_path {
+            fs::write(path, encoded).map_err(|error| Error::write(path, error))?;
+        }
+        Ok(())
+    }
+}
+
+/// What prost calls the file of a proto's package.
+fn file_name(file: &prost_types::FileDescriptorProto) -> String {
+    Module::from_protobuf_package_name(file.package()).to_file_name_or("_")
+}
+
+/// A file need not exist: nothing is generated for a package without messages and services.
+fn exempt(path: &Path) -> Result<(), Error> {
+    let Ok(generated) = fs::read_to_string(path) else { return Ok(()) };
+    fs::write(path, lints::exempt(&generated)).map_err(|error| Error::write(path, error))
+}

@@ -1,0 +1,39 @@
+//! Which lints generated code is exempt from. It is no code that its user could mend.
+
+/// On each generated item.
+pub(crate) const ALLOW: &str = "#[allow(\
+    clippy::all, clippy::nursery, clippy::pedantic, \
+    dead_code, deprecated, missing_debug_implementations, missing_docs, rustdoc::all, \
+    single_use_lifetimes, unnameable_types, unreachable_pub, unused_qualifications)]";
+
+/// Puts the exemption on each item of a generated file. prost's builder can put attributes on
+/// messages and enums, but not on the modules and `impl` blocks beside them.
+pub(crate) fn exempt(generated: &str) -> String {
+    let mut exempted = String::with_capacity(generated.len() * 9 / 8);
+    for line in generated.lines() {
+        // What begins in the first column is an item of the file, or an attribute or comment of it.
+        if ["pub struct ", "pub enum ", "pub mod ", "impl "].iter().any(|it| line.starts_with(it)) {
+            exempted.push_str(ALLOW);
+            exempted.push('\n');
+        }
+        exempted.push_str(line);
+        exempted.push('\n');
+    }
+    exempted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_item_of_the_file_is_exempt_and_nothing_within() {
+        let generated = "/// A message.\n#[derive(Clone)]\npub struct A {\n    pub b: u32,\n}\n\
+                         pub mod a {\n    pub enum B {}\n}\nimpl A {\n}\n";
+        let exempted = exempt(generated);
+        assert_eq!(exempted.matches(ALLOW).count(), 3);
+        for item in ["pub struct A", "pub mod a", "impl A"] {
+            assert!(exempted.contains(&format!("\n{ALLOW}\n{item}")), "{exempted}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Proto files to descriptors.
+
+use std::path::Path;
+
+use prost_types::FileDescriptorSet;
+use protox::file::FileMetadata;
+
+use crate::error::Error;
+
+/// Compiled protos.
+pub(crate) struct Compiled {
+    /// With all imports, each file after what it imports.
+    pub(crate) descriptors: FileDescriptorSet,
+    /// The same, encoded. It has the options that `prost_types` does not know, too.
+    pub(crate) encoded: Vec<u8>,
+}
+
+/// Compiles the files and what they import. With `announce`, Cargo is told to run the build script
+/// again when one of them changes. (It runs one that failed again in any case.)
+pub(crate) fn compile(
+    protos: &[impl AsRef<Path>],
+    includes: &[impl AsRef<Path>],
+    announce: bool,
+) -> Result<Compiled, Error> {
+    let mut compiler = protox::Compiler::new(includes)?;
+    compiler.include_imports(true).include_source_info(true);
+    for proto in protos {
+        compiler.open_file(proto)?;
+    }
+    if announce {
+        // The well-known types have no path: protox has them built in.
+        for path in compiler.files().filter_map(FileMetadata::path) {
+            println!("cargo::rerun-if-changed={}", path.display());
+        }
+    }
+    Ok(Compiled {
+        descriptors: compiler.file_descriptor_set(),
+        encoded: compiler.encode_file_descriptor_set(),
+    })
+}
