@@ -67,6 +67,10 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("samehost supports Linux only");
 
+// Generated code names the crate so, the Ping service's own stubs, too.
+#[cfg(feature = "ping")]
+extern crate self as samehost;
+
 mod address;
 mod backoff;
 mod client;
@@ -83,8 +87,41 @@ mod policy;
 mod sealed_memory;
 mod server;
 mod socket;
+mod stubs;
 #[cfg(feature = "tonic-transport")]
 mod transport;
+
+#[doc(hidden)]
+pub mod codegen {
+    //! What code that `samehost-build` generates names. Not for others: it changes without notice.
+
+    pub use bytes::Bytes;
+    pub use http;
+    pub use http_body::Body;
+    pub use tonic::codec::CompressionEncoding;
+    pub use tonic::codegen::tokio_stream::Stream;
+    pub use tonic::codegen::{BoxFuture, BoxStream, InterceptedService, StdError};
+    pub use tower::Service;
+
+    pub use crate::server::{Mount, Mounted};
+    pub use crate::stubs::{
+        AnyBody, Call, Client, ClientOptions, Method, Methods, ServerOptions, call, connect, mount,
+    };
+}
+
+/// Includes what `samehost_build` generated for a proto package.
+///
+/// ```ignore
+/// mod greeter {
+///     samehost::include_proto!("greeter.v1");
+/// }
+/// ```
+#[macro_export]
+macro_rules! include_proto {
+    ($package:literal) => {
+        include!(concat!(env!("OUT_DIR"), "/", $package, ".rs"));
+    };
+}
 
 pub use address::{Address, AddressParseError, AddressParseErrorKind};
 pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};

@@ -14,9 +14,9 @@ pub use stubs::{
     WatchRequest, WatchResponse,
 };
 
-#[allow(missing_docs, unreachable_pub, clippy::use_self, reason = "generated")]
 mod stubs {
-    tonic::include_proto!("ping.v1");
+    // What is generated names the crate as its users do.
+    crate::include_proto!("ping.v1");
 }
 
 /// The proto and what it imports as an encoded `FileDescriptorSet`, for gRPC server reflection.

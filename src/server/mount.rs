@@ -49,6 +49,16 @@ pub struct Mounted {
     pub(super) route: Route,
 }
 
+impl Mounted {
+    /// A service of this name that answers by `route`.
+    pub(crate) fn new(
+        name: &'static str,
+        route: impl Fn(Request<RequestBody>) -> BoxFuture + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, route: Arc::new(route) }
+    }
+}
+
 impl fmt::Debug for Mounted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Mounted").field(&self.name).finish()

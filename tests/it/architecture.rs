@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 /// From the top down; a module may use only those that come after it.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "ping",
+    "stubs",
     "server",
     "client",
     "policy",

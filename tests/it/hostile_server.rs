@@ -160,7 +160,7 @@ async fn a_response_that_ends_early_is_an_error() {
     let no_status = [headers(1, &head(), false), data(1, &pong(), true)];
     assert_ne!(fails(&no_status.concat()).await, Code::Ok);
     let no_message = [headers(1, &head(), false), headers(1, &trailers(), true)];
-    assert_eq!(fails(&no_message.concat()).await, Code::Internal);
+    assert_eq!(fails(&no_message.concat()).await, Code::Unimplemented);
 }
 
 #[tokio::test]

@@ -127,7 +127,7 @@ async fn each_method_has_its_own_policy_and_the_rest_is_denied() {
 
     // Around one service.
     let one = PeerPolicyLayer::new().service::<PingServer>(nobody());
-    let one = tower::Layer::layer(&one, PingServiceServer::new(Ping::default()));
+    let one = tower::Layer::layer(&one, PingServiceServer::new(Ping::default()).into_service());
     let server = Running::start(Transport::Unix, Server::new().add_service(one)).await;
     assert_eq!(ping(&server).await.unwrap_err().code(), Code::PermissionDenied);
 

@@ -143,7 +143,7 @@ where
         let before = self.0();
         Box::pin(async move {
             before.await;
-            PingServiceServer::new(Ping::default()).call(request).await
+            PingServiceServer::new(Ping::default()).into_service().call(request).await
         })
     }
 }

@@ -36,7 +36,7 @@ async fn tonic_channel(address: &Address) -> tonic::transport::Channel {
 /// Makes a unary call and a stream of two messages.
 async fn call<T>(channel: T)
 where
-    T: tonic::client::GrpcService<tonic::body::Body>,
+    T: tonic::client::GrpcService<tonic::body::Body> + 'static,
     T::Error: Into<tonic::codegen::StdError>,
     T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     <T::ResponseBody as http_body::Body>::Error: Into<tonic::codegen::StdError> + Send,

@@ -531,7 +531,10 @@ impl tower::Service<http::Request<samehost::RequestBody>> for Stubborn {
     fn call(&mut self, request: http::Request<samehost::RequestBody>) -> Self::Future {
         let this = self.clone();
         if request.uri().path() == PING {
-            return tower::Service::call(&mut PingServiceServer::new(Ping::default()), request);
+            return tower::Service::call(
+                &mut PingServiceServer::new(Ping::default()).into_service(),
+                request,
+            );
         }
         let running = Counted::new(&this);
         Box::pin(async move {

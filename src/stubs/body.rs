@@ -1,0 +1,188 @@
+//! Bodies of messages that are sent: [`WholeBody`] of one that is encoded already, [`StreamBody`] of
+//! a stream of messages.
+
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use prost::Message;
+use tonic::Status;
+use tonic::codec::CompressionEncoding;
+use tonic::codegen::tokio_stream::Stream;
+
+use super::cancellation::Cancelled;
+use super::framing::encode;
+use super::metadata::{ok_trailers, trailers};
+
+/// Messages that are ready one after the other are sent together up to this size in bytes.
+const BATCH: usize = 32 << 10;
+
+/// One encoded message, and trailers on a server.
+#[derive(Debug)]
+pub(super) struct WholeBody {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl WholeBody {
+    pub(super) fn new(message: Vec<u8>, trailers: Option<HeaderMap>) -> Self {
+        Self { data: Some(message.into()), trailers }
+    }
+}
+
+impl Body for WholeBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = match self.data.take() {
+            Some(data) => Some(Frame::data(data)),
+            None => self.trailers.take().map(Frame::trailers),
+        };
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
+    }
+}
+
+/// How messages are encoded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Encoding {
+    pub(super) compression: Option<CompressionEncoding>,
+    /// In bytes.
+    pub(super) limit: usize,
+}
+
+pin_project! {
+    /// A stream's messages. A server's body ends with trailers, a client's fails where the stream
+    /// cannot be sent.
+    pub(super) struct StreamBody<S> {
+        #[pin]
+        messages: S,
+        encoding: Encoding,
+        is_server: bool,
+        cancelled: Option<Cancelled>,
+        // Encoded and not given away.
+        buffer: Vec<u8>,
+        // The size of what was given away last: the next is likely to be as large.
+        expected: usize,
+        state: State,
+    }
+}
+
+/// How far a stream has come.
+#[derive(Debug)]
+enum State {
+    More,
+    /// With trailers or an error, once what is encoded has been given away.
+    Ending(Result<(), Status>),
+    Ended,
+}
+
+impl<S> StreamBody<S> {
+    pub(super) fn server(messages: S, encoding: Encoding) -> Self {
+        Self::new(messages, encoding, true, None)
+    }
+
+    pub(super) fn client(
+        messages: S,
+        encoding: Encoding,
+        cancelled: Option<Cancelled>,
+    ) -> StreamBody<Infallible<S>> {
+        StreamBody::new(Infallible { stream: messages }, encoding, false, cancelled)
+    }
+
+    fn new(messages: S, encoding: Encoding, is_server: bool, cancelled: Option<Cancelled>) -> Self {
+        let (buffer, expected, state) = (Vec::new(), 0, State::More);
+        Self { messages, encoding, is_server, cancelled, buffer, expected, state }
+    }
+}
+
+impl<S, M> Body for StreamBody<S>
+where
+    S: Stream<Item = Result<M, Status>>,
+    M: Message,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut this = self.project();
+        if let Some(cancelled) = this.cancelled
+            && matches!(this.state, State::More)
+            && Pin::new(cancelled).poll_cancelled(cx).is_ready()
+        {
+            this.buffer.clear();
+            *this.state = State::Ending(Err(Cancelled::status()));
+        }
+        while matches!(this.state, State::More) && this.buffer.len() < BATCH {
+            match this.messages.as_mut().poll_next(cx) {
+                Poll::Pending if this.buffer.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(message))) => {
+                    if this.buffer.is_empty() {
+                        this.buffer.reserve(mem::take(this.expected).min(BATCH));
+                    }
+                    let Encoding { compression, limit } = *this.encoding;
+                    if let Err(status) = encode(&message, compression, limit, this.buffer) {
+                        *this.state = State::Ending(Err(status));
+                    }
+                }
+                Poll::Ready(Some(Err(status))) => *this.state = State::Ending(Err(status)),
+                Poll::Ready(None) => *this.state = State::Ending(Ok(())),
+            }
+        }
+        if !this.buffer.is_empty() {
+            *this.expected = this.buffer.len();
+            return Poll::Ready(Some(Ok(Frame::data(mem::take(this.buffer).into()))));
+        }
+        Poll::Ready(match mem::replace(this.state, State::Ended) {
+            State::Ending(Ok(())) if *this.is_server => Some(Ok(Frame::trailers(ok_trailers()))),
+            State::Ending(Err(status)) if *this.is_server => {
+                Some(trailers(&status).map(Frame::trailers))
+            }
+            State::Ending(Err(status)) => Some(Err(status)),
+            State::More | State::Ending(Ok(())) | State::Ended => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+}
+
+pin_project! {
+    /// A stream that cannot fail, as one that can.
+    pub(super) struct Infallible<S> {
+        #[pin]
+        stream: S,
+    }
+}
+
+impl<S: Stream> Stream for Infallible<S> {
+    type Item = Result<S::Item, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.project().stream.poll_next(cx).map(|item| item.map(Ok))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.stream.size_hint()
+    }
+}

@@ -1,0 +1,338 @@
+//! [`Client`]: the client's stubs, through whatever takes HTTP requests.
+
+use std::fmt;
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{Extensions, HeaderMap, HeaderValue, Method as HttpMethod, Uri, Version, header};
+use http_body::Body as HttpBody;
+use prost::Message;
+use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::codec::CompressionEncoding;
+use tonic::codegen::tokio_stream::Stream;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, GrpcMethod, Request, Response, Status, Streaming};
+
+use crate::address::{Address, AddressParseError};
+use crate::client::Channel;
+use crate::socket::ConnectError;
+
+use super::body::{Encoding, StreamBody, WholeBody};
+use super::cancellation::{Cancelled, unless_cancelled};
+use super::compression::{GRPC_ACCEPT_ENCODING, GRPC_ENCODING, check};
+use super::framing::{Deframer, encode};
+use super::metadata::{CONTENT_TYPE, headers, merge, outcome, status_of, with_head};
+use super::options::ClientOptions;
+use super::receive::receive;
+use super::streaming::{End, streaming};
+
+type StdError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A channel that is connected to `address`.
+pub async fn connect<A>(address: A) -> Result<Channel, ConnectError>
+where
+    A: TryInto<Address, Error: Into<AddressParseError>>,
+{
+    let address = address.try_into().map_err(Into::into)?;
+    Channel::connect(&address).await
+}
+
+/// A method of a service, as a client calls it.
+#[derive(Clone, Copy, Debug)]
+pub struct Method {
+    path: &'static str,
+    service: &'static str,
+    name: &'static str,
+}
+
+impl Method {
+    /// `path` is "/package.Service/Method".
+    pub const fn new(path: &'static str, service: &'static str, name: &'static str) -> Self {
+        Self { path, service, name }
+    }
+}
+
+/// What a generated client is made of.
+#[derive(Clone)]
+pub struct Client<T> {
+    inner: T,
+    origin: Uri,
+    options: ClientOptions,
+}
+
+impl<T> Client<T> {
+    /// Calls go through `inner`.
+    pub fn new(inner: T) -> Self {
+        Self::with_origin(inner, Uri::default())
+    }
+
+    /// Requests have scheme, authority and path of `origin` before the method's path.
+    pub fn with_origin(inner: T, origin: Uri) -> Self {
+        Self { inner, origin, options: ClientOptions::default() }
+    }
+
+    /// Compresses requests so.
+    ///
+    /// # Panics
+    ///
+    /// Where the crate's feature of that name is off.
+    pub fn send_compressed(&mut self, encoding: CompressionEncoding) {
+        self.options.send = Some(check(encoding));
+    }
+
+    /// Accepts responses that are compressed so.
+    ///
+    /// # Panics
+    ///
+    /// Where the crate's feature of that name is off.
+    pub fn accept_compressed(&mut self, encoding: CompressionEncoding) {
+        self.options.accept.add(check(encoding));
+    }
+
+    /// How large a received message may be, in bytes.
+    pub fn max_decoding_message_size(&mut self, limit: usize) {
+        self.options.limits.decoding = limit;
+    }
+
+    /// How large a sent message may be, in bytes.
+    pub fn max_encoding_message_size(&mut self, limit: usize) {
+        self.options.limits.encoding = limit;
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding { compression: self.options.send, limit: self.options.limits.encoding }
+    }
+
+    /// The head of a request.
+    fn head(&self, method: Method, metadata: MetadataMap, extensions: Extensions) -> Head {
+        let mut headers = headers(metadata);
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
+        if let Some(name) = self.options.send.and_then(|it| it.to_string().try_into().ok()) {
+            headers.insert(GRPC_ENCODING, name);
+        }
+        if let Some(accepted) = self.options.accept.header() {
+            headers.insert(GRPC_ACCEPT_ENCODING, accepted);
+        }
+        Head { uri: self.uri(method), headers, extensions }
+    }
+
+    fn uri(&self, method: Method) -> Uri {
+        let path = PathAndQuery::from_static(method.path);
+        let mut parts = self.origin.clone().into_parts();
+        parts.path_and_query = match parts.path_and_query.take() {
+            Some(before) if before.path() != "/" => {
+                let before = before.path().trim_end_matches('/');
+                PathAndQuery::try_from(format!("{before}{path}")).ok()
+            }
+            _ => Some(path),
+        };
+        Uri::from_parts(parts).unwrap_or_default()
+    }
+}
+
+struct Head {
+    uri: Uri,
+    headers: HeaderMap,
+    extensions: Extensions,
+}
+
+impl Head {
+    fn with(self, body: Body) -> http::Request<Body> {
+        let mut request = http::Request::new(body);
+        *request.method_mut() = HttpMethod::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        *request.extensions_mut() = self.extensions;
+        request
+    }
+}
+
+/// A response whose messages are still to come.
+struct Reply {
+    head: http::response::Parts,
+    body: Body,
+    messages: Deframer,
+    /// From the head, where it has one. It counts if nothing follows (gRPC over HTTP/2,
+    /// Trailers-Only).
+    status: Option<Status>,
+}
+
+impl<T> Client<T>
+where
+    T: GrpcService<Body>,
+    T::Error: Into<StdError>,
+    T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as HttpBody>::Error: Into<StdError>,
+{
+    /// A request, a response.
+    pub async fn unary<Q, R>(
+        &mut self,
+        method: Method,
+        request: Request<Q>,
+    ) -> Result<Response<R>, Status>
+    where
+        Q: Message + 'static,
+        R: Message + Default + 'static,
+    {
+        let (metadata, extensions, message) = request.into_parts();
+        let body = self.one(&message)?;
+        let mut cancelled = Cancelled::of(&extensions);
+        let call = self.whole(method, metadata, extensions, body);
+        unless_cancelled(&mut cancelled, call).await
+    }
+
+    /// A request, a stream of responses.
+    pub async fn server_streaming<Q, R>(
+        &mut self,
+        method: Method,
+        request: Request<Q>,
+    ) -> Result<Response<Streaming<R>>, Status>
+    where
+        Q: Message + 'static,
+        R: Message + Default + 'static,
+    {
+        let (metadata, extensions, message) = request.into_parts();
+        let body = self.one(&message)?;
+        self.many(method, metadata, extensions, body).await
+    }
+
+    /// A stream of requests, a response.
+    pub async fn client_streaming<Q, R, S>(
+        &mut self,
+        method: Method,
+        request: Request<S>,
+    ) -> Result<Response<R>, Status>
+    where
+        Q: Message + 'static,
+        R: Message + Default + 'static,
+        S: Stream<Item = Q> + Send + 'static,
+    {
+        let (metadata, extensions, messages) = request.into_parts();
+        let mut cancelled = Cancelled::of(&extensions);
+        let body = StreamBody::<S>::client(messages, self.encoding(), Cancelled::of(&extensions));
+        let call = self.whole(method, metadata, extensions, Body::new(body));
+        unless_cancelled(&mut cancelled, call).await
+    }
+
+    /// Streams both ways.
+    pub async fn streaming<Q, R, S>(
+        &mut self,
+        method: Method,
+        request: Request<S>,
+    ) -> Result<Response<Streaming<R>>, Status>
+    where
+        Q: Message + 'static,
+        R: Message + Default + 'static,
+        S: Stream<Item = Q> + Send + 'static,
+    {
+        let (metadata, extensions, messages) = request.into_parts();
+        let body = StreamBody::<S>::client(messages, self.encoding(), Cancelled::of(&extensions));
+        self.many(method, metadata, extensions, Body::new(body)).await
+    }
+
+    /// The body of one message.
+    fn one<Q: Message>(&self, message: &Q) -> Result<Body, Status> {
+        let Encoding { compression, limit } = self.encoding();
+        let mut data = Vec::new();
+        encode(message, compression, limit, &mut data)?;
+        Ok(Body::new(WholeBody::new(data, None)))
+    }
+
+    /// Sends a request, and waits for the head of its response.
+    async fn send(
+        &mut self,
+        method: Method,
+        metadata: MetadataMap,
+        mut extensions: Extensions,
+        body: Body,
+    ) -> Result<Reply, Status> {
+        let ready = poll_fn(|cx| self.inner.poll_ready(cx)).await;
+        ready.map_err(|error| Status::from_error(error.into()))?;
+        extensions.insert(GrpcMethod::new(method.service, method.name));
+        let request = self.head(method, metadata, extensions).with(body);
+        let response = self.inner.call(request).await;
+        let response = response.map_err(|error| Status::from_error(error.into()))?;
+        let (mut head, body) = response.into_parts();
+        let received = self.options.accept.received(&head.headers);
+        let messages = Deframer::new(received, self.options.limits.decoding);
+        let status = head.headers.contains_key(Status::GRPC_STATUS).then(|| {
+            let status = status_of(&head.headers);
+            // One that something follows is none.
+            head.headers.remove(Status::GRPC_STATUS);
+            status
+        });
+        Ok(Reply { head, body: Body::new(body), messages, status: status.flatten() })
+    }
+
+    /// A call whose response is one message.
+    async fn whole<R>(
+        &mut self,
+        method: Method,
+        metadata: MetadataMap,
+        extensions: Extensions,
+        body: Body,
+    ) -> Result<Response<R>, Status>
+    where
+        R: Message + Default,
+    {
+        let Reply { head, body, messages, status } =
+            self.send(method, metadata, extensions, body).await?;
+        let whole = match receive(body, messages).await {
+            Ok(whole) => whole,
+            Err(status) => return Err(with_head(status, head.headers)),
+        };
+        match (status, &whole.trailers) {
+            (Some(status), None) if whole.empty && status.code() != Code::Ok => return Err(status),
+            (Some(_), None) if whole.empty => {}
+            _ => {
+                if let Err(status) = outcome(whole.trailers.as_ref(), head.status) {
+                    return Err(with_head(status, head.headers));
+                }
+            }
+        }
+        let mut metadata = MetadataMap::from_headers(head.headers);
+        let (message, trailers) = whole.into_message()?;
+        if let Some(trailers) = trailers {
+            merge(&mut metadata, trailers);
+        }
+        Ok(Response::from_parts(metadata, message, head.extensions))
+    }
+
+    /// A call whose response is a stream.
+    async fn many<R>(
+        &mut self,
+        method: Method,
+        metadata: MetadataMap,
+        extensions: Extensions,
+        body: Body,
+    ) -> Result<Response<Streaming<R>>, Status>
+    where
+        R: Message + Default + 'static,
+    {
+        let mut cancelled = Cancelled::of(&extensions);
+        let call = self.send(method, metadata, extensions, body);
+        let Reply { head, body, messages, status } = unless_cancelled(&mut cancelled, call).await?;
+        let status = match status {
+            Some(status) if body.is_end_stream() && status.code() != Code::Ok => {
+                return Err(status);
+            }
+            status => status,
+        };
+        let end = End::Response { http: head.status, status, cancelled };
+        let messages = streaming(body, messages, end);
+        let metadata = MetadataMap::from_headers(head.headers);
+        Ok(Response::from_parts(metadata, messages, head.extensions))
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Client<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { inner, origin, options } = self;
+        let mut debug = f.debug_struct("Client");
+        debug.field("inner", inner).field("origin", origin).field("options", options).finish()
+    }
+}

@@ -1,0 +1,188 @@
+//! Compression of messages: which kinds there are, how the two ends agree on one, and the work itself.
+
+use std::io::{self, Read};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tonic::Status;
+use tonic::codec::CompressionEncoding;
+
+pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+pub(super) const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// The window that every zstd decoder is to support (RFC 8878 §3.1.1.1.2), as a power of two.
+#[cfg(feature = "zstd")]
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// The kinds of compression that an end uses, the one that was added first before all others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Encodings(Vec<CompressionEncoding>);
+
+impl Encodings {
+    pub(super) fn add(&mut self, encoding: CompressionEncoding) {
+        if !self.0.contains(&encoding) {
+            self.0.push(encoding);
+        }
+    }
+
+    /// For `grpc-accept-encoding`. `None` where there is no compression to tell of.
+    pub(super) fn header(&self) -> Option<HeaderValue> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        names.push("identity".to_owned());
+        HeaderValue::try_from(names.join(",")).ok()
+    }
+
+    /// The one of this name.
+    fn named(&self, name: &[u8]) -> Option<CompressionEncoding> {
+        self.0.iter().copied().find(|encoding| encoding.to_string().as_bytes() == name)
+    }
+
+    /// The first one that the peer accepts, in the order of its `grpc-accept-encoding`.
+    pub(super) fn accepted_by(&self, headers: &HeaderMap) -> Option<CompressionEncoding> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let accepted = headers.get(GRPC_ACCEPT_ENCODING)?.as_bytes();
+        accepted.split(|byte| *byte == b',').find_map(|name| self.named(name.trim_ascii()))
+    }
+
+    /// What `grpc-encoding` says of messages that arrive.
+    pub(super) fn received(&self, headers: &HeaderMap) -> Received {
+        match headers.get(GRPC_ENCODING).map(HeaderValue::as_bytes) {
+            None | Some(b"identity") => Received::Identity,
+            Some(name) => match self.named(name) {
+                Some(encoding) => Received::Compressed(encoding),
+                None => Received::Unknown(name.escape_ascii().to_string()),
+            },
+        }
+    }
+}
+
+/// How messages that arrive may be compressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    Identity,
+    Compressed(CompressionEncoding),
+    /// In a way that this end does not accept.
+    Unknown(String),
+}
+
+impl Received {
+    /// For a server: UNIMPLEMENTED, and what it would accept, where it does not accept this
+    /// ("Compression", compression.md of the gRPC project).
+    pub(super) fn or_unimplemented(self, accepted: &Encodings) -> Result<Self, Status> {
+        let Self::Unknown(name) = self else { return Ok(self) };
+        let mut status = Status::unimplemented(format!(
+            "the request is compressed with {name}, which this service does not accept"
+        ));
+        let accepted = accepted.header().unwrap_or(HeaderValue::from_static("identity"));
+        status.metadata_mut().as_mut().insert(GRPC_ACCEPT_ENCODING, accepted);
+        Err(status)
+    }
+}
+
+/// The encoding, if this crate can do it.
+///
+/// # Panics
+///
+/// Where its feature is off: tonic knows it by the feature of another crate.
+pub(super) fn check(encoding: CompressionEncoding) -> CompressionEncoding {
+    let known = match encoding {
+        #[cfg(feature = "gzip")]
+        CompressionEncoding::Gzip => true,
+        #[cfg(feature = "deflate")]
+        CompressionEncoding::Deflate => true,
+        #[cfg(feature = "zstd")]
+        CompressionEncoding::Zstd => true,
+        #[allow(unreachable_patterns, reason = "not all features may be on")]
+        _ => false,
+    };
+    assert!(known, "turn on the feature `{encoding}` of the crate samehost to compress with it");
+    encoding
+}
+
+/// Appends the compressed message to `out`. Returns its size in bytes.
+#[cfg_attr(
+    not(any(feature = "gzip", feature = "deflate", feature = "zstd")),
+    allow(unused_variables, reason = "there is nothing that compresses")
+)]
+pub(super) fn compress(
+    encoding: CompressionEncoding,
+    message: &[u8],
+    out: &mut Vec<u8>,
+) -> io::Result<usize> {
+    match encoding {
+        #[cfg(feature = "gzip")]
+        CompressionEncoding::Gzip => {
+            flate2::read::GzEncoder::new(message, flate2::Compression::default()).read_to_end(out)
+        }
+        #[cfg(feature = "deflate")]
+        CompressionEncoding::Deflate => {
+            flate2::read::ZlibEncoder::new(message, flate2::Compression::default()).read_to_end(out)
+        }
+        #[cfg(feature = "zstd")]
+        CompressionEncoding::Zstd => {
+            zstd::stream::read::Encoder::new(message, zstd::DEFAULT_COMPRESSION_LEVEL)?
+                .read_to_end(out)
+        }
+        #[allow(unreachable_patterns, reason = "not all features may be on")]
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// The message, of at most `limit` bytes. What is larger is not decompressed further than that.
+#[cfg_attr(
+    not(any(feature = "gzip", feature = "deflate", feature = "zstd")),
+    allow(unused_variables, reason = "there is nothing that decompresses")
+)]
+pub(super) fn decompress(
+    encoding: CompressionEncoding,
+    compressed: &[u8],
+    limit: usize,
+) -> Result<Vec<u8>, Status> {
+    let failed = |error: io::Error| {
+        Status::internal(format!("a message cannot be decompressed ({encoding}): {error}"))
+    };
+    match encoding {
+        #[cfg(feature = "gzip")]
+        CompressionEncoding::Gzip => {
+            read_limited(flate2::read::GzDecoder::new(compressed), limit, failed)
+        }
+        #[cfg(feature = "deflate")]
+        CompressionEncoding::Deflate => {
+            read_limited(flate2::read::ZlibDecoder::new(compressed), limit, failed)
+        }
+        #[cfg(feature = "zstd")]
+        CompressionEncoding::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::new(compressed).map_err(failed)?;
+            // The decoder reserves a window of the size that the message asks for.
+            let limit_log = usize::BITS - limit.leading_zeros();
+            decoder.window_log_max(limit_log.clamp(ZSTD_WINDOW_LOG, 31)).map_err(failed)?;
+            read_limited(decoder, limit, failed)
+        }
+        #[allow(unreachable_patterns, reason = "not all features may be on")]
+        _ => Err(failed(io::ErrorKind::Unsupported.into())),
+    }
+}
+
+#[cfg_attr(
+    not(any(feature = "gzip", feature = "deflate", feature = "zstd")),
+    allow(dead_code, reason = "there is nothing that decompresses")
+)]
+fn read_limited(
+    decoder: impl Read,
+    limit: usize,
+    failed: impl Fn(io::Error) -> Status,
+) -> Result<Vec<u8>, Status> {
+    let mut message = Vec::new();
+    let one_more = u64::try_from(limit).map_or(u64::MAX, |limit| limit.saturating_add(1));
+    decoder.take(one_more).read_to_end(&mut message).map_err(failed)?;
+    if message.len() > limit {
+        return Err(Status::resource_exhausted(format!(
+            "a message has more than {limit} bytes once it is decompressed, which is the limit"
+        )));
+    }
+    Ok(message)
+}

@@ -1,0 +1,213 @@
+//! Messages as bytes: each has a prefix, whether it is compressed and its length in four bytes
+//! ("Length-Prefixed-Message", PROTOCOL-HTTP2.md of the gRPC project).
+
+use bytes::{Buf, Bytes, BytesMut};
+use prost::Message;
+use tonic::Status;
+use tonic::codec::CompressionEncoding;
+
+use super::compression::{Received, compress, decompress};
+
+/// The size of a prefix in bytes.
+pub(super) const PREFIX: usize = 5;
+
+/// Appends a message, with its prefix, to `out`. Where it fails, `out` is as it was.
+///
+/// # Errors
+///
+/// RESOURCE_EXHAUSTED where it is larger than `limit` bytes, as it would be sent.
+pub(super) fn encode<M: Message>(
+    message: &M,
+    encoding: Option<CompressionEncoding>,
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), Status> {
+    let start = out.len();
+    let encoded = match encoding {
+        None => encode_plain(message, limit, out),
+        Some(encoding) => encode_compressed(message, encoding, limit, out),
+    };
+    encoded.and_then(|()| finish(&mut out[start..], encoding.is_some(), limit)).inspect_err(|_| {
+        out.truncate(start);
+    })
+}
+
+fn encode_plain<M: Message>(message: &M, limit: usize, out: &mut Vec<u8>) -> Result<(), Status> {
+    let length = message.encoded_len();
+    check_sent(length, limit)?;
+    out.reserve(PREFIX + length);
+    out.extend_from_slice(&[0; PREFIX]);
+    message.encode_raw(out);
+    Ok(())
+}
+
+fn encode_compressed<M: Message>(
+    message: &M,
+    encoding: CompressionEncoding,
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), Status> {
+    out.extend_from_slice(&[0; PREFIX]);
+    compress(encoding, &message.encode_to_vec(), out)
+        .map_err(|error| Status::internal(format!("a message cannot be compressed: {error}")))?;
+    check_sent(out.len(), limit.saturating_add(PREFIX))
+}
+
+/// Writes the prefix of a message that begins with room for it.
+fn finish(message: &mut [u8], compressed: bool, limit: usize) -> Result<(), Status> {
+    let length = message.len() - PREFIX;
+    let too_large = |_| check_sent(length, limit.min(u32::MAX as usize)).unwrap_err();
+    let length = u32::try_from(length).map_err(too_large)?;
+    message[0] = u8::from(compressed);
+    message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    Ok(())
+}
+
+fn check_sent(length: usize, limit: usize) -> Result<(), Status> {
+    if length <= limit.min(u32::MAX as usize) {
+        return Ok(());
+    }
+    Err(Status::resource_exhausted(format!(
+        "a message to be sent is larger ({length} bytes) than the limit ({limit} bytes)"
+    )))
+}
+
+/// Finds messages in data that arrives in pieces of any size.
+#[derive(Debug)]
+pub(super) struct Deframer {
+    limit: usize,
+    received: Received,
+    /// The rest of the piece that arrived last.
+    piece: Bytes,
+    /// A message that has not arrived whole, with its prefix.
+    partial: BytesMut,
+    /// The size of that one with its prefix, once its prefix is there.
+    expected: Option<usize>,
+}
+
+impl Deframer {
+    /// `limit` is the size that a message may have, in bytes, compressed and not.
+    pub(super) fn new(received: Received, limit: usize) -> Self {
+        Self { limit, received, piece: Bytes::new(), partial: BytesMut::new(), expected: None }
+    }
+
+    /// Adds what has arrived, once [`next`](Self::next) has found no more.
+    pub(super) fn push(&mut self, piece: Bytes) {
+        debug_assert!(self.piece.is_empty(), "messages are taken out first");
+        self.piece = piece;
+    }
+
+    /// Whether there is no beginning of a message.
+    pub(super) fn is_empty(&self) -> bool {
+        self.piece.is_empty() && self.partial.is_empty()
+    }
+
+    /// The next message, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// Of a prefix or a message that is not as it has to be. Nothing can be read after it.
+    pub(super) fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
+        if self.partial.is_empty() {
+            if let Some(&prefix) = self.piece.first_chunk::<PREFIX>() {
+                let size = self.check(prefix)?;
+                if self.piece.len() >= size {
+                    let message = self.decode(prefix[0], &self.piece[PREFIX..size])?;
+                    self.piece.advance(size);
+                    return Ok(Some(message));
+                }
+            } else if self.piece.is_empty() {
+                return Ok(None);
+            }
+        }
+        self.gather()
+    }
+
+    /// Puts a message together that arrives in several pieces.
+    fn gather<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
+        if self.expected.is_none() {
+            self.take(PREFIX);
+            let Some(&prefix) = self.partial.first_chunk::<PREFIX>() else { return Ok(None) };
+            self.expected = Some(self.check(prefix)?);
+        }
+        let size = self.expected.unwrap_or_default();
+        self.take(size);
+        if self.partial.len() < size {
+            return Ok(None);
+        }
+        self.expected = None;
+        let mut message = self.partial.split().freeze();
+        let compressed = message[0];
+        message.advance(PREFIX);
+        if compressed == 0 {
+            // Its `bytes` fields may hold on to it: nothing else is in it.
+            return M::decode(message).map(Some).map_err(|error| undecodable(&error));
+        }
+        self.decode(compressed, &message).map(Some)
+    }
+
+    /// Moves bytes of the piece to the message until that has `size` of them.
+    fn take(&mut self, size: usize) {
+        let missing = size.saturating_sub(self.partial.len());
+        let taken = missing.min(self.piece.len());
+        if self.partial.capacity() < size && size > PREFIX {
+            self.partial.reserve(missing);
+        }
+        self.partial.extend_from_slice(&self.piece[..taken]);
+        self.piece.advance(taken);
+    }
+
+    /// The size of a message with its prefix.
+    fn check(&self, prefix: [u8; PREFIX]) -> Result<usize, Status> {
+        let [flag, length @ ..] = prefix;
+        match (flag, &self.received) {
+            (0, _) | (1, Received::Compressed(_)) => {}
+            // A message that is compressed in no way that was agreed on is INTERNAL (compression.md).
+            (1, Received::Identity) => {
+                return Err(Status::internal(
+                    "a message is flagged as compressed, and there is no grpc-encoding",
+                ));
+            }
+            (1, Received::Unknown(name)) => {
+                return Err(Status::internal(format!(
+                    "a message is compressed with {name}, which is not accepted here"
+                )));
+            }
+            (flag, _) => {
+                return Err(Status::internal(format!(
+                    "a message's compressed flag is {flag}, neither 0 nor 1: this is not gRPC"
+                )));
+            }
+        }
+        let length = u32::from_be_bytes(length) as usize;
+        if length > self.limit {
+            let limit = self.limit;
+            return Err(Status::resource_exhausted(format!(
+                "a received message is larger ({length} bytes) than the limit ({limit} bytes): raise \
+                 max_decoding_message_size"
+            )));
+        }
+        Ok(PREFIX + length)
+    }
+
+    /// A message without its prefix. Its `bytes` fields are copied, so that none of them keeps the
+    /// whole buffer that it was received in.
+    fn decode<M: Message + Default>(&self, flag: u8, message: &[u8]) -> Result<M, Status> {
+        let decoded = match (flag, &self.received) {
+            (1, Received::Compressed(encoding)) => {
+                M::decode(Bytes::from(decompress(*encoding, message, self.limit)?))
+            }
+            _ => M::decode(message),
+        };
+        decoded.map_err(|error| undecodable(&error))
+    }
+}
+
+fn undecodable(error: &prost::DecodeError) -> Status {
+    Status::internal(format!("a message cannot be decoded: {error}"))
+}
+
+/// The data ended within a message.
+pub(super) fn cut_off() -> Status {
+    Status::internal("the data ended in the middle of a message")
+}

@@ -1,0 +1,155 @@
+//! Metadata between http's headers and tonic's, and the status that trailers carry.
+
+use std::mem;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+
+/// What a message's head says that it is.
+pub(super) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// What gRPC itself writes into a head, so that no metadata may have it. The same as tonic's.
+const RESERVED: [HeaderName; 5] = [
+    header::TE,
+    header::CONTENT_TYPE,
+    HeaderName::from_static("grpc-message"),
+    HeaderName::from_static("grpc-message-type"),
+    HeaderName::from_static("grpc-status"),
+];
+
+/// Metadata as headers, without what is gRPC's own.
+pub(super) fn headers(metadata: MetadataMap) -> HeaderMap {
+    let mut headers = metadata.into_headers();
+    if !headers.is_empty() {
+        for name in &RESERVED {
+            headers.remove(name);
+        }
+    }
+    headers
+}
+
+/// Adds headers to metadata, as tonic does it: what has the same name is replaced.
+pub(super) fn merge(metadata: &mut MetadataMap, headers: HeaderMap) {
+    metadata.as_mut().extend(headers);
+}
+
+/// A status as trailers.
+pub(super) fn trailers(status: &Status) -> Result<HeaderMap, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers)?;
+    Ok(trailers)
+}
+
+/// The trailers of a call that succeeded.
+pub(super) fn ok_trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
+    trailers
+}
+
+/// The status that headers or trailers carry, if they carry one.
+pub(super) fn status_of(headers: &HeaderMap) -> Option<Status> {
+    match headers.get(Status::GRPC_STATUS_DETAILS) {
+        // tonic panics at details that are no base64.
+        Some(details) if !is_base64(details.as_bytes()) => {
+            let mut headers = headers.clone();
+            headers.remove(Status::GRPC_STATUS_DETAILS);
+            Status::from_header_map(&headers)
+        }
+        _ => Status::from_header_map(headers),
+    }
+}
+
+/// The outcome of a call whose response has ended: by its trailers, or else by its HTTP status ("HTTP
+/// to gRPC Status Code Mapping" of the gRPC project).
+pub(super) fn outcome(trailers: Option<&HeaderMap>, http: StatusCode) -> Result<(), Status> {
+    if let Some(status) = trailers.and_then(status_of) {
+        return if status.code() == Code::Ok { Ok(()) } else { Err(status) };
+    }
+    if http == StatusCode::OK {
+        return Err(Status::unknown(
+            "the response ended without a grpc-status: it may have been cut off on its way",
+        ));
+    }
+    let code = match http.as_u16() {
+        400 | 431 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
+    };
+    Err(Status::new(code, format!("the response has no grpc-status, and the HTTP status {http}")))
+}
+
+/// Adds what the head of a response says to the status that the call failed with.
+pub(super) fn with_head(mut status: Status, head: HeaderMap) -> Status {
+    let own = mem::take(status.metadata_mut()).into_headers();
+    let metadata = status.metadata_mut();
+    merge(metadata, head);
+    merge(metadata, own);
+    status
+}
+
+/// Whether this is base64, with or without its padding (RFC 4648 §4).
+fn is_base64(text: &[u8]) -> bool {
+    let digits = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
+    if digits.len() != text.len() && !text.len().is_multiple_of(4) {
+        return false;
+    }
+    let Some(&last) = digits.last() else { return text.is_empty() };
+    let value = |digit: u8| match digit {
+        b'A'..=b'Z' => Some(digit - b'A'),
+        b'a'..=b'z' => Some(digit - b'a' + 26),
+        b'0'..=b'9' => Some(digit - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    // What the last digit has beyond whole bytes is zero (RFC 4648 §3.5).
+    let beyond = match digits.len() % 4 {
+        0 => 0,
+        2 => 0b1111,
+        3 => 0b11,
+        _ => return false,
+    };
+    digits.iter().all(|digit| value(*digit).is_some())
+        && value(last).is_some_and(|last| last & beyond == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_told_from_what_is_not() {
+        for text in ["", "AA", "AA==", "AAA", "AAA=", "AAAA", "+/+/", "CAUSBQ"] {
+            assert!(is_base64(text.as_bytes()), "{text:?}");
+        }
+        for text in ["A", "AA=", "A===", "AB", "AAB", "AA-_", "AAAA=", "=", "AA A", "AAAA=="] {
+            assert!(!is_base64(text.as_bytes()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn details_that_are_no_base64_are_left_out() {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-status", HeaderValue::from_static("5"));
+        headers.insert("grpc-status-details-bin", HeaderValue::from_static("!"));
+        let status = status_of(&headers).unwrap();
+        assert_eq!((status.code(), status.details()), (Code::NotFound, &[][..]));
+    }
+
+    #[test]
+    fn a_heads_metadata_does_not_replace_the_trailers() {
+        let mut status = Status::not_found("none");
+        status.metadata_mut().insert("both", "trailers".parse().unwrap());
+        let mut head = HeaderMap::new();
+        head.insert("both", HeaderValue::from_static("head"));
+        head.insert("one", HeaderValue::from_static("head"));
+        let status = with_head(status, head);
+        assert_eq!(status.metadata().get("both").unwrap(), "trailers");
+        assert_eq!(status.metadata().get("one").unwrap(), "head");
+    }
+}

@@ -1,0 +1,22 @@
+//! What the stubs that `samehost-build` generates call: messages in and out, under gRPC's rules.
+//!
+//! A message is five bytes of prefix and its encoding ([`framing`]). A server's stubs answer an
+//! HTTP request by a method of the service ([`server`]); a client's send one through whatever takes
+//! HTTP requests ([`client`]). Streams of messages are tonic's `Streaming`, fed by [`streaming`].
+
+mod body;
+mod cancellation;
+mod client;
+mod compression;
+mod framing;
+mod metadata;
+mod options;
+mod receive;
+mod server;
+mod streaming;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Client, Method, connect};
+pub use options::{ClientOptions, ServerOptions};
+pub use server::{AnyBody, Call, Methods, call, mount};

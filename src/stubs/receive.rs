@@ -1,0 +1,68 @@
+//! The one message of a body that is to have one.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use http::HeaderMap;
+use http_body::Body as _;
+use prost::Message;
+use tonic::Status;
+use tonic::body::Body;
+
+use super::framing::{Deframer, cut_off};
+
+/// What a body had.
+#[derive(Debug)]
+pub(super) struct Whole<M> {
+    pub(super) message: Option<M>,
+    pub(super) trailers: Option<HeaderMap>,
+    /// There was no data at all.
+    pub(super) empty: bool,
+    /// The end came within a message.
+    pub(super) cut_off: bool,
+}
+
+/// Reads a body to its end.
+///
+/// # Errors
+///
+/// Where the body fails, a message is not as it has to be, or there is a second one.
+pub(super) async fn receive<M>(mut body: Body, mut messages: Deframer) -> Result<Whole<M>, Status>
+where
+    M: Message + Default,
+{
+    let mut whole = Whole { message: None, trailers: None, empty: true, cut_off: false };
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        match frame?.into_data() {
+            Ok(data) => {
+                whole.empty &= data.is_empty();
+                messages.push(data);
+                while let Some(message) = messages.next()? {
+                    if whole.message.replace(message).is_some() {
+                        return Err(cardinality("more than one message"));
+                    }
+                }
+            }
+            Err(frame) => whole.trailers = frame.into_trailers().ok(),
+        }
+    }
+    whole.cut_off = !messages.is_empty();
+    Ok(whole)
+}
+
+impl<M> Whole<M> {
+    /// The message and the trailers, where there is exactly that one.
+    pub(super) fn into_message(self) -> Result<(M, Option<HeaderMap>), Status> {
+        if self.cut_off {
+            return Err(cut_off());
+        }
+        let message = self.message.ok_or_else(|| cardinality("no message"))?;
+        Ok((message, self.trailers))
+    }
+}
+
+/// A request or a response that is to have one message has another number of them ("Status codes
+/// and their use in gRPC": cardinality violations).
+fn cardinality(found: &str) -> Status {
+    Status::unimplemented(format!("there has to be exactly one message, and there is {found}"))
+}

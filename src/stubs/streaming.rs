@@ -1,0 +1,209 @@
+//! [`streaming`]: messages that arrive, as tonic's `Streaming`.
+//!
+//! tonic finds messages in bytes by itself, and gets some of it wrong. So what it is given are no
+//! message's bytes: [`Feed`] finds and decodes the messages, puts them into a queue, and shows tonic
+//! an empty message for each, for which [`Take`] then takes one out of the queue. Errors take the
+//! same way, so that each arrives once, after the messages before it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body::Frame;
+use prost::Message;
+use tonic::body::Body;
+use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
+use tonic::{Code, Status, Streaming};
+
+use super::cancellation::Cancelled;
+use super::framing::{Deframer, PREFIX, cut_off};
+use super::metadata::outcome;
+
+/// Messages that are decoded at a time, at most: decoded ones may be much larger than their bytes.
+const BATCH: usize = 64;
+
+/// Empty messages.
+static EMPTY: [u8; BATCH * PREFIX] = [0; BATCH * PREFIX];
+
+/// What the end of a body means.
+#[derive(Debug)]
+pub(super) enum End {
+    Request,
+    Response {
+        http: StatusCode,
+        /// What the head says: it counts if nothing follows.
+        status: Option<Status>,
+        cancelled: Option<Cancelled>,
+    },
+}
+
+/// The messages of a body.
+pub(super) fn streaming<M>(body: Body, messages: Deframer, end: End) -> Streaming<M>
+where
+    M: Message + Default + 'static,
+{
+    let queue = Arc::new(Queue::default());
+    let take = Take { taken: VecDeque::new(), queue: Arc::clone(&queue) };
+    let is_request = matches!(end, End::Request);
+    let feed = Feed { body: Some(body), messages, queue, end, empty: true };
+    if is_request {
+        Streaming::new_request(take, feed, None, None)
+    } else {
+        // Whatever the trailers say is the feed's to tell.
+        Streaming::new_empty(take, feed)
+    }
+}
+
+/// Between a [`Feed`] and its [`Take`], which tonic calls in turn.
+struct Queue<M>(Mutex<VecDeque<Result<M, Status>>>);
+
+impl<M> Default for Queue<M> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<M> Queue<M> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Result<M, Status>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a decoded message for each empty one.
+struct Take<M> {
+    taken: VecDeque<Result<M, Status>>,
+    queue: Arc<Queue<M>>,
+}
+
+impl<M> Decoder for Take<M> {
+    type Item = M;
+    type Error = Status;
+
+    fn decode(&mut self, _: &mut DecodeBuf<'_>) -> Result<Option<M>, Status> {
+        if self.taken.is_empty() {
+            mem::swap(&mut self.taken, &mut self.queue.lock());
+        }
+        self.taken.pop_front().transpose()
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(0, 0)
+    }
+}
+
+/// A body's messages into the queue, and an empty message for each out.
+struct Feed<M> {
+    /// None once there is nothing more to come.
+    body: Option<Body>,
+    messages: Deframer,
+    queue: Arc<Queue<M>>,
+    end: End,
+    /// No data has come.
+    empty: bool,
+}
+
+impl<M: Message + Default> Feed<M> {
+    /// Decodes messages that are there. Returns how many there are to take, a failure included.
+    fn decode(&mut self) -> usize {
+        let mut queue = self.queue.lock();
+        for count in 0..BATCH {
+            match self.messages.next() {
+                Ok(Some(message)) => queue.push_back(Ok(message)),
+                Ok(None) => return count,
+                Err(status) => {
+                    queue.push_back(Err(status));
+                    drop(queue);
+                    self.body = None;
+                    return count + 1;
+                }
+            }
+        }
+        BATCH
+    }
+
+    fn fail(&mut self, status: Status) -> Frame<Bytes> {
+        self.body = None;
+        self.queue.lock().push_back(Err(status));
+        empty_messages(1)
+    }
+
+    /// The body has ended.
+    fn finish(&mut self, trailers: Option<HeaderMap>) -> Option<Frame<Bytes>> {
+        self.body = None;
+        if let End::Response { http, status, .. } = &mut self.end {
+            let outcome = match (status.take(), &trailers) {
+                (Some(status), None) if self.empty && status.code() == Code::Ok => Ok(()),
+                (Some(status), None) if self.empty => Err(status),
+                _ => outcome(trailers.as_ref(), *http),
+            };
+            if let Err(status) = outcome {
+                return Some(self.fail(status));
+            }
+        }
+        if !self.messages.is_empty() {
+            return Some(self.fail(cut_off()));
+        }
+        trailers.map(Frame::trailers)
+    }
+
+    fn is_cancelled(&mut self, cx: &mut Context<'_>) -> bool {
+        let End::Response { cancelled: Some(cancelled), .. } = &mut self.end else { return false };
+        Pin::new(cancelled).poll_cancelled(cx).is_ready()
+    }
+}
+
+/// For tonic to ask for so many.
+fn empty_messages(count: usize) -> Frame<Bytes> {
+    Frame::data(Bytes::from_static(&EMPTY[..count * PREFIX]))
+}
+
+impl<M: Message + Default> http_body::Body for Feed<M> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        loop {
+            if this.body.is_none() {
+                return Poll::Ready(None);
+            }
+            let decoded = this.decode();
+            if decoded > 0 {
+                return Poll::Ready(Some(Ok(empty_messages(decoded))));
+            }
+            if this.is_cancelled(cx) {
+                return Poll::Ready(Some(Ok(this.fail(Cancelled::status()))));
+            }
+            let Some(body) = &mut this.body else { return Poll::Ready(None) };
+            let frame = match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(status)) => return Poll::Ready(Some(Ok(this.fail(status)))),
+                None => return Poll::Ready(this.finish(None).map(Ok)),
+            };
+            match frame.into_data() {
+                Ok(data) => {
+                    this.empty &= data.is_empty();
+                    this.messages.push(data);
+                }
+                Err(frame) => {
+                    let trailers = frame.into_trailers().ok();
+                    return Poll::Ready(this.finish(trailers).map(Ok));
+                }
+            }
+        }
+    }
+}
+
+impl<M> fmt::Debug for Feed<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("end", &self.end).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,151 @@
+//! Messages in pieces of any size.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tonic::Code;
+use tonic::codec::CompressionEncoding;
+
+use super::support::{framed, string};
+use crate::stubs::compression::Received;
+use crate::stubs::framing::{Deframer, PREFIX, encode};
+
+const LIMIT: usize = 1 << 20;
+
+/// The messages of data in pieces of this size, and whether nothing is left over.
+fn found(data: &[u8], size: usize, received: Received) -> Result<(Vec<Vec<u8>>, bool), Code> {
+    let mut deframer = Deframer::new(received, LIMIT);
+    let mut messages = Vec::new();
+    for piece in data.chunks(size.max(1)) {
+        deframer.push(Bytes::copy_from_slice(piece));
+        while let Some(message) = deframer.next::<Vec<u8>>().map_err(|status| status.code())? {
+            messages.push(message);
+        }
+    }
+    Ok((messages, deframer.is_empty()))
+}
+
+proptest! {
+    #[test]
+    fn messages_come_out_as_they_went_in(
+        messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..6),
+        size in 1_usize..700,
+        cut in 0_usize..8,
+    ) {
+        let mut data = Vec::new();
+        for message in &messages {
+            encode(message, None, usize::MAX, &mut data).unwrap();
+        }
+        let (out, complete) = found(&data, size, Received::Identity).unwrap();
+        prop_assert_eq!(&out, &messages);
+        prop_assert!(complete);
+        // Of one that is cut off, the beginning is left over.
+        if cut > 0 && data.len() > cut {
+            let (out, complete) = found(&data[..data.len() - cut], size, Received::Identity).unwrap();
+            prop_assert!(out.len() < messages.len());
+            let whole = messages[..out.len()].iter().map(|it| {
+                let mut encoded = Vec::new();
+                encode(it, None, usize::MAX, &mut encoded).unwrap();
+                encoded.len()
+            });
+            prop_assert_eq!(complete, data.len() - cut == whole.sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(data in prop::collection::vec(any::<u8>(), 0..64), size in 1_usize..9) {
+        let _ = found(&data, size, Received::Identity);
+        let _ = found(&data, size, Received::Compressed(CompressionEncoding::Gzip));
+    }
+}
+
+#[test]
+fn compressed_messages_come_out_as_they_went_in() {
+    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
+        let messages = [Vec::new(), vec![7; 100_000], (0..=255).collect()];
+        let mut data = Vec::new();
+        for message in &messages {
+            encode(message, Some(encoding), usize::MAX, &mut data).unwrap();
+        }
+        // One that is not compressed may stand between others.
+        encode(&b"plain".to_vec(), None, usize::MAX, &mut data).unwrap();
+        for size in [1, 7, data.len()] {
+            let (out, complete) = found(&data, size, Received::Compressed(encoding)).unwrap();
+            assert_eq!(out[..3], messages);
+            assert_eq!(out[3], b"plain");
+            assert!(complete);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_message_has_its_code() {
+    let unknown = Received::Unknown("snappy".to_owned());
+    let gzip = Received::Compressed(CompressionEncoding::Gzip);
+    for (data, received, code) in [
+        (framed(1, b"x"), Received::Identity, Code::Internal),
+        (framed(1, b"x"), unknown.clone(), Code::Internal),
+        (framed(2, b"x"), Received::Identity, Code::Internal),
+        (framed(255, b"x"), gzip.clone(), Code::Internal),
+        // Neither compressed nor a message.
+        (framed(1, b"x"), gzip.clone(), Code::Internal),
+        (framed(0, b"\xff"), Received::Identity, Code::Internal),
+        // Only its prefix has come.
+        (vec![0, 0xff, 0xff, 0xff, 0xff], Received::Identity, Code::ResourceExhausted),
+        (vec![1, 0xff, 0xff, 0xff, 0xff], gzip, Code::ResourceExhausted),
+    ] {
+        for size in [1, data.len()] {
+            assert_eq!(found(&data, size, received.clone()), Err(code), "{data:?}");
+        }
+    }
+    // An encoding that is not accepted is no matter where nothing is compressed.
+    assert_eq!(found(&framed(0, b""), 1, unknown), Ok((vec![Vec::new()], true)));
+}
+
+#[test]
+fn a_message_of_the_limit_is_taken_and_one_of_more_is_not() {
+    for (size, fits) in [(LIMIT, true), (LIMIT + 1, false)] {
+        // Four bytes are its field's.
+        let message = vec![0; size - 4];
+        let mut data = Vec::new();
+        encode(&message, None, usize::MAX, &mut data).unwrap();
+        assert_eq!(data.len(), PREFIX + size);
+        assert_eq!(found(&data, 4096, Received::Identity).is_ok(), fits);
+        let mut out = b"before".to_vec();
+        let encoded = encode(&message, None, LIMIT, &mut out);
+        assert_eq!(encoded.map_err(|status| status.code()).is_ok(), fits);
+        assert_eq!(out.len(), if fits { 6 + data.len() } else { 6 });
+    }
+}
+
+#[test]
+fn a_bomb_is_not_decompressed_beyond_the_limit() {
+    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
+        let mut data = Vec::new();
+        encode(&vec![0; 64 << 20], Some(encoding), usize::MAX, &mut data).unwrap();
+        assert!(data.len() < LIMIT);
+        let outcome = found(&data, 4096, Received::Compressed(encoding));
+        assert_eq!(outcome, Err(Code::ResourceExhausted), "{encoding}");
+    }
+}
+
+#[test]
+fn a_zstd_window_is_bounded() {
+    // A frame without a content, whose descriptor asks for a window of 2 GiB (RFC 8878 §3.1.1.1.2).
+    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00];
+    let outcome = found(&framed(1, &frame), 64, Received::Compressed(CompressionEncoding::Zstd));
+    assert_eq!(outcome, Err(Code::Internal));
+}
+
+#[test]
+fn what_is_kept_of_a_message_is_only_its_own() {
+    // Its `bytes` do not hold on to the buffer that they were received in.
+    let mut data = string("a message");
+    data.resize(1 << 16, 0);
+    let received = Bytes::from(data);
+    let mut deframer = Deframer::new(Received::Identity, LIMIT);
+    deframer.push(received.clone());
+    let message = deframer.next::<Bytes>().unwrap().unwrap();
+    drop(deframer);
+    assert_eq!(message, "a message");
+    assert!(received.is_unique());
+}

@@ -1,0 +1,5 @@
+//! gRPC's rules for messages, by bytes that no stubs would send.
+
+mod framing;
+mod rules;
+mod support;

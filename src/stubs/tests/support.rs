@@ -1,0 +1,169 @@
+//! Bodies of any bytes, a service by hand, and what answers a client.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request as HttpRequest, Response as HttpResponse};
+use http_body::{Body as _, Frame};
+use tonic::body::Body;
+use tonic::codegen::tokio_stream::Stream;
+use tonic::server::NamedService;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::stubs::{AnyBody, Call, Client, Method, Methods, ServerOptions};
+
+/// A body of these frames.
+pub(super) struct Frames(pub(super) VecDeque<Result<Frame<Bytes>, Status>>);
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Poll::Ready(self.0.pop_front())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Data in pieces of this size.
+pub(super) fn pieces(data: &[u8], size: usize) -> Frames {
+    Frames(data.chunks(size).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect())
+}
+
+/// A message with its prefix.
+pub(super) fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[flag], &length[..], message].concat()
+}
+
+/// A `StringValue` as it is encoded.
+pub(super) fn string(text: &str) -> Vec<u8> {
+    framed(0, &prost::Message::encode_to_vec(&text.to_owned()))
+}
+
+/// Its methods take and answer strings.
+#[derive(Clone, Default)]
+pub(super) struct Echo(pub(super) ServerOptions);
+
+impl NamedService for Echo {
+    const NAME: &'static str = "test.Echo";
+}
+
+/// Some messages, then no more.
+pub(super) struct Messages<M>(pub(super) VecDeque<M>);
+
+impl<M: Unpin> Stream for Messages<M> {
+    type Item = M;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<M>> {
+        Poll::Ready(self.0.pop_front())
+    }
+}
+
+impl Methods for Echo {
+    fn answer<C: Call>(&self, method: &str, call: C) -> C::Reply {
+        match method {
+            "Unary" => call.unary(&self.0, |request: Request<String>| async move {
+                Ok(Response::new(request.into_inner()))
+            }),
+            "Down" => call.server_streaming(&self.0, |request: Request<String>| async move {
+                let words = request.into_inner();
+                let words = words.split(' ').map(|word| match word {
+                    "fail" => Err(Status::data_loss("failed")),
+                    word => Ok(word.to_owned()),
+                });
+                Ok(Response::new(Messages(words.collect())))
+            }),
+            "Up" => call.client_streaming(&self.0, |request: Request<Streaming<String>>| async {
+                let mut messages = request.into_inner();
+                let mut all = String::new();
+                while let Some(message) = messages.message().await? {
+                    all.push_str(&message);
+                }
+                Ok(Response::new(all))
+            }),
+            "Both" => call.streaming(&self.0, |request: Request<Streaming<String>>| async {
+                Ok(Response::new(request.into_inner()))
+            }),
+            _ => call.unimplemented(),
+        }
+    }
+}
+
+/// What a response carries.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) head: HeaderMap,
+    pub(super) data: Vec<u8>,
+    pub(super) status: Status,
+}
+
+/// Sends a body to a method of [`Echo`].
+pub(super) async fn ask(
+    server: &Echo,
+    method: &str,
+    headers: &[(&'static str, &'static str)],
+    body: Frames,
+) -> Answer {
+    let mut request = HttpRequest::post(format!("/test.Echo/{method}")).body(body).unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, HeaderValue::from_static(value));
+    }
+    let response = tower::Service::call(&mut AnyBody::new(server.clone()), request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/grpc");
+    let (parts, mut body) = response.into_parts();
+    let mut answer = Answer { head: parts.headers, data: Vec::new(), status: Status::ok("") };
+    let mut trailers = None;
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        match frame.unwrap().into_data() {
+            Ok(data) => answer.data.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    let status = trailers.as_ref().unwrap_or(&answer.head);
+    answer.status = Status::from_header_map(status).expect("a status");
+    answer
+}
+
+pub(super) const UNARY: Method = Method::new("/test.Echo/Unary", "test.Echo", "Unary");
+
+/// A client that gets this response to whatever it sends.
+pub(super) fn client_of(
+    headers: &[(&'static str, &'static str)],
+    body: Frames,
+) -> Client<
+    impl tonic::client::GrpcService<
+        Body,
+        Error = Status,
+        ResponseBody = Body,
+        Future = std::future::Ready<Result<HttpResponse<Body>, Status>>,
+    > + use<>,
+> {
+    let mut response = HttpResponse::new(Body::new(body));
+    for (name, value) in headers {
+        response.headers_mut().insert(*name, HeaderValue::from_static(value));
+    }
+    let mut response = Some(response);
+    Client::new(tower::service_fn(move |_: HttpRequest<Body>| {
+        std::future::ready(response.take().ok_or_else(|| Status::internal("called twice")))
+    }))
+}
+
+/// Trailers of these fields, after data.
+pub(super) fn with_trailers(mut body: Frames, fields: &[(&'static str, &'static str)]) -> Frames {
+    let mut trailers = HeaderMap::new();
+    for (name, value) in fields {
+        trailers.insert(*name, HeaderValue::from_static(value));
+    }
+    body.0.push_back(Ok(Frame::trailers(trailers)));
+    body
+}
