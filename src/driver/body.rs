@@ -35,6 +35,14 @@ impl Incoming {
         Self(Source::Stream { shared, key })
     }
 
+    /// All of it, where it has arrived in full. Nothing is left of it then.
+    pub(crate) fn take_whole(&mut self) -> Option<Content> {
+        match &mut self.0 {
+            Source::Whole(content) => Some(std::mem::take(content)),
+            Source::Stream { .. } => None,
+        }
+    }
+
     /// For counting what is kept of it while it arrives. `None` if it has.
     pub(crate) fn kept(&self) -> Option<Kept> {
         match &self.0 {

@@ -15,6 +15,7 @@ mod memory;
 mod options;
 mod pass;
 mod reader;
+mod room;
 mod send;
 mod server;
 mod shared;
@@ -32,7 +33,8 @@ pub(crate) use client::{Call, Outgoing, Sender, Unsent, Waiter};
 pub(crate) use error::{Lost, StreamError};
 pub(crate) use memory::{Kept, Memory};
 pub(crate) use options::{BoxError, Options};
+
 pub(crate) use send::Outbound;
-pub(crate) use server::{Handler, serve};
+pub(crate) use server::{Answer, Fields, Handler, PollAnswer, serve};
 pub(crate) use socket::{Sleeping, Socket};
 pub(crate) use turn_away::turn_away;

@@ -1,6 +1,7 @@
 //! The server's end: requests to handlers, and their responses into the connection.
 
 use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, MutexGuard};
@@ -19,6 +20,7 @@ use super::error::Lost;
 use super::memory::{Account, Memory};
 use super::options::{BoxError, Options};
 use super::pass::{LostOnDrop, Pass, Role};
+use super::room::Room;
 use super::send::{Outbound, Rest, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Shared, State};
 use super::socket::Socket;
@@ -40,11 +42,62 @@ pub(crate) trait Handler: Send + 'static {
     type Body: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
 
     /// A handler at work.
-    type Reply: Future<Output = Response<Self::Body>> + Send + Unpin + 'static;
+    type Reply: PollAnswer<Body = Self::Body> + Send + Unpin + 'static;
 
-    /// Starts to answer. The future is polled once at once; one that is not ready then moves to a
+    /// Starts to answer. The reply is polled once at once; one that is not ready then moves to a
     /// task of its own.
     fn call(&mut self, head: Arc<RequestHead>, body: Incoming) -> Self::Reply;
+}
+
+/// A handler at work: a future that is lent room for its answer.
+pub(crate) trait PollAnswer {
+    type Body;
+
+    /// Polls as a future is polled. `message` is empty, and room for one message.
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &mut Vec<u8>,
+    ) -> Poll<Answer<Self::Body>>;
+}
+
+/// What a handler answers.
+pub(crate) enum Answer<B> {
+    Response(Response<B>),
+    /// A response with the message that was put into the room for it, and trailers.
+    Message {
+        head: Fields,
+        trailers: &'static HeaderMap,
+    },
+}
+
+/// Header fields, which mostly are the same for all answers.
+#[derive(Debug)]
+pub(crate) enum Fields {
+    Static(&'static HeaderMap),
+    Own(HeaderMap),
+}
+
+impl Deref for Fields {
+    type Target = HeaderMap;
+
+    fn deref(&self) -> &HeaderMap {
+        match self {
+            Self::Static(fields) => fields,
+            Self::Own(fields) => fields,
+        }
+    }
+}
+
+impl<F, B> PollAnswer for F
+where
+    F: Future<Output = Response<B>> + Unpin,
+{
+    type Body = B;
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>, _: &mut Vec<u8>) -> Poll<Answer<B>> {
+        Pin::new(self).poll(cx).map(Answer::Response)
+    }
 }
 
 /// Serves one connection until the client closes it or, after `shutdown`, until its calls have
@@ -132,7 +185,7 @@ impl SlowMethods {
 
 /// What became of a handler that was polled in place.
 enum Outcome<H: Handler> {
-    Ready(Response<H::Body>),
+    Ready(Answer<H::Body>),
     Pending(H::Reply),
     Panicked,
 }
@@ -141,6 +194,7 @@ enum Outcome<H: Handler> {
 fn attempt<H: Handler>(
     handler: &mut H,
     slow: &mut Option<SlowMethods>,
+    message: &mut Vec<u8>,
     head: Arc<RequestHead>,
     body: Incoming,
 ) -> Outcome<H> {
@@ -155,13 +209,14 @@ fn attempt<H: Handler>(
     // Without a waker: whoever goes on polls again at once. Outside the task's budget, which is the
     // connection's.
     let mut cx = Context::from_waker(Waker::noop());
-    let mut in_place = tokio::task::unconstrained(&mut reply);
+    let in_place = poll_fn(|cx| reply.poll_answer(cx, message));
+    let mut in_place = tokio::task::unconstrained(in_place);
     let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut in_place).poll(&mut cx)));
     if let (Some((path, began)), Some(slow)) = (timed, slow) {
         slow.note(path, began.elapsed());
     }
     match polled {
-        Ok(Poll::Ready(response)) => Outcome::Ready(response),
+        Ok(Poll::Ready(answer)) => Outcome::Ready(answer),
         Ok(Poll::Pending) => Outcome::Pending(reply),
         Err(_) => Outcome::Panicked,
     }
@@ -196,7 +251,9 @@ impl<H: Handler> Role for ServerRole<H> {
         mut state: MutexGuard<'a, State>,
         shared: &'a Arc<Shared>,
     ) -> MutexGuard<'a, State> {
-        for key in self.requests.drain(..) {
+        let Self { handler, requests, slow } = self;
+        let mut message = Room::take();
+        for key in requests.drain(..) {
             let Request { head, body } = match state.h2.take_request(key) {
                 Ok(request) => request,
                 Err(NoRequest::Gone) => continue,
@@ -210,8 +267,14 @@ impl<H: Handler> Role for ServerRole<H> {
                 Body::Whole(content) => Incoming::whole(content),
                 Body::Open => Incoming::stream(Arc::clone(shared), key),
             };
-            let stage = match attempt(&mut self.handler, &mut self.slow, head, body) {
-                Outcome::Ready(response) => {
+            let stage = match attempt(handler, slow, &mut message, head, body) {
+                Outcome::Ready(Answer::Message { head, trailers }) => {
+                    state = shared.lock();
+                    send_message(&mut state, key, &head, &mut message, trailers);
+                    state.forget(key);
+                    continue;
+                }
+                Outcome::Ready(Answer::Response(response)) => {
                     let (parts, start) = taken_apart(response);
                     state = shared.lock();
                     match send_reply(&mut state, key, &parts, start) {
@@ -266,6 +329,20 @@ where
     (parts, start(body))
 }
 
+/// Sends a response of one message, and leaves the room of it empty.
+fn send_message(
+    state: &mut State,
+    key: StreamKey,
+    head: &HeaderMap,
+    message: &mut Vec<u8>,
+    trailers: &HeaderMap,
+) {
+    state.h2.send_response(key, StatusCode::OK, head, false);
+    state.h2.send_small(key, message, false);
+    state.h2.send_trailers(key, trailers);
+    message.clear();
+}
+
 /// Sends a head and what its body gave at once. What is returned is the body's rest.
 fn send_reply<B>(
     state: &mut State,
@@ -299,7 +376,7 @@ enum Stage<R, B> {
 
 impl<R, B> Future for Task<R, B>
 where
-    R: Future<Output = Response<B>> + Unpin,
+    R: PollAnswer<Body = B> + Unpin,
     B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     type Output = ();
@@ -319,18 +396,28 @@ where
 
 impl<R, B> Task<R, B>
 where
-    R: Future<Output = Response<B>> + Unpin,
+    R: PollAnswer<Body = B> + Unpin,
     B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.stage {
                 Stage::Call(reply) => {
-                    let Poll::Ready(response) = Pin::new(reply).poll(cx) else {
+                    let mut message = Room::take();
+                    let Poll::Ready(answer) = reply.poll_answer(cx, &mut message) else {
                         return Poll::Pending;
                     };
-                    let (parts, start) = taken_apart(response);
                     let key = self.key;
+                    let response = match answer {
+                        Answer::Response(response) => response,
+                        Answer::Message { head, trailers } => {
+                            self.shared.with(|state| {
+                                send_message(state, key, &head, &mut message, trailers);
+                            });
+                            return Poll::Ready(());
+                        }
+                    };
+                    let (parts, start) = taken_apart(response);
                     let rest = self.shared.with(|state| send_reply(state, key, &parts, start));
                     match rest {
                         None => return Poll::Ready(()),

@@ -4,12 +4,12 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Extensions, Method, Request, Response, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
@@ -18,7 +18,7 @@ use super::body::ReplyBody;
 use super::request::{RequestBody, request};
 use super::status::is_grpc;
 use super::timeout::{Deadline, grpc_timeout};
-use crate::driver::{BoxError, Handler, Incoming};
+use crate::driver::{Answer, BoxError, Fields, Handler, Incoming, PollAnswer};
 use crate::http2::RequestHead;
 
 /// A tower service that answers HTTP requests with a body of type `ReqBody`: what
@@ -59,6 +59,11 @@ where
 pub(crate) trait Dispatch: Send + 'static {
     fn call(&mut self, request: Request<RequestBody>) -> BoxFuture;
 
+    /// Answers without an HTTP request, where nothing stands before the service that needs one.
+    fn call_directly(&mut self, request: Arriving) -> Result<Answering, Arriving> {
+        Err(request)
+    }
+
     /// Whether requests that are not gRPC's are answered.
     fn takes_http(&self) -> bool;
 
@@ -92,7 +97,8 @@ impl<D: Dispatch> Handler for Grpc<D> {
         if !is_post || !is_grpc(&head.headers) {
             if self.dispatch.takes_http() {
                 let request = request(head, body, self.extensions.clone());
-                return Reply { call: self.dispatch.call_http(request), deadline: None };
+                let call = Answering::Http(self.dispatch.call_http(request));
+                return Reply { call, deadline: None };
             }
             return refuse(match is_post {
                 true => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -104,8 +110,12 @@ impl<D: Dispatch> Handler for Grpc<D> {
             (asked, most) => asked.or(most),
         };
         let deadline = timeout.and_then(|timeout| Deadline::of_call(&head.path, timeout));
-        let request = request(head, body, self.extensions.clone());
-        Reply { call: self.dispatch.call(request), deadline }
+        let arriving = Arriving { head, body, extensions: self.extensions.clone() };
+        let call = match self.dispatch.call_directly(arriving) {
+            Ok(answering) => answering,
+            Err(arriving) => Answering::Http(self.dispatch.call(arriving.into_http())),
+        };
+        Reply { call, deadline }
     }
 }
 
@@ -125,30 +135,85 @@ where
     }
 }
 
+/// A request of gRPC's as a connection has it.
+pub(crate) struct Arriving {
+    pub(crate) head: Arc<RequestHead>,
+    pub(crate) body: Incoming,
+    pub(crate) extensions: Extensions,
+}
+
+impl Arriving {
+    /// The same as services read it.
+    pub(crate) fn into_http(self) -> Request<RequestBody> {
+        request(self.head, self.body, self.extensions)
+    }
+}
+
+/// An answer on its way.
+pub(crate) enum Answering {
+    Http(BoxFuture),
+    /// One message, which is encoded into the connection's room.
+    Message(Pin<Box<dyn MessageCall>>),
+}
+
+/// A method at work whose response is one message.
+pub(crate) trait MessageCall: Send {
+    /// Polls as a future is polled. Ready with the response's head, it has put the message with its
+    /// prefix into `message`.
+    fn poll_message(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        message: &mut Vec<u8>,
+    ) -> Poll<Result<Fields, Status>>;
+}
+
+/// The trailers of a call that succeeded.
+static OK: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
+    trailers
+});
+
 /// A service's answer, until its deadline.
 pub(crate) struct Reply {
-    call: BoxFuture,
+    call: Answering,
     deadline: Option<Deadline>,
 }
 
 impl Reply {
     /// An answer that is there already.
     pub(super) fn ready(response: Response<Body>) -> Self {
-        Self { call: Box::pin(std::future::ready(Ok(response))), deadline: None }
+        Self { call: Answering::Http(Box::pin(std::future::ready(Ok(response)))), deadline: None }
     }
 
     /// None before the connection ends.
     pub(super) fn never() -> Self {
-        Self { call: Box::pin(std::future::pending()), deadline: None }
+        Self { call: Answering::Http(Box::pin(std::future::pending())), deadline: None }
     }
 }
 
-impl Future for Reply {
-    type Output = Response<ReplyBody>;
+impl PollAnswer for Reply {
+    type Body = ReplyBody;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<ReplyBody>> {
-        let response = match self.call.as_mut().poll(cx) {
-            Poll::Ready(Ok(response)) => response,
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &mut Vec<u8>,
+    ) -> Poll<Answer<ReplyBody>> {
+        let polled = match &mut self.call {
+            Answering::Http(call) => call.as_mut().poll(cx).map(|response| match response {
+                Ok(response) => response,
+            }),
+            Answering::Message(call) => match call.as_mut().poll_message(cx, message) {
+                Poll::Ready(Ok(head)) => {
+                    return Poll::Ready(Answer::Message { head, trailers: &OK });
+                }
+                Poll::Ready(Err(status)) => Poll::Ready(status.into_http()),
+                Poll::Pending => Poll::Pending,
+            },
+        };
+        let response = match polled {
+            Poll::Ready(response) => response,
             Poll::Pending => {
                 let Some(deadline) = &mut self.deadline else { return Poll::Pending };
                 if Pin::new(&mut *deadline).poll(cx).is_pending() {
@@ -158,7 +223,7 @@ impl Future for Reply {
             }
         };
         let deadline = self.deadline.take();
-        Poll::Ready(response.map(|body| ReplyBody::new(body, deadline)))
+        Poll::Ready(Answer::Response(response.map(|body| ReplyBody::new(body, deadline))))
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) use crate::driver::BoxError;
 pub use body::ResponseBody;
 pub(crate) use body::deadline_exceeded;
 pub use handler::HttpService;
-pub(crate) use handler::{BoxFuture, Dispatch, Grpc, call};
+pub(crate) use handler::{Answering, Arriving, BoxFuture, Dispatch, Grpc, MessageCall, call};
 pub(crate) use refusing::Refusing;
 pub use request::RequestBody;
 pub(crate) use status::{not_grpc, status};

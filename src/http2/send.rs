@@ -207,13 +207,8 @@ impl Connection {
                 && len <= self.outflow.available()
                 && self.write_buffer.len() < HIGH_WATER)
         {
-            stream.send_window.take(len);
-            self.outflow.take(len);
             let id = stream.id;
-            if end {
-                stream.sending = Sending::Done;
-            }
-            self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
+            self.count_data(key, len, end);
             write_data(&mut self.write_buffer, id, bytes, end);
             if end {
                 self.settle(key);
@@ -240,6 +235,56 @@ impl Connection {
             }
             _ => Progress::Sent,
         }
+    }
+
+    /// Sends a small part of a body as [`send_data`](Self::send_data) does, and leaves its memory to
+    /// the caller. A large one is taken, so that it is not copied.
+    pub(crate) fn send_small(
+        &mut self,
+        key: StreamKey,
+        bytes: &mut Vec<u8>,
+        end: bool,
+    ) -> Progress {
+        let len = bytes.len();
+        let max_data = self.max_data();
+        if len < write_buffer::LARGE
+            && len > 0
+            && len <= max_data
+            && let Some(stream) = self.streams.get_mut(key)
+            && stream.sending == Sending::Body
+            && stream.backlog.is_none()
+            && self.dead.is_none()
+            && len <= stream.send_window.available()
+            && len <= self.outflow.available()
+            && self.write_buffer.len() < HIGH_WATER
+        {
+            let id = stream.id;
+            self.count_data(key, len, end);
+            write_small(&mut self.write_buffer, id, bytes, end);
+            if end {
+                self.settle(key);
+            }
+            return Progress::Sent;
+        }
+        let bytes = if len < write_buffer::LARGE {
+            Bytes::copy_from_slice(bytes)
+        } else {
+            std::mem::take(bytes).into()
+        };
+        self.send_data(key, bytes, end)
+    }
+
+    /// Takes the windows' credit for a frame that is written now.
+    #[inline]
+    fn count_data(&mut self, key: StreamKey, len: usize, end: bool) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.send_window.take(len);
+            if end {
+                stream.sending = Sending::Done;
+            }
+        }
+        self.outflow.take(len);
+        self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
     }
 
     /// Whether what was given to [`send_data`](Self::send_data) waits, so that no more should be given
@@ -374,7 +419,7 @@ fn split_head(out: &mut BytesMut, start: usize, mut header: FrameHeader, max: us
 }
 
 #[inline]
-fn write_data(out: &mut WriteBuffer, id: u32, bytes: Bytes, end: bool) {
+fn write_small(out: &mut WriteBuffer, id: u32, bytes: &[u8], end: bool) {
     let header = FrameHeader {
         len: bytes.len() as u32,
         kind: kind::DATA,
@@ -382,14 +427,24 @@ fn write_data(out: &mut WriteBuffer, id: u32, bytes: Bytes, end: bool) {
         stream: id,
     };
     let buffer = out.buffer();
-    if bytes.len() >= write_buffer::LARGE {
-        buffer.put_slice(&header.octets());
-        out.push_payload(bytes);
-    } else {
-        buffer.reserve(HEADER_LEN + bytes.len());
-        buffer.put_slice(&header.octets());
-        buffer.put_slice(&bytes);
+    buffer.reserve(HEADER_LEN + bytes.len());
+    buffer.put_slice(&header.octets());
+    buffer.put_slice(bytes);
+}
+
+#[inline]
+fn write_data(out: &mut WriteBuffer, id: u32, bytes: Bytes, end: bool) {
+    if bytes.len() < write_buffer::LARGE {
+        return write_small(out, id, &bytes, end);
     }
+    let header = FrameHeader {
+        len: bytes.len() as u32,
+        kind: kind::DATA,
+        flags: if end { flag::END_STREAM } else { 0 },
+        stream: id,
+    };
+    out.buffer().put_slice(&header.octets());
+    out.push_payload(bytes);
 }
 
 #[inline]

@@ -6,7 +6,7 @@ use tonic::body::Body;
 use super::layers::Services;
 use super::limiter::Limiter;
 use super::mount::Route;
-use crate::grpc::{BoxFuture, Dispatch, RequestBody};
+use crate::grpc::{Answering, Arriving, BoxFuture, Dispatch, RequestBody};
 use crate::policy::Guard;
 
 /// The services of a server within its layers, and before them the policy of its methods and the
@@ -28,6 +28,15 @@ impl Dispatch for Calls {
         let Some(limiter) = &self.limiter else { return self.services.call(request) };
         let mut services = self.services.clone();
         limiter.run(move || services.call(request))
+    }
+
+    fn call_directly(&mut self, request: Arriving) -> Result<Answering, Arriving> {
+        match &self.services {
+            Services::Plain(routes) if self.guard.is_none() && self.limiter.is_none() => {
+                routes.call_directly(request)
+            }
+            _ => Err(request),
+        }
     }
 
     fn takes_http(&self) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Request;
 use tonic::server::NamedService;
 
-use crate::grpc::{BoxFuture, HttpService, RequestBody, call};
+use crate::grpc::{Answering, Arriving, BoxFuture, HttpService, RequestBody, call};
 
 /// A service that [`Server::add_service`](crate::Server::add_service) takes.
 ///
@@ -29,7 +29,7 @@ where
     S: HttpService<RequestBody> + NamedService,
 {
     fn mount(self) -> Mounted {
-        Mounted { name: S::NAME, route: route(self) }
+        Mounted { name: S::NAME, route: route(self), direct: None }
     }
 }
 
@@ -47,15 +47,21 @@ pub(super) fn route(service: impl HttpService<RequestBody>) -> Route {
 pub struct Mounted {
     pub(super) name: &'static str,
     pub(super) route: Route,
+    /// For calls that nothing stands before.
+    pub(super) direct: Option<Direct>,
 }
 
+/// The same without an HTTP request.
+pub(super) type Direct = Arc<dyn Fn(Arriving) -> Answering + Send + Sync>;
+
 impl Mounted {
-    /// A service of this name that answers by `route`.
+    /// A service of this name that answers by `route`, and by `direct` where nothing stands before it.
     pub(crate) fn new(
         name: &'static str,
         route: impl Fn(Request<RequestBody>) -> BoxFuture + Send + Sync + 'static,
+        direct: impl Fn(Arriving) -> Answering + Send + Sync + 'static,
     ) -> Self {
-        Self { name, route: Arc::new(route) }
+        Self { name, route: Arc::new(route), direct: Some(Arc::new(direct)) }
     }
 }
 

@@ -12,26 +12,25 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::mount::{Mounted, Route};
-use crate::grpc::{BoxFuture, RequestBody};
+use crate::grpc::{Answering, Arriving, BoxFuture, RequestBody};
 
 /// The services of a [`Server`](crate::Server), as one tower service. A request for none of them
 /// is the fallback's, or gets UNIMPLEMENTED.
 #[derive(Clone)]
 pub(super) struct Routes {
-    services: Arc<[(&'static str, Route)]>,
+    services: Arc<[Mounted]>,
     fallback: Option<Route>,
 }
 
 impl Routes {
     pub(super) fn new(services: Vec<Mounted>, fallback: Option<Route>) -> Self {
-        let services = services.into_iter().map(|Mounted { name, route }| (name, route));
-        Self { services: services.collect(), fallback }
+        Self { services: services.into(), fallback }
     }
 
     pub(super) fn route(&self, request: Request<RequestBody>) -> BoxFuture {
         // A path is "/package.Service/Method" (gRPC over HTTP/2, Requests).
         let path = request.uri().path();
-        match self.find(path).or(self.fallback.as_ref()) {
+        match self.find(path).map(|service| &service.route).or(self.fallback.as_ref()) {
             Some(route) => route(request),
             None => {
                 let status = Status::unimplemented(format!("no service here has {path}"));
@@ -40,13 +39,20 @@ impl Routes {
         }
     }
 
+    pub(super) fn call_directly(&self, request: Arriving) -> Result<Answering, Arriving> {
+        match self.find(request.head.path.path()).and_then(|service| service.direct.as_ref()) {
+            Some(direct) => Ok(direct(request)),
+            None => Err(request),
+        }
+    }
+
     /// Servers have a handful of services, of which most differ in length: to compare the names is
     /// less work than to find the name's end and hash it.
-    fn find(&self, path: &str) -> Option<&Route> {
+    fn find(&self, path: &str) -> Option<&Mounted> {
         let path = path.strip_prefix('/')?;
         let is_of =
             |name: &str| path.as_bytes().get(name.len()) == Some(&b'/') && path.starts_with(name);
-        self.services.iter().find(|(name, _)| is_of(name)).map(|(_, route)| route)
+        self.services.iter().find(|service| is_of(service.name))
     }
 }
 
@@ -67,6 +73,6 @@ impl Service<Request<Body>> for Routes {
 
 impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.services.iter().map(|(name, _)| name)).finish()
+        f.debug_set().entries(self.services.iter().map(|service| service.name)).finish()
     }
 }

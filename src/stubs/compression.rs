@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
 
+use crate::grpc::field;
+
 pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 pub(super) const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
@@ -44,13 +46,13 @@ impl Encodings {
         if self.0.is_empty() {
             return None;
         }
-        let accepted = headers.get(GRPC_ACCEPT_ENCODING)?.as_bytes();
+        let accepted = field(headers, &GRPC_ACCEPT_ENCODING)?.as_bytes();
         accepted.split(|byte| *byte == b',').find_map(|name| self.named(name.trim_ascii()))
     }
 
     /// What `grpc-encoding` says of messages that arrive.
     pub(super) fn received(&self, headers: &HeaderMap) -> Received {
-        match headers.get(GRPC_ENCODING).map(HeaderValue::as_bytes) {
+        match field(headers, &GRPC_ENCODING).map(HeaderValue::as_bytes) {
             None | Some(b"identity") => Received::Identity,
             Some(name) => match self.named(name) {
                 Some(encoding) => Received::Compressed(encoding),

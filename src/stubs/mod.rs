@@ -8,6 +8,7 @@ mod body;
 mod cancellation;
 mod client;
 mod compression;
+mod direct;
 mod framing;
 mod metadata;
 mod options;

@@ -2,12 +2,15 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http_body::Body as _;
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
+
+use crate::http2::Content;
 
 use super::framing::{Deframer, cut_off};
 
@@ -48,6 +51,30 @@ where
     }
     whole.cut_off = !messages.is_empty();
     Ok(whole)
+}
+
+impl<M: Message + Default> Whole<M> {
+    /// What a body that has arrived in full has.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`]'s.
+    pub(super) fn of(content: Content, mut messages: Deframer) -> Result<Self, Status> {
+        let Content { mut pieces, trailers } = content;
+        let trailers = trailers.map(Arc::unwrap_or_clone);
+        let mut whole = Self { message: None, trailers, empty: true, cut_off: false };
+        while let Some(piece) = pieces.pop() {
+            whole.empty &= piece.is_empty();
+            messages.push(piece);
+            while let Some(message) = messages.next()? {
+                if whole.message.replace(message).is_some() {
+                    return Err(cardinality("more than one message"));
+                }
+            }
+        }
+        whole.cut_off = !messages.is_empty();
+        Ok(whole)
+    }
 }
 
 impl<M> Whole<M> {

@@ -24,6 +24,7 @@ use crate::server::Mounted;
 
 use super::body::{Encoding, StreamBody, WholeBody};
 use super::compression::GRPC_ENCODING;
+use super::direct;
 use super::framing::{Deframer, encode};
 use super::metadata::{CONTENT_TYPE, headers, merge, ok_trailers};
 use super::options::ServerOptions;
@@ -84,21 +85,22 @@ pub fn call<D: Methods>(
     server: &D,
     request: HttpRequest<Body>,
 ) -> BoxFuture<HttpResponse<Body>, Infallible> {
-    // A path is "/package.Service/Method" (gRPC over HTTP/2, Requests).
-    let (parts, body) = request.into_parts();
-    let path = parts.uri.path().strip_prefix('/').and_then(|path| path.strip_prefix(D::NAME));
-    let method = path.and_then(|path| path.strip_prefix('/')).unwrap_or_default();
-    let method = method.to_owned();
-    server.answer(&method, Layered(HttpRequest::from_parts(parts, body)))
+    let path = request.uri().path().to_owned();
+    server.answer(direct::method::<D>(&path), Layered(request))
 }
 
 /// For samehost's own server.
 pub fn mount<D: Methods>(server: D) -> Mounted {
-    Mounted::new(D::NAME, move |request| call(&server, request.map(Body::new)))
+    let directly = server.clone();
+    Mounted::new(
+        D::NAME,
+        move |request| call(&server, request.map(Body::new)),
+        move |request| direct::answer(&directly, request),
+    )
 }
 
 /// An HTTP request.
-struct Layered(HttpRequest<Body>);
+pub(super) struct Layered(pub(super) HttpRequest<Body>);
 
 /// What is known of a request when its messages are still to come.
 struct Head {

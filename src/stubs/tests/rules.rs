@@ -3,7 +3,9 @@
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request, Status};
 
-use super::support::{Echo, Frames, UNARY, ask, client_of, framed, pieces, string, with_trailers};
+use super::support::{
+    Echo, Frames, UNARY, ask, ask_layered, client_of, framed, pieces, string, with_trailers,
+};
 
 /// Each kind of method takes the requests apart by itself.
 const METHODS: [&str; 4] = ["Unary", "Down", "Up", "Both"];
@@ -53,7 +55,7 @@ async fn a_request_that_is_cut_off_is_no_end() {
     for method in METHODS {
         let mut body = pieces(&string("a"), 100);
         body.0.push_back(Err(Status::cancelled("by the client")));
-        let answer = ask(&server, method, &[], body).await;
+        let answer = ask_layered(&server, method, &[], body).await;
         assert_eq!(answer.status.code(), Code::Cancelled, "{method}");
     }
 }

@@ -6,16 +6,26 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request as HttpRequest, Response as HttpResponse};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use tonic::body::Body;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::server::NamedService;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::client::Channel;
+use crate::server::{Mount, Mounted, Server};
 use crate::stubs::{AnyBody, Call, Client, Method, Methods, ServerOptions};
 
-/// A body of these frames.
-pub(super) struct Frames(pub(super) VecDeque<Result<Frame<Bytes>, Status>>);
+/// A part of a body.
+#[derive(Clone, Debug)]
+pub(super) enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+/// A body of these parts.
+#[derive(Clone, Debug)]
+pub(super) struct Frames(pub(super) VecDeque<Result<Piece, Status>>);
 
 impl http_body::Body for Frames {
     type Data = Bytes;
@@ -25,7 +35,13 @@ impl http_body::Body for Frames {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Poll::Ready(self.0.pop_front())
+        let piece = self.0.pop_front();
+        Poll::Ready(piece.map(|piece| {
+            piece.map(|piece| match piece {
+                Piece::Data(data) => Frame::data(data),
+                Piece::Trailers(trailers) => Frame::trailers(trailers),
+            })
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -35,7 +51,8 @@ impl http_body::Body for Frames {
 
 /// Data in pieces of this size.
 pub(super) fn pieces(data: &[u8], size: usize) -> Frames {
-    Frames(data.chunks(size).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect())
+    let pieces = data.chunks(size).map(|piece| Ok(Piece::Data(Bytes::copy_from_slice(piece))));
+    Frames(pieces.collect())
 }
 
 /// A message with its prefix.
@@ -47,6 +64,12 @@ pub(super) fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
 /// A `StringValue` as it is encoded.
 pub(super) fn string(text: &str) -> Vec<u8> {
     framed(0, &prost::Message::encode_to_vec(&text.to_owned()))
+}
+
+impl Mount for Echo {
+    fn mount(self) -> Mounted {
+        crate::stubs::mount(self)
+    }
 }
 
 /// Its methods take and answer strings.
@@ -106,18 +129,57 @@ pub(super) struct Answer {
     pub(super) status: Status,
 }
 
-/// Sends a body to a method of [`Echo`].
+/// Sends a body to a method of [`Echo`], as to a tower service and over a connection, which have to
+/// answer the same.
 pub(super) async fn ask(
     server: &Echo,
     method: &str,
     headers: &[(&'static str, &'static str)],
     body: Frames,
 ) -> Answer {
+    let layered = ask_layered(server, method, headers, body.clone()).await;
+    let (client, server_end) = tokio::io::duplex(1 << 16);
+    let serving = Server::new().add_service(server.clone()).serve_connection(server_end);
+    let serving = tokio::spawn(serving);
+    let channel = Channel::from_stream(client);
+    let direct = ask_one(channel, method, headers, Body::new(body)).await;
+    serving.abort();
+    assert_eq!(direct.status.code(), layered.status.code(), "{direct:?} {layered:?}");
+    assert_eq!(direct.status.message(), layered.status.message());
+    assert_eq!(direct.data, layered.data);
+    for name in ["content-type", "grpc-encoding", "grpc-accept-encoding"] {
+        assert_eq!(direct.head.get(name), layered.head.get(name));
+    }
+    direct
+}
+
+/// As to a tower service alone.
+pub(super) async fn ask_layered(
+    server: &Echo,
+    method: &str,
+    headers: &[(&'static str, &'static str)],
+    body: Frames,
+) -> Answer {
+    ask_one(AnyBody::new(server.clone()), method, headers, body).await
+}
+
+/// What one service answers.
+async fn ask_one<S, B, R>(
+    mut service: S,
+    method: &str,
+    headers: &[(&'static str, &'static str)],
+    body: B,
+) -> Answer
+where
+    S: tower::Service<HttpRequest<B>, Response = HttpResponse<R>, Error: std::fmt::Debug>,
+    R: http_body::Body<Data = Bytes, Error: std::fmt::Debug> + Unpin,
+{
     let mut request = HttpRequest::post(format!("/test.Echo/{method}")).body(body).unwrap();
+    request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     for (name, value) in headers {
         request.headers_mut().insert(*name, HeaderValue::from_static(value));
     }
-    let response = tower::Service::call(&mut AnyBody::new(server.clone()), request).await.unwrap();
+    let response = service.call(request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/grpc");
     let (parts, mut body) = response.into_parts();
@@ -164,6 +226,6 @@ pub(super) fn with_trailers(mut body: Frames, fields: &[(&'static str, &'static 
     for (name, value) in fields {
         trailers.insert(*name, HeaderValue::from_static(value));
     }
-    body.0.push_back(Ok(Frame::trailers(trailers)));
+    body.0.push_back(Ok(Piece::Trailers(trailers)));
     body
 }

@@ -1,0 +1,189 @@
+//! [`Direct`]: a call on a connection of samehost's own server, without an HTTP request in between.
+//!
+//! A unary request that has arrived whole is decoded from what was received, and its response is
+//! encoded into a buffer that the connection keeps. All other calls take the way of [`Layered`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderMap, header};
+use pin_project_lite::pin_project;
+use prost::Message;
+use tonic::body::Body;
+use tonic::codec::SingleMessageCompressionOverride;
+use tonic::codegen::tokio_stream::Stream;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::driver::Fields;
+use crate::grpc::{Answering, Arriving, MessageCall};
+use crate::http2::Content;
+
+use super::body::Encoding;
+use super::compression::GRPC_ENCODING;
+use super::framing::{Deframer, encode};
+use super::metadata::{CONTENT_TYPE, headers, merge};
+use super::options::ServerOptions;
+use super::receive::Whole;
+use super::server::{Call, Layered, Methods};
+
+/// The head of a response without metadata.
+static PLAIN_HEAD: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let mut head = HeaderMap::with_capacity(1);
+    head.insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    head
+});
+
+/// Answers a call by the method that its path names.
+pub(super) fn answer<D: Methods>(server: &D, call: Arriving) -> Answering {
+    let head = Arc::clone(&call.head);
+    server.answer(method::<D>(head.path.path()), Direct(call))
+}
+
+/// The method's name in a path, "/package.Service/Method" (gRPC over HTTP/2, Requests).
+pub(super) fn method<D: Methods>(path: &str) -> &str {
+    let path = path.strip_prefix('/').and_then(|path| path.strip_prefix(D::NAME));
+    path.and_then(|path| path.strip_prefix('/')).unwrap_or_default()
+}
+
+struct Direct(Arriving);
+
+impl Direct {
+    fn layered(self) -> Layered {
+        Layered(self.0.into_http().map(Body::new))
+    }
+}
+
+impl Call for Direct {
+    type Reply = Answering;
+
+    fn unary<Q, R, H, F>(mut self, options: &ServerOptions, handler: H) -> Answering
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        H: FnOnce(Request<Q>) -> F + Send + 'static,
+        F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
+    {
+        let Some(content) = self.0.body.take_whole() else {
+            return Answering::Http(self.layered().unary(options, handler));
+        };
+        let Arriving { head, extensions, .. } = self.0;
+        match decode(&head.headers, content, options) {
+            Ok((message, trailers, encoding)) => {
+                let mut metadata = MetadataMap::from_headers(head.headers.clone());
+                if let Some(trailers) = trailers {
+                    merge(&mut metadata, trailers);
+                }
+                let call = handler(Request::from_parts(metadata, extensions, message));
+                Answering::Message(Box::pin(Unary { call, encoding }))
+            }
+            Err(status) => Answering::Http(Box::pin(std::future::ready(Ok(status.into_http())))),
+        }
+    }
+
+    fn server_streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Answering
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        S: Stream<Item = Result<R, Status>> + Send + 'static,
+        H: FnOnce(Request<Q>) -> F + Send + 'static,
+        F: Future<Output = Result<Response<S>, Status>> + Send + 'static,
+    {
+        Answering::Http(self.layered().server_streaming(options, handler))
+    }
+
+    fn client_streaming<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Answering
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        H: FnOnce(Request<Streaming<Q>>) -> F + Send + 'static,
+        F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
+    {
+        Answering::Http(self.layered().client_streaming(options, handler))
+    }
+
+    fn streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Answering
+    where
+        Q: Message + Default + 'static,
+        R: Message + 'static,
+        S: Stream<Item = Result<R, Status>> + Send + 'static,
+        H: FnOnce(Request<Streaming<Q>>) -> F + Send + 'static,
+        F: Future<Output = Result<Response<S>, Status>> + Send + 'static,
+    {
+        Answering::Http(self.layered().streaming(options, handler))
+    }
+
+    fn unimplemented(self) -> Answering {
+        Answering::Http(self.layered().unimplemented())
+    }
+}
+
+/// The one message of a request that has arrived whole, its trailers, and how to encode the response.
+fn decode<Q: Message + Default>(
+    headers: &HeaderMap,
+    content: Content,
+    options: &ServerOptions,
+) -> Result<(Q, Option<HeaderMap>, Encoding), Status> {
+    let received = options.accept.received(headers).or_unimplemented(&options.accept)?;
+    let compression = options.send.accepted_by(headers);
+    let encoding = Encoding { compression, limit: options.limits.encoding };
+    let messages = Deframer::new(received, options.limits.decoding);
+    let (message, trailers) = Whole::of(content, messages)?.into_message()?;
+    Ok((message, trailers, encoding))
+}
+
+pin_project! {
+    /// A unary method at work.
+    struct Unary<F> {
+        #[pin]
+        call: F,
+        encoding: Encoding,
+    }
+}
+
+impl<F, R> MessageCall for Unary<F>
+where
+    F: Future<Output = Result<Response<R>, Status>> + Send,
+    R: Message,
+{
+    fn poll_message(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        message: &mut Vec<u8>,
+    ) -> Poll<Result<Fields, Status>> {
+        let this = self.project();
+        let response = match ready!(this.call.poll(cx)) {
+            Ok(response) => response,
+            Err(status) => return Poll::Ready(Err(status)),
+        };
+        Poll::Ready(encode_response(response, *this.encoding, message))
+    }
+}
+
+/// Encodes a response's message, and returns its head.
+fn encode_response<R: Message>(
+    response: Response<R>,
+    encoding: Encoding,
+    out: &mut Vec<u8>,
+) -> Result<Fields, Status> {
+    let (metadata, message, extensions) = response.into_parts();
+    let Some(agreed) = encoding.compression else {
+        encode(&message, None, encoding.limit, out)?;
+        if metadata.is_empty() {
+            return Ok(Fields::Static(&PLAIN_HEAD));
+        }
+        let mut head = headers(metadata);
+        head.insert(header::CONTENT_TYPE, CONTENT_TYPE);
+        return Ok(Fields::Own(head));
+    };
+    let plain = extensions.get() == Some(&SingleMessageCompressionOverride::Disable);
+    encode(&message, (!plain).then_some(agreed), encoding.limit, out)?;
+    let mut head = headers(metadata);
+    head.insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    if let Ok(name) = agreed.to_string().try_into() {
+        head.insert(GRPC_ENCODING, name);
+    }
+    Ok(Fields::Own(head))
+}
