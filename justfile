@@ -7,6 +7,12 @@ _:
 ci:
     .ci/run
 
+# The short check before a push
+check:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    cargo test
+
 test *args:
     cargo test {{args}}
 
