@@ -3,11 +3,13 @@
 
 mod args;
 mod bench;
+mod check;
 mod escaped;
 mod failure;
 mod health;
 mod log;
 mod ping;
+mod process;
 mod runtime;
 mod serve;
 mod shutdown;
@@ -36,6 +38,8 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Send pings to a server, like ping(8)
     Ping(ping::Args),
+    /// Say why a server cannot be reached, step by step
+    Check(check::Args),
     /// Compare what a call costs over a Unix socket and over TCP loopback
     Bench(Box<bench::Args>),
     /// The server half of `bench`
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Ping(args) => ping::run(args),
+        Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(*args),
         Command::BenchServer(args) => bench::run_server(args),
     };

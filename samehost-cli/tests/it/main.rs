@@ -3,6 +3,7 @@
 
 mod alive;
 mod bench;
+mod check;
 mod command;
 mod crowd;
 mod hostile;

@@ -1,0 +1,193 @@
+//! Connecting: whether somebody listens and takes connections, and who that is.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use samehost::Address;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::path::{group_name, this_user, user_name};
+use super::{Broken, End, Steps, broken};
+use crate::process;
+
+const STEP: &str = "connection";
+
+/// A connection over either transport.
+pub(super) trait Connection:
+    tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin
+{
+}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Connection for T {}
+
+pub(super) async fn connect_unix(
+    address: &Address,
+    patience: Duration,
+    steps: &mut Steps,
+) -> Result<Box<dyn Connection>, End> {
+    let deadline = tokio::time::Instant::now() + patience;
+    let stream = loop {
+        match connect(address) {
+            Ok(stream) => break stream,
+            // The queue of the listener is full (unix(7)): once more, until there is no time left.
+            Err(Errno::AGAIN) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(errno) => return Err(refused(address, errno, patience).into()),
+        }
+    };
+    steps.good(STEP, "accepted, or in the queue of a listener")?;
+    match stream.peer_cred() {
+        Ok(peer) => {
+            let process = match peer.pid() {
+                Some(pid @ 1..) => process::described(pid.unsigned_abs()),
+                _ => "a process of another pid namespace".to_owned(),
+            };
+            let (user, group) = (user_name(peer.uid()), group_name(peer.gid()));
+            steps.good("listener", format!("{process}, user {user}, group {group}"))?;
+        }
+        Err(error) => steps.unknown("listener", format!("not known: {error}"))?,
+    }
+    Ok(Box::new(stream))
+}
+
+fn connect(address: &Address) -> Result<UnixStream, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // The descriptor that the address may name has to be open until then.
+    let (at, _file) = unix_address(address)?;
+    rustix::net::connect(&socket, &at)?;
+    UnixStream::from_std(socket.into()).map_err(|_| Errno::IO)
+}
+
+/// The address, and where its path is longer than an address may be, the descriptor that it names.
+fn unix_address(address: &Address) -> Result<(SocketAddrUnix, Option<OwnedFd>), Errno> {
+    let Some(path) = address.as_path() else {
+        return Ok((SocketAddrUnix::new_abstract_name(&abstract_name(address))?, None));
+    };
+    if let Ok(at) = SocketAddrUnix::new(path) {
+        return Ok((at, None));
+    }
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let at = SocketAddrUnix::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    Ok((at, Some(file)))
+}
+
+/// The bytes of `unix-abstract:NAME`, in which some are written as `%XX`.
+fn abstract_name(address: &Address) -> Vec<u8> {
+    let text = address.to_string();
+    let mut text = text.strip_prefix("unix-abstract:").unwrap_or_default();
+    let mut name = Vec::new();
+    while let Some(first) = text.as_bytes().first() {
+        let escaped = text.strip_prefix('%').and_then(|rest| rest.get(..2));
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                name.push(byte);
+                text = &text[3..];
+            }
+            None => {
+                name.push(*first);
+                // What is not ASCII is written as `%XX`.
+                text = text.get(1..).unwrap_or_default();
+            }
+        }
+    }
+    name
+}
+
+fn refused(address: &Address, errno: Errno, patience: Duration) -> Broken {
+    match errno {
+        Errno::CONNREFUSED if address.is_unix_abstract() => broken(
+            STEP,
+            "no server has this abstract name in this network namespace",
+            "start the server, or enter its network namespace",
+        ),
+        Errno::CONNREFUSED => broken(
+            STEP,
+            "refused: the socket file is there, but nobody listens behind it",
+            "start the server: what it left behind when it was killed, it replaces",
+        ),
+        Errno::AGAIN => broken(
+            STEP,
+            format!("the listener's queue stayed full for {patience:?}"),
+            "the server accepts nothing: look whether it hangs or is out of descriptors, and \
+             restart it",
+        ),
+        Errno::ACCESS | Errno::PERM => broken(
+            STEP,
+            format!("not permitted to {}: {errno}", this_user()),
+            "run as another user, or look for a rule of AppArmor or SELinux",
+        ),
+        Errno::PROTOTYPE => broken(
+            STEP,
+            "the socket is of another type than gRPC needs (SOCK_STREAM)",
+            "check the address: this socket belongs to something else, such as a log daemon",
+        ),
+        errno => broken(STEP, format!("failed: {errno}"), "check the address and the server"),
+    }
+}
+
+pub(super) async fn connect_tcp(
+    address: &Address,
+    patience: Duration,
+    steps: &mut Steps,
+) -> Result<Box<dyn Connection>, End> {
+    const NAME: &str = "host name";
+    let text = address.to_string();
+    let host = text.rsplit_once("//").map_or(text.as_str(), |(_, host)| host);
+    let host = host.strip_prefix("dns:").unwrap_or(host);
+    let found: Result<Vec<SocketAddr>, io::Error> =
+        tokio::net::lookup_host(host).await.map(Iterator::collect);
+    let addresses = match found {
+        Ok(some) if !some.is_empty() => some,
+        Ok(_) => return Err(broken(NAME, format!("{host} has no address"), HOST_REMEDY).into()),
+        Err(error) => {
+            return Err(broken(NAME, format!("{host}: {error}"), HOST_REMEDY).into());
+        }
+    };
+    let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    steps.good(NAME, shown.join(", "))?;
+    match timeout(patience, TcpStream::connect(&addresses[..])).await {
+        Ok(Ok(stream)) => {
+            let peer = stream.peer_addr().map_or(String::new(), |peer| format!(" by {peer}"));
+            steps.good(STEP, format!("accepted{peer}"))?;
+            Ok(Box::new(stream))
+        }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(broken(
+            STEP,
+            "refused: nobody listens on this port",
+            "start the server, or check the port",
+        )
+        .into()),
+        Ok(Err(error)) => {
+            Err(broken(STEP, format!("failed: {error}"), "check the address and the network")
+                .into())
+        }
+        Err(_) => Err(broken(
+            STEP,
+            format!("no answer within {patience:?}"),
+            "check the address, and whether a firewall drops what is sent there",
+        )
+        .into()),
+    }
+}
+
+const HOST_REMEDY: &str = "check the name, or give an IP address";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abstract_name_is_read_back_from_its_address() {
+        for name in [&b"app"[..], b"a%b/c?#", b"\xff\0x", "\u{fc}".as_bytes()] {
+            assert_eq!(abstract_name(&Address::unix_abstract(name).unwrap()), name);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What `/proc` says of a process.
+
+use std::fs;
+
+/// `pid 12 (samehost serve unix:/x, of user app)`, as far as it is known.
+pub(crate) fn described(pid: u32) -> String {
+    let command = command_line(pid);
+    match command {
+        Some(command) => format!("pid {pid} ({command})"),
+        None => format!("pid {pid}"),
+    }
+}
+
+/// Its arguments, or its name where it has none, cut to a line's length.
+fn command_line(pid: u32) -> Option<String> {
+    const LONGEST: usize = 60;
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let arguments = String::from_utf8_lossy(&arguments);
+    let mut text = arguments.trim_end_matches('\0').replace('\0', " ");
+    if text.is_empty() {
+        text = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned();
+    }
+    if text.chars().count() > LONGEST {
+        text = text.chars().take(LONGEST - 1).chain(['…']).collect();
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_described_by_its_command() {
+        let us = described(std::process::id());
+        assert!(us.contains("samehost"), "{us}");
+        assert!(us.chars().count() <= 80, "{us}");
+        assert_eq!(described(u32::MAX), format!("pid {}", u32::MAX));
+    }
+}
