@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .cases import CASES, ENDING
 from .place import Failed, Missing
 
 PING = "ping/v1/ping.proto"
@@ -38,6 +39,8 @@ class Server:
     command: list
     transports: list
     env: dict = field(default_factory=dict)
+    # As a client's.
+    cases: list | None = None
 
 
 @dataclass
@@ -124,6 +127,74 @@ def node(place):
         clients=[Client("Node, grpc-js", [*program, "client"], transports)],
         server=Server("Node, grpc-js", [*program, "serve"], transports),
         example=["node", place.clients / "node/client.js"],
+    )
+
+
+def grpclib(place):
+    stubs, venv = place.cache / "grpclib", place.cache / "grpclib-venv"
+    interpreter = venv / "bin/python"
+    stubs.mkdir(exist_ok=True)
+    if not interpreter.exists():
+        place.command(sys.executable, "-m", "venv", venv)
+    driver = place.drivers / "grpclib"
+    pip = [interpreter, "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt"]
+    place.command(*pip, cwd=driver)
+    paths = [f"-I{path}" for path in place.protos]
+    plugin = f"--plugin={venv}/bin/protoc-gen-grpclib_python"
+    out = [f"--python_out={stubs}", plugin, f"--grpclib_python_out={stubs}"]
+    place.command(interpreter, "-m", "grpc_tools.protoc", *paths, *out, PING, INTEROP)
+    env = {"PYTHONPATH": stubs, "PYTHONDONTWRITEBYTECODE": "1"}
+    program = [interpreter, driver / "driver.py"]
+    listed = json.loads(place.command(interpreter, "-m", "pip", "list", "--format", "json"))
+    packages = {package["name"]: package["version"] for package in listed}
+    transports = [UNIX, ABSTRACT, TCP]
+    # It does not compress.
+    cases = [case for case in CASES + ENDING if case != "gzip"]
+    return Built(
+        versions={"grpclib": packages["grpclib"]},
+        clients=[Client("Python, grpclib", [*program, "client"], transports, cases, env)],
+        server=Server("Python, grpclib", [*program, "serve"], transports, env, cases),
+    )
+
+
+def connect(place):
+    place.need("node", "npm")
+    driver = place.drivers / "connect"
+    place.command("npm", "ci", "--ignore-scripts", cwd=driver)
+    services = [f"grpc/{name}/v1/{name}.proto" for name in ("health", "reflection")]
+    out = ["--include_imports", f"--descriptor_set_out={driver}/protos.bin"]
+    place.protoc(*out, protos=[PING, INTEROP, *services])
+    manifest = driver / "node_modules/@connectrpc/connect-node/package.json"
+    program = ["node", driver / "driver.js"]
+    # Node gives every abstract name the full length of a socket address, in zeros.
+    transports = [UNIX, TCP]
+    # It has no package for reflection.
+    cases = [case for case in CASES + ENDING if case != "reflection"]
+    return Built(
+        versions={"connect-node": json.loads(manifest.read_text())["version"]},
+        clients=[Client("Node, connect-node", [*program, "client"], transports)],
+        server=Server("Node, connect-node", [*program, "serve"], transports, cases=cases),
+    )
+
+
+def ruby(place):
+    place.debian("ruby-grpc", "protobuf-compiler", "protobuf-compiler-grpc", "libprotobuf-dev")
+    stubs = place.cache / "ruby"
+    stubs.mkdir(exist_ok=True)
+    plugin = f"--plugin=protoc-gen-grpc={shutil.which('grpc_ruby_plugin')}"
+    out = [f"--ruby_out={stubs}", plugin, f"--grpc_out={stubs}"]
+    place.protoc(*out, protos=[PING, INTEROP, "grpc/reflection/v1/reflection.proto"])
+    program = ["ruby", "-I", stubs, place.drivers / "ruby/driver.rb"]
+    transports = [UNIX, ABSTRACT, TCP]
+    # It has no package for reflection, and compresses for all clients or for none.
+    cases = [case for case in CASES + ENDING if case not in ("reflection", "gzip")]
+    return Built(
+        versions={
+            "Ruby": place.command("ruby", "--version").split()[1],
+            "grpc (Ruby, Debian)": place.debian_version("ruby-grpc"),
+        },
+        clients=[Client("Ruby, Debian's grpc", [*program, "client"], transports)],
+        server=Server("Ruby, Debian's grpc", [*program, "serve"], transports, cases=cases),
     )
 
 
@@ -237,7 +308,9 @@ TOOLS = {
 
 def tools(place):
     place.need("go", "openssl")
-    packages = {"curl": "curl", "h2load": "nghttp2-client", "nginx": "nginx"}
+    packages = {
+        "curl": "curl", "h2load": "nghttp2-client", "nginx": "nginx", "HAProxy": "haproxy",
+    }
     place.debian(*packages.values())
     for name, module in TOOLS.items():
         if not (place.bin / name).exists():
@@ -248,8 +321,8 @@ def tools(place):
 
 
 ALL = {
-    "rust": rust, "python": python, "node": node, "go": go, "java": java, "cpp": cpp,
-    "tools": tools,
+    "rust": rust, "python": python, "grpclib": grpclib, "node": node, "connect": connect,
+    "ruby": ruby, "go": go, "java": java, "cpp": cpp, "tools": tools,
 }
 
 

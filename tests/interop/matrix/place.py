@@ -90,5 +90,5 @@ class Place:
     def protoc(self, *options, protos):
         """protoc, Debian's where there is none, on the project's protos."""
         if not shutil.which("protoc"):
-            self.debian("protobuf-compiler")
+            self.debian("protobuf-compiler", "libprotobuf-dev")
         self.command("protoc", *(f"-I{path}" for path in self.protos), *options, *protos)

@@ -70,7 +70,7 @@ def their_servers(place, built, outcome):
                 unlink=addresses.path,
             ) as served:
                 columns = [*CASES, *ENDING]
-                told = all_cases(command, served, {}, columns)
+                told = all_cases(command, served, {}, server.cases or columns)
                 outcome.add(THEIR_SERVERS, server.label, transport, columns, told)
                 place.say(f"our channel to {server.label} over {transport}")
 
