@@ -62,10 +62,16 @@
 //!
 //! # Platforms
 //!
-//! Linux only.
+//! Linux only. Where a team also checks its code on other systems, the dependency stands under
+//! `[target.'cfg(target_os = "linux")'.dependencies]`, and `#[cfg(target_os = "linux")]` before what
+//! uses it.
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("samehost supports Linux only");
+compile_error!(
+    "samehost runs on Linux only. Where a team also checks its code on other systems, write the \
+     dependency as `[target.'cfg(target_os = \"linux\")'.dependencies] samehost = ...` and put \
+     `#[cfg(target_os = \"linux\")]` before what uses it"
+);
 
 // Generated code names the crate so, the Ping service's own stubs, too.
 #[cfg(feature = "ping")]
@@ -124,7 +130,10 @@ macro_rules! include_proto {
 }
 
 pub use address::{Address, AddressParseError, AddressParseErrorKind};
-pub use client::{Channel, ChannelBuilder, ResponseBody, ResponseFuture};
+pub use client::{
+    Addresses, Channel, ChannelBuilder, ChannelState, ResponseBody, ResponseFuture, RetryPolicy,
+    WaitForReady,
+};
 pub use driver::BusyPoll;
 pub use policy::{PeerPolicy, PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
 pub use sealed_memory::{

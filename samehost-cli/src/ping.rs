@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use samehost::ping::{PingRequest, PingServiceClient};
-use samehost::{Address, Channel};
+use samehost::{Address, Channel, ConnectError, ConnectErrorKind};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep};
-use tonic::Status;
+use tonic::{Request, Status};
 
 use crate::args;
 use crate::escaped::escaped;
@@ -26,7 +26,8 @@ Examples:
   samehost ping unix:/tmp/ping.sock
   samehost ping -c 1000 -i 0 -q 127.0.0.1:50051
 
-Exits with 1 when no reply came.")]
+Exits with 1 when no reply came, and at once where waiting cannot help: no socket
+but another file, no permission, no HTTP/2.")]
 pub(crate) struct Args {
     /// The server: unix:/path, unix-abstract:name, 127.0.0.1:50051
     address: Address,
@@ -45,6 +46,9 @@ pub(crate) struct Args {
     #[arg(short = 'W', long, value_name = "DURATION", default_value = "10s",
           allow_negative_numbers = true, value_parser = args::positive_duration)]
     timeout: Duration,
+    /// Wait for a server that is not there yet, each call as long as -W says
+    #[arg(long)]
+    wait: bool,
     /// Print the summary only
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -75,7 +79,10 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
     let mut printer = Printer { quiet: args.quiet || args.json };
     printer.line(|| format!("PING {} with {} bytes of payload", args.address, args.payload))?;
 
-    let channel = Channel::builder(&args.address).connect_timeout(args.timeout).connect_lazy();
+    let channel = Channel::builder(&args.address)
+        .connect_timeout(args.timeout)
+        .wait_for_ready(args.wait)
+        .connect_lazy();
     let mut client = PingServiceClient::new(channel);
     let payload = Bytes::from(vec![0; args.payload]);
     let mut pace = (!args.interval.is_zero()).then(|| {
@@ -83,7 +90,10 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pace
     });
-    let mut patience = Patience::new(args.timeout);
+    // A call that waits for a server has a deadline, which says what it waited for.
+    let deadline = args.wait.then_some(args.timeout);
+    let more = if args.wait { Duration::from_secs(1) } else { Duration::ZERO };
+    let mut patience = Patience::new(args.timeout.saturating_add(more));
     let mut tally = Tally::new(args.address.clone());
     let mut last_failure = None;
     for sequence in 1..=args.count.map_or(u64::MAX, |count| count as u64) {
@@ -92,6 +102,10 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
                 pace.tick().await;
             }
             let request = PingRequest { payload: payload.clone(), sequence, ..PingRequest::ping() };
+            let mut request = Request::new(request);
+            if let Some(deadline) = deadline {
+                request.set_timeout(deadline);
+            }
             patience.start();
             let reply = tokio::select! {
                 biased;
@@ -106,6 +120,7 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
             _ = &mut stopped => break,
         };
         tally.sent += 1;
+        let hopeless = matches!(&reply, Some(Err(status)) if needs_a_person(status));
         let failure = match reply {
             Some(Ok(reply)) if reply.get_ref().sequence == sequence => None,
             Some(Ok(_)) => Some("the reply belongs to another call".to_owned()),
@@ -128,6 +143,9 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
                 printer.line(|| format!("seq={sequence} {failure}"))?;
                 last_failure = Some(failure);
             }
+        }
+        if hopeless {
+            break;
         }
     }
     let summary = tally.summary();
@@ -179,6 +197,14 @@ impl Future for Patience {
             this.timer.as_mut().reset(Instant::now() + left);
         }
     }
+}
+
+/// Whether the next call would fail the same way until a person changes something.
+fn needs_a_person(status: &Status) -> bool {
+    let source = std::error::Error::source(status).and_then(|e| e.downcast_ref::<ConnectError>());
+    source.is_some_and(|error| {
+        error.kind().is_permanent() || error.kind() == ConnectErrorKind::PermissionDenied
+    })
 }
 
 /// A status in one line; its message names the address where the server was not reached.

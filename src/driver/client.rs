@@ -70,6 +70,16 @@ pub(crate) struct Outgoing<B> {
     spent: bool,
 }
 
+/// How far a client's connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The server's SETTINGS are not there.
+    Handshake,
+    Ready,
+    /// It takes no more calls.
+    Gone,
+}
+
 /// Why a call was not sent.
 pub(crate) enum Unsent {
     /// The server takes no more at a time.
@@ -98,6 +108,15 @@ where
     ) -> Self {
         let Start { data, end } = start(body);
         Self { method, path, headers, agent, data, end, spent: false }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.path.as_str()
+    }
+
+    /// How much of the body is kept to be sent again, in bytes.
+    pub(crate) fn buffered(&self) -> usize {
+        self.data.as_ref().map_or(0, Bytes::len)
     }
 
     /// Whether [`Sender::send`] may be called again.
@@ -131,13 +150,49 @@ impl Sender {
     }
 
     /// Whether both are of one connection.
+    #[cfg(test)]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Whether the connection lives, as far as is known.
+    /// Whether the connection takes calls, as far as is known.
     pub(crate) fn is_open(&self) -> bool {
-        self.0.shared.lock().lost.is_none()
+        self.0.shared.lock().phase() != Phase::Gone
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.0.shared.lock().phase()
+    }
+
+    /// Completes when the connection has left `before`, which is not its last phase.
+    pub(crate) async fn phase_after(&self, before: Phase) -> Phase {
+        std::future::poll_fn(|cx| {
+            self.0.shared.with(|state| {
+                let phase = state.phase();
+                if phase != before {
+                    return Poll::Ready(phase);
+                }
+                if !state.watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    state.watchers.push(cx.waker().clone());
+                }
+                Poll::Pending
+            })
+        })
+        .await
+    }
+
+    /// Completes when the server's SETTINGS are there and it takes calls. It fails without a reason
+    /// where the server said that it is about to end (GOAWAY, NO_ERROR).
+    pub(crate) async fn ready(&self) -> Result<(), Option<Lost>> {
+        match self.phase_after(Phase::Handshake).await {
+            Phase::Gone => Err(self.lost()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why the connection is over, if it is.
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        self.0.shared.lock().lost.clone()
     }
 
     /// Only `left` calls more, and the connection has no identifiers for another one.

@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 use http::HeaderMap;
 use tonic::Status;
 
+use super::client::Phase;
 use super::error::{Lost, StreamError};
 use super::spare::trim;
 use super::waiters::Waiters;
@@ -46,6 +47,8 @@ pub(super) struct State {
     /// Client: calls that wait for the server to take another one.
     pub(super) waiting: BTreeMap<u64, Waker>,
     pub(super) next_ticket: u64,
+    /// Client: what waits for the connection to be ready, or to take no more calls.
+    pub(super) watchers: Vec<Waker>,
     /// Client: nobody can start a call any more.
     pub(super) abandoned: bool,
     /// The peer's SETTINGS have come: it speaks HTTP/2.
@@ -67,6 +70,7 @@ impl Shared {
             direct: None,
             waiting: BTreeMap::new(),
             next_ticket: 0,
+            watchers: Vec::new(),
             abandoned: false,
             ready: false,
             lost: None,
@@ -106,6 +110,17 @@ impl Shared {
 }
 
 impl State {
+    /// How far a client's connection is.
+    pub(super) fn phase(&self) -> Phase {
+        if self.lost.is_some() || !self.h2.takes_requests() {
+            Phase::Gone
+        } else if self.ready {
+            Phase::Ready
+        } else {
+            Phase::Handshake
+        }
+    }
+
     /// Whether there is something for the driver to do.
     pub(super) fn has_work(&self) -> bool {
         self.h2.has_outgoing() || self.h2.has_events() || self.abandoned || self.h2.is_done()
@@ -149,6 +164,10 @@ impl State {
         // The last one may come when the driver sleeps, which gave back what it could before.
         if self.asleep.is_some() && self.h2.active_streams() == 0 {
             self.trim();
+            if self.h2.has_idle_timeout() {
+                // It went to sleep while there was a call, and set no timer.
+                self.wakes.extend(self.asleep.take());
+            }
         }
     }
 
@@ -195,7 +214,10 @@ impl State {
             Event::Writable(key) => self.wakes.extend(self.waiters.take_writer(key)),
             Event::Reset(key) => self.waiters.fail(key, &mut self.wakes),
             Event::SlotsAvailable => self.wake_waiter(),
-            Event::Ready => self.ready = true,
+            Event::Ready => {
+                self.ready = true;
+                self.wakes.append(&mut self.watchers);
+            }
             Event::GoAway => self.peer_went_away(),
             // A server's own event.
             Event::Opened(_) => {}
@@ -212,6 +234,7 @@ impl State {
             }
         }
         // They go elsewhere.
+        self.wakes.append(&mut self.watchers);
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
     }
 
@@ -226,6 +249,7 @@ impl State {
         self.direct = None;
         self.h2.lose();
         self.waiters.fail_all(&mut self.wakes);
+        self.wakes.append(&mut self.watchers);
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
     }
 

@@ -12,13 +12,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use crate::driver::BoxError;
 pub use body::ResponseBody;
-pub(crate) use body::deadline_exceeded;
 pub use handler::HttpService;
 pub(crate) use handler::{Answering, Arriving, BoxFuture, Dispatch, Grpc, MessageCall, call};
 pub(crate) use refusing::Refusing;
 pub use request::RequestBody;
 pub(crate) use status::{not_grpc, status};
-pub(crate) use timeout::{Deadline, grpc_timeout};
+pub(crate) use timeout::{Deadline, GRPC_TIMEOUT, grpc_timeout, timeout_value};
 
 /// The first value of a field. A call has a handful of fields: to look at each is less work than to
 /// hash the name.

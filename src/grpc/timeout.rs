@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
@@ -16,7 +16,7 @@ use super::field;
 /// The longest deadline that is kept: beyond it a call has none.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The time that a request gives, if it gives one that is valid: at most eight digits and a unit.
 pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
@@ -35,6 +35,21 @@ pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
         b'n' => Some(Duration::from_nanos(amount)),
         _ => None,
     }
+}
+
+/// Returns a time as `grpc-timeout` has it: at most eight digits, rounded up.
+pub(crate) fn timeout_value(timeout: Duration) -> HeaderValue {
+    const MOST: u128 = 99_999_999;
+    let nanos = timeout.as_nanos();
+    let units = [(1, 'n'), (1_000, 'u'), (1_000_000, 'm'), (1_000_000_000, 'S')];
+    let coarse = [(60_000_000_000, 'M'), (3_600_000_000_000, 'H')];
+    let fits = |(size, unit)| {
+        let amount = nanos.div_ceil(size);
+        (amount <= MOST).then(|| format!("{amount}{unit}"))
+    };
+    let text = units.into_iter().chain(coarse).find_map(fits);
+    let text = text.unwrap_or_else(|| format!("{MOST}H"));
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("99999999H"))
 }
 
 /// When a call has to be over. Its timer is made when somebody first waits for it: a call that is
@@ -102,6 +117,24 @@ mod tests {
         assert_eq!(parsed("5u"), Some(Duration::from_micros(5)));
         assert_eq!(parsed("0n"), Some(Duration::ZERO));
         assert_eq!(parsed("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+    }
+
+    #[test]
+    fn a_time_that_is_written_is_read_as_no_shorter() {
+        for (timeout, value) in [
+            (Duration::ZERO, "0n"),
+            (Duration::from_nanos(99_999_999), "99999999n"),
+            (Duration::from_millis(100), "100000u"),
+            (Duration::from_nanos(100_000_001), "100001u"),
+            (Duration::from_secs(3_600), "3600000m"),
+            (Duration::from_secs(1_000_000), "1000000S"),
+            (Duration::MAX, "99999999H"),
+        ] {
+            let written = timeout_value(timeout);
+            assert_eq!(written, value);
+            let read = parsed(value).unwrap();
+            assert!(read >= timeout || timeout == Duration::MAX, "{value}");
+        }
     }
 
     #[test]

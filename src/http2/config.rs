@@ -42,7 +42,7 @@ pub(crate) struct Config {
     pub(crate) max_stalled: u64,
     /// PING after silence. `None`: never.
     pub(crate) keep_alive: Option<KeepAlive>,
-    /// Server: a connection without a call for so long is ended. `None`: never.
+    /// A connection without a call for so long is ended. `None`: never.
     pub(crate) idle_timeout: Option<Duration>,
 }
 

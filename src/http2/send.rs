@@ -70,6 +70,14 @@ pub(crate) enum Progress {
 impl Connection {
     // ---- Heads -----------------------------------------------------------------------------
 
+    /// Client: whether the connection takes requests, now or once there is a slot.
+    pub(crate) fn takes_requests(&self) -> bool {
+        self.dead.is_none()
+            && self.draining == Draining::No
+            && self.client.go_away.is_none()
+            && self.client.next_id <= MAX_WINDOW
+    }
+
     /// Client: opens a stream. With `end` the request has no body.
     pub(crate) fn send_request(
         &mut self,

@@ -21,7 +21,11 @@ impl Connection {
         self.timers.note_draining(now, self.draining == Draining::Announced);
         if self.config.idle_timeout.is_some() {
             let idle = self.streams.len() == 0 && self.draining == Draining::No;
-            self.timers.note_idle(now, idle, self.server.last_accepted);
+            let last = match self.role {
+                Role::Client => self.client.next_id,
+                Role::Server => self.server.last_accepted,
+            };
+            self.timers.note_idle(now, idle, last);
         }
     }
 
@@ -50,6 +54,11 @@ impl Connection {
     /// When the header block that has begun has to be complete.
     fn block_deadline(&self) -> Option<Instant> {
         self.block.as_ref().map(|block| block.since + self.config.frame_timeout)
+    }
+
+    /// Whether a connection without calls is ended at some time.
+    pub(crate) fn has_idle_timeout(&self) -> bool {
+        self.config.idle_timeout.is_some()
     }
 
     fn keep_alive_deadline(&self) -> Option<Instant> {

@@ -5,6 +5,7 @@ mod connection;
 mod error;
 mod gate;
 mod idle;
+mod in_process;
 mod incoming;
 mod layers;
 mod limiter;

@@ -22,11 +22,10 @@ use crate::address::{Address, AddressParseError, shown_path};
 ///
 /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 /// # runtime.block_on(async {
-/// let error = Channel::connect(&"unix:/no/such.sock".parse()?).await.unwrap_err();
+/// let error = Channel::connect("unix:/no/such.sock").await.unwrap_err();
 /// assert_eq!(error.kind(), ConnectErrorKind::NoServer);
 /// assert!(error.to_string().contains("start the server or check the address"));
-/// # Ok::<(), samehost::AddressParseError>(())
-/// # })?;
+/// # });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -62,7 +61,8 @@ pub enum ConnectErrorKind {
     NotHttp2,
     /// The server is not one that the channel was told to accept.
     WrongServer,
-    /// The channel was told which servers to accept, and TCP does not tell who the server is.
+    /// The channel was told which servers to accept, and TCP or a connector does not tell who the
+    /// server is.
     UnknownServer,
     /// What was given is no address.
     InvalidAddress,
@@ -133,7 +133,7 @@ impl ConnectError {
         Self::new(ConnectErrorKind::NoServer, Some(address), message)
     }
 
-    pub(super) fn io(address: &Address, cause: impl Into<io::Error>) -> Self {
+    pub(crate) fn io(address: &Address, cause: impl Into<io::Error>) -> Self {
         let cause = cause.into();
         let message = format!("could not connect to {address}: {cause}");
         Self::new(ConnectErrorKind::Io, Some(address), message).because(cause)
@@ -146,7 +146,7 @@ impl ConnectError {
         Self::new(ConnectErrorKind::UnknownHost, Some(address), message).because(cause)
     }
 
-    pub(super) fn timed_out(address: &Address, timeout: Duration) -> Self {
+    pub(crate) fn timed_out(address: &Address, timeout: Duration) -> Self {
         let message = format!(
             "no connection to {address} within {timeout:?}: the server may be overloaded; \
              try again or allow more time"
@@ -154,12 +154,12 @@ impl ConnectError {
         Self::new(ConnectErrorKind::TimedOut, Some(address), message)
     }
 
-    pub(crate) fn not_http2(address: &Address, why: &dyn fmt::Display) -> Self {
+    pub(crate) fn not_http2(address: Option<&Address>, why: &dyn fmt::Display) -> Self {
         let message = format!(
-            "{address}: the server does not speak HTTP/2 ({why}): \
-             check that this is a gRPC server's address"
+            "the server {}does not speak HTTP/2 ({why}): check that it is a gRPC server",
+            At(address)
         );
-        Self::new(ConnectErrorKind::NotHttp2, Some(address), message)
+        Self::new(ConnectErrorKind::NotHttp2, address, message)
     }
 
     /// The server is another one than `require_server` accepts.
@@ -177,14 +177,56 @@ impl ConnectError {
         error
     }
 
-    pub(crate) fn unknown_server(address: &Address) -> Self {
-        let message =
-            format!("{address}: TCP does not tell who the server is: connect to its Unix socket");
-        Self::new(ConnectErrorKind::UnknownServer, Some(address), message)
+    pub(crate) fn unknown_server(address: Option<&Address>) -> Self {
+        let message = match address {
+            Some(address) => {
+                format!(
+                    "{address}: TCP does not tell who the server is: connect to its Unix socket"
+                )
+            }
+            None => "a connector does not tell who the server is: give the channel an address, or \
+                     leave out the policy"
+                .to_owned(),
+        };
+        Self::new(ConnectErrorKind::UnknownServer, address, message)
     }
 
-    pub(crate) fn failed(address: &Address, cause: io::Error) -> Self {
-        Self::io(address, cause)
+    /// A connector failed, or what it opens cannot be had.
+    pub(crate) fn connector(cause: io::Error) -> Self {
+        let message = format!("the connector failed: {cause}");
+        Self::new(ConnectErrorKind::Io, None, message).because(cause)
+    }
+
+    /// The server accepted the connection, and that was all.
+    pub(crate) fn silent(address: Option<&Address>, timeout: Duration) -> Self {
+        let message = format!(
+            "the server {}took the connection and has sent no SETTINGS within {timeout:?}: it may \
+             still be starting; allow more time, or check that it is a gRPC server",
+            At(address)
+        );
+        Self::new(ConnectErrorKind::TimedOut, address, message)
+    }
+
+    /// The server closed the connection before it took a call.
+    pub(crate) fn closed(address: Option<&Address>, why: &dyn fmt::Display) -> Self {
+        let message = format!(
+            "the server {}closed the connection before it took a call: {why}: \
+             try again, or look into its log",
+            At(address)
+        );
+        Self::new(ConnectErrorKind::Closed, address, message)
+    }
+
+    /// No address of several has a server. The kind and the address are those of the preferred one.
+    pub(crate) fn all(errors: impl Iterator<Item = Self>) -> Self {
+        let errors: Vec<_> = errors.collect();
+        let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        let message = texts.join("; ");
+        let mut kinds = errors.iter().map(Self::kind);
+        // One that may get better is a reason to wait.
+        let kind = kinds.clone().find(|kind| !kind.is_permanent()).or_else(|| kinds.next());
+        let kind = kind.unwrap_or(ConnectErrorKind::Io);
+        Self::new(kind, errors.first().and_then(Self::address), message)
     }
 
     /// Says what stands in the way of a Unix socket, by a look at the file.
@@ -247,6 +289,15 @@ impl fmt::Debug for ConnectError {
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.cause.as_ref()?.source()
+    }
+}
+
+/// An address and a space, where there is one to name.
+struct At<'a>(Option<&'a Address>);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |address| write!(f, "at {address} "))
     }
 }
 

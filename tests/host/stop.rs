@@ -90,7 +90,7 @@ async fn with_a_queue() -> (usize, usize, Duration) {
     let mut calls = JoinSet::new();
     for client in 0..QUEUED {
         if client % 2 == 0 {
-            let channel = Channel::connect(&address).await.unwrap();
+            let channel = Channel::builder(&address).connect_lazy();
             calls.spawn(async move {
                 match PingServiceClient::new(channel).ping(PingRequest::ping()).await {
                     Ok(_) => true,

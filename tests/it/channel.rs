@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use samehost::ping::{PingRequest, PingServiceClient};
 use samehost::{Address, BindOptions, Channel, ConnectErrorKind, Listener};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Status};
 
@@ -110,7 +111,7 @@ async fn an_error_reads_the_same_by_debug_and_tells_nothing_twice() {
     assert_eq!(format!("{error:?}"), error.to_string());
     assert_eq!((error.kind(), error.address()), (ConnectErrorKind::NoServer, Some(&address)));
 
-    let error = Channel::connect(&"no-such-host.invalid:1".parse().unwrap()).await.unwrap_err();
+    let error = Channel::connect("no-such-host.invalid:1").await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::UnknownHost);
     let cause = error.io_error().unwrap().to_string();
     assert!(error.to_string().contains(&cause), "{error} has {cause}");
@@ -144,12 +145,12 @@ async fn abstract_sockets_bind_and_connect() {
 }
 
 /// A server whose queue is full, and the connection that fills it.
-async fn full() -> (Listener, Channel, tempfile::TempDir) {
+async fn full() -> (Listener, UnixStream, tempfile::TempDir) {
     let directory = directory();
     let address = socket_in(directory.path());
     let listener = BindOptions::new().backlog(0).bind(&address).await.unwrap();
     // The kernel queues one more than the backlog.
-    let first = Channel::connect(&address).await.unwrap();
+    let first = UnixStream::connect(address.as_path().unwrap()).await.unwrap();
     (listener, first, directory)
 }
 
@@ -166,6 +167,7 @@ async fn a_full_backlog_is_tried_again_until_the_timeout() {
 
     let second = tokio::spawn(Channel::builder(address).connect());
     listener.accept().await.unwrap();
+    tokio::spawn(Scripted::default().server().serve(listener));
     second.await.unwrap().unwrap();
     drop(first);
 }
@@ -240,7 +242,7 @@ async fn five_hundred_clients_get_through_a_backlog_of_one() {
 async fn the_backlog_bounds_the_queue_of_tcp_too() {
     let listener =
         BindOptions::new().backlog(0).bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let _first = Channel::connect(listener.local_addr()).await.unwrap();
+    let _first = TcpStream::connect(listener.local_addr().to_string()).await.unwrap();
     let second =
         Channel::builder(listener.local_addr()).connect_timeout(Duration::from_millis(100));
     let error = second.connect().await.unwrap_err();
@@ -278,8 +280,7 @@ async fn paths_longer_than_a_socket_address_work() {
         let listener = Listener::bind(&address).await.unwrap();
         let mode = std::fs::metadata(address.as_path().unwrap()).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
-        let (connected, accepted) = tokio::join!(Channel::connect(&address), listener.accept());
-        connected.unwrap();
-        accepted.unwrap();
+        tokio::spawn(Scripted::default().server().serve(listener));
+        Channel::connect(&address).await.unwrap();
     }
 }

@@ -87,10 +87,12 @@ async fn a_stream_has_no_identity_unless_a_listener_accepted_it() {
     let directory = directory();
     let address: Address = socket_in(directory.path());
     let listener = Listener::bind(&address).await.unwrap();
-    let (channel, conn) = tokio::join!(Channel::connect(&address), listener.accept());
-    let conn = conn.unwrap();
-    assert_eq!(conn.peer_identity().unwrap().pid(), Some(std::process::id()));
-    tokio::spawn(service.server().serve_connection(conn));
-    call(&channel.unwrap()).await;
+    let channel = Channel::builder(&address).connect_lazy();
+    let serving = async {
+        let conn = listener.accept().await.unwrap();
+        assert_eq!(conn.peer_identity().unwrap().pid(), Some(std::process::id()));
+        tokio::spawn(service.server().serve_connection(conn));
+    };
+    tokio::join!(call(&channel), serving);
     assert!(noted.lock().unwrap().get::<PeerIdentity>().is_some());
 }

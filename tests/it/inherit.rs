@@ -75,7 +75,7 @@ async fn clients_see_who_serves_and_not_who_bound() {
     assert_eq!(error.kind(), ConnectErrorKind::WrongServer, "{error}");
     let server = error.server().unwrap();
     assert_eq!((server.uid(), server.gid()), (1234, 1234));
-    let _listener = Listener::from_std(socket).unwrap();
+    tokio::spawn(Server::new().serve(Listener::from_std(socket).unwrap()));
     wanted.connect().await.unwrap();
 }
 

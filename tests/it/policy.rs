@@ -26,8 +26,8 @@ fn ping_server() -> Server {
 }
 
 async fn ping(server: &Running) -> Result<(), Status> {
-    let mut client = PingServiceClient::new(server.channel().await);
-    client.ping(PingRequest::ping()).await.map(drop)
+    let channel = Channel::builder(&server.address).connect_lazy();
+    PingServiceClient::new(channel).ping(PingRequest::ping()).await.map(drop)
 }
 
 #[tokio::test]
@@ -148,13 +148,15 @@ async fn a_single_connection_is_held_to_the_policy_too() {
     let directory = directory();
     let listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
     for (policy, let_in) in [(PeerPolicy::same_user(), true), (nobody(), false)] {
-        let channel = Channel::connect(listener.local_addr()).await.unwrap();
+        let channel = Channel::builder(listener.local_addr()).connect_lazy();
+        let mut client = PingServiceClient::new(channel);
+        let call = tokio::spawn(async move { client.ping(PingRequest::ping()).await });
         let conn = listener.accept().await.unwrap();
         let serving = tokio::spawn(ping_server().peer_policy(policy).serve_connection(conn));
-        let mut client = PingServiceClient::new(channel);
         if let_in {
-            client.ping(PingRequest::ping()).await.unwrap();
+            call.await.unwrap().unwrap();
         } else {
+            call.abort();
             let error = serving.await.unwrap().unwrap_err();
             assert_eq!(error.kind(), ServeErrorKind::PeerRefused, "{error}");
         }

@@ -57,7 +57,8 @@ async fn a_call_to_a_server_that_is_stopped_fails_with_keep_alive() {
     let directory = directory();
     let address = socket_in(directory.path());
     let serving = Serving::start(&[&address.to_string()], &[]);
-    let channel = Channel::builder(&address).keep_alive(SHORT, SHORT).connect().await.unwrap();
+    let builder = Channel::builder(&address).keep_alive_interval(SHORT).keep_alive_timeout(SHORT);
+    let channel = builder.connect().await.unwrap();
     let mut client = PingServiceClient::new(channel);
     let mut pongs = client.watch(WatchRequest::default()).await.unwrap().into_inner();
     pongs.message().await.unwrap().unwrap();

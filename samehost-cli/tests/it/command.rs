@@ -75,6 +75,42 @@ fn ping_ends_at_ctrl_c_with_its_summary() {
 }
 
 #[test]
+fn ping_gives_up_at_once_on_what_only_a_person_can_mend() {
+    let directory = directory();
+    let path = directory.path().join("file");
+    std::fs::write(&path, "").unwrap();
+    for (path, message) in [
+        (path.clone(), "there is a regular file"),
+        (directory.path().to_owned(), "there is a directory"),
+        (path.with_file_name("n".repeat(256)), "no file can have this path"),
+    ] {
+        let address = Address::unix(path).unwrap().to_string();
+        let output = run(&["ping", "--wait", "-c", "3", "-i", "1ms", &address]);
+        assert_eq!(output.status.code(), Some(1));
+        let printed = text(&output.stdout);
+        assert!(printed.contains(message), "{printed}");
+        assert!(printed.contains("1 calls, 0 replies"), "{printed}");
+    }
+}
+
+#[test]
+fn ping_can_wait_for_a_server() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let options = ["ping", "--wait", "-c", "1", "-W"];
+    let output = run(&[&options[..], &["10ms", &address]].concat());
+    let printed = text(&output.stdout);
+    assert!(printed.contains("no server is listening at"), "{printed}");
+    assert!(printed.contains("waited 10 ms"), "{printed}");
+
+    let mut ping = Serving::spawn(samehost().args(options).args(["1h", &address]));
+    assert!(ping.line().starts_with("PING"));
+    let _serving = Serving::start(&[&address], &[]);
+    assert!(ping.line().contains("seq=1 time="));
+    assert_eq!(ping.wait().0, Some(0));
+}
+
+#[test]
 fn ping_without_a_server_exits_with_1() {
     let directory = directory();
     let address = socket_in(directory.path()).to_string();

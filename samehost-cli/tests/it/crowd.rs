@@ -61,7 +61,7 @@ async fn tcp_clients_that_have_gone_hold_up_nobody() {
         let linger = Some(Duration::ZERO);
         rustix::net::sockopt::set_socket_linger(&stream, linger).unwrap();
     }
-    let channel = Channel::connect(&address).await.unwrap();
+    let channel = Channel::builder(&address).connect_lazy();
     let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
     tokio::spawn(server.serve(listener));
     let mut client = PingServiceClient::new(channel);

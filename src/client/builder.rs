@@ -1,0 +1,334 @@
+//! [`ChannelBuilder`]: how a channel connects and calls.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::channel::Channel;
+use super::link::{BoxStream, Connect};
+use super::retry::RetryPolicy;
+use crate::address::{Address, AddressParseError};
+use crate::driver::{BoxError, BusyPoll, Options};
+use crate::grpc::timeout_value;
+use crate::policy::PeerPolicy;
+use crate::socket::{CONNECT_TIMEOUT, ConnectError};
+
+/// How long a PING may go without an answer, unless set otherwise: gRPC's default.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where the name and version of this library stand in a user agent, in the form that "gRPC over
+/// HTTP2" asks for.
+pub(super) const AGENT: &str = concat!("grpc-rust-samehost/", env!("CARGO_PKG_VERSION"));
+
+/// How a [`Channel`] connects and calls; from [`Channel::builder`].
+#[derive(Clone)]
+pub struct ChannelBuilder {
+    pub(super) target: Target,
+    pub(super) connect_timeout: Duration,
+    pub(super) wait_for_ready: bool,
+    pub(super) server: Option<PeerPolicy>,
+    /// The default deadline, and what it is on the wire.
+    pub(super) timeout: Option<(Duration, HeaderValue)>,
+    pub(super) user_agent: Option<HeaderValue>,
+    pub(super) retry: Option<RetryPolicy>,
+    pub(super) keep_alive_interval: Option<Duration>,
+    pub(super) keep_alive_timeout: Duration,
+    pub(super) keep_alive_while_idle: bool,
+    pub(super) options: Options,
+}
+
+/// Where a new connection comes from.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// In order of preference; at least one.
+    Addresses(Arc<[Arc<Address>]>),
+    Connector(Connect),
+    /// The stream was given, and there is no second one.
+    Stream,
+    /// What was given is no address.
+    Nowhere(ConnectError),
+}
+
+/// One address, or several in order of preference: what [`Channel::builder`] takes. It is made from
+/// whatever becomes an [`Address`], and from an array, a slice or a `Vec` of that.
+#[derive(Clone, Debug)]
+pub struct Addresses(Result<Vec<Address>, AddressParseError>);
+
+impl<A> From<A> for Addresses
+where
+    A: TryInto<Address, Error: Into<AddressParseError>>,
+{
+    fn from(address: A) -> Self {
+        Self(address.try_into().map(|address| vec![address]).map_err(Into::into))
+    }
+}
+
+impl<A, const N: usize> From<[A; N]> for Addresses
+where
+    A: TryInto<Address, Error: Into<AddressParseError>>,
+{
+    fn from(addresses: [A; N]) -> Self {
+        Self::collect(addresses)
+    }
+}
+
+impl<A> From<Vec<A>> for Addresses
+where
+    A: TryInto<Address, Error: Into<AddressParseError>>,
+{
+    fn from(addresses: Vec<A>) -> Self {
+        Self::collect(addresses)
+    }
+}
+
+impl From<&[Address]> for Addresses {
+    fn from(addresses: &[Address]) -> Self {
+        Self::collect(addresses)
+    }
+}
+
+impl Addresses {
+    fn collect<A>(addresses: impl IntoIterator<Item = A>) -> Self
+    where
+        A: TryInto<Address, Error: Into<AddressParseError>>,
+    {
+        let each = |address: A| address.try_into().map_err(Into::into);
+        Self(addresses.into_iter().map(each).collect())
+    }
+}
+
+impl From<Addresses> for Target {
+    fn from(Addresses(addresses): Addresses) -> Self {
+        match addresses {
+            // The empty address says what to write.
+            Ok(addresses) if addresses.is_empty() => Self::from(Addresses::from("")),
+            Ok(addresses) => Self::Addresses(addresses.into_iter().map(Arc::new).collect()),
+            Err(error) => Self::Nowhere(error.into()),
+        }
+    }
+}
+
+/// Whether one call waits for a server, whatever its channel does
+/// ([`ChannelBuilder::wait_for_ready`]): an extension of the request.
+///
+/// ```
+/// use samehost::WaitForReady;
+/// use tonic::Request;
+///
+/// let mut request = Request::new(());
+/// request.extensions_mut().insert(WaitForReady(true));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitForReady(pub bool);
+
+impl ChannelBuilder {
+    pub(super) fn new(target: Target) -> Self {
+        Self {
+            target,
+            connect_timeout: CONNECT_TIMEOUT,
+            wait_for_ready: false,
+            server: None,
+            timeout: None,
+            user_agent: None,
+            retry: None,
+            keep_alive_interval: None,
+            keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
+            keep_alive_while_idle: false,
+            options: Options::default(),
+        }
+    }
+
+    /// Options for a channel whose connections `connect` opens: see [`Channel::from_connector`].
+    pub fn from_connector<F, C, T, E>(connect: F) -> Self
+    where
+        F: Fn() -> C + Send + Sync + 'static,
+        C: Future<Output = Result<T, E>> + Send + 'static,
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        E: Into<BoxError>,
+    {
+        Self::new(Target::Connector(Connect(Arc::new(move || {
+            let connecting = connect();
+            Box::pin(async move {
+                let stream = connecting.await.map_err(io::Error::other)?;
+                Ok(Box::new(stream) as BoxStream)
+            })
+        }))))
+    }
+
+    /// Sets how long connecting may take, for Unix sockets as for TCP: name resolution, the wait for
+    /// a server whose backlog is full, and the wait until it begins to speak are included. Of several
+    /// addresses each has so long. Default 20 s, as in gRPC; `Duration::MAX` for no limit.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets whether a call that finds no server waits for one, within its own deadline, rather than
+    /// fails with UNAVAILABLE. Default: no. [`WaitForReady`] says it for one call.
+    ///
+    /// A server is there when it has sent its SETTINGS: one that accepts a connection and closes it,
+    /// or that is about to end, is waited out. All calls of a channel that wait share one attempt to
+    /// connect, 5 ms after the first failure and up to 1 s after later ones, varied by up to 20 %.
+    /// What only a person can change is not waited for: see
+    /// [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). A call whose
+    /// deadline ends the wait says what it waited for.
+    #[must_use]
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.wait_for_ready = wait;
+        self
+    }
+
+    /// Sets the deadline of calls that have none of their own: so long after the call was made, at
+    /// both ends (`grpc-timeout`). Default: none. A call sets its own by `Request::set_timeout`,
+    /// which may be longer.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some((timeout, timeout_value(timeout)));
+        self
+    }
+
+    /// Sets which failed calls are made again: see [`RetryPolicy`]. Default: none. Calls that no
+    /// server has processed are sent again without it.
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = Some(policy);
+        self
+    }
+
+    /// Sets which servers to talk to. A server is whoever began to listen on the Unix socket: in
+    /// `/tmp`, for one, that can be anybody. A connection to any other is closed before anything is
+    /// sent; over TCP no server can be told from another, and connecting fails. Default: any.
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+    /// use samehost::{Channel, PeerPolicy};
+    ///
+    /// let ours = PeerPolicy::same_user().or(PeerPolicy::root());
+    /// let channel =
+    ///     Channel::builder("unix:/tmp/app.sock").require_server(ours).connect().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn require_server(mut self, policy: PeerPolicy) -> Self {
+        self.server = Some(policy);
+        self
+    }
+
+    /// Sends a PING (RFC 9113 §6.7) after `interval` without traffic while calls are open. Where no
+    /// answer comes within [`keep_alive_timeout`](Self::keep_alive_timeout), the connection is closed
+    /// and its calls fail with UNAVAILABLE. Default: no PINGs. On one host it finds servers that are
+    /// stopped or stuck; one that has ended is noticed at once anyway.
+    ///
+    /// A server that finds this too often closes the connection (GOAWAY, "too_many_pings"). From the
+    /// channel's next connection on, the interval is twice as long (gRFC A8).
+    #[must_use]
+    pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
+        self.keep_alive_interval = Some(interval);
+        self
+    }
+
+    /// Sets how long a PING may go without an answer. Default 20 s. It has an effect with
+    /// [`keep_alive_interval`](Self::keep_alive_interval) only.
+    #[must_use]
+    pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.keep_alive_timeout = timeout;
+        self
+    }
+
+    /// Sets whether PINGs are sent while no call is open, too. Default: no. It has an effect with
+    /// [`keep_alive_interval`](Self::keep_alive_interval) only.
+    #[must_use]
+    pub fn keep_alive_while_idle(mut self, enabled: bool) -> Self {
+        self.keep_alive_while_idle = enabled;
+        self
+    }
+
+    /// Sets how long a connection may have no call before it is closed. The next call opens another
+    /// one. Default: without end.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.options.http2.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets what the program is called in the `user-agent` that servers see, before this library's
+    /// name and version: `app/1.0 grpc-rust-samehost/0.1.0`. A request that has the field already
+    /// keeps it.
+    ///
+    /// ```
+    /// # fn f() -> Result<(), Box<dyn std::error::Error>> {
+    /// use samehost::Channel;
+    ///
+    /// let channel = Channel::builder("unix:/run/app.sock").user_agent("app/1.0")?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Where `agent` is no field value: it has a control character or the like.
+    pub fn user_agent<A>(mut self, agent: A) -> Result<Self, A::Error>
+    where
+        A: TryInto<HeaderValue>,
+    {
+        let agent = agent.try_into()?;
+        let whole = [agent.as_bytes(), b" ", AGENT.as_bytes()].concat();
+        // Both parts are valid, and so is what they make together.
+        self.user_agent = HeaderValue::from_bytes(&whole).ok();
+        Ok(self)
+    }
+
+    /// Spends CPU time to answer faster: see [`BusyPoll`]. Default: not.
+    #[must_use]
+    pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
+        self.options.busy_poll = busy_poll.where_it_helps();
+        self
+    }
+
+    /// Returns a channel that is connected: the server has sent its SETTINGS.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConnectError`] that says what to do, after the connect timeout at the latest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelled, it leaves no connection.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO and time enabled.
+    pub async fn connect(self) -> Result<Channel, ConnectError> {
+        let channel = self.connect_lazy();
+        channel.0.connect_once().await?;
+        Ok(channel)
+    }
+
+    /// Returns a channel that connects at its first call. A call that finds no server fails with
+    /// UNAVAILABLE; the next one tries again.
+    pub fn connect_lazy(self) -> Channel {
+        Channel::new(self, None)
+    }
+}
+
+impl fmt::Debug for ChannelBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelBuilder").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(addresses) => f.debug_list().entries(&**addresses).finish(),
+            Self::Connector(_) => f.write_str("a connector"),
+            Self::Stream => f.write_str("a stream"),
+            Self::Nowhere(error) => fmt::Debug::fmt(error, f),
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! [`ResponseFuture`]: one call, from the channel to the response's head.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::header::USER_AGENT;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use tokio::time::Sleep;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::Service;
+
+use super::builder::{AGENT, WaitForReady};
+use super::channel::{Channel, Shared};
+use super::connecting::Unconnected;
+use super::link::Link;
+use super::retry::PREVIOUS_ATTEMPTS;
+use crate::driver::{self, Incoming, Lost, Outgoing, StreamError, Unsent, Waiter};
+use crate::grpc::{Deadline, GRPC_TIMEOUT, ResponseBody, field, grpc_timeout, not_grpc, status};
+use crate::http2::ResponseHead;
+use crate::socket::ConnectError;
+
+/// How often a call is sent again that no server has processed.
+const RESENDS: u8 = 5;
+
+static USUAL_AGENT: HeaderValue = HeaderValue::from_static(AGENT);
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<ResponseBody>;
+    type Error = Status;
+    type Future = ResponseFuture;
+
+    /// Always ready: a call waits for its connection itself.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        let config = &self.0.config;
+        let (mut parts, body) = request.into_parts();
+        let mut agent = field(&parts.headers, &USER_AGENT).is_none().then_some(&USUAL_AGENT);
+        if agent.is_some()
+            && let Some(own) = &config.user_agent
+        {
+            parts.headers.insert(USER_AGENT, own.clone());
+            agent = None;
+        }
+        let mut timeout = grpc_timeout(&parts.headers);
+        if timeout.is_none()
+            && let Some((default, value)) = &config.timeout
+        {
+            parts.headers.insert(GRPC_TIMEOUT, value.clone());
+            timeout = Some(*default);
+        }
+        let wait = parts.extensions.get::<WaitForReady>();
+        let wait = wait.map_or(config.wait_for_ready, |wait| wait.0);
+        let path = parts.uri.into_parts().path_and_query;
+        let path = path.unwrap_or(PathAndQuery::from_static("/"));
+        ResponseFuture {
+            channel: Arc::clone(&self.0),
+            request: Outgoing::new(parts.method, path, parts.headers, agent, body),
+            deadline: timeout.and_then(Deadline::after),
+            timeout: timeout.unwrap_or_default(),
+            stage: Stage::Send,
+            resends: 0,
+            attempts: 1,
+            wait,
+        }
+    }
+}
+
+/// A [`Channel`]'s call, until the response's head is there. Dropping it cancels the call.
+pub struct ResponseFuture {
+    channel: Arc<Shared>,
+    request: Outgoing<Body>,
+    deadline: Option<Deadline>,
+    /// What the deadline is that long after the call was made.
+    timeout: Duration,
+    stage: Stage,
+    /// How often it was sent again, since no server had processed it.
+    resends: u8,
+    /// How often it was made, with a [`RetryPolicy`](super::RetryPolicy).
+    attempts: u8,
+    /// It waits for a server.
+    wait: bool,
+}
+
+enum Stage {
+    /// To be put into the connection.
+    Send,
+    /// For want of a connection.
+    Connect(Pin<Box<dyn Future<Output = Result<Arc<Link>, Unconnected>> + Send>>),
+    /// For want of a slot: the server takes so many calls at a time.
+    Wait(Waiter, Arc<Link>),
+    Call(driver::Call, Arc<Link>),
+    /// Until the next attempt.
+    Backoff(Pin<Box<Sleep>>),
+}
+
+type Answer = Response<ResponseBody>;
+
+impl ResponseFuture {
+    /// All attempts.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+        loop {
+            match ready!(self.attempt(cx)) {
+                Err(status) if self.retry(status.code(), None) => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Whether the policy has the call made once more, which this then prepares.
+    fn retry(&mut self, code: Code, headers: Option<&HeaderMap>) -> bool {
+        let Some(policy) = &self.channel.config.retry else { return false };
+        if !self.request.can_be_sent() {
+            return false;
+        }
+        let (attempts, buffered) = (u32::from(self.attempts), self.request.buffered());
+        let wait = policy.next(&self.channel.tokens, attempts, code, headers, buffered);
+        let Some(wait) = wait else { return false };
+        self.request.headers.insert(PREVIOUS_ATTEMPTS, attempts.into());
+        self.attempts += 1;
+        self.stage = Stage::Backoff(Box::pin(tokio::time::sleep(wait)));
+        true
+    }
+
+    /// The same at a response's head: one without a body may be a failure.
+    fn retry_response(&mut self, head: &ResponseHead) -> bool {
+        let Some(policy) = &self.channel.config.retry else { return false };
+        match head.headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes())) {
+            None | Some(Code::Ok) => {
+                self.channel.tokens.refill(policy);
+                false
+            }
+            Some(code) => self.retry(code, Some(&head.headers)),
+        }
+    }
+
+    /// One attempt, which sends the call again while no server has processed it.
+    fn attempt(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+        loop {
+            match &mut self.stage {
+                Stage::Send => match self.channel.current() {
+                    Some(link) => self.send(link, cx)?,
+                    None => self.connect(false),
+                },
+                Stage::Connect(connect) => {
+                    let connected = ready!(connect.as_mut().poll(cx));
+                    // Its own connection, even if it is lost by now: what it says counts.
+                    self.send(connected?, cx)?;
+                }
+                Stage::Wait(waiter, _) => {
+                    ready!(waiter.poll(cx));
+                    self.stage = Stage::Send;
+                }
+                Stage::Backoff(sleep) => {
+                    ready!(sleep.as_mut().poll(cx));
+                    self.stage = Stage::Send;
+                }
+                Stage::Call(call, link) => {
+                    let answer = ready!(Pin::new(call).poll(cx));
+                    let link = Arc::clone(link);
+                    match answer {
+                        Ok((head, _)) if self.retry_response(&head) => {}
+                        Ok((head, incoming)) => {
+                            return Poll::Ready(self.response(&link, head, incoming));
+                        }
+                        Err(error) => self.failed(&link, error)?,
+                    }
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, later: bool) {
+        let (channel, wait) = (Arc::clone(&self.channel), self.wait);
+        let connect = async move { channel.connect(wait, later).await };
+        self.stage = Stage::Connect(Box::pin(connect));
+    }
+
+    /// Sends the request, or says what is next.
+    fn send(&mut self, link: Arc<Link>, cx: &Context<'_>) -> Result<(), Status> {
+        match link.sender.send(&mut self.request, &link.authority, cx) {
+            Ok(call) => self.stage = Stage::Call(call, link),
+            Err(Unsent::Wait(waiter)) => self.stage = Stage::Wait(waiter, link),
+            Err(Unsent::Elsewhere(lost)) => {
+                self.channel.discard(&link);
+                let error = StreamError::Lost { lost, unprocessed: true };
+                self.elsewhere(&link, error)?;
+            }
+            Err(Unsent::NotHttp2(lost)) => return Err(self.not_http2(&link, lost)),
+            Err(Unsent::TooLarge { limit }) => {
+                let text = format!(
+                    "the request's headers are larger than the {limit} bytes that the server takes"
+                );
+                return Err(Status::resource_exhausted(text));
+            }
+            Err(Unsent::Body(error)) => return Err(status(error, None)),
+        }
+        Ok(())
+    }
+
+    /// No server has the call, for the connection's sake: it goes to another connection.
+    fn elsewhere(&mut self, link: &Link, error: StreamError) -> Result<(), Status> {
+        if self.channel.is_of_stream() {
+            return Err(status(error, None));
+        }
+        if self.wait {
+            self.connect(true);
+        } else if self.resend() {
+            self.stage = Stage::Send;
+        } else {
+            return Err(status(error, link.address.as_ref()));
+        }
+        Ok(())
+    }
+
+    /// The call was sent, and failed.
+    fn failed(&mut self, link: &Link, error: StreamError) -> Result<(), Status> {
+        let again = error.may_be_sent_again() && self.request.can_be_sent();
+        match error {
+            StreamError::Lost { lost: lost @ Lost::NotHttp2(_), .. } => {
+                return Err(self.not_http2(link, lost));
+            }
+            error @ StreamError::Lost { .. } if again => self.elsewhere(link, error)?,
+            _ if again && self.resend() => self.stage = Stage::Send,
+            error => return Err(status(error, link.address.as_ref())),
+        }
+        Ok(())
+    }
+
+    fn not_http2(&self, link: &Link, lost: Lost) -> Status {
+        if self.channel.is_of_stream() {
+            return Unconnected::Stream(Some(lost)).into();
+        }
+        Unconnected::from(ConnectError::not_http2(link.address.as_deref(), &lost)).into()
+    }
+
+    fn resend(&mut self) -> bool {
+        self.resends = self.resends.saturating_add(1);
+        self.resends <= RESENDS
+    }
+
+    fn response(
+        &mut self,
+        link: &Link,
+        head: Arc<ResponseHead>,
+        incoming: Incoming,
+    ) -> Result<Answer, Status> {
+        if let Some(status) = not_grpc(head.status, &head.headers) {
+            return Err(status);
+        }
+        let body = ResponseBody::new(incoming, self.deadline.take(), link.address.clone());
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        *response.version_mut() = Version::HTTP_2;
+        *response.headers_mut() = match Arc::try_unwrap(head) {
+            Ok(head) => head.headers,
+            Err(head) => head.headers.clone(),
+        };
+        if let Some(server) = &link.server {
+            response.extensions_mut().insert(server.clone());
+        }
+        Ok(response)
+    }
+
+    /// What the call was waiting for when its deadline passed.
+    fn deadline_exceeded(&self) -> Status {
+        let waited = Human(self.timeout);
+        let path = self.request.path();
+        match &self.stage {
+            Stage::Connect(_) => match self.channel.last_failure() {
+                Some(error) => {
+                    let mut status = Status::deadline_exceeded(format!("{error}, waited {waited}"));
+                    status.set_source(Arc::new(error));
+                    status
+                }
+                None => Status::deadline_exceeded(format!(
+                    "{:?}: no connection yet, waited {waited}",
+                    self.channel.config.target
+                )),
+            },
+            Stage::Wait(_, link) => Status::deadline_exceeded(format!(
+                "{path}: the server {link}takes no more calls at a time, waited {waited}"
+            )),
+            Stage::Call(_, link) => Status::deadline_exceeded(format!(
+                "{path}: no response from the server {link}within the deadline of {waited}"
+            )),
+            Stage::Send | Stage::Backoff(_) => Status::deadline_exceeded(format!(
+                "{path}: failed {} times within the deadline of {waited}",
+                self.attempts - 1
+            )),
+        }
+    }
+}
+
+/// A server's address and a space, where there is one to name.
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.as_ref().map_or(Ok(()), |address| write!(f, "at {address} "))
+    }
+}
+
+/// A duration as people write it, such as `3 s`.
+struct Human(Duration);
+
+impl fmt::Display for Human {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.as_nanos();
+        match nanos {
+            0 => f.write_str("0 s"),
+            _ if nanos.is_multiple_of(1_000_000_000) => write!(f, "{} s", self.0.as_secs()),
+            _ if nanos.is_multiple_of(1_000_000) => write!(f, "{} ms", self.0.as_millis()),
+            _ => write!(f, "{:?}", self.0),
+        }
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Answer, Status>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Poll::Ready(result) = this.advance(cx) {
+            return Poll::Ready(result);
+        }
+        if let Some(deadline) = &mut this.deadline
+            && Pin::new(deadline).poll(cx).is_ready()
+        {
+            let status = this.deadline_exceeded();
+            // Cancels the call.
+            this.stage = Stage::Send;
+            return Poll::Ready(Err(status));
+        }
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

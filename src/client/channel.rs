@@ -1,0 +1,242 @@
+//! [`Channel`]: a client's way to a server, shared by all stubs that have a clone of it.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::builder::{Addresses, ChannelBuilder, Target};
+use super::connecting::{Attempt, WAITING};
+use super::link::Link;
+use super::retry::Tokens;
+use super::state::ChannelState;
+use crate::address::{Address, AddressParseError};
+use crate::backoff::Backoff;
+use crate::driver::{BoxError, Lost, Sender, Sleeping};
+use crate::http2::ErrorCode;
+use crate::socket::ConnectError;
+
+/// A client's way to one server: give a clone to each stub. Clones share one connection, which is
+/// opened when it is needed and opened again after it was lost. Any number of calls can be in
+/// flight; those beyond what the server allows wait.
+///
+/// A call that no server has processed is sent again, on a new connection where it takes one; no
+/// other call is repeated, unless there is a [`RetryPolicy`](crate::RetryPolicy). Errors are
+/// [`Status`](tonic::Status)es: UNAVAILABLE where there is no connection, with the [`ConnectError`]
+/// as its source. There is no deadline unless the caller sets one, by `Request::set_timeout` or
+/// [`ChannelBuilder::timeout`]: it covers the whole call, on both ends. A response over a Unix
+/// socket has the server's [`PeerIdentity`](crate::PeerIdentity) among its extensions.
+///
+/// ```no_run
+/// # #[cfg(feature = "ping")]
+/// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// use samehost::Channel;
+/// use samehost::ping::{PingRequest, PingServiceClient};
+///
+/// let channel = Channel::connect("unix:/run/app/ping.sock").await?;
+/// let reply = PingServiceClient::new(channel).ping(PingRequest::ping()).await?;
+/// assert_eq!(reply.into_inner().message, "pong");
+/// # Ok(()) }
+/// ```
+///
+/// It is a tower service, so that interceptors and layers go around it:
+///
+/// ```no_run
+/// # #[cfg(feature = "ping")]
+/// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// use samehost::Channel;
+/// use samehost::ping::PingServiceClient;
+/// use tonic::{Request, Status};
+/// use tonic::service::interceptor::InterceptorLayer;
+/// use tower::Layer;
+///
+/// fn with_token(mut request: Request<()>) -> Result<Request<()>, Status> {
+///     request.metadata_mut().insert("authorization", "Bearer 1234".parse().unwrap());
+///     Ok(request)
+/// }
+///
+/// let channel = Channel::connect("unix:/run/app/ping.sock").await?;
+/// // Any layer of tower, tower-http or your own goes here.
+/// let channel = InterceptorLayer::new(with_token).layer(channel);
+/// let client = PingServiceClient::new(channel);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Channel(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    pub(super) config: Arc<ChannelBuilder>,
+    /// The connection that calls go to.
+    link: Mutex<Option<Arc<Link>>>,
+    /// The attempt to connect that is under way, so that calls which start together share one
+    /// connection, or one failure.
+    pub(super) attempt: Mutex<Weak<Attempt>>,
+    /// Between attempts for calls that wait for a server.
+    pub(super) backoff: Mutex<Backoff>,
+    /// Why the last attempt failed, if it did.
+    pub(super) failure: Mutex<Option<ConnectError>>,
+    /// The state, but for what the connection itself knows.
+    pub(super) changes: watch::Sender<ChannelState>,
+    pub(super) tokens: Tokens,
+    /// How often a server has found keep-alive PINGs too many.
+    pub(super) too_many_pings: AtomicU32,
+}
+
+impl Channel {
+    /// Returns a channel that is connected to `address`, with the defaults of [`ChannelBuilder`].
+    ///
+    /// # Errors
+    ///
+    /// See [`ChannelBuilder::connect`], which also tells of cancellation and panics. What is no
+    /// address is [`InvalidAddress`](crate::ConnectErrorKind::InvalidAddress).
+    pub async fn connect<A>(address: A) -> Result<Self, ConnectError>
+    where
+        A: TryInto<Address, Error: Into<AddressParseError>>,
+    {
+        let address = address.try_into().map_err(|error| ConnectError::from(error.into()))?;
+        Self::builder(address).connect().await
+    }
+
+    /// Returns options for a channel to one address, or to the first of several that has a server.
+    /// What is no address is told by [`ChannelBuilder::connect`], or by the calls of a channel that
+    /// connects lazily.
+    ///
+    /// Several addresses are in order of preference (gRPC's `pick_first`). Each attempt to connect
+    /// begins with the first; the next is tried when it fails, or has not answered within 250 ms.
+    /// While the connection is to a later one, those before it are tried again after 1 s, and at
+    /// intervals that double up to 30 s: new calls return to the first that is back, and calls in
+    /// flight end where they are.
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+    /// use samehost::Channel;
+    ///
+    /// let channel = Channel::builder(["unix:/run/app/main.sock", "unix:/run/app/spare.sock"])
+    ///     .wait_for_ready(true)
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder(addresses: impl Into<Addresses>) -> ChannelBuilder {
+        ChannelBuilder::new(addresses.into().into())
+    }
+
+    /// Returns a channel over a stream that is already connected, such as one end of a socketpair
+    /// between a parent and its child. Calls wait until the server has begun to speak, as long as
+    /// their deadlines allow. After the stream has ended, every call fails with UNAVAILABLE.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, which drives the connection.
+    pub fn from_stream<T>(stream: T) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let config = ChannelBuilder::new(Target::Stream);
+        let sender = Sender::start(Sleeping(stream), config.driver_options(0));
+        Self::new(config, Some(Arc::new(Link::given(sender))))
+    }
+
+    /// Returns a channel whose connections `connect` opens: a child's standard input and output, a
+    /// vsock, something in memory. It is called at the first call, and again when a call finds that
+    /// the connection has ended. [`ChannelBuilder::from_connector`] has options for it.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "ping")]
+    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+    /// use samehost::Channel;
+    /// use samehost::ping::{PingRequest, PingServiceClient};
+    ///
+    /// let channel = Channel::from_connector(|| tokio::net::UnixStream::connect("/run/app.sock"));
+    /// PingServiceClient::new(channel).ping(PingRequest::ping()).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn from_connector<F, C, T, E>(connect: F) -> Self
+    where
+        F: Fn() -> C + Send + Sync + 'static,
+        C: Future<Output = Result<T, E>> + Send + 'static,
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        E: Into<BoxError>,
+    {
+        ChannelBuilder::from_connector(connect).connect_lazy()
+    }
+
+    pub(super) fn new(config: ChannelBuilder, link: Option<Arc<Link>>) -> Self {
+        Self(Arc::new(Shared {
+            tokens: Tokens::new(config.retry.as_ref()),
+            config: Arc::new(config),
+            link: Mutex::new(link),
+            attempt: Mutex::default(),
+            backoff: Mutex::new(WAITING),
+            failure: Mutex::default(),
+            changes: watch::Sender::new(ChannelState::Idle),
+            too_many_pings: AtomicU32::new(0),
+        }))
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = &self.0.config.target;
+        f.debug_struct("Channel").field("target", target).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn is_of_stream(&self) -> bool {
+        matches!(self.config.target, Target::Stream)
+    }
+
+    /// The last connection, whether it lives or not.
+    pub(super) fn link(&self) -> Option<Arc<Link>> {
+        lock(&self.link).clone()
+    }
+
+    /// The connection, if there is one that takes calls.
+    pub(super) fn current(&self) -> Option<Arc<Link>> {
+        lock(&self.link).as_ref().filter(|link| link.sender.is_open()).cloned()
+    }
+
+    /// Calls go to `link` from now on.
+    pub(super) fn install(&self, link: Arc<Link>) {
+        *lock(&self.failure) = None;
+        let earlier = lock(&self.link).replace(link);
+        self.retire(earlier);
+        self.changes.send_replace(ChannelState::Ready);
+    }
+
+    /// `link` takes no more calls: the next one opens another connection.
+    pub(super) fn discard(&self, link: &Arc<Link>) {
+        let discarded = lock(&self.link).take_if(|current| Arc::ptr_eq(current, link));
+        self.retire(discarded);
+    }
+
+    /// The connection that ended, if the last one did.
+    pub(super) fn discard_ended(&self) {
+        let discarded = lock(&self.link).take_if(|current| !current.sender.is_open());
+        self.retire(discarded);
+    }
+
+    /// The end of a link may be that of its connection, which is not to run under the lock.
+    fn retire(&self, link: Option<Arc<Link>>) {
+        let Some(link) = link else { return };
+        if let Some(Lost::GoneAway { code: ErrorCode::ENHANCE_YOUR_CALM, debug }) =
+            link.sender.lost()
+            && debug == "too_many_pings"
+        {
+            let address = link.address.as_deref().map(tracing::field::display);
+            tracing::warn!(
+                address,
+                "keep-alive PINGs are too many for the server: half of them from now on"
+            );
+            self.too_many_pings.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

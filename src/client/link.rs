@@ -1,0 +1,189 @@
+//! [`Link`]: a channel's connection to one server, and how one is opened.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::builder::{ChannelBuilder, Target};
+use super::channel::lock;
+use crate::address::{Address, Kind};
+use crate::driver::{Lost, Options, Sender, Sleeping};
+use crate::http2::KeepAlive;
+use crate::policy::PeerPolicy;
+use crate::socket::{self, Conn, ConnectError, ConnectErrorKind, PeerIdentity};
+
+/// How often a connection is opened again at once when the server ended before it was ready: its
+/// successor may be there, and no call is lost by it.
+const SUCCESSORS: u32 = 2;
+
+/// Longer than any timer that is set.
+const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The authority of a Unix socket, which has no host to name.
+const LOCAL: &[u8] = b"localhost";
+
+/// What a connector opens.
+pub(super) type BoxStream = Box<dyn Stream>;
+
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Opens a stream.
+#[derive(Clone)]
+pub(super) struct Connect(pub(super) Arc<dyn Fn() -> Connecting + Send + Sync>);
+
+type Connecting = Pin<Box<dyn Future<Output = io::Result<BoxStream>> + Send>>;
+
+/// A connection to one server.
+pub(super) struct Link {
+    pub(super) sender: Sender,
+    /// What the server sees as `:authority`.
+    pub(super) authority: Vec<u8>,
+    /// `None` for a stream that a connector or the user opened.
+    pub(super) address: Option<Arc<Address>>,
+    /// The server, where the transport tells.
+    pub(super) server: Option<PeerIdentity>,
+    /// Which of the channel's addresses it is.
+    pub(super) preference: usize,
+    /// Looks for a server that is preferred to this one. It ends with the link.
+    search: Mutex<Option<JoinSet<()>>>,
+}
+
+impl Link {
+    /// On a stream that was given.
+    pub(super) fn given(sender: Sender) -> Self {
+        Self::new(sender, None, None, 0)
+    }
+
+    fn new(
+        sender: Sender,
+        address: Option<Arc<Address>>,
+        server: Option<PeerIdentity>,
+        preference: usize,
+    ) -> Self {
+        let authority = address.as_deref().map_or_else(|| LOCAL.to_vec(), authority);
+        Self { sender, authority, address, server, preference, search: Mutex::default() }
+    }
+
+    pub(super) fn keep_searching(&self, search: JoinSet<()>) {
+        *lock(&self.search) = Some(search);
+    }
+}
+
+impl ChannelBuilder {
+    /// For a connection after `too_many_pings` ones that a server closed for too many PINGs.
+    pub(super) fn driver_options(&self, too_many_pings: u32) -> Options {
+        let mut options = self.options;
+        options.http2.keep_alive = self.keep_alive_interval.map(|interval| KeepAlive {
+            interval: interval.saturating_mul(1 << too_many_pings.min(16)).min(FAR),
+            timeout: self.keep_alive_timeout,
+            when_idle: self.keep_alive_while_idle,
+        });
+        // The wait for the server's SETTINGS has its own bounds, the connect timeout and the calls'
+        // deadlines. This one is for the acknowledgement of ours, which comes after them.
+        options.http2.handshake_timeout = match self.target {
+            Target::Stream => FAR,
+            _ => self.connect_timeout.saturating_mul(2).min(FAR),
+        };
+        // Until then no request is sent: one that a server did not read cannot be told from one that
+        // it did.
+        options.http2.initial_max_streams = 0;
+        options
+    }
+
+    /// Opens a connection to one of the channel's addresses, and waits until the server speaks.
+    pub(super) async fn open_address(
+        &self,
+        address: &Arc<Address>,
+        preference: usize,
+        too_many_pings: u32,
+    ) -> Result<Link, ConnectError> {
+        let started = Instant::now();
+        let limit = self.connect_timeout;
+        let mut again = SUCCESSORS;
+        loop {
+            let left = limit.saturating_sub(started.elapsed());
+            let mut conn = match socket::connect_within(address, left).await {
+                Err(error) if error.kind() == ConnectErrorKind::TimedOut => {
+                    return Err(ConnectError::timed_out(address, limit));
+                }
+                opened => opened?,
+            };
+            if conn.is_unix() || self.server.is_some() {
+                conn = conn.identified(address).map_err(|e| ConnectError::io(address, e))?;
+            }
+            if let Some(policy) = &self.server {
+                check_server(policy, &conn, address)?;
+            }
+            let server = conn.peer_identity().cloned();
+            let sender = Sender::start(conn, self.driver_options(too_many_pings));
+            let left = limit.saturating_sub(started.elapsed());
+            match timeout(left, sender.ready()).await {
+                Ok(Ok(())) => {
+                    return Ok(Link::new(sender, Some(Arc::clone(address)), server, preference));
+                }
+                Ok(Err(None | Some(Lost::Closed | Lost::Io(_)))) if again > 0 => again -= 1,
+                Ok(Err(lost)) => return Err(not_ready(Some(address), lost)),
+                Err(_) => return Err(ConnectError::silent(Some(address), limit)),
+            }
+        }
+    }
+
+    /// The same by a connector.
+    pub(super) async fn open_stream(
+        &self,
+        connect: &Connect,
+        too_many_pings: u32,
+    ) -> Result<Link, ConnectError> {
+        let limit = self.connect_timeout;
+        let opening = async {
+            let stream = connect.0().await.map_err(ConnectError::connector)?;
+            if self.server.is_some() {
+                return Err(ConnectError::unknown_server(None));
+            }
+            let sender = Sender::start(Sleeping(stream), self.driver_options(too_many_pings));
+            match sender.ready().await {
+                Ok(()) => Ok(Link::given(sender)),
+                Err(lost) => Err(not_ready(None, lost)),
+            }
+        };
+        match timeout(limit, opening).await {
+            Ok(opened) => opened,
+            Err(_) => Err(ConnectError::silent(None, limit)),
+        }
+    }
+}
+
+fn not_ready(address: Option<&Address>, lost: Option<Lost>) -> ConnectError {
+    match lost {
+        Some(lost @ Lost::NotHttp2(_)) => ConnectError::not_http2(address, &lost),
+        Some(lost) => ConnectError::closed(address, &lost),
+        None => ConnectError::closed(address, &"it is about to end"),
+    }
+}
+
+/// Whether the server is one that `policy` accepts.
+fn check_server(policy: &PeerPolicy, conn: &Conn, address: &Address) -> Result<(), ConnectError> {
+    match conn.peer_identity() {
+        Some(server) if policy.allows(server) => Ok(()),
+        Some(server) => Err(ConnectError::wrong_server(address, server)),
+        None => Err(ConnectError::unknown_server(Some(address))),
+    }
+}
+
+fn authority(address: &Address) -> Vec<u8> {
+    match address.kind() {
+        Kind::Unix(_) | Kind::UnixAbstract(_) => LOCAL.to_vec(),
+        // An IPv6 scope id has no place in a URI (RFC 3986 §3.2.2); it means nothing to the server.
+        Kind::Tcp(std::net::SocketAddr::V6(v6)) => format!("[{}]:{}", v6.ip(), v6.port()).into(),
+        Kind::Tcp(v4) => v4.to_string().into(),
+        Kind::Host(host, port) => format!("{host}:{port}").into(),
+    }
+}

@@ -1,0 +1,258 @@
+//! [`RetryPolicy`]: calls that failed and are made again (gRFC A6 of the gRPC project), and the
+//! tokens that bound how many.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tonic::Code;
+
+use crate::backoff::jittered;
+
+/// Says how often the call was made before, in each attempt but the first.
+pub(super) const PREVIOUS_ATTEMPTS: HeaderName =
+    HeaderName::from_static("grpc-previous-rpc-attempts");
+
+/// How a server says when to try again, in milliseconds, or by anything else that it should not be.
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+/// gRFC A6: more attempts than this are not made, whatever is asked for.
+const MOST_ATTEMPTS: u32 = 5;
+
+/// Which failed calls are made again, how often and when (gRFC A6); for
+/// [`ChannelBuilder::retry`](crate::ChannelBuilder::retry).
+///
+/// A unary or server-streaming call is made again when it fails with one of the codes before the
+/// server has sent a response's head. Calls whose requests are streams are not. The call's deadline
+/// covers all attempts. Each attempt but the first tells the server how many came before it
+/// (`grpc-previous-rpc-attempts`), and a server can say when to try again or that nobody should
+/// (`grpc-retry-pushback-ms`).
+///
+/// Only set it where the methods called may run twice: a call that failed may have been processed.
+/// Calls that no server has processed are sent again without a policy, see
+/// [`Channel`](crate::Channel).
+///
+/// ```no_run
+/// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use samehost::{Channel, RetryPolicy};
+/// use tonic::Code;
+///
+/// let retry = RetryPolicy::new()
+///     .max_attempts(4)
+///     .backoff(Duration::from_millis(10), Duration::from_secs(1))
+///     .codes([Code::Unavailable, Code::Aborted]);
+/// let channel = Channel::builder("unix:/run/app/ping.sock").retry(retry).connect_lazy();
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    max_attempts: u32,
+    first: Duration,
+    longest: Duration,
+    multiplier: f64,
+    codes: Vec<Code>,
+    max_buffered: usize,
+    /// How many tokens there are, in thousandths.
+    pub(super) tokens: i64,
+    /// What a success gives back, in thousandths.
+    refill: i64,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RetryPolicy {
+    /// The defaults: 3 attempts at UNAVAILABLE, 100 ms between the first two, twice as long each
+    /// time up to 1 s, requests of up to 256 KiB, and gRPC's throttle of 10 tokens of which a
+    /// success gives back 0.1.
+    pub fn new() -> Self {
+        Self {
+            max_attempts: 3,
+            first: Duration::from_millis(100),
+            longest: Duration::from_secs(1),
+            multiplier: 2.0,
+            codes: vec![Code::Unavailable],
+            max_buffered: 256 * 1024,
+            tokens: 10_000,
+            refill: 100,
+        }
+    }
+
+    /// Sets how many attempts there are at most, the first one included: 1 to 5. Default 3.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts.clamp(1, MOST_ATTEMPTS);
+        self
+    }
+
+    /// Sets how long to wait before the second attempt, and at most before any; each wait varies by
+    /// up to 20 %. Default 100 ms and 1 s.
+    #[must_use]
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        (self.first, self.longest) = (first, longest);
+        self
+    }
+
+    /// Sets by what a wait is longer than the one before it: 1 or more. Default 2.
+    #[must_use]
+    pub fn backoff_multiplier(mut self, multiplier: f64) -> Self {
+        self.multiplier = if multiplier >= 1.0 { multiplier } else { 1.0 };
+        self
+    }
+
+    /// Sets which failures are tried again. Default UNAVAILABLE.
+    #[must_use]
+    pub fn codes(mut self, codes: impl IntoIterator<Item = Code>) -> Self {
+        self.codes = codes.into_iter().collect();
+        self
+    }
+
+    /// Sets how large a request may be, in bytes, to be kept for another attempt. A larger one is
+    /// sent once. Default 256 KiB.
+    #[must_use]
+    pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
+        self.max_buffered = bytes;
+        self
+    }
+
+    /// Sets how failures stop retries for a while, so that they do not add to what troubles the
+    /// server: all calls of a channel share `tokens`; a failure takes one, a success gives back
+    /// `refill` of one, and with half of them or less no call is made again. Default 10 and 0.1.
+    #[must_use]
+    pub fn throttle(mut self, tokens: u32, refill: f32) -> Self {
+        self.tokens = i64::from(tokens) * 1_000;
+        self.refill = (f64::from(refill) * 1_000.0) as i64;
+        self
+    }
+
+    /// How long to wait before attempt number `attempts + 1`. `None`: there is none. `headers` are
+    /// those of a response without a body.
+    pub(super) fn next(
+        &self,
+        tokens: &Tokens,
+        attempts: u32,
+        code: Code,
+        headers: Option<&HeaderMap>,
+        buffered: usize,
+    ) -> Option<Duration> {
+        let pushback = headers.and_then(|headers| headers.get(PUSHBACK)).map(milliseconds);
+        if !self.codes.contains(&code) && pushback != Some(None) {
+            return None;
+        }
+        let may = tokens.take(self);
+        if !may
+            || !self.codes.contains(&code)
+            || attempts >= self.max_attempts
+            || buffered > self.max_buffered
+        {
+            return None;
+        }
+        match pushback {
+            Some(wait) => wait,
+            None => {
+                let grown = self.multiplier.powi(attempts.saturating_sub(1).cast_signed());
+                let wait = self.first.as_secs_f64() * grown;
+                let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX);
+                Some(jittered(wait.min(self.longest).min(Duration::from_secs(86_400))))
+            }
+        }
+    }
+}
+
+/// `None`: do not try again.
+fn milliseconds(value: &HeaderValue) -> Option<Duration> {
+    value.to_str().ok()?.parse().ok().map(Duration::from_millis)
+}
+
+/// The tokens of a channel, in thousandths.
+#[derive(Debug, Default)]
+pub(super) struct Tokens(AtomicI64);
+
+impl Tokens {
+    pub(super) fn new(policy: Option<&RetryPolicy>) -> Self {
+        Self(AtomicI64::new(policy.map_or(0, |policy| policy.tokens)))
+    }
+
+    /// A failure takes one. Returns whether the call may be made again.
+    fn take(&self, policy: &RetryPolicy) -> bool {
+        let change = |tokens: i64| Some((tokens - 1_000).max(0));
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        before.is_ok_and(|before| (before - 1_000).max(0) > policy.tokens / 2)
+    }
+
+    /// A success gives back a share of one.
+    pub(super) fn refill(&self, policy: &RetryPolicy) {
+        let change = |tokens: i64| Some((tokens + policy.refill).min(policy.tokens));
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(policy: &RetryPolicy) -> Tokens {
+        Tokens::new(Some(policy))
+    }
+
+    fn pushback(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(PUSHBACK, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn waits_grow_to_the_longest_and_vary_by_a_fifth() {
+        let policy = RetryPolicy::new()
+            .max_attempts(9)
+            .backoff(Duration::from_millis(100), Duration::from_millis(300))
+            .throttle(1_000, 0.0);
+        let tokens = tokens(&policy);
+        let wait = |attempts| policy.next(&tokens, attempts, Code::Unavailable, None, 0);
+        for (attempts, middle) in [(1, 100), (2, 200), (3, 300), (4, 300)] {
+            let wait = wait(attempts).unwrap().as_millis();
+            assert!((middle * 8 / 10..=middle * 12 / 10).contains(&wait), "{attempts}: {wait}");
+        }
+        assert_eq!(wait(5), None, "five attempts are the most");
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_tried_again() {
+        let policy = RetryPolicy::new().max_buffered_bytes(10);
+        let next = |code, buffered| policy.next(&tokens(&policy), 1, code, None, buffered);
+        assert!(next(Code::Unavailable, 10).is_some());
+        assert_eq!(next(Code::Unavailable, 11), None);
+        assert_eq!(next(Code::Internal, 0), None);
+    }
+
+    #[test]
+    fn a_server_says_when_or_never() {
+        let policy = RetryPolicy::new();
+        let next = |value| {
+            let headers = pushback(value);
+            policy.next(&tokens(&policy), 1, Code::Unavailable, Some(&headers), 0)
+        };
+        assert_eq!(next("70"), Some(Duration::from_millis(70)));
+        assert_eq!(next("0"), Some(Duration::ZERO));
+        for never in ["-1", "soon", ""] {
+            assert_eq!(next(never), None, "{never}");
+        }
+    }
+
+    #[test]
+    fn failures_use_up_the_tokens_and_successes_bring_them_back() {
+        let policy = RetryPolicy::new().throttle(4, 0.5);
+        let tokens = tokens(&policy);
+        let may = || policy.next(&tokens, 1, Code::Unavailable, None, 0).is_some();
+        assert!(may(), "three are left");
+        assert!(!may(), "two are half of them");
+        // A failure that is not to be tried again takes none.
+        policy.next(&tokens, 1, Code::Internal, None, 0);
+        for _ in 0..4 {
+            tokens.refill(&policy);
+        }
+        assert!(may());
+    }
+}

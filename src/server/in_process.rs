@@ -1,0 +1,51 @@
+//! A channel to a server in the same process, without a socket.
+
+use std::io;
+
+use super::Server;
+use crate::client::Channel;
+
+/// What each direction holds of what the other end has not read yet, in bytes. More than any frame.
+const BUFFER: usize = 256 * 1024;
+
+impl Channel {
+    /// Returns a channel to a server in the same process, without a socket: for tests. Calls pass the
+    /// whole of both ends, with the same limits, deadlines, layers and errors as on a socket; only
+    /// the bytes in between stay in memory, and so a paused clock (`tokio::time::pause`) shows what
+    /// deadlines do.
+    ///
+    /// The server runs while the channel or a call lives. A handler finds no
+    /// [`PeerIdentity`](crate::PeerIdentity) and no [`TcpPeer`](crate::TcpPeer), and a server with a
+    /// peer policy refuses the channel, since nobody is at the other end.
+    ///
+    /// ```
+    /// # #[cfg(feature = "ping")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
+    /// use samehost::{Channel, Server};
+    ///
+    /// let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+    /// let mut client = PingServiceClient::new(Channel::to(server));
+    /// assert_eq!(client.ping(PingRequest::ping()).await?.into_inner().message, "pong");
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "ping"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Its calls, outside of a tokio runtime with time enabled.
+    pub fn to(server: Server) -> Self {
+        Self::from_connector(move || {
+            let (ours, theirs) = tokio::io::duplex(BUFFER);
+            let served = server.clone().serve_connection(theirs);
+            tokio::spawn(async move {
+                if let Err(error) = served.await {
+                    tracing::debug!(%error, "a connection within the process failed");
+                }
+            });
+            async move { Ok::<_, io::Error>(ours) }
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! A server and its client in one process, without a socket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use samehost::ping::{PingRequest, PingServiceClient, PingServiceServer, WatchRequest};
+use samehost::{Channel, PeerPolicy, Server};
+use tokio::time::Instant;
+use tonic::{Code, Request};
+
+use crate::support::{Counted, Scripted};
+
+#[tokio::test]
+async fn unary_calls_and_streams_go_through() {
+    let ping = samehost::ping::Ping::default();
+    let channel = Channel::to(Server::new().add_service(PingServiceServer::new(ping)));
+    let mut client = PingServiceClient::new(channel);
+    let payload = vec![7; 1_000_000];
+    let request = PingRequest { payload: payload.clone().into(), ..PingRequest::ping() };
+    assert_eq!(client.ping(request).await.unwrap().into_inner().payload, payload);
+    let request = WatchRequest { count: 5, ..WatchRequest::default() };
+    let mut stream = client.watch(request).await.unwrap().into_inner();
+    let mut messages = 0;
+    while stream.message().await.unwrap().is_some() {
+        messages += 1;
+    }
+    assert_eq!(messages, 5);
+}
+
+/// The clock stands still but for what is waited for: an hour takes no time.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_the_call_at_both_ends() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&alive);
+    let service = Scripted::default().on_ping(move |_| {
+        let counted = Counted::new(&count);
+        async move {
+            let _counted = counted;
+            std::future::pending().await
+        }
+    });
+    let mut client = PingServiceClient::new(Channel::to(service.server()));
+    let started = Instant::now();
+    let mut request = Request::new(PingRequest::ping());
+    request.set_timeout(Duration::from_secs(3_600));
+    let status = client.ping(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert_eq!(started.elapsed().as_secs(), 3_600);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(alive.load(Ordering::SeqCst), 0, "the handler is dropped");
+}
+
+#[tokio::test]
+async fn the_servers_limits_hold() {
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let running = Arc::new(AtomicUsize::new(0));
+    let script = (Arc::clone(&go), Arc::clone(&running));
+    let service = Scripted::default().on_ping(move |_| {
+        let (go, running) = script.clone();
+        async move {
+            running.fetch_add(1, Ordering::SeqCst);
+            go.acquire().await.unwrap().forget();
+            Ok(tonic::Response::new(samehost::ping::PingResponse::default()))
+        }
+    });
+    let channel = Channel::to(service.server().max_concurrent_streams(2));
+    let calls: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = PingServiceClient::new(channel.clone());
+            tokio::spawn(async move { client.ping(PingRequest::ping()).await })
+        })
+        .collect();
+    crate::support::eventually_async("two run", || running.load(Ordering::SeqCst) == 2).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(running.load(Ordering::SeqCst), 2);
+    go.add_permits(3);
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_at_the_other_end_for_a_policy() {
+    let server = Scripted::default().server().peer_policy(PeerPolicy::same_user());
+    let mut client = PingServiceClient::new(Channel::to(server));
+    let status = client.ping(PingRequest::ping()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+}

@@ -1,0 +1,510 @@
+//! When a channel is ready, what it waits for, and which of several servers it calls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use samehost::ping::{PingRequest, PingResponse, PingServiceClient};
+use samehost::{
+    Address, Channel, ChannelState, ConnectErrorKind, Listener, PeerIdentity, WaitForReady,
+};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Request, Response, Status};
+
+use crate::support::{
+    Running, Scripted, Transport, directory, eventually_async, on_both_transports, socket_in,
+};
+use crate::wire::{Peer, code, flag, frame, go_away, kind, settings};
+
+on_both_transports!(
+    a_channel_says_what_it_is_doing,
+    a_call_waits_for_a_server_that_sends_everyone_away,
+    a_call_waits_for_a_server_that_closes_at_once,
+    a_request_names_the_program,
+    a_channel_of_a_connector_connects_again,
+);
+
+const TRANSPORTS: [Transport; 2] = [Transport::Unix, Transport::Tcp];
+
+async fn bind(transport: Transport) -> (Listener, tempfile::TempDir) {
+    let directory = directory();
+    let address = match transport {
+        Transport::Unix => socket_in(directory.path()),
+        Transport::Tcp => "127.0.0.1:0".parse().unwrap(),
+    };
+    (Listener::bind(&address).await.unwrap(), directory)
+}
+
+async fn ping(channel: &Channel, deadline: Option<Duration>) -> Result<PingResponse, Status> {
+    let mut request = Request::new(PingRequest::ping());
+    if let Some(deadline) = deadline {
+        request.set_timeout(deadline);
+    }
+    PingServiceClient::new(channel.clone()).ping(request).await.map(Response::into_inner)
+}
+
+/// A server whose answers have this text.
+fn named(name: &'static str) -> samehost::Server {
+    let service = Scripted::default().on_ping(move |_| async move {
+        Ok(Response::new(PingResponse { message: name.to_owned(), ..PingResponse::default() }))
+    });
+    service.server()
+}
+
+// ---- Ready ---------------------------------------------------------------------------------
+
+/// The server listens at once, and serves after six seconds.
+async fn late(transport: Transport) -> (Address, tempfile::TempDir) {
+    let (listener, directory) = bind(transport).await;
+    let address = listener.local_addr().clone();
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(6)).await;
+        named("late").serve(listener).await
+    });
+    (address, directory)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_may_take_its_time_to_begin() {
+    for transport in TRANSPORTS {
+        let (address, _directory) = late(transport).await;
+        let started = Instant::now();
+        let channel = Channel::builder(&address).connect_lazy();
+        let answer = ping(&channel, Some(Duration::from_secs(30))).await.unwrap();
+        assert_eq!(answer.message, "late");
+        assert_eq!(started.elapsed().as_secs(), 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connect_timeout_bounds_the_wait_for_settings() {
+    for transport in TRANSPORTS {
+        let (address, _directory) = late(transport).await;
+        let started = Instant::now();
+        let builder = Channel::builder(&address).connect_timeout(Duration::from_secs(3));
+        let error = builder.clone().connect().await.unwrap_err();
+        assert_eq!(error.kind(), ConnectErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().contains("has sent no SETTINGS within 3s"), "{error}");
+        assert_eq!(started.elapsed().as_secs(), 3);
+        // A call that waits for a server is not bounded by it.
+        let channel = builder.wait_for_ready(true).connect_lazy();
+        ping(&channel, Some(Duration::from_secs(30))).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_given_stream_has_as_long_as_the_deadline() {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let channel = Channel::from_stream(ours);
+    assert_eq!(channel.state(), ChannelState::Connecting);
+    let status = ping(&channel, Some(Duration::from_secs(3))).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(7)).await;
+        named("late").serve_connection(theirs).await
+    });
+    ping(&channel, Some(Duration::from_secs(30))).await.unwrap();
+    assert_eq!(channel.state(), ChannelState::Ready);
+}
+
+/// What a server did not say that it read, it may have read: so nothing is sent before.
+#[tokio::test]
+async fn no_request_is_sent_before_the_servers_settings() {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let channel = Channel::from_stream(ours);
+    let call = tokio::spawn(async move { ping(&channel, None).await });
+    let mut server = Peer::new(theirs);
+    let mut preface = [0; 24];
+    tokio::io::AsyncReadExt::read_exact(&mut server.io, &mut preface).await.unwrap();
+    // SETTINGS and the connection's window, and the answer to a PING that it gets before ours.
+    assert_eq!(server.next().await.unwrap().kind, kind::SETTINGS);
+    assert_eq!(server.next().await.unwrap().kind, kind::WINDOW_UPDATE);
+    let more = timeout(Duration::from_millis(50), server.next()).await;
+    assert!(more.is_err(), "{:?}", more.map(|frame| frame.unwrap().kind));
+    server.send(&settings(&[])).await;
+    server.until(|frame| frame.kind == kind::HEADERS).await;
+    call.abort();
+}
+
+async fn a_channel_says_what_it_is_doing(transport: Transport) {
+    let server = Running::start(transport, named("a")).await;
+    let address = server.address.clone();
+    let channel = Channel::builder(&address).connect_lazy();
+    assert_eq!(channel.state(), ChannelState::Idle);
+    let changed = channel.state_changed();
+    ping(&channel, None).await.unwrap();
+    assert_eq!(changed.await, ChannelState::Ready);
+
+    let changed = channel.state_changed();
+    let _directory = server.stop().await;
+    assert_eq!(changed.await, ChannelState::Idle);
+    let changed = channel.state_changed();
+    ping(&channel, None).await.unwrap_err();
+    assert_eq!(changed.await, ChannelState::TransientFailure);
+
+    let _server = Running::start_at(&address, named("b")).await;
+    ping(&channel, None).await.unwrap();
+    assert_eq!(channel.state(), ChannelState::Ready);
+    assert_eq!(channel.state().to_string(), "READY");
+}
+
+#[tokio::test]
+async fn a_given_stream_that_has_ended_shuts_the_channel_down() {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let channel = Channel::from_stream(ours);
+    let changed = channel.state_changed();
+    let server = Peer::server(theirs, &[]).await;
+    assert_eq!(changed.await, ChannelState::Ready);
+    let changed = channel.state_changed();
+    drop(server);
+    assert_eq!(changed.await, ChannelState::Shutdown);
+    let status = ping(&channel, None).await.unwrap_err();
+    assert!(status.message().contains("has ended"), "{status:?}");
+}
+
+// ---- Waiting for a server ------------------------------------------------------------------
+
+/// Accepts connections, and counts them, until it has turned `bad` of them away by `turn_away`;
+/// then it serves.
+async fn bad_then_good<F>(
+    transport: Transport,
+    bad: usize,
+    turn_away: impl Fn(samehost::Conn) -> F + Send + Sync + 'static,
+) -> (Address, tempfile::TempDir)
+where
+    F: Future<Output = ()> + Send,
+{
+    let (listener, directory) = bind(transport).await;
+    let address = listener.local_addr().clone();
+    tokio::spawn(async move {
+        for _ in 0..bad {
+            turn_away(listener.accept().await.unwrap()).await;
+        }
+        named("good").serve(listener).await
+    });
+    (address, directory)
+}
+
+async fn a_call_waits_for_a_server_that_closes_at_once(transport: Transport) {
+    let (address, _directory) =
+        bad_then_good(transport, 20, |conn| async move { drop(conn) }).await;
+    let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
+    assert_eq!(ping(&channel, None).await.unwrap().message, "good");
+}
+
+async fn a_call_waits_for_a_server_that_sends_everyone_away(transport: Transport) {
+    let (address, _directory) = bad_then_good(transport, 20, |mut conn| async move {
+        let goodbye = [settings(&[]), go_away(0, code::NO_ERROR)].concat();
+        conn.write_all(&goodbye).await.unwrap();
+        // The client closes.
+        let mut rest = Vec::new();
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut conn, &mut rest).await;
+    })
+    .await;
+    let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
+    assert_eq!(ping(&channel, None).await.unwrap().message, "good");
+}
+
+/// The server is replaced while it has not yet spoken.
+#[tokio::test]
+async fn a_call_waits_for_the_successor_of_a_server_that_never_spoke() {
+    let (listener, directory) = bind(Transport::Unix).await;
+    let address = listener.local_addr().clone();
+    let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
+    let call = tokio::spawn(async move { ping(&channel, None).await });
+    let conn = listener.accept().await.unwrap();
+    drop((listener, conn));
+    let _server = Running::start_at(&address, named("successor")).await;
+    assert_eq!(call.await.unwrap().unwrap().message, "successor");
+    drop(directory);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_a_person_can_mend_is_not_waited_for() {
+    let directory = directory();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (http1, _http1_directory) = bind(Transport::Unix).await;
+    let http1_address = http1.local_addr().clone();
+    tokio::spawn(async move {
+        let mut conn = http1.accept().await.unwrap();
+        let _ = conn.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
+        sleep(Duration::from_secs(3_600)).await;
+    });
+    let started = Instant::now();
+    for (address, kind) in [
+        (Address::unix(directory.path()).unwrap(), ConnectErrorKind::NotASocket),
+        (Address::unix(&file).unwrap(), ConnectErrorKind::NotASocket),
+        (Address::unix(file.join("below")).unwrap(), ConnectErrorKind::InvalidPath),
+        (
+            Address::unix(file.with_file_name("n".repeat(256))).unwrap(),
+            ConnectErrorKind::InvalidPath,
+        ),
+        (http1_address, ConnectErrorKind::NotHttp2),
+    ] {
+        let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
+        let status = ping(&channel, Some(Duration::from_secs(30))).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        let source = std::error::Error::source(&status).unwrap();
+        let source = source.downcast_ref::<samehost::ConnectError>().unwrap();
+        assert_eq!(source.kind(), kind, "{source}");
+        assert!(source.kind().is_permanent());
+        assert!(status.message().contains(&address.to_string()), "{status:?}");
+    }
+    let invalid = Channel::builder("/run/app.sock").wait_for_ready(true).connect_lazy();
+    let status = ping(&invalid, None).await.unwrap_err();
+    assert!(status.message().contains("write unix:/run/app.sock"), "{status:?}");
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_that_ends_a_wait_says_what_was_waited_for() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let channel = Channel::builder(&address).connect_lazy();
+    let started = Instant::now();
+    let mut request = Request::new(PingRequest::ping());
+    request.set_timeout(Duration::from_secs(3));
+    request.extensions_mut().insert(WaitForReady(true));
+    let status = PingServiceClient::new(channel.clone()).ping(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(started.elapsed().as_secs(), 3);
+    let expected = format!("no server is listening at {address}: there is no such file");
+    assert!(status.message().starts_with(&expected), "{status:?}");
+    assert!(status.message().ends_with(", waited 3 s"), "{status:?}");
+    // One call's wish is no other's.
+    let status = ping(&channel, Some(Duration::from_secs(3))).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+
+    let impatient = Channel::builder(&address).wait_for_ready(true).connect_lazy();
+    let mut request = Request::new(PingRequest::ping());
+    request.extensions_mut().insert(WaitForReady(false));
+    let status = PingServiceClient::new(impatient).ping(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_share_one_backoff() {
+    let (listener, _directory) = bind(Transport::Unix).await;
+    let channel = Channel::builder(listener.local_addr()).wait_for_ready(true).connect_lazy();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok(conn) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            drop(conn);
+        }
+    });
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let channel = channel.clone();
+            tokio::spawn(async move { ping(&channel, Some(Duration::from_secs(10))).await })
+        })
+        .collect();
+    for call in calls {
+        let status = call.await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+        assert!(status.message().contains("closed the connection"), "{status:?}");
+    }
+    // 5, 10, ... 640 ms, then each second, up to a fifth shorter or longer, and three each time.
+    let connections = connections.load(Ordering::Relaxed);
+    assert!((42..=72).contains(&connections), "{connections} connections");
+}
+
+// ---- Several addresses ---------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn calls_go_to_the_first_address_that_has_a_server_and_return_to_it() {
+    let first = Running::start(Transport::Unix, named("first")).await;
+    let second = Running::start(Transport::Tcp, named("second")).await;
+    let addresses = [first.address.clone(), second.address.clone()];
+    let channel = Channel::builder(addresses.clone()).connect().await.unwrap();
+    let who = async || ping(&channel, None).await.unwrap().message;
+    assert_eq!(who().await, "first");
+
+    let changed = channel.state_changed();
+    let directory = first.stop().await;
+    assert_eq!(changed.await, ChannelState::Idle);
+    assert_eq!(who().await, "second");
+
+    let _first = Running::start_at(&addresses[0], named("first again")).await;
+    assert_eq!(who().await, "second", "it was not looked for yet");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(who().await, "first again");
+
+    drop((directory, second));
+    let nowhere = Channel::builder(["unix:/no/such", "127.0.0.1:1"]).connect().await.unwrap_err();
+    assert_eq!(nowhere.kind(), ConnectErrorKind::NoServer);
+    assert_eq!(nowhere.address().unwrap().to_string(), "unix:/no/such");
+    for address in ["unix:/no/such", "127.0.0.1:1"] {
+        assert!(nowhere.to_string().contains(address), "{nowhere}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_server_that_does_not_speak_holds_up_nobody() {
+    let (silent, _directory) = bind(Transport::Unix).await;
+    let second = Running::start(Transport::Tcp, named("second")).await;
+    let addresses = [silent.local_addr().clone(), second.address.clone()];
+    let started = Instant::now();
+    let channel = Channel::builder(addresses).connect().await.unwrap();
+    assert_eq!(ping(&channel, None).await.unwrap().message, "second");
+    assert_eq!(started.elapsed().as_millis() / 10, 25);
+}
+
+// ---- What a channel says and hears -----------------------------------------------------------
+
+#[tokio::test]
+async fn a_response_says_who_the_server_is() {
+    let server = Running::ping(Transport::Unix).await;
+    let channel = Channel::connect(&server.address).await.unwrap();
+    let response = PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
+    let server = response.extensions().get::<PeerIdentity>().unwrap();
+    assert_eq!(server.pid(), Some(std::process::id()));
+    assert_eq!(server.uid(), rustix::process::geteuid().as_raw());
+}
+
+async fn a_request_names_the_program(transport: Transport) {
+    let (sender, mut seen) = mpsc::channel(1);
+    let service = Scripted::default().on_ping(move |request| {
+        let sender = sender.clone();
+        async move {
+            sender.send(request.metadata().clone()).await.unwrap();
+            Ok(Response::new(PingResponse::default()))
+        }
+    });
+    let server = Running::start(transport, service.server()).await;
+    let builder = Channel::builder(&server.address).user_agent("app/1.0").unwrap();
+    let channel = builder.timeout(Duration::from_secs(60)).connect_lazy();
+    ping(&channel, None).await.unwrap();
+    let metadata = seen.recv().await.unwrap();
+    let agent = metadata.get("user-agent").unwrap().to_str().unwrap();
+    assert!(agent.starts_with("app/1.0 grpc-rust-samehost/"), "{agent}");
+    assert_eq!(metadata.get("grpc-timeout").unwrap(), "60000000u");
+    // A call's own deadline is the one that counts.
+    ping(&channel, Some(Duration::from_secs(120))).await.unwrap();
+    assert_ne!(seen.recv().await.unwrap().get("grpc-timeout").unwrap(), "60000000u");
+    Channel::builder(&server.address).user_agent("a\nb").unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channels_timeout_is_the_deadline_of_calls_without_one() {
+    let never = Scripted::default().on_ping(|_| std::future::pending());
+    for transport in TRANSPORTS {
+        let server = Running::start(transport, never.clone().server()).await;
+        let builder = Channel::builder(&server.address).timeout(Duration::from_secs(4));
+        let channel = builder.connect_lazy();
+        for (own, expected) in [(None, 4), (Some(2), 2), (Some(9), 9)] {
+            let started = Instant::now();
+            let status = ping(&channel, own.map(Duration::from_secs)).await.unwrap_err();
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+            assert_eq!(started.elapsed().as_secs(), expected);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_calls_is_closed_after_the_idle_timeout() {
+    for transport in TRANSPORTS {
+        let server = Running::ping(transport).await;
+        let builder = Channel::builder(&server.address).idle_timeout(Duration::from_secs(60));
+        let channel = builder.connect().await.unwrap();
+        for _ in 0..3 {
+            sleep(Duration::from_secs(40)).await;
+            assert_eq!(channel.state(), ChannelState::Ready);
+            ping(&channel, None).await.unwrap();
+        }
+        let changed = channel.state_changed();
+        let started = Instant::now();
+        assert_eq!(changed.await, ChannelState::Idle);
+        assert_eq!(started.elapsed().as_secs(), 60);
+        ping(&channel, None).await.unwrap();
+        assert_eq!(channel.state(), ChannelState::Ready);
+    }
+}
+
+async fn a_channel_of_a_connector_connects_again(transport: Transport) {
+    let server = Running::start(transport, named("a")).await;
+    let address = server.address.clone();
+    let (opened, to) = (Arc::new(AtomicUsize::new(0)), address.clone());
+    let count = Arc::clone(&opened);
+    let channel = Channel::from_connector(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        let to = to.clone();
+        async move {
+            let stream: Box<dyn Duplex> = match to.as_path() {
+                Some(path) => Box::new(tokio::net::UnixStream::connect(path).await?),
+                None => Box::new(tokio::net::TcpStream::connect(to.to_string()).await?),
+            };
+            Ok::<_, std::io::Error>(stream)
+        }
+    });
+    ping(&channel, None).await.unwrap();
+    ping(&channel, None).await.unwrap();
+    assert_eq!(opened.load(Ordering::Relaxed), 1);
+    let changed = channel.state_changed();
+    let _directory = server.stop().await;
+    assert_eq!(changed.await, ChannelState::Idle);
+    let status = ping(&channel, None).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.message().starts_with("the connector failed: "), "{status:?}");
+    let _server = Running::start_at(&address, named("b")).await;
+    assert_eq!(ping(&channel, None).await.unwrap().message, "b");
+}
+
+trait Duplex: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// gRFC A8.
+#[tokio::test(start_paused = true)]
+async fn too_many_pings_are_half_as_many_on_the_next_connection() {
+    for transport in TRANSPORTS {
+        let (listener, _directory) = bind(transport).await;
+        let channel = Channel::builder(listener.local_addr())
+            .keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .keep_alive_while_idle(true)
+            .connect_lazy();
+        for interval in [10, 20, 40] {
+            let call = tokio::spawn({
+                let channel = channel.clone();
+                async move { ping(&channel, None).await }
+            });
+            let mut server = Peer::server(listener.accept().await.unwrap(), &[]).await;
+            server.until(|frame| frame.kind == kind::DATA && frame.ends_stream()).await;
+            let started = Instant::now();
+            server.until(|frame| frame.kind == kind::PING).await;
+            assert_eq!(started.elapsed().as_secs(), interval);
+            let payload = [&[0, 0, 0, 1, 0, 0, 0, 11][..], b"too_many_pings"].concat();
+            server.send(&frame(kind::GOAWAY, 0, 0, &payload)).await;
+            let _ = server.io.shutdown().await;
+            let status = call.await.unwrap().unwrap_err();
+            assert!(status.message().contains("too_many_pings"), "{status:?}");
+        }
+        // With an answer all is well.
+        let call = tokio::spawn({
+            let channel = channel.clone();
+            async move { ping(&channel, Some(Duration::from_secs(200))).await }
+        });
+        let mut server = Peer::server(listener.accept().await.unwrap(), &[]).await;
+        let ping = server.until(|frame| frame.kind == kind::PING).await;
+        server.send(&frame(kind::PING, flag::ACK, 0, &ping.payload)).await;
+        server.until(|frame| frame.kind == kind::PING).await;
+        call.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_fails_to_find_its_server_reads_well_in_the_log() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let channel = Channel::builder(&address).connect_lazy();
+    let status = ping(&channel, None).await.unwrap_err();
+    let source = std::error::Error::source(&status).unwrap();
+    assert_eq!(status.message(), source.to_string());
+    assert!(source.source().is_none(), "it would tell the same again");
+    eventually_async("nothing is left of it", || channel.state() == ChannelState::TransientFailure)
+        .await;
+}
