@@ -87,6 +87,9 @@ mod driver;
 pub mod fuzzing;
 mod grpc;
 mod http2;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod observer;
 #[cfg(feature = "ping")]
 pub mod ping;
 mod policy;
@@ -135,6 +138,11 @@ pub use client::{
     WaitForReady,
 };
 pub use driver::BusyPoll;
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
+pub use observer::{
+    CallEnd, CallInfo, ConnectionInfo, Event, GoAwayReason, Observer, RefusalReason, Side,
+};
 pub use policy::{PeerPolicy, PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
 pub use sealed_memory::{
     MappedMemory, SealedMemory, SealedMemoryError, SealedMemoryErrorKind, SealedMemoryWriter,
@@ -143,6 +151,7 @@ pub use sealed_memory::{
 pub use server::Mounted;
 pub use server::{
     HttpService, LayeredService, Listeners, Mount, RequestBody, ServeError, ServeErrorKind, Server,
+    ServerSnapshot, ServerStats,
 };
 pub use socket::{
     BindError, BindErrorKind, BindOptions, Conn, ConnectError, ConnectErrorKind, Group,

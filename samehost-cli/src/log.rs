@@ -13,9 +13,23 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::escaped::escaped;
 
+/// How events are written.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// A line of text each.
+    Text,
+    /// A JSON object a line each.
+    Json,
+}
+
 /// Writes what passes the filter to standard error, from now on and in the whole process. What a
 /// peer sent is in fields, and those are escaped.
-pub(crate) fn start(filter: EnvFilter) {
+pub(crate) fn start(filter: EnvFilter, format: Format) {
+    if let Format::Json = format {
+        // Its strings are escaped as JSON wants it.
+        let log = tracing_subscriber::fmt().json().with_env_filter(filter);
+        return log.with_writer(std::io::stderr).init();
+    }
     let colours = has_colours(
         std::io::stderr().is_terminal(),
         std::env::var_os("NO_COLOR").as_deref(),

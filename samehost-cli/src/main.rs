@@ -8,6 +8,7 @@ mod escaped;
 mod failure;
 mod health;
 mod log;
+mod metrics;
 mod ping;
 mod process;
 mod runtime;

@@ -1,6 +1,7 @@
 //! `samehost serve`: Ping, health and reflection on any number of addresses.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,9 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use samehost::ping::{FILE_DESCRIPTOR_SET, Ping, PingServiceServer};
-use samehost::{Address, BindOptions, BusyPoll, Group, Listener, PeerPolicy, Server};
+use samehost::{
+    Address, BindOptions, BusyPoll, Group, Listener, Metrics, PeerPolicy, ServeError, Server,
+};
 use tokio::sync::oneshot;
 
 use crate::args;
@@ -84,10 +87,26 @@ pub(crate) struct Args {
     /// How long calls in flight may take to finish after SIGTERM or Ctrl-C
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = args::duration)]
     drain: Duration,
+    /// The longest that a call may take: the deadline of calls that bring none or a later one
+    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    timeout: Option<Duration>,
+    /// How old a connection may become, give or take a tenth, before its client is told to make a new
+    /// one
+    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    max_connection_age: Option<Duration>,
+    /// End after no connection for so long; connections without a call for so long are closed
+    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    idle_exit: Option<Duration>,
+    /// Serve metrics for Prometheus over HTTP/1.1 at this TCP address, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<Address>,
     /// What to log on standard error: error, warn, info, debug, trace, or a filter such as
     /// samehost=debug
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log: tracing_subscriber::EnvFilter,
+    /// How to log: lines of text, or a JSON object a line
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: crate::log::Format,
 }
 
 impl Args {
@@ -114,7 +133,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         };
         return Err(Failure::Usage(format!("{address}: {problem}")));
     }
-    crate::log::start(args.log.clone());
+    crate::log::start(args.log.clone(), args.log_format);
     allow_descriptors(args.max_connections);
     let runtime = crate::runtime::new(args.threads)?;
     let code = runtime.block_on(serve(args))?;
@@ -142,7 +161,11 @@ async fn serve(args: Args) -> Outcome {
         let bound = options.bind(address).await;
         listeners.push(bound.map_err(|error| Failure::Failed(with_options(&error.to_string())))?);
     }
-    announce(&listeners)?;
+    let metrics = match &args.metrics {
+        Some(address) => Some(crate::metrics::serve(address, args.allow_remote).await?),
+        None => None,
+    };
+    announce(&listeners, metrics)?;
     if args.systemd {
         // A unit of Type=notify waits for it; where nobody does, it does nothing.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -168,6 +191,15 @@ async fn serve(args: Args) -> Outcome {
     if let Some(policy) = policy {
         server = server.peer_policy(policy);
     }
+    if let Some(timeout) = args.timeout {
+        server = server.timeout(timeout);
+    }
+    if let Some(age) = args.max_connection_age {
+        server = server.max_connection_age(age);
+    }
+    if metrics.is_some() {
+        server = server.observer(Metrics::new());
+    }
 
     let (stop, stopped) = oneshot::channel();
     let second_signal = async {
@@ -182,7 +214,7 @@ async fn serve(args: Args) -> Outcome {
         let _ = stopped.await;
     };
     tokio::select! {
-        served = server.serve_with_shutdown(listeners, stopped) => served?,
+        served = serve_on(server, listeners, args.idle_exit, stopped) => served?,
         () = second_signal => {}
     }
     Ok(ExitCode::SUCCESS)
@@ -192,6 +224,18 @@ async fn serve(args: Args) -> Outcome {
 fn with_options(text: &str) -> String {
     text.replace("allow a shared directory", "give --allow-shared-directory")
         .replace("allow remote addresses by name", "give --allow-remote")
+}
+
+async fn serve_on(
+    server: Server,
+    listeners: Vec<Listener>,
+    idle_exit: Option<Duration>,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    match idle_exit {
+        Some(idle) => server.serve_until_idle(listeners, idle, stopped).await,
+        None => server.serve_with_shutdown(listeners, stopped).await,
+    }
 }
 
 /// Raises this process's own limit on file descriptors as far as it may, if that is too low for so
@@ -221,10 +265,14 @@ fn inherited() -> Result<Vec<Listener>, Failure> {
     Ok(passed.into_iter().map(|(_, listener)| listener).collect())
 }
 
-fn announce(listeners: &[Listener]) -> Result<(), Failure> {
+fn announce(listeners: &[Listener], metrics: Option<SocketAddr>) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     for listener in listeners {
         writeln!(out, "listening on {}", listener.local_addr())
+            .map_err(|error| Failure::output(&error))?;
+    }
+    if let Some(metrics) = metrics {
+        writeln!(out, "metrics at http://{metrics}/metrics")
             .map_err(|error| Failure::output(&error))?;
     }
     out.flush().map_err(|error| Failure::output(&error))

@@ -51,8 +51,13 @@ impl Memory {
         })
     }
 
+    /// Bytes that are held.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     fn is_full(&self) -> bool {
-        self.held.load(Ordering::Relaxed) > self.limit
+        self.held() > self.limit
     }
 }
 

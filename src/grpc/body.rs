@@ -14,6 +14,7 @@ use super::status::status;
 use super::timeout::Deadline;
 use crate::address::Address;
 use crate::driver::{Incoming, Outbound};
+use crate::observer::CallObservation;
 
 /// A body that is cut off at a deadline.
 #[derive(Debug)]
@@ -105,11 +106,56 @@ impl Body for ResponseBody {
 
 /// The body of a server's response: past its deadline it ends with DEADLINE_EXCEEDED.
 #[derive(Debug)]
-pub(crate) struct ReplyBody(Timed<tonic::body::Body>);
+pub(crate) struct ReplyBody {
+    body: Timed<tonic::body::Body>,
+    observed: Option<Box<CallObservation>>,
+}
 
 impl ReplyBody {
-    pub(super) fn new(body: tonic::body::Body, deadline: Option<Deadline>) -> Self {
-        Self(Timed { body: Some(body), deadline })
+    pub(super) fn new(
+        body: tonic::body::Body,
+        deadline: Option<Deadline>,
+        observed: Option<Box<CallObservation>>,
+    ) -> Self {
+        Self { body: Timed { body: Some(body), deadline }, observed }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.body.poll(cx).map(|polled| match polled {
+            Ok(frame) => frame,
+            Err(Expired) => {
+                let mut trailers = HeaderMap::new();
+                let status = self.body.deadline.as_ref().map(Deadline::exceeded);
+                let added = status.unwrap_or_else(deadline_exceeded).add_header(&mut trailers);
+                Some(added.map(|()| Frame::trailers(trailers)))
+            }
+        })
+    }
+
+    /// The same of a call that is observed.
+    #[cold]
+    fn poll_observed(
+        &mut self,
+        mut observed: Box<CallObservation>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = observed.run(|| self.poll(cx));
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    observed.sent(data.len());
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    observed.fields(trailers);
+                }
+            }
+            Poll::Ready(Some(Err(status))) => observed.ended_with(status.code()),
+            // A body without trailers, such as of plain HTTP.
+            Poll::Ready(None) => observed.ended_with(tonic::Code::Unknown),
+            Poll::Pending => {}
+        }
+        self.observed = Some(observed);
+        polled
     }
 }
 
@@ -121,29 +167,24 @@ impl Body for ReplyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.0.poll(cx).map(|polled| match polled {
-            Ok(frame) => frame,
-            Err(Expired) => {
-                let mut trailers = HeaderMap::new();
-                let status = self.0.deadline.as_ref().map(Deadline::exceeded);
-                let added = status.unwrap_or_else(deadline_exceeded).add_header(&mut trailers);
-                Some(added.map(|()| Frame::trailers(trailers)))
-            }
-        })
+        match self.observed.take() {
+            None => self.poll(cx),
+            Some(observed) => self.poll_observed(observed, cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.body.size_hint()
     }
 }
 
 impl Outbound for ReplyBody {
     fn poll_expired(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_deadline(cx)
+        self.body.poll_deadline(cx)
     }
 }
 

@@ -20,6 +20,7 @@ use super::status::is_grpc;
 use super::timeout::{Deadline, grpc_timeout};
 use crate::driver::{Answer, BoxError, Fields, Handler, Incoming, PollAnswer};
 use crate::http2::RequestHead;
+use crate::observer::{CallObservation, CallObserver};
 
 /// A tower service that answers HTTP requests with a body of type `ReqBody`: what
 /// [`Server::layer`](crate::Server::layer) needs a layer to make. Implemented for every service that
@@ -64,6 +65,9 @@ pub(crate) trait Dispatch: Send + 'static {
         Err(request)
     }
 
+    /// Whether there is a service for a path.
+    fn knows(&self, path: &str) -> bool;
+
     /// Whether requests that are not gRPC's are answered.
     fn takes_http(&self) -> bool;
 
@@ -79,12 +83,18 @@ pub(crate) struct Grpc<D> {
     extensions: Extensions,
     /// The longest that a call may take.
     timeout: Option<Duration>,
+    observer: Option<CallObserver>,
 }
 
 impl<D> Grpc<D> {
     /// Each request has `extensions`.
-    pub(crate) fn new(dispatch: D, extensions: Extensions, timeout: Option<Duration>) -> Self {
-        Self { dispatch, extensions, timeout }
+    pub(crate) fn new(
+        dispatch: D,
+        extensions: Extensions,
+        timeout: Option<Duration>,
+        observer: Option<CallObserver>,
+    ) -> Self {
+        Self { dispatch, extensions, timeout, observer }
     }
 }
 
@@ -97,8 +107,7 @@ impl<D: Dispatch> Handler for Grpc<D> {
         if !is_post || !is_grpc(&head.headers) {
             if self.dispatch.takes_http() {
                 let request = request(head, body, self.extensions.clone());
-                let call = Answering::Http(self.dispatch.call_http(request));
-                return Reply { call, deadline: None };
+                return Reply::new(Answering::Http(self.dispatch.call_http(request)), None);
             }
             return refuse(match is_post {
                 true => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -110,12 +119,21 @@ impl<D: Dispatch> Handler for Grpc<D> {
             (asked, most) => asked.or(most),
         };
         let deadline = timeout.and_then(|timeout| Deadline::of_call(&head.path, timeout));
-        let arriving = Arriving { head, body, extensions: self.extensions.clone() };
-        let call = match self.dispatch.call_directly(arriving) {
-            Ok(answering) => answering,
-            Err(arriving) => Answering::Http(self.dispatch.call(arriving.into_http())),
+        let Some(observer) = &self.observer else {
+            let arriving = Arriving { head, body, extensions: self.extensions.clone() };
+            let call = match self.dispatch.call_directly(arriving) {
+                Ok(answering) => answering,
+                Err(arriving) => Answering::Http(self.dispatch.call(arriving.into_http())),
+            };
+            return Reply::new(call, deadline);
         };
-        Reply { call, deadline }
+        // Observed, each call is an HTTP request, whose bodies can be counted.
+        let known = self.dispatch.knows(head.path.path());
+        let mut observed = Box::new(observer.began(&head.path, known));
+        let request = request(head, body, self.extensions.clone());
+        let request = request.map(|body| body.counted(observed.received()));
+        let call = Answering::Http(observed.run(|| self.dispatch.call(request)));
+        Reply { observed: Some(observed), ..Reply::new(call, deadline) }
     }
 }
 
@@ -178,17 +196,22 @@ static OK: LazyLock<HeaderMap> = LazyLock::new(|| {
 pub(crate) struct Reply {
     call: Answering,
     deadline: Option<Deadline>,
+    observed: Option<Box<CallObservation>>,
 }
 
 impl Reply {
+    fn new(call: Answering, deadline: Option<Deadline>) -> Self {
+        Self { call, deadline, observed: None }
+    }
+
     /// An answer that is there already.
     pub(super) fn ready(response: Response<Body>) -> Self {
-        Self { call: Answering::Http(Box::pin(std::future::ready(Ok(response)))), deadline: None }
+        Self::new(Answering::Http(Box::pin(std::future::ready(Ok(response)))), None)
     }
 
     /// None before the connection ends.
     pub(super) fn never() -> Self {
-        Self { call: Answering::Http(Box::pin(std::future::pending())), deadline: None }
+        Self::new(Answering::Http(Box::pin(std::future::pending())), None)
     }
 }
 
@@ -201,7 +224,11 @@ impl PollAnswer for Reply {
         message: &mut Vec<u8>,
     ) -> Poll<Answer<ReplyBody>> {
         let polled = match &mut self.call {
-            Answering::Http(call) => call.as_mut().poll(cx).map(|response| match response {
+            Answering::Http(call) => match &mut self.observed {
+                None => call.as_mut().poll(cx),
+                Some(observed) => observed.run(|| call.as_mut().poll(cx)),
+            }
+            .map(|response| match response {
                 Ok(response) => response,
             }),
             Answering::Message(call) => match call.as_mut().poll_message(cx, message) {
@@ -223,7 +250,12 @@ impl PollAnswer for Reply {
             }
         };
         let deadline = self.deadline.take();
-        Poll::Ready(Answer::Response(response.map(|body| ReplyBody::new(body, deadline))))
+        let mut observed = self.observed.take();
+        if let Some(observed) = &mut observed {
+            observed.fields(response.headers());
+        }
+        let response = response.map(|body| ReplyBody::new(body, deadline, observed));
+        Poll::Ready(Answer::Response(response))
     }
 }
 

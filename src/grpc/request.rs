@@ -1,6 +1,7 @@
 //! A [`request`] as a service sees it: the connection's head and body in http's and tonic's words.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
@@ -69,6 +70,16 @@ enum Kind {
     Layered(tonic::body::Body),
 }
 
+impl RequestBody {
+    /// The same, whose bytes are added to `received` as they are read.
+    pub(super) fn counted(mut self, received: Arc<AtomicU64>) -> Self {
+        if let Kind::Arriving(body) = &mut self.0 {
+            body.received = Some(received);
+        }
+        self
+    }
+}
+
 impl From<tonic::body::Body> for RequestBody {
     fn from(body: tonic::body::Body) -> Self {
         Self(Kind::Layered(body))
@@ -113,11 +124,13 @@ struct ArrivingBody {
     message: Message,
     /// `None` where all of it is there.
     kept: Option<Kept>,
+    /// Where the call is observed.
+    received: Option<Arc<AtomicU64>>,
 }
 
 impl ArrivingBody {
     fn new(incoming: Incoming) -> Self {
-        Self { kept: incoming.kept(), incoming, message: Message::default() }
+        Self { kept: incoming.kept(), incoming, message: Message::default(), received: None }
     }
 }
 
@@ -129,8 +142,13 @@ impl Body for ArrivingBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { incoming, message, kept } = &mut *self;
+        let Self { incoming, message, kept, received } = &mut *self;
         let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        if let (Some(received), Some(Ok(frame))) = (received, &frame)
+            && let Some(data) = frame.data_ref()
+        {
+            received.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
         if let Some(kept) = kept {
             match frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
                 Some(data) => message.take(data),

@@ -6,6 +6,7 @@ use tonic::body::Body;
 use super::layers::Services;
 use super::limiter::Limiter;
 use super::mount::Route;
+use super::routes::Routes;
 use crate::grpc::{Answering, Arriving, BoxFuture, Dispatch, RequestBody};
 use crate::policy::Guard;
 
@@ -15,6 +16,7 @@ use crate::policy::Guard;
 pub(super) struct Calls {
     pub(super) guard: Option<Guard>,
     pub(super) limiter: Option<Limiter>,
+    pub(super) routes: Routes,
     pub(super) services: Services,
     /// For requests that are not gRPC's.
     pub(super) http: Option<Route>,
@@ -37,6 +39,10 @@ impl Dispatch for Calls {
             }
             _ => Err(request),
         }
+    }
+
+    fn knows(&self, path: &str) -> bool {
+        self.routes.knows(path)
     }
 
     fn takes_http(&self) -> bool {

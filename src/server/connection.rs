@@ -9,18 +9,24 @@ use std::time::Duration;
 use http::Extensions;
 use tokio::sync::Notify;
 use tokio::time::sleep;
+use tracing::Instrument;
 
 use super::calls::Calls;
 use super::incoming::Accepted;
+use super::life::Life;
 use super::options::{Options, SCARCE_HANDSHAKE_TIMEOUT};
+use crate::address::Address;
 use crate::driver::{self, Lost, Memory, Socket};
 use crate::grpc::Grpc;
 use crate::http2::Config;
+use crate::observer::{GoAwayReason, Observers};
 
 /// What a connection is served with.
 pub(super) struct Connection {
     pub(super) calls: Calls,
     pub(super) memory: Arc<Memory>,
+    pub(super) observers: Option<Observers>,
+    pub(super) address: Option<Address>,
     /// Its handshake has to be quick.
     pub(super) scarce: bool,
     /// It is closed soon after its last call.
@@ -48,7 +54,8 @@ impl Connection {
                 .ok()?;
         }
         peer.add_to(&mut extensions);
-        let handler = Grpc::new(self.calls, extensions, options.timeout);
+        let life = Life::begin(self.observers.as_ref(), self.address.as_ref(), &peer);
+        let handler = Grpc::new(self.calls, extensions, options.timeout, life.calls());
         let mut http2 = Config { any_authority, ..options.driver.http2 };
         if self.scarce {
             http2.handshake_timeout = http2.handshake_timeout.min(SCARCE_HANDSHAKE_TIMEOUT);
@@ -61,17 +68,20 @@ impl Connection {
         let age = options.max_connection_age.map(jittered);
         let grace = options.max_connection_age_grace;
         let memory = self.memory;
-        Some(async move {
+        let span = life.span();
+        let stopped = life.announced(GoAwayReason::Shutdown, stopped);
+        let served = async move {
             let Some(age) = age else {
-                return driver::serve(io, handler, driver, memory, stopped).await;
+                return life.end(driver::serve(io, handler, driver, memory, stopped).await);
             };
             // Boxed: connections without an age have no room for it.
             Box::pin(async move {
                 let old = Notify::new();
+                let aged = life.announced(GoAwayReason::MaxAge, sleep(age));
                 let ended = async {
                     tokio::select! {
                         () = stopped => {}
-                        () = sleep(age) => old.notify_one(),
+                        () = aged => old.notify_one(),
                     }
                 };
                 let cut_off = async {
@@ -82,7 +92,7 @@ impl Connection {
                     }
                 };
                 tokio::select! {
-                    served = driver::serve(io, handler, driver, memory, ended) => served,
+                    served = driver::serve(io, handler, driver, memory, ended) => life.end(served),
                     () = cut_off => {
                         tracing::debug!(?grace, "an old connection's calls were cut off");
                         Ok(())
@@ -90,7 +100,8 @@ impl Connection {
                 }
             })
             .await
-        })
+        };
+        Some(served.instrument(span))
     }
 }
 

@@ -8,21 +8,21 @@ use tokio::time::Instant;
 use super::limits::{Limits, Permit};
 use super::options::Options;
 use super::refusal::MAX_REFUSALS;
+use super::who::Who;
 use crate::address::Address;
 use crate::driver::Memory;
+use crate::observer::{Event, Observers, RefusalReason};
 use crate::policy::Throttle;
 use crate::socket::{Peer, PeerIdentity};
 
 /// Refused connections that are logged in a second.
 const REFUSALS_LOGGED: u32 = 100;
 
-/// What the calls of a peer are told that the policy does not let in.
-pub(super) const REFUSED: &str = "refused by the server's policy";
-
 /// What all connections of a server share.
 pub(super) struct Gate {
     pub(super) options: Options,
     pub(super) memory: Arc<Memory>,
+    pub(super) observers: Option<Observers>,
     pub(super) limits: Arc<Limits>,
     /// Of connections that are refused.
     pub(super) refusals: Arc<Limits>,
@@ -35,18 +35,21 @@ pub(super) struct Gate {
 /// What becomes of a connection.
 pub(super) enum Entry {
     Admitted(Permit),
-    /// By the policy. It holds a permit, where there was one.
-    Refused(Option<Permit>),
-    /// For want of a permit: which limit is reached.
-    Full(&'static str),
+    /// Refused by the policy it holds a permit, where there was one.
+    Refused(RefusalReason, Option<Permit>),
 }
 
 impl Gate {
     pub(super) fn new(options: Options) -> Arc<Self> {
+        let memory = Memory::new(options.max_buffered);
+        if let Some(stats) = &options.stats {
+            stats.serves_with(&memory);
+        }
         Arc::new(Self {
+            observers: options.observers(),
             limits: Limits::new(options.max_connections, options.max_connections_per_uid),
             refusals: Limits::new(MAX_REFUSALS.0, MAX_REFUSALS.1),
-            memory: Memory::new(options.max_buffered),
+            memory,
             failures_logged: Throttle::new(1),
             full_logged: Throttle::new(1),
             refusals_logged: Throttle::new(REFUSALS_LOGGED),
@@ -63,32 +66,53 @@ impl Gate {
             Some(policy) => identity.is_some_and(|identity| policy.allows(identity)),
         };
         let permit = self.limits.permit(identity.map(PeerIdentity::uid));
-        if !allowed {
-            self.log_refusal(identity, address);
-            return Entry::Refused(permit.ok());
-        }
-        match permit {
-            Ok(permit) => Entry::Admitted(permit),
-            Err(why) => {
-                self.log_full(why, identity, address);
-                Entry::Full(why)
+        let (reason, permit) = match permit {
+            Ok(permit) if allowed => return Entry::Admitted(permit),
+            permit if !allowed => {
+                self.log_refusal(identity, address);
+                (RefusalReason::Policy, permit.ok())
             }
+            Ok(_) => unreachable!("admitted above"),
+            Err(reason) => {
+                self.log_full(reason.text(), identity, address);
+                (reason, None)
+            }
+        };
+        if let Some(observers) = &self.observers {
+            observers.tell(&Event::ConnectionRefused { address, peer, reason });
         }
+        Entry::Refused(reason, permit)
     }
 
     fn log_refusal(&self, peer: Option<&PeerIdentity>, address: Option<&Address>) {
         if let Some(unlogged) = self.refusals_logged.pass(now()) {
-            let (uid, gid, pid) = numbers(peer);
+            let Who { uid, gid, pid, command } = Who::of(peer);
             let address = address.map(tracing::field::display);
-            tracing::warn!(address, uid, gid, pid, unlogged, "a connection was refused by policy");
+            tracing::warn!(
+                address,
+                uid,
+                gid,
+                pid,
+                command,
+                unlogged,
+                "a connection was refused by policy"
+            );
         }
     }
 
     fn log_full(&self, why: &str, peer: Option<&PeerIdentity>, address: Option<&Address>) {
         if let Some(unlogged) = self.full_logged.pass(now()) {
-            let (uid, gid, pid) = numbers(peer);
+            let Who { uid, gid, pid, command } = Who::of(peer);
             let address = address.map(tracing::field::display);
-            tracing::warn!(address, uid, gid, pid, unlogged, "a connection was turned away: {why}");
+            tracing::warn!(
+                address,
+                uid,
+                gid,
+                pid,
+                command,
+                unlogged,
+                "a connection was turned away: {why}"
+            );
         }
     }
 
@@ -102,9 +126,4 @@ impl Gate {
 
 fn now() -> std::time::Instant {
     Instant::now().into_std()
-}
-
-/// A peer's user, group and process for the log.
-fn numbers(peer: Option<&PeerIdentity>) -> (Option<u32>, Option<u32>, Option<u32>) {
-    (peer.map(PeerIdentity::uid), peer.map(PeerIdentity::gid), peer.and_then(PeerIdentity::pid))
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::observer::RefusalReason;
+
 /// Connections in all. An idle one takes some 10 KiB and a file descriptor.
 pub(super) const MAX_CONNECTIONS: usize = 4096;
 
@@ -49,17 +51,17 @@ impl Limits {
 
     /// A permit for a connection of user `uid`, which is unknown over TCP. The error says which limit
     /// is reached.
-    pub(super) fn permit(self: &Arc<Self>, uid: Option<u32>) -> Result<Permit, &'static str> {
+    pub(super) fn permit(self: &Arc<Self>, uid: Option<u32>) -> Result<Permit, RefusalReason> {
         let uid = uid.filter(|uid| *uid != self.own_uid);
         let mut open = self.open();
         let mut scarce = open.in_all >= self.in_all.div_ceil(2);
         if open.in_all >= self.in_all {
-            return Err("too many connections");
+            return Err(RefusalReason::MaxConnections);
         }
         if let Some(uid) = uid {
             let of_uid = open.by_uid.get(&uid).copied().unwrap_or(0);
             if of_uid >= self.per_uid {
-                return Err("too many connections of this user");
+                return Err(RefusalReason::MaxConnectionsPerUid);
             }
             open.by_uid.insert(uid, of_uid + 1);
             scarce |= of_uid >= self.per_uid.div_ceil(2);

@@ -8,6 +8,7 @@ mod idle;
 mod in_process;
 mod incoming;
 mod layers;
+mod life;
 mod limiter;
 mod limits;
 mod listeners;
@@ -16,6 +17,8 @@ mod options;
 mod refusal;
 mod routes;
 mod serve;
+mod stats;
+mod who;
 
 use std::fmt;
 use std::future::{self, Future};
@@ -33,6 +36,7 @@ pub use listeners::Listeners;
 pub use mount::Mount;
 #[doc(hidden)]
 pub use mount::Mounted;
+pub use stats::{ServerSnapshot, ServerStats};
 
 use crate::driver::Memory;
 pub use crate::grpc::{HttpService, RequestBody};
@@ -330,7 +334,17 @@ impl Server {
         }
         let (calls, options) = self.ready()?;
         let memory = Memory::new(options.max_buffered);
-        let connection = Connection { calls, memory, scarce: false, idle_timeout: None };
+        if let Some(stats) = &options.stats {
+            stats.serves_with(&memory);
+        }
+        let connection = Connection {
+            calls,
+            memory,
+            observers: options.observers(),
+            address: None,
+            scarce: false,
+            idle_timeout: None,
+        };
         match connection.serve(accepted, &options, future::pending()) {
             Some(served) => served.await.map_err(ServeError::connection),
             None => Ok(()),
@@ -360,10 +374,12 @@ impl Server {
         let options = self.options.ready();
         let http = self.fallback.clone().filter(|_| self.fallback_takes_http);
         let limit = options.concurrency_limit;
+        let routes = Routes::new(self.services, self.fallback);
         let calls = Calls {
             guard: self.method_policy.map(|policy| policy.guard()),
             limiter: limit.map(|limit| Limiter::new(limit, options.load_shed)),
-            services: self.layers.around(Routes::new(self.services, self.fallback)),
+            services: self.layers.around(routes.clone()),
+            routes,
             http,
         };
         Ok((calls, options))

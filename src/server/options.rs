@@ -8,8 +8,10 @@ use http::Extensions;
 
 use super::Server;
 use super::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID};
+use super::stats::ServerStats;
 use crate::driver::{self, BusyPoll};
 use crate::http2::{Config, KeepAlive};
+use crate::observer::{Observer, Observers};
 use crate::policy::PeerPolicy;
 use crate::socket::Peer;
 
@@ -48,6 +50,9 @@ pub(super) struct Options {
     pub(super) concurrency_limit: Option<usize>,
     pub(super) load_shed: bool,
     pub(super) on_connect: Option<Arc<OnConnect>>,
+    pub(super) observers: Vec<Arc<dyn Observer>>,
+    pub(super) stats: Option<ServerStats>,
+    pub(super) traces_calls: bool,
     /// Of each connection.
     pub(super) driver: driver::Options,
 }
@@ -68,6 +73,9 @@ impl Default for Options {
             concurrency_limit: None,
             load_shed: false,
             on_connect: None,
+            observers: Vec::new(),
+            stats: None,
+            traces_calls: false,
             driver: driver::Options {
                 http2: Config { handshake_timeout: HANDSHAKE_TIMEOUT, ..Config::default() },
                 ..driver::Options::default()
@@ -77,6 +85,10 @@ impl Default for Options {
 }
 
 impl Options {
+    pub(super) fn observers(&self) -> Option<Observers> {
+        Observers::new(self.observers.clone(), self.traces_calls)
+    }
+
     /// With what was set in parts put together.
     pub(super) fn ready(mut self) -> Self {
         self.driver.http2.keep_alive = self.keep_alive_interval.map(|interval| KeepAlive {
@@ -244,6 +256,43 @@ impl Server {
     #[must_use]
     pub fn load_shed(mut self, sheds: bool) -> Self {
         self.options.load_shed = sheds;
+        self
+    }
+
+    /// Tells an [`Observer`] what happens on the server's connections. Several are told one after the
+    /// other. Default: nobody.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.options.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// What tells, at any time, what the server is doing. It counts from now on, at the cost of an
+    /// [`observer`](Self::observer).
+    ///
+    /// ```
+    /// # let mut server = samehost::Server::new();
+    /// let stats = server.stats();
+    /// // Once it serves:
+    /// println!("{} connections", stats.snapshot().connections());
+    /// ```
+    pub fn stats(&mut self) -> ServerStats {
+        if let Some(stats) = &self.options.stats {
+            return stats.clone();
+        }
+        let stats = ServerStats::default();
+        self.options.observers.push(Arc::new(stats.clone()));
+        self.options.stats = Some(stats.clone());
+        stats
+    }
+
+    /// Whether each call has a span of its own (`tracing`, INFO, "call") with the field names of
+    /// OpenTelemetry's conventions for RPC, within which its layers and its handler run. Each connection
+    /// has a span ("connection") anyway, which is not the parent of its calls: those last no longer than
+    /// they do, and a connection may last for days. Default: no.
+    #[must_use]
+    pub fn trace_calls(mut self, traces: bool) -> Self {
+        self.options.traces_calls = traces;
         self
     }
 

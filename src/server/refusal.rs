@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::incoming::Accepted;
 use crate::driver::{self, Memory, Socket};
 use crate::grpc::Refusing;
 use crate::http2::Config;
+use crate::observer::RefusalReason;
 
 /// How many connections are answered at a time: in all and of one user other than the server's own. One
 /// that comes beyond gets a GOAWAY alone.
@@ -36,15 +37,20 @@ const WINDOW: u32 = 64 * 1024;
 /// The largest header list, in bytes as RFC 9113 §6.5.2 counts them.
 const HEADER_LIST: u32 = 16 * 1024;
 
-/// Answers a connection's calls by `status` until 16 are answered, 1 s is over or `stopped` completes,
+/// Answers a connection's calls by the reason until 16 are answered, 1 s is over or `stopped` completes,
 /// and closes it.
 pub(super) async fn refuse<T: Socket>(
     accepted: Accepted<T>,
-    status: Status,
+    reason: RefusalReason,
     driver: driver::Options,
     memory: Arc<Memory>,
     stopped: impl Future<Output = ()>,
 ) {
+    let code = match reason {
+        RefusalReason::Policy => Code::PermissionDenied,
+        _ => Code::ResourceExhausted,
+    };
+    let status = Status::new(code, reason.text());
     let (handler, spent) = Refusing::new(status, CALLS);
     let over = Notify::new();
     let until_over = async {

@@ -46,6 +46,11 @@ impl Routes {
         }
     }
 
+    /// Whether one of the services is named by a path.
+    pub(super) fn knows(&self, path: &str) -> bool {
+        self.find(path).is_some()
+    }
+
     /// Servers have a handful of services, of which most differ in length: to compare the names is
     /// less work than to find the name's end and hash it.
     fn find(&self, path: &str) -> Option<&Mounted> {

@@ -8,11 +8,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{Code, Status};
 
 use super::calls::Calls;
 use super::connection::Connection;
-use super::gate::{Entry, Gate, REFUSED};
+use super::gate::{Entry, Gate};
 use super::idle::Idleness;
 use super::incoming::{Accepted, Incoming};
 use super::limits::Permit;
@@ -20,6 +19,7 @@ use super::options::Options;
 use super::refusal::refuse;
 use crate::address::Address;
 use crate::driver;
+use crate::observer::{Event, RefusalReason};
 use crate::socket::{ACCEPT_BACKOFF, PeerIdentity};
 
 /// How many connections are accepted after the shutdown signal, at most: as many as can wait in the
@@ -114,12 +114,22 @@ impl Acceptor {
                 () = told_to_stop(&mut stopped) => {}
             }
         }
-        let deadline = Instant::now() + gate.options.drain_timeout.min(FAR);
+        let began = Instant::now();
+        let address = address.as_ref();
+        let tell = |event: &Event<'_>| {
+            if let Some(observers) = &gate.observers {
+                observers.tell(event);
+            }
+        };
+        tell(&Event::DrainBegan { address, connections: connections.len() });
+        let deadline = began + gate.options.drain_timeout.min(FAR);
         if timeout_at(deadline, all_of(&mut connections)).await.is_err() {
             let connections = connections.len();
-            let address = address.as_ref().map(tracing::field::display);
+            let address = address.map(tracing::field::display);
             tracing::warn!(address, connections, "cut off at the drain deadline");
         }
+        let cut_off = connections.len();
+        tell(&Event::DrainEnded { address, duration: began.elapsed(), cut_off });
     }
 
     async fn accept_all<I: Incoming>(&mut self, incoming: &mut I) -> Over {
@@ -168,11 +178,8 @@ impl Acceptor {
         T: driver::Socket + Send + 'static,
     {
         match self.gate.ask(&accepted.peer, address) {
-            Entry::Admitted(permit) => self.spawn(accepted, permit),
-            Entry::Refused(permit) => {
-                self.refuse(accepted, Code::PermissionDenied, REFUSED, permit).await;
-            }
-            Entry::Full(why) => self.refuse(accepted, Code::ResourceExhausted, why, None).await,
+            Entry::Admitted(permit) => self.spawn(accepted, permit, address),
+            Entry::Refused(reason, permit) => self.refuse(accepted, reason, permit).await,
         }
     }
 
@@ -181,31 +188,32 @@ impl Acceptor {
     async fn refuse<T>(
         &mut self,
         accepted: Accepted<T>,
-        code: Code,
-        why: &'static str,
+        reason: RefusalReason,
         permit: Option<Permit>,
     ) where
         T: driver::Socket + Send + 'static,
     {
         let uid = accepted.peer.identity().map(PeerIdentity::uid);
         let Ok(refusal) = self.gate.refusals.permit(uid) else {
-            return driver::turn_away(accepted.io, why).await;
+            return driver::turn_away(accepted.io, reason.text()).await;
         };
         let (driver, memory) = (self.gate.options.driver, Arc::clone(&self.gate.memory));
         let stopped = self.stop_signal();
         self.connections.spawn(async move {
-            refuse(accepted, Status::new(code, why), driver, memory, stopped).await;
+            refuse(accepted, reason, driver, memory, stopped).await;
             drop((permit, refusal));
         });
     }
 
-    fn spawn<T>(&mut self, accepted: Accepted<T>, permit: Permit)
+    fn spawn<T>(&mut self, accepted: Accepted<T>, permit: Permit, address: Option<&Address>)
     where
         T: driver::Socket + Send + 'static,
     {
         let connection = Connection {
             calls: self.calls.clone(),
             memory: Arc::clone(&self.gate.memory),
+            observers: self.gate.observers.clone(),
+            address: address.cloned(),
             scarce: permit.is_scarce(),
             idle_timeout: self.is_last.then_some(LAST_IDLE_TIMEOUT),
         };

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 /// From the top down; a module may use only those that come after it.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 15] = [
     "ping",
     "stubs",
     "server",
     "client",
     "policy",
     "grpc",
+    "metrics",
+    "observer",
     "driver",
     "http2",
     "transport",

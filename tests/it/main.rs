@@ -13,6 +13,7 @@ mod identity;
 mod idle_exit;
 mod in_process;
 mod inherit;
+mod observer;
 mod policy;
 mod ready;
 mod refusals;

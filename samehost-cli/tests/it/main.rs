@@ -9,6 +9,7 @@ mod crowd;
 mod hostile;
 mod idle_memory;
 mod no_room;
+mod observed;
 mod peers;
 mod streams;
 

@@ -1,0 +1,165 @@
+//! What `serve` tells of itself: metrics, log, and its end when it is idle.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use samehost::Channel;
+use samehost::ping::{PingRequest, PingServiceClient, WatchRequest};
+use tonic::Code;
+
+use crate::support::{Serving, block_on, directory, eventually, nix_signal, run, socket_in, text};
+
+/// What an HTTP/1.1 client gets.
+fn get(authority: &str) -> String {
+    let mut stream = TcpStream::connect(authority).unwrap();
+    let request =
+        format!("GET /metrics HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    response
+}
+
+#[test]
+fn metrics_are_served_for_prometheus() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let options = ["--metrics", "127.0.0.1:0"];
+    let mut serving = Serving::start(&[&address.to_string()], &options);
+    let line = serving.line();
+    let place = line.strip_prefix("metrics at http://").and_then(|at| at.strip_suffix("/metrics"));
+    let place = place.expect(&line).to_owned();
+    block_on(async {
+        let mut client = PingServiceClient::new(Channel::connect(&address).await.unwrap());
+        for _ in 0..3 {
+            client.ping(PingRequest::ping()).await.unwrap();
+        }
+        let bad = PingRequest { message: "?".into(), ..PingRequest::default() };
+        client.ping(bad).await.unwrap_err();
+        // Methods that nobody has are one.
+        let mut other = tonic::client::Grpc::new(Channel::connect(&address).await.unwrap());
+        for number in 0..5 {
+            other.ready().await.unwrap();
+            let path = format!("/ping.v1.PingService/Made-up-{number}").parse().unwrap();
+            let codec = tonic_prost::ProstCodec::<PingRequest, PingRequest>::default();
+            let call = other.unary(tonic::Request::new(PingRequest::ping()), path, codec).await;
+            assert_eq!(call.unwrap_err().code(), Code::Unimplemented);
+        }
+    });
+    let ping = "rpc_system_name=\"grpc\",rpc_method=\"ping.v1.PingService/Ping\"";
+    for line in [
+        format!("rpc_server_call_duration_count{{{ping},rpc_response_status_code=\"OK\"}} 3"),
+        format!(
+            "rpc_server_call_duration_count{{{ping},rpc_response_status_code=\"INVALID_ARGUMENT\",\
+             error_type=\"INVALID_ARGUMENT\"}} 1"
+        ),
+        "rpc_server_call_duration_count{rpc_system_name=\"grpc\",rpc_method=\"_OTHER\",\
+         rpc_response_status_code=\"UNIMPLEMENTED\",error_type=\"UNIMPLEMENTED\"} 5"
+            .to_owned(),
+        "grpc_server_call_started 9".to_owned(),
+        "samehost_server_connections_opened{network_transport=\"unix\"} 2".to_owned(),
+        "samehost_server_connections{network_transport=\"unix\"} 0".to_owned(),
+    ] {
+        // A connection's end is seen a moment later.
+        eventually(&line, || get(&place).contains(&line));
+    }
+    let all = get(&place);
+    assert!(all.contains("le=\"0.00001\"") || all.contains("le=\"1e-5\""), "{all}");
+    assert!(!all.contains("Made-up"), "{all}");
+}
+
+#[test]
+fn metrics_keep_to_loopback_and_to_tcp() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    for (metrics, code, part) in
+        [("0.0.0.0:0", 1, "--allow-remote"), ("unix:/tmp/m.sock", 2, "127.0.0.1:9464")]
+    {
+        let output = run(&["serve", &address, "--metrics", metrics]);
+        assert_eq!(output.status.code(), Some(code));
+        let errors = text(&output.stderr);
+        assert!(errors.contains(metrics.trim_end_matches(":0")), "{errors}");
+        assert!(errors.contains(part), "{errors}");
+    }
+}
+
+#[test]
+fn the_log_names_who_connects() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    for json in [false, true] {
+        let format = if json { "json" } else { "text" };
+        let options = ["--log", "info", "--log-format", format];
+        let mut serving = Serving::start(&[&address.to_string()], &options);
+        let ping = run(&["ping", "-c", "1", &address.to_string()]);
+        assert!(ping.status.success());
+        serving.signal(nix_signal::Signal::TERM);
+        let (_, log) = serving.wait();
+        let opened = log.lines().find(|line| line.contains("a connection was opened")).expect(&log);
+        let closed = log.lines().find(|line| line.contains("a connection was closed")).expect(&log);
+        for line in [opened, closed] {
+            let uid = rustix::process::geteuid().as_raw();
+            let (uid, command) = match json {
+                true => (format!("\"uid\":{uid}"), "\"command\":\"samehost\""),
+                false => (format!("uid={uid}"), "command=\"samehost\""),
+            };
+            for part in [&*uid, command, "gid", "pid"] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+            if json {
+                serde_json::from_str::<serde_json::Value>(line).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_log_names_who_is_refused() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let options = ["--allow-uid", "4000000", "--log", "info"];
+    let mut serving = Serving::start(&[&address.to_string()], &options);
+    let ping = run(&["ping", "-c", "1", &address.to_string()]);
+    assert_eq!(ping.status.code(), Some(1));
+    let said = format!("{}{}", text(&ping.stdout), text(&ping.stderr));
+    assert!(said.contains("refused by the server's policy"), "{said}");
+    serving.signal(nix_signal::Signal::TERM);
+    let (_, log) = serving.wait();
+    let refused = log.lines().find(|line| line.contains("refused by policy")).expect(&log);
+    assert!(refused.contains("command=\"samehost\""), "{refused}");
+}
+
+#[test]
+fn it_ends_when_it_is_idle() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let mut serving = Serving::start(&[&address.to_string()], &["--idle-exit", "200ms"]);
+    assert!(run(&["ping", "-c", "1", &address.to_string()]).status.success());
+    let (code, errors) = serving.wait();
+    assert_eq!((code, &*errors), (Some(0), ""));
+    assert!(!address.as_path().unwrap().exists());
+}
+
+#[test]
+fn a_call_and_a_connection_last_no_longer_than_they_may() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let options = ["--timeout", "100ms", "--max-connection-age", "300ms", "--log", "info"];
+    let mut serving = Serving::start(&[&address.to_string()], &options);
+    block_on(async {
+        let mut client = PingServiceClient::new(Channel::connect(&address).await.unwrap());
+        let interval = Some(prost_types::Duration { seconds: 10, nanos: 0 });
+        let watch = WatchRequest { interval, ..WatchRequest::default() };
+        let mut pongs = client.watch(watch).await.unwrap().into_inner();
+        pongs.message().await.unwrap();
+        let status = pongs.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        client.ping(PingRequest::ping()).await.unwrap();
+    });
+    serving.signal(nix_signal::Signal::TERM);
+    let (_, log) = serving.wait();
+    let opened = log.lines().filter(|line| line.contains("a connection was opened")).count();
+    assert_eq!(opened, 2, "{log}");
+}

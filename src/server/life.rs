@@ -1,0 +1,108 @@
+//! [`Life`]: a connection's beginning and end, as observers and the log are told.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::time::Instant;
+use tracing::{Level, Span};
+
+use super::who::Who;
+use crate::address::Address;
+use crate::driver::Lost;
+use crate::observer::{CallObserver, ConnectionObservation, GoAwayReason, Observers, Side};
+use crate::socket::Peer;
+
+/// A connection that was admitted. Dropped, it tells that the connection was closed.
+#[derive(Debug)]
+pub(super) struct Life {
+    observation: Option<ConnectionObservation>,
+    opened: Instant,
+    span: Span,
+    error: Option<String>,
+    told_to_go: Arc<AtomicBool>,
+}
+
+impl Life {
+    /// Tells that a connection was opened.
+    pub(super) fn begin(
+        observers: Option<&Observers>,
+        address: Option<&Address>,
+        peer: &Peer,
+    ) -> Self {
+        let observation = observers
+            .map(|observers| ConnectionObservation::opened(observers, Side::Server, address, peer));
+        let span = if tracing::enabled!(Level::INFO) { span(address, peer) } else { Span::none() };
+        span.in_scope(|| tracing::info!("a connection was opened"));
+        Self { observation, opened: Instant::now(), span, error: None, told_to_go: Arc::default() }
+    }
+
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// What observes its calls.
+    pub(super) fn calls(&self) -> Option<CallObserver> {
+        self.observation.as_ref().map(ConnectionObservation::calls)
+    }
+
+    /// Completes with `signal`, when the client is told to make no further calls.
+    pub(super) fn announced<S>(
+        &self,
+        reason: GoAwayReason,
+        signal: S,
+    ) -> impl Future<Output = ()> + use<S>
+    where
+        S: Future<Output = ()>,
+    {
+        let (observer, told) = (self.calls(), Arc::clone(&self.told_to_go));
+        async move {
+            signal.await;
+            told.store(true, Ordering::Relaxed);
+            if let Some(observer) = observer {
+                observer.go_away_sent(reason);
+            }
+        }
+    }
+
+    /// It has ended like this.
+    pub(super) fn end(mut self, served: Result<(), Lost>) -> Result<(), Lost> {
+        // A client that leaves as it was told need not wait for the second GOAWAY.
+        let served = match served {
+            Err(Lost::Io(_)) if self.told_to_go.load(Ordering::Relaxed) => Ok(()),
+            served => served,
+        };
+        if let Err(error) = &served {
+            self.error = Some(error.to_string());
+            if let Some(observation) = &mut self.observation {
+                observation.failed(error);
+            }
+        }
+        served
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let (duration, error) = (self.opened.elapsed(), self.error.as_deref());
+        self.span.in_scope(|| tracing::info!(?duration, error, "a connection was closed"));
+    }
+}
+
+/// With the names of OpenTelemetry's conventions, where they have one.
+fn span(address: Option<&Address>, peer: &Peer) -> Span {
+    let Who { uid, gid, pid, command } = Who::of(peer.identity());
+    let remote = match peer {
+        Peer::Tcp(peer) => Some(tracing::field::display(peer.remote_addr())),
+        _ => None,
+    };
+    tracing::info_span!(
+        "connection",
+        server.address = address.map(tracing::field::display),
+        network.peer.address = remote,
+        uid,
+        gid,
+        pid,
+        command,
+    )
+}
