@@ -4,6 +4,7 @@
 mod args;
 mod bench;
 mod check;
+mod documents;
 mod escaped;
 mod failure;
 mod health;
@@ -43,6 +44,10 @@ enum Command {
     Check(check::Args),
     /// Compare what a call costs over a Unix socket and over TCP loopback
     Bench(Box<bench::Args>),
+    /// Print a shell's completions for this command
+    Completions(documents::CompletionsArgs),
+    /// Print the manual page, for man(1)
+    Man(documents::ManArgs),
     /// The server half of `bench`
     #[command(hide = true)]
     BenchServer(bench::ServerArgs),
@@ -54,6 +59,8 @@ fn main() -> ExitCode {
         Command::Ping(args) => ping::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(*args),
+        Command::Completions(args) => documents::completions::<Cli>(&args),
+        Command::Man(args) => documents::man::<Cli>(&args),
         Command::BenchServer(args) => bench::run_server(args),
     };
     let (code, message) = match outcome {

@@ -108,7 +108,7 @@ pub(super) fn check(encoding: CompressionEncoding) -> CompressionEncoding {
 /// Appends the compressed message to `out`. Returns its size in bytes.
 #[cfg_attr(
     not(any(feature = "gzip", feature = "deflate", feature = "zstd")),
-    allow(unused_variables, reason = "there is nothing that compresses")
+    allow(unused_variables, clippy::ptr_arg, reason = "there is nothing that compresses")
 )]
 pub(super) fn compress(
     encoding: CompressionEncoding,

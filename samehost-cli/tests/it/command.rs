@@ -380,3 +380,23 @@ fn help_has_examples_and_version_prints() {
     let version = run(&["--version"]);
     assert_eq!(text(&version.stdout), concat!("samehost ", env!("CARGO_PKG_VERSION"), "\n"));
 }
+
+#[test]
+fn completions_and_manual_pages_are_printed() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["completions", shell]);
+        assert!(output.status.success());
+        let script = text(&output.stdout);
+        assert!(script.contains("samehost") && script.contains("busy-poll"), "{script}");
+        assert!(script.contains("check"), "{script}");
+    }
+    let page = run(&["man"]);
+    assert!(text(&page.stdout).contains(".TH samehost 1"), "{}", text(&page.stdout));
+    for subcommand in ["serve", "ping", "check", "bench"] {
+        let page = run(&["man", subcommand]);
+        let page = text(&page.stdout);
+        assert!(page.contains(&format!(".TH samehost-{subcommand} 1")), "{page}");
+        assert!(page.contains("Examples:"), "{page}");
+    }
+    refused(&["man", "nonsense"], 2, "there is no subcommand");
+}

@@ -1,0 +1,61 @@
+//! `samehost completions` and `samehost man`: what a package of the command is made with.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::failure::{Failure, Outcome};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  samehost completions bash > /usr/share/bash-completion/completions/samehost
+  samehost completions zsh > /usr/share/zsh/vendor-completions/_samehost
+  samehost completions fish > ~/.config/fish/completions/samehost.fish")]
+pub(crate) struct CompletionsArgs {
+    /// The shell that reads it
+    shell: clap_complete::Shell,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  samehost man > samehost.1
+  samehost man serve > samehost-serve.1")]
+pub(crate) struct ManArgs {
+    /// The page of a subcommand instead
+    subcommand: Option<String>,
+}
+
+pub(crate) fn completions<C: CommandFactory>(args: &CompletionsArgs) -> Outcome {
+    let mut out = Vec::new();
+    clap_complete::generate(args.shell, &mut C::command(), "samehost", &mut out);
+    print(&out)
+}
+
+pub(crate) fn man<C: CommandFactory>(args: &ManArgs) -> Outcome {
+    let mut command = C::command();
+    // The subcommands get their full names and what holds for all of them.
+    command.build();
+    let (title, page) = match &args.subcommand {
+        None => ("samehost".to_owned(), command),
+        Some(name) => {
+            let mut subcommands = command.get_subcommands();
+            let found = subcommands.find(|found| found.get_name() == name).cloned();
+            let page = found.ok_or_else(|| {
+                Failure::Usage(format!("there is no subcommand {name:?}: see samehost --help"))
+            })?;
+            (format!("samehost-{name}"), page)
+        }
+    };
+    let mut out = Vec::new();
+    clap_mangen::Man::new(page).title(title).render(&mut out)?;
+    print(&out)
+}
+
+fn print(bytes: &[u8]) -> Outcome {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))?;
+    Ok(ExitCode::SUCCESS)
+}
