@@ -14,12 +14,14 @@ pub(crate) struct Config {
     pub(crate) initial_max_streams: u32,
     /// What a peer may send on one stream before the application has read any of it.
     ///
+    /// 64 KiB, which is what peers assume: hundreds of streams that nobody reads hold little.
+    pub(crate) stream_window: u32,
+    /// What that grows to while the application reads.
+    ///
     /// 1 MiB: more than a Unix socket's own buffer holds (at most 832 KiB, see `socket`), so that the
     /// window never is what a sender waits for while the reader keeps up.
-    pub(crate) stream_window: u32,
-    /// The same for all streams together: what a connection can be made to hold.
-    ///
-    /// 4 MiB: four streams that nobody reads do not yet hold up a fifth.
+    pub(crate) max_stream_window: u32,
+    /// What may be under way on all streams together. What has arrived does not count.
     pub(crate) connection_window: u32,
     /// The largest frame we accept, 16,384 to 16,777,215 (RFC 9113 §4.2).
     ///
@@ -36,7 +38,7 @@ pub(crate) struct Config {
     /// How long a frame, or a header block of several frames, may take to arrive.
     pub(crate) frame_timeout: Duration,
     /// How long the peer may let data wait that it does not read: octets that the socket does not
-    /// take, or more than `max_stalled` octets for which it gives no window.
+    /// take, or more than `max_stalled` bytes for which it gives no window.
     pub(crate) send_timeout: Duration,
     /// Data that may wait for the peer's windows without end. A slow reader is no offence.
     pub(crate) max_stalled: u64,
@@ -62,7 +64,8 @@ impl Default for Config {
             max_streams: 256,
             max_lingering: 64,
             initial_max_streams: 100,
-            stream_window: 1 << 20,
+            stream_window: 65_535,
+            max_stream_window: 1 << 20,
             connection_window: 4 << 20,
             max_frame_size: 40_960,
             max_header_list_size: 16_384,
@@ -70,7 +73,7 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(5),
             frame_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(30),
-            max_stalled: 4 << 20,
+            max_stalled: 64 << 20,
             keep_alive: None,
             idle_timeout: None,
         }

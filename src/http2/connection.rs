@@ -193,7 +193,7 @@ impl Connection {
             }
             _ => None,
         };
-        self.credit_connection(unread);
+        self.received.release(unread);
         match code {
             Some(code) => self.reset_stream(key, code),
             None => self.settle(key),

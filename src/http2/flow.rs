@@ -50,17 +50,19 @@ impl SendWindow {
 
 /// What the peer may still send, and what it may send again once told.
 ///
-/// `available + released + what the application holds` is the window we want to keep.
+/// `available + released + what is not read` is the window that is kept open: its size. A stream's
+/// grows with what its reader consumes, so that many streams that nobody reads hold little.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReceiveWindow {
     available: i32,
     released: u32,
+    size: u32,
 }
 
 impl ReceiveWindow {
     pub(super) fn new(bytes: u32) -> Self {
-        debug_assert!(bytes <= MAX_WINDOW);
-        Self { available: bytes.min(MAX_WINDOW) as i32, released: 0 }
+        let size = bytes.min(MAX_WINDOW);
+        Self { available: size as i32, released: 0, size }
     }
 
     /// `bytes` of DATA arrived, padding included.
@@ -81,11 +83,37 @@ impl ReceiveWindow {
     #[must_use = "the increment must be announced"]
     pub(super) fn release(&mut self, bytes: u32) -> Option<u32> {
         self.released += bytes;
-        if self.released == 0 || i64::from(self.released) < i64::from(self.available) {
+        if self.is_due() { self.announce(0) } else { None }
+    }
+
+    /// The same for a window that grows: each time half of it was read it doubles, up to `max`.
+    #[inline]
+    #[must_use = "the increment must be announced"]
+    pub(super) fn consume(&mut self, bytes: u32, max: u32) -> Option<u32> {
+        self.released += bytes;
+        if !self.is_due() {
             return None;
         }
-        let increment = self.released;
-        self.released = 0;
+        self.announce(self.size.min(max.saturating_sub(self.size)))
+    }
+
+    /// Makes the window `size` large, if it is smaller, before any of it was read.
+    #[inline]
+    #[must_use = "the increment must be announced"]
+    pub(super) fn grow_to(&mut self, size: u32) -> Option<u32> {
+        let more = size.min(MAX_WINDOW).saturating_sub(self.size);
+        if more == 0 { None } else { self.announce(more) }
+    }
+
+    #[inline]
+    fn is_due(&self) -> bool {
+        self.released > 0 && i64::from(self.released) >= i64::from(self.available)
+    }
+
+    fn announce(&mut self, more: u32) -> Option<u32> {
+        // Below zero it may be, after our SETTINGS made it smaller: never beyond 2^31-1 by this.
+        let increment = std::mem::take(&mut self.released) + more;
+        self.size += more;
         self.available += increment as i32;
         Some(increment)
     }
@@ -94,6 +122,7 @@ impl ReceiveWindow {
     pub(super) fn adjust(&mut self, by: i64) {
         let window = i64::from(self.available) + by;
         self.available = window.clamp(-i64::from(MAX_WINDOW), i64::from(MAX_WINDOW)) as i32;
+        self.size = (i64::from(self.size) + by).clamp(0, i64::from(MAX_WINDOW)) as u32;
     }
 
     /// What the peer may still send.
@@ -101,48 +130,74 @@ impl ReceiveWindow {
         self.available.max(0) as u32
     }
 
-    /// What the window will be once everything is announced.
-    pub(super) fn whole(&self) -> i64 {
-        i64::from(self.available) + i64::from(self.released)
+    /// What is kept open.
+    #[inline]
+    pub(super) fn size(&self) -> u32 {
+        self.size
     }
 }
 
-/// The connection's receiving side: one window for all streams.
+/// The connection's receiving side: one window for all streams, which is open again as soon as
+/// something has arrived. So no stream that nobody reads takes anything from the others.
 #[derive(Debug)]
 pub(super) struct Inflow {
     window: ReceiveWindow,
-    /// What the window is when everything has been read.
-    size: u32,
+    /// Bytes that arrived on streams and were not read.
+    unread: usize,
+    /// The largest window that a reader of this connection has made use of.
+    usual: u32,
 }
 
 impl Inflow {
     /// A window smaller than the default one cannot be had: nothing shrinks it (RFC 9113 §6.9.2).
     pub(super) fn new(size: u32) -> Self {
         let size = size.clamp(DEFAULT_WINDOW, MAX_WINDOW);
-        Self { window: ReceiveWindow::new(size), size }
+        Self { window: ReceiveWindow::new(size), unread: 0, usual: 0 }
     }
 
     /// What the first WINDOW_UPDATE has to announce: SETTINGS cannot change this window (RFC 9113
     /// §6.9.2).
     pub(super) fn first_increment(&self) -> u32 {
-        self.size - DEFAULT_WINDOW
+        self.window.size() - DEFAULT_WINDOW
     }
 
+    /// `bytes` of DATA arrived, padding included. Says which increment to announce, if it is time to.
     #[inline]
-    pub(super) fn receive(&mut self, bytes: u32) -> Result<(), Exceeded> {
-        self.window.receive(bytes)
+    pub(super) fn receive(&mut self, bytes: u32) -> Result<Option<u32>, Exceeded> {
+        self.window.receive(bytes)?;
+        Ok(self.window.release(bytes))
     }
 
+    /// A stream keeps `bytes` until they are read.
     #[inline]
-    #[must_use = "the increment must be announced"]
-    pub(super) fn release(&mut self, bytes: u32) -> Option<u32> {
-        self.window.release(bytes)
+    pub(super) fn keep(&mut self, bytes: u32) {
+        self.unread += bytes as usize;
     }
 
-    /// Bytes that arrived and were not released.
+    /// `bytes` were read, or dropped.
+    #[inline]
+    pub(super) fn release(&mut self, bytes: u32) {
+        self.unread -= bytes as usize;
+    }
+
+    /// Bytes that arrived and were not read.
     #[inline]
     pub(super) fn unread(&self) -> usize {
-        (i64::from(self.size) - self.window.whole()).max(0) as usize
+        self.unread
+    }
+
+    /// A reader has made use of a window of `size`.
+    #[inline]
+    pub(super) fn note_used(&mut self, size: u32) {
+        self.usual = self.usual.max(size);
+    }
+
+    /// The window that a stream gets when a message begins on it that is larger than the one it has:
+    /// what others had, unless much is kept that nobody reads.
+    #[inline]
+    pub(super) fn usual(&self) -> u32 {
+        let used = self.unread + self.usual as usize;
+        if used <= self.window.size() as usize { self.usual } else { 0 }
     }
 
     /// What the peer may still send.

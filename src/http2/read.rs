@@ -109,7 +109,7 @@ impl Connection {
         };
         let pieces = std::mem::take(&mut stream.arrived.pieces);
         let unread = std::mem::take(&mut stream.unread);
-        self.credit_connection(unread);
+        self.received.release(unread);
         Body::Whole(Content { pieces, trailers })
     }
 
@@ -154,19 +154,13 @@ impl Connection {
         };
         let bytes = stream.unread.min(bytes);
         stream.unread -= bytes;
+        self.received.release(bytes);
         if stream.receiving != Receiving::Done
-            && let Some(increment) = stream.receive_window.release(bytes)
+            && let Some(increment) =
+                stream.receive_window.consume(bytes, self.config.max_stream_window)
         {
+            self.received.note_used(stream.receive_window.size());
             self.write_control(kind::WINDOW_UPDATE, 0, key.id(), &increment.to_be_bytes());
-        }
-        self.credit_connection(bytes);
-    }
-
-    /// The connection's part of what the application, or nobody, has read.
-    #[inline]
-    pub(super) fn credit_connection(&mut self, bytes: u32) {
-        if let Some(increment) = self.received.release(bytes) {
-            self.write_control(kind::WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
         }
     }
 }

@@ -171,11 +171,18 @@ impl Connection {
         let (from, to) = unpad(header, payload)?;
         let len = to - from;
         // All of the payload counts, padding included (§6.9.1), and whatever the stream is.
-        if self.received.receive(header.len).is_err() {
-            return Err(Fatal::peer(
-                ErrorCode::FLOW_CONTROL_ERROR,
-                "DATA exceeds the connection's window",
-            ));
+        match self.received.receive(header.len) {
+            Ok(None) => {}
+            Ok(Some(increment)) => {
+                self.write_control(kind::WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
+                self.check_control()?;
+            }
+            Err(_) => {
+                return Err(Fatal::peer(
+                    ErrorCode::FLOW_CONTROL_ERROR,
+                    "DATA exceeds the connection's window",
+                ));
+            }
         }
         if let Some(key) = self.data_stream(header, len, end)? {
             if header.has(flag::PADDED) {
@@ -192,9 +199,6 @@ impl Connection {
                 self.arrive(key, bytes, end);
                 return Ok(());
             }
-        } else {
-            self.credit_connection(header.len);
-            self.check_control()?;
         }
         input.at += HEADER_LEN + header.len as usize;
         Ok(())
@@ -262,6 +266,17 @@ impl Connection {
         };
         let len = bytes.len() as u32;
         stream.unread += len;
+        self.received.keep(len);
+        let usual = self.received.usual();
+        if !end
+            && stream.receive_window.size() < usual
+            && let Some(increment) = stream.receive_window.grow_to(usual)
+        {
+            self.write_control(kind::WINDOW_UPDATE, 0, key.id(), &increment.to_be_bytes());
+        }
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         if len > 0 && !stream.discarded {
             stream.arrived.pieces.push(bytes);
         }
@@ -281,7 +296,6 @@ impl Connection {
 
     /// Padding is nothing that anybody has to read: its window is given back at once.
     fn pad(&mut self, key: StreamKey, bytes: u32) {
-        self.credit_connection(bytes);
         if let Some(stream) = self.streams.get_mut(key)
             && stream.receiving != Receiving::Done
             && let Some(increment) = stream.receive_window.release(bytes)

@@ -16,7 +16,9 @@ impl Connection {
     /// turn, before it asks for the [next timeout](Self::next_timeout).
     #[inline]
     pub(crate) fn note_time(&mut self, now: Instant) {
-        let waits = self.write_buffer.len() > 0 || self.outflow.queued() > self.config.max_stalled;
+        // What a client holds back for a server's windows is its own.
+        let hoarded = self.role == Role::Server && self.outflow.queued() > self.config.max_stalled;
+        let waits = self.write_buffer.len() > 0 || hoarded;
         self.timers.note_stall(now, waits, self.write_buffer.written());
         self.timers.note_draining(now, self.draining == Draining::Announced);
         if self.config.idle_timeout.is_some() {

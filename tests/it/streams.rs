@@ -23,6 +23,8 @@ on_both_transports!(
     a_gigabyte_goes_by_a_slow_reader,
     a_panic_harms_no_other_call,
     gzip_both_ways,
+    streams_that_nobody_reads_hold_up_no_call,
+    uploads_that_no_handler_reads_hold_up_no_call,
 );
 
 async fn a_message_of_sixty_four_megabytes_comes_back(transport: Transport) {
@@ -202,4 +204,81 @@ async fn gzip_both_ways(transport: Transport) {
     let reply = client.ping(request).await.unwrap();
     assert_eq!(reply.metadata().get("grpc-encoding").unwrap(), "gzip");
     assert!(reply.into_inner().payload == payload);
+}
+
+/// More than a window, less than a message may have.
+const LARGE: usize = 3 << 20;
+
+/// So many at once.
+const STREAMS: usize = 16;
+
+/// Fails the test where a call hangs.
+async fn in_time<T>(what: &str, call: impl Future<Output = T>) -> T {
+    let limit = std::time::Duration::from_secs(60);
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| panic!("{what} hangs"))
+}
+
+async fn streams_that_nobody_reads_hold_up_no_call(transport: Transport) {
+    let service = Scripted::default().on_watch(|_| {
+        let payload = Bytes::from(vec![7; LARGE]);
+        tokio_stream::iter(0..2).map(move |sequence| {
+            Ok(WatchResponse { payload: payload.clone(), sequence, ..WatchResponse::default() })
+        })
+    });
+    let server = Running::start(transport, service.server()).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let stream = client.watch(WatchRequest::default()).await.unwrap();
+        streams.push(stream.into_inner());
+        in_time("a call beside unread streams", client.ping(PingRequest::ping())).await.unwrap();
+    }
+    // One after the other, none before its turn.
+    for mut stream in streams {
+        let read = async {
+            for sequence in 0..2 {
+                let message = stream.message().await.unwrap().unwrap();
+                assert_eq!((message.sequence, message.payload.len()), (sequence, LARGE));
+            }
+            assert!(stream.message().await.unwrap().is_none());
+        };
+        in_time("a stream beside unread ones", read).await;
+    }
+}
+
+async fn uploads_that_no_handler_reads_hold_up_no_call(transport: Transport) {
+    let go = Arc::new(Semaphore::new(0));
+    let script = Arc::clone(&go);
+    let service = Scripted::default().on_collect(move |request| {
+        let go = Arc::clone(&script);
+        async move {
+            go.acquire().await.unwrap().forget();
+            let mut messages = request.into_inner();
+            let mut collected = CollectResponse::default();
+            while let Some(message) = messages.message().await? {
+                collected.bytes += message.payload.len() as u64;
+            }
+            Ok(Response::new(collected))
+        }
+    });
+    let server = Running::start(transport, service.server()).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let payload = Bytes::from(vec![7; LARGE]);
+    let mut uploads = Vec::new();
+    for _ in 0..STREAMS {
+        let (mut client, payload) = (client.clone(), payload.clone());
+        uploads.push(tokio::spawn(async move {
+            let message = CollectRequest { payload, ..CollectRequest::default() };
+            client.collect(tokio_stream::once(message)).await
+        }));
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        in_time("a call beside unread uploads", client.ping(PingRequest::ping())).await.unwrap();
+    }
+    for upload in uploads {
+        go.add_permits(1);
+        let collected = in_time("an upload", upload).await.unwrap().unwrap();
+        assert_eq!(collected.into_inner().bytes, LARGE as u64);
+    }
 }

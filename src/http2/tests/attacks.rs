@@ -297,7 +297,8 @@ fn one_octet_of_data_by_the_megabyte_is_held_within_the_window() {
 
 #[test]
 fn replies_for_windows_that_stay_at_zero_are_held_once_each_and_not_for_ever() {
-    let mut server = Tested::server();
+    let config = Config { max_stalled: 4 << 20, ..Config::default() };
+    let mut server = Tested::server_with(config);
     server.accept(&[settings(&[(4, 0)])]);
     let body = Bytes::from(vec![1; 100_000]);
     for n in 0..256 {

@@ -4,10 +4,15 @@ use super::raw::*;
 use super::seen::Event;
 use crate::http2::error::ErrorCode;
 use crate::http2::receive::CUT_OUT;
-use crate::http2::{Config, Read};
+use crate::http2::{Body, Config, Event as Told, Read};
 
 fn small() -> Config {
-    Config { stream_window: 100, connection_window: 65_535, ..Config::default() }
+    Config {
+        stream_window: 100,
+        max_stream_window: 100,
+        connection_window: 65_535,
+        ..Config::default()
+    }
 }
 
 fn updates(frames: &[Frame]) -> Vec<(u32, u32)> {
@@ -60,15 +65,12 @@ fn more_than_the_stream_window_is_the_streams_error() {
 
 #[test]
 fn more_than_the_connection_window_is_the_connections_error() {
-    let config = Config { connection_window: 65_535, ..Config::default() };
+    let config = Config { connection_window: 65_535, stream_window: 1 << 20, ..Config::default() };
     let mut server = Tested::server_with(config);
     server.open_request(false);
-    for _ in 0..4 {
-        server.send(&[data(1, [0; 16_000], false)]).expect("within the window");
-    }
-    server.send(&[data(1, [0; 1_535], false)]).expect("within the window");
-    assert_eq!(server.connection.receive_allowance(), 0);
-    server.fails(ErrorCode::FLOW_CONTROL_ERROR, &[data(1, [0; 1], false)]);
+    server.send(&[data(1, [0; 32_000], false)]).expect("within the window");
+    assert_eq!(server.connection.receive_allowance(), 33_535);
+    server.fails(ErrorCode::FLOW_CONTROL_ERROR, &[data(1, [0; 33_536], false)]);
 }
 
 #[test]
@@ -116,31 +118,78 @@ fn a_stream_that_has_ended_gets_no_more_window() {
 }
 
 #[test]
-fn a_stream_that_nobody_reads_does_not_stop_another() {
+fn streams_that_nobody_reads_take_nothing_of_the_connections_window() {
     let mut server = Tested::server_with(Config {
-        stream_window: 60_000,
         connection_window: 65_535,
+        max_streams: 300,
         ..Config::default()
     });
-    let _unread = server.open_request(false);
-    let live = server.request_on(3, false);
-    for _ in 0..4 {
-        server.send(&[data(1, [0; 15_000], false)]).expect("within the window");
+    for n in 0..256 {
+        server.request_on(2 * n + 1, false);
     }
-    // 5,535 are left for all the others, again and again.
-    let mut window = 5_535;
-    for _ in 0..1_000 {
-        let len = window.min(1_000);
-        assert!(len > 0, "stalled");
-        server.send(&[data(3, vec![0; len], false)]).expect("within the window");
-        assert!(matches!(server.connection.read(live), Read::Data(bytes) if bytes.len() == len));
-        window -= len;
+    for n in 0..256 {
+        for _ in 0..4 {
+            server.send(&[data(2 * n + 1, [0; 16_000], false)]).expect("within the window");
+        }
+        // The peer has heard of half of it at least.
+        assert!(server.connection.receive_allowance() >= 65_535 / 2);
+        server.frames();
+    }
+    assert_eq!(server.connection.received.unread(), 256 * 64_000);
+    server.send(&[request(601, false), data(601, "a call", true)]).expect("a call");
+    let opened = std::iter::from_fn(|| server.connection.poll_event()).last();
+    let Some(Told::Opened(key)) = opened else { panic!("{opened:?}") };
+    let call = server.connection.take_request(key).expect("a call");
+    assert!(matches!(call.body, Body::Whole(_)));
+}
+
+#[test]
+fn a_window_grows_while_it_is_read_and_not_otherwise() {
+    let mut server = Tested::server();
+    let (read, unread) = (server.open_request(false), server.request_on(3, false));
+    let (mut windows, mut got) = ([65_535u32; 2], 0);
+    while got < 8 << 20 {
+        for (stream, window) in [1, 3].into_iter().zip(&mut windows) {
+            let len = (*window).min(16_000);
+            server.send(&[data(stream, vec![0; len as usize], false)]).expect("within the window");
+            *window -= len;
+        }
+        while let Read::Data(bytes) = server.connection.read(read) {
+            got += bytes.len();
+        }
         for (stream, increment) in updates(&server.frames()) {
-            if stream == 0 {
-                window += increment as usize;
+            match stream {
+                1 => windows[0] += increment,
+                3 => windows[1] += increment,
+                _ => {}
             }
         }
     }
+    let window = |key| server.connection.streams.get(key).unwrap().receive_window.size();
+    assert_eq!(window(read), 1 << 20);
+    // A stream that begins when others have had large windows may have one, too.
+    assert!(window(unread) <= 1 << 20);
+    assert!(server.connection.received.unread() <= 1 << 20);
+}
+
+#[test]
+fn a_message_gets_at_once_what_others_have_made_use_of_unless_much_is_unread() {
+    let mut server = Tested::server();
+    let reader = server.open_request(false);
+    while server.connection.streams.get(reader).unwrap().receive_window.size() < 1 << 20 {
+        server.accept(&[data(1, [0; 16_000], false)]);
+    }
+    server.frames();
+    let mut granted = 0;
+    for n in 1..200 {
+        server.request_on(2 * n + 1, false);
+    }
+    for n in 1..200 {
+        server.send(&[data(2 * n + 1, [0; 40_000], false)]).expect("within the window");
+        granted += updates(&server.frames()).iter().filter(|(stream, _)| *stream > 0).count();
+    }
+    // As long as what is unread and one more window fit what the connection's window is.
+    assert_eq!(granted, (3 << 20) / 40_000, "of streams of 40,000 bytes each");
 }
 
 #[test]

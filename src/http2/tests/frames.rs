@@ -28,7 +28,7 @@ fn both_ends_begin_with_settings() {
     assert_eq!(
         parse(rest),
         [
-            settings(&[(2, 0), (4, 1 << 20), (5, 40_960), (6, 16_384)]),
+            settings(&[(2, 0), (4, 65_535), (5, 40_960), (6, 16_384)]),
             window_update(0, (4 << 20) - 65_535)
         ]
     );
@@ -36,7 +36,7 @@ fn both_ends_begin_with_settings() {
     assert_eq!(
         parse(&drain(&mut server)),
         [
-            settings(&[(3, 256), (4, 1 << 20), (5, 40_960), (6, 16_384)]),
+            settings(&[(3, 256), (4, 65_535), (5, 40_960), (6, 16_384)]),
             window_update(0, (4 << 20) - 65_535)
         ]
     );

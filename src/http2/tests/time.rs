@@ -112,7 +112,7 @@ fn a_peer_that_does_not_read_is_left() {
 
 #[test]
 fn a_slow_reader_is_not_left_but_one_that_hoards_is() {
-    for (len, patient) in [(1 << 20, true), (8 << 20, false)] {
+    for (len, patient) in [(1 << 20, true), (65 << 20, false)] {
         let mut server = Tested::server();
         let key = server.open_request(true);
         server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
