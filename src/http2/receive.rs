@@ -442,8 +442,16 @@ impl Connection {
         self.handshake.acknowledged();
         let difference = i64::from(self.initial_receive_window()) - i64::from(before);
         if difference != 0 {
-            for (_, stream) in self.streams.iter_mut() {
+            for key in self.streams.keys() {
+                let Some(stream) = self.streams.get_mut(key) else { continue };
                 stream.receive_window.adjust(difference);
+                // What was read before may be more than the peer has left now.
+                if stream.receiving != Receiving::Done
+                    && let Some(increment) = stream.receive_window.release(0)
+                {
+                    let increment = increment.to_be_bytes();
+                    self.write_control(kind::WINDOW_UPDATE, 0, key.id(), &increment);
+                }
             }
         }
         Ok(())

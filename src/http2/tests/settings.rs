@@ -92,10 +92,11 @@ fn a_head_larger_than_a_frame_is_continued() {
 fn our_window_holds_from_the_acknowledgement_on() {
     let config = Config { stream_window: 10, ..Config::default() };
     let mut server = Tested::greeted_server(config);
-    let before = server.accept(&[settings(&[]), request(1, false), data(1, [0; 1_000], false)]);
-    assert_eq!(before.len(), 3);
+    let before = server.accept(&[settings(&[]), request(1, false)]);
+    assert_eq!(before.len(), 2);
+    server.send(&[data(1, [0; 1_000], false)]).expect("within the window");
     server.frames();
-    server.accept(&[settings_ack()]);
+    server.send(&[settings_ack()]).expect("an acknowledgement");
     // 10 - 1,000: the stream is overdrawn, and a new one has 10.
     let Event::Request { stream, .. } = before[1] else { panic!() };
     server.resets_known(stream, ErrorCode::FLOW_CONTROL_ERROR, &[data(1, "x", false)]);
@@ -113,4 +114,16 @@ fn a_header_table_that_was_smaller_for_a_moment_is_emptied() {
     server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
     // To 0, and to 4,096 again (RFC 7541 §4.2); then `:status: 200`.
     assert_eq!(server.frames()[0].payload, [0x20, 0x3f, 0xe1, 0x1f, 0x88]);
+}
+
+#[test]
+fn what_was_read_before_the_acknowledgement_gives_window_after_it() {
+    let config = Config { stream_window: 10, max_stream_window: 10, ..Config::default() };
+    let mut server = Tested::greeted_server(config);
+    server.accept(&[settings(&[]), request(1, false), data(1, [0; 1_000], false)]);
+    server.frames();
+    server.accept(&[settings_ack()]);
+    // 10 - 1,000 + 1,000: nobody reads anything any more that could give it.
+    assert_eq!(server.frames(), [window_update(1, 1_000)]);
+    server.accept(&[data(1, [0; 10], false)]);
 }
