@@ -382,8 +382,9 @@ impl Builder {
         config
             .compile_fds(descriptors)
             .map_err(|error| Error::io("cannot generate code", error))?;
-        for file in files {
-            exempt(&directory.join(file))?;
+        let include_file = self.include_file.iter().map(|file| directory.join(file));
+        for file in files.iter().map(|file| directory.join(file)).chain(include_file) {
+            exempt(&file)?;
         }
         if let Some(path) = &self.descriptor_set_path {
             fs::write(path, encoded).map_err(|error| Error::write(path, error))?;

@@ -10,8 +10,9 @@ use crate::lints;
 const TONIC: &str = "::samehost::tonic";
 const RUNTIME: &str = "::samehost::codegen";
 
-/// What a client has of its own on whatever it is made of.
-const OWN_FUNCTIONS: [&str; 7] = [
+/// What a client has of its own on whatever it is made of, and the functions of the prelude's traits
+/// that would be called instead of a method of this name.
+const OWN_FUNCTIONS: [&str; 11] = [
     "new",
     "with_origin",
     "with_interceptor",
@@ -19,6 +20,10 @@ const OWN_FUNCTIONS: [&str; 7] = [
     "accept_compressed",
     "max_decoding_message_size",
     "max_encoding_message_size",
+    "clone",
+    "into",
+    "to_owned",
+    "try_into",
 ];
 
 pub(crate) fn generate(service: &Service, options: &Options, code: &mut String) {

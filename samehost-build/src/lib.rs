@@ -30,8 +30,8 @@
 //!   it a service for any body, as axum and some tower layers need it, and
 //!   `GreeterServer::with_interceptor` returns that form.
 //! - What a client is made of has to be `'static`.
-//! - A method whose snake-case name is one of the client's own functions, such as `new`, has an
-//!   underscore at its end in the client (`new_`). A method named `connect` keeps its name, and the
+//! - A method whose snake-case name is one of the client's own functions, such as `new` or `clone`,
+//!   has an underscore at its end in the client (`new_`). A method named `connect` keeps its name, and the
 //!   client has no constructor of that name then.
 //!
 //! The generated code names `::samehost`, and `::prost` for the messages. Well-known types are those
@@ -46,6 +46,8 @@ mod generator;
 mod lints;
 mod proto;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

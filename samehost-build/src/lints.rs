@@ -4,7 +4,8 @@
 pub(crate) const ALLOW: &str = "#[allow(\
     clippy::all, clippy::nursery, clippy::pedantic, \
     dead_code, deprecated, missing_debug_implementations, missing_docs, rustdoc::all, \
-    single_use_lifetimes, unnameable_types, unreachable_pub, unused_qualifications)]";
+    single_use_lifetimes, unnameable_types, unreachable_pub, unused_qualifications, \
+    unused_variables)]";
 
 /// Puts the exemption on each item of a generated file. prost's builder can put attributes on
 /// messages and enums, but not on the modules and `impl` blocks beside them.
