@@ -1,0 +1,24 @@
+//! What is generated for protos with all that is out of the ordinary, under lints that deny almost
+//! everything.
+
+/// With the defaults.
+pub mod odd {
+    /// The package's module.
+    pub mod v1 {
+        samehost::include_proto!("odd.v1");
+    }
+}
+
+/// Imported by the others.
+pub mod other {
+    samehost::include_proto!("other");
+}
+
+samehost::include_proto!("_");
+
+pub use other::Elsewhere;
+
+/// With options.
+pub mod options {
+    include!(concat!(env!("OUT_DIR"), "/options/all.rs"));
+}
