@@ -15,7 +15,7 @@ use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 use tower::Service;
 
-use crate::address::Address;
+use crate::address::{Address, AddressParseError};
 use crate::socket::{
     self, CONNECT_TIMEOUT, Conn, ConnectError, Listener, Peer, PeerIdentity, TcpPeer,
 };
@@ -86,20 +86,25 @@ impl Connected for Conn {
 /// use samehost::ping::PingServiceClient;
 /// use tonic::transport::Endpoint;
 ///
-/// let connector = Connector::new("unix:/run/ping.sock".parse()?);
+/// let connector = Connector::new("unix:/run/ping.sock");
 /// let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await?;
 /// let client = PingServiceClient::new(channel);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Connector {
-    address: Address,
+    address: Result<Address, ConnectError>,
     timeout: Duration,
 }
 
 impl Connector {
-    /// Connects to `address`.
-    pub fn new(address: Address) -> Self {
+    /// Connects to `address`. What is no address is told at each connecting, by
+    /// [`InvalidAddress`](crate::ConnectErrorKind::InvalidAddress).
+    pub fn new<A>(address: A) -> Self
+    where
+        A: TryInto<Address, Error: Into<AddressParseError>>,
+    {
+        let address = address.try_into().map_err(|error| error.into().into());
         Self { address, timeout: CONNECT_TIMEOUT }
     }
 
@@ -125,7 +130,7 @@ impl Service<http::Uri> for Connector {
     fn call(&mut self, _: http::Uri) -> Connecting {
         let Self { address, timeout } = self.clone();
         Connecting(Box::pin(async move {
-            socket::connect_within(&address, timeout).await.map(TokioIo::new)
+            socket::connect_within(&address?, timeout).await.map(TokioIo::new)
         }))
     }
 }

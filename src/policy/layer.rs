@@ -36,8 +36,8 @@ const LOGGED: u32 = 100;
 ///
 /// // Everybody may ping, but only root may watch.
 /// let policies = PeerPolicyLayer::new()
-///     .service("ping.v1.PingService", PeerPolicy::anyone())
-///     .method("ping.v1.PingService", "Watch", PeerPolicy::root());
+///     .service::<PingServiceServer<Ping>>(PeerPolicy::anyone())
+///     .method::<PingServiceServer<Ping>>("Watch", PeerPolicy::root());
 /// # let address: Address = "unix:/run/app/ping.sock".parse()?;
 /// # let listener = Listener::bind(&address).await?;
 /// Server::new()

@@ -182,19 +182,20 @@ async fn our_server_speaks_of_peers_in_tonics_words(transport: Transport) {
 #[tokio::test]
 async fn who_connects_to_no_server_is_told_so() {
     let directory = directory();
-    let connector = Connector::new(socket_in(directory.path()));
-    let error = Endpoint::from_static("http://localhost")
-        .connect_with_connector(connector)
-        .await
-        .unwrap_err();
-    let mut causes = vec![error.to_string()];
-    let mut cause = std::error::Error::source(&error);
-    while let Some(deeper) = cause {
-        causes.push(deeper.to_string());
-        cause = deeper.source();
+    for (connector, expected) in [
+        (Connector::new(socket_in(directory.path())), "no server is listening at unix:"),
+        (Connector::new("/run/app.sock"), "/run/app.sock: a Unix socket needs its scheme"),
+    ] {
+        let error = Endpoint::from_static("http://localhost")
+            .connect_with_connector(connector)
+            .await
+            .unwrap_err();
+        let mut causes = vec![error.to_string()];
+        let mut cause = std::error::Error::source(&error);
+        while let Some(deeper) = cause {
+            causes.push(deeper.to_string());
+            cause = deeper.source();
+        }
+        assert!(causes.iter().any(|text| text.starts_with(expected)), "{causes:?}");
     }
-    assert!(
-        causes.iter().any(|text| text.starts_with("no server is listening at unix:")),
-        "{causes:?}"
-    );
 }
