@@ -141,7 +141,7 @@ pub use driver::BusyPoll;
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
 pub use observer::{
-    CallEnd, CallInfo, ConnectionInfo, Event, GoAwayReason, Observer, RefusalReason, Side,
+    CallEnd, CallInfo, ConnectionInfo, Event, GoAwayReason, Observer, RefusalReason,
 };
 pub use policy::{PeerPolicy, PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
 pub use sealed_memory::{

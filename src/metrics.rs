@@ -7,7 +7,7 @@ use ::metrics::{Label, Unit, counter, gauge, histogram};
 use ::metrics::{describe_counter, describe_gauge, describe_histogram};
 use tonic::Code;
 
-use crate::observer::{CallEnd, CallInfo, ConnectionInfo, Event, Observer, Side, code_name};
+use crate::observer::{CallEnd, CallInfo, Event, Observer, code_name};
 use crate::socket::Peer;
 
 /// Methods that have a value of their own; those that come later are one.
@@ -16,7 +16,7 @@ const METHODS: usize = 1_000;
 /// What stands for methods that the server does not have, and for those beyond 1,000.
 const OTHER: &str = "_OTHER";
 
-/// An [`Observer`] that feeds the [`metrics`](::metrics) facade, under the names and units of
+/// An [`Observer`] of a server that feeds the [`metrics`](::metrics) facade, under the names and units of
 /// OpenTelemetry's conventions for RPC and, where they have none, of gRPC's own. `docs/observability.md`
 /// has all of them in a table. Which recorder takes them in is the program's to install, before this is
 /// made.
@@ -65,20 +65,14 @@ impl Metrics {
 
     /// Describes the metrics to the recorder that is installed.
     pub fn new() -> Self {
-        for (side, names) in [("server", &SERVER), ("client", &CLIENT)] {
-            describe_histogram!(
-                names.duration,
-                Unit::Seconds,
-                format!("Calls of a {side}: how long")
-            );
-            describe_counter!(names.started, Unit::Count, format!("Calls that a {side} has begun"));
-            describe_histogram!(names.sent, Unit::Bytes, "Messages of a call that were sent");
-            describe_histogram!(names.received, Unit::Bytes, "Messages of a call that were read");
-            describe_gauge!(names.active, Unit::Count, "Calls that have begun and not ended");
-            describe_gauge!(names.connections, Unit::Count, "Connections that are open");
-            describe_counter!(names.opened, Unit::Count, "Connections that were opened");
-            describe_counter!(names.closed, Unit::Count, "Connections that were closed");
-        }
+        describe_histogram!(DURATION, Unit::Seconds, "How long calls took");
+        describe_counter!(STARTED, Unit::Count, "Calls that have begun");
+        describe_histogram!(SENT, Unit::Bytes, "Messages of a call that were sent");
+        describe_histogram!(RECEIVED, Unit::Bytes, "Messages of a call that were read");
+        describe_gauge!(ACTIVE, Unit::Count, "Calls that have begun and not ended");
+        describe_gauge!(CONNECTIONS, Unit::Count, "Connections that are open");
+        describe_counter!(OPENED, Unit::Count, "Connections that were opened");
+        describe_counter!(CLOSED, Unit::Count, "Connections that were closed");
         describe_counter!(REFUSED, Unit::Count, "Connections that may not come in");
         describe_counter!(GO_AWAYS, Unit::Count, "Connections that clients were told to leave");
         Self { methods: Mutex::default() }
@@ -101,7 +95,6 @@ impl Metrics {
     }
 
     fn ended(&self, call: &CallInfo, end: &CallEnd) {
-        let names = names(call.connection());
         let code = code_name(end.code());
         let mut labels = vec![
             Label::from_static_parts("rpc.system.name", "grpc"),
@@ -111,36 +104,33 @@ impl Metrics {
         if end.code() != Code::Ok {
             labels.push(Label::from_static_parts("error.type", code));
         }
-        gauge!(names.active).decrement(1);
-        histogram!(names.duration, labels.clone()).record(end.duration().as_secs_f64());
-        histogram!(names.sent, labels.clone()).record(end.sent_bytes() as f64);
-        histogram!(names.received, labels).record(end.received_bytes() as f64);
+        gauge!(ACTIVE).decrement(1);
+        histogram!(DURATION, labels.clone()).record(end.duration().as_secs_f64());
+        histogram!(SENT, labels.clone()).record(end.sent_bytes() as f64);
+        histogram!(RECEIVED, labels).record(end.received_bytes() as f64);
     }
 }
 
 impl Observer for Metrics {
     fn observe(&self, event: &Event<'_>) {
         match event {
-            Event::CallBegan { call } => {
-                let names = names(call.connection());
-                counter!(names.started).increment(1);
-                gauge!(names.active).increment(1);
+            Event::CallBegan { .. } => {
+                counter!(STARTED).increment(1);
+                gauge!(ACTIVE).increment(1);
             }
             Event::CallEnded { call, end } => self.ended(call, end),
             Event::ConnectionOpened { connection } => {
-                let names = names(Some(connection));
                 let transport = transport(connection.peer());
-                counter!(names.opened, vec![transport.clone()]).increment(1);
-                gauge!(names.connections, vec![transport]).increment(1);
+                counter!(OPENED, vec![transport.clone()]).increment(1);
+                gauge!(CONNECTIONS, vec![transport]).increment(1);
             }
             Event::ConnectionClosed { connection, error, .. } => {
-                let names = names(Some(connection));
                 let mut labels = vec![transport(connection.peer())];
-                gauge!(names.connections, labels.clone()).decrement(1);
+                gauge!(CONNECTIONS, labels.clone()).decrement(1);
                 if error.is_some() {
                     labels.push(Label::from_static_parts("error.type", "connection_error"));
                 }
-                counter!(names.closed, labels).increment(1);
+                counter!(CLOSED, labels).increment(1);
             }
             Event::ConnectionRefused { peer, reason, .. } => {
                 let reason = Label::new("reason", format!("{reason:?}"));
@@ -154,50 +144,25 @@ impl Observer for Metrics {
     }
 }
 
-/// What an end's metrics are called.
-struct Names {
-    duration: &'static str,
-    started: &'static str,
-    sent: &'static str,
-    received: &'static str,
-    active: &'static str,
-    connections: &'static str,
-    opened: &'static str,
-    closed: &'static str,
-}
+const DURATION: &str = "rpc.server.call.duration";
 
-const SERVER: Names = Names {
-    duration: "rpc.server.call.duration",
-    started: "grpc.server.call.started",
-    sent: "grpc.server.call.sent_total_compressed_message_size",
-    received: "grpc.server.call.rcvd_total_compressed_message_size",
-    active: "samehost.server.calls",
-    connections: "samehost.server.connections",
-    opened: "samehost.server.connections.opened",
-    closed: "samehost.server.connections.closed",
-};
+const STARTED: &str = "grpc.server.call.started";
 
-const CLIENT: Names = Names {
-    duration: "rpc.client.call.duration",
-    started: "grpc.client.attempt.started",
-    sent: "grpc.client.attempt.sent_total_compressed_message_size",
-    received: "grpc.client.attempt.rcvd_total_compressed_message_size",
-    active: "samehost.client.calls",
-    connections: "grpc.subchannel.open_connections",
-    opened: "grpc.subchannel.connection_attempts_succeeded",
-    closed: "grpc.subchannel.disconnections",
-};
+const SENT: &str = "grpc.server.call.sent_total_compressed_message_size";
+
+const RECEIVED: &str = "grpc.server.call.rcvd_total_compressed_message_size";
+
+const ACTIVE: &str = "samehost.server.calls";
+
+const CONNECTIONS: &str = "samehost.server.connections";
+
+const OPENED: &str = "samehost.server.connections.opened";
+
+const CLOSED: &str = "samehost.server.connections.closed";
 
 const REFUSED: &str = "samehost.server.connections.refused";
 
 const GO_AWAYS: &str = "samehost.server.go_aways";
-
-fn names(connection: Option<&ConnectionInfo>) -> &'static Names {
-    match connection.map(ConnectionInfo::side) {
-        Some(Side::Server) => &SERVER,
-        Some(Side::Client) | None => &CLIENT,
-    }
-}
 
 fn transport(peer: &Peer) -> Label {
     let transport = match peer {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tonic::Code;
 use tracing::Span;
 
-use super::{ConnectionInfo, Event, Observers, Side};
+use super::{ConnectionInfo, Event, Observers};
 
 /// A call that is observed.
 #[derive(Clone, Debug)]
@@ -29,13 +29,13 @@ impl CallInfo {
         Self { connection, path, known }
     }
 
-    /// The full name of its method, such as `ping.v1.PingService/Ping`. On a server it is what the client
-    /// sent, which may be anything.
+    /// The full name of its method, such as `ping.v1.PingService/Ping`. It is what the client sent,
+    /// which may be anything.
     pub fn method(&self) -> &str {
         self.path.path().trim_start_matches('/')
     }
 
-    /// Whether the server has the service. On a client it always is.
+    /// Whether the server has the service.
     pub fn service_is_known(&self) -> bool {
         self.known
     }
@@ -162,12 +162,11 @@ impl Drop for CallObservation {
 fn span(call: &CallInfo) -> Span {
     let method = call.method();
     let connection = call.connection();
-    let is_server = connection.is_none_or(|connection| connection.side() == Side::Server);
     let address = connection.and_then(ConnectionInfo::address).map(tracing::field::display);
     tracing::info_span!(
         "call",
         otel.name = method,
-        otel.kind = if is_server { "server" } else { "client" },
+        otel.kind = "server",
         rpc.system.name = "grpc",
         rpc.method = method,
         server.address = address,

@@ -15,33 +15,18 @@ use crate::socket::Peer;
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
     number: u64,
-    side: Side,
     address: Option<Address>,
     peer: Peer,
 }
 
-/// Which end of a connection this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// The one that accepted it.
-    Server,
-    /// The one that made it.
-    Client,
-}
-
 impl ConnectionInfo {
-    /// Its number, counted from 1 for each server or channel.
+    /// Its number, counted from 1 for each server.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Which end this is.
-    pub fn side(&self) -> Side {
-        self.side
-    }
-
-    /// The server's address: what the listener listens on, or what the client connected to. `None` for
-    /// streams that somebody else accepted or connected.
+    /// The server's address: what the listener listens on. `None` for streams that somebody else
+    /// accepted.
     pub fn address(&self) -> Option<&Address> {
         self.address.as_ref()
     }
@@ -70,15 +55,9 @@ pub(crate) struct CallObserver {
 }
 
 impl ConnectionObservation {
-    pub(crate) fn opened(
-        observers: &Observers,
-        side: Side,
-        address: Option<&Address>,
-        peer: &Peer,
-    ) -> Self {
+    pub(crate) fn opened(observers: &Observers, address: Option<&Address>, peer: &Peer) -> Self {
         let connection = Arc::new(ConnectionInfo {
             number: observers.number(),
-            side,
             address: address.cloned(),
             peer: peer.clone(),
         });

@@ -1,4 +1,4 @@
-//! [`Observer`]: is told what happens on connections. What it is told is made by `server`, `client` and
+//! [`Observer`]: is told what happens on connections. What it is told is made by `server` and
 //! `grpc`; what is done with it is somebody else's.
 
 mod call;
@@ -14,15 +14,14 @@ pub(crate) use call::CallObservation;
 #[cfg(feature = "metrics")]
 pub(crate) use call::code_name;
 pub use call::{CallEnd, CallInfo};
+pub use connection::ConnectionInfo;
 pub(crate) use connection::{CallObserver, ConnectionObservation};
-pub use connection::{ConnectionInfo, Side};
 
 use crate::address::Address;
 use crate::socket::Peer;
 
-/// Is told what happens on the connections of a [`Server`](crate::Server)
-/// ([`Server::observer`](crate::Server::observer)) or of a [`Channel`](crate::Channel)
-/// (`ChannelBuilder::observer`).
+/// Is told what happens on the connections of a [`Server`](crate::Server):
+/// [`Server::observer`](crate::Server::observer).
 ///
 /// ```
 /// use samehost::{Event, Observer, Server};

@@ -10,7 +10,7 @@ use tracing::{Level, Span};
 use super::who::Who;
 use crate::address::Address;
 use crate::driver::Lost;
-use crate::observer::{CallObserver, ConnectionObservation, GoAwayReason, Observers, Side};
+use crate::observer::{CallObserver, ConnectionObservation, GoAwayReason, Observers};
 use crate::socket::Peer;
 
 /// A connection that was admitted. Dropped, it tells that the connection was closed.
@@ -30,8 +30,8 @@ impl Life {
         address: Option<&Address>,
         peer: &Peer,
     ) -> Self {
-        let observation = observers
-            .map(|observers| ConnectionObservation::opened(observers, Side::Server, address, peer));
+        let observation =
+            observers.map(|observers| ConnectionObservation::opened(observers, address, peer));
         let span = if tracing::enabled!(Level::INFO) { span(address, peer) } else { Span::none() };
         span.in_scope(|| tracing::info!("a connection was opened"));
         Self { observation, opened: Instant::now(), span, error: None, told_to_go: Arc::default() }
