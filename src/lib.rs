@@ -155,7 +155,7 @@ pub use server::{
 };
 pub use socket::{
     BindError, BindErrorKind, BindOptions, Conn, ConnectError, ConnectErrorKind, Group,
-    InheritError, InheritErrorKind, Listener, Peer, PeerIdentity, TcpPeer,
+    InheritError, InheritErrorKind, Listener, ListenerParts, Peer, PeerIdentity, TcpPeer,
 };
 /// The tonic that this crate is built with: its `Request`, `Response` and `Status` are those of the
 /// services.

@@ -20,7 +20,7 @@ use crate::socket::{
     self, CONNECT_TIMEOUT, Conn, ConnectError, Listener, Peer, PeerIdentity, TcpPeer,
 };
 
-/// The connections that are accepted, without end: for `serve_with_incoming` of tonic's server.
+/// The connections that are accepted, until the socket is handed over to a successor: for `serve_with_incoming` of tonic's server.
 ///
 /// After an error of accept(2) it accepts nothing for a moment, 5 ms at first and up to 1 s, as
 /// tonic would try again at once, and go on doing so where file descriptors have run out.
@@ -43,7 +43,7 @@ impl Stream for Listener {
     type Item = io::Result<Conn>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Conn>>> {
-        self.get_mut().poll_accept(cx).map(Some)
+        self.get_mut().poll_accept(cx)
     }
 }
 

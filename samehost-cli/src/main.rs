@@ -10,6 +10,7 @@ mod failure;
 mod health;
 mod log;
 mod metrics;
+mod notify;
 mod ping;
 mod process;
 mod runtime;

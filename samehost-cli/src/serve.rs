@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::args;
 use crate::failure::{Failure, Outcome};
 use crate::health::Health;
+use crate::notify;
 use crate::shutdown::Signals;
 
 /// The file name of the default address.
@@ -30,6 +31,7 @@ Examples:
   samehost serve --mode 0660 --group app unix:/run/app/ping.sock
   samehost serve --mode 0666 --allow-uid root --allow-gid 1200 unix:/run/app/ping.sock
   samehost serve --systemd
+  samehost serve --take-over unix:/run/app/ping.sock
 
 Once all addresses are bound, prints `listening on ADDRESS` for each. SIGTERM or Ctrl-C lets the
 calls in flight finish, a second one stops at once; the socket files go first either way. So does
@@ -48,6 +50,14 @@ pub(crate) struct Args {
     /// Allow a socket in a directory that others can write to, as Kubernetes' emptyDir is
     #[arg(long)]
     allow_shared_directory: bool,
+    /// Where a server that was started with this option serves an ADDRESS, take its socket over: no
+    /// call and no connection fails; that server drains and exits. Permits the same to a successor of
+    /// this server's user. Where nobody serves, bind as usual
+    #[arg(long)]
+    take_over: bool,
+    /// Publish a socket again when its file was deleted
+    #[arg(long)]
+    republish: bool,
     /// Allow TCP addresses beyond loopback: plain text, open to whoever can reach them
     #[arg(long)]
     allow_remote: bool,
@@ -153,23 +163,28 @@ async fn serve(args: Args) -> Outcome {
     let mut options = BindOptions::new()
         .mode(args.mode)
         .allow_shared_directory(args.allow_shared_directory)
-        .allow_remote(args.allow_remote);
+        .allow_remote(args.allow_remote)
+        .republish(args.republish)
+        .take_over(args.take_over)
+        .allow_take_over(args.take_over);
     if let Some(group) = args.group {
         options = options.group(group);
-    }
-    for address in &addresses {
-        let bound = options.bind(address).await;
-        listeners.push(bound.map_err(|error| Failure::Failed(with_options(&error.to_string())))?);
     }
     let metrics = match &args.metrics {
         Some(address) => Some(crate::metrics::serve(address, args.allow_remote).await?),
         None => None,
     };
-    announce(&listeners, metrics)?;
-    if args.systemd {
-        // A unit of Type=notify waits for it; where nobody does, it does nothing.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    // What can be taken over last: once that has happened, nothing may fail any more.
+    let mut order: Vec<_> = addresses.iter().collect();
+    if args.take_over {
+        order.sort_by_key(|address| address.as_path().is_some());
     }
+    for address in order {
+        let bound = options.bind(address).await;
+        listeners.push(bound.map_err(|error| Failure::Failed(with_options(&error.to_string())))?);
+    }
+    announce(&listeners, metrics)?;
+    notify::ready(args.take_over);
 
     let (mut health, health_service) = Health::serving().await;
     let reflection = || {
@@ -204,6 +219,7 @@ async fn serve(args: Args) -> Outcome {
     let (stop, stopped) = oneshot::channel();
     let second_signal = async {
         signals.next().await;
+        notify::stopping();
         // Before any connection is told to go: who watches connects elsewhere in good time.
         health.not_serving().await;
         let _ = stop.send(());
@@ -216,6 +232,7 @@ async fn serve(args: Args) -> Outcome {
     tokio::select! {
         served = serve_on(server, listeners, args.idle_exit, stopped) => served?,
         () = second_signal => {}
+        () = notify::watchdog() => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -224,6 +241,8 @@ async fn serve(args: Args) -> Outcome {
 fn with_options(text: &str) -> String {
     text.replace("allow a shared directory", "give --allow-shared-directory")
         .replace("allow remote addresses by name", "give --allow-remote")
+        .replace("the option republish", "--republish")
+        .replace("allow_take_over", "--take-over")
 }
 
 async fn serve_on(

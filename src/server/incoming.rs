@@ -41,6 +41,11 @@ pub(super) trait Incoming: Send + 'static {
         None
     }
 
+    /// Whether a successor has taken the socket over.
+    fn is_handed_over(&self) -> bool {
+        false
+    }
+
     /// Whether connections that nobody accepts here wait for another process that has the same socket.
     fn is_inherited(&self) -> bool {
         false
@@ -57,7 +62,10 @@ impl Incoming for Listener {
     type Io = Conn;
 
     async fn accept(&mut self) -> Option<io::Result<Accepted<Conn>>> {
-        Some(Self::accept(self).await.map(Accepted::from))
+        match Self::accept(self).await {
+            Err(_) if Self::is_handed_over(self) => None,
+            accepted => Some(accepted.map(Accepted::from)),
+        }
     }
 
     fn unpublish(&mut self) {
@@ -70,6 +78,10 @@ impl Incoming for Listener {
 
     fn address(&self) -> Option<&Address> {
         Some(self.local_addr())
+    }
+
+    fn is_handed_over(&self) -> bool {
+        Self::is_handed_over(self)
     }
 
     fn is_inherited(&self) -> bool {

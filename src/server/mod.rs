@@ -200,6 +200,12 @@ impl Server {
     /// its connection (GOAWAY), and calls in flight may finish. What has not after
     /// [`Server::drain_timeout`] is cut off.
     ///
+    /// A listener whose socket a successor takes over ([`BindOptions::allow_take_over`]) is drained in
+    /// the same way, but for its queue, which is the successor's. The server returns when that has
+    /// happened to all of its listeners.
+    ///
+    /// [`BindOptions::allow_take_over`]: crate::BindOptions::allow_take_over
+    ///
     /// # Errors
     ///
     /// Before anything is accepted: where there is nothing to serve on, two services have one name,

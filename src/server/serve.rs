@@ -52,6 +52,7 @@ pub(super) async fn serve<I: Incoming>(
             gate: Arc::clone(&gate),
             stopped: stopped.clone(),
             idleness: idleness.clone(),
+            handed_over: watch::Sender::new(false),
             connections: JoinSet::new(),
             is_last: false,
         };
@@ -79,6 +80,8 @@ struct Acceptor {
     stopped: watch::Receiver<bool>,
     /// Where the server ends when it is idle.
     idleness: Option<Idleness>,
+    /// Set once a successor has taken over, for those that were accepted before.
+    handed_over: watch::Sender<bool>,
     connections: JoinSet<()>,
     /// Nothing more is accepted than what is in the queue.
     is_last: bool,
@@ -88,6 +91,8 @@ struct Acceptor {
 enum Over {
     Stopped,
     Idle,
+    /// A successor accepts from here on, what is in the queue included.
+    Successor,
     /// The source has no more.
     Ended,
 }
@@ -98,6 +103,9 @@ impl Acceptor {
         let address = incoming.address().cloned();
         match over {
             Over::Ended => {}
+            Over::Successor => {
+                self.handed_over.send_replace(true);
+            }
             // They wait for the next process that has the socket.
             Over::Idle if incoming.is_inherited() => {}
             Over::Idle | Over::Stopped => {
@@ -107,8 +115,8 @@ impl Acceptor {
             }
         }
         drop(incoming);
-        let Self { mut connections, mut stopped, gate, .. } = self;
-        if !matches!(over, Over::Stopped) {
+        let Self { mut connections, mut stopped, gate, handed_over: _handed_over, .. } = self;
+        if !matches!(over, Over::Stopped | Over::Successor) {
             tokio::select! {
                 () = all_of(&mut connections) => return,
                 () = told_to_stop(&mut stopped) => {}
@@ -141,6 +149,7 @@ impl Acceptor {
                 () = idle(&mut self.idleness) => return Over::Idle,
                 Some(_) = self.connections.join_next() => {}
                 accepted = incoming.accept() => match accepted {
+                    None if incoming.is_handed_over() => return Over::Successor,
                     None => return Over::Ended,
                     Some(Ok(accepted)) => {
                         backoff.reset();
@@ -231,8 +240,13 @@ impl Acceptor {
     }
 
     fn stop_signal(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let mut stopped = self.stopped.clone();
-        async move { told_to_stop(&mut stopped).await }
+        let (mut stopped, mut handed_over) = (self.stopped.clone(), self.handed_over.subscribe());
+        async move {
+            tokio::select! {
+                () = told_to_stop(&mut stopped) => {}
+                () = told_to_stop(&mut handed_over) => {}
+            }
+        }
     }
 }
 

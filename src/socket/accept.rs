@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::conn::Conn;
+use super::unix::asynchronous;
 use crate::address::Address;
 
 /// A socket that listens, registered with the runtime.
@@ -21,9 +21,8 @@ pub(super) struct ListeningSocket {
 
 impl ListeningSocket {
     /// Of a socket that does not block.
-    #[allow(deprecated, reason = "its successor is newer than the oldest tokio that is supported")]
     pub(super) fn new(socket: OwnedFd, is_unix: bool) -> io::Result<Self> {
-        Ok(Self { socket: AsyncFd::with_interest(socket, Interest::READABLE)?, is_unix })
+        Ok(Self { socket: asynchronous(socket)?, is_unix })
     }
 
     pub(super) fn is_unix(&self) -> bool {

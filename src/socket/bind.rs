@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,27 +11,32 @@ use rustix::net::SocketAddrUnix;
 use tokio::net::TcpSocket;
 
 use super::accept::ListeningSocket;
+use super::adopt::Adoption;
 use super::bind_error::{BindError, Problem};
+use super::hand_over::{self, Answer};
 use super::listener::Listener;
 use super::location::Location;
 use super::lock::Lock;
 use super::published::{Published, Settings};
 use super::unix::unix_socket;
-use crate::address::{Address, Kind};
+use crate::address::{Address, AddressParseError, Kind};
 
 /// The queue of connections that wait to be accepted; the kernel caps it at
 /// `net.core.somaxconn` (listen(2)).
 const BACKLOG: u32 = 4096;
+
+/// How often a take-over is tried where the server there ends meanwhile.
+const TAKE_OVER_ATTEMPTS: u32 = 5;
 
 /// How a [`Listener`] is bound. The defaults are the safe ones: a Unix socket that only its owner
 /// can connect to, in a directory that nobody else can write to, and TCP on loopback only.
 ///
 /// ```no_run
 /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-/// use samehost::{Address, BindOptions};
+/// use samehost::BindOptions;
 ///
-/// let address: Address = "unix:/run/app/app.sock".parse()?;
-/// let listener = BindOptions::new().mode(0o660).group("app").bind(&address).await?;
+/// let options = BindOptions::new().mode(0o660).group("app");
+/// let listener = options.bind("unix:/run/app/app.sock").await?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -42,6 +47,8 @@ pub struct BindOptions {
     allow_shared_directory: bool,
     allow_remote: bool,
     republish: bool,
+    take_over: bool,
+    allow_take_over: bool,
 }
 
 /// A Unix group, by name or by number. A `&str` or `String` is a name, a `u32` a number.
@@ -81,6 +88,8 @@ impl Default for BindOptions {
             allow_shared_directory: false,
             allow_remote: false,
             republish: false,
+            take_over: false,
+            allow_take_over: false,
         }
     }
 }
@@ -148,6 +157,32 @@ impl BindOptions {
         self
     }
 
+    /// Takes the socket over where the address is being served, instead of failing: the server there
+    /// hands over its listening socket, accepts no more connections and drains. Neither the file nor
+    /// the queue of connections changes, and no client sees anything. It has to permit that
+    /// ([`allow_take_over`](Self::allow_take_over)) and to be of this process's own user.
+    /// Where nobody serves the address, it is bound.
+    ///
+    /// Mode, group, policies and limits are the successor's: the file is given the mode asked for here.
+    /// Call it when the process is ready to serve: when it returns, the other one has stopped
+    /// accepting. Default false. Of no effect on TCP and abstract sockets.
+    #[must_use]
+    pub fn take_over(mut self, take_over: bool) -> Self {
+        self.take_over = take_over;
+        self
+    }
+
+    /// Permits a successor to take over the socket: a process of this process's own user, or of root,
+    /// that can write to the directory. It connects to a control socket beside the socket file,
+    /// `.NAME.control`, of mode 0600. Afterwards [`Listener::accept`] fails, and
+    /// [`Server::serve`](crate::Server::serve) drains and returns. Whoever hosts several users' processes
+    /// under one user id should leave it off. Default false. Of no effect on TCP and abstract sockets.
+    #[must_use]
+    pub fn allow_take_over(mut self, allow: bool) -> Self {
+        self.allow_take_over = allow;
+        self
+    }
+
     /// Binds `address` and listens on it.
     ///
     /// A Unix socket left by a server that was killed is replaced; a live one never is. When it
@@ -166,7 +201,15 @@ impl BindOptions {
     /// # Panics
     ///
     /// Outside of a tokio runtime with IO and time enabled.
-    pub async fn bind(&self, address: &Address) -> Result<Listener, BindError> {
+    pub async fn bind(
+        &self,
+        address: impl TryInto<Address, Error: Into<AddressParseError>>,
+    ) -> Result<Listener, BindError> {
+        let address = address.try_into().map_err(|error| BindError::invalid(&error.into()))?;
+        self.bind_to(&address).await
+    }
+
+    async fn bind_to(&self, address: &Address) -> Result<Listener, BindError> {
         match address.kind() {
             Kind::Unix(path) => self.bind_file(address, path).await,
             Kind::UnixAbstract(name) => {
@@ -189,10 +232,33 @@ impl BindOptions {
         if !settings.allow_shared_directory {
             location.check_directory(settings.group)?;
         }
-        let lock = Lock::acquire(&location)?.map_err(|held| held.refusal(&location))?;
-        let (published, socket) = Published::new(location, lock, &settings).await?;
-        let socket = register(address, socket, true)?;
-        Ok(Listener::published(address.clone(), socket, published, settings))
+        for _ in 0..TAKE_OVER_ATTEMPTS {
+            let held = match Lock::acquire(&location)? {
+                Ok(lock) => {
+                    let (published, socket) = Published::new(location, lock, &settings).await?;
+                    let socket = register(address, socket, true)?;
+                    return Ok(Listener::published(address.clone(), socket, published, settings));
+                }
+                Err(held) if self.take_over => held,
+                Err(held) => return Err(held.refusal(&location)),
+            };
+            let prepare = |parts| Adoption::of_offer(&location, &settings, parts);
+            let asked = hand_over::ask(
+                &location,
+                held.file().as_fd(),
+                prepare,
+                Adoption::is_there,
+                Adoption::take,
+            );
+            match asked.await {
+                Ok(Answer::Taken((socket, published))) => {
+                    return Ok(Listener::published(address.clone(), socket, published, settings));
+                }
+                Ok(Answer::Ended) => {}
+                Err(error) => return Err(held.without_file(&location).unwrap_or(error)),
+            }
+        }
+        Err(BindError::new(address, Problem::AlreadyServed))
     }
 
     fn settings(&self, address: &Address) -> Result<Settings, BindError> {
@@ -205,6 +271,7 @@ impl BindOptions {
             group,
             backlog: self.backlog,
             allow_shared_directory: self.allow_shared_directory,
+            allow_take_over: self.allow_take_over,
             republish: self.republish,
         })
     }
@@ -265,7 +332,9 @@ impl Listener {
     /// # Errors
     ///
     /// See [`BindOptions::bind`], which also tells of cancellation and panics.
-    pub async fn bind(address: &Address) -> Result<Self, BindError> {
+    pub async fn bind(
+        address: impl TryInto<Address, Error: Into<AddressParseError>>,
+    ) -> Result<Self, BindError> {
         BindOptions::new().bind(address).await
     }
 }

@@ -7,21 +7,25 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::address::{Address, shown_path};
+use crate::address::{Address, AddressParseError, shown_path};
 
 /// Why an address could not be bound. The message names the address and what to do; `Debug` prints
 /// the same text, so that a `main` that returns the error is readable.
 #[derive(Clone)]
-pub struct BindError(Arc<(Address, Problem)>);
+pub struct BindError(Arc<(Option<Address>, Problem)>);
 
 /// What kind of [`BindError`] it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BindErrorKind {
+    /// What was given is no address.
+    InvalidAddress,
     /// Another process serves this address.
     AlreadyServed,
     /// Another process serves this address, and its socket file was deleted or moved away.
     SocketFileGone,
+    /// The server at the address could not be taken over.
+    TakeOver,
     /// Another process has this TCP port.
     PortInUse,
     /// Something other than a socket stands at the path. It was not touched.
@@ -54,7 +58,12 @@ pub enum BindErrorKind {
 
 impl BindError {
     pub(super) fn new(address: &Address, problem: Problem) -> Self {
-        Self(Arc::new((address.clone(), problem)))
+        Self(Arc::new((Some(address.clone()), problem)))
+    }
+
+    /// What was given is no address.
+    pub(super) fn invalid(error: &AddressParseError) -> Self {
+        Self(Arc::new((None, Problem::InvalidAddress { text: error.to_string() })))
     }
 
     /// A system call that concerns a file failed.
@@ -76,7 +85,16 @@ impl BindError {
     pub fn kind(&self) -> BindErrorKind {
         use BindErrorKind as K;
         match self.0.1 {
-            Problem::AlreadyServed => K::AlreadyServed,
+            Problem::InvalidAddress { .. } => K::InvalidAddress,
+            Problem::AlreadyServed | Problem::NoTakeOver | Problem::TakenByAnother => {
+                K::AlreadyServed
+            }
+            Problem::TakeOver { .. }
+            | Problem::TakeOverForbidden { .. }
+            | Problem::ForeignServer { .. }
+            | Problem::ModeRefused { .. }
+            | Problem::Parts { .. }
+            | Problem::Adopt { .. } => K::TakeOver,
             Problem::SocketFileGone { .. } => K::SocketFileGone,
             Problem::PortInUse => K::PortInUse,
             Problem::NotASocket { .. } => K::NotASocket,
@@ -95,15 +113,16 @@ impl BindError {
         }
     }
 
-    /// Returns the address that was to be bound.
+    /// Returns the address that was to be bound. `None` where what was given is none.
     pub fn address(&self) -> Option<&Address> {
-        Some(&self.0.0)
+        self.0.0.as_ref()
     }
 
     /// Returns the system's error, where one is the cause. The message includes its text.
     pub fn io_error(&self) -> Option<&io::Error> {
         match &self.0.1 {
-            Problem::Resolve { source }
+            Problem::TakeOver { error: source }
+            | Problem::Resolve { source }
             | Problem::File { source, .. }
             | Problem::Io { source, .. }
             | Problem::Port { source } => Some(source),
@@ -115,7 +134,10 @@ impl BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (address, problem) = &*self.0;
-        write!(f, "{address}{problem}")
+        match address {
+            Some(address) => write!(f, "{address}{problem}"),
+            None => write!(f, "{problem}"),
+        }
     }
 }
 
@@ -135,6 +157,8 @@ impl Error for BindError {
 /// What went wrong, as the text that follows the address.
 #[derive(thiserror::Error, Debug)]
 pub(super) enum Problem {
+    #[error("{text}")]
+    InvalidAddress { text: String },
     #[error(" is already being served: stop that server or choose another address")]
     AlreadyServed,
     #[error(
@@ -143,6 +167,34 @@ pub(super) enum Problem {
         holder(*.pid)
     )]
     SocketFileGone { pid: Option<u32> },
+    #[error(
+        " is already being served, by a server that permits no take-over (allow_take_over): stop that \
+         server or choose another address"
+    )]
+    NoTakeOver,
+    #[error(
+        " is already being served: another process is taking that server over, or just has: try again \
+         if it should be replaced, too"
+    )]
+    TakenByAnother,
+    #[error(": the server there could not be taken over: {error}: stop that server")]
+    TakeOver { error: io::Error },
+    #[error(": the server there, pid {pid}, refuses to be taken over: {why}")]
+    TakeOverForbidden { pid: i32, why: &'static str },
+    #[error(
+        ": the server there runs as uid {uid}, neither this process's user nor root: only a server of \
+         the same user can be taken over"
+    )]
+    ForeignServer { uid: u32 },
+    #[error(
+        ": the socket has mode {mode:04o} and belongs to uid {owner}, who alone could change that: \
+         ask for this mode"
+    )]
+    ModeRefused { mode: u32, owner: u32 },
+    #[error(": a server's socket cannot be taken over: {what}")]
+    Adopt { what: &'static str },
+    #[error(": {text}")]
+    Parts { text: String },
     #[error(": the port is in use: stop that server or choose another port")]
     PortInUse,
     #[error(": there is {kind} at {}: move it away or choose another path", shown_path(path))]

@@ -74,12 +74,23 @@ impl SocketFile {
         Err(location.refuse(Problem::Contended))
     }
 
-    fn of(location: &Arc<Location>, name: &OsStr, inode: Arc<OwnedFd>) -> Self {
+    /// Of a file that this process has published, or was given.
+    pub(super) fn of(location: &Arc<Location>, name: &OsStr, inode: Arc<OwnedFd>) -> Self {
         Self { location: Arc::clone(location), name: name.to_owned(), inode, armed: true }
     }
 
     pub(super) fn location(&self) -> &Arc<Location> {
         &self.location
+    }
+
+    /// Whether the file is still at its place, in the directory as it is now.
+    pub(super) fn is_at(&self, location: &Location) -> bool {
+        is_named(location, &self.name, self.inode.as_fd()) == Ok(true)
+    }
+
+    /// Leaves the file as it is when dropped: it is another process's.
+    pub(super) fn disarm(&mut self) {
+        self.armed = false;
     }
 
     pub(super) fn inode(&self) -> &Arc<OwnedFd> {
@@ -203,7 +214,7 @@ fn bind_temporary(
 }
 
 /// Gives a file its group, by its inode.
-fn set_group(
+pub(super) fn set_group(
     location: &Location,
     inode: BorrowedFd<'_>,
     group: Gid,
@@ -219,7 +230,7 @@ fn set_group(
 
 /// Gives a file its mode, by its inode, so that a shared directory gives nobody a chance to redirect
 /// it.
-fn set_mode(inode: BorrowedFd<'_>, mode: u32) -> rustix::io::Result<()> {
+pub(super) fn set_mode(inode: BorrowedFd<'_>, mode: u32) -> rustix::io::Result<()> {
     rustix::fs::chmod(by_descriptor(inode), Mode::from_raw_mode(mode))
 }
 

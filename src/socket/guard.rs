@@ -1,68 +1,23 @@
-//! [`Guard`]: a task that watches over a published socket while its listener is open.
+//! [`Guard`]: a task that watches over a published socket while its listener is open, and answers
+//! successors where a take-over is permitted.
 
-use std::ffi::OsStr;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::accept::ListeningSocket;
 use super::bind_error::BindError;
-use super::file::SocketFile;
+use super::hand_over::answer;
 use super::location::Location;
 use super::lock::Lock;
-use super::published::{Published, Settings};
+use super::published::{Settings, control, socket_file};
+use super::shared::Shared;
 
-/// How often the socket file is looked at where the kernel does not report its removal, and how long
-/// after a failure it is published again.
-const INTERVAL: Duration = Duration::from_secs(5);
-
-/// What a listener shares with its guard.
-#[derive(Debug)]
-pub(super) struct Shared {
-    /// What is on disk; `None` where nothing is, or is no longer.
-    published: Mutex<Option<Published>>,
-    /// What accepts connections.
-    sockets: watch::Sender<Sockets>,
-}
-
-/// The socket that has the address, and before it one whose file was deleted: clients may wait in
-/// its queue.
-#[derive(Clone, Debug)]
-pub(super) struct Sockets {
-    pub(super) current: Arc<ListeningSocket>,
-    pub(super) former: Option<Arc<ListeningSocket>>,
-}
-
-impl Shared {
-    pub(super) fn new(socket: Arc<ListeningSocket>, published: Option<Published>) -> Arc<Self> {
-        let sockets = Sockets { current: socket, former: None };
-        let sockets = watch::Sender::new(sockets);
-        Arc::new(Self { published: Mutex::new(published), sockets })
-    }
-
-    pub(super) fn sockets(&self) -> watch::Receiver<Sockets> {
-        self.sockets.subscribe()
-    }
-
-    /// Removes the files and releases the lock. The sockets go on accepting.
-    pub(super) fn unpublish(&self) {
-        let published = self.published().take();
-        drop(published);
-    }
-
-    /// Never held across an `await`.
-    fn published(&self) -> MutexGuard<'_, Option<Published>> {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// How long after a failure the socket is published again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The task, ended when dropped.
 #[derive(Debug)]
@@ -72,7 +27,7 @@ impl Guard {
     /// Watches over what is published.
     pub(super) fn spawn(shared: &Arc<Shared>, settings: Settings) -> Self {
         let shared = Arc::clone(shared);
-        Self(tokio::spawn(async move { watch_file(&shared, &settings).await }))
+        Self(tokio::spawn(async move { watch(&shared, &settings).await }))
     }
 }
 
@@ -83,13 +38,20 @@ impl Drop for Guard {
 }
 
 /// Notices that the socket file was deleted or moved away, and logs it. Publishes the socket again
-/// where that was asked for.
-async fn watch_file(shared: &Shared, settings: &Settings) {
-    loop {
-        let watched = shared.published().as_ref().map(|published| published.file.watched());
-        let Some(watched) = watched else { return };
-        watched.gone().await;
-        let address = watched.location().address.clone();
+/// where that was asked for. Ends when the socket was handed over.
+async fn watch(shared: &Arc<Shared>, settings: &Settings) {
+    while let Some((file, control)) = shared.watched() {
+        let answering = async {
+            match &control {
+                Some(control) => answer(shared, control).await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = answering => return,
+            () = file.gone() => {}
+        }
+        let address = &file.location().address;
         if !settings.republish {
             tracing::warn!(
                 %address,
@@ -99,29 +61,32 @@ async fn watch_file(shared: &Shared, settings: &Settings) {
             return;
         }
         tracing::warn!(%address, "the socket file is gone: publishing the socket again");
-        let mut logged = false;
-        while let Err(error) = republish(shared, settings).await {
-            if !std::mem::replace(&mut logged, true) {
+        let mut is_logged = false;
+        while let Err(error) = republish(shared, settings, file.location()).await {
+            if !std::mem::replace(&mut is_logged, true) {
                 tracing::warn!(%error, "the socket cannot be published again yet");
             }
-            sleep(INTERVAL).await;
+            sleep(RETRY).await;
         }
     }
 }
 
 /// Publishes a new socket at the same address. Clients that are in the old one's queue are accepted
 /// first.
-async fn republish(shared: &Shared, settings: &Settings) -> Result<(), BindError> {
-    let Some(former) = shared.published().as_ref().map(|published| published.location.clone())
-    else {
-        return Ok(());
-    };
-    // The directory may have been deleted and made anew, and the lock file with it.
+async fn republish(
+    shared: &Shared,
+    settings: &Settings,
+    former: &Location,
+) -> Result<(), BindError> {
     let address = &former.address;
-    let path = address.as_path().unwrap_or_else(|| OsStr::new("").as_ref());
-    let location = Arc::new(Location::open(address, path)?);
+    // The directory may have been deleted and made anew, and the lock file with it.
+    let location = Arc::new(former.reopen()?);
     if !settings.allow_shared_directory {
         location.check_directory(settings.group)?;
+    }
+    // Who was offered the old socket does not get it any more.
+    if shared.decide() {
+        return Ok(());
     }
     let kept = shared.published().as_ref().is_some_and(|now| now.lock.is_of(&location));
     let lock = if kept {
@@ -129,76 +94,17 @@ async fn republish(shared: &Shared, settings: &Settings) -> Result<(), BindError
     } else {
         Some(Lock::acquire(&location)?.map_err(|held| held.refusal(&location))?)
     };
-    let (file, socket) = Published::socket_file(&location, settings).await?;
+    let has_control = shared.published().as_ref().is_some_and(|published| {
+        published.control.as_ref().is_some_and(|control| control.file.is_at(&location))
+    });
+    let control = if has_control { None } else { control(&location, settings).await? };
+    let (file, socket) = socket_file(&location, settings).await?;
     let socket = ListeningSocket::new(socket, true)
         .map_err(|error| BindError::io(address, "register the socket with the runtime", error))?;
-    let mut published = shared.published();
-    // The listener may have ended meanwhile: then the file goes again.
-    if let Some(published) = published.as_mut() {
-        published.renew(location, file, lock);
-        shared.sockets.send_modify(|sockets| {
-            let former = std::mem::replace(&mut sockets.current, Arc::new(socket));
-            sockets.former = Some(former);
-        });
+    // The listener may have ended meanwhile: then the files go again.
+    if let Some(published) = shared.published().as_mut() {
+        published.renew(location, control, file, lock);
+        shared.replace_socket(socket);
     }
     Ok(())
-}
-
-/// A socket file to be watched.
-#[derive(Debug)]
-pub(super) struct Watched {
-    location: Arc<Location>,
-    inode: Arc<OwnedFd>,
-}
-
-impl SocketFile {
-    fn watched(&self) -> Watched {
-        Watched { location: Arc::clone(self.location()), inode: Arc::clone(self.inode()) }
-    }
-}
-
-impl Watched {
-    fn location(&self) -> &Location {
-        &self.location
-    }
-
-    /// Completes once the name no longer leads to the inode. The kernel reports it (inotify(7)):
-    /// a change of the inode's number of links is one of its attributes.
-    async fn gone(&self) {
-        let reports = self.reports();
-        while self.is_there() {
-            match &reports {
-                Ok(reports) => wait_for_report(reports).await,
-                // For want of inotify instances, or of permission to read the file.
-                Err(_) => sleep(INTERVAL).await,
-            }
-        }
-    }
-
-    #[allow(deprecated, reason = "its successor is newer than the oldest tokio that is supported")]
-    fn reports(&self) -> io::Result<AsyncFd<OwnedFd>> {
-        let reports = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let path = super::unix::by_descriptor(self.inode.as_fd());
-        inotify::add_watch(&reports, path, WatchFlags::ATTRIB | WatchFlags::MOVE_SELF)?;
-        AsyncFd::new(reports)
-    }
-
-    /// An error says nothing of the file: it counts as there.
-    fn is_there(&self) -> bool {
-        let name = &self.location.name;
-        super::file::is_named(&self.location, name, self.inode.as_fd()).unwrap_or(true)
-    }
-}
-
-/// Waits until something happened to the file. What it was is seen by a look.
-async fn wait_for_report(reports: &AsyncFd<OwnedFd>) {
-    let Ok(mut ready) = reports.readable().await else { return sleep(INTERVAL).await };
-    let mut events = [0; 4096];
-    loop {
-        match rustix::io::read(reports, &mut events) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return ready.clear_ready(),
-            Err(_) => return sleep(INTERVAL).await,
-        }
-    }
 }

@@ -122,7 +122,7 @@ impl PeerIdentity {
     /// user, 65534 unless set otherwise, and so do all of them alike: it may be anyone, root of the
     /// host included (user_namespaces(7)). The user "nobody" is not told from it either.
     pub fn has_known_user(&self) -> bool {
-        is_known(self.0.uid, *OVERFLOW_UID)
+        is_known_user(self.0.uid)
     }
 
     /// The same in tonic's words. Empty, as tonic has it, where the socket can't be asked.
@@ -182,6 +182,11 @@ static OVERFLOW_GID: LazyLock<u32> = LazyLock::new(|| overflow("/proc/sys/kernel
 
 fn overflow(file: &str) -> u32 {
     std::fs::read_to_string(file).ok().and_then(|id| id.trim().parse().ok()).unwrap_or(OVERFLOW)
+}
+
+/// Whether `uid` is one user for certain, not what all unknown ones show as.
+pub(super) fn is_known_user(uid: u32) -> bool {
+    is_known(uid, *OVERFLOW_UID)
 }
 
 /// Whether `gid` is one group for certain, not what all unknown ones show as.

@@ -17,8 +17,9 @@ use tokio::task::coop::consume_budget;
 
 use super::accept::ListeningSocket;
 use super::conn::Conn;
-use super::guard::{Guard, Shared, Sockets};
+use super::guard::Guard;
 use super::published::{Published, Settings};
+use super::shared::{Shared, Sockets};
 use crate::address::Address;
 use crate::backoff::Backoff;
 
@@ -83,6 +84,12 @@ impl Listener {
         }
     }
 
+    /// Puts another form of the address that it was bound to in place of the kernel's.
+    pub(super) fn at(mut self, address: Address) -> Self {
+        self.address = address;
+        self
+    }
+
     /// What it listens on. For TCP, the IP address and port that were bound, so port 0 reads as
     /// the port that the kernel chose.
     pub fn local_addr(&self) -> &Address {
@@ -93,6 +100,11 @@ impl Listener {
     pub(super) fn inherited(mut self) -> Self {
         self.inherited = true;
         self
+    }
+
+    /// Lets the socket accept connections after this listener's end.
+    pub(super) fn keep_open(&mut self) {
+        self.inherited = true;
     }
 
     /// Whether connections that nobody accepts here may be accepted by another process.
@@ -111,7 +123,8 @@ impl Listener {
     /// # Errors
     ///
     /// Those of accept(2) that concern the moment, such as `EMFILE`: they are likely to come again at
-    /// once. The listener goes on.
+    /// once. The listener goes on. `NotConnected` once the socket was handed over to a successor (see
+    /// [`handed_over`](Self::handed_over)): then no connection comes any more.
     ///
     /// # Cancel safety
     ///
@@ -120,9 +133,27 @@ impl Listener {
         accept(self.shared.sockets(), &self.address).await
     }
 
-    /// Does the same for a single task, with a backoff after an error.
+    /// Completes once a successor has taken the socket over, which takes
+    /// [`BindOptions::allow_take_over`](crate::BindOptions::allow_take_over). Connections that were
+    /// accepted before are still this process's: it lets their calls finish and ends. Its listener should
+    /// be dropped soon: it keeps the socket open, should the successor end.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be cancelled and called again.
+    pub async fn handed_over(&self) {
+        let mut sockets = self.shared.sockets();
+        // The sender is this listener's own.
+        let _ = sockets.wait_for(|sockets| sockets.current.is_none()).await;
+    }
+
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.shared.current().is_none()
+    }
+
+    /// Does the same as [`accept`](Self::accept) for a single task, with a backoff after an error.
     #[cfg(feature = "tonic-transport")]
-    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Conn>> {
+    pub(crate) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Conn>>> {
         let Accepting { backoff, delay, next } = &mut self.accepting;
         let future = next.get_or_insert_with(|| {
             let (sockets, address) = (self.shared.sockets(), self.address.clone());
@@ -140,7 +171,10 @@ impl Listener {
             Ok(_) => backoff.reset(),
             Err(_) => *delay = Some(backoff.next()),
         }
-        Poll::Ready(accepted)
+        if accepted.is_err() && self.is_handed_over() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(accepted))
     }
 
     /// The next connection that is in the queue right now, if there is one. `accept` would not do:
@@ -150,7 +184,12 @@ impl Listener {
         if let Some(conn) = former.map_or(Ok(None), |former| former.accept_queued(&self.address))? {
             return Ok(Some(conn));
         }
-        current.accept_queued(&self.address)
+        current.map_or(Ok(None), |current| current.accept_queued(&self.address))
+    }
+
+    /// Returns what it has on disk, which is the caller's from now on.
+    pub(super) fn end(&self) -> Option<Published> {
+        self.shared.end()
     }
 
     /// Removes the socket's file and lets a successor bind the path. Clients that have connected
@@ -158,8 +197,9 @@ impl Listener {
     pub(crate) fn unpublish(&mut self) {
         self.guard = None;
         self.shared.unpublish();
-        let Sockets { current: socket, .. } = self.shared.sockets().borrow().clone();
-        if !self.inherited && socket.is_unix() {
+        // A successor's socket is left alone: it is the same.
+        let current = self.shared.current();
+        if let Some(socket) = current.filter(|socket| !self.inherited && socket.is_unix()) {
             // Who has found the file but not connected yet is refused from now on, rather than reset
             // when the socket closes; the queue stays (`unix_stream_connect` in Linux' af_unix.c).
             let _ = rustix::net::shutdown(&socket, Shutdown::Read);
@@ -193,12 +233,20 @@ async fn accept(mut sockets: watch::Receiver<Sockets>, address: &Address) -> io:
         {
             return Ok(conn);
         }
+        let Some(current) = current else { return Err(handed_over()) };
         tokio::select! {
             biased;
             accepted = current.accept(address) => return accepted,
             Ok(()) = sockets.changed() => {}
         }
     }
+}
+
+fn handed_over() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotConnected,
+        "the listening socket was handed over to a successor",
+    )
 }
 
 /// The connection that a listener waits for as a stream, and how long it accepts nothing before,
@@ -228,7 +276,7 @@ mod tests {
     use super::*;
 
     async fn listener() -> Listener {
-        Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap()
+        Listener::bind("127.0.0.1:0").await.unwrap()
     }
 
     #[tokio::test(start_paused = true)]
@@ -238,7 +286,7 @@ mod tests {
         rustix::net::shutdown(&listener, Shutdown::Read).unwrap();
         let started = Instant::now();
         for pauses in [0, 5, 5 + 10, 5 + 10 + 20] {
-            poll_fn(|cx| listener.poll_accept(cx)).await.unwrap_err();
+            poll_fn(|cx| listener.poll_accept(cx)).await.unwrap().unwrap_err();
             let elapsed = started.elapsed().as_millis();
             // The timer counts whole milliseconds.
             assert!((pauses..pauses + 5).contains(&elapsed), "{elapsed} after {pauses}");
@@ -255,7 +303,7 @@ mod tests {
         }
         let client = TcpStream::connect(&address).unwrap();
         let started = Instant::now();
-        let conn = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+        let conn = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap().unwrap();
         let crate::socket::Peer::Tcp(peer) = crate::socket::Peer::of(Some(&conn)) else {
             unreachable!("{conn:?}")
         };

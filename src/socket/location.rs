@@ -57,6 +57,11 @@ impl Location {
         Ok(Self { address: address.clone(), directory_path, directory, name, stem })
     }
 
+    /// Opens the same location anew: its directory may be another one by now.
+    pub(super) fn reopen(&self) -> Result<Self, BindError> {
+        Self::open(&self.address, &self.path(&self.name))
+    }
+
     /// Refuses a directory in which another user could replace the socket.
     pub(super) fn check_directory(&self, group: Option<Gid>) -> Result<(), BindError> {
         let stat = rustix::fs::fstat(&self.directory).map_err(|errno| {

@@ -44,7 +44,7 @@ impl Lock {
                 locked.map_err(|errno| location.error("lock", &name, errno))?;
             }
             // Its holder removes the file before it releases the lock.
-            if !is_named(location, file.as_fd())
+            if !is_lock_of(location, file.as_fd())
                 .map_err(|errno| location.error("look at", &name, errno))?
             {
                 continue;
@@ -62,7 +62,22 @@ impl Lock {
 
     /// Whether this is the lock of that location: its lock file there was not replaced.
     pub(super) fn is_of(&self, location: &Location) -> bool {
-        self.file.as_ref().is_some_and(|file| is_named(location, file.as_fd()) == Ok(true))
+        self.file.as_ref().is_some_and(|file| is_lock_of(location, file.as_fd()) == Ok(true))
+    }
+
+    /// Of a lock that this process was given together with its file.
+    pub(super) fn of_holder(file: OwnedFd, location: &Arc<Location>) -> Self {
+        Self { file: Some(file), location: Arc::clone(location) }
+    }
+
+    pub(super) fn file(&self) -> Option<&OwnedFd> {
+        self.file.as_ref()
+    }
+
+    /// Returns the locked file, which is left as it is. The lock is on it for as long as it is open in
+    /// any process.
+    pub(super) fn take_file(&mut self) -> Option<OwnedFd> {
+        self.file.take()
     }
 
     /// Writes this process's id to the file: its socket is published. Only messages depend on it.
@@ -81,7 +96,7 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         let Some(file) = self.file.take() else { return };
-        if is_named(&self.location, file.as_fd()) == Ok(true) {
+        if is_lock_of(&self.location, file.as_fd()) == Ok(true) {
             let name = self.location.beside("lock");
             let _ = rustix::fs::unlinkat(&self.location.directory, name, AtFlags::empty());
         }
@@ -97,12 +112,19 @@ impl fmt::Debug for Lock {
 }
 
 impl Held {
+    pub(super) fn file(&self) -> &OwnedFd {
+        &self.0
+    }
+
     /// Says why the address cannot be bound: its server is there, or is there without a file.
     pub(super) fn refusal(&self, location: &Location) -> BindError {
-        location.refuse(match self.server_without_file(location) {
-            Some(pid) => Problem::SocketFileGone { pid },
-            None => Problem::AlreadyServed,
-        })
+        self.without_file(location).unwrap_or_else(|| location.refuse(Problem::AlreadyServed))
+    }
+
+    /// Says so where the server is there without a file.
+    pub(super) fn without_file(&self, location: &Location) -> Option<BindError> {
+        let pid = self.server_without_file(location)?;
+        Some(location.refuse(Problem::SocketFileGone { pid }))
     }
 
     /// Whether a server holds the lock and its socket's name is free, with the server's process id
@@ -177,7 +199,7 @@ fn check(stat: &Stat) -> Result<(), String> {
 }
 
 /// Whether the lock file's name leads to this file.
-fn is_named(location: &Location, file: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+pub(super) fn is_lock_of(location: &Location, file: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     let name = location.beside("lock");
     match rustix::fs::statat(&location.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => Ok(false),

@@ -2,6 +2,7 @@
 //! socket's file, and the connected stream. Nothing here knows HTTP/2 or gRPC.
 
 mod accept;
+mod adopt;
 mod bind;
 mod bind_error;
 mod conn;
@@ -9,15 +10,19 @@ mod connect;
 mod connect_error;
 mod file;
 mod guard;
+mod hand_over;
 mod identity;
 mod inherit;
 mod listener;
 mod location;
 mod lock;
+mod parts;
 mod published;
+mod shared;
 mod stream;
 mod sys;
 mod unix;
+mod watched;
 
 pub use bind::{BindOptions, Group};
 pub use bind_error::{BindError, BindErrorKind};
@@ -29,4 +34,5 @@ pub use identity::{PeerIdentity, TcpPeer};
 pub use inherit::{InheritError, InheritErrorKind};
 pub(crate) use listener::ACCEPT_BACKOFF;
 pub use listener::Listener;
+pub use parts::ListenerParts;
 pub(crate) use stream::Direct;

@@ -7,9 +7,11 @@ use rustix::fs::Gid;
 use rustix::net::SocketType;
 
 use super::bind_error::BindError;
-use super::file::{FileOptions, SocketFile, sweep};
+use super::file::{CONTROL, FileOptions, SocketFile, sweep};
+use super::hand_over::{Control, Offer};
 use super::location::Location;
 use super::lock::Lock;
+use super::unix::asynchronous;
 
 /// How a socket file is made.
 #[derive(Clone, Debug)]
@@ -18,17 +20,22 @@ pub(super) struct Settings {
     pub(super) group: Option<Gid>,
     pub(super) backlog: i32,
     pub(super) allow_shared_directory: bool,
+    pub(super) allow_take_over: bool,
     pub(super) republish: bool,
 }
 
-/// A published socket. Dropping it removes the socket file, then the lock file, and releases the
-/// lock.
+/// A published socket. Dropping it removes the control socket, the socket file and the lock file, and
+/// releases the lock.
 #[derive(Debug)]
 pub(super) struct Published {
-    pub(super) location: Arc<Location>,
-    /// Dropped before the lock, so that the removal races with no successor.
+    /// What a successor was offered and has not answered yet.
+    pub(super) offer: Option<Offer>,
+    /// Where a take-over is permitted.
+    pub(super) control: Option<Control>,
     pub(super) file: SocketFile,
+    /// Dropped after the files, so that their removal races with no successor.
     pub(super) lock: Lock,
+    pub(super) location: Arc<Location>,
 }
 
 impl Published {
@@ -38,34 +45,40 @@ impl Published {
         lock: Lock,
         settings: &Settings,
     ) -> Result<(Self, OwnedFd), BindError> {
-        let (file, socket) = Self::socket_file(&location, settings).await?;
+        // Who sees the socket sees the control socket, too.
+        let control = control(&location, settings).await?;
+        let (file, socket) = socket_file(&location, settings).await?;
         lock.sign();
-        Ok((Self { location, file, lock }, socket))
+        Ok((Self { offer: None, control, file, lock, location }, socket))
     }
 
-    /// Publishes a new socket at the location, for which the lock is held.
-    pub(super) async fn socket_file(
-        location: &Arc<Location>,
-        settings: &Settings,
-    ) -> Result<(SocketFile, OwnedFd), BindError> {
-        sweep(location)?;
-        let options = FileOptions {
-            kind: SocketType::STREAM,
-            mode: settings.mode,
-            group: settings.group,
-            backlog: settings.backlog,
-        };
-        SocketFile::publish(location, &location.name, options).await
-    }
-
-    /// Takes a new file in place of one that is gone, and a new lock where there is one.
-    pub(super) fn renew(&mut self, location: Arc<Location>, file: SocketFile, lock: Option<Lock>) {
+    /// Takes new files in place of what is gone, and a new lock where there is one. A successor that
+    /// was offered the old ones can't have them any more.
+    pub(super) fn renew(
+        &mut self,
+        location: Arc<Location>,
+        control: Option<Control>,
+        file: SocketFile,
+        lock: Option<Lock>,
+    ) {
         self.location = location;
         self.file = file;
+        if control.is_some() {
+            self.control = control;
+        }
         if let Some(lock) = lock {
             self.lock = lock;
         }
         self.lock.sign();
+    }
+
+    /// Leaves files and lock as they are: they are a successor's.
+    pub(super) fn leave(mut self) {
+        self.file.disarm();
+        if let Some(control) = &mut self.control {
+            control.file.disarm();
+        }
+        self.lock.take_file();
     }
 }
 
@@ -74,4 +87,41 @@ impl Drop for Published {
         // Before the file goes: who finds the process id and no file is told that it was deleted.
         let _ = self.lock.clear();
     }
+}
+
+/// Publishes a new socket at the location, for which the lock is held.
+pub(super) async fn socket_file(
+    location: &Arc<Location>,
+    settings: &Settings,
+) -> Result<(SocketFile, OwnedFd), BindError> {
+    sweep(location)?;
+    let options = FileOptions {
+        kind: SocketType::STREAM,
+        mode: settings.mode,
+        group: settings.group,
+        backlog: settings.backlog,
+    };
+    SocketFile::publish(location, &location.name, options).await
+}
+
+/// Publishes a control socket beside it, where a take-over is permitted.
+pub(super) async fn control(
+    location: &Arc<Location>,
+    settings: &Settings,
+) -> Result<Option<Control>, BindError> {
+    if !settings.allow_take_over {
+        return Ok(None);
+    }
+    let options = FileOptions {
+        kind: SocketType::SEQPACKET,
+        mode: 0o600,
+        group: None,
+        backlog: Control::BACKLOG,
+    };
+    let name = location.beside(CONTROL);
+    let (file, socket) = SocketFile::publish(location, &name, options).await?;
+    let socket = asynchronous(socket).map_err(|error| {
+        BindError::io(&location.address, "register the control socket with the runtime", error)
+    })?;
+    Ok(Some(Control { file, socket: Arc::new(socket) }))
 }

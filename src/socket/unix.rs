@@ -1,11 +1,15 @@
 //! What both ends of a Unix socket need: new sockets, and the inode of a socket's file.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::sys;
 
@@ -21,6 +25,12 @@ pub(super) fn unix_socket() -> rustix::io::Result<OwnedFd> {
 pub(super) fn new_socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)
+}
+
+/// Registers a descriptor with the runtime, to be told when it is readable.
+#[allow(deprecated, reason = "its successor is newer than the oldest tokio that is supported")]
+pub(super) fn asynchronous(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
 /// Opens what has this name in a directory, only to refer to it (`O_PATH`, open(2)). A symbolic link

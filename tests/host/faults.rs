@@ -130,7 +130,7 @@ fn fault(before: Before, call: &str, nth: usize, (error, code): (&str, i32)) {
 
 /// The process to which it happens.
 pub(crate) fn bind(address: &str) -> ExitCode {
-    match block_on(Listener::bind(&address.parse().unwrap())) {
+    match block_on(Listener::bind(address)) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             println!("{error}");

@@ -4,6 +4,8 @@
 
 mod descriptors;
 mod faults;
+mod hand_overs;
+mod heir;
 mod intruder;
 mod memory;
 mod soak;
@@ -41,6 +43,8 @@ const CHECKS: &[Check] = &[
     ("descriptors", descriptors::sent_unasked),
     ("idle-memory", memory::of_connections_that_were_busy),
     ("stop", stop::with_clients),
+    ("hand-overs", hand_overs::under_load),
+    ("heir", heir::serves_on),
     ("soak", soak::of_mixed_calls),
 ];
 
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["as", "intruder", directory] => return intruder::run(directory.as_ref()),
         ["as", "bind", address] => return faults::bind(address),
+        ["as", "caller", address] => return hand_overs::caller(address),
+        ["as", "heir", address] => return heir::run(address),
         ["as", "clients", address, connections, calls @ ..] => {
             return memory::clients(address, connections, calls);
         }

@@ -53,16 +53,24 @@ fn every_module_has_its_layer() {
 }
 
 /// The files of `socket`, from the top down. A client needs none above `connect`.
-const SOCKET: [&str; 17] = [
+const SOCKET: [&str; 25] = [
     "inherit",
+    "parts",
     "bind",
     "listener",
     "guard",
+    "predecessor",
+    "successor",
+    "shared",
+    "adopt",
     "published",
+    "offer",
+    "watched",
     "file",
     "lock",
     "location",
     "bind_error",
+    "message",
     "connect",
     "connect_error",
     "accept",

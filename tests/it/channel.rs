@@ -240,8 +240,7 @@ async fn five_hundred_clients_get_through_a_backlog_of_one() {
 
 #[tokio::test]
 async fn the_backlog_bounds_the_queue_of_tcp_too() {
-    let listener =
-        BindOptions::new().backlog(0).bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = BindOptions::new().backlog(0).bind("127.0.0.1:0").await.unwrap();
     let _first = TcpStream::connect(listener.local_addr().to_string()).await.unwrap();
     let second =
         Channel::builder(listener.local_addr()).connect_timeout(Duration::from_millis(100));

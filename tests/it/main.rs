@@ -7,6 +7,7 @@ mod channel;
 mod deadlines;
 mod differential;
 mod ends;
+mod hand_over;
 mod honest;
 mod hostile_server;
 mod identity;

@@ -257,7 +257,7 @@ async fn all_clients_that_wait_at_the_shutdown_are_accepted() {
 async fn one_server_serves_several_listeners() {
     let directory = directory();
     let unix = Listener::bind(&socket_in(directory.path())).await.unwrap();
-    let tcp = Listener::bind(&"localhost:0".parse().unwrap()).await.unwrap();
+    let tcp = Listener::bind("localhost:0").await.unwrap();
     let addresses: Vec<Address> =
         [&unix, &tcp].map(|listener| listener.local_addr().clone()).to_vec();
     tokio::spawn(ping_server().serve([unix, tcp]));
@@ -277,7 +277,7 @@ async fn a_server_needs_a_listener() {
 #[tokio::test]
 async fn two_services_of_one_name_are_an_error_at_start() {
     let twice = || ping_server().add_service(PingServiceServer::new(Ping::default()));
-    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
     let (_ours, theirs) = UnixStream::pair().unwrap();
     for error in [twice().serve(listener).await, twice().serve_connection(theirs).await] {
         let error = error.unwrap_err();

@@ -53,7 +53,7 @@ async fn one_connection_too_many_is_told_so(transport: Transport) {
 
 #[tokio::test]
 async fn tcp_clients_that_have_gone_hold_up_nobody() {
-    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().clone();
     for _ in 0..64 {
         let stream = std::net::TcpStream::connect(address.to_string()).unwrap();

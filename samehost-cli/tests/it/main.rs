@@ -12,5 +12,6 @@ mod no_room;
 mod observed;
 mod peers;
 mod streams;
+mod take_over;
 
 use samehost_test_support::{self as support, wire};

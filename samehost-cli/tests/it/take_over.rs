@@ -1,0 +1,387 @@
+//! One server takes over from another one: processes that are stopped at each step and killed there.
+
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Pid, WaitOptions, waitpid};
+use samehost::ping::{PingRequest, PingServiceClient};
+use samehost::{Address, Channel};
+
+use crate::support::nix_signal::Signal;
+use crate::support::{Serving, block_on, directory, eventually, names_in, samehost, socket_in};
+
+const FILES: [&str; 3] = [".ping.sock.control", ".ping.sock.lock", "ping.sock"];
+
+/// `samehost serve --take-over`, to be stopped at a step of the hand-over.
+fn command(address: &Address, stop_at: Option<&str>, options: &[&str]) -> Command {
+    let mut command = samehost();
+    command.args(["serve", "--take-over", &address.to_string()]).args(options);
+    if let Some(step) = stop_at {
+        command.env("SAMEHOST_STOP_AT", step);
+    }
+    command
+}
+
+/// Starts it and waits until it serves.
+fn serving(address: &Address, stop_at: Option<&str>) -> Serving {
+    let mut server = Serving::spawn(&mut command(address, stop_at, &[]));
+    listens(&mut server, address);
+    server
+}
+
+fn listens(server: &mut Serving, address: &Address) {
+    assert_eq!(server.line(), format!("listening on {address}"));
+}
+
+/// Waits until the process has stopped itself (SIGSTOP).
+fn wait_for_stop(server: &Serving) {
+    let pid = Pid::from_raw(server.id().cast_signed()).unwrap();
+    let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();
+    assert!(status.stopped(), "{status:?}");
+}
+
+fn inode(path: &Path) -> u64 {
+    path.symlink_metadata().unwrap().ino()
+}
+
+/// Which process serves: as of its last listen(2).
+fn serving_process(path: &Path) -> i32 {
+    let stream = UnixStream::connect(path).unwrap();
+    rustix::net::sockopt::socket_peercred(&stream).unwrap().pid.as_raw_nonzero().get()
+}
+
+fn ping(address: &Address) {
+    block_on(async {
+        let channel = Channel::connect(address).await.unwrap();
+        PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
+    });
+}
+
+/// Exactly this process serves, and holds the lock.
+fn assert_serves(server: &Serving, address: &Address) {
+    ping(address);
+    let path = address.as_path().unwrap();
+    assert_eq!(serving_process(path), server.id().cast_signed());
+    let other = samehost().args(["serve", &address.to_string()]).output().unwrap();
+    let errors = String::from_utf8(other.stderr).unwrap();
+    assert!(errors.contains("is already being served"), "{errors}");
+}
+
+#[test]
+fn the_successor_serves_with_the_same_inode_and_the_predecessor_drains_and_exits() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let mut former = serving(&address, None);
+    assert_eq!(names_in(directory.path()), FILES);
+    let before = inode(path);
+    for _ in 0..3 {
+        let server = serving(&address, None);
+        assert_eq!(former.wait(), (Some(0), String::new()));
+        assert_eq!(inode(path), before);
+        assert_eq!(names_in(directory.path()), FILES);
+        assert_serves(&server, &address);
+        former = server;
+    }
+    former.signal(Signal::TERM);
+    assert_eq!(former.wait(), (Some(0), String::new()));
+    assert!(names_in(directory.path()).is_empty());
+}
+
+#[test]
+fn a_server_that_does_not_permit_it_is_not_taken_over() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let server = Serving::start(&[&address.to_string()], &[]);
+    let mut successor = Serving::spawn(&mut command(&address, None, &[]));
+    let (code, errors) = successor.wait();
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("is already being served, by a server that permits no"), "{errors}");
+    assert_serves(&server, &address);
+}
+
+#[test]
+fn the_file_gets_the_mode_of_the_successor() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let mut former = Serving::spawn(&mut command(&address, None, &["--mode", "0666"]));
+    listens(&mut former, &address);
+    let before = inode(path);
+    let mut server = Serving::spawn(&mut command(&address, None, &["--mode", "0660"]));
+    listens(&mut server, &address);
+    assert_eq!(former.wait().0, Some(0));
+    assert_eq!((inode(path), path.symlink_metadata().unwrap().mode() & 0o7777), (before, 0o660));
+}
+
+#[test]
+fn a_client_in_the_queue_is_answered_by_the_successor() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    // It has committed and not stopped accepting when it stops.
+    let former = serving(&address, Some("predecessor-decides"));
+    let mut server = Serving::spawn(&mut command(&address, None, &[]));
+    listens(&mut server, &address);
+    wait_for_stop(&former);
+    ping(&address);
+    former.signal(Signal::CONT);
+    assert_serves(&server, &address);
+}
+
+/// Steps of the successor, in their order. After the last two it has committed.
+const SUCCESSOR: [&str; 5] = [
+    "successor-connected",
+    "successor-asked",
+    "successor-offered",
+    "successor-acknowledges",
+    "successor-acknowledged",
+];
+
+/// Steps of the predecessor, in their order. Before the last one the successor has committed.
+const PREDECESSOR: [&str; 5] = [
+    "predecessor-accepted",
+    "predecessor-asked",
+    "predecessor-offers",
+    "predecessor-offered",
+    "predecessor-decides",
+];
+
+/// What is left of a hand-over in which a process was killed: the next server starts, and at its end
+/// no file is left.
+fn assert_nothing_is_left(directory: &Path, address: &Address, server: Option<Serving>) {
+    if let Some(mut server) = server {
+        assert_eq!(names_in(directory), FILES);
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().0, Some(0));
+    } else {
+        // What a killed server leaves.
+        assert_eq!(names_in(directory), FILES);
+        let mut next = serving(address, None);
+        assert_serves(&next, address);
+        next.signal(Signal::TERM);
+        assert_eq!(next.wait().0, Some(0));
+    }
+    assert!(names_in(directory).is_empty(), "{:?}", names_in(directory));
+}
+
+#[test]
+fn a_successor_that_is_killed_before_the_commit_leaves_the_server_as_it_was() {
+    for step in &SUCCESSOR[..4] {
+        let directory = directory();
+        let address = socket_in(directory.path());
+        let before = serving(&address, None);
+        let number = inode(address.as_path().unwrap());
+        let mut successor = Serving::spawn(&mut command(&address, Some(step), &[]));
+        wait_for_stop(&successor);
+        successor.signal(Signal::KILL);
+        assert_eq!(successor.wait().0, None, "{step}");
+        assert_serves(&before, &address);
+        assert_eq!(inode(address.as_path().unwrap()), number, "{step}");
+        // And it can be taken over still.
+        let mut next = serving(&address, None);
+        let mut before = before;
+        assert_eq!(before.wait().0, Some(0), "{step}");
+        assert_serves(&next, &address);
+        next.signal(Signal::TERM);
+        assert_eq!(next.wait().0, Some(0));
+        assert!(names_in(directory.path()).is_empty(), "{step}");
+    }
+}
+
+#[test]
+fn a_successor_that_is_killed_after_the_commit_is_a_server_that_crashed() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let mut before = serving(&address, None);
+    let mut successor = Serving::spawn(&mut command(&address, Some(SUCCESSOR[4]), &[]));
+    wait_for_stop(&successor);
+    // It has committed: the predecessor ends.
+    assert_eq!(before.wait().0, Some(0));
+    successor.signal(Signal::KILL);
+    successor.wait();
+    assert_nothing_is_left(directory.path(), &address, None);
+}
+
+#[test]
+fn a_predecessor_that_is_killed_at_any_step_leaves_the_successor_serving() {
+    for step in PREDECESSOR {
+        let directory = directory();
+        let address = socket_in(directory.path());
+        let mut before = serving(&address, Some(step));
+        let number = inode(address.as_path().unwrap());
+        let mut successor = Serving::spawn(&mut command(&address, None, &[]));
+        wait_for_stop(&before);
+        if matches!(step, "predecessor-offered" | "predecessor-decides") {
+            // It needs no more from the predecessor.
+            listens(&mut successor, &address);
+            before.signal(Signal::KILL);
+            before.wait();
+            assert_eq!(inode(address.as_path().unwrap()), number, "{step}");
+        } else {
+            before.signal(Signal::KILL);
+            before.wait();
+            listens(&mut successor, &address);
+        }
+        assert_serves(&successor, &address);
+        assert_nothing_is_left(directory.path(), &address, Some(successor));
+    }
+}
+
+/// It has the descriptors already, and nobody else has them any more.
+#[test]
+fn a_predecessor_that_is_killed_before_the_commit_leaves_its_queue_to_the_successor() {
+    for step in ["successor-offered", "successor-acknowledges"] {
+        let directory = directory();
+        let address = socket_in(directory.path());
+        let path = address.as_path().unwrap();
+        let mut before = serving(&address, None);
+        let number = inode(path);
+        let mut successor = Serving::spawn(&mut command(&address, Some(step), &[]));
+        wait_for_stop(&successor);
+        before.signal(Signal::KILL);
+        before.wait();
+        let _queued = UnixStream::connect(path).expect("the socket listens still");
+        successor.signal(Signal::CONT);
+        listens(&mut successor, &address);
+        assert_eq!(inode(path), number, "{step}");
+        assert_serves(&successor, &address);
+        assert_nothing_is_left(directory.path(), &address, Some(successor));
+    }
+}
+
+/// The offer is withdrawn: an acknowledgement that comes too late fails.
+#[test]
+fn a_successor_that_does_not_acknowledge_in_time_is_no_server() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let mut before = serving(&address, None);
+    let mut successor = Serving::spawn(&mut command(&address, Some("successor-acknowledges"), &[]));
+    wait_for_stop(&successor);
+    // The predecessor waits for 5 s.
+    eventually("the offer is withdrawn", || has_no_exchange(directory.path()));
+    assert_serves(&before, &address);
+    successor.signal(Signal::CONT);
+    // It asks once more, and gets it.
+    listens(&mut successor, &address);
+    assert_eq!(before.wait().0, Some(0));
+    assert_serves(&successor, &address);
+}
+
+/// Whether nobody is connected to a control socket in the directory.
+fn has_no_exchange(directory: &Path) -> bool {
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let connected = sockets.lines().filter(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        // Type SOCK_SEQPACKET, state connected (unix(7)).
+        fields.get(4) == Some(&"0005")
+            && fields.get(5) == Some(&"03")
+            && fields.get(7).is_some_and(|path| Path::new(path).starts_with(directory))
+    });
+    connected.count() == 0
+}
+
+#[test]
+fn of_two_successors_one_wins_and_the_other_one_says_so() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let mut before = serving(&address, None);
+    let mut first = Serving::spawn(&mut command(&address, Some("successor-offered"), &[]));
+    wait_for_stop(&first);
+    let mut second = Serving::spawn(&mut command(&address, None, &[]));
+    let (code, errors) = second.wait();
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("another process is taking that server over"), "{errors}");
+    first.signal(Signal::CONT);
+    listens(&mut first, &address);
+    assert_eq!(before.wait().0, Some(0));
+    assert_serves(&first, &address);
+}
+
+/// Those that connected before the winner had taken over wait in the queue that passes to it.
+#[test]
+fn a_successor_in_the_queue_is_told_by_the_one_that_won() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let mut before = serving(&address, Some("predecessor-accepted"));
+    let mut first = Serving::spawn(&mut command(&address, Some("successor-acknowledged"), &[]));
+    wait_for_stop(&before);
+    let second = Serving::spawn(&mut command(&address, Some("successor-asked"), &[]));
+    wait_for_stop(&second);
+    before.signal(Signal::CONT);
+    wait_for_stop(&first);
+    // The predecessor answers it, or leaves it to the winner: it is told in either case.
+    let mut second = second;
+    second.signal(Signal::CONT);
+    first.signal(Signal::CONT);
+    listens(&mut first, &address);
+    let (code, errors) = second.wait();
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("another process is taking that server over"), "{errors}");
+    assert_eq!(before.wait().0, Some(0));
+    assert_serves(&first, &address);
+}
+
+#[test]
+fn with_nobody_there_it_binds_and_what_a_killed_server_left_is_replaced() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let mut killed = serving(&address, None);
+    killed.signal(Signal::KILL);
+    killed.wait();
+    assert_eq!(names_in(directory.path()), FILES);
+    let server = serving(&address, None);
+    assert_serves(&server, &address);
+    drop(server);
+    // A server that permits no take-over removes the control socket.
+    let _plain = Serving::start(&[&address.to_string()], &[]);
+    assert_eq!(names_in(directory.path()), [".ping.sock.lock", "ping.sock"]);
+}
+
+/// A stand-in for systemd's end of sd_notify(3).
+#[test]
+fn a_service_manager_is_told_who_is_the_main_process_and_when_it_stops() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = directory.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    // Read at once: a full queue would hold up who sends.
+    let (sender, messages) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut message = [0; 256];
+        while let Ok(length) = manager.recv(&mut message) {
+            let _ = sender.send(String::from_utf8(message[..length].to_vec()).unwrap());
+        }
+    });
+    let start = |watchdog: bool| {
+        let mut command = command(&address, None, &[]);
+        command.env("NOTIFY_SOCKET", &path);
+        if watchdog {
+            command.env("WATCHDOG_USEC", "100000");
+        }
+        let mut server = Serving::spawn(&mut command);
+        listens(&mut server, &address);
+        server
+    };
+    let next = || messages.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    let mut former = start(true);
+    let main = format!("READY=1\nMAINPID={}\n", former.id());
+    assert_eq!(next(), main);
+    // Until the successor is there, its signs of life come.
+    for _ in 0..3 {
+        assert_eq!(next(), "WATCHDOG=1\n");
+    }
+    let mut server = start(false);
+    assert_eq!(former.wait().0, Some(0));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().0, Some(0));
+    let main = format!("READY=1\nMAINPID={}\n", server.id());
+    let mut told = Vec::new();
+    while told.last().map(String::as_str) != Some("STOPPING=1\n") {
+        told.push(next());
+    }
+    told.retain(|message| message != "WATCHDOG=1\n");
+    // The one that was taken over is not the service: it does not say that the service stops.
+    assert_eq!(told, [main, "STOPPING=1\n".to_owned()]);
+}

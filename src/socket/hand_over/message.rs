@@ -1,0 +1,232 @@
+//! The messages of a hand-over: one packet each, some with descriptors.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+/// The first bytes of each message. The last of them is the protocol's version.
+const MAGIC: &[u8; 16] = b"samehost-handov1";
+
+/// Of an offer.
+const DESCRIPTORS: usize = 5;
+
+/// What passes from one process to the other.
+#[derive(Debug)]
+pub(in crate::socket) struct Parts {
+    pub(in crate::socket) socket: OwnedFd,
+    pub(in crate::socket) lock: OwnedFd,
+    /// Of the published socket (`O_PATH`).
+    pub(in crate::socket) inode: OwnedFd,
+    /// The control socket, and its inode.
+    pub(in crate::socket) control: OwnedFd,
+    pub(in crate::socket) control_inode: OwnedFd,
+}
+
+/// Tells one offer from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Nonce([u8; 16]);
+
+/// Why a server does not hand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Another successor was there first.
+    Busy,
+    /// The successor is another user.
+    User,
+    /// The successor cannot write to the lock file.
+    Lock,
+}
+
+/// What a successor says.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// It asks, and shows that it can write to the lock file.
+    Ask(OwnedFd),
+    /// It takes the offer.
+    Acknowledge(Nonce),
+}
+
+/// What the server says.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Offer(Nonce, Parts),
+    Refusal(Refusal),
+}
+
+impl Nonce {
+    pub(super) fn new() -> Self {
+        let random = [0, 1].map(|part: u64| RandomState::new().hash_one(part).to_ne_bytes());
+        let mut nonce = [0; 16];
+        nonce.copy_from_slice(random.as_flattened());
+        Self(nonce)
+    }
+}
+
+pub(super) fn ask(socket: impl AsFd, lock: BorrowedFd<'_>) -> io::Result<()> {
+    send(socket, b'?', &[], &[lock])
+}
+
+pub(super) fn acknowledge(socket: impl AsFd, nonce: Nonce) -> io::Result<()> {
+    send(socket, b'.', &nonce.0, &[])
+}
+
+pub(super) fn offer(
+    socket: impl AsFd,
+    nonce: Nonce,
+    descriptors: [BorrowedFd<'_>; DESCRIPTORS],
+) -> io::Result<()> {
+    send(socket, b'!', &nonce.0, &descriptors)
+}
+
+pub(super) fn refuse(socket: impl AsFd, refusal: Refusal) -> io::Result<()> {
+    let code = match refusal {
+        Refusal::Busy => b'b',
+        Refusal::User => b'u',
+        Refusal::Lock => b'l',
+    };
+    send(socket, b'-', &[code], &[])
+}
+
+/// Receives what a successor says. `None` at the end.
+pub(super) fn request(socket: impl AsFd) -> io::Result<Option<Request>> {
+    let Some((kind, rest, descriptors)) = receive(socket)? else { return Ok(None) };
+    let request = match (kind, <[OwnedFd; 1]>::try_from(descriptors), <[u8; 16]>::try_from(rest)) {
+        (b'?', Ok([lock]), _) => Request::Ask(lock),
+        (b'.', Err(none), Ok(nonce)) if none.is_empty() => Request::Acknowledge(Nonce(nonce)),
+        _ => return Err(garbage()),
+    };
+    Ok(Some(request))
+}
+
+/// Receives what the server says. `None` at the end.
+pub(super) fn reply(socket: impl AsFd) -> io::Result<Option<Reply>> {
+    let Some((kind, rest, descriptors)) = receive(socket)? else { return Ok(None) };
+    let descriptors = <[OwnedFd; DESCRIPTORS]>::try_from(descriptors);
+    let reply = match (kind, &rest[..], descriptors) {
+        (b'!', nonce, Ok([socket, lock, inode, control, control_inode])) => {
+            let nonce = Nonce(nonce.try_into().map_err(|_| garbage())?);
+            Reply::Offer(nonce, Parts { socket, lock, inode, control, control_inode })
+        }
+        (b'-', b"b", _) => Reply::Refusal(Refusal::Busy),
+        (b'-', b"u", _) => Reply::Refusal(Refusal::User),
+        (b'-', b"l", _) => Reply::Refusal(Refusal::Lock),
+        _ => return Err(garbage()),
+    };
+    Ok(Some(reply))
+}
+
+/// What the other end sent is none of this protocol's messages.
+fn garbage() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "what answers there is no hand-over of samehost")
+}
+
+fn send(
+    socket: impl AsFd,
+    kind: u8,
+    rest: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = [&MAGIC[..], &[kind], rest].concat();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, flags)?;
+    Ok(())
+}
+
+/// A message's kind, the rest of its bytes and its descriptors.
+type Received = (u8, Vec<u8>, Vec<OwnedFd>);
+
+fn receive(socket: impl AsFd) -> io::Result<Option<Received>> {
+    let mut bytes = [0; 64];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags)?;
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
+    let message = bytes[..received.bytes].strip_prefix(MAGIC);
+    match message.and_then(<[u8]>::split_first) {
+        Some((kind, rest)) if !cut => Ok(Some((*kind, rest.to_vec(), descriptors))),
+        _ => Err(garbage()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
+    }
+
+    #[test]
+    fn messages_and_their_descriptors_arrive_as_they_were_sent() {
+        let (ours, theirs) = pair();
+        ask(&ours, ours.as_fd()).unwrap();
+        assert!(matches!(request(&theirs).unwrap(), Some(Request::Ask(_))));
+        let nonce = Nonce::new();
+        offer(&theirs, nonce, [ours.as_fd(); DESCRIPTORS]).unwrap();
+        let Some(Reply::Offer(offered, _)) = reply(&ours).unwrap() else { panic!() };
+        assert_eq!(offered, nonce);
+        acknowledge(&ours, nonce).unwrap();
+        let Some(Request::Acknowledge(acknowledged)) = request(&theirs).unwrap() else { panic!() };
+        assert_eq!(acknowledged, nonce);
+        assert_ne!(nonce, Nonce::new());
+        for refusal in [Refusal::Busy, Refusal::User, Refusal::Lock] {
+            refuse(&theirs, refusal).unwrap();
+            let Some(Reply::Refusal(refused)) = reply(&ours).unwrap() else { panic!() };
+            assert_eq!(refused, refusal);
+        }
+        drop(theirs);
+        assert!(reply(&ours).unwrap().is_none());
+    }
+
+    #[test]
+    fn anything_else_is_garbage() {
+        let (ours, theirs) = pair();
+        let long = [MAGIC, &b"?"[..], &[0; 100]].concat();
+        for bytes in [&b"x"[..], b"GET / HTTP/1.1\r\n\r\n", MAGIC, b"samehost-handov1?", &long] {
+            rustix::net::send(&theirs, bytes, SendFlags::empty()).unwrap();
+            let error = request(&ours).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{bytes:?}");
+        }
+        // An acknowledgement with descriptors, and a request with more than one.
+        send(&theirs, b'.', &[0; 16], &[ours.as_fd()]).unwrap();
+        request(&ours).unwrap_err();
+        send(&theirs, b'?', &[], &[ours.as_fd(); 2]).unwrap();
+        request(&ours).unwrap_err();
+    }
+
+    /// What the decision between the two ends rests on.
+    #[test]
+    fn after_the_reader_has_shut_down_a_send_fails_and_one_from_before_is_read() {
+        let (ours, theirs) = pair();
+        let nonce = Nonce::new();
+        acknowledge(&theirs, nonce).unwrap();
+        shutdown(&ours, Shutdown::Read).unwrap();
+        assert_eq!(acknowledge(&theirs, nonce).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert!(matches!(request(&ours).unwrap(), Some(Request::Acknowledge(_))));
+        assert!(request(&ours).unwrap().is_none());
+    }
+}

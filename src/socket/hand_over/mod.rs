@@ -1,0 +1,79 @@
+//! A listening socket passes from one process to its successor, without a moment in which nobody
+//! listens. Nothing on disk changes: the socket file's inode stays, and so does the lock.
+//!
+//! The server that permits it answers on a control socket beside the socket file. A lock of flock(2)
+//! belongs to the open file description, so it passes with its descriptor (unix(7), SCM_RIGHTS).
+//!
+//! ```text
+//!  successor                                predecessor
+//!  request, with the lock file opened
+//!  for writing           ---------------->  checks the user, and that the descriptor is its lock file
+//!                        <----------------  offer: a nonce and the descriptors
+//!  checks them, and whether it
+//!  can serve with them
+//!  acknowledgement: the nonce ----------->  accepts no more connections, keeps its files as they are,
+//!  listens again, serves                    does not unlock, drains
+//! ```
+//!
+//! The acknowledgement is the commit. Whether it was sent decides, for both: a predecessor that loses
+//! its patience, or is told to stop, first makes the successor's send fail (shutdown(2)) and then looks
+//! for one that came before. So at each moment either one is responsible. Whoever is killed before the
+//! commit leaves the other one serving; after it, the successor's crash is any crash.
+
+mod message;
+mod offer;
+mod predecessor;
+mod successor;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Signal, geteuid, getpid, kill_process};
+
+use super::identity::is_known_user;
+
+pub(super) use message::Parts;
+pub(super) use offer::{Control, Offer};
+pub(super) use predecessor::answer;
+pub(super) use successor::{Answer, ask};
+
+/// How long either end waits for the other one's next message.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether the process at the other end may be a part in a hand-over: one of this process's own user, or
+/// of root. A user that this process's namespace does not know is nobody for certain, not even where
+/// this process is one (user_namespaces(7)).
+fn is_trusted(uid: u32) -> bool {
+    is_own_or_root(uid, geteuid().as_raw())
+}
+
+fn is_own_or_root(uid: u32, own: u32) -> bool {
+    is_known_user(uid) && (uid == own || uid == 0)
+}
+
+/// A step at which a test may have the process stopped once, to kill it or its peer just there. Nothing in
+/// release builds.
+pub(super) fn step(name: &str) {
+    static STOPPED: AtomicBool = AtomicBool::new(false);
+    if cfg!(debug_assertions)
+        && std::env::var("SAMEHOST_STOP_AT").is_ok_and(|at| at == name)
+        && !STOPPED.swap(true, Ordering::Relaxed)
+    {
+        let _ = kill_process(getpid(), Signal::STOP);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_own_user_and_root_have_a_part_and_an_unknown_one_never() {
+        assert!(is_own_or_root(1000, 1000));
+        assert!(is_own_or_root(0, 1000));
+        assert!(!is_own_or_root(1001, 1000));
+        assert!(!is_own_or_root(1000, 0));
+        assert!(!is_own_or_root(65_534, 65_534));
+        assert!(!is_own_or_root(u32::MAX, u32::MAX));
+    }
+}

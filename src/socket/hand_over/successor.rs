@@ -1,0 +1,176 @@
+//! The new server's end of a hand-over: it asks, looks at what it is offered, and takes it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::socket::{UnixCredentials, getsockopt, sockopt};
+use rustix::io::Errno;
+use rustix::net::{SocketAddrUnix, SocketType};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+use tokio::time::{sleep, timeout};
+
+use super::super::bind_error::{BindError, Problem};
+use super::super::file::CONTROL;
+use super::super::location::Location;
+use super::super::unix::{asynchronous, by_descriptor, new_socket, open_inode};
+use super::message::{self, Parts, Refusal, Reply};
+use super::{PATIENCE, is_trusted, step};
+
+/// How long a server may take to answer: others that say nothing may be in the queue before.
+const ANSWER: Duration = Duration::from_secs(3 * PATIENCE.as_secs());
+
+/// How long a server may take to be gone after its end of the connection was closed.
+const END: Duration = Duration::from_secs(1);
+
+/// How long to wait where the control socket's queue is full.
+const FULL: Duration = Duration::from_millis(20);
+
+/// What came of asking.
+pub(in crate::socket) enum Answer<T> {
+    /// The offer was taken: this process is the server now.
+    Taken(T),
+    /// The server ended. The lock may be free.
+    Ended,
+}
+
+/// The server that was asked.
+struct Server {
+    socket: AsyncFd<OwnedFd>,
+    credentials: UnixCredentials,
+    /// Of the process, by which its end is told from a refusal.
+    process: Option<AsyncFd<OwnedFd>>,
+}
+
+/// Asks the server that holds the lock for its socket. `prepare` looks at what it offers and makes
+/// everything ready; `take` is called after the commit. Where the server died before it, nobody but
+/// this process has the socket and the lock, and `take` is called if `is_there` finds them in place: it
+/// may have ended in order just before.
+pub(in crate::socket) async fn ask<P, T>(
+    location: &Location,
+    lock: BorrowedFd<'_>,
+    prepare: impl Fn(Parts) -> Result<P, BindError>,
+    is_there: impl FnOnce(&P) -> bool,
+    take: impl FnOnce(P) -> Result<T, BindError>,
+) -> Result<Answer<T>, BindError> {
+    let failed = |error: io::Error| location.refuse(Problem::TakeOver { error });
+    let Some(server) = Server::connect(location).await? else { return Ok(Answer::Ended) };
+    step("successor-connected");
+    if message::ask(&server.socket, lock).is_err() {
+        server.wait_for_end().await;
+        return Ok(Answer::Ended);
+    }
+    step("successor-asked");
+    let reply = timeout(ANSWER, server.reply()).await.map_err(|_| {
+        failed(io::Error::new(io::ErrorKind::TimedOut, "the server there does not answer"))
+    })?;
+    let (nonce, parts) = match reply {
+        Ok(Some(Reply::Offer(nonce, parts))) => (nonce, parts),
+        Ok(Some(Reply::Refusal(refusal))) => return Err(server.refused(location, refusal)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(failed(error)),
+        Ok(None) | Err(_) => {
+            server.wait_for_end().await;
+            return Ok(Answer::Ended);
+        }
+    };
+    step("successor-offered");
+    let prepared = prepare(parts)?;
+    step("successor-acknowledges");
+    if message::acknowledge(&server.socket, nonce).is_err() {
+        let died = server.wait_for_end().await;
+        if !died || !is_there(&prepared) {
+            return Ok(Answer::Ended);
+        }
+    }
+    step("successor-acknowledged");
+    take(prepared).map(Answer::Taken)
+}
+
+impl Server {
+    /// Connects to the control socket. `None`: it has none any more, so it has ended.
+    async fn connect(location: &Location) -> Result<Option<Self>, BindError> {
+        let name = location.beside(CONTROL);
+        let failed = |step| {
+            let name = &name;
+            move |errno: Errno| location.error(step, name, errno)
+        };
+        let inode = match open_inode(&location.directory, &name) {
+            Ok(inode) => inode,
+            Err(Errno::NOENT) => return Err(location.refuse(Problem::NoTakeOver)),
+            Err(errno) => return Err(failed("look at")(errno)),
+        };
+        let address = SocketAddrUnix::new(by_descriptor(inode.as_fd())).map_err(failed("name"))?;
+        let connected = async {
+            loop {
+                let socket = new_socket(SocketType::SEQPACKET)?;
+                match rustix::net::connect(&socket, &address) {
+                    Ok(()) => return Ok(socket),
+                    // Its queue is full (connect(2)).
+                    Err(Errno::AGAIN) => sleep(FULL).await,
+                    Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+        };
+        let socket = match timeout(PATIENCE, connected).await {
+            Ok(Ok(socket)) => socket,
+            // Left by a server that was killed.
+            Ok(Err(Errno::CONNREFUSED)) => return Ok(None),
+            Ok(Err(errno)) => return Err(failed("connect to")(errno)),
+            Err(_) => return Err(failed("connect to")(Errno::AGAIN)),
+        };
+        let io = |error| location.refuse(Problem::TakeOver { error });
+        let credentials = getsockopt(&socket, sockopt::PeerCredentials)
+            .map_err(|errno| io(io::Error::from_raw_os_error(errno as i32)))?;
+        let uid = credentials.uid();
+        if !is_trusted(uid) {
+            return Err(location.refuse(Problem::ForeignServer { uid }));
+        }
+        let process = process_of(&socket, credentials).and_then(|pidfd| asynchronous(pidfd).ok());
+        let socket = asynchronous(socket).map_err(io)?;
+        Ok(Some(Self { socket, credentials, process }))
+    }
+
+    async fn reply(&self) -> io::Result<Option<Reply>> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match message::reply(&self.socket) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                said => return said,
+            }
+        }
+    }
+
+    /// Returns whether its process has ended, or does so within a moment.
+    async fn wait_for_end(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        timeout(END, process.readable()).await.is_ok_and(|ended| ended.is_ok())
+    }
+
+    fn refused(&self, location: &Location, refusal: Refusal) -> BindError {
+        let pid = self.credentials.pid();
+        location.refuse(match refusal {
+            Refusal::Busy => Problem::TakenByAnother,
+            Refusal::User => Problem::TakeOverForbidden {
+                pid,
+                why: "this process runs as another user than that server",
+            },
+            Refusal::Lock => Problem::TakeOverForbidden {
+                pid,
+                why: "this process cannot write to that server's directory",
+            },
+        })
+    }
+}
+
+/// A descriptor of the process that listens at the other end (SO_PEERPIDFD, Linux 6.5; before, by its
+/// number).
+fn process_of(socket: &OwnedFd, credentials: UnixCredentials) -> Option<OwnedFd> {
+    let by_number = || {
+        let pid = Pid::from_raw(credentials.pid())?;
+        pidfd_open(pid, PidfdFlags::NONBLOCK).ok()
+    };
+    getsockopt(socket, sockopt::PeerPidfd).ok().or_else(by_number)
+}

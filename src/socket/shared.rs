@@ -1,0 +1,92 @@
+//! [`Shared`]: what a listener shares with the tasks that watch over it.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use super::accept::ListeningSocket;
+use super::hand_over::Offer;
+use super::published::Published;
+use super::watched::Watched;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// What is on disk; `None` where nothing is, or it is no longer this listener's.
+    published: Mutex<Option<Published>>,
+    /// What accepts connections.
+    sockets: watch::Sender<Sockets>,
+}
+
+/// The sockets that a listener accepts from.
+#[derive(Clone, Debug)]
+pub(super) struct Sockets {
+    /// The one that has the address; `None` once it was handed over.
+    pub(super) current: Option<Arc<ListeningSocket>>,
+    /// One whose file was deleted: clients may wait in its queue.
+    pub(super) former: Option<Arc<ListeningSocket>>,
+}
+
+impl Shared {
+    pub(super) fn new(socket: Arc<ListeningSocket>, published: Option<Published>) -> Arc<Self> {
+        let sockets = watch::Sender::new(Sockets { current: Some(socket), former: None });
+        Arc::new(Self { published: Mutex::new(published), sockets })
+    }
+
+    pub(super) fn sockets(&self) -> watch::Receiver<Sockets> {
+        self.sockets.subscribe()
+    }
+
+    pub(super) fn current(&self) -> Option<Arc<ListeningSocket>> {
+        self.sockets.borrow().current.clone()
+    }
+
+    /// Accepts from a new socket once the former one's queue is empty.
+    pub(super) fn replace_socket(&self, socket: ListeningSocket) {
+        let socket = Some(Arc::new(socket));
+        self.sockets.send_modify(|sockets| {
+            sockets.former = std::mem::replace(&mut sockets.current, socket);
+        });
+    }
+
+    /// What is to be watched: the socket file, and the control socket where there is one.
+    pub(super) fn watched(&self) -> Option<(Watched, Option<Arc<AsyncFd<OwnedFd>>>)> {
+        let published = self.published();
+        let published = published.as_ref()?;
+        let control = published.control.as_ref().map(|control| Arc::clone(&control.socket));
+        Some((published.file.watched(), control))
+    }
+
+    /// Removes the files and releases the lock, unless a successor has just taken them. The sockets
+    /// go on accepting.
+    pub(super) fn unpublish(&self) {
+        drop(self.end());
+    }
+
+    /// Ends an offer. Returns whether the successor has taken it: then all is its own, and this
+    /// listener accepts no more connections.
+    pub(super) fn decide(&self) -> bool {
+        let mut published = self.published();
+        let offer = published.as_mut().and_then(|published| published.offer.take());
+        let handed_over = offer.is_some_and(Offer::end);
+        if handed_over {
+            if let Some(published) = published.take() {
+                published.leave();
+            }
+            self.sockets.send_modify(|sockets| *sockets = Sockets { current: None, former: None });
+        }
+        handed_over
+    }
+
+    /// Decides, and returns what is left to this listener.
+    pub(super) fn end(&self) -> Option<Published> {
+        self.decide();
+        self.published().take()
+    }
+
+    /// Never held across an `await`.
+    pub(super) fn published(&self) -> MutexGuard<'_, Option<Published>> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

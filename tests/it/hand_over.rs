@@ -1,0 +1,229 @@
+//! Take-overs as the library sees them: hostile peers of the control socket, and a listener's parts.
+//! What takes two processes is among the command's tests.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
+};
+use samehost::{Address, BindErrorKind, BindOptions, Listener, ListenerParts};
+
+use crate::support::{as_user, directory, names_in, socket_in};
+
+const MAGIC: &[u8] = b"samehost-handov1";
+
+fn permitting() -> BindOptions {
+    BindOptions::new().allow_take_over(true)
+}
+
+async fn take_over(address: &Address) -> Result<Listener, samehost::BindError> {
+    BindOptions::new().take_over(true).allow_take_over(true).bind(address).await
+}
+
+/// A packet socket, blocking.
+fn packets() -> OwnedFd {
+    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+fn control(directory: &Path) -> std::path::PathBuf {
+    directory.join(".ping.sock.control")
+}
+
+fn connect(directory: &Path) -> Result<OwnedFd, Errno> {
+    let socket = packets();
+    rustix::net::connect(&socket, &SocketAddrUnix::new(control(directory)).unwrap())?;
+    Ok(socket)
+}
+
+fn send(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)));
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::empty()).unwrap();
+}
+
+/// What the server answers; empty at the end. With descriptors they are closed.
+async fn answer(socket: OwnedFd) -> Vec<u8> {
+    let received = tokio::task::spawn_blocking(move || {
+        let mut bytes = [0; 64];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let slices = &mut [IoSliceMut::new(&mut bytes)];
+        let received = recvmsg(&socket, slices, &mut ancillary, RecvFlags::empty());
+        // A reset says the same as an end: what was sent was not read.
+        received.map_or(Vec::new(), |received| bytes[..received.bytes].to_vec())
+    });
+    received.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_successor_in_the_same_process_takes_over_and_the_other_listener_accepts_no_more() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let former = permitting().bind(&address).await.unwrap();
+    let path = address.as_path().unwrap();
+    let _queued = std::os::unix::net::UnixStream::connect(path).unwrap();
+    let listener = take_over(&address).await.unwrap();
+    former.handed_over().await;
+    let error = former.accept().await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotConnected);
+    listener.accept().await.unwrap();
+    drop(former);
+    assert_eq!(names_in(directory.path()), [".ping.sock.control", ".ping.sock.lock", "ping.sock"]);
+    drop(listener);
+    assert!(names_in(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn hostile_peers_of_the_control_socket_get_nothing_and_the_server_is_unharmed() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let former = permitting().bind(&address).await.unwrap();
+    let lock = directory.path().join(".ping.sock.lock");
+    let open = |path: &Path, flags| {
+        rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    };
+    let ask = [MAGIC, b"?"].concat();
+
+    // Garbage, and what comes out of turn: no answer.
+    let acknowledgement = [MAGIC, b".", &[0; 16]].concat();
+    for bytes in [&b"x"[..], b"GET / HTTP/1.1\r\n\r\n", MAGIC, &ask, &acknowledgement] {
+        let socket = connect(directory.path()).unwrap();
+        send(&socket, bytes, &[]);
+        assert!(answer(socket).await.is_empty(), "{bytes:?}");
+    }
+    // A request without the proof that its sender may write to the directory.
+    let other = open(Path::new("/dev/null"), OFlags::RDWR);
+    let read_only = open(&lock, OFlags::RDONLY);
+    let path_only = open(&lock, OFlags::PATH);
+    for descriptor in [&other, &read_only, &path_only] {
+        let socket = connect(directory.path()).unwrap();
+        send(&socket, &ask, &[descriptor.as_fd()]);
+        assert_eq!(answer(socket).await, [MAGIC, b"-l"].concat());
+    }
+    // More descriptors than the protocol has.
+    let socket = connect(directory.path()).unwrap();
+    send(&socket, &ask, &[other.as_fd(); 8]);
+    assert!(answer(socket).await.is_empty());
+    // Who takes the descriptors and repeats another nonce is no successor.
+    let writable = open(&lock, OFlags::RDWR);
+    let socket = connect(directory.path()).unwrap();
+    send(&socket, &ask, &[writable.as_fd()]);
+    let copy = socket.try_clone().unwrap();
+    assert!(answer(copy).await.starts_with(&[MAGIC, b"!"].concat()));
+    send(&socket, &acknowledgement, &[]);
+    assert!(answer(socket).await.is_empty());
+    // Silent ones hold up a successor for a while only.
+    let silent: Vec<_> = (0..8).map(|_| connect(directory.path()).unwrap()).collect();
+    let listener = take_over(&address).await.unwrap();
+    former.handed_over().await;
+    drop((silent, listener));
+}
+
+#[tokio::test]
+async fn another_user_is_kept_out_by_the_mode_and_refused_without_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = directory();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let address = socket_in(directory.path());
+    let _listener = permitting().mode(0o666).bind(&address).await.unwrap();
+    let path = directory.path().to_owned();
+    let Some(refused) = as_user(1234, 1234, &[], || connect(&path).unwrap_err()) else { return };
+    assert_eq!(refused, Errno::ACCESS);
+    std::fs::set_permissions(control(&path), PermissionsExt::from_mode(0o666)).unwrap();
+    let socket = as_user(1234, 1234, &[], || connect(&path).unwrap()).unwrap();
+    assert_eq!(answer(socket).await, [MAGIC, b"-u"].concat());
+}
+
+#[tokio::test]
+async fn another_service_on_the_control_socket_is_not_taken_for_a_server() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let _plain = Listener::bind(&address).await.unwrap();
+    // As another program's socket.
+    let at = SocketAddrUnix::new(control(directory.path())).unwrap();
+    let service = packets();
+    rustix::net::bind(&service, &at).unwrap();
+    rustix::net::listen(&service, 8).unwrap();
+    let answering = tokio::task::spawn_blocking(move || {
+        let client = rustix::net::accept(&service).unwrap();
+        rustix::net::send(&client, b"220 ready", SendFlags::empty()).unwrap();
+        // It keeps what it is sent, and says nothing else.
+        (service, client)
+    });
+    let error = take_over(&address).await.unwrap_err();
+    assert_eq!(error.kind(), BindErrorKind::TakeOver, "{error}");
+    assert!(error.to_string().contains("is no hand-over of samehost"), "{error}");
+    drop(answering.await.unwrap());
+
+    std::fs::remove_file(control(directory.path())).unwrap();
+    let _stream = std::os::unix::net::UnixListener::bind(control(directory.path())).unwrap();
+    let error = take_over(&address).await.unwrap_err();
+    assert_eq!(error.io_error().and_then(Errno::from_io_error), Some(Errno::PROTOTYPE), "{error}");
+
+    std::fs::remove_file(control(directory.path())).unwrap();
+    let socket = packets();
+    rustix::net::bind(&socket, &at).unwrap();
+    // Its credentials are those of whoever called listen.
+    if as_user(1234, 1234, &[], || rustix::net::listen(&socket, 8).unwrap()).is_some() {
+        let error = take_over(&address).await.unwrap_err();
+        assert!(error.to_string().contains("the server there runs as uid 1234"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_listener_put_together_again_serves_on_and_removes_its_file() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let listener = permitting().mode(0o660).bind(&address).await.unwrap();
+    let _queued = std::os::unix::net::UnixStream::connect(path).unwrap();
+    let parts = listener.into_parts().unwrap();
+    assert_eq!(names_in(directory.path()), [".ping.sock.lock", "ping.sock"]);
+    let error = Listener::bind(&address).await.unwrap_err();
+    assert_eq!(error.kind(), BindErrorKind::AlreadyServed);
+    let listener = Listener::from_parts(parts).unwrap();
+    listener.accept().await.unwrap();
+    drop(listener);
+    assert!(names_in(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn parts_that_do_not_belong_together_are_refused_and_nothing_is_removed() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let parts = Listener::bind(&address).await.unwrap().into_parts().unwrap();
+    let ListenerParts { socket, lock, inode, .. } = &parts;
+    let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    let copy = |fd: &OwnedFd| fd.try_clone().unwrap();
+    let some = |fd: &Option<OwnedFd>| fd.as_ref().map(copy);
+    let wrong = [
+        (null(), some(lock), some(inode)),
+        (copy(socket), Some(null()), some(inode)),
+        (copy(socket), some(lock), Some(null())),
+        (copy(socket), some(inode), some(lock)),
+    ];
+    for (socket, lock, inode) in wrong {
+        let parts = ListenerParts { socket, lock, inode, address: address.clone() };
+        let error = Listener::from_parts(parts).unwrap_err();
+        assert_eq!(error.kind(), BindErrorKind::TakeOver, "{error}");
+        assert!(path.exists());
+    }
+    drop(Listener::from_parts(parts).unwrap());
+    assert!(names_in(directory.path()).is_empty());
+
+    // TCP has neither file nor lock.
+    let parts = Listener::bind("127.0.0.1:0").await.unwrap().into_parts().unwrap();
+    assert!(parts.lock.is_none() && parts.inode.is_none());
+    let bound = parts.address.clone();
+    assert_eq!(Listener::from_parts(parts).unwrap().local_addr(), &bound);
+}
