@@ -97,6 +97,7 @@ mod sealed_memory;
 mod server;
 mod socket;
 mod stubs;
+mod throttle;
 #[cfg(feature = "tonic-transport")]
 mod transport;
 

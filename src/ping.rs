@@ -22,6 +22,9 @@ mod stubs {
 /// The proto and what it imports as an encoded `FileDescriptorSet`, for gRPC server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ping.v1.bin"));
 
+/// The longest interval of [`PingService::watch`].
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The longest text of a message that an error repeats, in characters.
 const SHOWN_MAX: usize = 64;
 
@@ -54,6 +57,15 @@ fn expect_ping(message: &str, allowed: &str) -> Result<(), Status> {
         shown.push('…');
     }
     Err(Status::invalid_argument(format!("received {shown:?}: send {allowed}")))
+}
+
+/// The duration, if it is one of zero to a year. prost's own conversion overflows at some values.
+fn checked(duration: prost_types::Duration) -> Option<Duration> {
+    let prost_types::Duration { seconds, nanos } = duration;
+    let seconds = Duration::from_secs(u64::try_from(seconds).ok()?);
+    let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    let duration = seconds.checked_add(Duration::from_nanos(nanos.into()))?;
+    (duration <= YEAR).then_some(duration)
 }
 
 #[tonic::async_trait]
@@ -91,8 +103,8 @@ impl PingService for Ping {
         request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let WatchRequest { count, interval, payload } = request.into_inner();
-        let interval = Duration::try_from(interval.unwrap_or_default()).map_err(|_| {
-            Status::invalid_argument("the interval must be a valid duration of zero or more")
+        let interval = checked(interval.unwrap_or_default()).ok_or_else(|| {
+            Status::invalid_argument("the interval must be a valid duration of 0 to 365 days")
         })?;
         let last = if count == 0 { u64::MAX } else { u64::from(count) };
         let pongs = tokio_stream::iter(0..last).map(move |sequence| {

@@ -283,6 +283,16 @@ impl ChannelBuilder {
         Ok(self)
     }
 
+    /// Sets how many bytes of headers a response may have, counted as
+    /// SETTINGS_MAX_HEADER_LIST_SIZE counts them (RFC 9113 §6.5.2: name, value and 32 for each field);
+    /// trailers have the same limit. It is told to the server. A response that exceeds it fails its
+    /// call, and no other one, with RESOURCE_EXHAUSTED. Default 16 KiB.
+    #[must_use]
+    pub fn max_header_list_size(mut self, bytes: u32) -> Self {
+        self.options.http2.max_header_list_size = bytes;
+        self
+    }
+
     /// Spends CPU time to answer faster: see [`BusyPoll`]. Default: not.
     #[must_use]
     pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {

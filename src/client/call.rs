@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::USER_AGENT;
+use http::header::{CONTENT_LENGTH, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use tokio::time::Sleep;
@@ -21,7 +21,10 @@ use super::connecting::Unconnected;
 use super::link::Link;
 use super::retry::PREVIOUS_ATTEMPTS;
 use crate::driver::{self, Incoming, Lost, Outgoing, StreamError, Unsent, Waiter};
-use crate::grpc::{Deadline, GRPC_TIMEOUT, ResponseBody, field, grpc_timeout, not_grpc, status};
+use crate::grpc::{
+    Deadline, GRPC_TIMEOUT, ResponseBody, field, grpc_timeout, is_length_of, normalise, not_grpc,
+    status,
+};
 use crate::http2::ResponseHead;
 use crate::socket::ConnectError;
 
@@ -43,6 +46,11 @@ impl Service<Request<Body>> for Channel {
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
         let config = &self.0.config;
         let (mut parts, body) = request.into_parts();
+        // A server would reset the stream for a length that is not the body's (RFC 9113 §8.1.1).
+        if field(&parts.headers, &CONTENT_LENGTH).is_some_and(|length| !is_length_of(length, &body))
+        {
+            parts.headers.remove(CONTENT_LENGTH);
+        }
         let mut agent = field(&parts.headers, &USER_AGENT).is_none().then_some(&USUAL_AGENT);
         if agent.is_some()
             && let Some(own) = &config.user_agent
@@ -230,6 +238,10 @@ impl ResponseFuture {
             }
             error @ StreamError::Lost { .. } if again => self.elsewhere(link, error)?,
             _ if again && self.resend() => self.stage = Stage::Send,
+            // A server whose deadline acts first may end the stream before our timer does.
+            _ if self.deadline.as_ref().is_some_and(Deadline::has_passed) => {
+                return Err(self.deadline_exceeded());
+            }
             error => return Err(status(error, link.address.as_ref())),
         }
         Ok(())
@@ -264,6 +276,7 @@ impl ResponseFuture {
             Ok(head) => head.headers,
             Err(head) => head.headers.clone(),
         };
+        normalise(response.headers_mut());
         if let Some(server) = &link.server {
             response.extensions_mut().insert(server.clone());
         }

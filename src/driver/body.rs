@@ -121,6 +121,7 @@ fn call_over() -> StreamError {
         by_peer: false,
         never_processed: false,
         why: "the call is over",
+        limit: None,
     })
 }
 

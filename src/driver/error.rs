@@ -70,6 +70,9 @@ impl fmt::Display for StreamError {
             Self::Reset(Reset { code, by_peer: true, .. }) => {
                 write!(f, "the peer reset the stream ({code})")
             }
+            Self::Reset(Reset { why, limit: Some(limit), .. }) => {
+                write!(f, "{why}: the limit is {limit} bytes")
+            }
             Self::Reset(Reset { code, why, .. }) => write!(f, "{why} ({code})"),
             Self::Lost { lost, .. } => lost.fmt(f),
             Self::Body(status) => status.fmt(f),

@@ -21,7 +21,7 @@ use super::shared::{Shared, State, Written, write_outgoing};
 use super::socket::Socket;
 use super::spare::trim;
 use super::timer::{Timer, now};
-use crate::http2::{ErrorCode, Event, Fault};
+use crate::http2::{ErrorCode, Event, Fault, Received};
 
 /// A larger write buffer is not kept for the next connection.
 const MOST_LENT: usize = 64 * 1024;
@@ -129,6 +129,8 @@ pub(super) struct Pass<T, R> {
     has_last_words: bool,
     /// Events are left of the last turn.
     backlog: bool,
+    /// Whole frames may be left of the last turn in what was read.
+    unparsed: bool,
     /// The last turn left what is outgoing, so that other tasks could add to it.
     lingered: bool,
     wakes: Vec<Waker>,
@@ -157,6 +159,7 @@ where
             phase: Phase::Open,
             has_last_words: false,
             backlog: false,
+            unparsed: false,
             lingered: false,
             wakes: Vec::new(),
         }
@@ -232,6 +235,9 @@ where
             turn.more = true;
             return Input::Nothing;
         }
+        if self.unparsed {
+            return Input::Bytes;
+        }
         if self.phase == Phase::HalfClosed {
             return match self.io.poll_hang_up(cx) {
                 Poll::Ready(()) => Input::End,
@@ -272,7 +278,8 @@ where
         match input {
             Input::Bytes => {
                 // A failure is seen below.
-                let _ = state.h2.receive(self.reader.buffer(), turn.now);
+                let received = state.h2.receive(self.reader.buffer(), turn.now);
+                self.unparsed = received == Ok(Received::Some);
                 turn.progress = true;
             }
             Input::Nothing => {}
@@ -333,6 +340,7 @@ where
         self.timer.set(None);
         self.account.end_turn();
         self.reader.close();
+        self.unparsed = false;
         state.lose(match fatal.fault {
             Fault::Local => Lost::Closed,
             Fault::Protocol if state.is_client && !state.ready => Lost::NotHttp2(fatal),
@@ -386,7 +394,7 @@ where
             state.lose(Lost::Closed);
             return Next::Done(state.lost.clone().unwrap_or(Lost::Closed));
         }
-        if turn.lingers || turn.more || turn.unsent || state.h2.has_events() {
+        if turn.lingers || turn.more || turn.unsent || self.unparsed || state.h2.has_events() {
             return Next::Again;
         }
         let resumes = self.role.holds() && !is_held_up(state);
@@ -423,7 +431,8 @@ where
         }
         for _ in 0..LAST_READS {
             let Input::Bytes = self.reader.read(&mut self.io, cx, false) else { break };
-            if state.h2.receive(self.reader.buffer(), now).is_err() {
+            while state.h2.receive(self.reader.buffer(), now) == Ok(Received::Some) {}
+            if state.h2.failure().is_some() {
                 break;
             }
         }

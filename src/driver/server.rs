@@ -47,6 +47,12 @@ pub(crate) trait Handler: Send + 'static {
     /// Starts to answer. The reply is polled once at once; one that is not ready then moves to a
     /// task of its own.
     fn call(&mut self, head: Arc<RequestHead>, body: Incoming) -> Self::Reply;
+
+    /// Returns the head of the answer to a request whose headers are larger than `limit` bytes.
+    /// `foreign`: its content type is known and none of gRPC's.
+    fn too_large(_limit: u32, _foreign: bool) -> (StatusCode, HeaderMap) {
+        (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, HeaderMap::new())
+    }
 }
 
 /// A handler at work: a future that is lent room for its answer.
@@ -257,8 +263,8 @@ impl<H: Handler> Role for ServerRole<H> {
             let Request { head, body } = match state.h2.take_request(key) {
                 Ok(request) => request,
                 Err(NoRequest::Gone) => continue,
-                Err(NoRequest::TooLarge) => {
-                    refuse_headers(&mut state, key);
+                Err(NoRequest::TooLarge { limit, foreign }) => {
+                    refuse_headers(&mut state, key, H::too_large(limit, foreign));
                     continue;
                 }
             };
@@ -311,10 +317,9 @@ impl<H: Handler> Role for ServerRole<H> {
 }
 
 /// Answers a request whose header list is larger than this end accepts.
-fn refuse_headers(state: &mut State, key: StreamKey) {
+fn refuse_headers(state: &mut State, key: StreamKey, (status, headers): (StatusCode, HeaderMap)) {
     tracing::debug!(stream = key.id(), "a request's headers are too large");
-    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    state.h2.send_response(key, status, &HeaderMap::new(), true);
+    state.h2.send_response(key, status, &headers, true);
     state.forget(key);
 }
 

@@ -181,6 +181,7 @@ impl State {
                 by_peer: false,
                 never_processed: false,
                 why: "the request's body failed",
+                limit: None,
             },
         );
         self.waiters.fail(key, &mut self.wakes);

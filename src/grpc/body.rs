@@ -1,6 +1,7 @@
 //! Message bodies as gRPC sees them: their failures are statuses, and a deadline ends them.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,16 +11,19 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-use super::status::status;
+use super::message::Message;
+use super::metadata::normal_trailers;
+use super::panics::panicked;
+use super::status::{status, succeeded};
 use super::timeout::Deadline;
 use crate::address::Address;
-use crate::driver::{Incoming, Outbound};
+use crate::driver::{Incoming, Outbound, StreamError};
 use crate::observer::CallObservation;
 
 /// A body that is cut off at a deadline.
 #[derive(Debug)]
 struct Timed<B> {
-    /// None once it was cut off.
+    /// `None` once it was cut off.
     body: Option<B>,
     deadline: Option<Deadline>,
 }
@@ -31,17 +35,21 @@ type Polled<E> = Result<Option<Result<Frame<Bytes>, E>>, Expired>;
 
 impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled<B::Error>> {
+        let expired = self.has_expired();
         let Some(body) = &mut self.body else {
             return Poll::Ready(Ok(None));
         };
         // One that always has more never waits for its deadline.
-        let passed = self.deadline.as_ref().is_some_and(Deadline::has_passed);
-        if !passed && let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+        if !expired && let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
             return Poll::Ready(Ok(frame));
         }
         ready!(self.poll_deadline(cx));
         self.body = None;
         Poll::Ready(Err(Expired))
+    }
+
+    fn has_expired(&self) -> bool {
+        self.deadline.as_ref().is_some_and(Deadline::has_passed)
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -61,10 +69,12 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
 }
 
 /// The body of a [`Channel`](crate::Channel)'s response. Its errors are [`Status`]es. Dropping it
-/// before its end cancels the call.
-#[derive(Debug)]
+/// before its end cancels the call. By default it is empty: generated clients ask for that when they
+/// have an interceptor.
+#[derive(Debug, Default)]
 pub struct ResponseBody {
     body: Timed<Incoming>,
+    message: Message,
     server: Option<Arc<Address>>,
 }
 
@@ -76,7 +86,34 @@ impl ResponseBody {
         deadline: Option<Deadline>,
         server: Option<Arc<Address>>,
     ) -> Self {
-        Self { body: Timed { body: Some(incoming), deadline }, server }
+        let body = Timed { body: Some(incoming), deadline };
+        Self { body, message: Message::default(), server }
+    }
+
+    /// Why the body failed. A peer whose deadline acts first may end the stream before our timer
+    /// does: past the deadline, it was the deadline.
+    fn failure(&mut self, error: StreamError) -> Status {
+        let expired = self.body.has_expired();
+        self.body.body = None;
+        if expired { deadline_exceeded() } else { status(error, self.server.as_ref()) }
+    }
+
+    /// The response's end, with trailers or without.
+    fn end(&mut self, frame: Option<Frame<Bytes>>) -> Option<Result<Frame<Bytes>, Status>> {
+        let frame = frame.map(normal_trailers);
+        let trailers = frame.as_ref().and_then(Frame::trailers_ref);
+        // A status other than OK says what went wrong.
+        if self.message.incomplete() > 0 && trailers.is_none_or(succeeded) {
+            self.body.body = None;
+            return Some(Err(Status::internal("the response ended inside a message")));
+        }
+        frame.map(Ok)
+    }
+}
+
+impl<B> Default for Timed<B> {
+    fn default() -> Self {
+        Self { body: None, deadline: None }
     }
 }
 
@@ -88,10 +125,21 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { body, server } = &mut *self;
-        body.poll(cx).map(|polled| match polled {
-            Ok(frame) => frame.map(|frame| frame.map_err(|error| status(error, server.as_ref()))),
-            Err(Expired) => Some(Err(deadline_exceeded())),
+        let this = &mut *self;
+        Poll::Ready(match ready!(this.body.poll(cx)) {
+            Ok(Some(Ok(frame))) => match frame.data_ref() {
+                Some(data) => {
+                    this.message.take(data);
+                    Some(Ok(frame))
+                }
+                None => this.end(Some(frame)),
+            },
+            Ok(Some(Err(error))) => Some(Err(this.failure(error))),
+            Ok(None) => this.end(None),
+            Err(Expired) => {
+                this.message = Message::default();
+                Some(Err(deadline_exceeded()))
+            }
         })
     }
 
@@ -104,7 +152,8 @@ impl Body for ResponseBody {
     }
 }
 
-/// The body of a server's response: past its deadline it ends with DEADLINE_EXCEEDED.
+/// The body of a server's response: past its deadline it ends with DEADLINE_EXCEEDED, and where it
+/// fails or panics, with the status of that.
 #[derive(Debug)]
 pub(crate) struct ReplyBody {
     body: Timed<tonic::body::Body>,
@@ -121,15 +170,21 @@ impl ReplyBody {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.body.poll(cx).map(|polled| match polled {
-            Ok(frame) => frame,
-            Err(Expired) => {
-                let mut trailers = HeaderMap::new();
+        let polled = catch_unwind(AssertUnwindSafe(|| self.body.poll(cx)));
+        let failure = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(Some(Err(status))))) => status,
+            Ok(Poll::Ready(Ok(frame))) => return Poll::Ready(frame),
+            Ok(Poll::Ready(Err(Expired))) => {
                 let status = self.body.deadline.as_ref().map(Deadline::exceeded);
-                let added = status.unwrap_or_else(deadline_exceeded).add_header(&mut trailers);
-                Some(added.map(|()| Frame::trailers(trailers)))
+                status.unwrap_or_else(deadline_exceeded)
             }
-        })
+            Err(panic) => panicked(&*panic),
+        };
+        self.body.body = None;
+        let mut trailers = HeaderMap::new();
+        let added = failure.add_header(&mut trailers);
+        Poll::Ready(Some(added.map(|()| Frame::trailers(trailers))))
     }
 
     /// The same of a call that is observed.

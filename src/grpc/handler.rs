@@ -3,20 +3,25 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
 use super::body::ReplyBody;
+use super::field;
+use super::metadata::normal;
+use super::panics::panicked;
 use super::request::{RequestBody, request};
-use super::status::is_grpc;
+use super::status::{is_grpc, status_of};
 use super::timeout::{Deadline, grpc_timeout};
 use crate::driver::{Answer, BoxError, Fields, Handler, Incoming, PollAnswer};
 use crate::http2::RequestHead;
@@ -119,12 +124,15 @@ impl<D: Dispatch> Handler for Grpc<D> {
             (asked, most) => asked.or(most),
         };
         let deadline = timeout.and_then(|timeout| Deadline::of_call(&head.path, timeout));
+        let head = normal(head);
         let Some(observer) = &self.observer else {
             let arriving = Arriving { head, body, extensions: self.extensions.clone() };
-            let call = match self.dispatch.call_directly(arriving) {
-                Ok(answering) => answering,
-                Err(arriving) => Answering::Http(self.dispatch.call(arriving.into_http())),
-            };
+            let started =
+                catch_unwind(AssertUnwindSafe(|| match self.dispatch.call_directly(arriving) {
+                    Ok(answering) => answering,
+                    Err(arriving) => Answering::Http(self.dispatch.call(arriving.into_http())),
+                }));
+            let call = started.unwrap_or_else(|panic| Answering::Http(answer(panicked(&*panic))));
             return Reply::new(call, deadline);
         };
         // Observed, each call is an HTTP request, whose bodies can be counted.
@@ -132,8 +140,21 @@ impl<D: Dispatch> Handler for Grpc<D> {
         let mut observed = Box::new(observer.began(&head.path, known));
         let request = request(head, body, self.extensions.clone());
         let request = request.map(|body| body.counted(observed.received()));
-        let call = Answering::Http(observed.run(|| self.dispatch.call(request)));
+        let started =
+            catch_unwind(AssertUnwindSafe(|| observed.run(|| self.dispatch.call(request))));
+        let call = Answering::Http(started.unwrap_or_else(|panic| answer(panicked(&*panic))));
         Reply { observed: Some(observed), ..Reply::new(call, deadline) }
+    }
+
+    fn too_large(limit: u32, foreign: bool) -> (StatusCode, HeaderMap) {
+        if foreign {
+            return (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, HeaderMap::new());
+        }
+        let status = Status::resource_exhausted(format!(
+            "the request's headers are larger than the {limit} bytes that this server takes"
+        ));
+        let (parts, _) = status.into_http::<Body>().into_parts();
+        (parts.status, parts.headers)
     }
 }
 
@@ -146,9 +167,7 @@ where
 {
     match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(())) => boxed(service.call(request)),
-        Poll::Ready(Err(error)) => {
-            Box::pin(std::future::ready(Ok(Status::from_error(error.into()).into_http())))
-        }
+        Poll::Ready(Err(error)) => answer(status_of(error.into())),
         Poll::Pending => boxed(service.clone().oneshot(request)),
     }
 }
@@ -223,25 +242,34 @@ impl PollAnswer for Reply {
         cx: &mut Context<'_>,
         message: &mut Vec<u8>,
     ) -> Poll<Answer<ReplyBody>> {
-        let polled = match &mut self.call {
-            Answering::Http(call) => match &mut self.observed {
+        let Self { call, observed, .. } = &mut *self;
+        let polled = catch_unwind(AssertUnwindSafe(|| match call {
+            Answering::Http(call) => match observed {
                 None => call.as_mut().poll(cx),
                 Some(observed) => observed.run(|| call.as_mut().poll(cx)),
             }
             .map(|response| match response {
-                Ok(response) => response,
+                Ok(response) => Answer::Response(response),
             }),
             Answering::Message(call) => match call.as_mut().poll_message(cx, message) {
-                Poll::Ready(Ok(head)) => {
-                    return Poll::Ready(Answer::Message { head, trailers: &OK });
-                }
-                Poll::Ready(Err(status)) => Poll::Ready(status.into_http()),
+                Poll::Ready(Ok(head)) => Poll::Ready(Answer::Message { head, trailers: &OK }),
+                Poll::Ready(Err(status)) => Poll::Ready(Answer::Response(status.into_http())),
                 Poll::Pending => Poll::Pending,
             },
-        };
-        let response = match polled {
-            Poll::Ready(response) => response,
-            Poll::Pending => {
+        }));
+        let mut response = match polled {
+            Ok(Poll::Ready(Answer::Message { mut head, trailers })) => {
+                if let Fields::Own(fields) = &mut head {
+                    fields.remove(header::CONTENT_LENGTH);
+                }
+                return Poll::Ready(Answer::Message { head, trailers });
+            }
+            Ok(Poll::Ready(Answer::Response(response))) => response,
+            Err(panic) => {
+                message.clear();
+                panicked(&*panic).into_http()
+            }
+            Ok(Poll::Pending) => {
                 let Some(deadline) = &mut self.deadline else { return Poll::Pending };
                 if Pin::new(&mut *deadline).poll(cx).is_pending() {
                     return Poll::Pending;
@@ -249,6 +277,7 @@ impl PollAnswer for Reply {
                 deadline.exceeded().into_http()
             }
         };
+        check_length(&mut response);
         let deadline = self.deadline.take();
         let mut observed = self.observed.take();
         if let Some(observed) = &mut observed {
@@ -281,9 +310,30 @@ where
         Ok(match future.await {
             // `Body::new` passes a body on that is a `Body` already.
             Ok(response) => response.map(Body::new),
-            Err(error) => Status::from_error(error.into()).into_http(),
+            Err(error) => status_of(error.into()).into_http(),
         })
     })
+}
+
+/// A call that is answered by a status.
+fn answer(status: Status) -> BoxFuture {
+    Box::pin(std::future::ready(Ok(status.into_http())))
+}
+
+/// Takes a length out of a head that is not known to be the body's: one that was copied from another
+/// message, for example. A peer would reset the stream for it (RFC 9113 §8.1.1).
+fn check_length(response: &mut Response<Body>) {
+    if let Some(length) = field(response.headers(), &header::CONTENT_LENGTH)
+        && !is_length_of(length, response.body())
+    {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+}
+
+/// Whether `length` is a body's length, as far as the body knows it.
+pub(crate) fn is_length_of(length: &HeaderValue, body: &Body) -> bool {
+    let known = body.size_hint().exact();
+    known.is_some() && length.to_str().ok().and_then(|length| length.parse().ok()) == known
 }
 
 /// An answer to what is no gRPC request, in plain HTTP.

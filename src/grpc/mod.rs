@@ -3,6 +3,9 @@
 
 mod body;
 mod handler;
+mod message;
+mod metadata;
+mod panics;
 mod refusing;
 mod request;
 mod status;
@@ -13,7 +16,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub(crate) use crate::driver::BoxError;
 pub use body::ResponseBody;
 pub use handler::HttpService;
-pub(crate) use handler::{Answering, Arriving, BoxFuture, Dispatch, Grpc, MessageCall, call};
+pub(crate) use handler::{
+    Answering, Arriving, BoxFuture, Dispatch, Grpc, MessageCall, call, is_length_of,
+};
+pub(crate) use metadata::normalise;
 pub(crate) use refusing::Refusing;
 pub use request::RequestBody;
 pub(crate) use status::{not_grpc, status};

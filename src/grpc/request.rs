@@ -11,6 +11,8 @@ use http::{Extensions, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
+use super::message::Message;
+use super::metadata::normal_trailers;
 use super::status::status;
 use crate::driver::{Incoming, Kept};
 use crate::http2::RequestHead;
@@ -143,20 +145,32 @@ impl Body for ArrivingBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Self { incoming, message, kept, received } = &mut *self;
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
-        if let (Some(received), Some(Ok(frame))) = (received, &frame)
-            && let Some(data) = frame.data_ref()
-        {
-            received.fetch_add(data.len() as u64, Ordering::Relaxed);
-        }
-        if let Some(kept) = kept {
-            match frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-                Some(data) => message.take(data),
-                None => *message = Message::default(),
+        let frame = match ready!(Pin::new(incoming).poll_frame(cx)) {
+            Some(Ok(frame)) if frame.is_data() => {
+                if let Some(data) = frame.data_ref() {
+                    message.take(data);
+                    if let Some(received) = received {
+                        received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    }
+                }
+                Some(Ok(frame))
             }
-            kept.set(message.octets);
+            Some(Err(error)) => {
+                *message = Message::default();
+                Some(Err(status(error, None)))
+            }
+            // The request's end. tonic takes trailers for a regular one, wherever they come.
+            _ if message.incomplete() > 0 => {
+                *message = Message::default();
+                Some(Err(Status::internal("the request ended inside a message")))
+            }
+            Some(Ok(frame)) => Some(Ok(normal_trailers(frame))),
+            None => None,
+        };
+        if let Some(kept) = kept {
+            kept.set(message.incomplete());
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(|error| status(error, None))))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -165,71 +179,5 @@ impl Body for ArrivingBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
-    }
-}
-
-/// Where in its messages a body is. Each has a prefix: whether it is compressed, and four octets of
-/// length (gRPC over HTTP/2, Length-Prefixed-Message).
-#[derive(Debug, Default)]
-struct Message {
-    prefix: [u8; 5],
-    prefix_len: usize,
-    /// To come, after the prefix.
-    left: usize,
-    /// What has come of a message that is incomplete.
-    octets: usize,
-}
-
-impl Message {
-    fn take(&mut self, mut data: &[u8]) {
-        while !data.is_empty() {
-            let taken = if self.left > 0 {
-                let taken = data.len().min(self.left);
-                self.left -= taken;
-                taken
-            } else {
-                let taken = data.len().min(self.prefix.len() - self.prefix_len);
-                self.prefix[self.prefix_len..][..taken].copy_from_slice(&data[..taken]);
-                self.prefix_len += taken;
-                if self.prefix_len == self.prefix.len() {
-                    let [_, length @ ..] = self.prefix;
-                    self.left = u32::from_be_bytes(length) as usize;
-                    self.prefix_len = 0;
-                }
-                taken
-            };
-            self.octets += taken;
-            if self.left == 0 && self.prefix_len == 0 {
-                self.octets = 0;
-            }
-            data = &data[taken..];
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_incomplete_is_kept_however_it_is_cut() {
-        let mut octets = Vec::new();
-        let mut expected = Vec::new();
-        for length in [0_u32, 1, 300, 0, 5] {
-            octets.push(0);
-            octets.extend_from_slice(&length.to_be_bytes());
-            octets.resize(octets.len() + length as usize, 7);
-            expected.extend(1..5 + length as usize);
-            expected.push(0);
-        }
-        for size in [1, 2, 3, 5, 7, 64, octets.len()] {
-            let mut message = Message::default();
-            let mut came = 0;
-            for piece in octets.chunks(size) {
-                message.take(piece);
-                came += piece.len();
-                assert_eq!(message.octets, expected[came - 1], "{came} in pieces of {size}");
-            }
-        }
     }
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tonic::{Code, Status};
+use tower::load_shed::error::Overloaded;
+use tower::timeout::error::Elapsed;
 
 use super::field;
 use crate::address::Address;
-use crate::driver::{Lost, StreamError};
+use crate::driver::{BoxError, Lost, StreamError};
 use crate::http2::ErrorCode;
 
 /// The status of a call whose stream ended before its message. One that was lost names the server,
@@ -26,6 +28,34 @@ pub(crate) fn status(error: StreamError, server: Option<&Arc<Address>>) -> Statu
             unprocessed: false,
         } => Status::resource_exhausted(lost()),
         StreamError::Lost { .. } => Status::unavailable(lost()),
+    }
+}
+
+/// The status of a service's or a layer's error, wherever in its chain of sources it says what it is.
+/// tonic knows tower's own errors with its feature `server` alone, or not at all.
+pub(crate) fn status_of(error: BoxError) -> Status {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
+    let mut status = None;
+    while let Some(error) = source {
+        if error.is::<Status>() {
+            break;
+        }
+        if error.is::<Overloaded>() {
+            status = Some(Status::resource_exhausted("the service is overloaded"));
+            break;
+        }
+        if error.is::<Elapsed>() {
+            status = Some(Status::deadline_exceeded("the service took longer than its timeout"));
+            break;
+        }
+        source = error.source();
+    }
+    match status {
+        Some(mut status) => {
+            status.set_source(Arc::from(error));
+            status
+        }
+        None => Status::from_error(error),
     }
 }
 
@@ -66,6 +96,11 @@ pub(crate) fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Option<Status
     let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().escape_ascii());
     let kind = kind.map_or_else(|| "no content type".to_owned(), |kind| kind.to_string());
     Some(Status::new(code, format!("the answer is not gRPC's: HTTP status {status}, {kind}")))
+}
+
+/// Whether trailers say that the call succeeded.
+pub(super) fn succeeded(trailers: &HeaderMap) -> bool {
+    trailers.get("grpc-status").is_some_and(|code| code == "0")
 }
 
 /// `application/grpc`, with or without a subtype or parameters.

@@ -58,6 +58,8 @@ pub(crate) struct Reset {
     /// The server has not touched the request: it may be sent again (RFC 9113 §8.7).
     pub(crate) never_processed: bool,
     pub(crate) why: &'static str,
+    /// The limit that was exceeded, in bytes, where it was one.
+    pub(crate) limit: Option<u32>,
 }
 
 impl Arrived {

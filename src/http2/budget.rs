@@ -1,8 +1,13 @@
 //! What a peer may make us do for nothing.
 //!
-//! HTTP/2 has many frames that cost the sender a few octets and bring no call forward. Each spends;
-//! calls completed, data delivered and time earn. Whoever spends faster than that is told
+//! HTTP/2 has many frames that cost the sender a few bytes and bring no call forward. Each spends;
+//! calls completed, data delivered and time earn. A peer that spends faster than that is told
 //! ENHANCE_YOUR_CALM (RFC 9113 §10.5). Which frame costs what is in one place: here.
+//!
+//! A call that its caller cancels spends nothing, however early. "Rapid reset" (CVE-2023-44487) is
+//! bounded by what it costs: a cancelled call counts against the advertised number of streams until
+//! its handler has ended, and one turn of a connection opens a bounded number of streams
+//! ([`MAX_OPENED`](super::receive::MAX_OPENED)).
 
 use std::time::Instant;
 
@@ -35,16 +40,20 @@ pub(super) enum Cost {
     /// PING, PRIORITY, PRIORITY_UPDATE, unknown frames, frames for streams that are gone, DATA
     /// without payload, tiny WINDOW_UPDATEs, superfluous acknowledgements.
     Idle = 1,
-    /// A call given up before we sent anything for it, an informational response.
-    Cancel = 2,
+    /// An informational response.
+    Informational = 2,
     /// A stream above the advertised number.
     Refused = 3,
     /// A stream that we had to reset because the peer broke a rule on it.
     Violation = 8,
     /// Settings to apply and acknowledge.
     Settings = 16,
-    /// A header list too large to keep. More than its call earns once it is answered.
-    TooLarge = 24,
+}
+
+/// What a header list costs that is too large to keep: what its call earns once it is answered, and
+/// what it takes to decode the block and the fields beyond the limit, which a few bytes can stand for.
+pub(super) const fn too_large(block: usize, fields: u32) -> u32 {
+    CALL_COMPLETED + (block / 4_096) as u32 + fields / 256
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +75,12 @@ impl Budget {
 
     #[inline]
     pub(super) fn spend(&mut self, cost: Cost) -> Result<(), Fatal> {
-        match self.left.checked_sub(cost as u32) {
+        self.spend_units(cost as u32)
+    }
+
+    #[inline]
+    pub(super) fn spend_units(&mut self, units: u32) -> Result<(), Fatal> {
+        match self.left.checked_sub(units) {
             Some(left) => {
                 self.left = left;
                 Ok(())

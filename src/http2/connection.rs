@@ -93,6 +93,8 @@ pub(super) struct ServerSide {
     pub(super) last_accepted: u32,
     /// Where, in all that was ever sent, complete answers end that are not written yet.
     pub(super) unwritten: VecDeque<u64>,
+    /// Streams that the peer has opened in this turn.
+    pub(super) opened: u32,
 }
 
 impl Connection {
@@ -135,7 +137,12 @@ impl Connection {
             streams: Streams::default(),
             closed: ClosedStreams::default(),
             client: ClientSide { next_id: 1, go_away: None, wants_slot: false },
-            server: ServerSide { last_id: 0, last_accepted: 0, unwritten: VecDeque::new() },
+            server: ServerSide {
+                last_id: 0,
+                last_accepted: 0,
+                unwritten: VecDeque::new(),
+                opened: 0,
+            },
         }
     }
 
@@ -393,7 +400,8 @@ impl Connection {
     /// Bytes that are kept here: received and not read, given to be sent and not written.
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
-        self.received.unread() + self.outflow.queued() as usize + self.write_buffer.len()
+        let block = self.block.as_ref().map_or(0, |block| block.bytes.capacity());
+        self.received.unread() + block + self.outflow.queued() as usize + self.write_buffer.len()
     }
 
     /// The peer may send this much before anything is read.
@@ -496,7 +504,8 @@ impl Connection {
         code: ErrorCode,
         why: &'static str,
     ) -> Result<(), Fatal> {
-        self.tell_reset(key, Reset { code, by_peer: false, never_processed: false, why });
+        let reset = Reset { code, by_peer: false, never_processed: false, why, limit: None };
+        self.tell_reset(key, reset);
         self.reset_stream(key, code);
         if self.streams.get(key).is_some_and(|stream| !stream.taken) {
             // No handler has been called for it, and none is.

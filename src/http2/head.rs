@@ -48,7 +48,9 @@ pub(super) enum HeadKind {
 pub(super) enum HeadError {
     /// RFC 9113 §8.1.1.
     Malformed(&'static str),
-    TooLarge,
+    /// The list exceeds the limit. `foreign`: it has a content type, which is none of gRPC's.
+    /// `beyond` is the number of fields that followed.
+    TooLarge { foreign: bool, beyond: u32 },
     /// A well-formed CONNECT (§8.5): nothing that a gRPC server answers.
     Connect,
 }
@@ -88,6 +90,10 @@ pub(super) struct HeadBuilder {
     /// What is left of the limit on the header list.
     room: usize,
     too_large: bool,
+    /// Fields behind the first one that was too much.
+    beyond: u32,
+    /// A content type was read, and it is none of gRPC's.
+    foreign: bool,
     malformed: Option<&'static str>,
     /// A regular field was seen: no pseudo-header may follow (§8.3).
     regular: bool,
@@ -108,6 +114,8 @@ impl HeadBuilder {
             any_authority,
             room: limit,
             too_large: false,
+            beyond: 0,
+            foreign: false,
             malformed: None,
             regular: false,
             method: None,
@@ -121,9 +129,14 @@ impl HeadBuilder {
         }
     }
 
-    /// The next field. After the first fault the rest is only looked at by the decoder.
+    /// The next field. After the first fault the rest is only looked at by the decoder; of a list that
+    /// is too large, the content type still decides how it is refused.
     pub(super) fn field(&mut self, field: &Field) {
         if self.too_large || self.malformed.is_some() {
+            self.beyond = self.beyond.saturating_add(1);
+            if let Field::Header(header::CONTENT_TYPE, value) = field {
+                self.content_type(value);
+            }
             return;
         }
         let Some(room) = self.room.checked_sub(field.size()) else {
@@ -151,6 +164,7 @@ impl HeadBuilder {
             }
             header::TE if value != "trailers" => return Err("TE is not \"trailers\""),
             header::CONTENT_LENGTH => self.content_length(value)?,
+            header::CONTENT_TYPE => self.content_type(value),
             _ if matches!(name.as_str(), "proxy-connection" | "keep-alive") => {
                 return Err("a connection-specific header field");
             }
@@ -163,6 +177,10 @@ impl HeadBuilder {
                 Ok(())
             }
         }
+    }
+
+    fn content_type(&mut self, value: &HeaderValue) {
+        self.foreign = !value.as_bytes().starts_with(b"application/grpc");
     }
 
     fn content_length(&mut self, value: &HeaderValue) -> Result<(), &'static str> {
@@ -189,7 +207,8 @@ impl HeadBuilder {
                 once(&mut self.method, method)
             }
             (HeadKind::Request, Pseudo::Scheme) => {
-                if value.is_empty() {
+                // RFC 3986 §3.1: a letter first.
+                if !value.first().is_some_and(u8::is_ascii_alphabetic) {
                     return Err("not a scheme");
                 }
                 let scheme = Scheme::try_from(value).map_err(|_| "not a scheme")?;
@@ -202,8 +221,9 @@ impl HeadBuilder {
                 if std::mem::replace(&mut self.path_seen, true) {
                     return Err("a pseudo-header twice");
                 }
-                // §8.3.1: never empty, and `*` is a path of OPTIONS only (checked at the end).
-                if !matches!(value.first(), Some(b'/' | b'*')) {
+                // §8.3.1: never empty, and `*` is a path of OPTIONS only (checked at the end). A
+                // fragment is no part of it (RFC 3986 §3.5).
+                if !matches!(value.first(), Some(b'/' | b'*')) || value.contains(&b'#') {
                     return Err("not a path");
                 }
                 let path = PathAndQuery::try_from(value).map_err(|_| "not a path")?;
@@ -234,7 +254,7 @@ impl HeadBuilder {
             return Err(HeadError::Malformed(why));
         }
         if self.too_large {
-            return Err(HeadError::TooLarge);
+            return Err(HeadError::TooLarge { foreign: self.foreign, beyond: self.beyond });
         }
         match self.kind {
             HeadKind::Request => self.request(),

@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use super::arrived::End;
+use super::arrived::{End, Reset};
 use super::block::Block;
-use super::budget::Cost;
+use super::budget::{self, Cost};
 use super::closed::Gone;
 use super::connection::Connection;
 use super::draining::Draining;
@@ -18,12 +18,20 @@ use super::news::News;
 use super::role::Role;
 use super::stream::{Receiving, Stream, UNKNOWN_LENGTH};
 
-/// A header block may take this many times the limit on the list it stands for: room for a block
-/// that is refused for its size alone, and for HPACK's own octets.
+/// A header block may have this many bytes at least. Most of them are more than the limit on header
+/// lists: a block that is too long is decoded, as the table has to stay in step, and refused for its
+/// call alone.
+const MAX_BLOCK: usize = 1 << 20;
+
+/// A header block may have this many times the limit on header lists, where that is more.
 const MAX_BLOCK_FACTOR: usize = 4;
 
-/// And so many frames. A peer that fills its frames needs far fewer.
-const MAX_BLOCK_FRAMES: u32 = 128;
+/// How many frames a block may have, apart from one for each [`FULL_FRAME`] of the largest block. A
+/// peer that fills its frames needs far fewer.
+const MAX_BLOCK_FRAMES: usize = 128;
+
+/// The frame size that every peer may use (RFC 9113 §4.2).
+const FULL_FRAME: usize = 16_384;
 
 /// What a block is for, decided before it is decoded.
 #[derive(Clone, Copy, Debug)]
@@ -96,9 +104,10 @@ impl Connection {
         self.block(block.stream, block.end_stream, block.depends_on_itself, &block.bytes)
     }
 
-    fn check_block(&self, octets: usize, frames: u32) -> Result<(), Fatal> {
-        let max = MAX_BLOCK_FACTOR * self.config.max_header_list_size as usize;
-        if octets > max.max(self.config.max_frame_size as usize) || frames > MAX_BLOCK_FRAMES {
+    fn check_block(&self, bytes: usize, frames: u32) -> Result<(), Fatal> {
+        let max = MAX_BLOCK_FACTOR.saturating_mul(self.config.max_header_list_size as usize);
+        let max = max.max(MAX_BLOCK).max(self.config.max_frame_size as usize);
+        if bytes > max || frames as usize > MAX_BLOCK_FRAMES + max / FULL_FRAME {
             return Err(Fatal::limit("a header block without end"));
         }
         Ok(())
@@ -120,6 +129,14 @@ impl Connection {
         let mut head = self.decode(kind, block)?;
         if depends_on_itself {
             head = Err(HeadError::Malformed("a stream depends on itself"));
+        }
+        if let Err(HeadError::TooLarge { beyond, .. }) = &head
+            && !matches!(target, Target::Nobody)
+        {
+            let units = budget::too_large(block.len(), *beyond);
+            // A client's call that ends so earns nothing.
+            let earned = if self.role == Role::Client { budget::CALL_COMPLETED } else { 0 };
+            self.budget.spend_units(units - earned)?;
         }
         match target {
             Target::New => self.request(id, end, head),
@@ -201,9 +218,11 @@ impl Connection {
     fn request(&mut self, id: u32, end: bool, head: Result<Head, HeadError>) -> Result<(), Fatal> {
         self.closed.opened(self.server.last_id, id);
         self.server.last_id = id;
+        self.server.opened += 1;
         if self.draining == Draining::Final || !self.has_room() {
-            // §5.1.2. Before it has acknowledged our SETTINGS the peer cannot know the limit.
-            let known = self.handshake.is_acknowledged();
+            // §5.1.2. Before it has acknowledged our SETTINGS the peer cannot know the limit, and what
+            // lingers here of calls that it cancelled it cannot know at all.
+            let known = self.handshake.is_acknowledged() && self.is_full();
             self.turn_away(id, end, ErrorCode::REFUSED_STREAM);
             if known {
                 self.budget.spend(Cost::Refused)?;
@@ -212,7 +231,7 @@ impl Connection {
         }
         let expected = match &head {
             Ok(Head::Request(head)) => head.content_length.unwrap_or(UNKNOWN_LENGTH),
-            Err(HeadError::TooLarge) => UNKNOWN_LENGTH,
+            Err(HeadError::TooLarge { .. }) => UNKNOWN_LENGTH,
             Ok(_) | Err(HeadError::Malformed(_)) => {
                 return self.bad_request(id, end, ErrorCode::PROTOCOL_ERROR);
             }
@@ -233,14 +252,14 @@ impl Connection {
         if end {
             stream.arrived.end = End::Plain;
         }
-        let too_large = head.is_err();
+        stream.foreign = matches!(head, Err(HeadError::TooLarge { foreign: true, .. }));
         stream.arrived.head = head.ok();
         let key = self.streams.insert(stream);
         if let Some(stream) = self.streams.get_mut(key) {
             self.events.tell(key, stream, News::OPENED);
             self.events.bound(&self.streams);
         }
-        if too_large { self.budget.spend(Cost::TooLarge) } else { Ok(()) }
+        Ok(())
     }
 
     /// Whether one more request is within the limit. Those count whose answer is not complete, those
@@ -253,6 +272,11 @@ impl Connection {
         self.streams.open() + unseen + lingering < self.config.max_streams as usize
     }
 
+    /// Whether the peer, too, must know that it is at the limit.
+    fn is_full(&self) -> bool {
+        self.streams.open() + self.server.unwritten.len() >= self.config.max_streams as usize
+    }
+
     /// A malformed request never becomes a stream (§8.1.1).
     fn bad_request(&mut self, id: u32, end: bool, code: ErrorCode) -> Result<(), Fatal> {
         self.turn_away(id, end, code);
@@ -262,10 +286,9 @@ impl Connection {
 
     fn turn_away(&mut self, id: u32, end: bool, code: ErrorCode) {
         self.write_control(kind::RST_STREAM, 0, id, &code.0.to_be_bytes());
-        if !end {
-            let window = self.initial_receive_window();
-            self.closed.reset(id, window);
-        }
+        // The peer may have sent more before it knows, a reset of its own if nothing else.
+        let window = if end { 0 } else { self.initial_receive_window() };
+        self.closed.reset(id, window);
     }
 
     // ---- Client ----------------------------------------------------------------------------
@@ -289,7 +312,7 @@ impl Connection {
                 return self.malformed(key, "a 1xx response that ends the stream"); // §8.1
             }
             // The real one follows; gRPC has no use for this one.
-            return self.budget.spend(Cost::Cancel);
+            return self.budget.spend(Cost::Informational);
         }
         // A response to HEAD or with 304 says how long the content would be (RFC 9110 §8.6).
         let expected = match head.content_length {
@@ -351,11 +374,19 @@ impl Connection {
         match error {
             HeadError::Malformed(why) => self.malformed(key, why),
             HeadError::Connect => self.malformed(key, "CONNECT"),
-            HeadError::TooLarge => self.stream_error(
-                key,
-                ErrorCode::ENHANCE_YOUR_CALM,
-                "the header list is larger than SETTINGS_MAX_HEADER_LIST_SIZE",
-            ),
+            HeadError::TooLarge { .. } => {
+                // No violation: the limit is advice (§10.5.1), and what it cost is spent.
+                let reset = Reset {
+                    code: ErrorCode::ENHANCE_YOUR_CALM,
+                    by_peer: false,
+                    never_processed: false,
+                    why: "the response's headers are too large",
+                    limit: Some(self.config.max_header_list_size),
+                };
+                self.tell_reset(key, reset);
+                self.reset_stream(key, reset.code);
+                self.check_control()
+            }
         }
     }
 

@@ -27,8 +27,9 @@ pub(crate) enum NoRequest {
     /// The peer has given it up: there is nothing to do.
     Gone,
     /// Its header list is larger than
-    /// [`max_header_list_size`](super::Config::max_header_list_size). Answer it, and forget it.
-    TooLarge,
+    /// [`max_header_list_size`](super::Config::max_header_list_size), which is `limit`. Answer it, and
+    /// forget it. `foreign`: it has a content type, which is none of gRPC's.
+    TooLarge { limit: u32, foreign: bool },
 }
 
 /// What follows a head.
@@ -72,7 +73,10 @@ impl Connection {
         stream.taken = true;
         match stream.arrived.head.take() {
             Some(Head::Request(head)) => Ok(Request { head, body: self.take_body(key) }),
-            _ => Err(NoRequest::TooLarge),
+            _ => Err(NoRequest::TooLarge {
+                limit: self.config.max_header_list_size,
+                foreign: stream.foreign,
+            }),
         }
     }
 

@@ -23,8 +23,22 @@ use super::stream::{Receiving, Sending, UNKNOWN_LENGTH};
 /// made to hold is at most eight times its window.
 pub(super) const CUT_OUT: usize = 8 * 1024;
 
+/// How many streams a client may open in one turn of its connection, whatever becomes of them. It
+/// bounds what a turn costs: a stream that is opened and reset at once advances nothing. As many as
+/// may be open by default, so that no other client notices.
+pub(super) const MAX_OPENED: u32 = 256;
+
 /// What is kept of a GOAWAY's debug data.
 const MAX_DEBUG: usize = 256;
+
+/// How far [`Connection::receive`] went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// The input has no further whole frame.
+    All,
+    /// The input may have more whole frames: they are for the connection's next turn.
+    Some,
+}
 
 /// The input, and how much of it has been dealt with.
 struct Input<'a> {
@@ -51,11 +65,15 @@ impl Input<'_> {
 }
 
 impl Connection {
-    /// Takes every whole frame out of `input` and leaves the rest. What they say comes from
-    /// [`poll_event`](Self::poll_event); what they ask for may be to write.
+    /// Takes the whole frames out of `input`, as many as are one turn's work, and leaves the rest.
+    /// What they say comes from [`poll_event`](Self::poll_event); what they ask for may be to write.
     ///
     /// After an error nothing is received any more: write what is outgoing, and close.
-    pub(crate) fn receive(&mut self, input: &mut BytesMut, now: Instant) -> Result<(), Fatal> {
+    pub(crate) fn receive(
+        &mut self,
+        input: &mut BytesMut,
+        now: Instant,
+    ) -> Result<Received, Fatal> {
         if let Some(fatal) = self.dead {
             return Err(fatal);
         }
@@ -70,21 +88,24 @@ impl Connection {
             bytes.advance(at);
         }
         match result {
-            Ok(()) => {
-                self.timers.received(now, bytes.len() != before, !bytes.is_empty());
+            Ok(received) => {
+                // Frames that are left for the next turn are not the peer's delay.
+                let unfinished = received == Received::All && !bytes.is_empty();
+                self.timers.received(now, bytes.len() != before, unfinished);
                 if self.outflow.has_ready() {
                     self.pump();
                 }
-                Ok(())
+                Ok(received)
             }
             Err(fatal) => Err(self.fail(fatal)),
         }
     }
 
-    fn frames(&mut self, input: &mut Input<'_>, now: Instant) -> Result<(), Fatal> {
+    fn frames(&mut self, input: &mut Input<'_>, now: Instant) -> Result<Received, Fatal> {
         if self.handshake.awaits() == Awaited::Preface && !self.preface(input)? {
-            return Ok(());
+            return Ok(Received::All);
         }
+        self.server.opened = 0;
         while let Some(bytes) = input.rest().first_chunk::<HEADER_LEN>() {
             let header = FrameHeader::parse(*bytes);
             if header.len > self.config.max_frame_size {
@@ -101,11 +122,14 @@ impl Connection {
                 self.data(header, input)?;
                 continue;
             }
+            if header.kind == kind::HEADERS && self.server.opened == MAX_OPENED {
+                return Ok(Received::Some);
+            }
             let payload = &input.bytes[input.at + HEADER_LEN..input.at + end];
             self.frame(header, payload, now)?;
             input.at += end;
         }
-        Ok(())
+        Ok(Received::All)
     }
 
     /// Whether the client's preface is complete (§3.4).
@@ -371,9 +395,6 @@ impl Connection {
         if stream.is_closed() {
             return self.budget.spend(Cost::Idle);
         }
-        // A call that we have begun to answer cost the peer a call's price; one that was given up
-        // before is cheap to ask for, again and again.
-        let early = role == Role::Server && stream.sending == Sending::Head;
         stream.reset_by_peer = true;
         let taken = stream.taken;
         self.close_stream(key);
@@ -382,6 +403,7 @@ impl Connection {
             by_peer: true,
             never_processed: role == Role::Client && code == ErrorCode::REFUSED_STREAM,
             why: "reset by the peer",
+            limit: None,
         };
         if taken {
             self.tell_reset(key, reset);
@@ -389,9 +411,6 @@ impl Connection {
         } else {
             // Opened and reset before its handler was called: it never is.
             self.forget(key);
-        }
-        if early {
-            self.budget.spend(Cost::Cancel)?;
         }
         Ok(())
     }
@@ -554,6 +573,7 @@ impl Connection {
                 by_peer: true,
                 never_processed: true,
                 why: "the server went away before it took the request",
+                limit: None,
             };
             self.tell_reset(key, reset);
             self.settle(key);

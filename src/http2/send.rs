@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::budget;
 use super::connection::Connection;
 use super::draining::Draining;
+use super::fields;
 use super::flow::{MAX_WINDOW, ReceiveWindow, SendWindow};
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
 use super::hpack::{BlockEncoder, Pseudo};
@@ -38,8 +39,9 @@ pub(crate) struct SendRequest<'a> {
 }
 
 impl<'a> SendRequest<'a> {
+    /// All but Host: `:authority` says it (RFC 9113 §8.3.1).
     fn fields(&self) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
-        self.headers.iter().chain(self.more)
+        self.headers.iter().chain(self.more).filter(|(name, _)| *name != header::HOST)
     }
 }
 
@@ -115,13 +117,16 @@ impl Connection {
             block.pseudo(Pseudo::Scheme, request.scheme.as_bytes());
             block.pseudo(Pseudo::Path, request.path.as_bytes());
             block.pseudo(Pseudo::Authority, request.authority);
-            write_headers(block, request.fields());
+            fields::write(block, request.fields());
         });
         Ok(key)
     }
 
     /// Server: answers a request, informational responses first if any. With `end` the response
     /// has neither body nor trailers.
+    ///
+    /// A list that is larger than the client takes is cut down; a head with a body to follow becomes a
+    /// status, after which the stream takes no body.
     pub(crate) fn send_response(
         &mut self,
         key: StreamKey,
@@ -139,7 +144,19 @@ impl Connection {
         }
         let informational = status.is_informational();
         debug_assert!(!(informational && end), "a 1xx response that ends the stream");
-        let end = end && !informational;
+        let mut end = end && !informational;
+        let limit = self.peer.max_header_list_size as usize;
+        let pseudo = fields::field_size(":status", 3);
+        let mut cut = None;
+        if limit < u32::MAX as usize && !informational && pseudo + fields::size(headers) > limit {
+            if end {
+                cut = Some(fields::cut(headers, limit.saturating_sub(pseudo)));
+            } else if fields::are_grpc(headers) {
+                cut = Some(fields::refusal(headers, limit));
+                end = true;
+            }
+        }
+        let headers = cut.as_ref().unwrap_or(headers);
         stream.sending = match (informational, end) {
             (true, _) => Sending::Head,
             (false, false) => Sending::Body,
@@ -148,7 +165,7 @@ impl Connection {
         let id = stream.id;
         self.write_head(id, end, |block| {
             block.pseudo(Pseudo::Status, status.as_str().as_bytes());
-            write_headers(block, headers);
+            fields::write(block, headers);
         });
         if end {
             self.settle(key);
@@ -172,9 +189,22 @@ impl Connection {
         }
         stream.sending = Sending::Done;
         let id = stream.id;
-        self.write_head(id, true, |block| write_headers(block, trailers));
+        self.write_trailers(id, trailers);
         self.settle(key);
         Progress::Sent
+    }
+
+    /// Trailers without a length, which only a head may have (RFC 9110 §6.5.1), cut down to what the
+    /// peer takes.
+    fn write_trailers(&mut self, id: u32, trailers: &HeaderMap) {
+        let limit = self.peer.max_header_list_size as usize;
+        let is_too_large = limit < u32::MAX as usize && fields::size(trailers) > limit;
+        let cut = is_too_large.then(|| fields::cut(trailers, limit));
+        let trailers = cut.as_ref().unwrap_or(trailers);
+        self.write_head(id, true, |block| {
+            let fields = trailers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH);
+            fields::write(block, fields);
+        });
     }
 
     // ---- Data ------------------------------------------------------------------------------
@@ -366,7 +396,7 @@ impl Connection {
                     stream.sending = Sending::Done;
                     if let Ending::Trailers(trailers) = ending {
                         let id = stream.id;
-                        self.write_head(id, true, |block| write_headers(block, &trailers));
+                        self.write_trailers(id, &trailers);
                     }
                     self.settle(key);
                 }
@@ -455,29 +485,11 @@ fn write_data(out: &mut WriteBuffer, id: u32, bytes: Bytes, end: bool) {
     out.push_payload(bytes);
 }
 
-#[inline]
-fn write_headers<'a>(
-    block: &mut BlockEncoder<'_>,
-    fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>,
-) {
-    for (name, value) in fields {
-        block.header(name, value);
-    }
-}
-
 /// As SETTINGS_MAX_HEADER_LIST_SIZE counts (§6.5.2).
 fn list_size(request: &SendRequest<'_>) -> u64 {
-    const OVERHEAD: usize = 32;
-    let pseudo = ":method".len()
-        + ":scheme".len()
-        + ":authority".len()
-        + ":path".len()
-        + request.method.len()
-        + request.scheme.len()
-        + request.authority.len()
-        + request.path.len()
-        + 4 * OVERHEAD;
-    let headers: usize =
-        request.fields().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD).sum();
-    (pseudo + headers) as u64
+    let pseudo = fields::field_size(":method", request.method.len())
+        + fields::field_size(":scheme", request.scheme.len())
+        + fields::field_size(":authority", request.authority.len())
+        + fields::field_size(":path", request.path.len());
+    (pseudo + fields::size(request.fields())) as u64
 }

@@ -84,6 +84,8 @@ pub(super) struct Stream {
     pub(super) unread: u32,
     /// What content-length leaves to come (RFC 9113 §8.1.1).
     pub(super) expected: u64,
+    /// The header list is too large, and its content type is none of gRPC's.
+    pub(super) foreign: bool,
     /// Where in all that was ever sent its first frame begins.
     pub(super) first_byte: u64,
     pub(super) backlog: Option<Box<Backlog>>,
@@ -110,6 +112,7 @@ impl Stream {
             arrived: Arrived::default(),
             unread: 0,
             expected: UNKNOWN_LENGTH,
+            foreign: false,
             first_byte: 0,
             backlog: None,
         }

@@ -15,8 +15,9 @@ use tonic::server::NamedService;
 use tower::Service;
 use tower::layer::Layer;
 
-use super::{PeerPolicy, Throttle};
+use super::PeerPolicy;
 use crate::socket::PeerIdentity;
+use crate::throttle::Throttle;
 
 /// Refusals that are logged in a second.
 const LOGGED: u32 = 100;

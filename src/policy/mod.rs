@@ -2,7 +2,6 @@
 //! they may make is the [`layer`]'s.
 
 mod layer;
-mod throttle;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +9,6 @@ use std::sync::Arc;
 
 pub(crate) use layer::Guard;
 pub use layer::{PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
-pub(crate) use throttle::Throttle;
 
 use crate::socket::{PeerIdentity, is_known_group};
 

@@ -12,8 +12,8 @@ use super::who::Who;
 use crate::address::Address;
 use crate::driver::Memory;
 use crate::observer::{Event, Observers, RefusalReason};
-use crate::policy::Throttle;
 use crate::socket::{Peer, PeerIdentity};
+use crate::throttle::Throttle;
 
 /// Refused connections that are logged in a second.
 const REFUSALS_LOGGED: u32 = 100;

@@ -207,6 +207,16 @@ impl Server {
         self
     }
 
+    /// Sets how many bytes of headers a request may have, counted as SETTINGS_MAX_HEADER_LIST_SIZE
+    /// counts them (RFC 9113 §6.5.2: name, value and 32 for each field). It is told to clients. A
+    /// request that exceeds it is answered with RESOURCE_EXHAUSTED and reaches no service; other calls
+    /// on its connection go on. Default 16 KiB.
+    #[must_use]
+    pub fn max_header_list_size(mut self, bytes: u32) -> Self {
+        self.options.driver.http2.max_header_list_size = bytes;
+        self
+    }
+
     /// Spends CPU time to answer faster: see [`BusyPoll`]. Default: not.
     #[must_use]
     pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {

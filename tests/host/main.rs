@@ -2,6 +2,7 @@
 //! prints a line with its figures, or fails. `tests/host/run` builds and starts it; what a test in
 //! `tests/it` can show is there.
 
+mod cancels;
 mod descriptors;
 mod faults;
 mod hand_overs;
@@ -45,6 +46,7 @@ const CHECKS: &[Check] = &[
     ("stop", stop::with_clients),
     ("hand-overs", hand_overs::under_load),
     ("heir", heir::serves_on),
+    ("cancels", cancels::of_many_callers),
     ("soak", soak::of_mixed_calls),
 ];
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the top down; a module may use only those that come after it.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "ping",
     "stubs",
     "server",
@@ -17,6 +17,7 @@ const LAYERS: [&str; 15] = [
     "transport",
     "sealed_memory",
     "socket",
+    "throttle",
     "address",
     "backoff",
 ];

@@ -8,6 +8,7 @@ mod deadlines;
 mod differential;
 mod ends;
 mod hand_over;
+mod headers;
 mod honest;
 mod hostile_server;
 mod identity;
@@ -23,6 +24,7 @@ mod retry_policy;
 mod server;
 mod server_options;
 mod socket_file;
+mod statuses;
 mod streams;
 mod tonic_transport;
 

@@ -132,7 +132,7 @@ async fn a_refused_peer_holds_a_permit_while_it_is_answered() {
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     let started = Instant::now();
     while ping(&mut client).await.is_err() {
-        assert!(started.elapsed() < Duration::from_secs(10), "the permit is not given back");
+        assert!(started.elapsed() < Duration::from_secs(60), "the permit is not given back");
         sleep(Duration::from_millis(20)).await;
     }
 }

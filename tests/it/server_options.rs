@@ -290,7 +290,7 @@ async fn calls_beyond_the_limit_are_shed(transport: Transport) {
 async fn eventually(mut succeeds: impl AsyncFnMut() -> bool) {
     let started = std::time::Instant::now();
     while !succeeds().await {
-        assert!(started.elapsed() < Duration::from_secs(10), "not within 10 s");
+        assert!(started.elapsed() < Duration::from_secs(60), "not within 60 s");
         sleep(Duration::from_millis(2)).await;
     }
 }

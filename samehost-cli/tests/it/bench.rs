@@ -577,11 +577,11 @@ fn an_earlier_report_is_compared() {
     let directory = directory();
     let old = directory.path().join("old.json");
     let earlier = bench(&[&SHORT[..], &["--json"]].concat());
-    // As if everything had been a thousand times as fast.
+    // As if everything had been so much faster that the machine's load makes no difference.
     let mut report = json(&earlier);
     for row in report["rows"].as_array_mut().unwrap() {
         let calls_per_second = row["calls_per_second"].as_f64().unwrap();
-        row["calls_per_second"] = (calls_per_second * 1000.0).into();
+        row["calls_per_second"] = (calls_per_second * 1e9).into();
         row["spread"] = 0.0.into();
     }
     // As another version of the command may write it.
@@ -597,7 +597,7 @@ fn an_earlier_report_is_compared() {
     let rows = changes.lines().filter(|line| line.contains(" samehost "));
     assert_eq!(rows.clone().count(), 7, "{changes}");
     for row in rows {
-        assert!(row.contains("-99.") || row.contains("-100."), "{row}");
+        assert!(row.contains("-100."), "{row}");
     }
 }
 

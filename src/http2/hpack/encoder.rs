@@ -16,7 +16,6 @@
 //! to the same connection, and a connection here belongs to one process.
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderName, HeaderValue};
 
 use super::field::Pseudo;
 use super::hash::hash;
@@ -93,13 +92,15 @@ impl BlockEncoder<'_> {
         self.field(name.as_str().as_bytes(), value, false);
     }
 
-    pub(crate) fn header(&mut self, name: &HeaderName, value: &HeaderValue) {
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn header(&mut self, name: &http::HeaderName, value: &http::HeaderValue) {
         let name = name.as_str().as_bytes();
         self.field(name, value.as_bytes(), value.is_sensitive());
     }
 
+    /// A field whose name and value are such as may stand in HTTP/2.
     #[inline]
-    fn field(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
         if !sensitive && let Some(index) = self.table.find_expected(name, value) {
             return self.indexed(index);
         }

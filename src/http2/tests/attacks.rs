@@ -11,7 +11,8 @@ use crate::http2::budget;
 use crate::http2::closed::MAX_REMEMBERED;
 use crate::http2::connection::MAX_CONTROL;
 use crate::http2::error::{ErrorCode, Fatal, Fault};
-use crate::http2::{Config, Connection};
+use crate::http2::receive::MAX_OPENED;
+use crate::http2::{Config, Connection, Received};
 
 /// Sends frames until the connection gives up, and says how many that took. Reads the answers, and
 /// looks at the events as a driver does.
@@ -102,20 +103,77 @@ fn a_flood_that_time_does_not_pay_for() {
     }
 }
 
+/// A stream that is opened and reset, both in one read, so that nobody sees the request. What it costs
+/// is bounded by the turn.
 #[test]
-fn rapid_reset() {
-    // Together, so that the request is never seen.
+fn rapid_reset_is_taken_turn_by_turn() {
     let mut server = Tested::server();
-    let result =
-        flood(&mut server, |n| vec![request(2 * n + 1, true), rst(2 * n + 1, ErrorCode::CANCEL)]);
-    calm(result, budget::CAPACITY / 2 + 1);
-    // One after the other, so that a handler starts and goes on running.
+    for n in 0..10_000 {
+        for frame in [request(2 * n + 1, true), rst(2 * n + 1, ErrorCode::CANCEL)] {
+            frame.write(&mut server.input);
+        }
+    }
+    let mut turns = 1;
+    loop {
+        let before = server.connection.server.last_id;
+        let received = server.connection.receive(&mut server.input, server.now);
+        let opened = (server.connection.server.last_id.max(1) - before.max(1)).div_ceil(2);
+        assert!(opened <= MAX_OPENED, "{opened} in one turn");
+        assert!(server.connection.poll_event().is_none());
+        bounded(&server.connection);
+        match received.expect("no offence") {
+            Received::Some => turns += 1,
+            Received::All => break,
+        }
+    }
+    assert!(server.input.is_empty());
+    assert_eq!(turns, 10_000u32.div_ceil(MAX_OPENED));
+    assert_eq!(server.connection.active_streams(), 0);
+    assert_eq!(server.connection.budget.left(), budget::CAPACITY);
+}
+
+/// Frames that are left for the next turn are no delay of the peer's.
+#[test]
+fn what_is_left_for_the_next_turn_is_no_unfinished_frame() {
     let mut server = Tested::server();
-    let result = flood(&mut server, |n| {
-        let id = n / 2 * 2 + 1;
-        if n % 2 == 0 { vec![request(id, true)] } else { vec![rst(id, ErrorCode::CANCEL)] }
-    });
-    calm(result, budget::CAPACITY + 1);
+    for n in 0..=MAX_OPENED {
+        for frame in [request(2 * n + 1, true), rst(2 * n + 1, ErrorCode::CANCEL)] {
+            frame.write(&mut server.input);
+        }
+    }
+    let received = server.connection.receive(&mut server.input, server.now);
+    assert_eq!(received, Ok(Received::Some));
+    server.connection.note_time(server.now);
+    assert_eq!(server.connection.next_timeout(), None);
+}
+
+/// Calls that are cancelled while their handlers run, and handlers that take no notice: each counts
+/// until it has ended, so that no more than the limit and a few run at a time.
+#[test]
+fn cancelled_calls_count_until_their_handlers_have_ended() {
+    let mut server = Tested::server();
+    let mut running = std::collections::VecDeque::new();
+    let mut refused = 0;
+    for n in 0..100_000 {
+        let id = 2 * n + 1;
+        let opened = server.accept(&[request(id, true)]);
+        server.accept(&[rst(id, ErrorCode::CANCEL)]);
+        running.extend(opened.iter().filter_map(|event| match event {
+            Event::Request { stream, .. } => Some(*stream),
+            _ => None,
+        }));
+        refused += server.frames().len();
+        bounded(&server.connection);
+        // One ends now and then.
+        if n % 10 == 0
+            && let Some(ended) = running.pop_front()
+        {
+            server.connection.forget(ended);
+        }
+    }
+    assert!(refused > 80_000, "{refused} were refused");
+    // The peer cannot know what still runs: being refused for that is no offence.
+    assert_eq!(server.connection.budget.left(), budget::CAPACITY);
 }
 
 #[test]
@@ -246,7 +304,7 @@ fn continuation_without_end() {
         let kind = if n == 0 { kind::HEADERS } else { kind::CONTINUATION };
         vec![frame(kind, 0, 1, [0x82; 16_000])]
     });
-    calm(result, 5);
+    calm(result, (1 << 20) / 16_000);
 }
 
 #[test]

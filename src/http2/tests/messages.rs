@@ -98,6 +98,13 @@ fn pseudo_headers_of_impossible_value_are_malformed() {
     malformed(request_but(":method", Some(b"PO ST")));
     malformed(request_but(":scheme", Some(b"")));
     malformed(request_but(":scheme", Some(b"ht tp")));
+    // A fragment is no part of a request's target, and a scheme begins with a letter (RFC 3986).
+    malformed(request_but(":path", Some(b"/a.B/C#d")));
+    malformed(request_but(":path", Some(b"/a.B/C?d#")));
+    malformed(request_but(":scheme", Some(b"1a")));
+    malformed(request_but(":scheme", Some(b"+http")));
+    well_formed(Config::default(), request_but(":scheme", Some(b"a1+-.")));
+    well_formed(Config::default(), request_but(":path", Some(b"/a.B/C?d")));
 }
 
 #[test]
@@ -366,7 +373,7 @@ fn a_header_list_too_large_can_be_answered_and_its_block_is_decoded() {
         frame(kind::HEADERS, 0, 1, first),
         frame(kind::CONTINUATION, flag::END_HEADERS, 1, rest),
     ]);
-    let [Event::RequestTooLarge { stream }] = events[..] else {
+    let [Event::RequestTooLarge { stream, .. }] = events[..] else {
         panic!("{events:?}");
     };
     let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -401,7 +408,84 @@ fn trailers_too_large_reset_the_stream() {
     client.accept(&[headers(1, response_block(), false)]);
     let fields = [("grpc-message", &[b'z'; 800][..]); 20];
     let trailers = headers(1, block(&fields), true);
-    client.resets_known(key, ErrorCode::ENHANCE_YOUR_CALM, &[trailers]);
+    let reset = client.resets_known(key, ErrorCode::ENHANCE_YOUR_CALM, &[trailers]);
+    assert_eq!(reset.limit, Some(16_384));
+}
+
+/// `block` in as many frames as it takes.
+fn in_frames(stream: u32, block: &[u8], end: bool) -> Vec<Frame> {
+    let chunks = block.chunks(16_384);
+    let last = chunks.len() - 1;
+    let frames = chunks.enumerate().map(|(n, chunk)| {
+        let end_headers = if n == last { flag::END_HEADERS } else { 0 };
+        match n {
+            0 => frame(kind::HEADERS, end_headers | u8::from(end), stream, chunk),
+            _ => frame(kind::CONTINUATION, end_headers, stream, chunk),
+        }
+    });
+    frames.collect()
+}
+
+#[test]
+fn a_block_up_to_a_mebibyte_costs_its_call_alone_at_a_server() {
+    let mut server = Tested::server();
+    let other = server.open_request(false);
+    for (id, size) in [(3, 17_000), (5, 110_000), (7, 1_000_000)] {
+        let block = request_with(&[("x-large", &vec![b'a'; size])]);
+        let events = server.accept(&in_frames(id, &block, true));
+        let [Event::RequestTooLarge { stream, foreign: false, limit: 16_384 }] = events[..] else {
+            panic!("{events:?}");
+        };
+        server.connection.forget(stream);
+    }
+    // What is no gRPC is answered as HTTP has it, wherever its content type comes.
+    for first in [false, true] {
+        let large = ("x-large", &[b'a'; 20_000][..]);
+        let kind = ("content-type", &b"text/plain"[..]);
+        let fields = if first { [kind, large] } else { [large, kind] };
+        let block = block(&[&REQUEST[..4], &fields].concat());
+        let id = 9 + 2 * u32::from(first);
+        let events = server.accept(&in_frames(id, &block, true));
+        assert!(
+            matches!(&events[..], [Event::RequestTooLarge { foreign: true, .. }]),
+            "{events:?}"
+        );
+    }
+    server.answer(other, b"unharmed");
+    // Beyond that it is no block that anybody needs.
+    let endless = request_with(&[("x-large", &vec![b'a'; 1 << 20])]);
+    server.fails(ErrorCode::ENHANCE_YOUR_CALM, &in_frames(13, &endless, true));
+}
+
+#[test]
+fn a_block_up_to_a_mebibyte_costs_its_call_alone_at_a_client() {
+    let mut client = Tested::client();
+    let other = client.start_request(true);
+    for size in [17_000, 110_000, 1_000_000] {
+        let large = ("grpc-message", &vec![b'a'; size][..]);
+        let (head, trailers) = (client.start_request(true), client.start_request(true));
+        let block = block(&[(":status", b"200"), ("grpc-status", b"3"), large]);
+        let frames = in_frames(head.id(), &block, true);
+        let reset = client.resets_known(head, ErrorCode::ENHANCE_YOUR_CALM, &frames);
+        assert_eq!(reset.limit, Some(16_384));
+        client.accept(&[headers(trailers.id(), response_block(), false)]);
+        let block = super::raw::block(&[("grpc-status", b"3"), large]);
+        let frames = in_frames(trailers.id(), &block, true);
+        client.resets_known(trailers, ErrorCode::ENHANCE_YOUR_CALM, &frames);
+    }
+    let events = client.accept(&[headers(other.id(), response_block(), true)]);
+    assert!(matches!(&events[..], [Event::Response { .. }]), "{events:?}");
+}
+
+#[test]
+fn a_block_that_has_not_ended_counts_as_held() {
+    let mut server = Tested::server();
+    assert_eq!(server.connection.buffered(), 0);
+    server.accept(&[
+        frame(kind::HEADERS, 0, 1, [0x82; 16_000]),
+        frame(kind::CONTINUATION, 0, 1, [0x82; 16_000]),
+    ]);
+    assert!(server.connection.buffered() >= 32_000);
 }
 
 // ---- memo ----------------------------------------------------------------------------------

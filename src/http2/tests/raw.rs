@@ -11,7 +11,7 @@ use crate::http2::error::{ErrorCode, Fatal};
 use crate::http2::frame::PREFACE;
 use crate::http2::key::StreamKey;
 use crate::http2::send::SendRequest;
-use crate::http2::{Config, Reset};
+use crate::http2::{Config, Received, Reset};
 
 use super::seen::{self, Event};
 use super::wire;
@@ -168,14 +168,20 @@ impl Tested {
 
     pub(super) fn octets(&mut self, octets: &[u8]) -> Result<(), Fatal> {
         self.input.extend_from_slice(octets);
-        self.connection.receive(&mut self.input, self.now)
+        self.receive()
+    }
+
+    /// As many turns as the input takes.
+    fn receive(&mut self) -> Result<(), Fatal> {
+        while self.connection.receive(&mut self.input, self.now)? == Received::Some {}
+        Ok(())
     }
 
     pub(super) fn send(&mut self, frames: &[Frame]) -> Result<(), Fatal> {
         for frame in frames {
             frame.write(&mut self.input);
         }
-        self.connection.receive(&mut self.input, self.now)
+        self.receive()
     }
 
     /// Sends what must be accepted, and gives the events.
@@ -279,7 +285,7 @@ impl Tested {
             }
             // Its message had ended before.
             Some(Event::Stopped { stream }) if *stream == key => {
-                Reset { code, by_peer: false, never_processed: false, why: "" }
+                Reset { code, by_peer: false, never_processed: false, why: "", limit: None }
             }
             _ => panic!("no reset but {events:?}"),
         }

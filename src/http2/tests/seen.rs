@@ -22,6 +22,8 @@ pub(super) enum Event {
     },
     RequestTooLarge {
         stream: StreamKey,
+        limit: u32,
+        foreign: bool,
     },
     Response {
         stream: StreamKey,
@@ -84,7 +86,9 @@ fn opened(connection: &mut Connection, stream: StreamKey, seen: &mut Vec<Event>)
             seen.push(Event::Request { stream, head: request.head, end });
             rest(connection, stream, request.body, seen);
         }
-        Err(NoRequest::TooLarge) => seen.push(Event::RequestTooLarge { stream }),
+        Err(NoRequest::TooLarge { limit, foreign }) => {
+            seen.push(Event::RequestTooLarge { stream, limit, foreign });
+        }
         Err(NoRequest::Gone) => panic!("a request that is gone was opened"),
     }
 }

@@ -272,3 +272,134 @@ fn trimming_does_not_forget_that_streams_were_reset() {
     server.connection.trim();
     assert!(server.accept(&[data(1, "late", false)]).is_empty());
 }
+
+// ---- Fields ----------------------------------------------------------------------------------
+
+/// What HTTP/2 forbids (RFC 9113 §8.2.1, §8.2.2), and what it does not.
+const MIXED: &[(&str, &str)] = &[
+    ("connection", "x-private"),
+    ("keep-alive", "timeout=5"),
+    ("proxy-connection", "close"),
+    ("transfer-encoding", "chunked"),
+    ("upgrade", "h2c"),
+    ("te", "gzip"),
+    ("te", "trailers"),
+    ("x-spaces", " \tboth ends\t "),
+    ("x-only-spaces", "  "),
+    ("x-plain", "as it is"),
+];
+
+fn mixed() -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in MIXED {
+        map.append(*name, value.parse().unwrap());
+    }
+    map
+}
+
+fn is_clean(headers: &HeaderMap) {
+    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
+        assert!(!headers.contains_key(name), "{name}");
+    }
+    let te: Vec<_> = headers.get_all("te").iter().collect();
+    assert_eq!(te, ["trailers"]);
+    assert_eq!(headers["x-spaces"], "both ends");
+    assert_eq!(headers["x-only-spaces"], "");
+    assert_eq!(headers["x-plain"], "as it is");
+}
+
+#[test]
+fn forbidden_fields_are_not_sent_by_either_end() {
+    let mut client = Tested::client();
+    let mut headers = mixed();
+    headers.insert("host", "elsewhere".parse().unwrap());
+    client.connection.send_request(head(&headers), true).expect("a slot");
+    let mut server = Tested::server_with(Config { any_authority: false, ..Config::default() });
+    let events = server.accept(&client.frames());
+    let [Event::Request { stream, head, .. }] = &events[..] else { panic!("{events:?}") };
+    is_clean(&head.headers);
+    assert!(!head.headers.contains_key("host"), "`:authority` says it");
+
+    let mut trailers = mixed();
+    trailers.insert("content-length", "5".parse().unwrap());
+    server.connection.send_response(*stream, StatusCode::OK, &mixed(), false);
+    server.connection.send_trailers(*stream, &trailers);
+    let events = client.accept(&server.frames());
+    let [Event::Response { head, .. }, Event::Trailers { headers, .. }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    is_clean(&head.headers);
+    is_clean(headers);
+    assert!(!headers.contains_key("content-length"));
+}
+
+/// What a client that takes lists of so many bytes gets.
+fn answered(
+    limit: u32,
+    answer: impl FnOnce(&mut Tested, crate::http2::StreamKey),
+) -> (HeaderMap, Option<HeaderMap>) {
+    let config = Config { max_header_list_size: limit, ..Config::default() };
+    let mut client = Tested::client_with(config, &[]);
+    client.start_request(true);
+    let mut server = Tested::server();
+    server.accept(&[settings(&[(6, limit)])]);
+    let key = server.open_request(true);
+    server.frames();
+    answer(&mut server, key);
+    let events = client.accept(&server.frames());
+    match &events[..] {
+        [Event::Response { head, end: true, .. }] => (head.headers.clone(), None),
+        [Event::Response { head, .. }, .., Event::Trailers { headers, .. }] => {
+            (head.headers.clone(), Some(HeaderMap::clone(headers)))
+        }
+        events => panic!("{events:?}"),
+    }
+}
+
+#[test]
+fn a_status_that_is_too_long_for_the_client_is_cut_and_keeps_its_code() {
+    let long = "m".repeat(105_000);
+    let status = map(&[
+        ("content-type", "application/grpc"),
+        ("grpc-status", "3"),
+        ("grpc-message", &long),
+        ("grpc-status-details-bin", "AAAA"),
+    ]);
+    for limit in [200, 1_000, 16_384] {
+        let (head, none) = answered(limit, |server, key| {
+            server.connection.send_response(key, StatusCode::OK, &status, true);
+        });
+        assert!(none.is_none());
+        let (_, trailers) = answered(limit, |server, key| {
+            let head = map(&[("content-type", "application/grpc")]);
+            server.connection.send_response(key, StatusCode::OK, &head, false);
+            // More than the window, so that the trailers wait with the stream.
+            server.connection.send_data(key, vec![0; 70_000].into(), false);
+            server.connection.send_trailers(key, &status);
+            server.accept(&[window_update(1, 70_000), window_update(0, 70_000)]);
+        });
+        for status in [head, trailers.unwrap()] {
+            assert_eq!(status["grpc-status"], "3", "{limit}");
+            let message = status["grpc-message"].to_str().unwrap();
+            assert!(message.starts_with("mmm") && message.ends_with("..."), "{message}");
+            assert!(message.len() as u32 + 200 > limit, "{} of {limit}", message.len());
+            assert!(!status.contains_key("grpc-status-details-bin"));
+        }
+    }
+}
+
+#[test]
+fn a_head_that_is_too_large_for_the_client_becomes_a_status() {
+    let head = map(&[("content-type", "application/grpc"), ("x-large", &"l".repeat(2_000))]);
+    let (head, none) = answered(1_000, |server, key| {
+        server.connection.send_response(key, StatusCode::OK, &head, false);
+        // The rest of it is dropped.
+        let data = Bytes::from_static(b"data");
+        assert_eq!(server.connection.send_data(key, data, false), Progress::Closed);
+        assert_eq!(server.connection.send_trailers(key, &HeaderMap::new()), Progress::Closed);
+        server.connection.forget(key);
+        assert_eq!(server.connection.active_streams(), 0);
+    });
+    assert_eq!((none, &head["grpc-status"]), (None, &"8".parse().unwrap()));
+    assert!(head["grpc-message"].to_str().unwrap().contains("1000 bytes"), "{head:?}");
+}

@@ -1,0 +1,73 @@
+//! [`Message`]: where in its messages a body is.
+
+/// Where in its messages a body is. Each message has a prefix: whether it is compressed, and four
+/// bytes of length (gRPC over HTTP/2, Length-Prefixed-Message).
+#[derive(Debug, Default)]
+pub(super) struct Message {
+    prefix: [u8; 5],
+    prefix_len: usize,
+    /// To come, after the prefix.
+    left: usize,
+    /// What has come of a message that is incomplete.
+    bytes: usize,
+}
+
+impl Message {
+    /// The bytes that have come of a message that is incomplete.
+    pub(super) fn incomplete(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes note of the next part of the body.
+    pub(super) fn take(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let taken = if self.left > 0 {
+                let taken = data.len().min(self.left);
+                self.left -= taken;
+                taken
+            } else {
+                let taken = data.len().min(self.prefix.len() - self.prefix_len);
+                self.prefix[self.prefix_len..][..taken].copy_from_slice(&data[..taken]);
+                self.prefix_len += taken;
+                if self.prefix_len == self.prefix.len() {
+                    let [_, length @ ..] = self.prefix;
+                    self.left = u32::from_be_bytes(length) as usize;
+                    self.prefix_len = 0;
+                }
+                taken
+            };
+            self.bytes += taken;
+            if self.left == 0 && self.prefix_len == 0 {
+                self.bytes = 0;
+            }
+            data = &data[taken..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_incomplete_is_counted_however_it_is_cut() {
+        let mut bytes = Vec::new();
+        let mut expected = Vec::new();
+        for length in [0_u32, 1, 300, 0, 5] {
+            bytes.push(0);
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.resize(bytes.len() + length as usize, 7);
+            expected.extend(1..5 + length as usize);
+            expected.push(0);
+        }
+        for size in [1, 2, 3, 5, 7, 64, bytes.len()] {
+            let mut message = Message::default();
+            let mut came = 0;
+            for piece in bytes.chunks(size) {
+                message.take(piece);
+                came += piece.len();
+                assert_eq!(message.incomplete(), expected[came - 1], "{came} in pieces of {size}");
+            }
+        }
+    }
+}
