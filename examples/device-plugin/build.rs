@@ -1,5 +1,3 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = protox::compile(["proto/device_plugin.proto"], ["proto"])?;
-    tonic_prost_build::configure().build_transport(false).compile_fds(files)?;
-    Ok(())
+    samehost_build::compile(&["proto/device_plugin.proto"], &["proto"])
 }

@@ -3,8 +3,8 @@
 //! user. From anybody else it is removed, so that no handler can take it for true.
 
 use samehost::PeerIdentity;
-use tonic::service::Interceptor;
-use tonic::{Request, Status};
+use samehost::tonic::service::Interceptor;
+use samehost::tonic::{Request, Status};
 
 const HEADER: &str = "x-forwarded-client-cert";
 

@@ -12,13 +12,13 @@ mod forwarded;
 use std::error::Error;
 use std::time::Duration;
 
+use samehost::tonic::{self, Request, Response, Status};
 use samehost::{Address, BindOptions, PeerIdentity, Server};
 use tokio::signal::unix::{SignalKind, signal};
-use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 
 mod caller {
-    tonic::include_proto!("caller.v1");
+    samehost::include_proto!("caller.v1");
 }
 
 use caller::caller_service_server::{CallerService, CallerServiceServer};

@@ -7,19 +7,19 @@
 
 use std::error::Error;
 
+use samehost::tonic::{Request, Status};
 use samehost::{Address, Channel, PeerPolicy};
 use sha2::{Digest, Sha256};
 use tokio_stream::StreamExt;
-use tonic::Request;
 
 mod version {
-    tonic::include_proto!("containerd.services.version.v1");
+    samehost::include_proto!("containerd.services.version.v1");
 }
 mod namespaces {
-    tonic::include_proto!("containerd.services.namespaces.v1");
+    samehost::include_proto!("containerd.services.namespaces.v1");
 }
 mod content {
-    tonic::include_proto!("containerd.services.content.v1");
+    samehost::include_proto!("containerd.services.content.v1");
 }
 
 use content::content_client::ContentClient;
@@ -99,7 +99,7 @@ async fn write(
     }
 }
 
-async fn list_blobs(content: &mut ContentClient<Channel>) -> Result<Vec<Info>, tonic::Status> {
+async fn list_blobs(content: &mut ContentClient<Channel>) -> Result<Vec<Info>, Status> {
     let request = in_namespace(ListContentRequest { filters: vec![] });
     let mut pages = content.list(request).await?.into_inner();
     let mut blobs = Vec::new();
@@ -109,10 +109,7 @@ async fn list_blobs(content: &mut ContentClient<Channel>) -> Result<Vec<Info>, t
     Ok(blobs)
 }
 
-async fn read(
-    content: &mut ContentClient<Channel>,
-    digest: &str,
-) -> Result<Vec<u8>, tonic::Status> {
+async fn read(content: &mut ContentClient<Channel>, digest: &str) -> Result<Vec<u8>, Status> {
     // Size 0 is all of it.
     let request = ReadContentRequest { digest: digest.into(), offset: 0, size: 0 };
     let mut pieces = content.read(in_namespace(request)).await?.into_inner();

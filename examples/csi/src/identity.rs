@@ -1,6 +1,6 @@
 //! The Identity service: what this driver is called and what it can do.
 
-use tonic::{Request, Response, Status};
+use samehost::tonic::{self, Request, Response, Status};
 
 use crate::csi::identity_server::Identity;
 use crate::csi::plugin_capability::{self, Service, VolumeExpansion, service, volume_expansion};

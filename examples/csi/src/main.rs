@@ -20,7 +20,7 @@ use samehost::{Address, BindOptions, Server};
 use tokio::signal::unix::{SignalKind, signal};
 
 mod csi {
-    tonic::include_proto!("csi.v1");
+    samehost::include_proto!("csi.v1");
 }
 
 use csi::controller_server::ControllerServer;

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use tonic::{Request, Response, Status};
+use samehost::tonic::{self, Request, Response, Status};
 
 use crate::csi::node_server::Node;
 use crate::csi::node_service_capability::{Rpc, Type, rpc};

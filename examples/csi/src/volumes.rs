@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tonic::Status;
+use samehost::tonic::Status;
 
 use crate::csi::{CapacityRange, VolumeCapability};
 

@@ -24,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 mod v1beta1 {
-    tonic::include_proto!("v1beta1");
+    samehost::include_proto!("v1beta1");
 }
 
 use plugin::Plugin;

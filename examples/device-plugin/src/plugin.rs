@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use samehost::tonic::codegen::BoxStream;
+use samehost::tonic::{self, Request, Response, Status};
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
-use tonic::codegen::BoxStream;
-use tonic::{Request, Response, Status};
 
 use crate::v1beta1::device_plugin_server::DevicePlugin;
 use crate::v1beta1::*;

@@ -6,12 +6,12 @@ pub mod plugin;
 
 /// What go-plugin itself calls.
 pub mod control {
-    tonic::include_proto!("plugin");
+    samehost::include_proto!("plugin");
 }
 
 /// The plugin's own service.
 pub mod kv {
-    tonic::include_proto!("proto");
+    samehost::include_proto!("proto");
 }
 
 /// Both sides have to agree on this pair, so that a plugin which a person starts by hand says what

@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use samehost::tonic::{self, Request, Response, Status};
 use samehost::{Address, Listener, PeerPolicy, Server};
 use tokio::sync::Notify;
-use tonic::{Request, Response, Status};
 
 use crate::control::Empty;
 use crate::control::grpc_controller_server::{GrpcController, GrpcControllerServer};

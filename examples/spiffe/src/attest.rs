@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use samehost::PeerIdentity;
-use tonic::{Extensions, Status};
+use samehost::tonic::{Extensions, Status};
 
 /// What a process has to be to have a name.
 pub struct Registration {

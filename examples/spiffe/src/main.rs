@@ -14,14 +14,14 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use samehost::tonic::codegen::BoxStream;
+use samehost::tonic::{self, Request, Response, Status};
 use samehost::{Address, BindOptions, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::{Stream, StreamExt};
-use tonic::codegen::BoxStream;
-use tonic::{Request, Response, Status};
 
 mod workload {
-    tonic::include_proto!("_");
+    samehost::include_proto!("_");
 }
 
 use attest::Registration;

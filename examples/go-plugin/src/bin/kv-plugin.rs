@@ -7,7 +7,7 @@ use example_go_plugin::kv::kv_server::{Kv, KvServer};
 use example_go_plugin::kv::{Empty, GetRequest, GetResponse, PutRequest};
 use example_go_plugin::plugin;
 use samehost::Server;
-use tonic::{Request, Response, Status};
+use samehost::tonic::{self, Request, Response, Status};
 
 struct Files;
 
