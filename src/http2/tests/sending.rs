@@ -342,7 +342,8 @@ fn answered(
     let mut client = Tested::client_with(config, &[]);
     client.start_request(true);
     let mut server = Tested::server();
-    server.accept(&[settings(&[(6, limit)])]);
+    // With a small window, so that data can be made to wait.
+    server.accept(&[settings(&[(6, limit), (4, 10)])]);
     let key = server.open_request(true);
     server.frames();
     answer(&mut server, key);
@@ -374,9 +375,9 @@ fn a_status_that_is_too_long_for_the_client_is_cut_and_keeps_its_code() {
             let head = map(&[("content-type", "application/grpc")]);
             server.connection.send_response(key, StatusCode::OK, &head, false);
             // More than the window, so that the trailers wait with the stream.
-            server.connection.send_data(key, vec![0; 70_000].into(), false);
+            server.connection.send_data(key, vec![0; 100].into(), false);
             server.connection.send_trailers(key, &status);
-            server.accept(&[window_update(1, 70_000), window_update(0, 70_000)]);
+            server.accept(&[window_update(1, 90)]);
         });
         for status in [head, trailers.unwrap()] {
             assert_eq!(status["grpc-status"], "3", "{limit}");
