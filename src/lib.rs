@@ -80,6 +80,7 @@ extern crate self as samehost;
 mod address;
 mod backoff;
 mod client;
+mod descriptors;
 mod driver;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -138,6 +139,7 @@ pub use client::{
     Addresses, Channel, ChannelBuilder, ChannelState, ResponseBody, ResponseFuture, RetryPolicy,
     WaitForReady,
 };
+pub use descriptors::Descriptors;
 pub use driver::BusyPoll;
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;

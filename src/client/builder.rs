@@ -13,6 +13,7 @@ use super::channel::Channel;
 use super::link::{BoxStream, Connect};
 use super::retry::RetryPolicy;
 use crate::address::{Address, AddressParseError};
+use crate::descriptors::MAX_PER_CALL;
 use crate::driver::{BoxError, BusyPoll, Options};
 use crate::grpc::timeout_value;
 use crate::policy::PeerPolicy;
@@ -290,6 +291,19 @@ impl ChannelBuilder {
     #[must_use]
     pub fn max_header_list_size(mut self, bytes: u32) -> Self {
         self.options.http2.max_header_list_size = bytes;
+        self
+    }
+
+    /// Lets calls carry [`Descriptors`](crate::Descriptors) over a Unix socket, to a server that takes them
+    /// (`Server::descriptors`), and takes at most `max_per_call` with one response (253 are possible).
+    ///
+    /// A request with more than the server takes fails with FAILED_PRECONDITION before anything is sent;
+    /// so does one of a channel without this, and one over TCP. What servers have sent and nobody has
+    /// taken yet is at most a quarter of what this process may have open (RLIMIT_NOFILE), for each
+    /// connection; a call beyond fails with RESOURCE_EXHAUSTED. Default 0.
+    #[must_use]
+    pub fn descriptors(mut self, max_per_call: u8) -> Self {
+        self.options.http2.descriptors = max_per_call.min(MAX_PER_CALL as u8);
         self
     }
 

@@ -20,7 +20,8 @@ use super::channel::{Channel, Shared};
 use super::connecting::Unconnected;
 use super::link::Link;
 use super::retry::PREVIOUS_ATTEMPTS;
-use crate::driver::{self, Incoming, Lost, Outgoing, StreamError, Unsent, Waiter};
+use crate::descriptors::{Descriptors, OfCall};
+use crate::driver::{self, Lost, Outgoing, StreamError, Unsent, Waiter};
 use crate::grpc::{
     Deadline, GRPC_TIMEOUT, ResponseBody, field, grpc_timeout, is_length_of, normalise, not_grpc,
     status,
@@ -69,9 +70,12 @@ impl Service<Request<Body>> for Channel {
         let wait = wait.map_or(config.wait_for_ready, |wait| wait.0);
         let path = parts.uri.into_parts().path_and_query;
         let path = path.unwrap_or(PathAndQuery::from_static("/"));
+        let descriptors = parts.extensions.remove::<Descriptors>();
+        let mut request = Outgoing::new(parts.method, path, parts.headers, agent, body);
+        request.descriptors = OfCall(descriptors.filter(|list| !list.is_empty()));
         ResponseFuture {
             channel: Arc::clone(&self.0),
-            request: Outgoing::new(parts.method, path, parts.headers, agent, body),
+            request,
             deadline: timeout.and_then(Deadline::after),
             timeout: timeout.unwrap_or_default(),
             stage: Stage::Send,
@@ -175,10 +179,8 @@ impl ResponseFuture {
                     let answer = ready!(Pin::new(call).poll(cx));
                     let link = Arc::clone(link);
                     match answer {
-                        Ok((head, _)) if self.retry_response(&head) => {}
-                        Ok((head, incoming)) => {
-                            return Poll::Ready(self.response(&link, head, incoming));
-                        }
+                        Ok(answer) if self.retry_response(&answer.head) => {}
+                        Ok(answer) => return Poll::Ready(self.response(&link, answer)),
                         Err(error) => self.failed(&link, error)?,
                     }
                 }
@@ -208,6 +210,14 @@ impl ResponseFuture {
                     "the request's headers are larger than the {limit} bytes that the server takes"
                 );
                 return Err(Status::resource_exhausted(text));
+            }
+            Err(Unsent::TooManyDescriptors { limit }) => {
+                let text = format!(
+                    "the request has more file descriptors than the connection takes with a call, \
+                     {limit}: over a Unix socket Server::descriptors and ChannelBuilder::descriptors \
+                     set how many"
+                );
+                return Err(Status::failed_precondition(text));
             }
             Err(Unsent::Body(error)) => return Err(status(error, None)),
         }
@@ -259,16 +269,12 @@ impl ResponseFuture {
         self.resends <= RESENDS
     }
 
-    fn response(
-        &mut self,
-        link: &Link,
-        head: Arc<ResponseHead>,
-        incoming: Incoming,
-    ) -> Result<Answer, Status> {
+    fn response(&mut self, link: &Link, answer: driver::Responded) -> Result<Answer, Status> {
+        let driver::Responded { head, body, descriptors } = answer;
         if let Some(status) = not_grpc(head.status, &head.headers) {
             return Err(status);
         }
-        let body = ResponseBody::new(incoming, self.deadline.take(), link.address.clone());
+        let body = ResponseBody::new(body, self.deadline.take(), link.address.clone());
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
         *response.version_mut() = Version::HTTP_2;
@@ -279,6 +285,11 @@ impl ResponseFuture {
         normalise(response.headers_mut());
         if let Some(server) = &link.server {
             response.extensions_mut().insert(server.clone());
+        }
+        match descriptors.map(|arrived| arrived.set) {
+            None => {}
+            Some(Ok(descriptors)) => drop(response.extensions_mut().insert(descriptors)),
+            Some(Err(why)) => return Err(Status::resource_exhausted(why)),
         }
         Ok(response)
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
-use http_body::Body;
+use http_body::Body as HttpBody;
 
 use super::body::Incoming;
 use super::error::{Lost, StreamError};
@@ -20,9 +20,8 @@ use super::send::{Outbound, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::timer::now;
-use crate::http2::{
-    Body as Received, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey,
-};
+use crate::descriptors::{Arrived, OfCall, Quota};
+use crate::http2::{Body, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
 
 /// What starts calls on a connection. When all clones are gone the connection ends after its last
 /// call.
@@ -63,6 +62,8 @@ pub(crate) struct Outgoing<B> {
     method: Method,
     path: PathAndQuery,
     pub(crate) headers: HeaderMap,
+    /// Travel with the head.
+    pub(crate) descriptors: OfCall,
     /// The client's own, where the headers name none.
     agent: Option<&'static HeaderValue>,
     data: Option<Bytes>,
@@ -90,13 +91,15 @@ pub(crate) enum Unsent {
     NotHttp2(Lost),
     /// The headers are larger than the server takes, in bytes.
     TooLarge { limit: u32 },
+    /// The server takes fewer descriptors with a request than it has.
+    TooManyDescriptors { limit: u32 },
     /// The body failed before anything was sent.
     Body(StreamError),
 }
 
 impl<B> Outgoing<B>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     /// Polls the body as far as it goes at once.
     pub(crate) fn new(
@@ -107,7 +110,16 @@ where
         body: B,
     ) -> Self {
         let Start { data, end } = start(body);
-        Self { method, path, headers, agent, data, end, spent: false }
+        Self {
+            method,
+            path,
+            headers,
+            descriptors: OfCall::default(),
+            agent,
+            data,
+            end,
+            spent: false,
+        }
     }
 
     pub(crate) fn path(&self) -> &str {
@@ -127,10 +139,14 @@ where
 
 impl Sender {
     /// Starts HTTP/2 on a connected stream; a task of its own drives it.
-    pub(crate) fn start<T>(io: T, options: Options) -> Self
+    pub(crate) fn start<T>(mut io: T, mut options: Options) -> Self
     where
         T: Socket + Send + 'static,
     {
+        let takes = options.http2.descriptors > 0;
+        if takes && !io.take_descriptors(vec![Quota::of_the_process()]) {
+            options.http2.descriptors = 0;
+        }
         let shared = Shared::new(Connection::client(options.http2, now()), true);
         // A driver that has to watch the calls' time has to know of each.
         if options.http2.keep_alive.is_none() {
@@ -244,12 +260,14 @@ impl Sender {
                 path: request.path.as_str(),
                 headers: &request.headers,
                 more: request.agent.map(|agent| (&USER_AGENT, agent)),
+                descriptors: request.descriptors.0.as_ref(),
             };
             let unsent = state.h2.has_outgoing();
             let key = state.h2.send_request(head, empty).map_err(|not_now| match not_now {
                 NotNow::NoSlot => Unsent::Wait(Waiter::new(state, shared, cx)),
                 NotNow::GoingAway | NotNow::Exhausted => Unsent::Elsewhere(Lost::Closed),
                 NotNow::TooLarge { limit } => Unsent::TooLarge { limit },
+                NotNow::TooManyDescriptors { limit } => Unsent::TooManyDescriptors { limit },
             })?;
             let whole = empty || send_start(state, key, request.data.clone(), &request.end);
             if !whole
@@ -316,12 +334,20 @@ impl Drop for Waiter {
     }
 }
 
+/// A response, as far as it is there.
+pub(crate) struct Responded {
+    pub(crate) head: Arc<ResponseHead>,
+    pub(crate) body: Incoming,
+    /// What came with the head.
+    pub(crate) descriptors: Option<Box<Arrived>>,
+}
+
 /// A call until its response's head. Dropping it cancels the call.
 #[derive(Debug)]
 pub(crate) struct Call(Option<(Arc<Shared>, StreamKey)>);
 
 impl Future for Call {
-    type Output = Result<(Arc<ResponseHead>, Incoming), StreamError>;
+    type Output = Result<Responded, StreamError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some((shared, key)) = &self.0 else {
@@ -329,12 +355,16 @@ impl Future for Call {
         };
         let key = *key;
         let polled = shared.with(|state| match state.h2.take_response(key) {
-            Poll::Ready(Ok((head, Received::Whole(content)))) => {
-                state.forget(key);
-                Poll::Ready(Ok((head, Incoming::whole(content))))
-            }
-            Poll::Ready(Ok((head, Received::Open))) => {
-                Poll::Ready(Ok((head, Incoming::stream(Arc::clone(shared), key))))
+            Poll::Ready(Ok((head, body))) => {
+                let descriptors = state.h2.take_descriptors(key);
+                let body = match body {
+                    Body::Whole(content) => {
+                        state.forget(key);
+                        Incoming::whole(content)
+                    }
+                    Body::Open => Incoming::stream(Arc::clone(shared), key),
+                };
+                Poll::Ready(Ok(Responded { head, body, descriptors }))
             }
             Poll::Ready(Err(failure)) => {
                 let error = state.stream_error(key, failure);

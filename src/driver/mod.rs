@@ -29,7 +29,7 @@ mod waiters;
 
 pub(crate) use body::Incoming;
 pub use busy_poll::BusyPoll;
-pub(crate) use client::{Call, Outgoing, Phase, Sender, Unsent, Waiter};
+pub(crate) use client::{Call, Outgoing, Phase, Responded, Sender, Unsent, Waiter};
 pub(crate) use error::{Lost, StreamError};
 pub(crate) use memory::{Kept, Memory};
 pub(crate) use options::{BoxError, Options};

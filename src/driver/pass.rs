@@ -277,6 +277,7 @@ where
     fn receive(&mut self, state: &mut State, input: Input, cx: &mut Context<'_>, turn: &mut Turn) {
         match input {
             Input::Bytes => {
+                self.receive_sets(state);
                 // A failure is seen below.
                 let received = state.h2.receive(self.reader.buffer(), turn.now);
                 self.unparsed = received == Ok(Received::Some);
@@ -376,9 +377,11 @@ where
             return;
         }
         self.lingered = false;
-        let written = write_outgoing(&mut state.h2, WRITE, |bytes| {
-            Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
-        });
+        let written =
+            write_outgoing(&mut state.h2, WRITE, |bytes, descriptors| match descriptors {
+                None => Pin::new(&mut self.io).poll_write_vectored(cx, bytes),
+                Some(descriptors) => self.io.poll_send_descriptors(cx, bytes, descriptors),
+            });
         match written {
             Ok(written) => turn.unsent = written == Written::Limit,
             Err(error) => {
@@ -417,6 +420,14 @@ where
 
     // ---- What the steps are made of ----------------------------------------------------------
 
+    /// Hands over the descriptors that came with what was read.
+    #[inline]
+    fn receive_sets(&mut self, state: &mut State) {
+        while let Some(set) = self.io.next_set() {
+            state.h2.receive_set(set);
+        }
+    }
+
     /// The connection is over, and all of its streams.
     fn end(&mut self, state: &mut State, lost: Lost) {
         self.phase = Phase::Over;
@@ -431,6 +442,7 @@ where
         }
         for _ in 0..LAST_READS {
             let Input::Bytes = self.reader.read(&mut self.io, cx, false) else { break };
+            self.receive_sets(state);
             while state.h2.receive(self.reader.buffer(), now) == Ok(Received::Some) {}
             if state.h2.failure().is_some() {
                 break;

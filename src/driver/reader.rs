@@ -132,7 +132,7 @@ impl Reader {
     }
 
     /// What is there right now. Nothing wakes the task.
-    fn read_spinning<T: Socket>(&mut self, io: &T) -> Input {
+    fn read_spinning<T: Socket>(&mut self, io: &mut T) -> Input {
         for _ in 0..self.spin.as_ref().map_or(1, Spin::reads) {
             match io.receive(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -13,6 +13,7 @@ use http::response::{Parts, Response};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, StatusCode};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tonic::Status;
 
 use super::beside::Beside;
 use super::body::Incoming;
@@ -26,6 +27,7 @@ use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::spare::{push, trim};
 use super::timer::now;
+use crate::descriptors::{Arrived, Descriptors};
 use crate::http2::{
     Body, Connection, ErrorCode, Event, NoRequest, Request, RequestHead, StreamKey,
 };
@@ -46,7 +48,12 @@ pub(crate) trait Handler: Send + 'static {
 
     /// Starts to answer. The reply is polled once at once; one that is not ready then moves to a
     /// task of its own.
-    fn call(&mut self, head: Arc<RequestHead>, body: Incoming) -> Self::Reply;
+    fn call(
+        &mut self,
+        head: Arc<RequestHead>,
+        body: Incoming,
+        descriptors: Option<Box<Arrived>>,
+    ) -> Self::Reply;
 
     /// Returns the head of the answer to a request whose headers are larger than `limit` bytes.
     /// `foreign`: its content type is known and none of gRPC's.
@@ -73,6 +80,7 @@ pub(crate) enum Answer<B> {
     /// A response with the message that was put into the room for it, and trailers.
     Message {
         head: Fields,
+        descriptors: Option<Descriptors>,
         trailers: &'static HeaderMap,
     },
 }
@@ -203,10 +211,12 @@ fn attempt<H: Handler>(
     message: &mut Vec<u8>,
     head: Arc<RequestHead>,
     body: Incoming,
+    descriptors: Option<Box<Arrived>>,
 ) -> Outcome<H> {
     let timed = slow.is_some().then(|| (head.path.clone(), Instant::now()));
     let is_slow = slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
-    let Ok(mut reply) = catch_unwind(AssertUnwindSafe(|| handler.call(head, body))) else {
+    let Ok(mut reply) = catch_unwind(AssertUnwindSafe(|| handler.call(head, body, descriptors)))
+    else {
         return Outcome::Panicked;
     };
     if is_slow {
@@ -260,7 +270,7 @@ impl<H: Handler> Role for ServerRole<H> {
         let Self { handler, requests, slow } = self;
         let mut message = Room::take();
         for key in requests.drain(..) {
-            let Request { head, body } = match state.h2.take_request(key) {
+            let Request { head, body, descriptors } = match state.h2.take_request(key) {
                 Ok(request) => request,
                 Err(NoRequest::Gone) => continue,
                 Err(NoRequest::TooLarge { limit, foreign }) => {
@@ -268,22 +278,26 @@ impl<H: Handler> Role for ServerRole<H> {
                     continue;
                 }
             };
+            if let Some(Ok(descriptors)) = descriptors.as_ref().map(|arrived| &arrived.set) {
+                state.close_at_the_end(key, descriptors.clone());
+            }
             drop(state);
             let body = match body {
                 Body::Whole(content) => Incoming::whole(content),
                 Body::Open => Incoming::stream(Arc::clone(shared), key),
             };
-            let stage = match attempt(handler, slow, &mut message, head, body) {
-                Outcome::Ready(Answer::Message { head, trailers }) => {
+            let stage = match attempt(handler, slow, &mut message, head, body, descriptors) {
+                Outcome::Ready(Answer::Message { head, descriptors, trailers }) => {
                     state = shared.lock();
-                    send_message(&mut state, key, &head, &mut message, trailers);
+                    let head = (&*head, descriptors);
+                    send_message(&mut state, key, head, &mut message, trailers);
                     state.forget(key);
                     continue;
                 }
                 Outcome::Ready(Answer::Response(response)) => {
-                    let (parts, start) = taken_apart(response);
+                    let reply = taken_apart(response);
                     state = shared.lock();
-                    match send_reply(&mut state, key, &parts, start) {
+                    match send_reply(&mut state, key, reply) {
                         None => {
                             state.forget(key);
                             continue;
@@ -323,38 +337,62 @@ fn refuse_headers(state: &mut State, key: StreamKey, (status, headers): (StatusC
     state.forget(key);
 }
 
-/// What there is to send of a response, and how it begins. The rest of it is dropped here, while no
-/// lock is held.
-fn taken_apart<B>(response: Response<B>) -> (Parts, Start<B>)
+/// What there is to send of a response.
+struct Reply<B> {
+    parts: Parts,
+    /// Travel with the head.
+    descriptors: Option<Descriptors>,
+    start: Start<B>,
+}
+
+/// Takes a response apart. The rest of it is dropped here, while no lock is held.
+fn taken_apart<B>(response: Response<B>) -> Reply<B>
 where
     B: Outbound<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     let (mut parts, body) = response.into_parts();
+    let descriptors = parts.extensions.remove::<Descriptors>();
     parts.extensions.clear();
-    (parts, start(body))
+    Reply { parts, descriptors, start: start(body) }
 }
 
 /// Sends a response of one message, and leaves the room of it empty.
 fn send_message(
     state: &mut State,
     key: StreamKey,
-    head: &HeaderMap,
+    (head, descriptors): (&HeaderMap, Option<Descriptors>),
     message: &mut Vec<u8>,
     trailers: &HeaderMap,
 ) {
-    state.h2.send_response(key, StatusCode::OK, head, false);
-    state.h2.send_small(key, message, false);
-    state.h2.send_trailers(key, trailers);
+    if announce(state, key, descriptors.as_ref()) {
+        state.h2.send_response(key, StatusCode::OK, head, false);
+        state.h2.send_small(key, message, false);
+        state.h2.send_trailers(key, trailers);
+    }
     message.clear();
+}
+
+/// Announces the descriptors of the response that is sent next. Returns whether it may be sent: where
+/// the client does not take them, an error was sent instead.
+fn announce(state: &mut State, key: StreamKey, descriptors: Option<&Descriptors>) -> bool {
+    let Some(descriptors) = descriptors.filter(|list| !list.is_empty()) else { return true };
+    let Err(limit) = state.h2.send_descriptors(key, descriptors) else { return true };
+    let why =
+        format!("the response has file descriptors, and the client takes {limit} with a call");
+    let (parts, _) = Status::failed_precondition(why).into_http::<()>().into_parts();
+    state.h2.send_response(key, parts.status, &parts.headers, true);
+    false
 }
 
 /// Sends a head and what its body gave at once. What is returned is the body's rest.
 fn send_reply<B>(
     state: &mut State,
     key: StreamKey,
-    parts: &Parts,
-    Start { data, end }: Start<B>,
+    Reply { parts, descriptors, start: Start { data, end } }: Reply<B>,
 ) -> Option<Rest<B>> {
+    if !announce(state, key, descriptors.as_ref()) {
+        return None;
+    }
     let empty = data.is_none() && matches!(end, StartEnd::Plain);
     state.h2.send_response(key, parts.status, &parts.headers, empty);
     if empty || send_start(state, key, data, &end) {
@@ -415,15 +453,16 @@ where
                     let key = self.key;
                     let response = match answer {
                         Answer::Response(response) => response,
-                        Answer::Message { head, trailers } => {
+                        Answer::Message { head, descriptors, trailers } => {
+                            let head = (&*head, descriptors);
                             self.shared.with(|state| {
-                                send_message(state, key, &head, &mut message, trailers);
+                                send_message(state, key, head, &mut message, trailers);
                             });
                             return Poll::Ready(());
                         }
                     };
-                    let (parts, start) = taken_apart(response);
-                    let rest = self.shared.with(|state| send_reply(state, key, &parts, start));
+                    let reply = taken_apart(response);
+                    let rest = self.shared.with(|state| send_reply(state, key, reply));
                     match rest {
                         None => return Poll::Ready(()),
                         Some((body, next)) => {

@@ -13,6 +13,7 @@ use super::client::Phase;
 use super::error::{Lost, StreamError};
 use super::spare::trim;
 use super::waiters::Waiters;
+use crate::descriptors::Descriptors;
 use crate::http2::{Connection, ErrorCode, Event, Failure, Reset, StreamKey};
 use crate::socket::Direct;
 
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub(super) waiters: Waiters,
     /// Client: why request bodies failed, until the calls' ends are read.
     failed_bodies: Vec<(StreamKey, Status)>,
+    /// Server: descriptors that handlers were given, which are closed when their calls end.
+    descriptors: Vec<(StreamKey, Descriptors)>,
     /// The driver's waker while it sleeps.
     pub(super) asleep: Option<Waker>,
     /// Client: how a caller sends what it has encoded, where that is better than to wake the driver.
@@ -66,6 +69,7 @@ impl Shared {
             h2,
             waiters: Waiters::default(),
             failed_bodies: Vec::new(),
+            descriptors: Vec::new(),
             asleep: None,
             direct: None,
             waiting: BTreeMap::new(),
@@ -135,9 +139,11 @@ impl State {
             return;
         }
         // The driver meets the same failure.
-        let _ = write_outgoing(&mut self.h2, MOST_DIRECT, |bytes| match direct.send(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            sent => Poll::Ready(sent),
+        let _ = write_outgoing(&mut self.h2, MOST_DIRECT, |bytes, descriptors| {
+            match direct.send(bytes, descriptors) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                sent => Poll::Ready(sent),
+            }
         });
     }
 
@@ -160,6 +166,10 @@ impl State {
         if !self.failed_bodies.is_empty() {
             self.failed_bodies.retain(|(failed, _)| *failed != key);
         }
+        if !self.descriptors.is_empty() {
+            let of_this_call = self.descriptors.extract_if(.., |(call, _)| *call == key);
+            of_this_call.for_each(|(_, descriptors)| descriptors.close());
+        }
         self.h2.forget(key);
         // The last one may come when the driver sleeps, which gave back what it could before.
         if self.asleep.is_some() && self.h2.active_streams() == 0 {
@@ -169,6 +179,11 @@ impl State {
                 self.wakes.extend(self.asleep.take());
             }
         }
+    }
+
+    /// What a handler does not take of `descriptors` is closed when its call ends.
+    pub(super) fn close_at_the_end(&mut self, key: StreamKey, descriptors: Descriptors) {
+        self.descriptors.push((key, descriptors));
     }
 
     /// Client: the body of a request failed. The call cannot be completed, and ends for that reason.
@@ -275,20 +290,22 @@ pub(super) enum Written {
     Limit,
 }
 
-/// Writes what is outgoing: `most` bytes, and no more than one write beyond.
+/// Writes what is outgoing: `most` bytes, and no more than one write beyond. `write` sends bytes, with
+/// descriptors beside the first of them where there are some.
 pub(super) fn write_outgoing(
     h2: &mut Connection,
     most: usize,
-    mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    mut write: impl FnMut(&[IoSlice<'_>], Option<&Descriptors>) -> Poll<io::Result<usize>>,
 ) -> io::Result<Written> {
     let mut left = most;
     while h2.has_outgoing() {
         let written = match h2.contiguous() {
-            Some(bytes) => write(&[IoSlice::new(bytes)]),
+            Some(bytes) => write(&[IoSlice::new(bytes)], None),
+            None if h2.is_set_next() => write_set(h2, &mut write),
             None => {
                 let mut slices = [IoSlice::new(&[]); SLICES];
                 let count = h2.outgoing(&mut slices);
-                write(&slices[..count])
+                write(&slices[..count], None)
             }
         };
         match written {
@@ -305,6 +322,54 @@ pub(super) fn write_outgoing(
         }
     }
     Ok(Written::All)
+}
+
+/// Writes the frame that comes next with the set of descriptors that goes with it, and nothing else.
+/// Where the set cannot be sent, the frame says that instead (docs/descriptors.md).
+fn write_set(
+    h2: &mut Connection,
+    write: &mut impl FnMut(&[IoSlice<'_>], Option<&Descriptors>) -> Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    let Some(set) = h2.next_set() else { return Poll::Ready(Ok(0)) };
+    let written = if set.descriptors.len() == set.count {
+        write_frame(h2, Some(&set.descriptors), write)
+    } else {
+        // Its call ended, or the caller took them back.
+        Poll::Ready(Err(io::ErrorKind::NotFound.into()))
+    };
+    let why = match &written {
+        Poll::Ready(Ok(_)) => {
+            h2.set_sent();
+            return written;
+        }
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            "the descriptors were taken out of the list before they were sent"
+        }
+        Poll::Ready(Err(error)) if is_refused(error) => {
+            "too many file descriptors are on their way to other processes"
+        }
+        _ => return written,
+    };
+    h2.void_set(why);
+    // From here on it is a frame like any other.
+    write_frame(h2, None, write)
+}
+
+fn write_frame(
+    h2: &Connection,
+    descriptors: Option<&Descriptors>,
+    write: &mut impl FnMut(&[IoSlice<'_>], Option<&Descriptors>) -> Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); 1];
+    h2.outgoing(&mut slices);
+    write(&slices, descriptors)
+}
+
+/// Whether sendmsg(2) failed for the descriptors, and not for the connection.
+fn is_refused(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let refusals = [Errno::TOOMANYREFS, Errno::PERM, Errno::BADF, Errno::INVAL];
+    Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
 }
 
 /// Headers out of what identical messages share.

@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
+use crate::descriptors::{Arrived, Descriptors, Quota};
 use crate::socket::{Conn, Direct};
 
 /// What a connection runs on.
@@ -25,12 +27,33 @@ pub(crate) trait Socket: AsyncWrite + Unpin {
     /// The same of what is there right now, or fails with
     /// [`WouldBlock`](io::ErrorKind::WouldBlock); leaves no waker. tokio makes no system call before
     /// epoll has reported something: that would be too late for a reader that tries again and again.
-    fn receive(&self, input: &mut BytesMut) -> io::Result<usize>;
+    fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize>;
 
     /// Ready once the peer has closed both of its sides. Asked when its writing side is closed; where
     /// that cannot be told from the whole end, it is the whole end.
     fn poll_hang_up(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
+    }
+
+    /// Lets the peer send descriptors from now on, counted against `quotas`. Returns whether it can.
+    fn take_descriptors(&mut self, _quotas: Vec<Arc<Quota>>) -> bool {
+        false
+    }
+
+    /// Sends `bytes` with descriptors beside the first of them.
+    fn poll_send_descriptors(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _bytes: &[IoSlice<'_>],
+        _descriptors: &Descriptors,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// The descriptors that came with what was received, one set at a time.
+    #[inline]
+    fn next_set(&mut self) -> Option<Arrived> {
+        None
     }
 
     /// A way to send from beside the driver, where there is one.
@@ -48,12 +71,30 @@ impl Socket for Conn {
         Self::poll_receive(self, cx, input)
     }
 
-    fn receive(&self, input: &mut BytesMut) -> io::Result<usize> {
+    fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize> {
         Self::receive(self, input)
     }
 
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         Self::poll_hang_up(self, cx)
+    }
+
+    fn take_descriptors(&mut self, quotas: Vec<Arc<Quota>>) -> bool {
+        Self::take_descriptors(self, quotas)
+    }
+
+    fn poll_send_descriptors(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+        descriptors: &Descriptors,
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_send_descriptors(self, cx, bytes, descriptors)
+    }
+
+    #[inline]
+    fn next_set(&mut self) -> Option<Arrived> {
+        Self::next_set(self)
     }
 
     fn direct(&self) -> Option<Direct> {
@@ -76,7 +117,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket for Sleeping<T> {
         pin!(self.0.read_buf(input)).poll(cx)
     }
 
-    fn receive(&self, _: &mut BytesMut) -> io::Result<usize> {
+    fn receive(&mut self, _: &mut BytesMut) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 

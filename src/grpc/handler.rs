@@ -23,6 +23,7 @@ use super::panics::panicked;
 use super::request::{RequestBody, request};
 use super::status::{is_grpc, status_of};
 use super::timeout::{Deadline, grpc_timeout};
+use crate::descriptors::{Arrived, Descriptors};
 use crate::driver::{Answer, BoxError, Fields, Handler, Incoming, PollAnswer};
 use crate::http2::RequestHead;
 use crate::observer::{CallObservation, CallObserver};
@@ -107,7 +108,12 @@ impl<D: Dispatch> Handler for Grpc<D> {
     type Body = ReplyBody;
     type Reply = Reply;
 
-    fn call(&mut self, head: Arc<RequestHead>, body: Incoming) -> Reply {
+    fn call(
+        &mut self,
+        head: Arc<RequestHead>,
+        body: Incoming,
+        descriptors: Option<Box<Arrived>>,
+    ) -> Reply {
         let is_post = head.method == Method::POST;
         if !is_post || !is_grpc(&head.headers) {
             if self.dispatch.takes_http() {
@@ -124,9 +130,18 @@ impl<D: Dispatch> Handler for Grpc<D> {
             (asked, most) => asked.or(most),
         };
         let deadline = timeout.and_then(|timeout| Deadline::of_call(&head.path, timeout));
+        let mut extensions = self.extensions.clone();
+        match descriptors.map(|arrived| arrived.set) {
+            None => {}
+            Some(Ok(descriptors)) => drop(extensions.insert(descriptors)),
+            Some(Err(why)) => {
+                let refusal = Answering::Http(answer(Status::resource_exhausted(why)));
+                return Reply::new(refusal, None);
+            }
+        }
         let head = normal(head);
         let Some(observer) = &self.observer else {
-            let arriving = Arriving { head, body, extensions: self.extensions.clone() };
+            let arriving = Arriving { head, body, extensions };
             let started =
                 catch_unwind(AssertUnwindSafe(|| match self.dispatch.call_directly(arriving) {
                     Ok(answering) => answering,
@@ -138,7 +153,7 @@ impl<D: Dispatch> Handler for Grpc<D> {
         // Observed, each call is an HTTP request, whose bodies can be counted.
         let known = self.dispatch.knows(head.path.path());
         let mut observed = Box::new(observer.began(&head.path, known));
-        let request = request(head, body, self.extensions.clone());
+        let request = request(head, body, extensions);
         let request = request.map(|body| body.counted(observed.received()));
         let started =
             catch_unwind(AssertUnwindSafe(|| observed.run(|| self.dispatch.call(request))));
@@ -193,6 +208,13 @@ pub(crate) enum Answering {
     Message(Pin<Box<dyn MessageCall>>),
 }
 
+/// The head of a response of one message.
+pub(crate) struct MessageHead {
+    pub(crate) fields: Fields,
+    /// Travel with it.
+    pub(crate) descriptors: Option<Descriptors>,
+}
+
 /// A method at work whose response is one message.
 pub(crate) trait MessageCall: Send {
     /// Polls as a future is polled. Ready with the response's head, it has put the message with its
@@ -201,7 +223,7 @@ pub(crate) trait MessageCall: Send {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         message: &mut Vec<u8>,
-    ) -> Poll<Result<Fields, Status>>;
+    ) -> Poll<Result<MessageHead, Status>>;
 }
 
 /// The trailers of a call that succeeded.
@@ -252,17 +274,19 @@ impl PollAnswer for Reply {
                 Ok(response) => Answer::Response(response),
             }),
             Answering::Message(call) => match call.as_mut().poll_message(cx, message) {
-                Poll::Ready(Ok(head)) => Poll::Ready(Answer::Message { head, trailers: &OK }),
+                Poll::Ready(Ok(MessageHead { fields: head, descriptors })) => {
+                    Poll::Ready(Answer::Message { head, descriptors, trailers: &OK })
+                }
                 Poll::Ready(Err(status)) => Poll::Ready(Answer::Response(status.into_http())),
                 Poll::Pending => Poll::Pending,
             },
         }));
         let mut response = match polled {
-            Ok(Poll::Ready(Answer::Message { mut head, trailers })) => {
+            Ok(Poll::Ready(Answer::Message { mut head, descriptors, trailers })) => {
                 if let Fields::Own(fields) = &mut head {
                     fields.remove(header::CONTENT_LENGTH);
                 }
-                return Poll::Ready(Answer::Message { head, trailers });
+                return Poll::Ready(Answer::Message { head, descriptors, trailers });
             }
             Ok(Poll::Ready(Answer::Response(response))) => response,
             Err(panic) => {

@@ -17,7 +17,7 @@ pub(crate) use crate::driver::BoxError;
 pub use body::ResponseBody;
 pub use handler::HttpService;
 pub(crate) use handler::{
-    Answering, Arriving, BoxFuture, Dispatch, Grpc, MessageCall, call, is_length_of,
+    Answering, Arriving, BoxFuture, Dispatch, Grpc, MessageCall, MessageHead, call, is_length_of,
 };
 pub(crate) use metadata::normalise;
 pub(crate) use refusing::Refusing;

@@ -9,6 +9,7 @@ use tonic::Status;
 use super::body::ReplyBody;
 use super::handler::{Reply, refuse};
 use super::status::is_grpc;
+use crate::descriptors::Arrived;
 use crate::driver::{Handler, Incoming};
 use crate::http2::RequestHead;
 
@@ -32,7 +33,7 @@ impl Handler for Refusing {
     type Body = ReplyBody;
     type Reply = Reply;
 
-    fn call(&mut self, head: Arc<RequestHead>, _: Incoming) -> Reply {
+    fn call(&mut self, head: Arc<RequestHead>, _: Incoming, _: Option<Box<Arrived>>) -> Reply {
         let Some(left) = self.left.checked_sub(1) else { return Reply::never() };
         self.left = left;
         if left == 0

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use super::passing::Attached;
+
 /// A header block whose end has not arrived.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -12,4 +14,5 @@ pub(super) struct Block {
     pub(super) depends_on_itself: bool,
     pub(super) bytes: Vec<u8>,
     pub(super) frames: u32,
+    pub(super) attached: Attached,
 }

@@ -30,6 +30,9 @@ pub(crate) struct Config {
     pub(crate) max_frame_size: u32,
     /// The largest header list we accept, counted as RFC 9113 §6.5.2 says.
     pub(crate) max_header_list_size: u32,
+    /// How many descriptors may come with one head, at most 253. 0: the peer may send none, and learns
+    /// nothing of it.
+    pub(crate) descriptors: u8,
     /// `:authority` may be any octets, or absent: over a Unix socket it carries no meaning.
     /// Otherwise the rules of RFC 9113 §8.3.1 hold.
     pub(crate) any_authority: bool,
@@ -69,6 +72,7 @@ impl Default for Config {
             connection_window: 4 << 20,
             max_frame_size: 40_960,
             max_header_list_size: 16_384,
+            descriptors: 0,
             any_authority: true,
             handshake_timeout: Duration::from_secs(5),
             frame_timeout: Duration::from_secs(10),

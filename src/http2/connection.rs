@@ -23,6 +23,7 @@ use super::key::StreamKey;
 use super::memo::Memo;
 use super::news::News;
 use super::outflow::Outflow;
+use super::passing::Passing;
 use super::role::Role;
 use super::settings::{self, PeerSettings};
 use super::spare::trim;
@@ -59,6 +60,9 @@ pub(crate) struct Connection {
     /// A header block that continues in another frame.
     pub(super) block: Option<Box<Block>>,
     pub(super) received: Inflow,
+
+    // Both.
+    pub(super) passing: Passing,
 
     // Sending.
     pub(super) peer: PeerSettings,
@@ -127,6 +131,7 @@ impl Connection {
             memo: Memo::default(),
             block: None,
             received: Inflow::new(config.connection_window),
+            passing: Passing::default(),
             peer: PeerSettings {
                 max_concurrent_streams: config.initial_max_streams,
                 ..PeerSettings::new()
@@ -305,6 +310,7 @@ impl Connection {
             self.dead = Some(Fatal { code: ErrorCode::NO_ERROR, fault: Fault::Local, why });
             self.end_streams();
             self.write_buffer.clear();
+            self.passing.clear();
         }
     }
 
@@ -350,14 +356,16 @@ impl Connection {
 
     // ---- Bytes out ------------------------------------------------------------------------
 
-    /// Fills `slices` with what is to be written first, and says how many it filled.
+    /// Fills `slices` with what is to be written first, and says how many it filled. A frame that a
+    /// set of descriptors goes with comes alone.
     pub(crate) fn outgoing<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        self.write_buffer.slices(slices)
+        self.write_buffer.slices(slices, self.passing.limit(self.write_buffer.written()))
     }
 
-    /// All of it, if that is one piece.
+    /// All of it, if that is one piece and no descriptors go with it.
+    #[inline]
     pub(crate) fn contiguous(&self) -> Option<&[u8]> {
-        self.write_buffer.contiguous()
+        if self.passing.sends() { None } else { self.write_buffer.contiguous() }
     }
 
     /// Bytes that were ever written.
@@ -429,6 +437,7 @@ impl Connection {
     /// nothing where there are streams.
     pub(crate) fn trim(&mut self) {
         self.write_buffer.trim();
+        self.passing.trim();
         if self.streams.len() == 0 {
             self.events.trim();
             self.outflow.trim();

@@ -22,6 +22,8 @@ pub(super) mod kind {
     pub(in crate::http2) const GOAWAY: u8 = 0x7;
     pub(in crate::http2) const WINDOW_UPDATE: u8 = 0x8;
     pub(in crate::http2) const CONTINUATION: u8 = 0x9;
+    /// Ours: docs/descriptors.md.
+    pub(in crate::http2) const DESCRIPTORS: u8 = 0xfd;
 }
 
 pub(super) mod flag {

@@ -15,6 +15,7 @@ use super::frame::{FrameHeader, flag, kind, u31, unpad};
 use super::head::{Head, HeadBuilder, HeadError, HeadKind};
 use super::key::StreamKey;
 use super::news::News;
+use super::passing::Attached;
 use super::role::Role;
 use super::stream::{Receiving, Stream, UNKNOWN_LENGTH};
 
@@ -70,8 +71,9 @@ impl Connection {
         }
         let block = &payload[from..to];
         let end_stream = header.has(flag::END_STREAM);
+        let attached = self.passing.take_announced();
         if header.has(flag::END_HEADERS) {
-            return self.block(header.stream, end_stream, depends_on_itself, block);
+            return self.block(header.stream, end_stream, depends_on_itself, block, attached);
         }
         self.check_block(block.len(), 1)?;
         self.block = Some(Box::new(Block {
@@ -81,6 +83,7 @@ impl Connection {
             depends_on_itself,
             bytes: block.to_vec(),
             frames: 1,
+            attached,
         }));
         Ok(())
     }
@@ -101,7 +104,8 @@ impl Connection {
             self.block = Some(block);
             return Ok(());
         }
-        self.block(block.stream, block.end_stream, block.depends_on_itself, &block.bytes)
+        let Block { stream, end_stream, depends_on_itself, bytes, attached, .. } = *block;
+        self.block(stream, end_stream, depends_on_itself, &bytes, attached)
     }
 
     fn check_block(&self, bytes: usize, frames: u32) -> Result<(), Fatal> {
@@ -119,6 +123,7 @@ impl Connection {
         end: bool,
         depends_on_itself: bool,
         block: &[u8],
+        attached: Attached,
     ) -> Result<(), Fatal> {
         let target = self.target(id)?;
         let kind = match target {
@@ -139,8 +144,18 @@ impl Connection {
             self.budget.spend_units(units - earned)?;
         }
         match target {
-            Target::New => self.request(id, end, head),
-            Target::Response(key) => self.response(key, end, head),
+            Target::New => self.request(id, end, head, attached),
+            Target::Response(key) => {
+                if matches!(attached, Attached::Void) {
+                    let why = "the server could not send the descriptors of its response";
+                    return self.stream_error(key, ErrorCode::ENHANCE_YOUR_CALM, why);
+                }
+                self.attach(key, attached);
+                self.response(key, end, head)
+            }
+            Target::Trailers(_) if !matches!(attached, Attached::Nothing) => {
+                Err(Fatal::protocol("DESCRIPTORS before trailers"))
+            }
             Target::Trailers(key) => self.trailers(key, end, head),
             Target::Nobody => self.late_head(id, end),
             Target::Ended(key) => {
@@ -215,7 +230,13 @@ impl Connection {
 
     // ---- Server ----------------------------------------------------------------------------
 
-    fn request(&mut self, id: u32, end: bool, head: Result<Head, HeadError>) -> Result<(), Fatal> {
+    fn request(
+        &mut self,
+        id: u32,
+        end: bool,
+        head: Result<Head, HeadError>,
+        attached: Attached,
+    ) -> Result<(), Fatal> {
         self.closed.opened(self.server.last_id, id);
         self.server.last_id = id;
         self.server.opened += 1;
@@ -227,6 +248,10 @@ impl Connection {
             if known {
                 self.budget.spend(Cost::Refused)?;
             }
+            return self.check_control();
+        }
+        if matches!(attached, Attached::Void) {
+            self.turn_away(id, end, ErrorCode::CANCEL);
             return self.check_control();
         }
         let expected = match &head {
@@ -255,6 +280,7 @@ impl Connection {
         stream.foreign = matches!(head, Err(HeadError::TooLarge { foreign: true, .. }));
         stream.arrived.head = head.ok();
         let key = self.streams.insert(stream);
+        self.attach(key, attached);
         if let Some(stream) = self.streams.get_mut(key) {
             self.events.tell(key, stream, News::OPENED);
             self.events.bound(&self.streams);

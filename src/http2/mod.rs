@@ -47,6 +47,7 @@ mod key;
 mod memo;
 mod news;
 mod outflow;
+mod passing;
 mod read;
 mod receive;
 mod role;

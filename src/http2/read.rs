@@ -13,12 +13,15 @@ use super::frame::kind;
 use super::head::{Head, RequestHead, ResponseHead};
 use super::key::StreamKey;
 use super::stream::Receiving;
+use crate::descriptors::Arrived;
 
 /// A request as it is given to a handler.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) head: Arc<RequestHead>,
     pub(crate) body: Body,
+    /// What came with the head.
+    pub(crate) descriptors: Option<Box<Arrived>>,
 }
 
 /// Why there is no request to answer.
@@ -72,7 +75,10 @@ impl Connection {
         };
         stream.taken = true;
         match stream.arrived.head.take() {
-            Some(Head::Request(head)) => Ok(Request { head, body: self.take_body(key) }),
+            Some(Head::Request(head)) => {
+                let descriptors = stream.descriptors.take();
+                Ok(Request { head, body: self.take_body(key), descriptors })
+            }
             _ => Err(NoRequest::TooLarge {
                 limit: self.config.max_header_list_size,
                 foreign: stream.foreign,

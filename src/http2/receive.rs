@@ -129,7 +129,11 @@ impl Connection {
             self.frame(header, payload, now)?;
             input.at += end;
         }
-        Ok(Received::All)
+        if self.passing.is_matched(input.rest()) {
+            Ok(Received::All)
+        } else {
+            Err(Fatal::protocol("descriptors that no DESCRIPTORS frame announces"))
+        }
     }
 
     /// Whether the client's preface is complete (§3.4).
@@ -155,6 +159,9 @@ impl Connection {
             // §3.4
             return Err(Fatal::protocol("the first frame is not SETTINGS"));
         }
+        if !self.passing.expects(header) {
+            return Err(Fatal::protocol("no HEADERS of the same stream follows DESCRIPTORS"));
+        }
         match &self.block {
             // §6.10
             Some(block) if header.kind != kind::CONTINUATION || header.stream != block.stream => {
@@ -177,6 +184,9 @@ impl Connection {
             kind::SETTINGS => self.settings(header, payload),
             kind::GOAWAY => self.go_away_frame(header, payload),
             kind::PRIORITY => self.priority(header, payload),
+            kind::DESCRIPTORS if self.config.descriptors > 0 => {
+                self.descriptors_frame(header, payload)
+            }
             // §8.4: a client cannot push, and we never allow a server to.
             kind::PUSH_PROMISE => Err(Fatal::protocol("PUSH_PROMISE, which is not allowed")),
             // §4.1, §5.5: unknown types are ignored, PRIORITY_UPDATE (RFC 9218 §7.1) among them.

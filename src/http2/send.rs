@@ -18,6 +18,7 @@ use super::news::News;
 use super::role::Role;
 use super::stream::{Backlog, Ending, Sending, Stream};
 use super::write_buffer::{self, WriteBuffer};
+use crate::descriptors::Descriptors;
 
 /// From so much outgoing on, data waits with its stream: a stream that has much to send does not
 /// stand before those that have little, and what the socket does not take stays countable.
@@ -36,6 +37,7 @@ pub(crate) struct SendRequest<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// A field beside those: to add it to them would cost more than to send it.
     pub(crate) more: Option<(&'a HeaderName, &'a HeaderValue)>,
+    pub(crate) descriptors: Option<&'a Descriptors>,
 }
 
 impl<'a> SendRequest<'a> {
@@ -56,6 +58,9 @@ pub(crate) enum NotNow {
     Exhausted,
     /// The headers are larger than the server accepts.
     TooLarge { limit: u32 },
+    /// The connection carries fewer descriptors with a request: what the server takes, or none where
+    /// this end did not ask for it.
+    TooManyDescriptors { limit: u32 },
 }
 
 /// What became of what was given to be sent.
@@ -101,6 +106,12 @@ impl Connection {
         if limit != u32::MAX && list_size(&request) > u64::from(limit) {
             return Err(NotNow::TooLarge { limit });
         }
+        if let Some(descriptors) = request.descriptors {
+            let limit = if self.config.descriptors > 0 { self.peer.descriptors } else { 0 };
+            if descriptors.len() > limit as usize {
+                return Err(NotNow::TooManyDescriptors { limit });
+            }
+        }
         let id = self.client.next_id;
         self.client.next_id += 2;
         let mut stream = Stream::new(
@@ -112,6 +123,9 @@ impl Connection {
         stream.first_byte = self.write_buffer.end();
         stream.sending = if end { Sending::Done } else { Sending::Body };
         let key = self.streams.insert(stream);
+        if let Some(descriptors) = request.descriptors {
+            self.write_descriptors(key, descriptors);
+        }
         self.write_head(id, end, |block| {
             block.pseudo(Pseudo::Method, request.method.as_bytes());
             block.pseudo(Pseudo::Scheme, request.scheme.as_bytes());

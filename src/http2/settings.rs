@@ -15,6 +15,8 @@ mod id {
     pub(super) const INITIAL_WINDOW_SIZE: u16 = 0x4;
     pub(super) const MAX_FRAME_SIZE: u16 = 0x5;
     pub(super) const MAX_HEADER_LIST_SIZE: u16 = 0x6;
+    /// Ours: docs/descriptors.md.
+    pub(super) const DESCRIPTORS: u16 = 0xfd00;
 }
 
 /// What the peer asks of us. Holds what RFC 9113 §6.5.2 says before the first frame.
@@ -24,6 +26,8 @@ pub(super) struct PeerSettings {
     pub(super) initial_window_size: u32,
     pub(super) max_frame_size: u32,
     pub(super) max_header_list_size: u32,
+    /// How many descriptors may come with one head.
+    pub(super) descriptors: u32,
 }
 
 /// A frame's values for the header table: the smallest one counts as well as the last, for entries
@@ -41,6 +45,7 @@ impl PeerSettings {
             initial_window_size: DEFAULT_WINDOW,
             max_frame_size: frame::DEFAULT_MAX_SIZE,
             max_header_list_size: u32::MAX,
+            descriptors: 0,
         }
     }
 
@@ -84,6 +89,7 @@ impl PeerSettings {
                 }
                 id::MAX_FRAME_SIZE => self.max_frame_size = value,
                 id::MAX_HEADER_LIST_SIZE => self.max_header_list_size = value,
+                id::DESCRIPTORS => self.descriptors = value,
                 // Unknown ones are ignored (§6.5.2).
                 _ => {}
             }
@@ -94,7 +100,7 @@ impl PeerSettings {
 
 /// Our SETTINGS frame: whatever differs from the values a peer assumes.
 pub(super) fn write_ours(config: &Config, role: Role, out: &mut BytesMut) {
-    let mut settings = [(0u16, 0u32); 5];
+    let mut settings = [(0u16, 0u32); 6];
     let mut count = 0;
     let mut set = |id, value| {
         settings[count] = (id, value);
@@ -109,6 +115,9 @@ pub(super) fn write_ours(config: &Config, role: Role, out: &mut BytesMut) {
         set(id::MAX_FRAME_SIZE, config.max_frame_size);
     }
     set(id::MAX_HEADER_LIST_SIZE, config.max_header_list_size);
+    if config.descriptors > 0 {
+        set(id::DESCRIPTORS, u32::from(config.descriptors));
+    }
     let header = FrameHeader { len: count as u32 * 6, kind: kind::SETTINGS, flags: 0, stream: 0 };
     out.put_slice(&header.octets());
     for (id, value) in &settings[..count] {

@@ -12,6 +12,7 @@ use super::id_hash::IdHash;
 use super::key::StreamKey;
 use super::news::News;
 use super::spare::FEW;
+use crate::descriptors;
 
 /// How far sending has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub(super) struct Stream {
     /// What the driver has not been told yet.
     pub(super) news: News,
     pub(super) arrived: Arrived,
+    /// Descriptors that came with the head.
+    pub(super) descriptors: Option<Box<descriptors::Arrived>>,
     /// Bytes of data that arrived and were not read.
     pub(super) unread: u32,
     /// What content-length leaves to come (RFC 9113 §8.1.1).
@@ -110,6 +113,7 @@ impl Stream {
             receive_window,
             news: News::default(),
             arrived: Arrived::default(),
+            descriptors: None,
             unread: 0,
             expected: UNKNOWN_LENGTH,
             foreign: false,

@@ -78,19 +78,22 @@ impl WriteBuffer {
         self.payloads.is_empty().then_some(&self.buffer[..])
     }
 
-    /// Fills `slices` with what comes first. Returns how many it filled.
-    pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+    /// Fills `slices` with what comes first, at most `limit` bytes. Returns how many it filled.
+    pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], limit: usize) -> usize {
         let mut count = 0;
+        let mut left = limit;
         let mut buffer = &self.buffer[..];
         let mut at = self.buffer_written;
         let mut push = |bytes: &'a [u8]| {
             if bytes.is_empty() {
                 return true;
             }
-            let Some(slot) = slices.get_mut(count) else {
+            let Some(slot) = slices.get_mut(count).filter(|_| left > 0) else {
                 return false;
             };
+            let bytes = &bytes[..bytes.len().min(left)];
             *slot = IoSlice::new(bytes);
+            left -= bytes.len();
             count += 1;
             true
         };

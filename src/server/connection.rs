@@ -20,6 +20,7 @@ use crate::driver::{self, Lost, Memory, Socket};
 use crate::grpc::Grpc;
 use crate::http2::Config;
 use crate::observer::{GoAwayReason, Observers};
+use crate::socket::PeerIdentity;
 
 /// What a connection is served with.
 pub(super) struct Connection {
@@ -46,7 +47,7 @@ impl Connection {
         T: Socket,
         S: Future<Output = ()>,
     {
-        let Accepted { io, peer, any_authority } = accepted;
+        let Accepted { mut io, peer, any_authority } = accepted;
         let mut extensions = Extensions::new();
         if let Some(on_connect) = &options.on_connect {
             extensions = catch_unwind(AssertUnwindSafe(|| on_connect(&peer)))
@@ -57,6 +58,14 @@ impl Connection {
         let life = Life::begin(self.observers.as_ref(), self.address.as_ref(), &peer);
         let handler = Grpc::new(self.calls, extensions, options.timeout, life.calls());
         let mut http2 = Config { any_authority, ..options.driver.http2 };
+        let uid = peer.identity().map(PeerIdentity::uid);
+        let takes_descriptors = options
+            .descriptors
+            .as_ref()
+            .is_some_and(|quotas| io.take_descriptors(quotas.of_user(uid)));
+        if !takes_descriptors {
+            http2.descriptors = 0;
+        }
         if self.scarce {
             http2.handshake_timeout = http2.handshake_timeout.min(SCARCE_HANDSHAKE_TIMEOUT);
         }

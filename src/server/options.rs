@@ -9,6 +9,7 @@ use http::Extensions;
 use super::Server;
 use super::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID};
 use super::stats::ServerStats;
+use crate::descriptors::{MAX_PER_CALL, Quotas};
 use crate::driver::{self, BusyPoll};
 use crate::http2::{Config, KeepAlive};
 use crate::observer::{Observer, Observers};
@@ -53,6 +54,8 @@ pub(super) struct Options {
     pub(super) observers: Vec<Arc<dyn Observer>>,
     pub(super) stats: Option<ServerStats>,
     pub(super) traces_calls: bool,
+    /// Set where peers may send descriptors.
+    pub(super) descriptors: Option<Arc<Quotas>>,
     /// Of each connection.
     pub(super) driver: driver::Options,
 }
@@ -76,6 +79,7 @@ impl Default for Options {
             observers: Vec::new(),
             stats: None,
             traces_calls: false,
+            descriptors: None,
             driver: driver::Options {
                 http2: Config { handshake_timeout: HANDSHAKE_TIMEOUT, ..Config::default() },
                 ..driver::Options::default()
@@ -335,6 +339,21 @@ impl Server {
         on_connect: impl Fn(&Peer) -> Extensions + Send + Sync + 'static,
     ) -> Self {
         self.options.on_connect = Some(Arc::new(on_connect));
+        self
+    }
+
+    /// Takes [`Descriptors`](crate::Descriptors) with calls over Unix sockets, at most `max_per_call`
+    /// with one (253 are possible). A handler finds them among its request's extensions, and may put
+    /// some into its response's where the client takes them.
+    ///
+    /// What peers have sent and handlers have not taken yet is at most a quarter of what this process may
+    /// have open (RLIMIT_NOFILE), and a quarter of that for one user other than its own; a call beyond
+    /// fails with RESOURCE_EXHAUSTED. Default 0: none are taken, and whoever sends some is refused by the
+    /// kernel.
+    #[must_use]
+    pub fn descriptors(mut self, max_per_call: u8) -> Self {
+        self.options.driver.http2.descriptors = max_per_call.min(MAX_PER_CALL as u8);
+        self.options.descriptors = (max_per_call > 0).then(Quotas::of_the_process);
         self
     }
 

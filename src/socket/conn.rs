@@ -1,17 +1,21 @@
 //! [`Conn`]: one connected socket, Unix or TCP.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::identity::{PeerIdentity, TcpPeer};
+use super::rights::{self, Received};
 use super::stream::{Direct, Stream};
 use crate::address::Address;
+use crate::descriptors::{Arrived, Descriptors, Quota};
 
 /// A connection that a [`Listener`](crate::Listener) accepted or a channel opened.
 #[derive(Debug)]
@@ -19,6 +23,15 @@ pub struct Conn {
     stream: Stream,
     is_unix: bool,
     peer: Option<Peer>,
+    /// Set where the peer may send descriptors.
+    passing: Option<Box<Passing>>,
+}
+
+/// Descriptors that come with what is read.
+#[derive(Debug)]
+struct Passing {
+    quotas: Vec<Arc<Quota>>,
+    sets: VecDeque<Arrived>,
 }
 
 /// Who is at the other end of a connection, as each transport knows it.
@@ -67,14 +80,14 @@ impl Peer {
 impl Conn {
     /// Of a Unix socket that does not block.
     pub(super) fn unix(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self { stream: Stream::unix(socket)?, is_unix: true, peer: None })
+        Ok(Self { stream: Stream::unix(socket)?, is_unix: true, peer: None, passing: None })
     }
 
     /// Of a TCP socket that does not block. Small messages must not wait for the acknowledgement of
     /// earlier ones (tcp(7)).
     pub(super) fn tcp(socket: OwnedFd) -> io::Result<Self> {
         rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
-        Ok(Self { stream: Stream::tcp(socket)?, is_unix: false, peer: None })
+        Ok(Self { stream: Stream::tcp(socket)?, is_unix: false, peer: None, passing: None })
     }
 
     /// Notes who is at the other end of a connection to or from `address`. One whose peer can't be
@@ -101,13 +114,52 @@ impl Conn {
         cx: &mut Context<'_>,
         input: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_receive(cx, input)
+        match &mut self.passing {
+            None => self.stream.poll_receive(cx, input),
+            Some(passing) => self.stream.poll_receive_with(cx, input, |received| {
+                passing.arrived(received);
+            }),
+        }
+    }
+
+    /// Takes descriptors from the peer from now on, as far as `quotas` allow. Returns whether that is
+    /// possible: it is not over TCP.
+    pub(crate) fn take_descriptors(&mut self, quotas: Vec<Arc<Quota>>) -> bool {
+        if self.is_unix {
+            self.stream.take_descriptors();
+            self.passing = Some(Box::new(Passing { quotas, sets: VecDeque::new() }));
+        }
+        self.is_unix
+    }
+
+    /// Takes what came with the bytes that were received, one set at a time.
+    #[inline]
+    pub(crate) fn next_set(&mut self) -> Option<Arrived> {
+        self.passing.as_mut()?.sets.pop_front()
+    }
+
+    /// Sends `bytes` with `descriptors` beside the first of them.
+    pub(crate) fn poll_send_descriptors(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+        descriptors: &Descriptors,
+    ) -> Poll<io::Result<usize>> {
+        self.stream.poll_send_descriptors(cx, bytes, descriptors)
     }
 
     /// The same of what is there right now: asks the kernel, where `poll_receive` would ask the
     /// runtime what it last heard from epoll, and wakes nobody later.
-    pub(crate) fn receive(&self, input: &mut BytesMut) -> io::Result<usize> {
-        self.stream.receive(input)
+    pub(crate) fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize> {
+        match &mut self.passing {
+            None => self.stream.receive(input),
+            Some(passing) => {
+                let received = rights::receive(&self.stream, input)?;
+                let bytes = received.bytes;
+                passing.arrived(received);
+                Ok(bytes)
+            }
+        }
     }
 
     /// Ready once the peer has closed both of its sides. Over TCP that looks like the end of its
@@ -124,6 +176,15 @@ impl Conn {
     /// Whether this is a Unix socket rather than TCP.
     pub(crate) fn is_unix(&self) -> bool {
         self.is_unix
+    }
+}
+
+impl Passing {
+    fn arrived(&mut self, received: Received) {
+        let Received { descriptors, truncated, .. } = received;
+        if truncated || !descriptors.is_empty() {
+            self.sets.push_back(Arrived::new(descriptors, truncated, &self.quotas));
+        }
     }
 }
 

@@ -4,13 +4,14 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, LazyLock, OnceLock, Weak};
 
 use nix::sys::socket::{getsockopt, sockopt};
 #[cfg(feature = "tonic-transport")]
 use tonic::transport::server::{Connected, TcpConnectInfo, UdsConnectInfo};
 
+use super::held::Held;
 use super::sys;
 use crate::address::Address;
 #[cfg(feature = "tonic-transport")]
@@ -45,12 +46,12 @@ struct Identity {
     /// Once they have been asked for.
     groups: OnceLock<Vec<u32>>,
     address: Address,
-    socket: Weak<OwnedFd>,
+    socket: Weak<Held>,
 }
 
 impl PeerIdentity {
     /// Of a connected socket, which is asked for the rest for as long as it is open.
-    pub(super) fn of(socket: Weak<OwnedFd>, address: &Address) -> io::Result<Self> {
+    pub(super) fn of(socket: Weak<Held>, address: &Address) -> io::Result<Self> {
         let stream = socket.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         let credentials = getsockopt(&stream, sockopt::PeerCredentials)?;
         // What the kernel says where it knows of no peer.
@@ -130,7 +131,9 @@ impl PeerIdentity {
     pub(super) fn uds_connect_info(&self) -> UdsConnectInfo {
         let ask = || {
             // tokio can look only at a socket of its own: a duplicate will do.
-            let stream = tokio::net::UnixStream::from_std(self.socket()?.try_clone()?.into())?;
+            let stream = tokio::net::UnixStream::from_std(
+                self.socket()?.as_fd().try_clone_to_owned()?.into(),
+            )?;
             io::Result::Ok(stream.connect_info())
         };
         let unknown = |_| UdsConnectInfo { peer_addr: None, peer_cred: None };
@@ -159,7 +162,7 @@ impl PeerIdentity {
         }))
     }
 
-    fn socket(&self) -> io::Result<Arc<OwnedFd>> {
+    fn socket(&self) -> io::Result<Arc<Held>> {
         self.0.socket.upgrade().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
@@ -237,7 +240,7 @@ mod tests {
     #[test]
     fn an_identity_that_cannot_be_read_is_an_error_and_not_an_unknown_peer() {
         let address = Address::unix("/x").unwrap();
-        let unconnected = Arc::new(unix_socket().unwrap());
+        let unconnected = Arc::new(Held::new(unix_socket().unwrap(), false));
         assert!(PeerIdentity::of(Arc::downgrade(&unconnected), &address).is_err());
         assert!(PeerIdentity::of(Weak::new(), &address).is_err());
     }

@@ -89,7 +89,7 @@ fn inherit(what: &str, socket: OwnedFd) -> Result<Listener, InheritError> {
         AddressFamily::UNIX => {
             let address = unix_address(name).ok_or_else(none)?;
             // Clients that came before may have sent some; each connection looks for itself.
-            let _ = sys::refuse_descriptors(&socket);
+            let _ = sys::pass_descriptors(&socket, false);
             let socket = ListeningSocket::new(socket, true).map_err(registered)?;
             Ok(Listener::new(address, socket).inherited())
         }

@@ -21,11 +21,14 @@ use rustix::thread::sched_getaffinity;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
 
+use super::held::Held;
+use super::rights::{self, Received};
 use super::sys;
+use crate::descriptors::Descriptors;
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    socket: AsyncFd<Arc<OwnedFd>>,
+    socket: AsyncFd<Arc<Held>>,
     /// The peer may have attached file descriptors, which are closed unread. A read stops short at
     /// them though there is more (unix(7)).
     stops_short: bool,
@@ -62,7 +65,7 @@ impl Stream {
         let stops_short = sys::takes_descriptors(&socket).unwrap_or(true);
         if stops_short {
             // An older kernel can't.
-            let _ = sys::refuse_descriptors(&socket);
+            let _ = sys::pass_descriptors(&socket, false);
         }
         Self::new(socket, stops_short, watches_room)
     }
@@ -74,7 +77,7 @@ impl Stream {
 
     fn new(socket: OwnedFd, stops_short: bool, watches_room: bool) -> io::Result<Self> {
         let room = if watches_room { Interest::WRITABLE } else { Interest::READABLE };
-        let socket = register(Arc::new(socket), Interest::READABLE | room)?;
+        let socket = register(Arc::new(Held::new(socket, stops_short)), Interest::READABLE | room)?;
         Ok(Self { socket, stops_short, watches_room, room: None, calm: 0 })
     }
 
@@ -84,7 +87,7 @@ impl Stream {
     }
 
     /// The socket, for as long as the connection lasts.
-    pub(super) fn downgrade(&self) -> Weak<OwnedFd> {
+    pub(super) fn downgrade(&self) -> Weak<Held> {
         Arc::downgrade(self.socket.get_ref())
     }
 
@@ -96,6 +99,39 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         let room = input.capacity() - input.len();
         self.poll(cx, room, |socket| sys::receive(socket, input))
+    }
+
+    /// The same where descriptors may come with the bytes.
+    pub(super) fn poll_receive_with(
+        &self,
+        cx: &mut Context<'_>,
+        input: &mut BytesMut,
+        mut arrived: impl FnMut(Received),
+    ) -> Poll<io::Result<usize>> {
+        let room = input.capacity() - input.len();
+        self.poll(cx, room, |socket| {
+            let received = rights::receive(socket, input)?;
+            let bytes = received.bytes;
+            arrived(received);
+            Ok(bytes)
+        })
+    }
+
+    /// Lets the peer attach file descriptors from now on.
+    pub(super) fn take_descriptors(&mut self) {
+        self.stops_short = true;
+        self.socket.get_ref().may_block();
+        // A kernel that cannot refuse them takes them anyway.
+        let _ = sys::pass_descriptors(&*self, true);
+    }
+
+    pub(super) fn poll_send_descriptors(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+        descriptors: &Descriptors,
+    ) -> Poll<io::Result<usize>> {
+        self.write(cx, |socket| send(socket, bytes, Some(descriptors)))
     }
 
     /// The same, at once.
@@ -145,7 +181,7 @@ impl Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |socket| send(socket, &[IoSlice::new(buf)]))
+        self.write(cx, |socket| send(socket, &[IoSlice::new(buf)], None))
     }
 
     pub(super) fn poll_write_vectored(
@@ -153,7 +189,7 @@ impl Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |socket| send(socket, bufs))
+        self.write(cx, |socket| send(socket, bufs, None))
     }
 
     /// Tries at once; only a socket that is full is waited for.
@@ -185,7 +221,7 @@ impl Stream {
             let room = match &mut self.room {
                 Some(room) => room,
                 none => {
-                    let socket = self.socket.get_ref().try_clone()?;
+                    let socket = self.socket.get_ref().as_fd().try_clone_to_owned()?;
                     none.insert(register(socket, Interest::WRITABLE)?)
                 }
             };
@@ -218,17 +254,32 @@ impl AsFd for Stream {
 
 /// Sends on a connection's socket from beside who drives the connection. Keeps the socket open.
 #[derive(Debug)]
-pub(crate) struct Direct(Arc<OwnedFd>);
+pub(crate) struct Direct(Arc<Held>);
 
 impl Direct {
     /// As much as there is room for, or fails with [`WouldBlock`](io::ErrorKind::WouldBlock).
-    pub(crate) fn send(&self, octets: &[IoSlice<'_>]) -> io::Result<usize> {
-        send(self.0.as_fd(), octets)
+    pub(crate) fn send(
+        &self,
+        bytes: &[IoSlice<'_>],
+        descriptors: Option<&Descriptors>,
+    ) -> io::Result<usize> {
+        send(self.0.as_fd(), bytes, descriptors)
     }
 }
 
 /// Without SIGPIPE, which a program that is not Rust's own may not ignore (send(2)).
-fn send(socket: BorrowedFd<'_>, octets: &[IoSlice<'_>]) -> io::Result<usize> {
+fn send(
+    socket: BorrowedFd<'_>,
+    octets: &[IoSlice<'_>],
+    descriptors: Option<&Descriptors>,
+) -> io::Result<usize> {
+    if let Some(descriptors) = descriptors {
+        let bytes = octets.first().map_or(&[][..], |bytes| bytes);
+        return Ok(descriptors.with(|list| {
+            let list: Vec<_> = list.iter().map(AsFd::as_fd).collect();
+            rights::send(socket, bytes, &list)
+        })?);
+    }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     Ok(match octets {
         [octets] => rustix::net::send(socket, octets, flags),

@@ -67,10 +67,10 @@ pub(super) fn takes_descriptors(socket: impl AsFd) -> io::Result<bool> {
     if result == 0 { Ok(value != 0) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Refuses file descriptors from now on: who attaches some gets EPERM. On a listening socket it
-/// holds for what connects from now on.
-pub(super) fn refuse_descriptors(socket: impl AsFd) -> io::Result<()> {
-    let value: c_int = 0;
+/// Takes or refuses file descriptors from now on: a peer that attaches some to a socket that refuses
+/// them gets EPERM. On a listening socket it holds for what connects from now on.
+pub(super) fn pass_descriptors(socket: impl AsFd, takes: bool) -> io::Result<()> {
+    let value = c_int::from(takes);
     // SAFETY: `value` is readable for the octets named.
     let result = unsafe {
         libc::setsockopt(
@@ -188,12 +188,12 @@ pub(super) mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         if takes_descriptors(&ours).is_err() {
             // An older kernel.
-            assert!(refuse_descriptors(&ours).is_err());
+            assert!(pass_descriptors(&ours, false).is_err());
             return;
         }
         assert!(takes_descriptors(&ours).unwrap());
         assert_eq!(send_descriptor(&theirs, theirs.as_fd()), Ok(1));
-        refuse_descriptors(&ours).unwrap();
+        pass_descriptors(&ours, false).unwrap();
         assert!(!takes_descriptors(&ours).unwrap());
         assert_eq!(send_descriptor(&theirs, theirs.as_fd()), Err(Errno::PERM));
 

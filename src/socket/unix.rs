@@ -17,7 +17,7 @@ use super::sys;
 /// its peers where the kernel can do that.
 pub(super) fn unix_socket() -> rustix::io::Result<OwnedFd> {
     let socket = new_socket(SocketType::STREAM)?;
-    let _ = sys::refuse_descriptors(&socket);
+    let _ = sys::pass_descriptors(&socket, false);
     Ok(socket)
 }
 

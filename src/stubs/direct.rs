@@ -17,8 +17,9 @@ use tonic::codegen::tokio_stream::Stream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::descriptors::Descriptors;
 use crate::driver::Fields;
-use crate::grpc::{Answering, Arriving, MessageCall};
+use crate::grpc::{Answering, Arriving, MessageCall, MessageHead};
 use crate::http2::Content;
 
 use super::body::Encoding;
@@ -152,7 +153,7 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         message: &mut Vec<u8>,
-    ) -> Poll<Result<Fields, Status>> {
+    ) -> Poll<Result<MessageHead, Status>> {
         let this = self.project();
         let response = match ready!(this.call.poll(cx)) {
             Ok(response) => response,
@@ -167,23 +168,25 @@ fn encode_response<R: Message>(
     response: Response<R>,
     encoding: Encoding,
     out: &mut Vec<u8>,
-) -> Result<Fields, Status> {
-    let (metadata, message, extensions) = response.into_parts();
+) -> Result<MessageHead, Status> {
+    let (metadata, message, mut extensions) = response.into_parts();
+    let descriptors = extensions.remove::<Descriptors>();
+    let head = |fields| MessageHead { fields, descriptors };
     let Some(agreed) = encoding.compression else {
         encode(&message, None, encoding.limit, out)?;
         if metadata.is_empty() {
-            return Ok(Fields::Static(&PLAIN_HEAD));
+            return Ok(head(Fields::Static(&PLAIN_HEAD)));
         }
-        let mut head = headers(metadata);
-        head.insert(header::CONTENT_TYPE, CONTENT_TYPE);
-        return Ok(Fields::Own(head));
+        let mut fields = headers(metadata);
+        fields.insert(header::CONTENT_TYPE, CONTENT_TYPE);
+        return Ok(head(Fields::Own(fields)));
     };
     let plain = extensions.get() == Some(&SingleMessageCompressionOverride::Disable);
     encode(&message, (!plain).then_some(agreed), encoding.limit, out)?;
-    let mut head = headers(metadata);
-    head.insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    let mut fields = headers(metadata);
+    fields.insert(header::CONTENT_TYPE, CONTENT_TYPE);
     if let Ok(name) = agreed.to_string().try_into() {
-        head.insert(GRPC_ENCODING, name);
+        fields.insert(GRPC_ENCODING, name);
     }
-    Ok(Fields::Own(head))
+    Ok(head(Fields::Own(fields)))
 }

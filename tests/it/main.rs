@@ -5,6 +5,7 @@ mod busy_poll;
 mod calls;
 mod channel;
 mod deadlines;
+mod descriptors;
 mod differential;
 mod ends;
 mod hand_over;

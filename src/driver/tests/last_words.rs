@@ -65,7 +65,7 @@ async fn call(said: Vec<u8>) -> Result<http::StatusCode, StreamError> {
     let mut request = Outgoing::new(Method::POST, path, HeaderMap::new(), None, body);
     let cx = Context::from_waker(Waker::noop());
     let Ok(call) = sender.send(&mut request, b"localhost", &cx) else { panic!("not sent") };
-    call.await.map(|(head, _)| head.status)
+    call.await.map(|received| received.head.status)
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {

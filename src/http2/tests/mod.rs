@@ -3,6 +3,7 @@
 mod arbitrary;
 mod attacks;
 mod cost;
+mod descriptors;
 mod flow;
 mod frames;
 mod honest;

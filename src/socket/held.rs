@@ -1,0 +1,53 @@
+//! [`Held`]: a connected socket, which is closed where that may take its time.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::descriptors::closer;
+
+/// A socket that may have descriptors of the peer lie unread in it. To close it closes them, which can
+/// block (SO_LINGER, socket(7)): then it is closed on a thread for that.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Always there until it is dropped.
+    socket: Option<OwnedFd>,
+    may_block: AtomicBool,
+}
+
+impl Held {
+    pub(super) fn new(socket: OwnedFd, may_block: bool) -> Self {
+        Self { socket: Some(socket), may_block: AtomicBool::new(may_block) }
+    }
+
+    /// The peer may send descriptors from now on.
+    pub(super) fn may_block(&self) {
+        self.may_block.store(true, Ordering::Relaxed);
+    }
+
+    fn socket(&self) -> &OwnedFd {
+        match &self.socket {
+            Some(socket) => socket,
+            None => unreachable!("only taken where it is dropped"),
+        }
+    }
+}
+
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket().as_fd()
+    }
+}
+
+impl AsRawFd for Held {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket().as_raw_fd()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if *self.may_block.get_mut() {
+            closer::close(self.socket.take().into_iter().collect(), ());
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Bytes with open file descriptors beside them (SCM_RIGHTS, unix(7)).
+#![allow(
+    unsafe_code,
+    reason = "control messages and bytes that need no clearing have no safe wrapper"
+)]
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use bytes::BytesMut;
+use nix::libc;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::descriptors::MAX_PER_CALL;
+
+/// Room for the control message with the most descriptors that the kernel sends at once, in units of
+/// its alignment.
+const CONTROL: usize = (rustix::cmsg_space!(ScmRights(MAX_PER_CALL))).div_ceil(size_of::<u64>());
+
+/// What one [`receive`] brought.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// 0 at the end of the stream.
+    pub(crate) bytes: usize,
+    /// In the order in which they were sent; close-on-exec.
+    pub(crate) descriptors: Vec<OwnedFd>,
+    /// The kernel dropped some, as this process may not open more (RLIMIT_NOFILE).
+    pub(crate) truncated: bool,
+}
+
+/// Sends `bytes`, with `descriptors` beside the first of them. Fails with ETOOMANYREFS if too many of
+/// this user's descriptors are on their way already, and with EPERM if the peer takes none.
+pub(crate) fn send(
+    socket: impl AsFd,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); CONTROL * size_of::<u64>()];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
+}
+
+/// Appends to `input` what is there, as much as its capacity takes, up to and with the first set of
+/// descriptors: recvmsg(2) never returns two sets, but may return earlier bytes together with one.
+pub(crate) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<Received> {
+    let room = input.spare_capacity_mut();
+    let mut bytes = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+    let mut control = [MaybeUninit::<u64>::uninit(); CONTROL];
+    // SAFETY: all bits zero are a `msghdr` without anything.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut bytes;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control) as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: `message` names memory that is writable for the lengths it gives and that lives until
+    // after the call.
+    let received = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
+    let Ok(received) = usize::try_from(received) else {
+        return Err(io::Error::last_os_error());
+    };
+    let mut descriptors = Vec::new();
+    // SAFETY: recvmsg has filled `control` and set its length; the header is the first message in it
+    // or null.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    while !header.is_null() {
+        // SAFETY: the header is not null, so it is a message within `control`, whose data have the
+        // length that it says. Each descriptor in it is open and belongs to nobody else: the kernel
+        // has just made it for this process.
+        unsafe {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let len = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let data = libc::CMSG_DATA(header).cast::<RawFd>();
+                for index in 0..len / size_of::<RawFd>() {
+                    let descriptor = ptr::read_unaligned(data.add(index));
+                    descriptors.push(OwnedFd::from_raw_fd(descriptor));
+                }
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+    }
+    // SAFETY: recvmsg has just written so many bytes of the spare capacity.
+    unsafe { input.set_len(input.len() + received) };
+    let truncated = message.msg_flags & libc::MSG_CTRUNC != 0;
+    Ok(Received { bytes: received, descriptors, truncated })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use rustix::fs::fstat;
+
+    use super::*;
+
+    fn inode(descriptor: impl AsFd) -> u64 {
+        fstat(descriptor).unwrap().st_ino
+    }
+
+    #[test]
+    fn sets_arrive_one_at_a_time_with_their_first_byte_and_close_on_exec() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        rustix::net::send(&theirs, b"before", SendFlags::empty()).unwrap();
+        assert_eq!(send(&theirs, b"one", &[ours.as_fd()]), Ok(3));
+        assert_eq!(send(&theirs, b"two", &[theirs.as_fd(), ours.as_fd()]), Ok(3));
+
+        let mut input = BytesMut::with_capacity(64);
+        let first = receive(&ours, &mut input).unwrap();
+        assert_eq!((&input[..], first.bytes), (&b"beforeone"[..], 9), "glued to what was before");
+        assert_eq!(first.descriptors.len(), 1);
+        assert_eq!(inode(&first.descriptors[0]), inode(&ours));
+        let flags = rustix::io::fcntl_getfd(&first.descriptors[0]).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+
+        let second = receive(&ours, &mut input).unwrap();
+        let inodes: Vec<_> = second.descriptors.iter().map(inode).collect();
+        assert_eq!((second.bytes, inodes), (3, vec![inode(&theirs), inode(&ours)]));
+        assert!(!second.truncated);
+        let error = receive(&ours, &mut input).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(theirs);
+        // The copies in `second` keep the other end open.
+        drop(second);
+        assert_eq!(receive(&ours, &mut input).unwrap().bytes, 0);
+    }
+
+    #[test]
+    fn the_most_that_the_kernel_sends_at_once_arrive() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let many = [ours.as_fd(); MAX_PER_CALL];
+        assert_eq!(send(&theirs, b"x", &many), Ok(1));
+        let mut input = BytesMut::with_capacity(1);
+        let received = receive(&ours, &mut input).unwrap();
+        assert_eq!((received.descriptors.len(), received.truncated), (MAX_PER_CALL, false));
+        let one_more = [ours.as_fd(); MAX_PER_CALL + 1];
+        assert_eq!(send(&theirs, b"x", &one_more), Err(rustix::io::Errno::INVAL));
+    }
+}

@@ -1,0 +1,295 @@
+//! Descriptors that travel with calls.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::Command;
+use std::time::Duration;
+
+use samehost::ping::{
+    CollectRequest, CollectResponse, ConverseRequest, ConverseResponse, PingRequest, PingResponse,
+    PingService, PingServiceClient, PingServiceServer, WatchRequest, WatchResponse,
+};
+use samehost::{Channel, Descriptors, SealedMemory, Server};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use crate::support::{Running, Transport};
+
+/// Returns the descriptors that it gets, in any kind of call. A "ping" message of "keep" leaves them in
+/// the request's extensions, and one of "wait" waits for ever.
+struct Returns;
+
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// A response with what came with the request.
+fn returning<T, M>(request: &mut Request<T>, message: M) -> Response<M> {
+    let mut response = Response::new(message);
+    if let Some(descriptors) = request.extensions_mut().remove::<Descriptors>() {
+        response.extensions_mut().insert(Descriptors::from(descriptors.take()));
+    }
+    response
+}
+
+#[tonic::async_trait]
+impl PingService for Returns {
+    async fn ping(
+        &self,
+        mut request: Request<PingRequest>,
+    ) -> Result<Response<PingResponse>, Status> {
+        match &*request.get_ref().message {
+            "keep" => Ok(Response::new(PingResponse::default())),
+            "wait" => std::future::pending().await,
+            _ => {
+                let list = request.extensions().get::<Descriptors>();
+                let sequence = list.map_or(0, Descriptors::len) as u64;
+                Ok(returning(&mut request, PingResponse { sequence, ..PingResponse::default() }))
+            }
+        }
+    }
+
+    type ConverseStream = Replies<ConverseResponse>;
+
+    async fn converse(
+        &self,
+        mut request: Request<Streaming<ConverseRequest>>,
+    ) -> Result<Response<Self::ConverseStream>, Status> {
+        let replies = Box::pin(tokio_stream::once(Ok(ConverseResponse::default())));
+        Ok(returning(&mut request, replies))
+    }
+
+    type WatchStream = Replies<WatchResponse>;
+
+    async fn watch(
+        &self,
+        mut request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let replies = Box::pin(tokio_stream::once(Ok(WatchResponse::default())));
+        Ok(returning(&mut request, replies))
+    }
+
+    async fn collect(
+        &self,
+        mut request: Request<Streaming<CollectRequest>>,
+    ) -> Result<Response<CollectResponse>, Status> {
+        while request.get_mut().message().await?.is_some() {}
+        Ok(returning(&mut request, CollectResponse::default()))
+    }
+}
+
+fn service() -> PingServiceServer<Returns> {
+    PingServiceServer::new(Returns)
+}
+
+async fn started(transport: Transport, max_per_call: u8) -> Running {
+    Running::start(transport, Server::new().descriptors(max_per_call).add_service(service())).await
+}
+
+async fn client(server: &Running, max_per_call: u8) -> PingServiceClient<Channel> {
+    let channel = Channel::builder(&server.address).descriptors(max_per_call).connect().await;
+    PingServiceClient::new(channel.unwrap())
+}
+
+/// A request with one end of a socket pair, and the other end.
+fn carrying<T>(message: T) -> (Request<T>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Descriptors::from([theirs]));
+    (request, ours)
+}
+
+/// What came back with a response must be the peer of `ours`.
+fn check<T>(response: &mut Response<T>, mut ours: UnixStream) {
+    let list = response.extensions_mut().remove::<Descriptors>().expect("descriptors");
+    let mut list = list.take();
+    let returned = list.pop().expect("one descriptor");
+    assert!(list.is_empty());
+    let flags = rustix::io::fcntl_getfd(&returned).unwrap();
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    UnixStream::from(returned).write_all(b"mine").unwrap();
+    let mut received = [0; 4];
+    ours.read_exact(&mut received).unwrap();
+    assert_eq!(&received, b"mine");
+    closed(ours);
+}
+
+/// No other process or call has the peer of `ours` any more.
+fn closed(mut ours: UnixStream) {
+    assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+}
+
+/// [`closed`], which blocks, beside the server and the client.
+async fn is_closed(ours: UnixStream) {
+    tokio::task::spawn_blocking(|| closed(ours)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn they_go_with_the_head_of_each_kind_of_call_and_come_back_with_a_response() {
+    let server = started(Transport::Unix, 1).await;
+    let mut client = client(&server, 1).await;
+
+    let (request, ours) = carrying(PingRequest::default());
+    let mut response = client.ping(request).await.unwrap();
+    check(&mut response, ours);
+
+    let (request, ours) = carrying(tokio_stream::iter([ConverseRequest::default()]));
+    let mut response = client.converse(request).await.unwrap();
+    check(&mut response, ours);
+    assert!(response.into_inner().next().await.unwrap().is_ok());
+
+    let (request, ours) = carrying(WatchRequest::default());
+    let mut response = client.watch(request).await.unwrap();
+    check(&mut response, ours);
+
+    let (request, ours) = carrying(tokio_stream::iter([CollectRequest::default()]));
+    let mut response = client.collect(request).await.unwrap();
+    check(&mut response, ours);
+
+    // And calls without any, before and after.
+    let response = client.ping(PingRequest::default()).await.unwrap();
+    assert!(response.extensions().get::<Descriptors>().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_many_calls_at_once_has_its_own() {
+    let server = started(Transport::Unix, 16).await;
+    let client = client(&server, 16).await;
+    let calls = (0..64_usize).map(|call| {
+        let mut client = client.clone();
+        tokio::spawn(async move {
+            let pairs: Vec<_> = (0..call % 17).map(|_| UnixStream::pair().unwrap()).collect();
+            let (ours, theirs): (Vec<_>, Vec<OwnedFd>) =
+                pairs.into_iter().map(|(ours, theirs)| (ours, theirs.into())).unzip();
+            let inodes: Vec<_> = theirs.iter().map(inode).collect();
+            let mut request = Request::new(PingRequest::default());
+            request.extensions_mut().insert(Descriptors::from(theirs));
+            let response = client.ping(request).await.unwrap();
+            assert_eq!(response.get_ref().sequence, inodes.len() as u64);
+            let list = response.extensions().get::<Descriptors>().cloned().unwrap_or_default();
+            assert_eq!(list.take().iter().map(inode).collect::<Vec<_>>(), inodes);
+            drop(response);
+            for ours in ours {
+                is_closed(ours).await;
+            }
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap();
+    }
+}
+
+fn inode(descriptor: impl AsFd) -> u64 {
+    rustix::fs::fstat(descriptor).unwrap().st_ino
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_handler_does_not_take_is_closed_when_its_call_ends() {
+    let server = started(Transport::Unix, 1).await;
+    let mut client = client(&server, 1).await;
+    let (request, ours) = carrying(PingRequest { message: "keep".into(), ..Default::default() });
+    client.ping(request).await.unwrap();
+    is_closed(ours).await;
+
+    let (request, ours) = carrying(PingRequest { message: "wait".into(), ..Default::default() });
+    let call = tokio::time::timeout(Duration::from_millis(200), client.ping(request));
+    assert!(call.await.is_err(), "cancelled");
+    is_closed(ours).await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_none_has_none_sent() {
+    for transport in [Transport::Unix, Transport::Tcp] {
+        let server = started(transport, 0).await;
+        let mut client = client(&server, 1).await;
+        let (request, ours) = carrying(PingRequest::default());
+        let status = client.ping(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(status.message().contains("file descriptors"), "{status}");
+        is_closed(ours).await;
+        client.ping(PingRequest::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn over_tcp_none_travel_even_where_both_ends_ask() {
+    let server = started(Transport::Tcp, 1).await;
+    let mut client = client(&server, 1).await;
+    let (request, _ours) = carrying(PingRequest::default());
+    assert_eq!(client.ping(request).await.unwrap_err().code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn a_channel_that_does_not_ask_sends_none() {
+    let server = started(Transport::Unix, 1).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let (request, _ours) = carrying(PingRequest::default());
+    let status = client.ping(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    client.ping(PingRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn more_than_the_server_takes_are_refused_and_the_limit_is_named() {
+    let server = started(Transport::Unix, 2).await;
+    let mut client = client(&server, 9).await;
+    let mut request = Request::new(PingRequest::default());
+    let files = (0..3).map(|_| File::open("/dev/null").unwrap());
+    request.extensions_mut().insert(files.collect::<Descriptors>());
+    let status = client.ping(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("with a call, 2"), "{status}");
+}
+
+#[tokio::test]
+async fn a_response_with_more_than_the_client_takes_is_refused() {
+    let server = started(Transport::Unix, 2).await;
+    let mut client = client(&server, 1).await;
+    let mut request = Request::new(PingRequest::default());
+    let files = (0..2).map(|_| File::open("/dev/null").unwrap());
+    request.extensions_mut().insert(files.collect::<Descriptors>());
+    let status = client.ping(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("the client takes 1"), "{status}");
+}
+
+#[tokio::test]
+async fn sealed_memory_travels_and_is_read_without_a_copy() {
+    let server = started(Transport::Unix, 1).await;
+    let mut client = client(&server, 1).await;
+    let memory = SealedMemory::copy_from(&[7; 100_000]).unwrap();
+    for _ in 0..3 {
+        let mut request = Request::new(PingRequest::default());
+        let descriptor = memory.clone().into_fd().unwrap();
+        request.extensions_mut().insert(Descriptors::from([descriptor]));
+        let response = client.ping(request).await.unwrap();
+        let list = response.extensions().get::<Descriptors>().unwrap().take();
+        let received = SealedMemory::from_fd(list.into_iter().next().unwrap()).unwrap();
+        assert_eq!(received.map(1 << 20).unwrap(), [7; 100_000][..]);
+    }
+}
+
+/// docs/descriptors.md, written again in another language.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_in_python_over_raw_frames_sends_and_receives_them() {
+    let client =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/python/descriptors.py");
+    let server = started(Transport::Unix, 1).await;
+    let address = server.address.to_string();
+    let path = address.strip_prefix("unix:").unwrap().to_owned();
+    let output = tokio::task::spawn_blocking(move || {
+        Command::new("python3").arg(client).arg(path).arg("/ping.v1.PingService/Ping").output()
+    });
+    let output = match output.await.unwrap() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        output => output.unwrap(),
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for call in [1, 3, 5] {
+        assert!(said.contains(&format!("hello from the descriptor of call {call}")), "{said}");
+    }
+}
