@@ -399,6 +399,28 @@ fn streams_reset_while_they_wait_for_the_connections_window_leave_nothing_behind
 }
 
 #[test]
+fn windows_that_open_and_close_between_resets_leave_nothing_behind() {
+    let mut server = Tested::server();
+    // All of the connection's window.
+    let key = server.open_request(true);
+    server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+    server.connection.send_data(key, Bytes::from(vec![1; 65_535]), false);
+    server.frames();
+    for n in 1..400 {
+        let id = 2 * n + 1;
+        server.pass(Duration::from_secs(1));
+        server.accept(&[settings(&[(4, 0)])]);
+        let key = server.request_on(id, true);
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
+        server.connection.send_data(key, Bytes::from_static(b"x"), false);
+        server.accept(&[settings(&[(4, 1)]), rst(id, ErrorCode::CANCEL)]);
+        server.connection.forget(key);
+        server.frames();
+        assert!(server.connection.outflow.ready_len() <= 2 * 2 + 17, "{n}");
+    }
+}
+
+#[test]
 fn a_flood_of_informational_responses() {
     let mut client = Tested::client();
     client.start_request(true);
