@@ -166,7 +166,8 @@ pub use tonic;
 #[cfg(feature = "tonic-transport")]
 pub use transport::{ConnectInfo, Connecting, Connector};
 
-/// The README's programs, compiled with the documentation tests.
+/// The programs of the README and the documents, compiled with the documentation tests.
 #[cfg(all(doctest, feature = "ping"))]
 #[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/who-is-calling.md")]
 struct Readme;
