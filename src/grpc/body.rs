@@ -105,7 +105,7 @@ impl ResponseBody {
         // A status other than OK says what went wrong.
         if self.message.incomplete() > 0 && trailers.is_none_or(succeeded) {
             self.body.body = None;
-            return Some(Err(Status::internal("the response ended inside a message")));
+            return Some(Err(Status::internal("the data ended inside a message")));
         }
         frame.map(Ok)
     }

@@ -162,7 +162,7 @@ impl Body for ArrivingBody {
             // The request's end. tonic takes trailers for a regular one, wherever they come.
             _ if message.incomplete() > 0 => {
                 *message = Message::default();
-                Some(Err(Status::internal("the request ended inside a message")))
+                Some(Err(Status::internal("the data ended inside a message")))
             }
             Some(Ok(frame)) => Some(Ok(normal_trailers(frame))),
             None => None,

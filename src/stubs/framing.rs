@@ -209,5 +209,5 @@ fn undecodable(error: &prost::DecodeError) -> Status {
 
 /// The data ended within a message.
 pub(super) fn cut_off() -> Status {
-    Status::internal("the data ended in the middle of a message")
+    Status::internal("the data ended inside a message")
 }

@@ -55,7 +55,7 @@ fn every_module_has_its_layer() {
 }
 
 /// The files of `socket`, from the top down. A client needs none above `connect`.
-const SOCKET: [&str; 25] = [
+const SOCKET: [&str; 27] = [
     "inherit",
     "parts",
     "bind",
@@ -79,6 +79,8 @@ const SOCKET: [&str; 25] = [
     "conn",
     "identity",
     "stream",
+    "rights",
+    "held",
     "unix",
     "sys",
 ];

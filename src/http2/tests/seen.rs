@@ -83,6 +83,10 @@ fn opened(connection: &mut Connection, stream: StreamKey, seen: &mut Vec<Event>)
     match connection.take_request(stream) {
         Ok(request) => {
             let end = is_empty(&request.body);
+            if let Some(stream) = connection.streams.get_mut(stream) {
+                // For tests that look at them.
+                stream.descriptors = request.descriptors;
+            }
             seen.push(Event::Request { stream, head: request.head, end });
             rest(connection, stream, request.body, seen);
         }
