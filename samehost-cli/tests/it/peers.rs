@@ -2,21 +2,33 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
-use samehost::{Address, BindOptions, PeerPolicy, Server};
+use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
+use samehost::{Address, BindOptions, Channel, PeerPolicy, Server};
 use tokio::net::{UnixSocket, UnixStream};
+use tokio::time::timeout;
+use tonic::Code;
 
 use crate::support::{Serving, as_user, block_on, nix_signal, open_directory, socket_in};
-use crate::wire::{PREFACE, Peer, settings};
 
-/// Whether the server says anything to who has just connected.
+/// Whether the server serves a call of who has just connected. One that may not come in is told so by
+/// the call's status; whatever else goes wrong is neither.
 async fn is_let_in(stream: UnixStream) -> bool {
-    let mut peer = Peer::new(stream);
-    // It may be closed by now.
-    let _ = peer.try_send(&[PREFACE, &settings(&[])].concat()).await;
-    peer.next().await.is_some()
+    // Of this connection alone: it does not connect again.
+    let mut client = PingServiceClient::new(Channel::from_stream(stream));
+    let call = client.ping(PingRequest::ping());
+    match timeout(Duration::from_secs(60), call).await.expect("no answer") {
+        Ok(_) => true,
+        Err(status) => {
+            assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+            // The server's own words: the client did not make the status up.
+            assert_eq!(status.message(), "refused by the server's policy");
+            false
+        }
+    }
 }
 
 fn connects(path: &Path) -> bool {
@@ -36,7 +48,8 @@ fn with_server(policy: PeerPolicy, act: impl FnOnce(&Path)) {
                 let listener = BindOptions::new().mode(0o666).bind(&address).await.unwrap();
                 bound.send(()).unwrap();
                 let stopped = async { drop(stopped.await) };
-                let server = Server::new().peer_policy(policy);
+                let ping = PingServiceServer::new(Ping::default());
+                let server = Server::new().add_service(ping).peer_policy(policy);
                 server.serve_with_shutdown(listener, stopped).await.unwrap();
             });
         });
