@@ -277,8 +277,11 @@ async fn is_closed(mut peer: Peer<UnixStream>) {
 /// More than this, and who fills the server is no more read from.
 const ROOM: usize = 1 << 20;
 
-/// What each of several streams sends of a message.
-const SENT: usize = 600 << 10;
+/// What each of several streams sends of a message: no more than its window before it is read.
+const SENT: usize = 60 << 10;
+
+/// So many streams send 3.5 MiB, which is within the connection's window.
+const MANY_STREAMS: u32 = 60;
 
 /// Sends the beginning of a message on so many streams of a connection, as far as it is read, and
 /// says how many octets that were.
@@ -332,10 +335,14 @@ async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
     let server = service.server().max_buffered_bytes(ROOM);
     let server = Running::start(Transport::Unix, server).await;
     let path = server.address.as_path().unwrap();
-    let mut peers = Vec::new();
-    for _ in 0..3 {
-        peers.push(begin_messages(path, 1).await.0);
+    let (mut peers, mut sent) = (Vec::new(), 0);
+    // Two fill it, and the third finds it full.
+    for streams in [10, 10, MANY_STREAMS] {
+        let (peer, more) = begin_messages(path, streams).await;
+        peers.push(peer);
+        sent += more;
     }
+    assert!(sent < 3 * ROOM, "{sent} octets");
     one_is_closed(peers, &server).await;
 }
 
@@ -343,7 +350,7 @@ async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
 async fn messages_without_end_fill_a_server_though_they_are_read() {
     let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
     let server = Running::start(Transport::Unix, server.max_buffered_bytes(ROOM)).await;
-    let (peer, sent) = begin_messages(server.address.as_path().unwrap(), 8).await;
+    let (peer, sent) = begin_messages(server.address.as_path().unwrap(), MANY_STREAMS).await;
     // Its room, a quarter more, what is read at a time, and what the socket holds.
     assert!(sent < 3 * ROOM, "{sent} octets");
     one_is_closed(vec![peer], &server).await;

@@ -300,35 +300,40 @@ async fn data_on_a_closed_stream_is_an_error() {
 
 // ---- Peers that do not read ----------------------------------------------------------------
 
-/// A conversation whose replies have no window is not read either: a megabyte in single octets
-/// waits there, and no more, while another stream of the connection goes on.
+/// Conversations whose replies have no window are not read either: a megabyte in single octets
+/// waits there, a window for each, and no more, while another stream of the connection goes on.
 #[tokio::test]
 async fn an_unread_stream_holds_its_window_and_no_more_beside_a_live_one() {
+    const STREAMS: usize = 16;
     let mut victim = Victim::new().await;
     let mut attacker = victim.attacker_with(&[(4, 0)]).await;
-    attacker.send(&headers(1, &request(CONVERSE), false)).await;
     // Two messages, which the handler reads and answers; then it waits for the window.
-    attacker.send(&data(1, &message(b"").repeat(2), false)).await;
-    attacker.until(|frame| frame.kind == kind::HEADERS && frame.stream == 1).await;
-    // A message of 4 MiB less one octet is announced, and comes octet by octet.
-    let octets = data(1, b"\0", false).repeat(4 << 10);
-    for _ in 0..(1 << 20) / (4 << 10) - 1 {
-        attacker.send(&octets).await;
+    let read = message(b"").repeat(2);
+    for stream in (0..STREAMS).map(id) {
+        attacker.send(&headers(stream, &request(CONVERSE), false)).await;
+        attacker.send(&data(stream, &read, false)).await;
+        attacker.until(|frame| frame.kind == kind::HEADERS && frame.stream == stream).await;
+    }
+    // All of the window that is left: so little was read that none of it came back.
+    let window = 65_535 - read.len();
+    for stream in (0..STREAMS).map(id) {
+        attacker.send(&data(stream, b"\0", false).repeat(window)).await;
     }
     attacker.sync().await;
     victim.is_unharmed().await;
 
-    attacker.send(&headers(3, &request(PING), false)).await;
-    attacker.send(&data(3, &message(b""), true)).await;
-    attacker.send(&window_update(3, 1_000)).await;
-    attacker.until(|frame| frame.stream == 3 && frame.ends_stream()).await;
+    let live = id(STREAMS);
+    attacker.send(&headers(live, &request(PING), false)).await;
+    attacker.send(&data(live, &message(b""), true)).await;
+    attacker.send(&window_update(live, 1_000)).await;
+    attacker.until(|frame| frame.stream == live && frame.ends_stream()).await;
 
     // The window is a limit: who goes beyond it has the stream reset.
-    for _ in 0..3 {
-        attacker.send(&octets).await;
+    for stream in (0..STREAMS).map(id) {
+        attacker.send(&data(stream, b"\0", false)).await;
+        let answer = attacker.until(|frame| frame.kind == kind::RST_STREAM).await;
+        assert_eq!((answer.stream, answer.code()), (stream, code::FLOW_CONTROL_ERROR));
     }
-    let answer = attacker.until(|frame| frame.kind == kind::RST_STREAM).await;
-    assert_eq!((answer.stream, answer.code()), (1, code::FLOW_CONTROL_ERROR));
     victim.is_unharmed().await;
 }
 
