@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock, OnceLock, Weak};
 
 use nix::sys::socket::{getsockopt, sockopt};
@@ -132,7 +132,7 @@ impl PeerIdentity {
         let ask = || {
             // tokio can look only at a socket of its own: a duplicate will do.
             let stream = tokio::net::UnixStream::from_std(
-                self.socket()?.as_fd().try_clone_to_owned()?.into(),
+                std::os::fd::AsFd::as_fd(&self.socket()?).try_clone_to_owned()?.into(),
             )?;
             io::Result::Ok(stream.connect_info())
         };
