@@ -16,7 +16,7 @@ const METHODS: usize = 1_000;
 /// What stands for methods that the server does not have, and for those beyond 1,000.
 const OTHER: &str = "_OTHER";
 
-/// An [`Observer`] of a server that feeds the [`metrics`](::metrics) facade, under the names and units of
+/// An [`Observer`] of a server that feeds the [`metrics`] facade, under the names and units of
 /// OpenTelemetry's conventions for RPC and, where they have none, of gRPC's own. `docs/observability.md`
 /// has all of them in a table. Which recorder takes them in is the program's to install, before this is
 /// made.

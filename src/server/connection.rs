@@ -3,7 +3,9 @@
 use std::future::{Future, pending};
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Extensions;
@@ -79,38 +81,59 @@ impl Connection {
         let memory = self.memory;
         let span = life.span();
         let stopped = life.announced(GoAwayReason::Shutdown, stopped);
-        let served = async move {
-            let Some(age) = age else {
-                return life.end(driver::serve(io, handler, driver, memory, stopped).await);
-            };
-            // Boxed: connections without an age have no room for it.
-            Box::pin(async move {
-                let old = Notify::new();
+        // Made here and not in the future below, which would hold all of it a second time.
+        let serving = match age {
+            None => Serving::Ageless(Box::pin(driver::serve(io, handler, driver, memory, stopped))),
+            Some(age) => {
                 let aged = life.announced(GoAwayReason::MaxAge, sleep(age));
-                let ended = async {
+                Serving::Aging(Box::pin(async move {
+                    let old = Notify::new();
+                    let ended = async {
+                        tokio::select! {
+                            () = stopped => {}
+                            () = aged => old.notify_one(),
+                        }
+                    };
+                    let cut_off = async {
+                        old.notified().await;
+                        match grace {
+                            Some(grace) => sleep(grace).await,
+                            None => pending().await,
+                        }
+                    };
                     tokio::select! {
-                        () = stopped => {}
-                        () = aged => old.notify_one(),
+                        served = driver::serve(io, handler, driver, memory, ended) => served,
+                        () = cut_off => {
+                            tracing::debug!(?grace, "an old connection's calls were cut off");
+                            Ok(())
+                        }
                     }
-                };
-                let cut_off = async {
-                    old.notified().await;
-                    match grace {
-                        Some(grace) => sleep(grace).await,
-                        None => pending().await,
-                    }
-                };
-                tokio::select! {
-                    served = driver::serve(io, handler, driver, memory, ended) => life.end(served),
-                    () = cut_off => {
-                        tracing::debug!(?grace, "an old connection's calls were cut off");
-                        Ok(())
-                    }
-                }
-            })
-            .await
+                }))
+            }
         };
+        let served = async move { life.end(serving.await) };
         Some(served.instrument(span))
+    }
+}
+
+/// A connection that is served, with an age that ends it or without.
+enum Serving<A, B> {
+    Ageless(Pin<Box<A>>),
+    Aging(Pin<Box<B>>),
+}
+
+impl<A, B> Future for Serving<A, B>
+where
+    A: Future,
+    B: Future<Output = A::Output>,
+{
+    type Output = A::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A::Output> {
+        match &mut *self {
+            Self::Ageless(serving) => serving.as_mut().poll(cx),
+            Self::Aging(serving) => serving.as_mut().poll(cx),
+        }
     }
 }
 

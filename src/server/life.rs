@@ -56,6 +56,8 @@ impl Life {
         S: Future<Output = ()>,
     {
         let (observer, told) = (self.calls(), Arc::clone(&self.told_to_go));
+        // Boxed, since each future that it is passed on to has room for it twice.
+        let signal = Box::pin(signal);
         async move {
             signal.await;
             told.store(true, Ordering::Relaxed);
