@@ -1,8 +1,5 @@
 //! Bytes with open file descriptors beside them (SCM_RIGHTS, unix(7)).
-#![allow(
-    unsafe_code,
-    reason = "control messages and bytes that need no clearing have no safe wrapper"
-)]
+#![allow(unsafe_code, reason = "control messages and unset bytes have no safe wrapper")]
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
