@@ -202,7 +202,7 @@ impl Served {
     }
 
     pub async fn tonic(&self) -> tonic::transport::Channel {
-        let connector = Connector::new(format!("unix:{}", self.path.display()).parse().unwrap());
+        let connector = Connector::new(format!("unix:{}", self.path.display()));
         Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap()
     }
 
