@@ -36,8 +36,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: example-behind-proxy ADDRESS PROXY-UID PROXY-GID".into());
     };
     let address: Address = address.parse()?;
-    // The proxy's group may connect, and nobody else.
-    let options = BindOptions::new().mode(0o660).group(proxy_gid.parse::<u32>()?);
+    // The proxy's group may connect, and nobody else. A successor that is started while this server
+    // runs takes its socket over.
+    let options = BindOptions::new()
+        .mode(0o660)
+        .group(proxy_gid.parse::<u32>()?)
+        .take_over(true)
+        .allow_take_over(true);
     let listener = options.bind(&address).await?;
     println!("listening on {}", listener.local_addr());
 

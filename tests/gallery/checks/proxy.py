@@ -12,6 +12,8 @@ PROXY, OTHER = 4010, 4011
 CLIENT = "spiffe://example.org/client"
 LIE = "URI=spiffe://example.org/admin"
 CALLS_PER_SECOND = 1000
+# How often each server is taken over, which takes a moment only.
+TAKE_OVERS = 20
 
 
 def configuration(place, port):
@@ -31,6 +33,14 @@ def configuration(place, port):
     return block
 
 
+def without_retries(block):
+    """The same block without the route's retry policy."""
+    block, policies = re.subn(r"^( +)retry_policy:\n(?:\1 +.*\n)+", "", block, flags=re.MULTILINE)
+    if policies != 1 or re.search("retry_|num_retries", block):
+        raise Failed(f"a retry policy is left, or there was none:\n{block}")
+    return block
+
+
 def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -43,7 +53,6 @@ def check(place):
     caller, port = place.go_bin / "caller", free_port()
     place.command(caller, "certificates", place.scratch)
     file = place.scratch / "envoy.yaml"
-    file.write_text(configuration(place, port))
 
     with contextlib.ExitStack() as stack:
 
@@ -53,15 +62,23 @@ def check(place):
             stack.enter_context(started).expect("listening on")
             return started
 
+        @contextlib.contextmanager
+        def proxy(block):
+            file.write_text(block)
+            with place.start(
+                envoy, "--config-path", file, "--disable-hot-restart", "--concurrency", 2,
+                "--log-level", "warning", user=PROXY, group=PROXY, extra_groups=[],
+            ) as started:
+                reachable(port, started)
+                yield
+
         servers = {name: server(name) for name in ("one", "two")}
-        proxy = place.start(
-            envoy, "--config-path", file, "--disable-hot-restart", "--concurrency", 2,
-            "--log-level", "warning", user=PROXY, group=PROXY, extra_groups=[],
-        )
-        stack.enter_context(proxy)
-        reachable(port, proxy)
-        identities(place, caller, port)
-        restarts(place, caller, port, servers, server)
+        block = configuration(place, port)
+        with proxy(block):
+            identities(place, caller, port)
+            restarts(place, caller, port, servers, server)
+        with proxy(without_retries(block)):
+            take_overs(place, caller, port, servers, server)
 
 
 def reachable(port, proxy):
@@ -98,16 +115,43 @@ def identities(place, caller, port):
 
 def restarts(place, caller, port, servers, server):
     """Restarts one server after the other under load, and both again."""
+
+    def restart(name):
+        servers[name].stop()
+        servers[name] = server(name)
+
+    summary = rolling(place, caller, port, servers, restart)
+    place.say(f"both servers restarted, twice: {summary}")
+
+
+def take_overs(place, caller, port, servers, server):
+    """The same by take-over: the successor starts first, and the other one ends by itself."""
+
+    def replace(name):
+        old, file = servers[name], place.scratch / f"{name}.sock"
+        inode = file.stat().st_ino
+        servers[name] = server(name)
+        old.wait()
+        same("the socket file's inode", file.stat().st_ino, inode)
+        # No multiple of the health checks' interval, so that each meets them at another moment.
+        time.sleep(0.06)
+
+    summary = rolling(place, caller, port, servers, replace, TAKE_OVERS)
+    calls = summary.split()[0]
+    place.say(f"both taken over {TAKE_OVERS} times, no retry policy: {calls} calls, 0 failures")
+
+
+def rolling(place, caller, port, servers, restart, times=2):
+    """Has each server restarted so many times under load; returns what the load says."""
     load = place.start(caller, "load", f"127.0.0.1:{port}", place.scratch, CALLS_PER_SECOND)
     with load:
         for _ in servers:
             load.expect("answered by")
-        for name in [*servers, *servers]:
-            servers[name].stop()
-            servers[name] = server(name)
+        for name in [*servers] * times:
+            restart(name)
             # Before the next one goes, this one has to be found again.
             load.expect(f"answered by {servers[name].process.pid}\n")
     summary = load.output.splitlines()[-1]
     if not re.fullmatch(r"\d+ calls to .*, 0 failures", summary):
         raise Failed(f"a rolling restart lost calls:\n{load.output}")
-    place.say(f"both servers restarted, twice: {summary}")
+    return summary

@@ -165,10 +165,12 @@ func load(arguments []string) error {
 			go once()
 		case <-stop:
 			open.Wait()
+			failures := 0
 			for why, times := range failed {
 				fmt.Printf("%d × %s\n", times, why)
+				failures += times
 			}
-			fmt.Printf("%d calls to %v, %d failures\n", total, calls, len(failed))
+			fmt.Printf("%d calls to %v, %d failures\n", total, calls, failures)
 			return nil
 		}
 	}
