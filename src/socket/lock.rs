@@ -40,14 +40,20 @@ impl Lock {
         for _ in 0..ATTEMPTS {
             let file = open(location)?;
             let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-            if !matches!(locked, Ok(()) | Err(Errno::WOULDBLOCK)) {
-                locked.map_err(|errno| location.error("lock", &name, errno))?;
+            if let Err(errno) = locked
+                && errno != Errno::WOULDBLOCK
+            {
+                give_up(location, file);
+                return Err(location.error("lock", &name, errno));
             }
             // Its holder removes the file before it releases the lock.
-            if !is_lock_of(location, file.as_fd())
-                .map_err(|errno| location.error("look at", &name, errno))?
-            {
-                continue;
+            match is_lock_of(location, file.as_fd()) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(errno) => {
+                    give_up(location, file);
+                    return Err(location.error("look at", &name, errno));
+                }
             }
             if locked.is_err() {
                 return Ok(Err(Held(file)));
@@ -161,7 +167,7 @@ impl Held {
 }
 
 /// Opens or creates the lock file, and refuses what is none.
-fn open(location: &Location) -> Result<OwnedFd, BindError> {
+fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     let name = location.beside("lock");
     let unusable = |problem: String| {
         location.refuse(Problem::LockFile { path: location.path(&name), problem })
@@ -182,9 +188,21 @@ fn open(location: &Location) -> Result<OwnedFd, BindError> {
             _ => location.error("create the lock file", &name, errno),
         }
     })?;
-    let stat = rustix::fs::fstat(&file).map_err(|errno| location.error("look at", &name, errno))?;
-    check(&stat).map_err(unusable)?;
+    match rustix::fs::fstat(&file) {
+        Ok(stat) => check(&stat).map_err(unusable)?,
+        Err(errno) => {
+            give_up(location, file);
+            return Err(location.error("look at", &name, errno));
+        }
+    }
     Ok(file)
+}
+
+/// Leaves no lock file behind that was opened for nothing: whoever gets its lock may remove it.
+fn give_up(location: &Arc<Location>, file: OwnedFd) {
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        drop(Lock { file: Some(file), location: Arc::clone(location) });
+    }
 }
 
 /// Says what is wrong with a file that should be a lock file of ours.
