@@ -236,6 +236,8 @@ where
             return Input::Nothing;
         }
         if self.unparsed {
+            // The read that brought it may have left more, which the socket wakes nobody for.
+            turn.more = true;
             return Input::Bytes;
         }
         if self.phase == Phase::HalfClosed {

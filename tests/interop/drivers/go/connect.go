@@ -196,7 +196,7 @@ var connectCases = map[string]func(context.Context, connector) error{
 		}
 		request := &pingv1.PingRequest{Message: "ping", Payload: payloadOf(limit + 1)}
 		_, err := connectPing(c).CallUnary(ctx, connect.NewRequest(request))
-		return expect("code", connect.CodeOf(err), connect.CodeOutOfRange)
+		return expect("code", connect.CodeOf(err), connect.CodeResourceExhausted)
 	},
 
 	"gzip": func(ctx context.Context, c connector) error {
