@@ -285,7 +285,7 @@ async fn the_deadline_that_ends_a_wait_says_what_was_waited_for() {
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn calls_that_wait_share_one_backoff() {
     let (listener, _directory) = bind(Transport::Unix).await;
     let channel = Channel::builder(listener.local_addr()).wait_for_ready(true).connect_lazy();
@@ -300,7 +300,7 @@ async fn calls_that_wait_share_one_backoff() {
     let calls: Vec<_> = (0..100)
         .map(|_| {
             let channel = channel.clone();
-            tokio::spawn(async move { ping(&channel, Some(Duration::from_secs(10))).await })
+            tokio::spawn(async move { ping(&channel, Some(Duration::from_secs(3))).await })
         })
         .collect();
     for call in calls {
@@ -308,9 +308,10 @@ async fn calls_that_wait_share_one_backoff() {
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
         assert!(status.message().contains("closed the connection"), "{status:?}");
     }
-    // 5, 10, ... 640 ms, then each second, up to a fifth shorter or longer, and three each time.
+    // After 5, 10, ... 640 ms, then each second, up to a fifth shorter or longer, and three each time.
+    // Hundred calls with a backoff of their own would open more than a thousand.
     let connections = connections.load(Ordering::Relaxed);
-    assert!((42..=72).contains(&connections), "{connections} connections");
+    assert!((3..=60).contains(&connections), "{connections} connections");
 }
 
 // ---- Several addresses ---------------------------------------------------------------------
