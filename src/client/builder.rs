@@ -202,7 +202,7 @@ impl ChannelBuilder {
         self
     }
 
-    /// Sets which servers to talk to. A server is whoever began to listen on the Unix socket: in
+    /// Sets which servers to talk to. A server is the process that began to listen on the Unix socket: in
     /// `/tmp`, for one, that can be anybody. A connection to any other is closed before anything is
     /// sent; over TCP no server can be told from another, and connecting fails. Default: any.
     ///

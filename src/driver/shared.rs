@@ -154,8 +154,8 @@ impl State {
         (self.h2.active_streams() / 2).clamp(1, MOST_CALLS)
     }
 
-    /// This end has done with the stream, whatever state it is in. Whoever still reads or writes it in
-    /// another task is woken.
+    /// This end has done with the stream, whatever state it is in. A task that still reads or writes it
+    /// is woken.
     pub(super) fn forget(&mut self, key: StreamKey) {
         if let Some(task) = self.waiters.forget(key, &mut self.wakes)
             && self.is_client

@@ -47,7 +47,7 @@ impl Waiters {
         self.find(key)?.writer.take()
     }
 
-    /// The stream is over before its time: its task has nothing more to do, and whoever waits is to
+    /// The stream is over before its time: its task has nothing more to do, and a task that waits is to
     /// see why.
     pub(super) fn fail(&mut self, key: StreamKey, wakes: &mut Vec<Waker>) {
         if let Some(waiter) = self.find(key) {
@@ -60,7 +60,7 @@ impl Waiters {
         self.0.iter_mut().for_each(|waiter| waiter.fail(wakes));
     }
 
-    /// The stream is forgotten: whoever still waits learns it from `http2`. Returns its task.
+    /// The stream is forgotten: a task that still waits learns it from `http2`. Returns its task.
     #[inline]
     pub(super) fn forget(&mut self, key: StreamKey, wakes: &mut Vec<Waker>) -> Option<AbortHandle> {
         let waiter = std::mem::take(self.find(key)?);
