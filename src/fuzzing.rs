@@ -1,7 +1,7 @@
 //! What the fuzz targets in `fuzz/` call. Compiled with `--cfg fuzzing` only: private modules stay
 //! private.
 //!
-//! A connection's input is made of the fuzzer's octets either as they are or as a list of frames
+//! A connection's input is made of the fuzzer's bytes either as they are or as a list of frames
 //! whose headers are put right, so that a mutation reaches further than the first length.
 
 use std::time::{Duration, Instant};
@@ -18,17 +18,17 @@ use crate::http2::{
 /// ours, and the rest are answers, which are bounded.
 const MOST_OUTGOING: usize = 8 << 20;
 
-/// Takes octets off a fuzzer's input.
+/// Takes bytes off a fuzzer's input.
 struct Source<'a>(&'a [u8]);
 
 impl<'a> Source<'a> {
-    fn octet(&mut self) -> Option<u8> {
+    fn byte(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*first)
     }
 
-    fn octets(&mut self, count: usize) -> &'a [u8] {
+    fn bytes(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         taken
@@ -37,25 +37,25 @@ impl<'a> Source<'a> {
     /// What the peer sends next.
     fn input(&mut self, framed: bool, into: &mut BytesMut) {
         if !framed {
-            let count = self.octet().unwrap_or(0);
-            into.extend_from_slice(self.octets(usize::from(count)));
+            let count = self.byte().unwrap_or(0);
+            into.extend_from_slice(self.bytes(usize::from(count)));
             return;
         }
-        let [kind, flags, stream, len] = [(); 4].map(|()| self.octet().unwrap_or(0));
-        let payload = self.octets(usize::from(len));
+        let [kind, flags, stream, len] = [(); 4].map(|()| self.byte().unwrap_or(0));
+        let payload = self.bytes(usize::from(len));
         into.extend_from_slice(&(payload.len() as u32).to_be_bytes()[1..]);
         into.extend_from_slice(&[kind % 12, flags, 0, 0, 0, stream]);
         into.extend_from_slice(payload);
     }
 }
 
-fn config(octet: u8) -> Config {
-    let small = octet & 1 == 1;
+fn config(byte: u8) -> Config {
+    let small = byte & 1 == 1;
     Config {
-        max_streams: if octet & 2 == 2 { 2 } else { 256 },
+        max_streams: if byte & 2 == 2 { 2 } else { 256 },
         stream_window: if small { 10 } else { 1 << 20 },
         connection_window: if small { 65_535 } else { 4 << 20 },
-        any_authority: octet & 4 == 4,
+        any_authority: byte & 4 == 4,
         ..Config::default()
     }
 }
@@ -77,7 +77,7 @@ fn act(connection: &mut Connection, key: StreamKey, choice: u8, is_client: bool)
 }
 
 fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
-    let framed = source.octet().is_some_and(|octet| octet & 1 == 1);
+    let framed = source.byte().is_some_and(|byte| byte & 1 == 1);
     let mut now = Instant::now();
     let mut input = BytesMut::new();
     if !is_client && framed {
@@ -88,7 +88,7 @@ fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
     let mut keys: Vec<StreamKey> = Vec::new();
     while !source.0.is_empty() {
         source.input(framed, &mut input);
-        let choice = source.octet().unwrap_or(0);
+        let choice = source.byte().unwrap_or(0);
         let failed = connection.receive(&mut input, now).is_err();
         while let Some(event) = connection.poll_event() {
             match event {
@@ -164,17 +164,17 @@ fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
     assert!(connection.is_done());
 }
 
-/// A client's octets into a server.
+/// A client's bytes into a server.
 pub fn server_input(data: &[u8]) {
     let mut source = Source(data);
-    let config = config(source.octet().unwrap_or(0));
+    let config = config(source.byte().unwrap_or(0));
     drive(Connection::server(config, Instant::now()), &mut source, false);
 }
 
-/// A server's octets into a client with calls under way.
+/// A server's bytes into a client with calls under way.
 pub fn client_input(data: &[u8]) {
     let mut source = Source(data);
-    let config = config(source.octet().unwrap_or(0));
+    let config = config(source.byte().unwrap_or(0));
     drive(Connection::client(config, Instant::now()), &mut source, true);
 }
 
@@ -182,12 +182,12 @@ pub fn client_input(data: &[u8]) {
 pub fn hpack_decoder(data: &[u8]) {
     let mut source = Source(data);
     let mut decoder = Decoder::new(4096);
-    while let Some(len) = source.octet() {
+    while let Some(len) = source.byte() {
         if len == 255 {
-            decoder.set_max_table_size(usize::from(source.octet().unwrap_or(0)) * 64);
+            decoder.set_max_table_size(usize::from(source.byte().unwrap_or(0)) * 64);
             continue;
         }
-        let block = source.octets(usize::from(len));
+        let block = source.bytes(usize::from(len));
         let before = decoder.generation();
         let mut fields = Vec::new();
         if decoder.decode(block, |field| fields.push(field.clone())).is_err() {
@@ -205,7 +205,7 @@ pub fn hpack_decoder(data: &[u8]) {
 pub fn hpack_round_trip(data: &[u8]) {
     let mut source = Source(data);
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(4096));
-    while let Some(choice) = source.octet() {
+    while let Some(choice) = source.byte() {
         if choice & 0x80 == 0x80 {
             let size = usize::from(choice & 0x7f) * 64;
             // As two ends do: the decoder's limit is what the encoder has been told.
@@ -214,10 +214,10 @@ pub fn hpack_round_trip(data: &[u8]) {
         }
         let mut fields = vec![Field::Pseudo(Pseudo::Method, HeaderValue::from_static("POST"))];
         for _ in 0..choice % 8 {
-            let name_len = usize::from(source.octet().unwrap_or(0) % 16);
-            let value_len = usize::from(source.octet().unwrap_or(0));
-            let name = HeaderName::from_bytes(source.octets(name_len));
-            let value = HeaderValue::from_bytes(source.octets(value_len));
+            let name_len = usize::from(source.byte().unwrap_or(0) % 16);
+            let value_len = usize::from(source.byte().unwrap_or(0));
+            let name = HeaderName::from_bytes(source.bytes(name_len));
+            let value = HeaderValue::from_bytes(source.bytes(value_len));
             if let (Ok(name), Ok(mut value)) = (name, value) {
                 value.set_sensitive(choice & 0x40 == 0x40);
                 fields.push(Field::Header(name, value));

@@ -53,7 +53,7 @@ pub(super) struct Spin {
     time: Duration,
     /// When to sleep at last.
     until: Instant,
-    /// How many octets had been sent by the last look.
+    /// How many bytes had been sent by the last look.
     sent: u64,
     /// Reads of one turn.
     reads: u32,
@@ -87,7 +87,7 @@ impl Spin {
         self.until = now + self.time;
     }
 
-    /// So many octets were ever sent, by whomever.
+    /// So many bytes were ever sent, by whomever.
     pub(super) fn note(&mut self, sent: u64, now: Instant) {
         if std::mem::replace(&mut self.sent, sent) != sent {
             self.extend(now);

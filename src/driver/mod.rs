@@ -1,4 +1,4 @@
-//! One HTTP/2 connection on one stream of octets: reads, writes, wakes. The only place that both
+//! One HTTP/2 connection on one stream of bytes: reads, writes, wakes. The only place that both
 //! touches a socket and knows HTTP/2; server and client share it. What a call means is `grpc`'s.
 //!
 //! One task drives a connection ([`pass`](pass::Pass)): it reads what is there, lets `http2` parse

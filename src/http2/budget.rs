@@ -27,8 +27,8 @@ pub(super) const CALL_COMPLETED: u32 = 8;
 /// for the connection, however small.
 pub(super) const DATA_SENT: u32 = 2;
 
-/// Payload, either way, is worth one for so many octets.
-pub(super) const OCTETS_PER_UNIT: u32 = 2_048;
+/// Payload, either way, is worth one for so many bytes.
+pub(super) const BYTES_PER_UNIT: u32 = 2_048;
 
 /// WINDOW_UPDATEs from this size on are free.
 pub(super) const TINY_WINDOW_UPDATE: u32 = 1_024;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Sizes in octets, unless said otherwise.
+/// Sizes in bytes, unless said otherwise.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
     /// Server: requests at a time, advertised. A stream counts until it is forgotten.
@@ -33,14 +33,14 @@ pub(crate) struct Config {
     /// How many descriptors may come with one head, at most 253. 0: the peer may send none, and learns
     /// nothing of it.
     pub(crate) descriptors: u8,
-    /// `:authority` may be any octets, or absent: over a Unix socket it carries no meaning.
+    /// `:authority` may be any bytes, or absent: over a Unix socket it carries no meaning.
     /// Otherwise the rules of RFC 9113 §8.3.1 hold.
     pub(crate) any_authority: bool,
     /// From the start to the peer's preface, SETTINGS and the acknowledgement of ours.
     pub(crate) handshake_timeout: Duration,
     /// How long a frame, or a header block of several frames, may take to arrive.
     pub(crate) frame_timeout: Duration,
-    /// How long the peer may let data wait that it does not read: octets that the socket does not
+    /// How long the peer may let data wait that it does not read: bytes that the socket does not
     /// take, or more than `max_stalled` bytes for which it gives no window.
     pub(crate) send_timeout: Duration,
     /// Data that may wait for the peer's windows without end. A slow reader is no offence.

@@ -457,7 +457,7 @@ impl Connection {
         let header = FrameHeader { len: payload.len() as u32, kind, flags, stream };
         let out = self.write_buffer.buffer();
         out.reserve(frame::HEADER_LEN + payload.len());
-        out.put_slice(&header.octets());
+        out.put_slice(&header.bytes());
         out.put_slice(payload);
         self.write_buffer.count_control(frame::HEADER_LEN + payload.len());
     }

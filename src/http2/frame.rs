@@ -1,4 +1,4 @@
-//! The nine octets that begin a frame (RFC 9113 §4.1), and the payload rules that need no state.
+//! The nine bytes that begin a frame (RFC 9113 §4.1), and the payload rules that need no state.
 
 use super::error::Fatal;
 
@@ -46,8 +46,8 @@ pub(super) struct FrameHeader {
 
 impl FrameHeader {
     #[inline]
-    pub(super) fn parse(octets: [u8; HEADER_LEN]) -> Self {
-        let [a, b, c, kind, flags, s0, s1, s2, s3] = octets;
+    pub(super) fn parse(bytes: [u8; HEADER_LEN]) -> Self {
+        let [a, b, c, kind, flags, s0, s1, s2, s3] = bytes;
         Self {
             len: u32::from_be_bytes([0, a, b, c]),
             kind,
@@ -58,7 +58,7 @@ impl FrameHeader {
     }
 
     #[inline]
-    pub(super) fn octets(self) -> [u8; HEADER_LEN] {
+    pub(super) fn bytes(self) -> [u8; HEADER_LEN] {
         let [_, a, b, c] = self.len.to_be_bytes();
         let [s0, s1, s2, s3] = self.stream.to_be_bytes();
         [a, b, c, self.kind, self.flags, s0, s1, s2, s3]
@@ -86,8 +86,8 @@ pub(super) fn unpad(header: FrameHeader, payload: &[u8]) -> Result<(usize, usize
     }
 }
 
-/// The first four octets, without the reserved bit.
+/// The first four bytes, without the reserved bit.
 #[inline]
-pub(super) fn u31(octets: [u8; 4]) -> u32 {
-    u32::from_be_bytes(octets) & 0x7fff_ffff
+pub(super) fn u31(bytes: [u8; 4]) -> u32 {
+    u32::from_be_bytes(bytes) & 0x7fff_ffff
 }

@@ -239,14 +239,14 @@ impl HeadBuilder {
     }
 
     fn malformed(&mut self, name: &[u8], value: &Bytes) -> Result<(), &'static str> {
-        // Over a Unix socket any octets do: clients put the socket's path there.
+        // Over a Unix socket any bytes do: clients put the socket's path there.
         if name == b":authority" && self.any_authority && self.kind == HeadKind::Request {
             if self.regular {
                 return Err("a pseudo-header after a header");
             }
             return once(&mut self.authority, value.clone());
         }
-        Err("a header field of forbidden octets")
+        Err("a header field of forbidden bytes")
     }
 
     pub(super) fn finish(self) -> Result<Head, HeadError> {

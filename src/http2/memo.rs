@@ -1,8 +1,8 @@
-//! Heads already decoded, by the octets of their header block.
+//! Heads already decoded, by the bytes of their header block.
 //!
 //! A caller's requests to one method, or a server's answers, become the same few fully indexed
-//! octets once HPACK's table holds their fields. As long as the table has not changed, the same
-//! octets are the same head. A block is kept from its second appearance on, so that blocks which
+//! bytes once HPACK's table holds their fields. As long as the table has not changed, the same
+//! bytes are the same head. A block is kept from its second appearance on, so that blocks which
 //! never come again cost a hash and no more.
 
 use super::head::{Head, HeadKind};
@@ -13,7 +13,7 @@ const SLOTS: usize = 8;
 /// Longer blocks are not fully indexed ones.
 const MAX_BLOCK: usize = 256;
 
-/// A few octets can refer to one large field again and again.
+/// A few bytes can refer to one large field again and again.
 const MAX_FIELDS: usize = 32;
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) struct Place {
 }
 
 impl Memo {
-    /// The head of these octets, or the place to put it.
+    /// The head of these bytes, or the place to put it.
     #[inline]
     pub(super) fn find(
         &self,
@@ -74,7 +74,7 @@ impl Memo {
         }
         let Place { hash } = place;
         let slots = self.0.get_or_insert_with(Box::default);
-        // An outdated entry of the same octets is replaced by the new one at once.
+        // An outdated entry of the same bytes is replaced by the new one at once.
         let at = match slots.hashes.iter().position(|other| *other == hash) {
             Some(at) => at,
             None if slots.seen.contains(&hash) => {
@@ -101,7 +101,7 @@ impl Memo {
     }
 }
 
-/// Tells blocks apart. Nothing depends on it but time: the octets are compared.
+/// Tells blocks apart. Nothing depends on it but time: the bytes are compared.
 fn hash(block: &[u8], kind: HeadKind) -> u64 {
     const K: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = (block.len() * 4 + kind as usize + 1) as u64;
@@ -109,8 +109,8 @@ fn hash(block: &[u8], kind: HeadKind) -> u64 {
     for word in words {
         hash = (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(K);
     }
-    for octet in rest {
-        hash = (hash.rotate_left(5) ^ u64::from(*octet)).wrapping_mul(K);
+    for byte in rest {
+        hash = (hash.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(K);
     }
     hash ^ hash >> 32
 }

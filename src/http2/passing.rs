@@ -83,7 +83,7 @@ impl Passing {
     ) {
         let count = descriptors.len();
         let header = FrameHeader { len: 1, kind: kind::DESCRIPTORS, flags: 0, stream: key.id() };
-        out.put_slice(&header.octets());
+        out.put_slice(&header.bytes());
         out.put_u8(count as u8);
         self.outgoing.push_back((place, Outgoing { key, count, descriptors: descriptors.clone() }));
     }

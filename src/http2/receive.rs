@@ -288,7 +288,7 @@ impl Connection {
             }
             return Ok(None);
         }
-        self.budget.earn(len as u32 / budget::OCTETS_PER_UNIT);
+        self.budget.earn(len as u32 / budget::BYTES_PER_UNIT);
         Ok(Some(key))
     }
 

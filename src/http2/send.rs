@@ -336,7 +336,7 @@ impl Connection {
             }
         }
         self.outflow.take(len);
-        self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
+        self.budget.earn(budget::DATA_SENT + len as u32 / budget::BYTES_PER_UNIT);
     }
 
     /// Whether what was given to [`send_data`](Self::send_data) waits, so that no more should be given
@@ -387,7 +387,7 @@ impl Connection {
                 self.outflow.dequeue(len);
                 quantum -= len;
                 let last = backlog.queue.is_empty() && matches!(backlog.ending, Some(Ending::Data));
-                self.budget.earn(budget::DATA_SENT + len as u32 / budget::OCTETS_PER_UNIT);
+                self.budget.earn(budget::DATA_SENT + len as u32 / budget::BYTES_PER_UNIT);
                 write_data(&mut self.write_buffer, stream.id, part, last);
             }
             if !backlog.queue.is_empty() {
@@ -439,14 +439,14 @@ impl Connection {
             flags: flag::END_HEADERS | if end { flag::END_STREAM } else { 0 },
             stream: id,
         };
-        out.put_slice(&header.octets());
+        out.put_slice(&header.bytes());
         fill(&mut self.encoder.begin(out));
         let len = out.len() - start - HEADER_LEN;
         if len > max {
             return split_head(out, start, header, max);
         }
         header.len = len as u32;
-        out[start..start + HEADER_LEN].copy_from_slice(&header.octets());
+        out[start..start + HEADER_LEN].copy_from_slice(&header.bytes());
     }
 }
 
@@ -462,7 +462,7 @@ fn split_head(out: &mut BytesMut, start: usize, mut header: FrameHeader, max: us
         if len == block.len() {
             header.flags |= flag::END_HEADERS;
         }
-        out.put_slice(&header.octets());
+        out.put_slice(&header.bytes());
         out.put_slice(&block[..len]);
         block.advance(len);
         header.kind = kind::CONTINUATION;
@@ -480,7 +480,7 @@ fn write_small(out: &mut WriteBuffer, id: u32, bytes: &[u8], end: bool) {
     };
     let buffer = out.buffer();
     buffer.reserve(HEADER_LEN + bytes.len());
-    buffer.put_slice(&header.octets());
+    buffer.put_slice(&header.bytes());
     buffer.put_slice(bytes);
 }
 
@@ -495,7 +495,7 @@ fn write_data(out: &mut WriteBuffer, id: u32, bytes: Bytes, end: bool) {
         flags: if end { flag::END_STREAM } else { 0 },
         stream: id,
     };
-    out.buffer().put_slice(&header.octets());
+    out.buffer().put_slice(&header.bytes());
     out.push_payload(bytes);
 }
 

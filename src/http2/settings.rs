@@ -58,7 +58,7 @@ impl PeerSettings {
         let mut table: Option<TableSizes> = None;
         let (settings, rest) = payload.as_chunks::<6>();
         if !rest.is_empty() {
-            return Err(Fatal::frame_size("SETTINGS is no multiple of six octets"));
+            return Err(Fatal::frame_size("SETTINGS is no multiple of six bytes"));
         }
         for &[i0, i1, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
@@ -119,7 +119,7 @@ pub(super) fn write_ours(config: &Config, role: Role, out: &mut BytesMut) {
         set(id::DESCRIPTORS, u32::from(config.descriptors));
     }
     let header = FrameHeader { len: count as u32 * 6, kind: kind::SETTINGS, flags: 0, stream: 0 };
-    out.put_slice(&header.octets());
+    out.put_slice(&header.bytes());
     for (id, value) in &settings[..count] {
         out.put_u16(*id);
         out.put_u32(*value);

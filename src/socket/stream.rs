@@ -40,7 +40,7 @@ pub(super) struct Stream {
     calm: u8,
 }
 
-/// What a Unix socket's sender may be ahead of its reader, in octets: four times the usual default of
+/// What a Unix socket's sender may be ahead of its reader, in bytes: four times the usual default of
 /// Linux where `net.core.wmem_max` allows it, twice where that is as it usually is (the kernel doubles
 /// what is asked for, and counts its own bookkeeping; socket(7), SO_SNDBUF). With many streams both
 /// ends wait less for each other: a quarter more messages each second. TCP sizes its buffers itself.
@@ -146,9 +146,9 @@ impl Stream {
     ) -> Poll<io::Result<()>> {
         self.poll(cx, buf.remaining(), |socket| {
             let room = buf.initialize_unfilled();
-            let (_, octets) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?;
-            buf.advance(octets);
-            Ok(octets)
+            let (_, bytes) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?;
+            buf.advance(bytes);
+            Ok(bytes)
         })
         .map_ok(drop)
     }
@@ -162,12 +162,12 @@ impl Stream {
         loop {
             let mut ready = ready!(self.socket.poll_read_ready(cx))?;
             match read(ready.get_inner().as_fd()) {
-                Ok(octets) => {
-                    if octets > 0 && octets < room && !self.stops_short {
+                Ok(bytes) => {
+                    if bytes > 0 && bytes < room && !self.stops_short {
                         // All there was: what comes next is told anew (epoll(7), edge-triggered).
                         ready.clear_ready();
                     }
-                    return Poll::Ready(Ok(octets));
+                    return Poll::Ready(Ok(bytes));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -270,20 +270,20 @@ impl Direct {
 /// Without SIGPIPE, which a program that is not Rust's own may not ignore (send(2)).
 fn send(
     socket: BorrowedFd<'_>,
-    octets: &[IoSlice<'_>],
+    slices: &[IoSlice<'_>],
     descriptors: Option<&Descriptors>,
 ) -> io::Result<usize> {
     if let Some(descriptors) = descriptors {
-        let bytes = octets.first().map_or(&[][..], |bytes| bytes);
+        let bytes = slices.first().map_or(&[][..], |bytes| bytes);
         return Ok(descriptors.with(|list| {
             let list: Vec<_> = list.iter().map(AsFd::as_fd).collect();
             rights::send(socket, bytes, &list)
         })?);
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    Ok(match octets {
-        [octets] => rustix::net::send(socket, octets, flags),
-        _ => rustix::net::sendmsg(socket, octets, &mut SendAncillaryBuffer::default(), flags),
+    Ok(match slices {
+        [bytes] => rustix::net::send(socket, bytes, flags),
+        _ => rustix::net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags),
     }?)
 }
 
@@ -327,12 +327,12 @@ mod tests {
     }
 
     async fn read_from(conn: &Stream, len: usize) -> Vec<u8> {
-        let mut octets = vec![0; len];
-        let mut buf = ReadBuf::new(&mut octets);
+        let mut bytes = vec![0; len];
+        let mut buf = ReadBuf::new(&mut bytes);
         poll_fn(|cx| conn.poll_read(cx, &mut buf)).await.unwrap();
         let len = buf.filled().len();
-        octets.truncate(len);
-        octets
+        bytes.truncate(len);
+        bytes
     }
 
     #[tokio::test]
@@ -358,8 +358,8 @@ mod tests {
         for _ in 0..3 {
             let mut written = 0;
             let noop = &mut Context::from_waker(Waker::noop());
-            while let Poll::Ready(octets) = ours.poll_write(noop, &chunk) {
-                written += octets.unwrap();
+            while let Poll::Ready(bytes) = ours.poll_write(noop, &chunk) {
+                written += bytes.unwrap();
             }
             let (got, sent) =
                 tokio::join!(read_from(&ours, 16), poll_fn(|cx| theirs.poll_write(cx, b"hello")),);
@@ -400,9 +400,9 @@ mod tests {
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
         let mut cx = Context::from_waker(&waker);
-        let mut octets = [0; 16];
+        let mut bytes = [0; 16];
         for round in 0..10 {
-            assert!(ours.poll_read(&mut cx, &mut ReadBuf::new(&mut octets)).is_pending());
+            assert!(ours.poll_read(&mut cx, &mut ReadBuf::new(&mut bytes)).is_pending());
             assert!(matches!(ours.poll_write(&mut cx, b"ping"), Poll::Ready(Ok(4))));
             assert_eq!(read_from(&theirs, 16).await, b"ping");
             // The runtime has looked at every event by the time that this one has come.

@@ -22,25 +22,25 @@ pub(super) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let mut groups = vec![0_u32; USUAL_GROUPS];
     loop {
         let room = socklen(size_of_val(&groups[..]))?;
-        let mut octets = room;
-        // SAFETY: `groups` is writable for `octets` octets, of a type for which all bits are valid
-        // values; the kernel writes no more than that, and to `octets` how many it wrote or needs.
+        let mut bytes = room;
+        // SAFETY: `groups` is writable for `bytes` bytes, of a type for which all bits are valid
+        // values; the kernel writes no more than that, and to `bytes` how many it wrote or needs.
         let result = unsafe {
             libc::getsockopt(
                 socket.as_fd().as_raw_fd(),
                 libc::SOL_SOCKET,
                 libc::SO_PEERGROUPS,
                 groups.as_mut_ptr().cast::<c_void>(),
-                &mut octets,
+                &mut bytes,
             )
         };
         let error = if result == 0 { None } else { Some(io::Error::last_os_error()) };
         match error {
             // The list is fixed when the peer connects: the second call is the last.
-            Some(error) if error.raw_os_error() != Some(libc::ERANGE) || octets <= room => {
+            Some(error) if error.raw_os_error() != Some(libc::ERANGE) || bytes <= room => {
                 return Err(error);
             }
-            _ => groups.resize(octets as usize / size_of::<u32>(), 0),
+            _ => groups.resize(bytes as usize / size_of::<u32>(), 0),
         }
         if result == 0 {
             groups.shrink_to_fit();
@@ -53,15 +53,15 @@ pub(super) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
 /// that this kernel can't refuse them (SO_PASSRIGHTS, Linux 6.16).
 pub(super) fn takes_descriptors(socket: impl AsFd) -> io::Result<bool> {
     let mut value: c_int = 0;
-    let mut octets = socklen(size_of_val(&value))?;
-    // SAFETY: `value` is writable for `octets` octets, and any bits are a valid `c_int`.
+    let mut bytes = socklen(size_of_val(&value))?;
+    // SAFETY: `value` is writable for `bytes` bytes, and any bits are a valid `c_int`.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
             SO_PASSRIGHTS,
             (&raw mut value).cast::<c_void>(),
-            &mut octets,
+            &mut bytes,
         )
     };
     if result == 0 { Ok(value != 0) } else { Err(io::Error::last_os_error()) }
@@ -71,7 +71,7 @@ pub(super) fn takes_descriptors(socket: impl AsFd) -> io::Result<bool> {
 /// them gets EPERM. On a listening socket it holds for what connects from now on.
 pub(super) fn pass_descriptors(socket: impl AsFd, takes: bool) -> io::Result<()> {
     let value = c_int::from(takes);
-    // SAFETY: `value` is readable for the octets named.
+    // SAFETY: `value` is readable for the bytes named.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
@@ -90,10 +90,10 @@ pub(super) fn pass_descriptors(socket: impl AsFd, takes: bool) -> io::Result<()>
 pub(super) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<usize> {
     let room = input.spare_capacity_mut();
     let ((received, _), _) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?;
-    let octets = received.len();
-    // SAFETY: so many octets of the spare capacity have just been initialized.
-    unsafe { input.set_len(input.len() + octets) };
-    Ok(octets)
+    let bytes = received.len();
+    // SAFETY: so many bytes of the spare capacity have just been initialized.
+    unsafe { input.set_len(input.len() + bytes) };
+    Ok(bytes)
 }
 
 /// The sockets that systemd passed to this process, with their names: all on the first call, `None`
@@ -113,8 +113,8 @@ pub(super) fn passed_descriptors() -> io::Result<Option<Vec<(String, OwnedFd)>>>
     Ok(Some(owned.collect()))
 }
 
-fn socklen(octets: usize) -> io::Result<socklen_t> {
-    socklen_t::try_from(octets).map_err(|_| io::ErrorKind::InvalidInput.into())
+fn socklen(bytes: usize) -> io::Result<socklen_t> {
+    socklen_t::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
 #[cfg(test)]

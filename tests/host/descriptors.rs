@@ -92,22 +92,22 @@ async fn attack(address: &Address, server: u32, times: u32) -> u32 {
     refused
 }
 
-/// Sends the octets with descriptors; false: without, for they are refused.
-async fn send_with(socket: &UnixStream, octets: &[u8], file: &std::fs::File) -> bool {
+/// Sends the bytes with descriptors; false: without, for they are refused.
+async fn send_with(socket: &UnixStream, bytes: &[u8], file: &std::fs::File) -> bool {
     let descriptors = [file.as_fd(); AT_A_TIME];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_A_TIME))];
     let mut with = SendAncillaryBuffer::new(&mut space);
     assert!(with.push(SendAncillaryMessage::ScmRights(&descriptors)));
     loop {
         let sent =
-            rustix::net::sendmsg(socket, &[IoSlice::new(octets)], &mut with, SendFlags::empty());
+            rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut with, SendFlags::empty());
         match sent {
             Ok(sent) => {
-                assert_eq!(sent, octets.len());
+                assert_eq!(sent, bytes.len());
                 return true;
             }
             Err(Errno::PERM) => {
-                assert_eq!(rustix::io::write(socket, octets), Ok(octets.len()));
+                assert_eq!(rustix::io::write(socket, bytes), Ok(bytes.len()));
                 return false;
             }
             // Too many are on their way (unix(7)): those that were sent have to arrive first.

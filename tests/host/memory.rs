@@ -1,5 +1,5 @@
 //! What connections that were busy cost a server when they are idle again, by what it has allocated,
-//! to the octet. (Resident memory would be the C library's malloc's affair: it keeps much of what is
+//! to the byte. (Resident memory would be the C library's malloc's affair: it keeps much of what is
 //! freed.)
 
 use std::process::{ExitCode, Stdio};
@@ -18,7 +18,7 @@ use crate::support::{Running, Transport, block_on, eventually_async, need_descri
 #[global_allocator]
 static ALLOCATED: Cap<std::alloc::System> = Cap::new(std::alloc::System, usize::MAX);
 
-/// Octets that are no matter, of a connection.
+/// Bytes that are no matter, of a connection.
 const SLACK: usize = 4 * 1024;
 
 /// What a server keeps for the next connection.
@@ -36,9 +36,9 @@ pub(crate) fn of_connections_that_were_busy(scale: Scale) -> String {
         after(&server.address, 1, BUSY, usize::MAX).await;
         let idle = after(&server.address, connections, &[1_000], usize::MAX).await;
         let busy = after(&server.address, connections, BUSY, idle.each + SLACK).await;
-        assert!(busy.most > 20 * busy.each, "it was not busy: {} octets", busy.most);
+        assert!(busy.most > 20 * busy.each, "it was not busy: {} bytes", busy.most);
         format!(
-            "{connections} connections, octets of a server for one that is idle: {} after a call, \
+            "{connections} connections, bytes of a server for one that is idle: {} after a call, \
              {} after {} calls at once, and {} at their height",
             idle.each,
             busy.each,
@@ -48,7 +48,7 @@ pub(crate) fn of_connections_that_were_busy(scale: Scale) -> String {
     })
 }
 
-/// Octets of payload in the calls that a client makes at once.
+/// Bytes of payload in the calls that a client makes at once.
 const BUSY: &[usize] = &{
     let mut sizes = [4_000; 100];
     sizes[50] = 1 << 20;

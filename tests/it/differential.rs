@@ -34,7 +34,7 @@ impl Random {
     }
 
     /// Mostly small, at times beyond every window that is not ours.
-    fn octets(&mut self) -> Vec<u8> {
+    fn bytes(&mut self) -> Vec<u8> {
         let bound = [1, 10, 1_000, 20_000, 200_000][self.below(5)];
         let len = self.below(bound);
         (0..len).map(|at| (at as u8).wrapping_mul(31)).collect()
@@ -131,7 +131,7 @@ where
     }
     let mut random = Random(0x5eed);
     for _ in 0..25 {
-        let payload = random.octets();
+        let payload = random.bytes();
         let chunks = cut(&mut random, &with_payload(&payload));
         let (body, trailers) = call("Ping", chunks).await;
         assert_eq!(
@@ -139,7 +139,7 @@ where
             (vec![payload], &"0".parse().unwrap())
         );
 
-        let sent: Vec<_> = (0..random.below(6)).map(|_| random.octets()).collect();
+        let sent: Vec<_> = (0..random.below(6)).map(|_| random.bytes()).collect();
         let whole: Vec<u8> = sent.iter().flat_map(|payload| with_payload(payload)).collect();
         let chunks = cut(&mut random, &whole);
         let (body, trailers) = call("Converse", chunks.clone()).await;
@@ -192,8 +192,8 @@ async fn our_channel_on_tonics_server(transport: Transport) {
         }
         let message = "pong".to_owned();
         let mut response = Response::new(PingResponse { message, payload, sequence });
-        if let Some(value) = request_metadata.get_bin("octets-bin") {
-            response.metadata_mut().insert_bin("octets-bin", value.clone());
+        if let Some(value) = request_metadata.get_bin("bytes-bin") {
+            response.metadata_mut().insert_bin("bytes-bin", value.clone());
         }
         Ok(response)
     });
@@ -228,10 +228,10 @@ async fn our_channel_on_our_server() {
             status.metadata_mut().insert("why", "lost".parse().unwrap());
             return Err(status);
         }
-        let octets = request.metadata().get_bin("octets-bin").cloned();
+        let bytes = request.metadata().get_bin("bytes-bin").cloned();
         let mut response = samehost::ping::PingService::ping(&Ping::default(), request).await?;
-        if let Some(value) = octets {
-            response.metadata_mut().insert_bin("octets-bin", value);
+        if let Some(value) = bytes {
+            response.metadata_mut().insert_bin("bytes-bin", value);
         }
         Ok(response)
     });
@@ -243,18 +243,18 @@ async fn exercise(channel: Channel) {
     let mut client = PingServiceClient::new(channel);
     let mut random = Random(0xcafe);
     for sequence in 0..25 {
-        let payload = Bytes::from(random.octets());
+        let payload = Bytes::from(random.bytes());
         let request = PingRequest { payload: payload.clone(), sequence, ..PingRequest::ping() };
         let mut request = tonic::Request::new(request);
         request.set_timeout(Duration::from_secs(60));
-        let octets = MetadataValue::from_bytes(&[0, 255, sequence as u8, b',', b' ']);
-        request.metadata_mut().insert_bin("octets-bin", octets.clone());
+        let bytes = MetadataValue::from_bytes(&[0, 255, sequence as u8, b',', b' ']);
+        request.metadata_mut().insert_bin("bytes-bin", bytes.clone());
         let reply = client.ping(request).await.unwrap();
-        assert_eq!(reply.metadata().get_bin("octets-bin"), Some(&octets));
+        assert_eq!(reply.metadata().get_bin("bytes-bin"), Some(&bytes));
         let reply = reply.into_inner();
         assert_eq!((reply.payload, reply.sequence), (payload, sequence));
 
-        let sent: Vec<_> = (0..random.below(6)).map(|_| Bytes::from(random.octets())).collect();
+        let sent: Vec<_> = (0..random.below(6)).map(|_| Bytes::from(random.bytes())).collect();
         let requests = sent
             .clone()
             .into_iter()
@@ -266,15 +266,15 @@ async fn exercise(channel: Channel) {
         }
         assert_eq!(received, sent);
 
-        let octets: usize = sent.iter().map(Bytes::len).sum();
+        let bytes: usize = sent.iter().map(Bytes::len).sum();
         let count = sent.len() as u64;
         let requests =
             sent.into_iter().map(|payload| CollectRequest { payload, ..CollectRequest::default() });
         let collected = client.collect(tokio_stream::iter(requests)).await.unwrap().into_inner();
-        assert_eq!((collected.count, collected.bytes), (count, octets as u64));
+        assert_eq!((collected.count, collected.bytes), (count, bytes as u64));
 
         let count = random.below(100) as u32 + 1;
-        let payload = Bytes::from(random.octets());
+        let payload = Bytes::from(random.bytes());
         let request = WatchRequest { count, payload: payload.clone(), interval: None };
         let mut pongs = client.watch(request).await.unwrap().into_inner();
         for _ in 0..count {

@@ -40,10 +40,10 @@ async fn a_ping_and_window_updates_with_every_call_are_no_offence() {
     let mut peer = Peer::client(served(), &[]).await;
     for call in 0..10_000u32 {
         let stream = 2 * call + 1;
-        let mut octets = ping(stream);
-        octets.extend(frame(kind::PING, 0, 0, b"bdp ping"));
-        octets.extend(window_update(0, 11));
-        peer.send(&octets).await;
+        let mut bytes = ping(stream);
+        bytes.extend(frame(kind::PING, 0, 0, b"bdp ping"));
+        bytes.extend(window_update(0, 11));
+        peer.send(&bytes).await;
         loop {
             let frame = next(&mut peer).await;
             if frame.stream == stream && frame.ends_stream() {
@@ -58,11 +58,11 @@ async fn a_ping_and_window_updates_with_every_call_are_no_offence() {
 #[tokio::test]
 async fn a_burst_before_the_settings_are_read_is_no_offence() {
     let mut peer = Peer::new(served());
-    let mut octets = [PREFACE, &settings(&[])].concat();
+    let mut bytes = [PREFACE, &settings(&[])].concat();
     for call in 0..4_000 {
-        octets.extend(headers(2 * call + 1, &request(WATCH), false));
+        bytes.extend(headers(2 * call + 1, &request(WATCH), false));
     }
-    peer.send(&octets).await;
+    peer.send(&bytes).await;
     let mut refused = 0;
     while refused < 4_000 - 256 {
         let frame = next(&mut peer).await;

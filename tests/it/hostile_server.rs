@@ -52,15 +52,15 @@ fn pong() -> Vec<u8> {
 }
 
 /// The server sends this in answer, and closes.
-async fn answered(octets: &[u8]) -> Result<PingResponse, Status> {
+async fn answered(bytes: &[u8]) -> Result<PingResponse, Status> {
     let (mut server, call) = called().await;
-    server.send(octets).await;
+    server.send(bytes).await;
     let _ = server.io.shutdown().await;
     call.await.unwrap()
 }
 
-async fn fails(octets: &[u8]) -> Code {
-    answered(octets).await.unwrap_err().code()
+async fn fails(bytes: &[u8]) -> Code {
+    answered(bytes).await.unwrap_err().code()
 }
 
 #[tokio::test]

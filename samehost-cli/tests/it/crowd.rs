@@ -241,8 +241,8 @@ async fn a_thousand_slow_peers_are_closed_in_time_and_hold_up_nobody() {
                 0 => is_closed(Peer::new(stream)).await,
                 1 => {
                     let mut peer = Peer::new(stream);
-                    for octet in PREFACE {
-                        if peer.try_send(&[*octet]).await.is_err() {
+                    for byte in PREFACE {
+                        if peer.try_send(&[*byte]).await.is_err() {
                             break;
                         }
                         sleep(Duration::from_secs(1)).await;
@@ -284,7 +284,7 @@ const SENT: usize = 60 << 10;
 const MANY_STREAMS: u32 = 60;
 
 /// Sends the beginning of a message on so many streams of a connection, as far as it is read, and
-/// says how many octets that were.
+/// says how many bytes that were.
 async fn begin_messages(path: &Path, streams: u32) -> (Peer<UnixStream>, usize) {
     let mut peer = Peer::client(UnixStream::connect(path).await.unwrap(), &[]).await;
     let message = message(&vec![0; 3 << 20]);
@@ -342,7 +342,7 @@ async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
         peers.push(peer);
         sent += more;
     }
-    assert!(sent < 3 * ROOM, "{sent} octets");
+    assert!(sent < 3 * ROOM, "{sent} bytes");
     one_is_closed(peers, &server).await;
 }
 
@@ -352,7 +352,7 @@ async fn messages_without_end_fill_a_server_though_they_are_read() {
     let server = Running::start(Transport::Unix, server.max_buffered_bytes(ROOM)).await;
     let (peer, sent) = begin_messages(server.address.as_path().unwrap(), MANY_STREAMS).await;
     // Its room, a quarter more, what is read at a time, and what the socket holds.
-    assert!(sent < 3 * ROOM, "{sent} octets");
+    assert!(sent < 3 * ROOM, "{sent} bytes");
     one_is_closed(vec![peer], &server).await;
 }
 

@@ -89,11 +89,11 @@ impl Victim {
         expected: u32,
         times: usize,
         with: Vec<u8>,
-        octets: impl Fn(usize) -> Vec<u8> + Clone + Send + 'static,
+        bytes: impl Fn(usize) -> Vec<u8> + Clone + Send + 'static,
     ) {
         let mut unix = self.attacker().await;
         unix.send(&with).await;
-        let flood = tokio::spawn(unix.flood(times, octets.clone()));
+        let flood = tokio::spawn(unix.flood(times, bytes.clone()));
         self.serves_others().await;
         assert_eq!(flood.await.unwrap(), Some(expected), "over a Unix socket");
         self.is_unharmed().await;
@@ -101,7 +101,7 @@ impl Victim {
         let port = self.serving.addresses[1].to_string();
         let mut tcp = Peer::client(TcpStream::connect(port).await.unwrap(), &[]).await;
         tcp.send(&with).await;
-        let flood = tokio::spawn(tcp.flood(times, octets));
+        let flood = tokio::spawn(tcp.flood(times, bytes));
         self.serves_others().await;
         // TCP may lose the last words in a reset; it is closed all the same.
         let end = flood.await.unwrap();
@@ -233,7 +233,7 @@ async fn ten_thousand_streams_at_once_are_too_many() {
     victim.is_unharmed().await;
 }
 
-/// 16 KiB of references to one entry of 4,000 octets: 64 MiB of headers.
+/// 16 KiB of references to one entry of 4,000 bytes: 64 MiB of headers.
 #[tokio::test]
 async fn a_header_bomb_does_not_go_off() {
     let mut victim = Victim::new().await;
@@ -300,7 +300,7 @@ async fn data_on_a_closed_stream_is_an_error() {
 
 // ---- Peers that do not read ----------------------------------------------------------------
 
-/// Conversations whose replies have no window are not read either: a megabyte in single octets
+/// Conversations whose replies have no window are not read either: a megabyte in single bytes
 /// waits there, a window for each, and no more, while another stream of the connection goes on.
 #[tokio::test]
 async fn an_unread_stream_holds_its_window_and_no_more_beside_a_live_one() {
@@ -337,7 +337,7 @@ async fn an_unread_stream_holds_its_window_and_no_more_beside_a_live_one() {
     victim.is_unharmed().await;
 }
 
-/// Every request is a dozen octets and asks for four kilobytes: the path comes out of the table,
+/// Every request is a dozen bytes and asks for four kilobytes: the path comes out of the table,
 /// and goes into the message that there is no such service.
 #[tokio::test]
 async fn a_peer_that_never_reads_its_replies_does_not_fill_the_memory() {
@@ -363,8 +363,8 @@ async fn a_peer_that_never_reads_its_replies_does_not_fill_the_memory() {
     // 400 MB of answers, and nobody takes them.
     let _write = tokio::time::timeout(Duration::from_secs(20), writing).await;
     victim.is_unharmed().await;
-    let mut octet = [0];
-    read.read_exact(&mut octet).await.unwrap();
+    let mut byte = [0];
+    read.read_exact(&mut byte).await.unwrap();
 }
 
 /// Requests of a megabyte each, whose echoes find no window. What handlers gave waits, so many
@@ -427,8 +427,8 @@ async fn a_preface_of_a_byte_a_second_ends_after_ten_seconds() {
     let (peer, serving) = served();
     let (mut read, mut write) = tokio::io::split(peer);
     tokio::spawn(async move {
-        for octet in PREFACE {
-            if write.write_all(&[*octet]).await.is_err() {
+        for byte in PREFACE {
+            if write.write_all(&[*byte]).await.is_err() {
                 break;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -462,15 +462,15 @@ async fn half_a_frame_and_then_silence_ends_after_ten_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_of_an_octet_a_second_ends_after_ten_seconds() {
+async fn a_frame_of_a_byte_a_second_ends_after_ten_seconds() {
     let (peer, _serving) = served();
     let mut peer = Peer::client(peer, &[]).await;
     peer.send(&headers(1, &request(COLLECT), false)).await;
     let started = tokio::time::Instant::now();
     let (read, mut write) = tokio::io::split(peer.io);
     tokio::spawn(async move {
-        for octet in data(1, &[0; 1_000], false) {
-            if write.write_all(&[octet]).await.is_err() {
+        for byte in data(1, &[0; 1_000], false) {
+            if write.write_all(&[byte]).await.is_err() {
                 break;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -499,7 +499,7 @@ async fn a_peer_that_takes_no_reply_for_thirty_seconds_is_closed() {
     let started = tokio::time::Instant::now();
     peer.send(&window_update(0, 1 << 20)).await;
     peer.send(&headers(1, &request("/ping.v1.PingService/Watch"), false)).await;
-    // WatchRequest { count: 0, payload: 1,000 octets }: without end.
+    // WatchRequest { count: 0, payload: 1,000 bytes }: without end.
     let mut watch = vec![0x1a, 0xe8, 0x07];
     watch.resize(1_003, 7);
     peer.send(&data(1, &message(&watch), true)).await;

@@ -12,7 +12,7 @@ const CONNECTIONS: usize = 10_000;
 /// Connections that are opened at a time.
 const AT_A_TIME: usize = 32;
 
-/// Octets.
+/// Bytes.
 const LIMIT: usize = 8 * 1024;
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn ten_thousand_idle_connections_take_eight_kib_each() {
         idle <= LIMIT
     })
     .await;
-    eprintln!("{busy} octets for each connection at first, {idle} when idle");
+    eprintln!("{busy} bytes for each connection at first, {idle} when idle");
 }
 
 /// A channel that has made a call.

@@ -19,7 +19,7 @@ use crate::http2::{Config, RequestHead};
 /// RFC 7540.
 const EXCEPTIONS: &[(&str, &str)] = &[];
 
-/// Answers every request with 200 and a few octets, once it has read it.
+/// Answers every request with 200 and a few bytes, once it has read it.
 struct Plain;
 
 /// Some cases send a complete request and then, in another segment, what is wrong: they take it for
@@ -54,7 +54,7 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.0.take().map(|octets| Ok(Frame::data(octets))))
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

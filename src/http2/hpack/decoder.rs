@@ -86,7 +86,7 @@ impl Decoder {
     /// Decodes one whole header block and calls `sink` with each field in order.
     ///
     /// Fields come by reference, most of them straight from a table: a block of a thousand
-    /// one-octet references copies nothing. After an error the decoder is of no further use.
+    /// one-byte references copies nothing. After an error the decoder is of no further use.
     pub(crate) fn decode(
         &mut self,
         block: &[u8],
@@ -190,12 +190,12 @@ fn string<'s, 'b: 's>(
     let (&first, tail) = rest.split_first().ok_or(DecodeError::Truncated)?;
     *rest = tail;
     let length = integer::decode(first, 7, rest)?;
-    let (octets, tail) = rest.split_at_checked(length).ok_or(DecodeError::Truncated)?;
+    let (bytes, tail) = rest.split_at_checked(length).ok_or(DecodeError::Truncated)?;
     *rest = tail;
     if first & 0x80 == 0 {
-        return Ok(octets);
+        return Ok(bytes);
     }
     scratch.clear();
-    huffman::decode(octets, scratch)?;
+    huffman::decode(bytes, scratch)?;
     Ok(scratch)
 }

@@ -1,7 +1,7 @@
 //! The encoder (RFC 7541 §6): fields in, a header block out, and the choice of representation.
 //!
 //! A gRPC peer sends the same dozen fields with every call and one or two that are new each time.
-//! The first should cost an octet each and no more time than finding them; the second should not
+//! The first should cost a byte each and no more time than finding them; the second should not
 //! push the first out of a 4 KiB table. Which is which shows by itself, so there is no list of
 //! names: a name's first value is added to the table, and a further one only
 //!
@@ -155,15 +155,15 @@ impl BlockEncoder<'_> {
     }
 
     /// §5.2: Huffman-coded when that is shorter.
-    fn string(&mut self, octets: &[u8]) {
-        let encoded_len = huffman::encoded_len(octets);
-        if encoded_len < octets.len() {
+    fn string(&mut self, bytes: &[u8]) {
+        let encoded_len = huffman::encoded_len(bytes);
+        if encoded_len < bytes.len() {
             integer::encode(encoded_len, 7, 0x80, self.out);
             self.out.reserve(encoded_len);
-            huffman::encode(octets, self.out);
+            huffman::encode(bytes, self.out);
         } else {
-            integer::encode(octets.len(), 7, 0, self.out);
-            self.out.put_slice(octets);
+            integer::encode(bytes.len(), 7, 0, self.out);
+            self.out.put_slice(bytes);
         }
     }
 }

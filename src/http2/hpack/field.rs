@@ -1,6 +1,6 @@
 //! One header field, as the decoder hands it out and as its table keeps it.
 //!
-//! Octets are sorted into "may stand in HTTP/2" and "may not" here, once; whether a well-formed
+//! Bytes are sorted into "may stand in HTTP/2" and "may not" here, once; whether a well-formed
 //! field makes sense where it stands (order, duplicates, `connection`) is for the connection.
 
 use bytes::Bytes;
@@ -49,7 +49,7 @@ impl Pseudo {
 pub(crate) enum Field {
     Pseudo(Pseudo, HeaderValue),
     Header(HeaderName, HeaderValue),
-    /// Octets that RFC 9113 §8.2.1 forbids: upper case, no token, an unknown pseudo-header, a
+    /// Bytes that RFC 9113 §8.2.1 forbids: upper case, no token, an unknown pseudo-header, a
     /// control character in the value. No fault of HPACK's: it takes its place in the table, or
     /// the indexes of both ends would part, and the stream it came on is what fails.
     ///

@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::DecodeError;
 
-/// Symbols: the 256 octets and EOS.
+/// Symbols: the 256 bytes and EOS.
 const SYMBOLS: usize = 257;
 const EOS: u16 = 256;
 const MAX_LENGTH: usize = 30;
@@ -95,19 +95,19 @@ const fn derive(lengths: &[u8; SYMBOLS]) -> Code {
     code
 }
 
-/// Octets that `octets` take when encoded.
-pub(super) fn encoded_len(octets: &[u8]) -> usize {
-    let bits: usize = octets.iter().map(|&octet| usize::from(LENGTHS[usize::from(octet)])).sum();
+/// Bytes that `bytes` take when encoded.
+pub(super) fn encoded_len(bytes: &[u8]) -> usize {
+    let bits: usize = bytes.iter().map(|&byte| usize::from(LENGTHS[usize::from(byte)])).sum();
     bits.div_ceil(8)
 }
 
-/// Appends the encoding of `octets`, its last octet filled up with ones (§5.2).
-pub(super) fn encode(octets: &[u8], out: &mut BytesMut) {
+/// Appends the encoding of `bytes`, its last byte filled up with ones (§5.2).
+pub(super) fn encode(bytes: &[u8], out: &mut BytesMut) {
     let mut bits = 0u64;
     let mut count = 0;
-    for &octet in octets {
-        let length = u32::from(LENGTHS[usize::from(octet)]);
-        bits = bits << length | u64::from(CODE.codes[usize::from(octet)]);
+    for &byte in bytes {
+        let length = u32::from(LENGTHS[usize::from(byte)]);
+        bits = bits << length | u64::from(CODE.codes[usize::from(byte)]);
         count += length;
         if count >= 32 {
             count -= 32;
@@ -137,8 +137,8 @@ pub(super) fn decode(mut encoded: &[u8], out: &mut Vec<u8>) -> Result<(), Decode
                 count += 32;
                 encoded = tail;
             } else {
-                while let Some((&octet, tail)) = encoded.split_first() {
-                    bits |= u64::from(octet) << (56 - count);
+                while let Some((&byte, tail)) = encoded.split_first() {
+                    bits |= u64::from(byte) << (56 - count);
                     count += 8;
                     encoded = tail;
                 }

@@ -4,12 +4,12 @@ use bytes::{BufMut, BytesMut};
 
 use super::DecodeError;
 
-/// Octets that may follow the prefix. Five carry 35 bits, enough for any u32.
+/// Bytes that may follow the prefix. Five carry 35 bits, enough for any u32.
 const MAX_CONTINUATION: u32 = 5;
 
-/// Reads an integer whose first octet is `first` (its flag bits are ignored) and whose further
-/// octets, if any, start `rest`. What is beyond a u32 is refused, as is padding it to more octets
-/// than that takes: "excessively large ... in value or octet length" (§5.1).
+/// Reads an integer whose first byte is `first` (its flag bits are ignored) and whose further
+/// bytes, if any, start `rest`. What is beyond a u32 is refused, as is padding it to more bytes
+/// than that takes: "excessively large ... in value or byte length" (§5.1).
 #[inline]
 pub(super) fn decode(first: u8, prefix_bits: u32, rest: &mut &[u8]) -> Result<usize, DecodeError> {
     let prefix_max = (1u8 << prefix_bits) - 1;
@@ -23,10 +23,10 @@ pub(super) fn decode(first: u8, prefix_bits: u32, rest: &mut &[u8]) -> Result<us
 fn decode_continued(prefix: u8, rest: &mut &[u8]) -> Result<usize, DecodeError> {
     let mut value = u64::from(prefix);
     for i in 0..MAX_CONTINUATION {
-        let (&octet, tail) = rest.split_first().ok_or(DecodeError::Truncated)?;
+        let (&byte, tail) = rest.split_first().ok_or(DecodeError::Truncated)?;
         *rest = tail;
-        value += u64::from(octet & 0x7f) << (7 * i);
-        if octet & 0x80 == 0 {
+        value += u64::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
             return u32::try_from(value)
                 .ok()
                 .and_then(|value| usize::try_from(value).ok())

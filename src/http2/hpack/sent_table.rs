@@ -3,7 +3,7 @@
 
 use super::{ENTRY_OVERHEAD, static_table};
 
-/// The smallest entry is a name of one octet, so no table of [`MAX_SIZE`] holds more than 124.
+/// The smallest entry is a name of one byte, so no table of [`MAX_SIZE`] holds more than 124.
 const SLOTS: usize = 128;
 
 /// The most that this table is ever used with.
@@ -34,8 +34,8 @@ pub(super) struct SentTable {
     by_name: [u64; BUCKETS],
     /// Names and values of the live entries in order, each name followed by its value; before
     /// them, until there are too many, those of dead ones.
-    octets: Vec<u8>,
-    /// How many octets have been removed from the front of `octets`, ever.
+    bytes: Vec<u8>,
+    /// How many bytes have been removed from the front of `bytes`, ever.
     removed: u64,
 }
 
@@ -45,7 +45,7 @@ struct Entry {
     /// Next older id in either chain.
     older_field: u64,
     older_name: u64,
-    /// Where its octets start, counted from the first octet ever.
+    /// Where its bytes start, counted from the first byte ever.
     start: u64,
     name_len: u16,
     value_len: u16,
@@ -74,7 +74,7 @@ impl SentTable {
             last_used: FIRST_ID,
             by_field: [0; BUCKETS],
             by_name: [0; BUCKETS],
-            octets: Vec::new(),
+            bytes: Vec::new(),
             removed: 0,
         }
     }
@@ -129,8 +129,8 @@ impl SentTable {
         {
             return false;
         }
-        let octets = &self.octets[(entry.start - self.removed) as usize..];
-        same(&octets[..name.len()], name) && same(&octets[name.len()..][..value.len()], value)
+        let bytes = &self.bytes[(entry.start - self.removed) as usize..];
+        same(&bytes[..name.len()], name) && same(&bytes[name.len()..][..value.len()], value)
     }
 
     /// The index and the history of the newest entry with this name.
@@ -143,7 +143,7 @@ impl SentTable {
         while id >= self.oldest {
             let entry = &self.slots[slot(id)];
             let start = (entry.start - self.removed) as usize;
-            if self.octets[start..][..usize::from(entry.name_len)] == *name {
+            if self.bytes[start..][..usize::from(entry.name_len)] == *name {
                 return Some((self.index(id), &mut self.slots[slot(id)].history));
             }
             id = entry.older_name;
@@ -163,7 +163,7 @@ impl SentTable {
             hash,
             older_field: self.by_field[bucket(hash)],
             older_name: self.by_name[bucket(name_hash)],
-            start: self.removed + self.octets.len() as u64,
+            start: self.removed + self.bytes.len() as u64,
             name_len: name.len() as u16,
             value_len: value.len() as u16,
             follower: 0,
@@ -174,8 +174,8 @@ impl SentTable {
         } else {
             self.slots[slot(id)] = entry;
         }
-        self.octets.extend_from_slice(name);
-        self.octets.extend_from_slice(value);
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(value);
         self.by_field[bucket(hash)] = id;
         self.by_name[bucket(name_hash)] = id;
         self.next += 1;
@@ -196,16 +196,16 @@ impl SentTable {
         }
     }
 
-    /// Drops the octets of dead entries once they are more than a table can hold, so that what is
+    /// Drops the bytes of dead entries once they are more than a table can hold, so that what is
     /// moved is paid for by what was added.
     fn compact(&mut self) {
         let dead = if self.oldest == self.next {
-            self.octets.len()
+            self.bytes.len()
         } else {
             (self.slots[slot(self.oldest)].start - self.removed) as usize
         };
         if dead >= MAX_SIZE {
-            self.octets.drain(..dead);
+            self.bytes.drain(..dead);
             self.removed += dead as u64;
         }
     }
@@ -216,8 +216,8 @@ impl SentTable {
     }
 
     #[cfg(test)]
-    pub(super) fn octets_held(&self) -> usize {
-        self.octets.capacity()
+    pub(super) fn bytes_held(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Names and values, newest first.
@@ -226,13 +226,13 @@ impl SentTable {
         (self.oldest..self.next).rev().map(|id| {
             let entry = &self.slots[slot(id)];
             let start = (entry.start - self.removed) as usize;
-            let (name, rest) = self.octets[start..].split_at(usize::from(entry.name_len));
+            let (name, rest) = self.bytes[start..].split_at(usize::from(entry.name_len));
             (name, &rest[..usize::from(entry.value_len)])
         })
     }
 }
 
-/// Equality of slices of one length, a dozen or two octets long as a rule: in line, where `==`
+/// Equality of slices of one length, a dozen or two bytes long as a rule: in line, where `==`
 /// would call memcmp.
 #[inline]
 fn same(a: &[u8], b: &[u8]) -> bool {

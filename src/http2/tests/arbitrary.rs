@@ -1,4 +1,4 @@
-//! Octets that make no sense, and frames that almost do: no panic, no endless loop, and the books
+//! Bytes that make no sense, and frames that almost do: no panic, no endless loop, and the books
 //! stay right.
 
 use std::time::{Duration, Instant};
@@ -45,10 +45,10 @@ fn drive(connection: &mut Connection, choices: &mut impl Iterator<Item = u8>) {
     }
 }
 
-fn feed(connection: &mut Connection, now: Instant, octets: &[u8], choices: &[u8]) {
+fn feed(connection: &mut Connection, now: Instant, bytes: &[u8], choices: &[u8]) {
     let mut input = BytesMut::new();
     let mut choices = choices.iter().copied().cycle();
-    let mut rest = octets;
+    let mut rest = bytes;
     let mut now = now;
     while !rest.is_empty() {
         let step = usize::from(choices.next().unwrap_or(1)).max(1).min(rest.len());
@@ -140,15 +140,15 @@ fn plausible() -> impl Strategy<Value = Frame> {
     })
 }
 
-/// A few octets changed, some cut.
-fn mutate(mut octets: Vec<u8>, mutations: &[(u16, u8)]) -> Vec<u8> {
+/// A few bytes changed, some cut.
+fn mutate(mut bytes: Vec<u8>, mutations: &[(u16, u8)]) -> Vec<u8> {
     for (place, value) in mutations {
-        if !octets.is_empty() {
-            let place = usize::from(*place) % octets.len();
-            octets[place] = *value;
+        if !bytes.is_empty() {
+            let place = usize::from(*place) % bytes.len();
+            bytes[place] = *value;
         }
     }
-    octets
+    bytes
 }
 
 fn written(frames: &[Frame]) -> Vec<u8> {
@@ -163,15 +163,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn arbitrary_octets_never_panic(
-        octets in prop::collection::vec(any::<u8>(), 0..2_000),
+    fn arbitrary_bytes_never_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..2_000),
         choices in prop::collection::vec(any::<u8>(), 1..20),
     ) {
-        feed(&mut server(), Instant::now(), &octets, &choices);
-        feed(&mut client(), Instant::now(), &octets, &choices);
+        feed(&mut server(), Instant::now(), &bytes, &choices);
+        feed(&mut client(), Instant::now(), &bytes, &choices);
         let mut greeted = PREFACE.to_vec();
         greeted.extend(written(&[raw::settings(&[])]));
-        greeted.extend_from_slice(&octets);
+        greeted.extend_from_slice(&bytes);
         feed(&mut server(), Instant::now(), &greeted, &choices);
         feed(&mut client(), Instant::now(), &greeted[PREFACE.len()..], &choices);
     }
@@ -182,10 +182,10 @@ proptest! {
         mutations in prop::collection::vec(any::<(u16, u8)>(), 0..3),
         choices in prop::collection::vec(any::<u8>(), 1..20),
     ) {
-        let octets = mutate(written(&frames), &mutations);
+        let bytes = mutate(written(&frames), &mutations);
         let settings = written(&[raw::settings(&[(4, 70)]), raw::settings_ack()]);
-        let greeted = [PREFACE.to_vec(), settings.clone(), octets.clone()].concat();
+        let greeted = [PREFACE.to_vec(), settings.clone(), bytes.clone()].concat();
         feed(&mut server(), Instant::now(), &greeted, &choices);
-        feed(&mut client(), Instant::now(), &[settings, octets].concat(), &choices);
+        feed(&mut client(), Instant::now(), &[settings, bytes].concat(), &choices);
     }
 }

@@ -236,7 +236,7 @@ fn requests_beyond_the_limit_while_no_setting_is_acknowledged_are_bounded_by_tim
 
 #[test]
 fn answers_that_are_never_read() {
-    // Refusals are free before the acknowledgement, their octets are not.
+    // Refusals are free before the acknowledgement, their bytes are not.
     let mut server = Tested::greeted_server(Config::default());
     server.accept(&[settings(&[])]);
     for n in 0.. {
@@ -247,7 +247,7 @@ fn answers_that_are_never_read() {
         server.events();
         assert!(server.connection.outgoing_len() <= MAX_CONTROL + 64, "{n}");
         if n == 5_000 {
-            // An octet read now and then does not make the rest less.
+            // A byte read now and then does not make the rest less.
             server.connection.advance(1);
         }
     }
@@ -335,7 +335,7 @@ fn a_header_bomb_of_references_to_one_large_entry() {
 }
 
 #[test]
-fn one_octet_of_data_by_the_megabyte_is_held_within_the_window() {
+fn one_byte_of_data_by_the_megabyte_is_held_within_the_window() {
     let config = Config { stream_window: 10_000, ..Config::default() };
     let mut server = Tested::server_with(config);
     let key = server.open_request(false);

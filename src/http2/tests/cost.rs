@@ -64,7 +64,7 @@ fn of_a_unary_call_on_a_server() {
     let calls = calls();
     let payload = Bytes::from(vec![7; 1_024]);
     let mut client = Connection::client(Config::default(), Instant::now());
-    let mut octets = BytesMut::new();
+    let mut bytes = BytesMut::new();
     let (headers, reply, trailers) =
         (call_headers(), reply_headers(), map(&[("grpc-status", "0")]));
     // Two requests bring the table to rest; the third is what all others are.
@@ -72,11 +72,11 @@ fn of_a_unary_call_on_a_server() {
     server.accept(&[window_update(0, 0x7fff_0000 - 65_535)]);
     drain(&mut client);
     for _ in 0..3 {
-        octets.clear();
+        bytes.clear();
         let key = client.send_request(head(&headers), false).expect("a slot");
         client.send_data(key, payload.clone(), true);
-        carry(&mut client, &mut octets);
-        server.connection.receive(&mut octets.clone(), server.now).expect("a request");
+        carry(&mut client, &mut bytes);
+        server.connection.receive(&mut bytes.clone(), server.now).expect("a request");
         for event in server.events() {
             if let super::seen::Event::Data { stream, .. } = event {
                 server.connection.forget(stream);
@@ -84,15 +84,15 @@ fn of_a_unary_call_on_a_server() {
         }
         server.frames();
     }
-    let header_len = 9 + usize::from(octets[2]);
+    let header_len = 9 + usize::from(bytes[2]);
     let start = Instant::now();
     let mut input = BytesMut::new();
     let mut output = BytesMut::new();
     for n in 3..calls + 3 {
         let id = (2 * n + 1).to_be_bytes();
-        octets[5..9].copy_from_slice(&id);
-        octets[header_len + 5..header_len + 9].copy_from_slice(&id);
-        input.extend_from_slice(&octets);
+        bytes[5..9].copy_from_slice(&id);
+        bytes[header_len + 5..header_len + 9].copy_from_slice(&id);
+        input.extend_from_slice(&bytes);
         let connection = &mut server.connection;
         connection.receive(&mut input, server.now).expect("a request");
         while let Some(event) = connection.poll_event() {

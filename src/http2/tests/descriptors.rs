@@ -89,7 +89,7 @@ fn a_set_may_come_before_all_of_its_frame_and_its_head_in_pieces() {
     frame(kind::HEADERS, 1, 1, &block[..3]).write(&mut bytes);
     frame(kind::CONTINUATION, flag::END_HEADERS, 1, &block[3..]).write(&mut bytes);
     for byte in &bytes {
-        server.octets(&[*byte]).expect("accepted");
+        server.bytes(&[*byte]).expect("accepted");
     }
     let keys = requested(&server.events());
     assert_eq!(taken(&mut server, keys[0]), numbers);
@@ -133,12 +133,12 @@ fn a_set_that_only_an_unfinished_frame_can_claim_is_waited_for() {
     ] {
         let mut server = Tested::server_with(taking(4));
         server.connection.receive_set(set(1).0);
-        assert_eq!(server.octets(rest).is_ok(), fine, "{rest:?}");
+        assert_eq!(server.bytes(rest).is_ok(), fine, "{rest:?}");
     }
     let mut server = Tested::server_with(taking(4));
     server.connection.receive_set(set(1).0);
     server.connection.receive_set(set(1).0);
-    assert!(server.octets(b"\0\0").is_err(), "two sets for one frame");
+    assert!(server.bytes(b"\0\0").is_err(), "two sets for one frame");
 }
 
 #[test]

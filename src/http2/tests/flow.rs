@@ -197,10 +197,10 @@ fn small_data_is_copied_and_large_data_is_not() {
     let mut server = Tested::server();
     server.open_request(false);
     for (len, cut) in [(CUT_OUT - 1, false), (CUT_OUT, true)] {
-        let mut octets = bytes::BytesMut::new();
-        data(1, vec![1; len], false).write(&mut octets);
-        let range = octets.as_ptr_range();
-        server.connection.receive(&mut octets, server.now).unwrap();
+        let mut bytes = bytes::BytesMut::new();
+        data(1, vec![1; len], false).write(&mut bytes);
+        let range = bytes.as_ptr_range();
+        server.connection.receive(&mut bytes, server.now).unwrap();
         match &server.events()[..] {
             [Event::Data { bytes, .. }] => {
                 assert_eq!(range.contains(&bytes.as_ptr()), cut);

@@ -22,8 +22,8 @@ fn fresh_server() -> Tested {
 fn both_ends_begin_with_settings() {
     let now = std::time::Instant::now();
     let mut client = crate::http2::Connection::client(Config::default(), now);
-    let octets = drain(&mut client);
-    let (preface, rest) = octets.split_at(24);
+    let bytes = drain(&mut client);
+    let (preface, rest) = bytes.split_at(24);
     assert_eq!(preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     assert_eq!(
         parse(rest),
@@ -43,14 +43,14 @@ fn both_ends_begin_with_settings() {
 }
 
 #[test]
-fn a_preface_that_is_none_fails_at_its_first_wrong_octet() {
+fn a_preface_that_is_none_fails_at_its_first_wrong_byte() {
     let mut server = fresh_server();
-    server.octets(b"PRI * HTTP/").expect("so far so good");
-    let fatal = server.octets(b"1").expect_err("HTTP/1");
+    server.bytes(b"PRI * HTTP/").expect("so far so good");
+    let fatal = server.bytes(b"1").expect_err("HTTP/1");
     server.failed(PROTOCOL_ERROR, fatal);
 
     let mut server = fresh_server();
-    let fatal = server.octets(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").expect_err("HTTP/1.1");
+    let fatal = server.bytes(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").expect_err("HTTP/1.1");
     server.failed(PROTOCOL_ERROR, fatal);
 }
 
@@ -61,8 +61,8 @@ fn the_first_frame_must_be_settings() {
     let mut server = Tested::greeted_server(Config::default());
     server.fails(PROTOCOL_ERROR, &[settings_ack()]);
     let mut server = Tested::greeted_server(Config::default());
-    // Known from the nine octets alone.
-    let fatal = server.octets(&[0, 64, 0, 1, 4, 0, 0, 0, 1]).expect_err("HEADERS");
+    // Known from the nine bytes alone.
+    let fatal = server.bytes(&[0, 64, 0, 1, 4, 0, 0, 0, 1]).expect_err("HEADERS");
     server.failed(PROTOCOL_ERROR, fatal);
 }
 
@@ -82,7 +82,7 @@ fn unknown_frames_flags_and_reserved_bits_are_ignored() {
 }
 
 #[test]
-fn a_frame_of_the_largest_size_is_taken_and_one_octet_more_is_not() {
+fn a_frame_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
     let mut server = Tested::server();
     let key = server.open_request(false);
     let events = server.accept(&[data(1, vec![7; 40_960], false)]);
@@ -100,7 +100,7 @@ fn a_frame_of_the_largest_size_is_taken_and_one_octet_more_is_not() {
 #[test]
 fn a_frame_too_large_fails_before_it_has_arrived() {
     let mut server = Tested::server();
-    let fatal = server.octets(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]).expect_err("16 MiB");
+    let fatal = server.bytes(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]).expect_err("16 MiB");
     server.failed(FRAME_SIZE_ERROR, fatal);
 }
 

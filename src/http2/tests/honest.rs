@@ -10,7 +10,7 @@ use super::seen::Event;
 use crate::http2::error::ErrorCode;
 use crate::http2::{Config, budget};
 
-/// Octets that a peer sends again and again, with its stream's number put in.
+/// Bytes that a peer sends again and again, with its stream's number put in.
 struct Script(Vec<Frame>);
 
 impl Script {

@@ -162,7 +162,7 @@ fn over_tcp_authority_follows_the_rules() {
 // ---- §8.2 fields ---------------------------------------------------------------------------
 
 #[test]
-fn forbidden_octets_in_a_field_are_malformed() {
+fn forbidden_bytes_in_a_field_are_malformed() {
     malformed(request_with(&[("X-Upper", b"a")]));
     malformed(request_with(&[("x y", b"a")]));
     malformed(request_with(&[("", b"a")]));

@@ -1,4 +1,4 @@
-//! The connection, tested at its boundary: octets and calls in, octets and events out.
+//! The connection, tested at its boundary: bytes and calls in, bytes and events out.
 
 mod arbitrary;
 mod attacks;

@@ -1,4 +1,4 @@
-//! A client and a server joined by octets that arrive in pieces of any size: whatever they are
+//! A client and a server joined by bytes that arrive in pieces of any size: whatever they are
 //! asked to do, nothing is lost, reordered or stuck, no window is overdrawn, and in the end every
 //! window is whole again.
 //!
@@ -58,10 +58,10 @@ enum Step {
         from: End,
         pick: u8,
     },
-    /// So many octets cross.
+    /// So many bytes cross.
     Carry {
         to: End,
-        octets: u32,
+        bytes: u32,
     },
     /// Events are taken, and data is read.
     Look {
@@ -110,7 +110,7 @@ struct Side {
     end: End,
     connection: Connection,
     input: BytesMut,
-    /// Octets written by the other side, not yet here.
+    /// Bytes written by the other side, not yet here.
     wire: VecDeque<u8>,
     streams: BTreeMap<u32, Seen>,
     keys: BTreeMap<u32, StreamKey>,
@@ -148,8 +148,8 @@ impl Watch {
     }
 
     /// Frames that begin in what was just sent.
-    fn frames(&mut self, octets: &[u8]) -> Vec<Frame> {
-        self.pending.extend_from_slice(octets);
+    fn frames(&mut self, bytes: &[u8]) -> Vec<Frame> {
+        self.pending.extend_from_slice(bytes);
         let skip = self.preface.min(self.pending.len());
         self.pending.advance(skip);
         self.preface -= skip;
@@ -214,8 +214,8 @@ fn fields(size: u16, seed: u32) -> HeaderMap {
     while left > 0 {
         let len = left.min(1_000);
         let name = HeaderName::try_from(format!("x-{}", (seed + n) % 40)).expect("a name");
-        let octet = b'a' + ((seed + n) % 26) as u8;
-        map.append(name, HeaderValue::from_bytes(&vec![octet; len]).expect("a value"));
+        let byte = b'a' + ((seed + n) % 26) as u8;
+        map.append(name, HeaderValue::from_bytes(&vec![byte; len]).expect("a value"));
         left -= len;
         n += 1;
     }
@@ -277,23 +277,23 @@ impl Pair {
         while sender.connection.has_outgoing() {
             let mut slices = [IoSlice::new(&[]); 3];
             let count = sender.connection.outgoing(&mut slices);
-            let octets: Vec<u8> =
+            let bytes: Vec<u8> =
                 slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
-            sender.connection.advance(octets.len());
-            receiver.wire.extend(&octets);
+            sender.connection.advance(bytes.len());
+            receiver.wire.extend(&bytes);
             // `receiver.watch` holds what the receiver allows the sender.
-            for frame in receiver.watch.frames(&octets) {
+            for frame in receiver.watch.frames(&bytes) {
                 account(frame, &mut receiver.watch, &mut sender.watch);
             }
         }
     }
 
-    fn carry(&mut self, to: End, octets: usize) {
+    fn carry(&mut self, to: End, bytes: usize) {
         self.flush(to);
         let now = self.now;
         let side = self.side(to);
-        let octets = octets.min(side.wire.len());
-        side.input.extend(side.wire.drain(..octets));
+        let bytes = bytes.min(side.wire.len());
+        side.input.extend(side.wire.drain(..bytes));
         side.connection.receive(&mut side.input, now).expect("an honest peer");
     }
 
@@ -385,7 +385,7 @@ impl Pair {
                 };
                 self.forget(from, id, key);
             }
-            Step::Carry { to, octets } => self.carry(to, octets as usize),
+            Step::Carry { to, bytes } => self.carry(to, bytes as usize),
             Step::Look { at, read } => self.look(at, read),
             Step::Read { at } => {
                 let side = self.side(at);
@@ -548,7 +548,7 @@ impl Pair {
             assert_eq!(connection.queued_len(), 0);
             assert_eq!(connection.failure(), None);
             assert!(side.input.is_empty());
-            assert_eq!(connection.received.unread(), 0, "{end:?}: octets are missing");
+            assert_eq!(connection.received.unread(), 0, "{end:?}: bytes are missing");
         }
         // Each end's idea of what it may send is the other's of what it may receive.
         let pairs = [(&self.client, &self.server), (&self.server, &self.client)];
@@ -581,7 +581,7 @@ fn same(id: u32, from: &Seen, to: &Seen, whole: bool) {
 fn account(frame: Frame, allowed: &mut Watch, granted: &mut Watch) {
     let len = frame.payload.len() as u32;
     assert!(len <= allowed.max_frame, "a frame of {len}, {} allowed", allowed.max_frame);
-    let first_u32 = || u32::from_be_bytes(frame.payload[..4].try_into().expect("four octets"));
+    let first_u32 = || u32::from_be_bytes(frame.payload[..4].try_into().expect("four bytes"));
     match frame.kind {
         kind::DATA => {
             allowed.connection -= i64::from(len);
@@ -604,7 +604,7 @@ fn account(frame: Frame, allowed: &mut Watch, granted: &mut Watch) {
         kind::SETTINGS if frame.flags & flag::ACK == 0 => {
             let mut values = (None, None);
             for setting in frame.payload.chunks(6) {
-                let value = u32::from_be_bytes(setting[2..].try_into().expect("four octets"));
+                let value = u32::from_be_bytes(setting[2..].try_into().expect("four bytes"));
                 match setting[..2] {
                     [0, 4] => values.0 = Some(value),
                     [0, 5] => values.1 = Some(value),
@@ -667,7 +667,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(from, pick, head)| Step::Trailers { from, pick, head }),
         1 => (end(), any::<u8>()).prop_map(|(from, pick)| Step::Reset { from, pick }),
         1 => (end(), any::<u8>()).prop_map(|(from, pick)| Step::Forget { from, pick }),
-        20 => (end(), carry).prop_map(|(to, octets)| Step::Carry { to, octets }),
+        20 => (end(), carry).prop_map(|(to, bytes)| Step::Carry { to, bytes }),
         10 => (end(), any::<bool>()).prop_map(|(at, read)| Step::Look { at, read }),
         4 => end().prop_map(|at| Step::Read { at }),
         1 => (end(), size(), 16_384..40_000u32, 0..5_000u32).prop_map(

@@ -1,4 +1,4 @@
-//! A peer made by hand: frames as octets, and one connection to throw them at.
+//! A peer made by hand: frames as bytes, and one connection to throw them at.
 
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
@@ -38,8 +38,8 @@ pub(super) fn window_update(stream: u32, increment: u32) -> Frame {
     frame(kind::WINDOW_UPDATE, 0, stream, increment.to_be_bytes())
 }
 
-pub(super) fn ping(octets: [u8; 8]) -> Frame {
-    frame(kind::PING, 0, 0, octets)
+pub(super) fn ping(bytes: [u8; 8]) -> Frame {
+    frame(kind::PING, 0, 0, bytes)
 }
 
 pub(super) fn settings(settings: &[(u16, u32)]) -> Frame {
@@ -111,10 +111,10 @@ pub(super) fn drain(connection: &mut Connection) -> Vec<u8> {
     all
 }
 
-pub(super) fn parse(octets: &[u8]) -> Vec<Frame> {
-    let mut octets = BytesMut::from(octets);
-    let frames = std::iter::from_fn(|| Frame::take(&mut octets)).collect();
-    assert!(octets.is_empty(), "half a frame was written");
+pub(super) fn parse(bytes: &[u8]) -> Vec<Frame> {
+    let mut bytes = BytesMut::from(bytes);
+    let frames = std::iter::from_fn(|| Frame::take(&mut bytes)).collect();
+    assert!(bytes.is_empty(), "half a frame was written");
     frames
 }
 
@@ -132,7 +132,7 @@ impl Tested {
         let mut connection = Connection::server(config, now);
         drain(&mut connection);
         let mut tested = Self { connection, now, input: BytesMut::new() };
-        tested.octets(PREFACE).expect("the preface");
+        tested.bytes(PREFACE).expect("the preface");
         tested
     }
 
@@ -166,8 +166,8 @@ impl Tested {
         assert_eq!(self.frames(), [settings_ack()]);
     }
 
-    pub(super) fn octets(&mut self, octets: &[u8]) -> Result<(), Fatal> {
-        self.input.extend_from_slice(octets);
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
+        self.input.extend_from_slice(bytes);
         self.receive()
     }
 

@@ -94,9 +94,9 @@ fn any_part_of_what_waits_can_be_written() {
         let mut expected = Vec::new();
         for n in 0..6 {
             let payload = vec![n; [5, 16_384, 16_384, 100, 16_000, 1][n as usize]];
-            let mut octets = bytes::BytesMut::new();
-            data(1, &payload, n == 5).write(&mut octets);
-            expected.extend_from_slice(&octets);
+            let mut bytes = bytes::BytesMut::new();
+            data(1, &payload, n == 5).write(&mut bytes);
+            expected.extend_from_slice(&bytes);
             server.connection.send_data(key, payload.into(), n == 5);
         }
         assert_eq!(server.connection.outgoing_len(), expected.len());
@@ -145,7 +145,7 @@ fn data_beyond_the_window_waits_and_trailers_wait_behind_it() {
 }
 
 #[test]
-fn the_connections_window_is_used_to_its_last_octet_and_no_further() {
+fn the_connections_window_is_used_to_its_last_byte_and_no_further() {
     let (mut server, key) = responding();
     server.accept(&[window_update(1, 100_000)]);
     for _ in 0..3 {

@@ -55,12 +55,12 @@ fn the_handshake_has_to_end_in_time() {
 }
 
 #[test]
-fn a_frame_has_to_end_in_time_however_its_octets_drip() {
+fn a_frame_has_to_end_in_time_however_its_bytes_drip() {
     let mut server = Tested::server();
-    server.octets(&[0, 0, 8]).expect("a beginning");
+    server.bytes(&[0, 0, 8]).expect("a beginning");
     for _ in 0..9 {
         server.pass(SECOND);
-        server.octets(&[6]).ok();
+        server.bytes(&[6]).ok();
         server.connection.on_timeout(server.now).expect("not yet");
     }
     expires(&mut server, SECOND, ErrorCode::ENHANCE_YOUR_CALM);
@@ -69,13 +69,13 @@ fn a_frame_has_to_end_in_time_however_its_octets_drip() {
 #[test]
 fn one_frame_behind_another_has_its_own_time() {
     let mut server = Tested::server();
-    let mut octets = bytes::BytesMut::new();
-    ping(*b"12345678").write(&mut octets);
+    let mut bytes = bytes::BytesMut::new();
+    ping(*b"12345678").write(&mut bytes);
     for _ in 0..10 {
-        server.octets(&octets[..10]).expect("half a frame");
+        server.bytes(&bytes[..10]).expect("half a frame");
         server.pass(9 * SECOND);
         server.connection.on_timeout(server.now).expect("in time");
-        server.octets(&octets[10..]).expect("the other half");
+        server.bytes(&bytes[10..]).expect("the other half");
         server.frames();
         assert_eq!(left(&mut server), None);
     }

@@ -196,7 +196,7 @@ impl Serving {
         self.child.id()
     }
 
-    /// A field of its proc_pid_status(5), in octets: "VmRSS" is the memory that it has, "VmHWM"
+    /// A field of its proc_pid_status(5), in bytes: "VmRSS" is the memory that it has, "VmHWM"
     /// the most that it ever had.
     pub fn memory(&self, field: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
@@ -335,9 +335,9 @@ impl Log {
 }
 
 impl Write for Log {
-    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(octets);
-        Ok(octets.len())
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

@@ -1,4 +1,4 @@
-//! A peer made by hand: it writes and reads frames octet by octet, and keeps no rule that a test
+//! A peer made by hand: it writes and reads frames byte by byte, and keeps no rule that a test
 //! does not keep for it. (No HTTP/2 library would send most of this.)
 
 use std::collections::VecDeque;
@@ -138,8 +138,8 @@ where
     V: AsRef<[u8]> + ?Sized,
 {
     out.push(form);
-    for octets in [name.as_bytes(), value.as_ref()] {
-        let mut len = octets.len();
+    for bytes in [name.as_bytes(), value.as_ref()] {
+        let mut len = bytes.len();
         if len < 127 {
             out.push(len as u8);
         } else {
@@ -151,7 +151,7 @@ where
             }
             out.push(len as u8);
         }
-        out.extend_from_slice(octets);
+        out.extend_from_slice(bytes);
     }
 }
 
@@ -233,13 +233,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
     }
 
     /// The other end must take it.
-    pub async fn send(&mut self, octets: &[u8]) {
-        self.try_send(octets).await.unwrap();
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.try_send(bytes).await.unwrap();
     }
 
     /// The other end may be gone.
-    pub async fn try_send(&mut self, octets: &[u8]) -> std::io::Result<()> {
-        self.io.write_all(octets).await
+    pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.io.write_all(bytes).await
     }
 
     /// The next frame; `None` after the other end has closed.
@@ -281,17 +281,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
         self.until(|frame| frame.kind == kind::GOAWAY).await.code()
     }
 
-    /// Sends `octets` again and again, at most `times`, and reads what is answered meanwhile, until
+    /// Sends `bytes` again and again, at most `times`, and reads what is answered meanwhile, until
     /// the other end has had enough. What it says then is returned.
-    pub async fn flood(
-        self,
-        times: usize,
-        mut octets: impl FnMut(usize) -> Vec<u8>,
-    ) -> Option<u32> {
+    pub async fn flood(self, times: usize, mut bytes: impl FnMut(usize) -> Vec<u8>) -> Option<u32> {
         let (read, mut write) = tokio::io::split(self.io);
         let writing = async {
             for time in 0..times {
-                if write.write_all(&octets(time)).await.is_err() {
+                if write.write_all(&bytes(time)).await.is_err() {
                     return;
                 }
             }

@@ -183,13 +183,13 @@ fn encodes_the_request_examples_of_appendix_c4() {
 /// C.1.1 and C.1.2. C.1.3 has a prefix of eight bits, which HPACK itself never uses.
 #[test]
 fn integers_of_appendix_c1() {
-    for (value, octets) in [(10, "0a"), (1337, "1f 9a 0a")] {
-        let octets = hex(octets);
+    for (value, bytes) in [(10, "0a"), (1337, "1f 9a 0a")] {
+        let bytes = hex(bytes);
         let mut out = BytesMut::new();
         integer::encode(value, 5, 0, &mut out);
-        assert_eq!(out, octets);
-        let mut rest = &octets[1..];
-        assert_eq!(integer::decode(octets[0], 5, &mut rest), Ok(value));
+        assert_eq!(out, bytes);
+        let mut rest = &bytes[1..];
+        assert_eq!(integer::decode(bytes[0], 5, &mut rest), Ok(value));
         assert!(rest.is_empty());
     }
 }
@@ -255,7 +255,7 @@ fn static_table_finds_every_entry_and_nothing_else() {
 /// Codes of Appendix B picked where a canonical code with wrong lengths would show.
 #[test]
 fn huffman_codes_are_those_of_appendix_b() {
-    for (octet, code, length) in [
+    for (byte, code, length) in [
         (b'0', 0x0, 5),
         (b't', 0x9, 5),
         (b' ', 0x14, 6),
@@ -284,16 +284,16 @@ fn huffman_codes_are_those_of_appendix_b() {
         (249, 0xffffffe, 28),
         (22, 0x3ffffffe, 30),
     ] {
-        // The code, then ones up to the octet's end, as §5.2 pads.
+        // The code, then ones up to the byte's end, as §5.2 pads.
         let padding = (8 - length % 8) % 8;
         let padded = (code + 1u64) << padding;
         let expected = (padded - 1).to_be_bytes();
-        let octets = (length + padding) as usize / 8;
+        let bytes = (length + padding) as usize / 8;
 
         let mut out = BytesMut::new();
-        huffman::encode(&[octet], &mut out);
+        huffman::encode(&[byte], &mut out);
         let expected = if padding == 0 { code.to_be_bytes() } else { expected };
-        assert_eq!(out, expected[8 - octets..], "octet {octet}");
-        assert_eq!(huffman::encoded_len(&[octet]), octets);
+        assert_eq!(out, expected[8 - bytes..], "byte {byte}");
+        assert_eq!(huffman::encoded_len(&[byte]), bytes);
     }
 }

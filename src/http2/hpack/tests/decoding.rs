@@ -18,12 +18,12 @@ fn unfold(encoded: &[u8]) -> Result<Vec<u8>, DecodeError> {
 }
 
 #[test]
-fn integers_reach_to_32_bits_in_five_octets_and_no_further() {
+fn integers_reach_to_32_bits_in_five_bytes_and_no_further() {
     let max = u32::MAX as usize;
     assert_eq!(integer(0x1f, 5, "e0 ff ff ff 0f"), Ok(max));
     assert_eq!(integer(0x1f, 5, "e1 ff ff ff 0f"), Err(DecodeError::IntegerOverflow));
     assert_eq!(integer(0x7f, 7, "ff ff ff ff 7f"), Err(DecodeError::IntegerOverflow));
-    // Zeros on top: §5.1 has no shortest form, but a sixth octet is excessive.
+    // Zeros on top: §5.1 has no shortest form, but a sixth byte is excessive.
     assert_eq!(integer(0x1f, 5, "80 80 80 80 00"), Ok(31));
     assert_eq!(integer(0x1f, 5, "80 80 80 80 80 00"), Err(DecodeError::IntegerOverflow));
 }
@@ -43,7 +43,7 @@ fn flag_bits_are_no_part_of_an_integer() {
 
 #[test]
 fn huffman_padding_is_fewer_than_eight_ones() {
-    // 'a' is 00011. Three ones complete the octet.
+    // 'a' is 00011. Three ones complete the byte.
     assert_eq!(unfold(&[0b0001_1111]).unwrap(), b"a");
     assert_eq!(unfold(&[]).unwrap(), b"");
     // '&' is 11111000: no padding at all.
@@ -192,7 +192,7 @@ fn reduction_that_the_peer_is_below_already_needs_no_answer() {
 #[test]
 fn lowering_the_size_evicts_the_oldest() {
     let mut decoder = Decoder::new(4096);
-    // a: 1, b: 2, c: 3; 34 octets each.
+    // a: 1, b: 2, c: 3; 34 bytes each.
     decode(&mut decoder, &hex("4001 6101 31 4001 6201 32 4001 6301 33")).unwrap();
     decode(&mut decoder, &hex("3f 25")).unwrap(); // 68
     assert_eq!(table(&decoder), pairs(&[("c", "3"), ("b", "2")]));
@@ -357,7 +357,7 @@ fn generation_stands_still_exactly_while_the_table_does() {
 
 #[test]
 fn scratch_space_is_given_back() {
-    let mut block = hex("0001 61"); // and the value's length and octets
+    let mut block = hex("0001 61"); // and the value's length and bytes
     let mut value = BytesMut::new();
     let long = vec![b'0'; 100_000];
     huffman::encode(&long, &mut value);

@@ -39,19 +39,19 @@ const CALL: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn repeated_call_is_an_octet_a_field() {
+fn repeated_call_is_a_byte_a_field() {
     let mut pair = Pair::new();
     assert!(pair.send(CALL).len() > CALL.len());
     for _ in 0..3 {
         let block = pair.send(CALL);
         assert_eq!(block.len(), CALL.len());
-        assert!(block.iter().all(|octet| octet & 0x80 != 0));
+        assert!(block.iter().all(|byte| byte & 0x80 != 0));
     }
 }
 
 /// Fields in another order, some left out, some new: what is expected next is never what counts.
 #[test]
-fn known_fields_are_an_octet_each_in_any_order() {
+fn known_fields_are_a_byte_each_in_any_order() {
     let mut pair = Pair::new();
     pair.send(CALL);
     pair.send(CALL);
@@ -64,7 +64,7 @@ fn known_fields_are_an_octet_each_in_any_order() {
     }
 }
 
-/// Of the same name and length, differing in one octet, where the other one is expected.
+/// Of the same name and length, differing in one byte, where the other one is expected.
 #[test]
 fn field_is_not_mistaken_for_the_one_expected() {
     for len in 1..40 {
@@ -156,7 +156,7 @@ fn values_that_take_turns_are_all_added() {
 #[test]
 fn field_of_more_than_a_quarter_of_the_table_is_not_added() {
     let mut pair = Pair::new();
-    // "big", 32 and the value: 1024 octets.
+    // "big", 32 and the value: 1024 bytes.
     let value = "x".repeat(1024 - 32 - 3);
     pair.send(&[("big", &value)]);
     assert!(pair.knows("big", &value));
@@ -272,7 +272,7 @@ fn encoder_works_without_a_table() {
     assert_eq!(pair.encoder.table().size(), 0);
 }
 
-/// Ten thousand entries through the table: its slots go round and its octets are moved.
+/// Ten thousand entries through the table: its slots go round and its bytes are moved.
 #[test]
 fn tables_stay_in_step_over_many_evictions() {
     let mut pair = Pair::new();
@@ -284,10 +284,10 @@ fn tables_stay_in_step_over_many_evictions() {
         assert!(size <= 4096);
         assert!(i < 100 || size > 4096 - 200, "{size}");
     }
-    assert!(pair.encoder.table().octets_held() <= 3 * 4096);
+    assert!(pair.encoder.table().bytes_held() <= 3 * 4096);
 }
 
-/// The most entries there can be: a name of one octet and no value is 33.
+/// The most entries there can be: a name of one byte and no value is 33.
 #[test]
 fn smallest_entries_fill_the_table() {
     let mut pair = Pair::new();

@@ -1,4 +1,4 @@
-//! What holds for any input: the two ends agree, and hostile octets break nothing.
+//! What holds for any input: the two ends agree, and hostile bytes break nothing.
 
 use http::HeaderName;
 use proptest::collection::vec;
@@ -52,15 +52,15 @@ fn header_name() -> impl Strategy<Value = HeaderName> {
 
 fn value() -> impl Strategy<Value = Vec<u8>> {
     const KNOWN: &[&[u8]] = &[b"", b"GET", b"http", b"200", b"trailers", b"/", b"1"];
-    let octet = prop_oneof![
+    let byte = prop_oneof![
         8 => 0x20u8..0x7f,
         1 => 0x80u8..=0xff,
         1 => Just(b'\t'),
     ];
     prop_oneof![
         6 => prop::sample::select(KNOWN).prop_map(<[u8]>::to_vec),
-        2 => vec(octet.clone(), 0..60),
-        1 => (octet, 0usize..1500).prop_map(|(octet, len)| vec![octet; len]),
+        2 => vec(byte.clone(), 0..60),
+        1 => (byte, 0usize..1500).prop_map(|(byte, len)| vec![byte; len]),
     ]
 }
 
@@ -101,11 +101,11 @@ proptest! {
             let mut out = BytesMut::new();
             let mut block = encoder.begin(&mut out);
             let mut sent = Vec::new();
-            for (name, octets, sensitive) in fields {
-                let mut value = HeaderValue::from_bytes(&octets).unwrap();
+            for (name, bytes, sensitive) in fields {
+                let mut value = HeaderValue::from_bytes(&bytes).unwrap();
                 match name {
                     Name::Pseudo(name) => {
-                        block.pseudo(name, &octets);
+                        block.pseudo(name, &bytes);
                         sent.push((Field::Pseudo(name, value), false));
                     }
                     Name::Header(name) => {
@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn hostile_octets_do_no_more_than_fail(
+    fn hostile_bytes_do_no_more_than_fail(
         blocks in vec((vec(any::<u8>(), 0..200), prop::option::of(0usize..5000)), 1..8),
     ) {
         let mut decoder = Decoder::new(4096);
@@ -161,7 +161,7 @@ proptest! {
         }
     }
 
-    /// Closer to the mark than arbitrary octets: a good block with a few octets changed.
+    /// Closer to the mark than arbitrary bytes: a good block with a few bytes changed.
     #[test]
     fn damaged_blocks_do_no_more_than_fail(
         fields in vec(field(), 1..20),
@@ -171,18 +171,18 @@ proptest! {
         let mut encoder = Encoder::new();
         for _ in 0..2 {
             let mut block = encoder.begin(&mut out);
-            for (name, octets, _) in &fields {
+            for (name, bytes, _) in &fields {
                 match name {
-                    Name::Pseudo(name) => block.pseudo(*name, octets),
+                    Name::Pseudo(name) => block.pseudo(*name, bytes),
                     Name::Header(name) => {
-                        block.header(name, &HeaderValue::from_bytes(octets).unwrap());
+                        block.header(name, &HeaderValue::from_bytes(bytes).unwrap());
                     }
                 }
             }
         }
-        for (index, octet) in damage {
+        for (index, byte) in damage {
             let at = index.index(out.len());
-            out[at] = octet;
+            out[at] = byte;
         }
         let mut decoder = Decoder::new(4096);
         let _ = decoder.decode(&out, |_| ());
@@ -192,13 +192,13 @@ proptest! {
     }
 
     #[test]
-    fn huffman_gives_back_any_octets(octets in vec(any::<u8>(), 0..300)) {
+    fn huffman_gives_back_any_bytes(bytes in vec(any::<u8>(), 0..300)) {
         let mut encoded = BytesMut::new();
-        huffman::encode(&octets, &mut encoded);
-        prop_assert_eq!(encoded.len(), huffman::encoded_len(&octets));
+        huffman::encode(&bytes, &mut encoded);
+        prop_assert_eq!(encoded.len(), huffman::encoded_len(&bytes));
         let mut decoded = Vec::new();
         huffman::decode(&encoded, &mut decoded).unwrap();
-        prop_assert_eq!(decoded, octets);
+        prop_assert_eq!(decoded, bytes);
     }
 
     /// What decodes is what the encoder would have written: no second spelling gets through.
