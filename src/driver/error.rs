@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::http2::{ErrorCode, Fatal, Reset};
+use crate::http2::{ConnectionError, ErrorCode, Reset};
 
 /// Why a connection is over.
 #[derive(Clone, Debug)]
@@ -15,9 +15,9 @@ pub(crate) enum Lost {
     /// Reading or writing failed.
     Io(Arc<std::io::Error>),
     /// A rule of HTTP/2 was broken, or a limit or a time exceeded.
-    Http2(Fatal),
+    Http2(ConnectionError),
     /// What came first is no HTTP/2.
-    NotHttp2(Fatal),
+    NotHttp2(ConnectionError),
 }
 
 impl fmt::Display for Lost {
@@ -31,8 +31,8 @@ impl fmt::Display for Lost {
                 write!(f, "the peer closed the connection ({code}): {debug}")
             }
             Self::Io(error) => write!(f, "the connection was lost: {error}"),
-            Self::Http2(fatal) => write!(f, "the connection failed: {fatal}"),
-            Self::NotHttp2(fatal) => write!(f, "no HTTP/2: {fatal}"),
+            Self::Http2(error) => write!(f, "the connection failed: {error}"),
+            Self::NotHttp2(error) => write!(f, "no HTTP/2: {error}"),
         }
     }
 }

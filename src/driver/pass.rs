@@ -21,7 +21,7 @@ use super::shared::{Shared, State, Written, write_outgoing};
 use super::socket::Socket;
 use super::spare::trim;
 use super::timer::{Timer, now};
-use crate::http2::{ErrorCode, Event, Fault, Received};
+use crate::http2::{Cause, ErrorCode, Event, Received};
 
 /// A larger write buffer is not kept for the next connection.
 const MOST_LENT: usize = 64 * 1024;
@@ -333,7 +333,7 @@ where
 
     /// From a failure on nothing is read, and only what is outgoing is written.
     fn notice_failure(&mut self, state: &mut State) {
-        let Some(fatal) = state.h2.failure() else { return };
+        let Some(error) = state.h2.failure() else { return };
         if matches!(self.phase, Phase::Closing | Phase::Over) {
             return;
         }
@@ -344,10 +344,10 @@ where
         self.account.end_turn();
         self.reader.close();
         self.unparsed = false;
-        state.lose(match fatal.fault {
-            Fault::Local => Lost::Closed,
-            Fault::Protocol if state.is_client && !state.ready => Lost::NotHttp2(fatal),
-            _ => Lost::Http2(fatal),
+        state.lose(match error.cause {
+            Cause::Local => Lost::Closed,
+            Cause::Protocol if state.is_client && !state.ready => Lost::NotHttp2(error),
+            _ => Lost::Http2(error),
         });
     }
 

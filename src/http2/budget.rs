@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use super::error::Fatal;
+use super::error::ConnectionError;
 
 /// What a connection starts with, and the most it can hold.
 pub(super) const CAPACITY: u32 = 8_192;
@@ -74,18 +74,18 @@ impl Budget {
     }
 
     #[inline]
-    pub(super) fn spend(&mut self, cost: Cost) -> Result<(), Fatal> {
+    pub(super) fn spend(&mut self, cost: Cost) -> Result<(), ConnectionError> {
         self.spend_units(cost as u32)
     }
 
     #[inline]
-    pub(super) fn spend_units(&mut self, units: u32) -> Result<(), Fatal> {
+    pub(super) fn spend_units(&mut self, units: u32) -> Result<(), ConnectionError> {
         match self.left.checked_sub(units) {
             Some(left) => {
                 self.left = left;
                 Ok(())
             }
-            None => Err(Fatal::limit("too many frames that advance no call")),
+            None => Err(ConnectionError::limit("too many frames that advance no call")),
         }
     }
 

@@ -13,14 +13,14 @@ use super::budget::{self, Budget, Cost};
 use super::closed::ClosedStreams;
 use super::config::Config;
 use super::draining::Draining;
-use super::error::{ErrorCode, Fatal, Fault};
+use super::error::{Cause, ConnectionError, ErrorCode};
 use super::event::{Event, Events, GoAway};
 use super::flow::{Inflow, MAX_WINDOW};
 use super::frame::{self, FrameHeader, kind};
 use super::handshake::Handshake;
+use super::header_cache::HeaderCache;
 use super::hpack::{Decoder, Encoder};
 use super::key::StreamKey;
-use super::memo::Memo;
 use super::news::News;
 use super::outflow::Outflow;
 use super::passing::Passing;
@@ -47,7 +47,7 @@ pub(crate) struct Connection {
     pub(super) role: Role,
     pub(super) config: Config,
     /// Set once the connection has failed or been closed. Nothing is received or sent any more.
-    pub(super) dead: Option<Fatal>,
+    pub(super) dead: Option<ConnectionError>,
     pub(super) handshake: Handshake,
     pub(super) draining: Draining,
     pub(super) events: Events,
@@ -56,7 +56,7 @@ pub(crate) struct Connection {
 
     // Receiving.
     pub(super) decoder: Decoder,
-    pub(super) memo: Memo,
+    pub(super) header_cache: HeaderCache,
     /// A header block that continues in another frame.
     pub(super) block: Option<Box<Block>>,
     pub(super) received: Inflow,
@@ -128,7 +128,7 @@ impl Connection {
             budget: Budget::new(now),
             timers: Timers::new(now),
             decoder: Decoder::new(4096),
-            memo: Memo::default(),
+            header_cache: HeaderCache::default(),
             block: None,
             received: Inflow::new(config.connection_window),
             passing: Passing::default(),
@@ -272,7 +272,7 @@ impl Connection {
 
     /// Ends the connection now. Only what [`outgoing`](Self::outgoing) has is still to be written.
     pub(crate) fn close(&mut self, code: ErrorCode, why: &'static str) {
-        self.fail(Fatal { code, fault: Fault::Local, why });
+        self.fail(ConnectionError { code, cause: Cause::Local, why });
     }
 
     /// Whether nothing is left to do: no more streams will come, none is open, all is written.
@@ -284,11 +284,11 @@ impl Connection {
     }
 
     /// Why the connection ended, if it did.
-    pub(crate) fn failure(&self) -> Option<Fatal> {
+    pub(crate) fn failure(&self) -> Option<ConnectionError> {
         self.dead
     }
 
-    pub(super) fn fail(&mut self, fatal: Fatal) -> Fatal {
+    pub(super) fn fail(&mut self, error: ConnectionError) -> ConnectionError {
         if let Some(earlier) = self.dead {
             return earlier;
         }
@@ -296,10 +296,10 @@ impl Connection {
             Role::Client => 0,
             Role::Server => self.server.last_accepted,
         };
-        self.write_go_away(last, fatal.code, fatal.why);
-        self.dead = Some(fatal);
+        self.write_go_away(last, error.code, error.why);
+        self.dead = Some(error);
         self.end_streams();
-        fatal
+        error
     }
 
     /// Ends the connection without a word: the socket has failed, or the peer has closed it. What
@@ -307,7 +307,8 @@ impl Connection {
     pub(crate) fn lose(&mut self) {
         if self.dead.is_none() {
             let why = "the connection was lost";
-            self.dead = Some(Fatal { code: ErrorCode::NO_ERROR, fault: Fault::Local, why });
+            self.dead =
+                Some(ConnectionError { code: ErrorCode::NO_ERROR, cause: Cause::Local, why });
             self.end_streams();
             self.write_buffer.clear();
             self.passing.clear();
@@ -463,9 +464,9 @@ impl Connection {
     }
 
     /// The peer made us answer. It has to read the answers, too.
-    pub(super) fn check_control(&mut self) -> Result<(), Fatal> {
+    pub(super) fn check_control(&mut self) -> Result<(), ConnectionError> {
         if self.write_buffer.count_control(0) > MAX_CONTROL {
-            return Err(Fatal::limit("the peer does not read the answers it provokes"));
+            return Err(ConnectionError::limit("the peer does not read the answers it provokes"));
         }
         Ok(())
     }
@@ -506,13 +507,13 @@ impl Connection {
         }
     }
 
-    /// A peer's fault on a stream that is in the table: reset, and the driver is told.
+    /// Resets a stream in the table for an error of the peer, and tells the driver.
     pub(super) fn stream_error(
         &mut self,
         key: StreamKey,
         code: ErrorCode,
         why: &'static str,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), ConnectionError> {
         let reset = Reset { code, by_peer: false, never_processed: false, why, limit: None };
         self.tell_reset(key, reset);
         self.reset_stream(key, code);

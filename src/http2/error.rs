@@ -54,9 +54,9 @@ impl fmt::Debug for ErrorCode {
     }
 }
 
-/// Who made the connection fail.
+/// Which side ended the connection, and by what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum Cause {
     /// The peer broke a rule of HTTP/2.
     Protocol,
     /// The peer kept the rules and asked too much: it met one of our limits.
@@ -69,15 +69,15 @@ pub(crate) enum Fault {
 
 /// The connection is over. The GOAWAY that says so to the peer is already queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fatal {
+pub(crate) struct ConnectionError {
     pub(crate) code: ErrorCode,
-    pub(crate) fault: Fault,
+    pub(crate) cause: Cause,
     pub(crate) why: &'static str,
 }
 
-impl Fatal {
+impl ConnectionError {
     pub(super) const fn peer(code: ErrorCode, why: &'static str) -> Self {
-        Self { code, fault: Fault::Protocol, why }
+        Self { code, cause: Cause::Protocol, why }
     }
 
     pub(super) const fn protocol(why: &'static str) -> Self {
@@ -93,24 +93,24 @@ impl Fatal {
     }
 
     pub(super) const fn limit(why: &'static str) -> Self {
-        Self { code: ErrorCode::ENHANCE_YOUR_CALM, fault: Fault::Limit, why }
+        Self { code: ErrorCode::ENHANCE_YOUR_CALM, cause: Cause::Limit, why }
     }
 
     pub(super) const fn timeout(code: ErrorCode, why: &'static str) -> Self {
-        Self { code, fault: Fault::Timeout, why }
+        Self { code, cause: Cause::Timeout, why }
     }
 }
 
-impl fmt::Display for Fatal {
+impl fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = match self.fault {
-            Fault::Protocol => "the peer broke HTTP/2",
-            Fault::Limit => "the peer met a limit",
-            Fault::Timeout => "the peer took too long",
-            Fault::Local => "closed by this end",
+        let who = match self.cause {
+            Cause::Protocol => "the peer broke HTTP/2",
+            Cause::Limit => "the peer met a limit",
+            Cause::Timeout => "the peer took too long",
+            Cause::Local => "closed by this end",
         };
         write!(f, "{who}: {} ({})", self.why, self.code)
     }
 }
 
-impl std::error::Error for Fatal {}
+impl std::error::Error for ConnectionError {}

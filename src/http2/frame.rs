@@ -1,6 +1,6 @@
 //! The nine bytes that begin a frame (RFC 9113 §4.1), and the payload rules that need no state.
 
-use super::error::Fatal;
+use super::error::ConnectionError;
 
 pub(super) const HEADER_LEN: usize = 9;
 
@@ -72,17 +72,20 @@ impl FrameHeader {
 
 /// Where the content of a padded payload begins and ends (RFC 9113 §6.1).
 #[inline]
-pub(super) fn unpad(header: FrameHeader, payload: &[u8]) -> Result<(usize, usize), Fatal> {
+pub(super) fn unpad(
+    header: FrameHeader,
+    payload: &[u8],
+) -> Result<(usize, usize), ConnectionError> {
     if !header.has(flag::PADDED) {
         return Ok((0, payload.len()));
     }
     let Some(&padding) = payload.first() else {
-        return Err(Fatal::frame_size("a padded frame without a pad length"));
+        return Err(ConnectionError::frame_size("a padded frame without a pad length"));
     };
     let end = payload.len().checked_sub(usize::from(padding));
     match end {
         Some(end) if end >= 1 => Ok((1, end)),
-        _ => Err(Fatal::protocol("padding is longer than its frame")),
+        _ => Err(ConnectionError::protocol("padding is longer than its frame")),
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) enum HeadKind {
     Trailers,
 }
 
-/// Why fields make no head. The fault is the stream's, not the connection's.
+/// Why fields make no head. It is a stream error, not a connection error (RFC 9113 §8.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadError {
     /// RFC 9113 §8.1.1.
@@ -129,7 +129,7 @@ impl HeadBuilder {
         }
     }
 
-    /// The next field. After the first fault the rest is only looked at by the decoder; of a list that
+    /// The next field. After the first error the rest is only looked at by the decoder; of a list that
     /// is too large, the content type still decides how it is refused.
     pub(super) fn field(&mut self, field: &Field) {
         if self.too_large || self.malformed.is_some() {

@@ -9,7 +9,7 @@ use super::budget::{self, Cost};
 use super::closed::Gone;
 use super::connection::Connection;
 use super::draining::Draining;
-use super::error::{ErrorCode, Fatal};
+use super::error::{ConnectionError, ErrorCode};
 use super::flow::{ReceiveWindow, SendWindow};
 use super::frame::{FrameHeader, flag, kind, u31, unpad};
 use super::head::{Head, HeadBuilder, HeadError, HeadKind};
@@ -55,16 +55,16 @@ impl Connection {
         header: FrameHeader,
         payload: &[u8],
         now: Instant,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), ConnectionError> {
         if header.stream == 0 {
-            return Err(Fatal::protocol("HEADERS on stream 0"));
+            return Err(ConnectionError::protocol("HEADERS on stream 0"));
         }
         let (mut from, to) = unpad(header, payload)?;
         let mut depends_on_itself = false;
         if header.has(flag::PRIORITY) {
             let fields = &payload[from..to];
             let Some(dependency) = fields.first_chunk::<4>().filter(|_| fields.len() >= 5) else {
-                return Err(Fatal::frame_size("HEADERS is too short for its priority"));
+                return Err(ConnectionError::frame_size("HEADERS is too short for its priority"));
             };
             depends_on_itself = u31(*dependency) == header.stream;
             from += 5;
@@ -93,9 +93,9 @@ impl Connection {
         &mut self,
         header: FrameHeader,
         payload: &[u8],
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), ConnectionError> {
         let Some(mut block) = self.block.take() else {
-            return Err(Fatal::protocol("CONTINUATION without a header block"));
+            return Err(ConnectionError::protocol("CONTINUATION without a header block"));
         };
         block.frames += 1;
         self.check_block(block.bytes.len() + payload.len(), block.frames)?;
@@ -108,11 +108,11 @@ impl Connection {
         self.block(stream, end_stream, depends_on_itself, &bytes, attached)
     }
 
-    fn check_block(&self, bytes: usize, frames: u32) -> Result<(), Fatal> {
+    fn check_block(&self, bytes: usize, frames: u32) -> Result<(), ConnectionError> {
         let max = MAX_BLOCK_FACTOR.saturating_mul(self.config.max_header_list_size as usize);
         let max = max.max(MAX_BLOCK).max(self.config.max_frame_size as usize);
         if bytes > max || frames as usize > MAX_BLOCK_FRAMES + max / FULL_FRAME {
-            return Err(Fatal::limit("a header block without end"));
+            return Err(ConnectionError::limit("a header block without end"));
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Connection {
         depends_on_itself: bool,
         block: &[u8],
         attached: Attached,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), ConnectionError> {
         let target = self.target(id)?;
         let kind = match target {
             Target::New => HeadKind::Request,
@@ -154,7 +154,7 @@ impl Connection {
                 self.response(key, end, head)
             }
             Target::Trailers(_) if !matches!(attached, Attached::Nothing) => {
-                Err(Fatal::protocol("DESCRIPTORS before trailers"))
+                Err(ConnectionError::protocol("DESCRIPTORS before trailers"))
             }
             Target::Trailers(key) => self.trailers(key, end, head),
             Target::Nobody => self.late_head(id, end),
@@ -167,7 +167,7 @@ impl Connection {
 
     /// A head that was under way when we reset its stream, where a message has two or three, or that a
     /// server sent once more.
-    fn late_head(&mut self, id: u32, end: bool) -> Result<(), Fatal> {
+    fn late_head(&mut self, id: u32, end: bool) -> Result<(), ConnectionError> {
         if let Some((_, stream)) = self.find(id) {
             stream.peer_ended |= end;
         } else if self.closed.take_head(id, end) {
@@ -176,7 +176,7 @@ impl Connection {
         self.budget.spend(Cost::Idle)
     }
 
-    fn target(&mut self, id: u32) -> Result<Target, Fatal> {
+    fn target(&mut self, id: u32) -> Result<Target, ConnectionError> {
         // C-core's servers, 1.51 at least, send a second set of trailers where their own deadline and
         // the handler's answer meet. It is no reason to end the connection: it costs them budget.
         let client = self.role == Role::Client;
@@ -187,7 +187,7 @@ impl Connection {
                 Receiving::Done if stream.reset_by_us && !stream.peer_ended => Target::Nobody,
                 Receiving::Done if stream.is_closed() && client => Target::Nobody,
                 Receiving::Done if stream.is_closed() => {
-                    return Err(Fatal::closed("HEADERS on a closed stream"));
+                    return Err(ConnectionError::closed("HEADERS on a closed stream"));
                 }
                 Receiving::Done => Target::Ended(key),
             });
@@ -195,35 +195,41 @@ impl Connection {
         if self.role == Role::Server && id > self.server.last_id {
             // §5.1.1
             if id.is_multiple_of(2) {
-                return Err(Fatal::protocol("a client opened a stream of even number"));
+                return Err(ConnectionError::protocol("a client opened a stream of even number"));
             }
             return Ok(Target::New);
         }
         match self.gone(id, "HEADERS on an idle stream")? {
             Gone::Reset | Gone::Forgotten => Ok(Target::Nobody),
             Gone::Ended if client => Ok(Target::Nobody),
-            Gone::Skipped => Err(Fatal::protocol("a stream opened after one of higher number")),
-            Gone::Ended => Err(Fatal::closed("HEADERS on a closed stream")),
+            Gone::Skipped => {
+                Err(ConnectionError::protocol("a stream opened after one of higher number"))
+            }
+            Gone::Ended => Err(ConnectionError::closed("HEADERS on a closed stream")),
         }
     }
 
     /// A block's head, from memory where it can be had from there.
-    fn decode(&mut self, kind: HeadKind, block: &[u8]) -> Result<Result<Head, HeadError>, Fatal> {
+    fn decode(
+        &mut self,
+        kind: HeadKind,
+        block: &[u8],
+    ) -> Result<Result<Head, HeadError>, ConnectionError> {
         let generation = self.decoder.generation();
-        let place = match self.memo.find(kind, generation, block) {
+        let place = match self.header_cache.find(kind, generation, block) {
             Ok(head) => return Ok(Ok(head.clone())),
             Err(place) => place,
         };
         let limit = self.config.max_header_list_size as usize;
         let mut builder = HeadBuilder::new(kind, limit, self.config.any_authority);
         self.decoder.decode(block, |field| builder.field(field)).map_err(|_| {
-            Fatal::peer(ErrorCode::COMPRESSION_ERROR, "a header block cannot be decoded")
+            ConnectionError::peer(ErrorCode::COMPRESSION_ERROR, "a header block cannot be decoded")
         })?;
         let head = builder.finish();
         if let Ok(head) = &head
             && self.decoder.generation() == generation
         {
-            self.memo.keep(place, generation, block, head);
+            self.header_cache.keep(place, generation, block, head);
         }
         Ok(head)
     }
@@ -236,7 +242,7 @@ impl Connection {
         end: bool,
         head: Result<Head, HeadError>,
         attached: Attached,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), ConnectionError> {
         self.closed.opened(self.server.last_id, id);
         self.server.last_id = id;
         self.server.opened += 1;
@@ -304,7 +310,7 @@ impl Connection {
     }
 
     /// A malformed request never becomes a stream (§8.1.1).
-    fn bad_request(&mut self, id: u32, end: bool, code: ErrorCode) -> Result<(), Fatal> {
+    fn bad_request(&mut self, id: u32, end: bool, code: ErrorCode) -> Result<(), ConnectionError> {
         self.turn_away(id, end, code);
         self.budget.spend(Cost::Violation)?;
         self.check_control()
@@ -324,7 +330,7 @@ impl Connection {
         key: StreamKey,
         end: bool,
         head: Result<Head, HeadError>,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), ConnectionError> {
         if let Some(stream) = self.streams.get_mut(key) {
             stream.peer_ended = end;
         }
@@ -371,7 +377,7 @@ impl Connection {
         key: StreamKey,
         end: bool,
         head: Result<Head, HeadError>,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), ConnectionError> {
         let Some(stream) = self.streams.get_mut(key) else {
             return Ok(());
         };
@@ -396,7 +402,7 @@ impl Connection {
         Ok(())
     }
 
-    fn bad_head(&mut self, key: StreamKey, error: HeadError) -> Result<(), Fatal> {
+    fn bad_head(&mut self, key: StreamKey, error: HeadError) -> Result<(), ConnectionError> {
         match error {
             HeadError::Malformed(why) => self.malformed(key, why),
             HeadError::Connect => self.malformed(key, "CONNECT"),
@@ -416,7 +422,7 @@ impl Connection {
         }
     }
 
-    fn malformed(&mut self, key: StreamKey, why: &'static str) -> Result<(), Fatal> {
+    fn malformed(&mut self, key: StreamKey, why: &'static str) -> Result<(), ConnectionError> {
         self.stream_error(key, ErrorCode::PROTOCOL_ERROR, why)
     }
 }

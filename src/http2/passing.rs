@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::arrived::Reset;
 use super::connection::Connection;
-use super::error::{ErrorCode, Fatal};
+use super::error::{ConnectionError, ErrorCode};
 use super::frame::{FrameHeader, HEADER_LEN, kind};
 use super::key::StreamKey;
 use super::spare::trim;
@@ -140,15 +140,15 @@ impl Connection {
         &mut self,
         header: FrameHeader,
         payload: &[u8],
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), ConnectionError> {
         let &[count] = payload else {
-            return Err(Fatal::frame_size("DESCRIPTORS has a length other than 1"));
+            return Err(ConnectionError::frame_size("DESCRIPTORS has a length other than 1"));
         };
         if header.stream == 0 {
-            return Err(Fatal::protocol("DESCRIPTORS on stream 0"));
+            return Err(ConnectionError::protocol("DESCRIPTORS on stream 0"));
         }
         if count > self.config.descriptors {
-            return Err(Fatal::protocol("DESCRIPTORS announces more than may come"));
+            return Err(ConnectionError::protocol("DESCRIPTORS announces more than may come"));
         }
         let attached = if count == 0 {
             Attached::Void
@@ -156,9 +156,11 @@ impl Connection {
             match self.passing.sets.pop_front() {
                 Some(set) if set.fits(usize::from(count)) => Attached::Set(set),
                 Some(_) => {
-                    return Err(Fatal::protocol("DESCRIPTORS announces another number than came"));
+                    return Err(ConnectionError::protocol(
+                        "DESCRIPTORS announces another number than came",
+                    ));
                 }
-                None => return Err(Fatal::protocol("DESCRIPTORS without descriptors")),
+                None => return Err(ConnectionError::protocol("DESCRIPTORS without descriptors")),
             }
         };
         self.passing.announced = Some((header.stream, attached));

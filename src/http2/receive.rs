@@ -8,7 +8,7 @@ use super::arrived::{End, Reset};
 use super::budget::{self, Cost};
 use super::closed::Gone;
 use super::connection::{Connection, KEEP_ALIVE_PING, SHUTDOWN_PING};
-use super::error::{ErrorCode, Fatal};
+use super::error::{ConnectionError, ErrorCode};
 use super::event::GoAway;
 use super::flow::DEFAULT_WINDOW;
 use super::frame::{self, FrameHeader, HEADER_LEN, flag, kind, u31, unpad};
@@ -73,9 +73,9 @@ impl Connection {
         &mut self,
         input: &mut BytesMut,
         now: Instant,
-    ) -> Result<Received, Fatal> {
-        if let Some(fatal) = self.dead {
-            return Err(fatal);
+    ) -> Result<Received, ConnectionError> {
+        if let Some(error) = self.dead {
+            return Err(error);
         }
         self.budget.pass_time(now);
         let before = input.len();
@@ -97,11 +97,11 @@ impl Connection {
                 }
                 Ok(received)
             }
-            Err(fatal) => Err(self.fail(fatal)),
+            Err(error) => Err(self.fail(error)),
         }
     }
 
-    fn frames(&mut self, input: &mut Input<'_>, now: Instant) -> Result<Received, Fatal> {
+    fn frames(&mut self, input: &mut Input<'_>, now: Instant) -> Result<Received, ConnectionError> {
         if self.handshake.awaits() == Awaited::Preface && !self.preface(input)? {
             return Ok(Received::All);
         }
@@ -111,7 +111,9 @@ impl Connection {
             if header.len > self.config.max_frame_size {
                 // §4.2. For all frames alike: a stream error would be possible for some, but
                 // would have to swallow the payload.
-                return Err(Fatal::frame_size("a frame is larger than SETTINGS_MAX_FRAME_SIZE"));
+                return Err(ConnectionError::frame_size(
+                    "a frame is larger than SETTINGS_MAX_FRAME_SIZE",
+                ));
             }
             self.expects(header)?;
             let end = HEADER_LEN + header.len as usize;
@@ -132,15 +134,15 @@ impl Connection {
         if self.passing.is_matched(input.rest()) {
             Ok(Received::All)
         } else {
-            Err(Fatal::protocol("descriptors that no DESCRIPTORS frame announces"))
+            Err(ConnectionError::protocol("descriptors that no DESCRIPTORS frame announces"))
         }
     }
 
     /// Whether the client's preface is complete (§3.4).
-    fn preface(&mut self, input: &mut Input<'_>) -> Result<bool, Fatal> {
+    fn preface(&mut self, input: &mut Input<'_>) -> Result<bool, ConnectionError> {
         let len = input.rest().len().min(frame::PREFACE.len());
         if input.rest()[..len] != frame::PREFACE[..len] {
-            return Err(Fatal::protocol("the client does not begin as HTTP/2 does"));
+            return Err(ConnectionError::protocol("the client does not begin as HTTP/2 does"));
         }
         if len < frame::PREFACE.len() {
             return Ok(false);
@@ -152,29 +154,36 @@ impl Connection {
 
     /// Frames that may come in any order but this.
     #[inline]
-    fn expects(&self, header: FrameHeader) -> Result<(), Fatal> {
+    fn expects(&self, header: FrameHeader) -> Result<(), ConnectionError> {
         if !self.handshake.is_introduced()
             && (header.kind != kind::SETTINGS || header.has(flag::ACK))
         {
             // §3.4
-            return Err(Fatal::protocol("the first frame is not SETTINGS"));
+            return Err(ConnectionError::protocol("the first frame is not SETTINGS"));
         }
         if !self.passing.expects(header) {
-            return Err(Fatal::protocol("no HEADERS of the same stream follows DESCRIPTORS"));
+            return Err(ConnectionError::protocol(
+                "no HEADERS of the same stream follows DESCRIPTORS",
+            ));
         }
         match &self.block {
             // §6.10
             Some(block) if header.kind != kind::CONTINUATION || header.stream != block.stream => {
-                Err(Fatal::protocol("a header block is interrupted"))
+                Err(ConnectionError::protocol("a header block is interrupted"))
             }
             None if header.kind == kind::CONTINUATION => {
-                Err(Fatal::protocol("CONTINUATION without a header block"))
+                Err(ConnectionError::protocol("CONTINUATION without a header block"))
             }
             _ => Ok(()),
         }
     }
 
-    fn frame(&mut self, header: FrameHeader, payload: &[u8], now: Instant) -> Result<(), Fatal> {
+    fn frame(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
         match header.kind {
             kind::HEADERS => self.headers(header, payload, now),
             kind::CONTINUATION => self.continuation(header, payload),
@@ -188,7 +197,9 @@ impl Connection {
                 self.descriptors_frame(header, payload)
             }
             // §8.4: a client cannot push, and we never allow a server to.
-            kind::PUSH_PROMISE => Err(Fatal::protocol("PUSH_PROMISE, which is not allowed")),
+            kind::PUSH_PROMISE => {
+                Err(ConnectionError::protocol("PUSH_PROMISE, which is not allowed"))
+            }
             // §4.1, §5.5: unknown types are ignored, PRIORITY_UPDATE (RFC 9218 §7.1) among them.
             _ => self.budget.spend(Cost::Idle),
         }
@@ -196,9 +207,9 @@ impl Connection {
 
     // ---- DATA (§6.1) -----------------------------------------------------------------------
 
-    fn data(&mut self, header: FrameHeader, input: &mut Input<'_>) -> Result<(), Fatal> {
+    fn data(&mut self, header: FrameHeader, input: &mut Input<'_>) -> Result<(), ConnectionError> {
         if header.stream == 0 {
-            return Err(Fatal::protocol("DATA on stream 0"));
+            return Err(ConnectionError::protocol("DATA on stream 0"));
         }
         let end = header.has(flag::END_STREAM);
         let payload = &input.rest()[HEADER_LEN..HEADER_LEN + header.len as usize];
@@ -212,7 +223,7 @@ impl Connection {
                 self.check_control()?;
             }
             Err(_) => {
-                return Err(Fatal::peer(
+                return Err(ConnectionError::peer(
                     ErrorCode::FLOW_CONTROL_ERROR,
                     "DATA exceeds the connection's window",
                 ));
@@ -244,7 +255,7 @@ impl Connection {
         header: FrameHeader,
         len: usize,
         end: bool,
-    ) -> Result<Option<StreamKey>, Fatal> {
+    ) -> Result<Option<StreamKey>, ConnectionError> {
         if len == 0 && !end {
             self.budget.spend(Cost::Idle)?;
         }
@@ -339,7 +350,7 @@ impl Connection {
     }
 
     /// DATA on a stream that is in the table and takes none.
-    fn data_ended(&mut self, key: StreamKey, header: FrameHeader) -> Result<(), Fatal> {
+    fn data_ended(&mut self, key: StreamKey, header: FrameHeader) -> Result<(), ConnectionError> {
         let Some(stream) = self.streams.get_mut(key) else {
             return Ok(());
         };
@@ -350,13 +361,13 @@ impl Connection {
             return if excess { Err(beyond_reset()) } else { Ok(()) };
         }
         if stream.is_closed() {
-            return Err(Fatal::closed("DATA on a closed stream"));
+            return Err(ConnectionError::closed("DATA on a closed stream"));
         }
         self.stream_error(key, ErrorCode::STREAM_CLOSED, "DATA after END_STREAM")
     }
 
     /// DATA on a stream that is not in the table.
-    fn data_gone(&mut self, header: FrameHeader) -> Result<(), Fatal> {
+    fn data_gone(&mut self, header: FrameHeader) -> Result<(), ConnectionError> {
         match self.gone(header.stream, "DATA on an idle stream")? {
             Gone::Reset => {
                 if !self.closed.take(header.stream, header.len) {
@@ -368,28 +379,28 @@ impl Connection {
                 Ok(())
             }
             Gone::Forgotten => self.budget.spend(Cost::Idle),
-            Gone::Ended | Gone::Skipped => Err(Fatal::closed("DATA on a closed stream")),
+            Gone::Ended | Gone::Skipped => Err(ConnectionError::closed("DATA on a closed stream")),
         }
     }
 
     /// What has become of a stream that is not in the table. Frames on idle ones are no option for
     /// any type but HEADERS and PRIORITY (§5.1).
-    pub(super) fn gone(&self, id: u32, idle: &'static str) -> Result<Gone, Fatal> {
+    pub(super) fn gone(&self, id: u32, idle: &'static str) -> Result<Gone, ConnectionError> {
         let used = match self.role {
             Role::Server => id % 2 == 1 && id <= self.server.last_id,
             Role::Client => id % 2 == 1 && id < self.client.next_id,
         };
-        if used { Ok(self.closed.what(id)) } else { Err(Fatal::protocol(idle)) }
+        if used { Ok(self.closed.what(id)) } else { Err(ConnectionError::protocol(idle)) }
     }
 
     // ---- RST_STREAM (§6.4) -----------------------------------------------------------------
 
-    fn rst_stream(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
+    fn rst_stream(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), ConnectionError> {
         let Ok(code) = <[u8; 4]>::try_from(payload) else {
-            return Err(Fatal::frame_size("RST_STREAM is not of four bytes"));
+            return Err(ConnectionError::frame_size("RST_STREAM is not of four bytes"));
         };
         if header.stream == 0 {
-            return Err(Fatal::protocol("RST_STREAM on stream 0"));
+            return Err(ConnectionError::protocol("RST_STREAM on stream 0"));
         }
         let code = ErrorCode(u32::from_be_bytes(code));
         let role = self.role;
@@ -427,13 +438,13 @@ impl Connection {
 
     // ---- SETTINGS (§6.5) -------------------------------------------------------------------
 
-    fn settings(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
+    fn settings(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), ConnectionError> {
         if header.stream != 0 {
-            return Err(Fatal::protocol("SETTINGS on a stream"));
+            return Err(ConnectionError::protocol("SETTINGS on a stream"));
         }
         if header.has(flag::ACK) {
             if !payload.is_empty() {
-                return Err(Fatal::frame_size("an acknowledgement with settings"));
+                return Err(ConnectionError::frame_size("an acknowledgement with settings"));
             }
             return self.settings_acknowledged();
         }
@@ -463,7 +474,7 @@ impl Connection {
     }
 
     /// Our settings hold from here on (§6.5.3).
-    fn settings_acknowledged(&mut self) -> Result<(), Fatal> {
+    fn settings_acknowledged(&mut self) -> Result<(), ConnectionError> {
         if self.handshake.is_acknowledged() {
             return self.budget.spend(Cost::Idle);
         }
@@ -497,14 +508,14 @@ impl Connection {
     }
 
     /// SETTINGS_INITIAL_WINDOW_SIZE moves every stream's window, below zero if need be (§6.9.2).
-    fn move_send_windows(&mut self, by: i64) -> Result<(), Fatal> {
+    fn move_send_windows(&mut self, by: i64) -> Result<(), ConnectionError> {
         let mut ready = Vec::new();
         for (key, stream) in self.streams.iter_mut() {
             if stream.sending == Sending::Done {
                 continue;
             }
             if stream.send_window.adjust(by).is_err() {
-                return Err(Fatal::peer(
+                return Err(ConnectionError::peer(
                     ErrorCode::FLOW_CONTROL_ERROR,
                     "SETTINGS_INITIAL_WINDOW_SIZE makes a window overflow",
                 ));
@@ -523,12 +534,12 @@ impl Connection {
 
     // ---- PING (§6.7), GOAWAY (§6.8), PRIORITY (§6.3) ---------------------------------------
 
-    fn ping_frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
+    fn ping_frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), ConnectionError> {
         let Ok(bytes) = <[u8; 8]>::try_from(payload) else {
-            return Err(Fatal::frame_size("PING is not of eight bytes"));
+            return Err(ConnectionError::frame_size("PING is not of eight bytes"));
         };
         if header.stream != 0 {
-            return Err(Fatal::protocol("PING on a stream"));
+            return Err(ConnectionError::protocol("PING on a stream"));
         }
         if !header.has(flag::ACK) {
             self.budget.spend(Cost::Idle)?;
@@ -543,15 +554,19 @@ impl Connection {
         Ok(())
     }
 
-    fn go_away_frame(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
+    fn go_away_frame(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+    ) -> Result<(), ConnectionError> {
         if header.stream != 0 {
-            return Err(Fatal::protocol("GOAWAY on a stream"));
+            return Err(ConnectionError::protocol("GOAWAY on a stream"));
         }
         let Some((last, rest)) = payload.split_first_chunk::<4>() else {
-            return Err(Fatal::frame_size("GOAWAY is too short"));
+            return Err(ConnectionError::frame_size("GOAWAY is too short"));
         };
         let Some((code, debug)) = rest.split_first_chunk::<4>() else {
-            return Err(Fatal::frame_size("GOAWAY is too short"));
+            return Err(ConnectionError::frame_size("GOAWAY is too short"));
         };
         self.budget.spend(Cost::Idle)?;
         let last_stream = u31(*last);
@@ -591,9 +606,9 @@ impl Connection {
     }
 
     /// Priorities are deprecated (§5.3.2): checked, and ignored.
-    fn priority(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
+    fn priority(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), ConnectionError> {
         if header.stream == 0 {
-            return Err(Fatal::protocol("PRIORITY on stream 0"));
+            return Err(ConnectionError::protocol("PRIORITY on stream 0"));
         }
         self.budget.spend(Cost::Idle)?;
         let why = match payload.first_chunk::<4>() {
@@ -610,22 +625,31 @@ impl Connection {
 
     /// A stream error on a stream that may be gone, which nobody has to be told, or idle, which
     /// cannot be reset (§5.1): then it is the connection's.
-    fn error_on(&mut self, id: u32, code: ErrorCode, why: &'static str) -> Result<(), Fatal> {
+    fn error_on(
+        &mut self,
+        id: u32,
+        code: ErrorCode,
+        why: &'static str,
+    ) -> Result<(), ConnectionError> {
         if let Some((key, stream)) = self.find(id) {
             if stream.is_closed() {
                 return self.budget.spend(Cost::Violation);
             }
             return self.stream_error(key, code, why);
         }
-        self.gone(id, why).map_err(|fatal| Fatal { code, ..fatal })?;
+        self.gone(id, why).map_err(|error| ConnectionError { code, ..error })?;
         self.budget.spend(Cost::Violation)
     }
 
     // ---- WINDOW_UPDATE (§6.9) --------------------------------------------------------------
 
-    fn window_update(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fatal> {
+    fn window_update(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+    ) -> Result<(), ConnectionError> {
         let Ok(bytes) = <[u8; 4]>::try_from(payload) else {
-            return Err(Fatal::frame_size("WINDOW_UPDATE is not of four bytes"));
+            return Err(ConnectionError::frame_size("WINDOW_UPDATE is not of four bytes"));
         };
         let increment = u31(bytes);
         if increment < budget::TINY_WINDOW_UPDATE {
@@ -633,10 +657,10 @@ impl Connection {
         }
         if header.stream == 0 {
             if increment == 0 {
-                return Err(Fatal::protocol("WINDOW_UPDATE by 0"));
+                return Err(ConnectionError::protocol("WINDOW_UPDATE by 0"));
             }
             return self.outflow.widen(increment).map_err(|_| {
-                Fatal::peer(
+                ConnectionError::peer(
                     ErrorCode::FLOW_CONTROL_ERROR,
                     "the connection's window is beyond 2^31-1",
                 )
@@ -666,6 +690,9 @@ impl Connection {
 }
 
 /// A peer that goes on sending on a stream we reset, beyond what it can have sent unknowingly.
-const fn beyond_reset() -> Fatal {
-    Fatal::peer(ErrorCode::FLOW_CONTROL_ERROR, "DATA exceeds the window of a stream that was reset")
+const fn beyond_reset() -> ConnectionError {
+    ConnectionError::peer(
+        ErrorCode::FLOW_CONTROL_ERROR,
+        "DATA exceeds the window of a stream that was reset",
+    )
 }

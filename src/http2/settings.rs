@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::config::Config;
-use super::error::{ErrorCode, Fatal};
+use super::error::{ConnectionError, ErrorCode};
 use super::flow::{DEFAULT_WINDOW, MAX_WINDOW};
 use super::frame::{self, FrameHeader, kind};
 use super::role::Role;
@@ -54,11 +54,11 @@ impl PeerSettings {
         &mut self,
         payload: &[u8],
         role: Role,
-    ) -> Result<Option<TableSizes>, Fatal> {
+    ) -> Result<Option<TableSizes>, ConnectionError> {
         let mut table: Option<TableSizes> = None;
         let (settings, rest) = payload.as_chunks::<6>();
         if !rest.is_empty() {
-            return Err(Fatal::frame_size("SETTINGS is no multiple of six bytes"));
+            return Err(ConnectionError::frame_size("SETTINGS is no multiple of six bytes"));
         }
         for &[i0, i1, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
@@ -70,22 +70,28 @@ impl PeerSettings {
                 id::ENABLE_PUSH => match (value, role) {
                     (0, _) | (1, Role::Server) => {}
                     (1, Role::Client) => {
-                        return Err(Fatal::protocol("a server set SETTINGS_ENABLE_PUSH to 1"));
+                        return Err(ConnectionError::protocol(
+                            "a server set SETTINGS_ENABLE_PUSH to 1",
+                        ));
                     }
                     _ => {
-                        return Err(Fatal::protocol("SETTINGS_ENABLE_PUSH is neither 0 nor 1"));
+                        return Err(ConnectionError::protocol(
+                            "SETTINGS_ENABLE_PUSH is neither 0 nor 1",
+                        ));
                     }
                 },
                 id::MAX_CONCURRENT_STREAMS => self.max_concurrent_streams = value,
                 id::INITIAL_WINDOW_SIZE if value > MAX_WINDOW => {
-                    return Err(Fatal::peer(
+                    return Err(ConnectionError::peer(
                         ErrorCode::FLOW_CONTROL_ERROR,
                         "SETTINGS_INITIAL_WINDOW_SIZE is beyond 2^31-1",
                     ));
                 }
                 id::INITIAL_WINDOW_SIZE => self.initial_window_size = value,
                 id::MAX_FRAME_SIZE if !(frame::DEFAULT_MAX_SIZE..1 << 24).contains(&value) => {
-                    return Err(Fatal::protocol("SETTINGS_MAX_FRAME_SIZE is out of range"));
+                    return Err(ConnectionError::protocol(
+                        "SETTINGS_MAX_FRAME_SIZE is out of range",
+                    ));
                 }
                 id::MAX_FRAME_SIZE => self.max_frame_size = value,
                 id::MAX_HEADER_LIST_SIZE => self.max_header_list_size = value,

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::connection::{Connection, KEEP_ALIVE_PING};
 use super::draining::Draining;
-use super::error::{ErrorCode, Fatal};
+use super::error::{ConnectionError, ErrorCode};
 use super::frame::kind;
 use super::handshake::Awaited;
 use super::role::Role;
@@ -68,24 +68,24 @@ impl Connection {
     }
 
     /// Does what is due at `now`. May write, and may end the connection.
-    pub(crate) fn on_timeout(&mut self, now: Instant) -> Result<(), Fatal> {
+    pub(crate) fn on_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
         self.note_time(now);
-        self.due(now).map_err(|fatal| self.fail(fatal))
+        self.due(now).map_err(|error| self.fail(error))
     }
 
-    fn due(&mut self, now: Instant) -> Result<(), Fatal> {
+    fn due(&mut self, now: Instant) -> Result<(), ConnectionError> {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(self.timers.stall_deadline(&self.config)) {
-            return Err(Fatal::timeout(
+            return Err(ConnectionError::timeout(
                 ErrorCode::ENHANCE_YOUR_CALM,
                 "the peer does not read what is sent to it",
             ));
         }
-        if let Some(fatal) = self.dead {
-            return Err(fatal);
+        if let Some(error) = self.dead {
+            return Err(error);
         }
         if !self.handshake.is_complete() && self.timers.handshake_deadline(&self.config) <= now {
-            return Err(Fatal::timeout(
+            return Err(ConnectionError::timeout(
                 ErrorCode::SETTINGS_TIMEOUT,
                 match (self.handshake.awaits(), self.role) {
                     (Awaited::Nothing, _) => "SETTINGS not acknowledged in time",
@@ -95,7 +95,7 @@ impl Connection {
             ));
         }
         if is_due(self.timers.frame_deadline(&self.config)) || is_due(self.block_deadline()) {
-            return Err(Fatal::timeout(
+            return Err(ConnectionError::timeout(
                 ErrorCode::ENHANCE_YOUR_CALM,
                 "a frame or header block did not end in time",
             ));
@@ -108,7 +108,10 @@ impl Connection {
         }
         if is_due(self.keep_alive_deadline()) {
             if self.timers.is_probing() {
-                return Err(Fatal::timeout(ErrorCode::NO_ERROR, "the peer does not answer PING"));
+                return Err(ConnectionError::timeout(
+                    ErrorCode::NO_ERROR,
+                    "the peer does not answer PING",
+                ));
             }
             self.timers.probe(now);
             self.write_control(kind::PING, 0, 0, &KEEP_ALIVE_PING);

@@ -50,7 +50,7 @@ pub(crate) enum Field {
     Pseudo(Pseudo, HeaderValue),
     Header(HeaderName, HeaderValue),
     /// Bytes that RFC 9113 §8.2.1 forbids: upper case, no token, an unknown pseudo-header, a
-    /// control character in the value. No fault of HPACK's: it takes its place in the table, or
+    /// control character in the value. HPACK itself is unharmed: the field enters the table, or
     /// the indexes of both ends would part, and the stream it came on is what fails.
     ///
     /// Space around a value is let through although §8.2.1 forbids that too: gRPC leaves spaces

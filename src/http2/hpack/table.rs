@@ -60,7 +60,7 @@ impl DynamicTable {
         self.generation
     }
 
-    /// What the table holds stays; what a memo says about it does not.
+    /// What the table holds stays; what a header cache says about it does not.
     pub(super) fn advance_generation(&mut self) {
         self.generation += 1;
     }

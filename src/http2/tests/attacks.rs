@@ -10,18 +10,18 @@ use super::seen::Event;
 use crate::http2::budget;
 use crate::http2::closed::MAX_REMEMBERED;
 use crate::http2::connection::MAX_CONTROL;
-use crate::http2::error::{ErrorCode, Fatal, Fault};
+use crate::http2::error::{Cause, ConnectionError, ErrorCode};
 use crate::http2::receive::MAX_OPENED;
 use crate::http2::{Config, Connection, Received};
 
 /// Sends frames until the connection gives up, and says how many that took. Reads the answers, and
 /// looks at the events as a driver does.
 #[track_caller]
-fn flood(tested: &mut Tested, mut frames: impl FnMut(u32) -> Vec<Frame>) -> (u32, Fatal) {
+fn flood(tested: &mut Tested, mut frames: impl FnMut(u32) -> Vec<Frame>) -> (u32, ConnectionError) {
     for n in 0..1_000_000 {
-        if let Err(fatal) = tested.send(&frames(n)) {
-            tested.failed(fatal.code, fatal);
-            return (n, fatal);
+        if let Err(error) = tested.send(&frames(n)) {
+            tested.failed(error.code, error);
+            return (n, error);
         }
         tested.events();
         bounded(&tested.connection);
@@ -43,9 +43,9 @@ fn bounded(connection: &Connection) {
 }
 
 #[track_caller]
-fn calm(result: (u32, Fatal), at_most: u32) {
-    let (frames, fatal) = result;
-    assert_eq!((fatal.code, fatal.fault), (ErrorCode::ENHANCE_YOUR_CALM, Fault::Limit), "{fatal}");
+fn calm(result: (u32, ConnectionError), at_most: u32) {
+    let (frames, error) = result;
+    assert_eq!((error.code, error.cause), (ErrorCode::ENHANCE_YOUR_CALM, Cause::Limit), "{error}");
     assert!(frames <= at_most, "{frames} were let through");
 }
 
@@ -94,8 +94,8 @@ fn a_flood_that_time_does_not_pay_for() {
     for n in 0u32.. {
         // 10,000 a second.
         server.now = start + Duration::from_micros(100) * n;
-        if let Err(fatal) = server.send(&[ping([7; 8])]) {
-            assert_eq!(fatal.code, ErrorCode::ENHANCE_YOUR_CALM);
+        if let Err(error) = server.send(&[ping([7; 8])]) {
+            assert_eq!(error.code, ErrorCode::ENHANCE_YOUR_CALM);
             return;
         }
         assert!(n < 12_000, "it goes on forever");
@@ -188,13 +188,13 @@ fn provoked_resets() {
         let mut server = Tested::server();
         let mut id = 1;
         let mut count = 0;
-        let fatal = loop {
+        let error = loop {
             let mut frames = vec![violation(id)];
             if n > 0 {
                 frames.insert(0, request(id, n < 3));
             }
-            if let Err(fatal) = server.send(&frames) {
-                break fatal;
+            if let Err(error) = server.send(&frames) {
+                break error;
             }
             for event in server.events() {
                 if let Event::Request { stream, .. } = event {
@@ -207,7 +207,7 @@ fn provoked_resets() {
             count += 1;
             assert!(count < budget::CAPACITY / 8 + 10, "it goes on forever");
         };
-        calm((count, fatal), budget::CAPACITY / 8 + 1);
+        calm((count, error), budget::CAPACITY / 8 + 1);
     }
 }
 
@@ -230,8 +230,8 @@ fn requests_beyond_the_limit_while_no_setting_is_acknowledged_are_bounded_by_tim
         bounded(&server.connection);
     }
     server.pass(Duration::from_secs(5));
-    let fatal = server.connection.on_timeout(server.now).expect_err("never acknowledged");
-    assert_eq!(fatal.code, ErrorCode::SETTINGS_TIMEOUT);
+    let error = server.connection.on_timeout(server.now).expect_err("never acknowledged");
+    assert_eq!(error.code, ErrorCode::SETTINGS_TIMEOUT);
 }
 
 #[test]
@@ -240,8 +240,8 @@ fn answers_that_are_never_read() {
     let mut server = Tested::greeted_server(Config::default());
     server.accept(&[settings(&[])]);
     for n in 0.. {
-        if let Err(fatal) = server.send(&[request(2 * n + 1, true)]) {
-            assert_eq!((fatal.code, fatal.fault), (ErrorCode::ENHANCE_YOUR_CALM, Fault::Limit));
+        if let Err(error) = server.send(&[request(2 * n + 1, true)]) {
+            assert_eq!((error.code, error.cause), (ErrorCode::ENHANCE_YOUR_CALM, Cause::Limit));
             break;
         }
         server.events();
@@ -260,8 +260,8 @@ fn answers_of_heads_alone_that_are_never_read() {
     for n in 0.. {
         match server.send(&[request(2 * n + 1, true)]) {
             Ok(()) => {}
-            Err(fatal) => {
-                assert_eq!(fatal.code, ErrorCode::ENHANCE_YOUR_CALM);
+            Err(error) => {
+                assert_eq!(error.code, ErrorCode::ENHANCE_YOUR_CALM);
                 break;
             }
         }
@@ -319,8 +319,8 @@ fn a_header_bomb_of_references_to_one_large_entry() {
     loop {
         match server.send(&[headers(2 * count + 3, &bomb, true)]) {
             Ok(()) => {}
-            Err(fatal) => {
-                assert_eq!(fatal.code, ErrorCode::ENHANCE_YOUR_CALM);
+            Err(error) => {
+                assert_eq!(error.code, ErrorCode::ENHANCE_YOUR_CALM);
                 break;
             }
         }
@@ -372,8 +372,8 @@ fn replies_for_windows_that_stay_at_zero_are_held_once_each_and_not_for_ever() {
     server.resets(601, ErrorCode::REFUSED_STREAM, &[request(601, true)]);
     let deadline = server.next_timeout().expect("a bound");
     server.now = deadline;
-    let fatal = server.connection.on_timeout(server.now).expect_err("too much for too long");
-    assert_eq!(fatal.fault, Fault::Timeout);
+    let error = server.connection.on_timeout(server.now).expect_err("too much for too long");
+    assert_eq!(error.cause, Cause::Timeout);
     assert_eq!(server.connection.queued_len(), 0);
 }
 

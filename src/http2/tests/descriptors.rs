@@ -112,8 +112,8 @@ fn what_does_not_match_ends_the_connection() {
         if sent > 0 {
             server.connection.receive_set(set(sent).0);
         }
-        let fatal = server.send(frames).expect_err(case);
-        server.failed(protocol, fatal);
+        let error = server.send(frames).expect_err(case);
+        server.failed(protocol, error);
     }
     let mut server = Tested::server_with(taking(4));
     server.fails(ErrorCode::FRAME_SIZE_ERROR, &[frame(kind::DESCRIPTORS, 0, 1, [1, 1])]);

@@ -46,12 +46,12 @@ fn both_ends_begin_with_settings() {
 fn a_preface_that_is_none_fails_at_its_first_wrong_byte() {
     let mut server = fresh_server();
     server.bytes(b"PRI * HTTP/").expect("so far so good");
-    let fatal = server.bytes(b"1").expect_err("HTTP/1");
-    server.failed(PROTOCOL_ERROR, fatal);
+    let error = server.bytes(b"1").expect_err("HTTP/1");
+    server.failed(PROTOCOL_ERROR, error);
 
     let mut server = fresh_server();
-    let fatal = server.bytes(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").expect_err("HTTP/1.1");
-    server.failed(PROTOCOL_ERROR, fatal);
+    let error = server.bytes(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").expect_err("HTTP/1.1");
+    server.failed(PROTOCOL_ERROR, error);
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn the_first_frame_must_be_settings() {
     server.fails(PROTOCOL_ERROR, &[settings_ack()]);
     let mut server = Tested::greeted_server(Config::default());
     // Known from the nine bytes alone.
-    let fatal = server.bytes(&[0, 64, 0, 1, 4, 0, 0, 0, 1]).expect_err("HEADERS");
-    server.failed(PROTOCOL_ERROR, fatal);
+    let error = server.bytes(&[0, 64, 0, 1, 4, 0, 0, 0, 1]).expect_err("HEADERS");
+    server.failed(PROTOCOL_ERROR, error);
 }
 
 // ---- §4 ------------------------------------------------------------------------------------
@@ -100,8 +100,8 @@ fn a_frame_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
 #[test]
 fn a_frame_too_large_fails_before_it_has_arrived() {
     let mut server = Tested::server();
-    let fatal = server.bytes(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]).expect_err("16 MiB");
-    server.failed(FRAME_SIZE_ERROR, fatal);
+    let error = server.bytes(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]).expect_err("16 MiB");
+    server.failed(FRAME_SIZE_ERROR, error);
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn a_window_beyond_2_31_1_is_an_error_of_whatever_it_is_for() {
     let key = server.open_request(false);
     server.accept(&[window_update(1, MAX - 65_535)]);
     server.resets_known(key, FLOW_CONTROL_ERROR, &[window_update(1, 1)]);
-    // By settings: the connection's fault (§6.9.2).
+    // By SETTINGS it is a connection error (§6.9.2).
     let mut server = Tested::server();
     server.open_request(false);
     server.accept(&[window_update(1, 1)]);

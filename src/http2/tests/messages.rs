@@ -488,7 +488,7 @@ fn a_block_that_has_not_ended_counts_as_held() {
     assert!(server.connection.buffered() >= 32_000);
 }
 
-// ---- memo ----------------------------------------------------------------------------------
+// ---- header cache --------------------------------------------------------------------------
 
 #[test]
 fn a_block_seen_before_means_what_the_table_says_now() {

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::http2::connection::Connection;
-use crate::http2::error::{ErrorCode, Fatal};
+use crate::http2::error::{ConnectionError, ErrorCode};
 use crate::http2::frame::PREFACE;
 use crate::http2::key::StreamKey;
 use crate::http2::send::SendRequest;
@@ -166,18 +166,18 @@ impl Tested {
         assert_eq!(self.frames(), [settings_ack()]);
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
         self.input.extend_from_slice(bytes);
         self.receive()
     }
 
     /// As many turns as the input takes.
-    fn receive(&mut self) -> Result<(), Fatal> {
+    fn receive(&mut self) -> Result<(), ConnectionError> {
         while self.connection.receive(&mut self.input, self.now)? == Received::Some {}
         Ok(())
     }
 
-    pub(super) fn send(&mut self, frames: &[Frame]) -> Result<(), Fatal> {
+    pub(super) fn send(&mut self, frames: &[Frame]) -> Result<(), ConnectionError> {
         for frame in frames {
             frame.write(&mut self.input);
         }
@@ -240,20 +240,20 @@ impl Tested {
 
     /// Expects `frames` to end the connection with this code, and the GOAWAY to say so.
     #[track_caller]
-    pub(super) fn fails(&mut self, code: ErrorCode, frames: &[Frame]) -> Fatal {
-        let fatal = self.send(frames).expect_err("must be a connection error");
-        self.failed(code, fatal);
-        fatal
+    pub(super) fn fails(&mut self, code: ErrorCode, frames: &[Frame]) -> ConnectionError {
+        let error = self.send(frames).expect_err("must be a connection error");
+        self.failed(code, error);
+        error
     }
 
     #[track_caller]
-    pub(super) fn failed(&mut self, code: ErrorCode, fatal: Fatal) {
-        assert_eq!(fatal.code, code, "{fatal}");
-        assert_eq!(self.connection.failure(), Some(fatal));
+    pub(super) fn failed(&mut self, code: ErrorCode, error: ConnectionError) {
+        assert_eq!(error.code, code, "{error}");
+        assert_eq!(self.connection.failure(), Some(error));
         let written = self.frames();
         let last = written.last().expect("a GOAWAY");
         assert_eq!(last.kind, kind::GOAWAY, "{written:?}");
-        assert_eq!(last.payload[4..8], code.0.to_be_bytes(), "{fatal}");
+        assert_eq!(last.payload[4..8], code.0.to_be_bytes(), "{error}");
         assert!(self.connection.is_done());
         // And nothing is received or said any more.
         assert!(self.send(&[ping(*b"12345678")]).is_err());

@@ -8,7 +8,7 @@ use super::raw::*;
 use super::seen::Event;
 use crate::http2::NotNow;
 use crate::http2::connection::SHUTDOWN_PING;
-use crate::http2::error::{ErrorCode, Fault};
+use crate::http2::error::{Cause, ErrorCode};
 
 fn shutdown_ack() -> Frame {
     frame(kind::PING, flag::ACK, 0, SHUTDOWN_PING)
@@ -130,7 +130,7 @@ fn closing_says_why_and_sends_what_was_ready() {
     server.answer(key, b"done");
     let open = server.request_on(3, false);
     server.connection.close(ErrorCode::NO_ERROR, "drained");
-    assert_eq!(server.connection.failure().map(|fatal| fatal.fault), Some(Fault::Local));
+    assert_eq!(server.connection.failure().map(|error| error.cause), Some(Cause::Local));
     let frames = server.frames();
     assert_eq!(frames.len(), 4);
     assert_eq!(frames[3].payload[..8], [0, 0, 0, 3, 0, 0, 0, 0]);

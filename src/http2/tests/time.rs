@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
-use crate::http2::error::{ErrorCode, Fault};
+use crate::http2::error::{Cause, ErrorCode};
 use crate::http2::{Config, KeepAlive};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,9 +22,9 @@ fn expires(tested: &mut Tested, after: Duration, code: ErrorCode) {
     tested.pass(after - Duration::from_millis(1));
     tested.connection.on_timeout(tested.now).expect("not yet");
     tested.pass(Duration::from_millis(1));
-    let fatal = tested.connection.on_timeout(tested.now).expect_err("now");
-    assert_eq!((fatal.code, fatal.fault), (code, Fault::Timeout));
-    assert_eq!(tested.connection.failure(), Some(fatal));
+    let error = tested.connection.on_timeout(tested.now).expect_err("now");
+    assert_eq!((error.code, error.cause), (code, Cause::Timeout));
+    assert_eq!(tested.connection.failure(), Some(error));
     assert!(tested.connection.has_outgoing());
 }
 

@@ -25,7 +25,7 @@ struct Entry {
 
 /// At most 8 heads; nothing until the first one is worth it.
 #[derive(Debug, Default)]
-pub(super) struct Memo(Option<Box<Slots>>);
+pub(super) struct HeaderCache(Option<Box<Slots>>);
 
 /// The hashes lie together: looking for one among them is a matter of a few instructions.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ pub(super) struct Place {
     hash: u64,
 }
 
-impl Memo {
+impl HeaderCache {
     /// The head of these bytes, or the place to put it.
     #[inline]
     pub(super) fn find(
