@@ -1,14 +1,14 @@
-//! [`Backoff`]: how long to wait before something that failed is tried again.
+//! [`Backoff`]: how long to wait before a failed operation is tried again.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Waits that double from the first up to the longest, until something succeeds.
+/// A wait that doubles from `first` up to `longest` with each failure, until a success.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
-    /// The last wait. Zero after a success.
+    /// The last wait, or zero after a success.
     last: Duration,
 }
 
@@ -23,16 +23,16 @@ impl Backoff {
         self.last
     }
 
-    /// Notes a success.
+    /// Starts again from the first wait, after a success.
     pub(crate) fn reset(&mut self) {
         self.last = Duration::ZERO;
     }
 }
 
-/// Returns `wait` made up to 20 % shorter or longer, so that processes which failed together do not
+/// Returns `wait`, changed by up to 20 % at random, so that processes that failed together do not
 /// try again together.
 pub(crate) fn jittered(wait: Duration) -> Duration {
-    // Its keys are random for each thread, and differ from one to the next.
+    // Each `RandomState` has other keys, which are random for each thread.
     let random = RandomState::new().hash_one(0_u8);
     let share = (random >> 11) as f64 / (1_u64 << 53) as f64;
     wait.mul_f64(0.8 + 0.4 * share)

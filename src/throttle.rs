@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Lets so many events through in a second, and counts the others.
+/// Lets a number of events through in each second, and counts the others.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     per_second: u32,
@@ -25,7 +25,8 @@ impl Throttle {
         Self { per_second, state: Mutex::new(state) }
     }
 
-    /// Whether an event at `now` is to be logged: then with how many were not since the last one.
+    /// Returns `Some` if an event at `now` is to be logged, with the number of events that were not
+    /// logged since the last one.
     pub(crate) fn pass(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.began.is_none_or(|began| now.saturating_duration_since(began) >= SECOND) {

@@ -1,4 +1,4 @@
-//! Message bodies as gRPC sees them: their failures are statuses, and a deadline ends them.
+//! Bodies whose failures are gRPC statuses and which end at a deadline.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,15 +20,15 @@ use crate::address::Address;
 use crate::driver::{Incoming, Outbound, StreamError};
 use crate::observer::CallObservation;
 
-/// A body that is cut off at a deadline.
+/// A body that ends at a deadline.
 #[derive(Debug)]
 struct Timed<B> {
-    /// `None` once it was cut off.
+    /// `None` after the deadline or a failure.
     body: Option<B>,
     deadline: Option<Deadline>,
 }
 
-/// The deadline has passed; the body was dropped.
+/// The error after the deadline, at which the body was dropped.
 struct Expired;
 
 type Polled<E> = Result<Option<Result<Frame<Bytes>, E>>, Expired>;
@@ -39,7 +39,7 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
         let Some(body) = &mut self.body else {
             return Poll::Ready(Ok(None));
         };
-        // One that always has more never waits for its deadline.
+        // A body that is always ready never polls the timer, so the clock is checked first.
         if !expired && let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
             return Poll::Ready(Ok(frame));
         }
@@ -69,8 +69,8 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
 }
 
 /// The body of a [`Channel`](crate::Channel)'s response. Its errors are [`Status`]es. Dropping it
-/// before its end cancels the call. By default it is empty: generated clients ask for that when they
-/// have an interceptor.
+/// before its end cancels the call. The default value is an empty body: generated clients with an
+/// interceptor need it.
 #[derive(Debug, Default)]
 pub struct ResponseBody {
     body: Timed<Incoming>,
@@ -79,8 +79,8 @@ pub struct ResponseBody {
 }
 
 impl ResponseBody {
-    /// With a deadline, the body fails with DEADLINE_EXCEEDED when it has not ended by then. If it
-    /// is lost, it names the `server`.
+    /// Returns a body that fails with DEADLINE_EXCEEDED if it has not ended at the `deadline`. The
+    /// error of a broken connection names the `server`.
     pub(crate) fn new(
         incoming: Incoming,
         deadline: Option<Deadline>,
@@ -90,19 +90,19 @@ impl ResponseBody {
         Self { body, message: Message::default(), server }
     }
 
-    /// Why the body failed. A peer whose deadline acts first may end the stream before our timer
-    /// does: past the deadline, it was the deadline.
+    /// Returns the status of a body that failed. The server may end the stream at the deadline
+    /// before our timer does: so any failure after the deadline is DEADLINE_EXCEEDED.
     fn failure(&mut self, error: StreamError) -> Status {
         let expired = self.body.has_expired();
         self.body.body = None;
         if expired { deadline_exceeded() } else { status(error, self.server.as_ref()) }
     }
 
-    /// The response's end, with trailers or without.
+    /// Handles the end of the response, with trailers or without.
     fn end(&mut self, frame: Option<Frame<Bytes>>) -> Option<Result<Frame<Bytes>, Status>> {
         let frame = frame.map(normal_trailers);
         let trailers = frame.as_ref().and_then(Frame::trailers_ref);
-        // A status other than OK says what went wrong.
+        // A status other than OK is passed on, since it has the cause.
         if self.message.incomplete() > 0 && trailers.is_none_or(succeeded) {
             self.body.body = None;
             return Some(Err(Status::internal("the data ended inside a message")));
@@ -152,8 +152,8 @@ impl Body for ResponseBody {
     }
 }
 
-/// The body of a server's response: past its deadline it ends with DEADLINE_EXCEEDED, and where it
-/// fails or panics, with the status of that.
+/// The body of a server's response. After its deadline it ends with DEADLINE_EXCEEDED. If it fails
+/// or panics, it ends with the status of that.
 #[derive(Debug)]
 pub(crate) struct ReplyBody {
     body: Timed<tonic::body::Body>,
@@ -187,7 +187,7 @@ impl ReplyBody {
         Poll::Ready(Some(added.map(|()| Frame::trailers(trailers))))
     }
 
-    /// The same of a call that is observed.
+    /// Does the same as `poll` for a call that is observed.
     #[cold]
     fn poll_observed(
         &mut self,
@@ -205,7 +205,7 @@ impl ReplyBody {
                 }
             }
             Poll::Ready(Some(Err(status))) => observed.ended_with(status.code()),
-            // A body without trailers, such as of plain HTTP.
+            // The body has no trailers, such as one of plain HTTP.
             Poll::Ready(None) => observed.ended_with(tonic::Code::Unknown),
             Poll::Pending => {}
         }

@@ -1,4 +1,4 @@
-//! [`Grpc`]: what answers a connection's requests under gRPC's rules.
+//! [`Grpc`]: answers a connection's requests by the rules of gRPC.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -28,9 +28,9 @@ use crate::driver::{Answer, BoxError, Fields, Handler, Incoming, PollAnswer};
 use crate::http2::RequestHead;
 use crate::observer::{CallObservation, CallObserver};
 
-/// A tower service that answers HTTP requests with a body of type `ReqBody`: what
-/// [`Server::layer`](crate::Server::layer) needs a layer to make. Implemented for every service that
-/// fits; there is nothing to implement.
+/// A tower service that takes HTTP requests with a body of type `ReqBody`.
+/// [`Server::layer`](crate::Server::layer) needs layers whose services are such services. It is
+/// implemented for every service that fits; there is nothing to implement.
 pub trait HttpService<ReqBody>:
     Service<
         Request<ReqBody>,
@@ -62,38 +62,39 @@ where
     type ResponseBody = ResBody;
 }
 
-/// What is below gRPC's rules: finds the service of a request and calls it.
+/// Finds the service of a request and calls it.
 pub(crate) trait Dispatch: Send + 'static {
     fn call(&mut self, request: Request<RequestBody>) -> BoxFuture;
 
-    /// Answers without an HTTP request, where nothing stands before the service that needs one.
+    /// Answers without an HTTP request. Returns the request if something in front of the service
+    /// needs an HTTP request.
     fn call_directly(&mut self, request: Arriving) -> Result<Answering, Arriving> {
         Err(request)
     }
 
-    /// Whether there is a service for a path.
+    /// Returns whether there is a service for a path.
     fn knows(&self, path: &str) -> bool;
 
-    /// Whether requests that are not gRPC's are answered.
+    /// Returns whether requests that are not gRPC are answered.
     fn takes_http(&self) -> bool;
 
-    /// The answer to such a request.
+    /// Answers a request that is not gRPC.
     fn call_http(&mut self, request: Request<RequestBody>) -> BoxFuture;
 }
 
-/// Answers a connection's requests by a [`Dispatch`], under gRPC's rules.
+/// Answers a connection's requests by a [`Dispatch`], after checking them by the rules of gRPC.
 #[derive(Debug)]
 pub(crate) struct Grpc<D> {
     dispatch: D,
-    /// Of each request.
+    /// The extensions that each request gets.
     extensions: Extensions,
-    /// The longest that a call may take.
+    /// The longest time that a call may take.
     timeout: Option<Duration>,
     observer: Option<CallObserver>,
 }
 
 impl<D> Grpc<D> {
-    /// Each request has `extensions`.
+    /// Returns a handler that gives `extensions` to each request.
     pub(crate) fn new(
         dispatch: D,
         extensions: Extensions,
@@ -150,7 +151,7 @@ impl<D: Dispatch> Handler for Grpc<D> {
             let call = started.unwrap_or_else(|panic| Answering::Http(answer(panicked(&*panic))));
             return Reply::new(call, deadline);
         };
-        // Observed, each call is an HTTP request, whose bodies can be counted.
+        // A call that is observed is an HTTP request, so that its bodies can be counted.
         let known = self.dispatch.knows(head.path.path());
         let mut observed = Box::new(observer.began(&head.path, known));
         let request = request(head, body, extensions);
@@ -173,8 +174,8 @@ impl<D: Dispatch> Handler for Grpc<D> {
     }
 }
 
-/// Calls a service that need not be ready. Nearly always it is; then the request need not be kept
-/// beside it.
+/// Calls a service, after waiting until it is ready. A service that is ready at once need not be
+/// cloned.
 pub(crate) fn call<S, ReqBody>(service: &mut S, request: Request<ReqBody>) -> BoxFuture
 where
     S: HttpService<ReqBody>,
@@ -187,7 +188,7 @@ where
     }
 }
 
-/// A request of gRPC's as a connection has it.
+/// A gRPC request, as a connection has received it.
 pub(crate) struct Arriving {
     pub(crate) head: Arc<RequestHead>,
     pub(crate) body: Incoming,
@@ -195,30 +196,30 @@ pub(crate) struct Arriving {
 }
 
 impl Arriving {
-    /// The same as services read it.
+    /// Returns the request in the form that services read.
     pub(crate) fn into_http(self) -> Request<RequestBody> {
         request(self.head, self.body, self.extensions)
     }
 }
 
-/// An answer on its way.
+/// A response that is being made.
 pub(crate) enum Answering {
     Http(BoxFuture),
-    /// One message, which is encoded into the connection's room.
+    /// A response of one message, which is encoded into the connection's write buffer.
     Message(Pin<Box<dyn MessageCall>>),
 }
 
 /// The head of a response of one message.
 pub(crate) struct MessageHead {
     pub(crate) fields: Fields,
-    /// Travel with it.
+    /// The descriptors that are sent with the response.
     pub(crate) descriptors: Option<Descriptors>,
 }
 
-/// A method at work whose response is one message.
+/// A running method whose response is one message.
 pub(crate) trait MessageCall: Send {
-    /// Polls as a future is polled. Ready with the response's head, it has put the message with its
-    /// prefix into `message`.
+    /// Polls like a future. When it is ready with the response's head, it has put the message with
+    /// its prefix into `message`.
     fn poll_message(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -233,7 +234,7 @@ static OK: LazyLock<HeaderMap> = LazyLock::new(|| {
     trailers
 });
 
-/// A service's answer, until its deadline.
+/// The response of a service, with its deadline.
 pub(crate) struct Reply {
     call: Answering,
     deadline: Option<Deadline>,
@@ -245,12 +246,12 @@ impl Reply {
         Self { call, deadline, observed: None }
     }
 
-    /// An answer that is there already.
+    /// Returns a response that is ready.
     pub(super) fn ready(response: Response<Body>) -> Self {
         Self::new(Answering::Http(Box::pin(std::future::ready(Ok(response)))), None)
     }
 
-    /// None before the connection ends.
+    /// Returns a response that is never ready.
     pub(super) fn never() -> Self {
         Self::new(Answering::Http(Box::pin(std::future::pending())), None)
     }
@@ -312,11 +313,11 @@ impl PollAnswer for Reply {
     }
 }
 
-/// An answer on its way, as the servers that tonic generates return it.
+/// The future of a response, as the servers that tonic generates return it.
 pub(crate) type BoxFuture =
     Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-/// Forgets a future's type. One that is boxed already is not boxed again.
+/// Erases a future's type. A future that is boxed already is not boxed again.
 fn boxed<F, B, E>(future: F) -> BoxFuture
 where
     F: Future<Output = Result<Response<B>, E>> + Send + 'static,
@@ -332,20 +333,21 @@ where
     let Some(future) = future else { unreachable!("taken only where it is returned") };
     Box::pin(async {
         Ok(match future.await {
-            // `Body::new` passes a body on that is a `Body` already.
+            // `Body::new` returns a body that is a `Body` already as it is.
             Ok(response) => response.map(Body::new),
             Err(error) => status_of(error.into()).into_http(),
         })
     })
 }
 
-/// A call that is answered by a status.
+/// Returns a response that has a status and no message.
 fn answer(status: Status) -> BoxFuture {
     Box::pin(std::future::ready(Ok(status.into_http())))
 }
 
-/// Takes a length out of a head that is not known to be the body's: one that was copied from another
-/// message, for example. A peer would reset the stream for it (RFC 9113 §8.1.1).
+/// Removes `content-length` from a head if it is not known to be the body's length, for example
+/// because the head was copied from another message. A peer would reset the stream for it (RFC 9113
+/// §8.1.1).
 fn check_length(response: &mut Response<Body>) {
     if let Some(length) = field(response.headers(), &header::CONTENT_LENGTH)
         && !is_length_of(length, response.body())
@@ -354,13 +356,13 @@ fn check_length(response: &mut Response<Body>) {
     }
 }
 
-/// Whether `length` is a body's length, as far as the body knows it.
+/// Returns whether a body knows its length and `length` equals it.
 pub(crate) fn is_length_of(length: &HeaderValue, body: &Body) -> bool {
     let known = body.size_hint().exact();
     known.is_some() && length.to_str().ok().and_then(|length| length.parse().ok()) == known
 }
 
-/// An answer to what is no gRPC request, in plain HTTP.
+/// Answers a request that is not gRPC by an HTTP status.
 pub(super) fn refuse(status: StatusCode) -> Reply {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;

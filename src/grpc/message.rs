@@ -1,24 +1,24 @@
 //! [`Message`]: where in its messages a body is.
 
-/// Where in its messages a body is. Each message has a prefix: whether it is compressed, and four
-/// bytes of length (gRPC over HTTP/2, Length-Prefixed-Message).
+/// The position of a body in its messages. Each message has a prefix: whether it is compressed, and
+/// four bytes of length (gRPC over HTTP/2, Length-Prefixed-Message).
 #[derive(Debug, Default)]
 pub(super) struct Message {
     prefix: [u8; 5],
     prefix_len: usize,
-    /// To come, after the prefix.
+    /// The number of bytes to come of a message whose prefix has come.
     left: usize,
-    /// What has come of a message that is incomplete.
+    /// The number of bytes that have come of an incomplete message, with its prefix.
     bytes: usize,
 }
 
 impl Message {
-    /// The bytes that have come of a message that is incomplete.
+    /// Returns the number of bytes that have come of an incomplete message, with its prefix.
     pub(super) fn incomplete(&self) -> usize {
         self.bytes
     }
 
-    /// Takes note of the next part of the body.
+    /// Moves the position past the next part of the body.
     pub(super) fn take(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
             let taken = if self.left > 0 {

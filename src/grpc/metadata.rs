@@ -1,6 +1,6 @@
-//! Metadata as peers may send it, put into the form that tonic reads. tonic panics at a
-//! `grpc-status-details-bin` that is no base64, loses code and text of a `grpc-message` that is no
-//! UTF-8, and reads no binary values that were joined by commas.
+//! Changes the metadata that peers send into the form that tonic reads. tonic panics at a
+//! `grpc-status-details-bin` that is not base64. It loses the code and the text of a `grpc-message`
+//! that is not UTF-8. It does not read binary values that are joined by commas.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,10 +14,10 @@ use crate::throttle::Throttle;
 
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Values that were dropped are logged up to this many times a second.
+/// Limits the log events of dropped values to this many in a second.
 static DROPPED: Throttle = Throttle::new(10);
 
-/// A frame of a body whose trailers, if it has them, are [normalised](normalise).
+/// Returns a body's frame with its trailers, if it has them, [normalised](normalise).
 pub(super) fn normal_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
@@ -28,7 +28,7 @@ pub(super) fn normal_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
     }
 }
 
-/// A request whose metadata is [normalised](normalise).
+/// Returns a request's head with its metadata [normalised](normalise).
 pub(super) fn normal(mut head: Arc<RequestHead>) -> Arc<RequestHead> {
     if !head.headers.iter().all(|(name, value)| is_normal(name, value)) {
         normalise(&mut Arc::make_mut(&mut head).headers);
@@ -36,12 +36,12 @@ pub(super) fn normal(mut head: Arc<RequestHead>) -> Arc<RequestHead> {
     head
 }
 
-/// Normalises what a peer has sent:
+/// Normalises the metadata that a peer has sent:
 ///
-/// - Binary values joined by commas become several values (gRPC over HTTP/2, Custom-Metadata). One
-///   that is no base64 is dropped and logged.
-/// - Of a message that is no UTF-8 once it is decoded, what is none is replaced by U+FFFD (Responses:
-///   "implementations MUST NOT error or throw away the message").
+/// - Binary values that are joined by commas become several values (gRPC over HTTP/2,
+///   Custom-Metadata). A value that is not base64 is dropped and logged.
+/// - In a message that is not UTF-8 after decoding, U+FFFD replaces the parts that are not
+///   (Responses: "implementations MUST NOT error or throw away the message").
 pub(crate) fn normalise(headers: &mut HeaderMap) {
     if headers.iter().all(|(name, value)| is_normal(name, value)) {
         return;
@@ -82,8 +82,8 @@ fn normalise_binary(headers: &mut HeaderMap, name: HeaderName) {
             match strict(part) {
                 Some(mut part) => {
                     part.set_sensitive(value.is_sensitive());
-                    // The map was as large before, but for parts of a few bytes: what does not fit it
-                    // is dropped.
+                    // The map was about as large before, so the value fits, except for very many
+                    // short parts. Those that do not fit are dropped.
                     let _ = headers.try_append(name.clone(), part);
                 }
                 None => log_dropped(&name, part.len()),
@@ -98,15 +98,15 @@ fn log_dropped(name: &HeaderName, bytes: usize) {
     }
 }
 
-/// Whether every decoder takes a base64 text.
+/// Whether every decoder accepts a base64 text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Base64 {
-    /// Without padding, or with no more than belongs there, and without bits beyond the last byte.
+    /// The text has no padding or the right padding, and no bits after the last byte.
     Strict,
     Sloppy,
 }
 
-/// What kind of base64 (RFC 4648 §4) this is, if it is any.
+/// Returns the kind of base64 (RFC 4648 §4) that a text is, or `None` if it is not base64.
 fn base64(text: &[u8]) -> Option<Base64> {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
     let text = &text[..text.len() - padding];
@@ -121,7 +121,7 @@ fn base64(text: &[u8]) -> Option<Base64> {
     Some(if is_strict { Base64::Strict } else { Base64::Sloppy })
 }
 
-/// The bits of the last character that belong to no byte.
+/// Returns a mask of the bits of the last character that belong to no byte.
 const fn unused_bits(characters: usize) -> u8 {
     match characters % 4 {
         2 => 0b1111,
@@ -141,7 +141,7 @@ fn sextet(byte: u8) -> Option<u8> {
     })
 }
 
-/// The same bytes in base64 that every decoder takes.
+/// Returns the same bytes in base64 that every decoder accepts.
 fn strict(text: &[u8]) -> Option<HeaderValue> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     if base64(text)? == Base64::Strict {
@@ -156,7 +156,7 @@ fn strict(text: &[u8]) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-/// A percent-encoded message that decodes to UTF-8, if this one does not.
+/// If a percent-encoded message does not decode to UTF-8, returns one that does.
 fn decodable(message: &[u8]) -> Option<String> {
     let mut decoded = Vec::with_capacity(message.len());
     let mut rest = message;
@@ -204,7 +204,7 @@ mod tests {
         headers
     }
 
-    /// As tonic decodes them.
+    /// Returns the values as tonic decodes them.
     fn decoded(values: &[&[u8]]) -> Vec<Vec<u8>> {
         let metadata = MetadataMap::from_headers(normalised("x-bin", values));
         let values = metadata.get_all_bin("x-bin").iter();
@@ -222,7 +222,7 @@ mod tests {
     fn every_form_of_base64_is_read_and_what_is_none_is_dropped() {
         assert_eq!(decoded(&[b""]), [b""]);
         assert_eq!(decoded(&[b"AQI"]), [[1, 2]]);
-        // Bits beyond the last byte, and too much padding.
+        // The first has bits after the last byte; the others have wrong padding.
         assert_eq!(
             decoded(&[b"AQJ", b"AQI==", b"AQ=", b"=="]),
             [vec![1, 2], vec![1, 2], vec![1], vec![]]

@@ -1,5 +1,5 @@
-//! gRPC on HTTP/2 ("gRPC over HTTP2", PROTOCOL-HTTP2.md of the gRPC project): what a request must
-//! look like, deadlines, and how failures of a stream become statuses.
+//! gRPC on HTTP/2 ("gRPC over HTTP2", PROTOCOL-HTTP2.md of the gRPC project): checks requests,
+//! keeps deadlines and turns failures of a stream into statuses.
 
 mod body;
 mod handler;
@@ -25,8 +25,8 @@ pub use request::RequestBody;
 pub(crate) use status::{not_grpc, status};
 pub(crate) use timeout::{Deadline, GRPC_TIMEOUT, grpc_timeout, timeout_value};
 
-/// The first value of a field. A call has a handful of fields: to look at each is less work than to
-/// hash the name.
+/// Returns the first value of a field. A call has few fields: to compare each name is less work
+/// than to hash one.
 pub(crate) fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     const FEW: usize = 8;
     if headers.len() > FEW {

@@ -1,4 +1,4 @@
-//! Handlers that panic: the caller is told, and the log, up to a number of times a second.
+//! Handlers that panic: the caller gets a status, and the log an event.
 
 use std::any::Any;
 use std::time::Instant;
@@ -7,14 +7,14 @@ use tonic::Status;
 
 use crate::throttle::Throttle;
 
-/// Panics are logged up to this many times a second.
+/// Limits the log events of panics to this many in a second.
 static LOGGED: Throttle = Throttle::new(10);
 
-/// A panic's message is logged up to this many characters.
+/// How many characters of a panic's message are logged.
 const SHOWN: usize = 256;
 
-/// The status of a call whose handler has panicked with `panic`, which is logged. The caller learns
-/// no more than that: what a panic says is the server's own business.
+/// Logs a handler's `panic` and returns the status of its call. The status does not have the
+/// panic's message, which is for the server's operator only.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Status {
     if let Some(unlogged) = LOGGED.pass(Instant::now()) {
         let message = panic.downcast_ref::<&str>().copied();

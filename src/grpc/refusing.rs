@@ -1,4 +1,4 @@
-//! [`Refusing`]: answers the calls of a connection that may not come in.
+//! [`Refusing`]: answers the calls of a refused connection.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::descriptors::Arrived;
 use crate::driver::{Handler, Incoming};
 use crate::http2::RequestHead;
 
-/// Gives so many calls the same status, and answers no more.
+/// Gives the same status to a number of calls, and does not answer further calls.
 #[derive(Debug)]
 pub(crate) struct Refusing {
     status: Status,
@@ -22,7 +22,8 @@ pub(crate) struct Refusing {
 }
 
 impl Refusing {
-    /// The second value completes after `calls` answers.
+    /// Returns a handler that answers `calls` calls, and a receiver that completes after the last
+    /// answer.
     pub(crate) fn new(status: Status, calls: u32) -> (Self, oneshot::Receiver<()>) {
         let (sender, spent) = oneshot::channel();
         (Self { status, left: calls, spent: Some(sender) }, spent)
@@ -39,7 +40,7 @@ impl Handler for Refusing {
         if left == 0
             && let Some(spent) = self.spent.take()
         {
-            // An error means that the connection is over.
+            // An error means that the connection has ended.
             let _ = spent.send(());
         }
         if is_grpc(&head.headers) {

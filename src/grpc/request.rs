@@ -1,4 +1,4 @@
-//! A [`request`] as a service sees it: the connection's head and body in http's and tonic's words.
+//! Turns a connection's request into the http [`request`] that a service reads.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,17 +17,11 @@ use super::status::status;
 use crate::driver::{Incoming, Kept};
 use crate::http2::RequestHead;
 
-/// What `:authority` was, where it is no authority as `http` has it: a Unix socket's path, for
-/// example. Kept among the request's extensions.
-#[derive(Clone, Debug)]
-pub(crate) struct RawAuthority(
-    #[allow(dead_code, reason = "for whoever looks for it")] pub(crate) Bytes,
-);
-
-/// Checked once, not for each request.
+/// It is parsed once, not for each request.
 static LOCALHOST: LazyLock<Authority> = LazyLock::new(|| Authority::from_static("localhost"));
 
-/// For a service, with these extensions and, where it says more than the URI does, the authority.
+/// Returns the request for a service, with `extensions`. Its authority is "localhost" if the peer
+/// sent none that `http` can parse.
 pub(super) fn request(
     head: Arc<RequestHead>,
     body: Incoming,
@@ -42,10 +36,8 @@ pub(super) fn request(
     let authority = match authority {
         None => LOCALHOST.clone(),
         Some(raw) if raw == "localhost" => LOCALHOST.clone(),
-        Some(raw) => Authority::from_maybe_shared(raw.clone()).unwrap_or_else(|_| {
-            request.extensions_mut().insert(RawAuthority(raw));
-            LOCALHOST.clone()
-        }),
+        // A Unix socket's path, for example, is no authority.
+        Some(raw) => Authority::from_maybe_shared(raw).unwrap_or_else(|_| LOCALHOST.clone()),
     };
     *request.uri_mut() = uri(scheme, authority, path);
     request
@@ -59,21 +51,21 @@ fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// The body of a request as a [`Server`](crate::Server)'s services read it. Its errors are
-/// [`Status`]es. The servers that tonic generates take any body, and so this one too; a service
-/// written by hand names it, or takes any body as they do.
+/// The body of a request, as a [`Server`](crate::Server)'s services read it. Its errors are
+/// [`Status`]es. The servers that tonic generates take any body, so also this one. A service that
+/// is written by hand names this type, or is generic over the body.
 #[derive(Debug)]
 pub struct RequestBody(Kind);
 
 #[derive(Debug)]
 enum Kind {
     Arriving(ArrivingBody),
-    /// As a layer made it.
+    /// A body that a layer has made.
     Layered(tonic::body::Body),
 }
 
 impl RequestBody {
-    /// The same, whose bytes are added to `received` as they are read.
+    /// Returns a body that adds the number of bytes to `received` as they are read.
     pub(super) fn counted(mut self, received: Arc<AtomicU64>) -> Self {
         if let Kind::Arriving(body) = &mut self.0 {
             body.received = Some(received);
@@ -117,16 +109,15 @@ impl Body for RequestBody {
     }
 }
 
-/// A body as it comes from the connection. While it arrives, whoever decodes it keeps the beginning of a message until
-/// its end is there, up to the size that its service allows and for each call at a time: that is
-/// counted with what the connection holds.
+/// A body that comes from the connection. The decoder of each call buffers the beginning of a
+/// message until its end has come. These bytes count towards the memory that the connection holds.
 #[derive(Debug)]
 struct ArrivingBody {
     incoming: Incoming,
     message: Message,
-    /// `None` where all of it is there.
+    /// `None` if the whole body has arrived.
     kept: Option<Kept>,
-    /// Where the call is observed.
+    /// `Some` if the call is observed.
     received: Option<Arc<AtomicU64>>,
 }
 
@@ -159,7 +150,7 @@ impl Body for ArrivingBody {
                 *message = Message::default();
                 Some(Err(status(error, None)))
             }
-            // The request's end. tonic takes trailers for a regular one, wherever they come.
+            // The request has ended. tonic accepts trailers as a regular end even inside a message.
             _ if message.incomplete() > 0 => {
                 *message = Message::default();
                 Some(Err(Status::internal("the data ended inside a message")))

@@ -1,4 +1,4 @@
-//! Failures of streams and connections as gRPC statuses.
+//! Turns failures of streams and connections into gRPC statuses.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::address::Address;
 use crate::driver::{BoxError, Lost, StreamError};
 use crate::http2::ErrorCode;
 
-/// The status of a call whose stream ended before its message. One that was lost names the server,
-/// where there is an address to name.
+/// Returns the status of a call whose stream ended before its message. If the connection broke, the
+/// status names the `server`.
 pub(crate) fn status(error: StreamError, server: Option<&Arc<Address>>) -> Status {
     let lost = || match server {
         Some(address) if error.may_be_sent_again() => format!("{address}: {error}"),
@@ -31,8 +31,9 @@ pub(crate) fn status(error: StreamError, server: Option<&Arc<Address>>) -> Statu
     }
 }
 
-/// The status of a service's or a layer's error, wherever in its chain of sources it says what it is.
-/// tonic knows tower's own errors with its feature `server` alone, or not at all.
+/// Returns the status of a service's or a layer's error, which may be anywhere in its chain of
+/// sources. tonic alone does not know tower's own errors, or knows them only with its feature
+/// `server`.
 pub(crate) fn status_of(error: BoxError) -> Status {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
     let mut status = None;
@@ -59,7 +60,7 @@ pub(crate) fn status_of(error: BoxError) -> Status {
     }
 }
 
-/// The table "HTTP2 Transport Mapping, Errors" of PROTOCOL-HTTP2.md.
+/// Follows the table "HTTP2 Transport Mapping, Errors" of PROTOCOL-HTTP2.md.
 fn code(code: ErrorCode) -> Code {
     match code {
         ErrorCode::REFUSED_STREAM => Code::Unavailable,
@@ -78,9 +79,9 @@ fn code(code: ErrorCode) -> Code {
     }
 }
 
-/// The status of a response that is none of gRPC's: what answered is a proxy, or no gRPC server.
-/// By its HTTP status, "HTTP to gRPC Status Code Mapping" of the gRPC project; one that names a
-/// `grpc-status` speaks for itself.
+/// Returns the status of a response that is not gRPC: a proxy, or a server without gRPC, has
+/// answered. The HTTP status decides it ("HTTP to gRPC Status Code Mapping" of the gRPC project).
+/// Returns `None` if the response has a `grpc-status`.
 pub(crate) fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Option<Status> {
     if status == StatusCode::OK && is_grpc(headers) || headers.contains_key("grpc-status") {
         return None;
@@ -98,12 +99,12 @@ pub(crate) fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Option<Status
     Some(Status::new(code, format!("the answer is not gRPC's: HTTP status {status}, {kind}")))
 }
 
-/// Whether trailers say that the call succeeded.
+/// Returns whether trailers have the status OK.
 pub(super) fn succeeded(trailers: &HeaderMap) -> bool {
     trailers.get("grpc-status").is_some_and(|code| code == "0")
 }
 
-/// `application/grpc`, with or without a subtype or parameters.
+/// Returns whether the content type is `application/grpc`, with or without a subtype or parameters.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = field(headers, &header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let Some(rest) = content_type.and_then(|value| value.strip_prefix(b"application/grpc")) else {

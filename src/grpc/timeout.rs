@@ -1,4 +1,4 @@
-//! `grpc-timeout` and the deadline that follows from it.
+//! The field `grpc-timeout`, and the deadline that follows from it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,12 +13,12 @@ use tonic::Status;
 use super::body::deadline_exceeded;
 use super::field;
 
-/// The longest deadline that is kept: beyond it a call has none.
+/// The longest timeout: a longer one is shortened to it.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// The time that a request gives, if it gives one that is valid: at most eight digits and a unit.
+/// Returns the timeout of a request if it has a valid one: at most eight digits and a unit.
 pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = field(headers, &GRPC_TIMEOUT)?.as_bytes();
     let (unit, digits) = value.split_last()?;
@@ -37,7 +37,7 @@ pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// Returns a time as `grpc-timeout` has it: at most eight digits, rounded up.
+/// Returns a timeout in the form of `grpc-timeout`: at most eight digits, rounded up.
 pub(crate) fn timeout_value(timeout: Duration) -> HeaderValue {
     const MOST: u128 = 99_999_999;
     let nanos = timeout.as_nanos();
@@ -52,13 +52,13 @@ pub(crate) fn timeout_value(timeout: Duration) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("99999999H"))
 }
 
-/// When a call has to be over. Its timer is made when somebody first waits for it: a call that is
-/// answered at once has none.
+/// The time at which a call must have ended. Its timer is made when it is first polled: a call that
+/// is answered at once needs none.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     at: Instant,
     timer: Option<Pin<Box<Sleep>>>,
-    /// On a server: what has to be over, and how long it has.
+    /// On a server, the path of the call and its timeout.
     call: Option<(PathAndQuery, Duration)>,
 }
 
@@ -68,12 +68,12 @@ impl Deadline {
         Some(Self { at, timer: None, call: None })
     }
 
-    /// That of a call on a server.
+    /// Returns the deadline of a call on a server.
     pub(crate) fn of_call(path: &PathAndQuery, timeout: Duration) -> Option<Self> {
         Some(Self { call: Some((path.clone(), timeout)), ..Self::after(timeout)? })
     }
 
-    /// The status of a call that it ended.
+    /// Returns the status of a call that this deadline ended.
     pub(crate) fn exceeded(&self) -> Status {
         match &self.call {
             Some((path, timeout)) => Status::deadline_exceeded(format!(
@@ -83,7 +83,7 @@ impl Deadline {
         }
     }
 
-    /// For what is never waited for, since it always has more.
+    /// Returns whether the deadline has passed, without polling the timer.
     pub(crate) fn has_passed(&self) -> bool {
         self.at <= Instant::now()
     }

@@ -19,14 +19,14 @@ use super::PeerPolicy;
 use crate::socket::PeerIdentity;
 use crate::throttle::Throttle;
 
-/// Refusals that are logged in a second.
+/// How many refusals are logged in a second.
 const LOGGED: u32 = 100;
 
-/// Lets a peer call what a [`PeerPolicy`] allows it to, by service and by method. A method's own
-/// policy goes before its service's; a service without any may be called by nobody.
+/// Decides by a [`PeerPolicy`] for each service and method whether a peer may call it. The policy
+/// of a method replaces that of its service. Calls of a service without a policy are all refused.
 ///
-/// It is given to [`Server::method_policy`](crate::Server::method_policy). As a tower layer it stands
-/// around a single service, or in a server of tonic's on our sockets.
+/// It is given to [`Server::method_policy`](crate::Server::method_policy). As a tower layer it
+/// wraps a single service, or the services of a tonic server on our sockets.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]
@@ -49,9 +49,10 @@ const LOGGED: u32 = 100;
 /// # Ok(()) }
 /// ```
 ///
-/// A refused call gets PERMISSION_DENIED, which says nothing of the policy, and leaves a log event
-/// (`tracing`, WARN) with the peer's user, group and process: up to 100 in a second, the rest is
-/// counted. So does a call over TCP or over a stream without identity.
+/// A refused call gets PERMISSION_DENIED, whose text shows nothing of the policy. It leaves a log
+/// event (`tracing`, WARN) with the peer's user, group and process. At most 100 are logged in a
+/// second; the next event has the number of the others. A call over TCP, or over a stream without
+/// identity, is refused and logged in the same way.
 #[derive(Clone, Default)]
 pub struct PeerPolicyLayer(Arc<Policies>);
 
@@ -67,26 +68,26 @@ struct ServicePolicy {
 }
 
 impl PeerPolicyLayer {
-    /// A layer that lets nobody call anything.
+    /// Returns a layer that refuses all calls.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The peers that may call the methods of `S` that have no policy of their own. A second policy
-    /// of the same service replaces the first.
+    /// Sets which peers may call the methods of `S` that have no policy of their own. A second
+    /// policy of the same service replaces the first.
     #[must_use]
     pub fn service<S: NamedService>(self, policy: PeerPolicy) -> Self {
         self.service_named(S::NAME, policy)
     }
 
-    /// The peers that may call one method of `S`, named as in the proto file. A second policy of the
-    /// same method replaces the first.
+    /// Sets which peers may call one method of `S`, named as in the proto file. A second policy of
+    /// the same method replaces the first.
     #[must_use]
     pub fn method<S: NamedService>(self, method: impl Into<String>, policy: PeerPolicy) -> Self {
         self.method_named(S::NAME, method, policy)
     }
 
-    /// The same as [`service`](Self::service) by the service's full name, such as
+    /// Does the same as [`service`](Self::service), by the service's full name, such as
     /// `ping.v1.PingService`.
     #[must_use]
     pub fn service_named(mut self, service: impl Into<String>, policy: PeerPolicy) -> Self {
@@ -94,7 +95,7 @@ impl PeerPolicyLayer {
         self
     }
 
-    /// The same as [`method`](Self::method) by the service's full name.
+    /// Does the same as [`method`](Self::method), by the service's full name.
     #[must_use]
     pub fn method_named(
         mut self,
@@ -106,7 +107,7 @@ impl PeerPolicyLayer {
         self
     }
 
-    /// What enforces it.
+    /// Returns a guard that enforces these policies.
     pub(crate) fn guard(&self) -> Guard {
         Guard { policies: Arc::clone(&self.0), throttle: Arc::new(Throttle::new(LOGGED)) }
     }
@@ -117,7 +118,7 @@ impl PeerPolicyLayer {
 }
 
 impl Policies {
-    /// What stands for a path such as `/ping.v1.PingService/Ping`.
+    /// Returns the policy for a path such as `/ping.v1.PingService/Ping`.
     fn of(&self, path: &str) -> Option<&PeerPolicy> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
         let service = self.services.get(service)?;
@@ -131,7 +132,7 @@ impl Policies {
     }
 }
 
-/// The caller, as our server or tonic's makes it known.
+/// Returns the caller's identity, which our server or tonic's has put into the extensions.
 fn identity(extensions: &http::Extensions) -> Option<&PeerIdentity> {
     let identity = extensions.get::<PeerIdentity>();
     #[cfg(feature = "tonic-transport")]
@@ -154,7 +155,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Whether a request may be made. One that may not is logged.
+    /// Returns whether a request is allowed, and logs it if it is not.
     pub(crate) fn allows<B>(&self, request: &Request<B>) -> bool {
         let allowed = self.policies.allow(request);
         if !allowed {
@@ -163,7 +164,8 @@ impl Guard {
         allowed
     }
 
-    /// The status of a call that may not be made, which is logged.
+    /// Returns the status of a call that is refused, and logs the call. Returns `None` if it is
+    /// allowed.
     pub(crate) fn refusal<B>(&self, request: &Request<B>) -> Option<Status> {
         (!self.allows(request))
             .then(|| Status::permission_denied("this peer may not make this call"))
@@ -223,15 +225,15 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let answer = match self.guard.refusal(&request) {
-            None => Answer::Called { call: self.inner.call(request) },
-            Some(status) => Answer::Refused { response: Some(status.into_http()) },
+        let decision = match self.guard.refusal(&request) {
+            None => Decision::Called { call: self.inner.call(request) },
+            Some(status) => Decision::Refused { response: Some(status.into_http()) },
         };
-        PeerPolicyFuture { answer }
+        PeerPolicyFuture { decision }
     }
 }
 
-/// One service can be wrapped by itself, too.
+/// So a single service can be wrapped, too.
 impl<S: NamedService> NamedService for PeerPolicyService<S> {
     const NAME: &'static str = S::NAME;
 }
@@ -240,13 +242,13 @@ pin_project! {
     /// The future of [`PeerPolicyService`].
     pub struct PeerPolicyFuture<F, R> {
         #[pin]
-        answer: Answer<F, R>,
+        decision: Decision<F, R>,
     }
 }
 
 pin_project! {
-    #[project = Answering]
-    enum Answer<F, R> {
+    #[project = DecisionProjection]
+    enum Decision<F, R> {
         Called { #[pin] call: F },
         Refused { response: Option<Response<R>> },
     }
@@ -259,9 +261,9 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        match self.project().answer.project() {
-            Answering::Called { call } => call.poll(cx),
-            Answering::Refused { response } => match response.take() {
+        match self.project().decision.project() {
+            DecisionProjection::Called { call } => call.poll(cx),
+            DecisionProjection::Refused { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
                 None => Poll::Pending,
             },

@@ -1,5 +1,5 @@
-//! [`PeerPolicy`]: which peers may come in. Who they are is `socket`'s [`PeerIdentity`]; which calls
-//! they may make is the [`layer`]'s.
+//! [`PeerPolicy`]: which peers are allowed. `socket` finds out the [`PeerIdentity`]; [`layer`]
+//! decides which calls a peer may make.
 
 mod layer;
 
@@ -12,8 +12,8 @@ pub use layer::{PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
 
 use crate::socket::{PeerIdentity, is_known_group};
 
-/// Which peers of a Unix socket may come in, by user, groups or anything else that a
-/// [`PeerIdentity`] tells.
+/// Allows peers of a Unix socket by user, by group or by anything else that a [`PeerIdentity`]
+/// shows.
 ///
 /// ```
 /// use samehost::PeerPolicy;
@@ -24,13 +24,14 @@ use crate::socket::{PeerIdentity, is_known_group};
 ///     .or(PeerPolicy::gids([1200]).and(PeerPolicy::predicate(|peer| peer.uid() != 4000)));
 /// ```
 ///
-/// A peer whose user this process's user namespace does not know matches no rule but
-/// [`anyone`](Self::anyone) and [`predicate`](Self::predicate): it shows as user 65534, as all of
-/// them do, and may be anyone. So the user "nobody", which can't be told from it, matches none
-/// either, not even on a server that runs as it. What can't be found out matches nothing.
+/// A peer whose user is unknown in this process's user namespace shows as user 65534, as all
+/// unknown users do. It matches no rule but [`anyone`](Self::anyone) and
+/// [`predicate`](Self::predicate). The user "nobody" has the same number, so it matches no other
+/// rule either, not even on a server that runs as "nobody". A user or group that cannot be found
+/// out matches no rule.
 ///
-/// Where it is used: [`Server::peer_policy`](crate::Server::peer_policy) for whole connections,
-/// [`PeerPolicyLayer`] for services and methods, and
+/// It is used by [`Server::peer_policy`](crate::Server::peer_policy) for whole connections, by
+/// [`PeerPolicyLayer`] for services and methods, and by
 /// [`ChannelBuilder::require_server`](crate::ChannelBuilder::require_server) for the server itself.
 #[derive(Clone)]
 pub struct PeerPolicy(Arc<Rule>);
@@ -48,62 +49,64 @@ enum Rule {
 }
 
 impl PeerPolicy {
-    /// Processes of the effective user that this process has now (geteuid(2)). Root is another user.
+    /// Allows processes of the effective user that this process has now (geteuid(2)). It does not
+    /// allow root otherwise.
     pub fn same_user() -> Self {
         Self::uids([rustix::process::geteuid().as_raw()])
     }
 
-    /// Processes of one of these users, by effective user id.
+    /// Allows processes of one of these users, by effective user id.
     pub fn uids(uids: impl IntoIterator<Item = u32>) -> Self {
         Self::of(Rule::Uids(uids.into_iter().collect()))
     }
 
-    /// Processes in one of these groups, be it their effective group or a supplementary one.
+    /// Allows processes in one of these groups, as their effective or a supplementary group.
     pub fn gids(gids: impl IntoIterator<Item = u32>) -> Self {
         Self::of(Rule::Gids(gids.into_iter().collect()))
     }
 
-    /// Processes of root: of user 0 in this process's user namespace.
+    /// Allows processes of user 0 in this process's user namespace.
     pub fn root() -> Self {
         Self::uids([0])
     }
 
-    /// Processes of known users other than root.
+    /// Allows processes of known users other than root.
     pub fn not_root() -> Self {
         Self::of(Rule::NotRoot)
     }
 
-    /// Every process that can connect, those of unknown users too.
+    /// Allows every process that can connect, also those of unknown users.
     pub fn anyone() -> Self {
         Self::of(Rule::Anyone)
     }
 
-    /// Those for which `predicate` holds; a panic is a no. It is asked while connections, or calls,
-    /// wait: it must not block. See [`PeerIdentity::has_known_user`] for what a user id is worth.
+    /// Allows peers for which `predicate` returns true; a panic counts as false. It must not block,
+    /// since connections or calls wait for it. See [`PeerIdentity::has_known_user`] for how far a
+    /// user id can be trusted.
     pub fn predicate(predicate: impl Fn(&PeerIdentity) -> bool + Send + Sync + 'static) -> Self {
         Self::of(Rule::Predicate(Box::new(predicate)))
     }
 
-    /// Those that both let in.
+    /// Allows peers that both policies allow.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self::of(Rule::And(self, other))
     }
 
-    /// Those that either lets in.
+    /// Allows peers that at least one of the policies allows.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self::of(Rule::Or(self, other))
     }
 
-    /// Whether it lets `peer` in.
+    /// Returns whether the policy allows `peer`.
     pub fn allows(&self, peer: &PeerIdentity) -> bool {
         match &*self.0 {
             Rule::Anyone => true,
             Rule::Uids(uids) => peer.has_known_user() && uids.contains(&peer.uid()),
             Rule::Gids(gids) => peer.has_known_user() && is_member(peer, gids),
             Rule::NotRoot => peer.has_known_user() && peer.uid() != 0,
-            // It runs where connections are accepted: its panic must not end that.
+            // The predicate runs in the accept loop, which its panic must not end.
             Rule::Predicate(predicate) => {
                 catch_unwind(AssertUnwindSafe(|| predicate(peer))).unwrap_or(false)
             }
@@ -214,7 +217,7 @@ mod tests {
         }
         assert!(PeerPolicy::anyone().allows(&unknown));
         assert!(PeerPolicy::predicate(|peer| peer.uid() == 65_534).allows(&unknown));
-        // And an unknown group of a known user.
+        // A known user may have an unknown group.
         assert!(!PeerPolicy::gids([65_534]).allows(&peer(1000, 65_534, &[65_534])));
     }
 

@@ -1,4 +1,4 @@
-//! [`Calls`]: what a connection's requests go through before they reach a service.
+//! [`Calls`]: applies the method policy and the call limit to requests, and calls their services.
 
 use http::{Request, Response, StatusCode};
 use tonic::body::Body;
@@ -10,15 +10,15 @@ use super::routes::Routes;
 use crate::grpc::{Answering, Arriving, BoxFuture, Dispatch, RequestBody};
 use crate::policy::Guard;
 
-/// The services of a server within its layers, and before them the policy of its methods and the
-/// limit on calls.
+/// The services of a server within its layers, behind the policy of its methods and the limit on
+/// calls.
 #[derive(Clone)]
 pub(super) struct Calls {
     pub(super) guard: Option<Guard>,
     pub(super) limiter: Option<Limiter>,
     pub(super) routes: Routes,
     pub(super) services: Services,
-    /// For requests that are not gRPC's.
+    /// The service of requests that are not gRPC.
     pub(super) http: Option<Route>,
 }
 

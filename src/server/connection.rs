@@ -1,4 +1,4 @@
-//! [`Connection`]: how one connection of a server is served, from its acceptance to its end.
+//! [`Connection`]: serves one connection from its acceptance to its end.
 
 use std::future::{Future, pending};
 use std::hash::{BuildHasher, RandomState};
@@ -15,30 +15,31 @@ use tracing::Instrument;
 
 use super::calls::Calls;
 use super::incoming::Accepted;
-use super::life::Life;
+use super::lifecycle::Lifecycle;
 use super::options::{Options, SCARCE_HANDSHAKE_TIMEOUT};
 use crate::address::Address;
 use crate::driver::{self, Lost, Memory, Socket};
 use crate::grpc::Grpc;
 use crate::http2::Config;
 use crate::observer::{GoAwayReason, Observers};
-use crate::socket::PeerIdentity;
+use crate::socket::{Peer, PeerIdentity};
 
-/// What a connection is served with.
+/// The parts that a connection is served with.
 pub(super) struct Connection {
     pub(super) calls: Calls,
     pub(super) memory: Arc<Memory>,
     pub(super) observers: Option<Observers>,
     pub(super) address: Option<Address>,
-    /// Its handshake has to be quick.
+    /// Whether few permits are left, so that the handshake must be quick.
     pub(super) scarce: bool,
-    /// It is closed soon after its last call.
+    /// The longest idle timeout that the connection may have.
     pub(super) idle_timeout: Option<Duration>,
 }
 
 impl Connection {
-    /// Serves it until the client closes it, until its calls have ended after `stopped`, or until it is
-    /// too old. `None`: [`Server::on_connect`](crate::Server::on_connect) panicked.
+    /// Serves a connection until the client closes it, until its calls have ended after `stopped`,
+    /// or until it has reached its maximum age. Returns `None` if
+    /// [`Server::on_connect`](crate::Server::on_connect) panicked.
     pub(super) fn serve<T, S>(
         self,
         accepted: Accepted<T>,
@@ -50,21 +51,55 @@ impl Connection {
         S: Future<Output = ()>,
     {
         let Accepted { mut io, peer, any_authority } = accepted;
-        let mut extensions = Extensions::new();
-        if let Some(on_connect) = &options.on_connect {
-            extensions = catch_unwind(AssertUnwindSafe(|| on_connect(&peer)))
-                .inspect_err(|_| tracing::error!("on_connect panicked: a connection is closed"))
-                .ok()?;
-        }
-        peer.add_to(&mut extensions);
-        let life = Life::begin(self.observers.as_ref(), self.address.as_ref(), &peer);
-        let handler = Grpc::new(self.calls, extensions, options.timeout, life.calls());
-        let mut http2 = Config { any_authority, ..options.driver.http2 };
+        let extensions = extensions(options, &peer)?;
         let uid = peer.identity().map(PeerIdentity::uid);
         let takes_descriptors = options
             .descriptors
             .as_ref()
             .is_some_and(|quotas| io.take_descriptors(quotas.of_user(uid)));
+        let driver = self.driver_options(options, any_authority, takes_descriptors);
+        let lifecycle = Lifecycle::begin(self.observers.as_ref(), self.address.as_ref(), &peer);
+        let handler = Grpc::new(self.calls, extensions, options.timeout, lifecycle.calls());
+        let age = options.max_connection_age.map(jittered);
+        let grace = options.max_connection_age_grace;
+        let memory = self.memory;
+        let span = lifecycle.span();
+        let stopped = lifecycle.announced(GoAwayReason::Shutdown, stopped);
+        // The futures are made here and not in the future below, which would have room for them
+        // twice.
+        let serving = match age {
+            None => Serving::Ageless(Box::pin(driver::serve(io, handler, driver, memory, stopped))),
+            Some(age) => {
+                let aged = lifecycle.announced(GoAwayReason::MaxAge, sleep(age));
+                Serving::Aging(Box::pin(async move {
+                    let old = Notify::new();
+                    let ended = async {
+                        tokio::select! {
+                            () = stopped => {}
+                            () = aged => old.notify_one(),
+                        }
+                    };
+                    tokio::select! {
+                        served = driver::serve(io, handler, driver, memory, ended) => served,
+                        () = grace_has_passed(&old, grace) => {
+                            tracing::debug!(?grace, "an old connection's calls were cut off");
+                            Ok(())
+                        }
+                    }
+                }))
+            }
+        };
+        let served = async move { lifecycle.end(serving.await) };
+        Some(served.instrument(span))
+    }
+
+    fn driver_options(
+        &self,
+        options: &Options,
+        any_authority: bool,
+        takes_descriptors: bool,
+    ) -> driver::Options {
+        let mut http2 = Config { any_authority, ..options.driver.http2 };
         if !takes_descriptors {
             http2.descriptors = 0;
         }
@@ -75,48 +110,32 @@ impl Connection {
             let earlier = http2.idle_timeout.unwrap_or(timeout);
             http2.idle_timeout = Some(earlier.min(timeout));
         }
-        let driver = driver::Options { http2, ..options.driver };
-        let age = options.max_connection_age.map(jittered);
-        let grace = options.max_connection_age_grace;
-        let memory = self.memory;
-        let span = life.span();
-        let stopped = life.announced(GoAwayReason::Shutdown, stopped);
-        // Made here and not in the future below, which would hold all of it a second time.
-        let serving = match age {
-            None => Serving::Ageless(Box::pin(driver::serve(io, handler, driver, memory, stopped))),
-            Some(age) => {
-                let aged = life.announced(GoAwayReason::MaxAge, sleep(age));
-                Serving::Aging(Box::pin(async move {
-                    let old = Notify::new();
-                    let ended = async {
-                        tokio::select! {
-                            () = stopped => {}
-                            () = aged => old.notify_one(),
-                        }
-                    };
-                    let cut_off = async {
-                        old.notified().await;
-                        match grace {
-                            Some(grace) => sleep(grace).await,
-                            None => pending().await,
-                        }
-                    };
-                    tokio::select! {
-                        served = driver::serve(io, handler, driver, memory, ended) => served,
-                        () = cut_off => {
-                            tracing::debug!(?grace, "an old connection's calls were cut off");
-                            Ok(())
-                        }
-                    }
-                }))
-            }
-        };
-        let served = async move { life.end(serving.await) };
-        Some(served.instrument(span))
+        driver::Options { http2, ..options.driver }
     }
 }
 
-/// A connection that is served, with an age that ends it or without.
+/// Returns the extensions of a connection's requests, or `None` if `on_connect` panicked.
+fn extensions(options: &Options, peer: &Peer) -> Option<Extensions> {
+    let mut extensions = Extensions::new();
+    if let Some(on_connect) = &options.on_connect {
+        extensions = catch_unwind(AssertUnwindSafe(|| on_connect(peer)))
+            .inspect_err(|_| tracing::error!("on_connect panicked: a connection is closed"))
+            .ok()?;
+    }
+    peer.add_to(&mut extensions);
+    Some(extensions)
+}
+
+/// Completes `grace` after a connection has reached its maximum age.
+async fn grace_has_passed(old: &Notify, grace: Option<Duration>) {
+    old.notified().await;
+    match grace {
+        Some(grace) => sleep(grace).await,
+        None => pending().await,
+    }
+}
+
+/// The future that serves a connection, with a maximum age or without.
 enum Serving<A, B> {
     Ageless(Pin<Box<A>>),
     Aging(Pin<Box<B>>),
@@ -137,10 +156,10 @@ where
     }
 }
 
-/// ±10 %, so that connections that were made together do not end together (gRFC A9).
+/// Varies an age by ±10 %, so that connections that began together do not end together (gRFC A9).
 fn jittered(age: Duration) -> Duration {
     const STEPS: u64 = 2_001;
-    // Its keys are random for each.
+    // Each `RandomState` has random keys.
     let random = RandomState::new().hash_one(()) % STEPS;
     let factor = 0.9 + 0.2 * random as f64 / (STEPS - 1) as f64;
     Duration::try_from_secs_f64(age.as_secs_f64() * factor).unwrap_or(Duration::MAX)

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::address::Address;
 use crate::grpc::BoxError;
 
-/// Why a server could not serve. Its text is whole: `Debug` prints the same, so that an error that
-/// `main` returns can be read.
+/// Why a server could not serve. `Display` and `Debug` print the same complete text, so that an
+/// error returned from `main` is readable.
 #[derive(Clone)]
 pub struct ServeError {
     kind: ServeErrorKind,
@@ -25,12 +25,12 @@ pub enum ServeErrorKind {
     NoListener,
     /// Two services have the same name.
     DuplicateService,
-    /// There is a peer policy, and TCP does not tell who its peers are.
+    /// There is a peer policy, but TCP does not identify its peers.
     PolicyOverTcp,
-    /// An abstract socket has no file whose mode could keep anybody out, and there is no policy for
-    /// the whole server ([`Server::peer_policy`](crate::Server::peer_policy)).
+    /// An abstract socket has no file whose mode could keep other users out, and the server has no
+    /// policy ([`Server::peer_policy`](crate::Server::peer_policy)).
     NoPolicy,
-    /// The policy does not let in the peer of the one connection to serve, or that peer is unknown.
+    /// The policy refuses the peer of the one connection to serve, or that peer is unknown.
     PeerRefused,
     /// The one connection to serve failed.
     Connection,
@@ -53,12 +53,12 @@ impl ServeError {
         Self { source: Some(source.into().into()), ..Self::new(ServeErrorKind::Connection) }
     }
 
-    /// What went wrong.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ServeErrorKind {
         self.kind
     }
 
-    /// The address that the error is about, if it is about one.
+    /// Returns the address that the error is about, if there is one.
     pub fn address(&self) -> Option<&Address> {
         self.address.as_ref()
     }
@@ -103,7 +103,7 @@ impl fmt::Debug for ServeError {
 }
 
 impl Error for ServeError {
-    /// What lies behind the cause, which the text names already.
+    /// Returns the source of the cause, since the text has the cause already.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().and_then(Error::source)
     }

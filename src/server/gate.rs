@@ -1,4 +1,4 @@
-//! [`Gate`]: which connections may come in.
+//! [`Gate`]: decides which connections are admitted.
 
 use std::io;
 use std::sync::Arc;
@@ -7,35 +7,34 @@ use tokio::time::Instant;
 
 use super::limits::{Limits, Permit};
 use super::options::Options;
+use super::peer_name::PeerName;
 use super::refusal::MAX_REFUSALS;
-use super::who::Who;
 use crate::address::Address;
 use crate::driver::Memory;
 use crate::observer::{Event, Observers, RefusalReason};
 use crate::socket::{Peer, PeerIdentity};
 use crate::throttle::Throttle;
 
-/// Refused connections that are logged in a second.
+/// How many refused connections are logged in a second.
 const REFUSALS_LOGGED: u32 = 100;
 
-/// What all connections of a server share.
+/// The part of a server that all its connections share.
 pub(super) struct Gate {
     pub(super) options: Options,
     pub(super) memory: Arc<Memory>,
     pub(super) observers: Option<Observers>,
     pub(super) limits: Arc<Limits>,
-    /// Of connections that are refused.
+    /// Limits the refused connections whose calls are answered.
     pub(super) refusals: Arc<Limits>,
-    /// Of accept.
     failures_logged: Throttle,
     full_logged: Throttle,
     refusals_logged: Throttle,
 }
 
-/// What becomes of a connection.
+/// The decision on a connection.
 pub(super) enum Entry {
     Admitted(Permit),
-    /// Refused by the policy it holds a permit, where there was one.
+    /// A connection that the policy refused has a permit, if there was one left.
     Refused(RefusalReason, Option<Permit>),
 }
 
@@ -57,8 +56,8 @@ impl Gate {
         })
     }
 
-    /// Asks the policy and the limits about a connection, and logs what they refuse. A policy lets no
-    /// unknown peer in.
+    /// Decides by the policy and the limits whether a connection is admitted, and logs a refusal. A
+    /// policy refuses unknown peers.
     pub(super) fn ask(&self, peer: &Peer, address: Option<&Address>) -> Entry {
         let identity = peer.identity();
         let allowed = match &self.options.policy {
@@ -86,7 +85,7 @@ impl Gate {
 
     fn log_refusal(&self, peer: Option<&PeerIdentity>, address: Option<&Address>) {
         if let Some(unlogged) = self.refusals_logged.pass(now()) {
-            let Who { uid, gid, pid, command } = Who::of(peer);
+            let PeerName { uid, gid, pid, command } = PeerName::of(peer);
             let address = address.map(tracing::field::display);
             tracing::warn!(
                 address,
@@ -102,7 +101,7 @@ impl Gate {
 
     fn log_full(&self, why: &str, peer: Option<&PeerIdentity>, address: Option<&Address>) {
         if let Some(unlogged) = self.full_logged.pass(now()) {
-            let Who { uid, gid, pid, command } = Who::of(peer);
+            let PeerName { uid, gid, pid, command } = PeerName::of(peer);
             let address = address.map(tracing::field::display);
             tracing::warn!(
                 address,

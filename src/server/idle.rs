@@ -1,4 +1,4 @@
-//! [`Idleness`]: when a server has had no connection for a while, and so ends.
+//! [`Idleness`]: finds out when a server has had no connection for a while.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// Shared by the acceptors and connections of a server.
+/// The acceptors and connections of a server share one.
 ///
-/// An acceptor looks at it before it accepts. So on a server with one listener no connection is accepted
-/// once it is over; on one with several, a connection may come to one of them just when another one has
-/// found that it is over: it is served until it ends.
+/// An acceptor checks it before it accepts. So a server with one listener accepts no connection
+/// after its end. On a server with several listeners, one may accept a connection just when another
+/// finds that the time is over; that connection is served until it ends.
 #[derive(Clone, Debug)]
 pub(super) struct Idleness {
     after: Duration,
@@ -20,22 +20,22 @@ pub(super) struct Idleness {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// The state has changed.
+    /// Notified when the state has changed.
     changed: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     open: usize,
-    /// When there was last a connection, if there is none now.
+    /// When the last connection ended, if none is open.
     since: Instant,
-    /// An acceptor has ended.
+    /// Whether the server has been idle for long enough.
     over: bool,
 }
 
-/// A connection that is open.
+/// Counts as an open connection until it is dropped.
 #[derive(Debug)]
-pub(super) struct Open(Arc<Shared>);
+pub(super) struct OpenConnection(Arc<Shared>);
 
 impl Idleness {
     pub(super) fn new(after: Duration) -> Self {
@@ -43,15 +43,15 @@ impl Idleness {
         Self { after, shared: Arc::new(Shared { state, changed: Notify::new() }) }
     }
 
-    /// A connection is open until what is returned is dropped.
-    pub(super) fn open(&self) -> Open {
+    /// Counts a connection as open until the returned value is dropped.
+    pub(super) fn open(&self) -> OpenConnection {
         self.shared.state().open += 1;
-        Open(Arc::clone(&self.shared))
+        OpenConnection(Arc::clone(&self.shared))
     }
 
-    /// Completes when there has been no connection for long enough. From then on it is over for all.
+    /// Completes when there has been no connection for long enough, and from then on at once.
     ///
-    /// Cancelled, it changes nothing.
+    /// Cancelling it changes nothing.
     pub(super) async fn wait(&self) {
         loop {
             let changed = self.shared.changed.notified();
@@ -90,7 +90,7 @@ impl Shared {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.open -= 1;

@@ -5,18 +5,19 @@ use std::io;
 use super::Server;
 use crate::client::Channel;
 
-/// What each direction holds of what the other end has not read yet, in bytes. More than any frame.
+/// How many bytes that the other end has not read yet each direction can hold. It is more than the
+/// largest frame.
 const BUFFER: usize = 256 * 1024;
 
 impl Channel {
-    /// Returns a channel to a server in the same process, without a socket: for tests. Calls pass the
-    /// whole of both ends, with the same limits, deadlines, layers and errors as on a socket; only
-    /// the bytes in between stay in memory, and so a paused clock (`tokio::time::pause`) shows what
-    /// deadlines do.
+    /// Returns a channel to a server in the same process, without a socket, for tests. Calls go
+    /// through both ends in full, with the same limits, deadlines, layers and errors as on a
+    /// socket. Only the bytes in between stay in memory, so that a paused clock
+    /// (`tokio::time::pause`) shows the effect of deadlines.
     ///
-    /// The server runs while the channel or a call lives. A handler finds no
-    /// [`PeerIdentity`](crate::PeerIdentity) and no [`TcpPeer`](crate::TcpPeer), and a server with a
-    /// peer policy refuses the channel, since nobody is at the other end.
+    /// The server runs as long as the channel or a call exists. A handler finds no
+    /// [`PeerIdentity`](crate::PeerIdentity) and no [`TcpPeer`](crate::TcpPeer). A server with a
+    /// peer policy refuses the channel, since its peer is unknown.
     ///
     /// ```
     /// # #[cfg(feature = "ping")]
@@ -35,7 +36,7 @@ impl Channel {
     ///
     /// # Panics
     ///
-    /// Its calls, outside of a tokio runtime with time enabled.
+    /// Calls panic outside of a tokio runtime with time enabled.
     pub fn to(server: Server) -> Self {
         Self::from_connector(move || {
             let (ours, theirs) = tokio::io::duplex(BUFFER);

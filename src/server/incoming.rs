@@ -1,4 +1,4 @@
-//! [`Incoming`]: where a server's connections come from.
+//! [`Incoming`]: a source of a server's connections.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -16,37 +16,38 @@ use crate::socket::{Conn, Listener, Peer};
 pub(super) struct Accepted<T> {
     pub(super) io: T,
     pub(super) peer: Peer,
-    /// `:authority` has no meaning on it: see [`Config`](crate::http2::Config).
+    /// Whether `:authority` may have any value: see [`Config`](crate::http2::Config).
     pub(super) any_authority: bool,
 }
 
-/// A source of connections.
 pub(super) trait Incoming: Send + 'static {
     type Io: Socket + Send + 'static;
 
-    /// Waits for the next connection; `None` after the last one. Cancelled, it loses none.
+    /// Waits for the next connection. Returns `None` after the last one. Cancelling it loses no
+    /// connection.
     fn accept(&mut self) -> impl Future<Output = Option<io::Result<Accepted<Self::Io>>>> + Send;
 
-    /// Lets nobody connect any more. What has connected already can still be
-    /// [taken](Self::accept_queued).
+    /// Stops new clients from connecting. Those that have connected already can still be
+    /// [accepted](Self::accept_queued).
     fn unpublish(&mut self) {}
 
-    /// The next connection that is there right now, if there is one.
+    /// Returns the next connection of the queue without waiting, if there is one.
     fn accept_queued(&mut self) -> io::Result<Option<Accepted<Self::Io>>> {
         Ok(None)
     }
 
-    /// For the log.
+    /// Returns the address that the log shows.
     fn address(&self) -> Option<&Address> {
         None
     }
 
-    /// Whether a successor has taken the socket over.
+    /// Returns whether a successor has taken over the socket.
     fn is_handed_over(&self) -> bool {
         false
     }
 
-    /// Whether connections that nobody accepts here wait for another process that has the same socket.
+    /// Returns whether another process has the same socket, and can accept the connections in its
+    /// queue.
     fn is_inherited(&self) -> bool {
         false
     }
@@ -89,10 +90,10 @@ impl Incoming for Listener {
     }
 }
 
-/// A stream of connections that somebody else accepts.
-pub(super) struct Given<I>(pub(super) Pin<Box<I>>);
+/// A stream of connections that the caller accepts.
+pub(super) struct StreamIncoming<I>(pub(super) Pin<Box<I>>);
 
-impl<I, T> Incoming for Given<I>
+impl<I, T> Incoming for StreamIncoming<I>
 where
     I: Stream<Item = io::Result<T>> + Send + 'static,
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -106,7 +107,7 @@ where
 }
 
 impl<T: AsyncRead + AsyncWrite + 'static> Accepted<Sleeping<T>> {
-    /// Of any stream. It knows its peer where it is a [`Conn`].
+    /// Makes a connection of any stream. The peer is known if the stream is a [`Conn`].
     pub(super) fn of_stream(stream: T) -> Self {
         let conn = (&stream as &dyn Any).downcast_ref::<Conn>();
         let any_authority = conn.is_none_or(Conn::is_unix);

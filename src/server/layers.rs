@@ -1,4 +1,4 @@
-//! [`Layers`]: what stands between a connection and the services.
+//! [`Layers`]: the tower layers around the services of a server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,12 +12,13 @@ use tower::{BoxError, ServiceExt};
 use super::routes::Routes;
 use crate::grpc::{BoxFuture, HttpService, RequestBody, call};
 
-/// What a layer wraps: all services of a server, within the layers that were added after it.
+/// The service that a layer wraps: all services of a server, within the layers that were added
+/// after it.
 ///
-/// It is always ready, unless such a layer is not, and has no errors but theirs.
+/// Without such layers it is always ready and never fails.
 pub type LayeredService = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
-/// A layer whose type is forgotten.
+/// A layer whose type is erased.
 type Wrap = Arc<dyn Fn(LayeredService) -> LayeredService + Send + Sync>;
 
 /// The layers of a server, the outermost first.
@@ -25,7 +26,7 @@ type Wrap = Arc<dyn Fn(LayeredService) -> LayeredService + Send + Sync>;
 pub(super) struct Layers(Vec<Wrap>);
 
 impl Layers {
-    /// Adds one within those that are there.
+    /// Adds a layer inside the others.
     pub(super) fn add<L>(&mut self, layer: L)
     where
         L: Layer<LayeredService> + Send + Sync + 'static,
@@ -43,7 +44,7 @@ impl Layers {
 }
 
 fn boxed<S: HttpService<Body>>(service: S) -> LayeredService {
-    // `Body::new` passes a body on that is a `Body` already.
+    // `Body::new` returns a body that is a `Body` already as it is.
     let service = service.map_response(|response: Response<_>| response.map(Body::new));
     BoxCloneSyncService::new(service.map_err(Into::into))
 }
@@ -54,7 +55,7 @@ impl fmt::Debug for Layers {
     }
 }
 
-/// The services of a server with its layers, as a connection calls them.
+/// The services of a server, within its layers if it has any.
 #[derive(Clone, Debug)]
 pub(super) enum Services {
     Plain(Routes),

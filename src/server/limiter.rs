@@ -1,4 +1,4 @@
-//! [`Limiter`]: how many calls a server runs at a time.
+//! [`Limiter`]: limits the calls that a server runs at a time.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tonic::body::Body;
 
 use crate::grpc::BoxFuture;
 
-/// Shared by all connections of a server.
+/// All connections of a server share one.
 #[derive(Clone, Debug)]
 pub(super) struct Limiter {
     running: Arc<Semaphore>,
@@ -22,17 +22,17 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    /// Lets `limit` calls run at a time. With `sheds`, a call that comes beyond fails; otherwise it
-    /// waits.
+    /// Lets `limit` calls run at a time. A further call fails if `sheds` is set, and waits
+    /// otherwise.
     pub(super) fn new(limit: usize, sheds: bool) -> Self {
         let limit = limit.min(Semaphore::MAX_PERMITS);
         Self { running: Arc::new(Semaphore::new(limit)), limit, sheds }
     }
 
-    /// Runs `call` once it may, and until its response's body has ended.
+    /// Runs `call` when there is a permit. The permit is held until the response's body is dropped.
     pub(super) fn run(&self, call: impl FnOnce() -> BoxFuture + Send + 'static) -> BoxFuture {
         match Arc::clone(&self.running).try_acquire_owned() {
-            Ok(permit) => Box::pin(hold(call(), permit)),
+            Ok(permit) => Box::pin(run_with(call(), permit)),
             Err(_) if self.sheds => {
                 let text = format!("the server runs {} calls, and no more at a time", self.limit);
                 let response = Status::resource_exhausted(text).into_http();
@@ -42,8 +42,8 @@ impl Limiter {
                 let waiting = Arc::clone(&self.running).acquire_owned();
                 Box::pin(async move {
                     match waiting.await {
-                        Ok(permit) => hold(call(), permit).await,
-                        // It is never closed.
+                        Ok(permit) => run_with(call(), permit).await,
+                        // The semaphore is never closed.
                         Err(_) => Ok(Status::unavailable("the server has ended").into_http()),
                     }
                 })
@@ -52,21 +52,21 @@ impl Limiter {
     }
 }
 
-async fn hold(
+async fn run_with(
     call: BoxFuture,
     permit: OwnedSemaphorePermit,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     let response = call.await?;
-    Ok(response.map(|body| Body::new(Held { body, _permit: permit })))
+    Ok(response.map(|body| Body::new(BodyWithPermit { body, _permit: permit })))
 }
 
-/// A response's body, whose call runs until it is dropped.
-struct Held {
+/// A response's body with its call's permit.
+struct BodyWithPermit {
     body: Body,
     _permit: OwnedSemaphorePermit,
 }
 
-impl http_body::Body for Held {
+impl http_body::Body for BodyWithPermit {
     type Data = Bytes;
     type Error = Status;
 

@@ -1,43 +1,44 @@
-//! [`Limits`]: how many connections a server has, in all and of one user.
+//! [`Limits`]: how many connections a server may have, in total and of one user.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::observer::RefusalReason;
 
-/// Connections in all. An idle one takes some 10 KiB and a file descriptor.
+/// Connections in total. An idle one takes about 10 KiB and one file descriptor.
 pub(super) const MAX_CONNECTIONS: usize = 4096;
 
-/// Connections of one user other than the server's own: sixteen such users fit.
+/// Connections of one user other than the server's own. [`MAX_CONNECTIONS`] has room for sixteen
+/// such users.
 pub(super) const MAX_CONNECTIONS_PER_UID: usize = 256;
 
-/// Shared by all listeners of a server.
+/// All listeners of a server share one.
 #[derive(Debug)]
 pub(super) struct Limits {
     in_all: usize,
     per_uid: usize,
     own_uid: u32,
-    open: Mutex<Open>,
+    open: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct Counts {
     in_all: usize,
-    /// Of each user that has some, other than the server's own.
+    /// The count of each user that has connections, except the server's own user.
     by_uid: HashMap<u32, usize>,
 }
 
-/// Lets a connection be there. Given back when it is dropped.
+/// Permits one connection. Dropping it gives the permit back.
 #[derive(Debug)]
 pub(super) struct Permit {
     limits: Arc<Limits>,
-    /// The user, where connections of one are counted.
+    /// The user whose count this permit is part of, if any.
     uid: Option<u32>,
     scarce: bool,
 }
 
 impl Permit {
-    /// Whether this one is of the second half, of all permits or of the user's.
+    /// Returns whether half of all permits, or of the user's, were taken before this one.
     pub(super) fn is_scarce(&self) -> bool {
         self.scarce
     }
@@ -49,8 +50,8 @@ impl Limits {
         Arc::new(Self { in_all, per_uid, own_uid, open: Mutex::default() })
     }
 
-    /// A permit for a connection of user `uid`, which is unknown over TCP. The error says which limit
-    /// is reached.
+    /// Returns a permit for a connection of user `uid`, which is `None` over TCP. The error names
+    /// the limit that is reached.
     pub(super) fn permit(self: &Arc<Self>, uid: Option<u32>) -> Result<Permit, RefusalReason> {
         let uid = uid.filter(|uid| *uid != self.own_uid);
         let mut open = self.open();
@@ -70,7 +71,7 @@ impl Limits {
         Ok(Permit { limits: Arc::clone(self), uid, scarce })
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn open(&self) -> MutexGuard<'_, Counts> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

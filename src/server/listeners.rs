@@ -1,4 +1,4 @@
-//! [`Listeners`]: what a server serves on.
+//! [`Listeners`]: the listeners that a server serves on.
 
 use crate::socket::Listener;
 

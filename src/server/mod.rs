@@ -8,17 +8,17 @@ mod idle;
 mod in_process;
 mod incoming;
 mod layers;
-mod life;
+mod lifecycle;
 mod limiter;
 mod limits;
 mod listeners;
 mod mount;
 mod options;
+mod peer_name;
 mod refusal;
 mod routes;
 mod serve;
 mod stats;
-mod who;
 
 use std::fmt;
 use std::future::{self, Future};
@@ -44,14 +44,15 @@ use crate::policy::PeerPolicyLayer;
 use crate::socket::Listener;
 use calls::Calls;
 use connection::Connection;
-use incoming::{Accepted, Given};
+use incoming::{Accepted, StreamIncoming};
 use layers::Layers;
 use limiter::Limiter;
 use mount::{Route, route};
 use options::Options;
 use routes::Routes;
 
-/// A gRPC server: services, such as those that tonic generates, and what they are served with.
+/// A gRPC server: its services, such as those that tonic generates, and the options it serves them
+/// with.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]
@@ -81,7 +82,7 @@ impl Default for Server {
 }
 
 impl Server {
-    /// A server without services.
+    /// Returns a server without services.
     pub fn new() -> Self {
         Self {
             services: Vec::new(),
@@ -93,9 +94,9 @@ impl Server {
         }
     }
 
-    /// Adds a service. Two of the same name are an error when the server starts. How large a message
-    /// may be is set on the service (`max_decoding_message_size`; tonic's default is 4 MiB received,
-    /// no limit sent).
+    /// Adds a service. Two services of the same name are an error when the server starts. The
+    /// service itself limits the size of its messages (`max_decoding_message_size`; tonic's
+    /// defaults are 4 MiB for a received message and no limit for a sent one).
     #[must_use]
     pub fn add_service(mut self, service: impl Mount) -> Self {
         self.services.push(service.mount());
@@ -111,10 +112,11 @@ impl Server {
         }
     }
 
-    /// What answers calls of services that the server does not have, in place of UNIMPLEMENTED: any tower
-    /// service of HTTP requests, within the layers. A second one replaces the first.
+    /// Sets the service that answers calls of services the server does not have; without one they
+    /// get UNIMPLEMENTED. It is any tower service of HTTP requests, and runs within the layers. A
+    /// second one replaces the first.
     ///
-    /// A proxy to another socket, which knows none of the services behind it:
+    /// This proxy to another socket knows none of the services behind it:
     ///
     /// ```
     /// use http::Request;
@@ -134,16 +136,17 @@ impl Server {
         self
     }
 
-    /// Whether the [`fallback`](Self::fallback) answers requests too that are not gRPC's, such as a GET,
-    /// in place of the HTTP statuses 405 and 415. They pass by the layers, which are made for gRPC, but
-    /// not by the policy and the limits; [`timeout`](Self::timeout) does not concern them. Default: no.
+    /// Sets whether the [`fallback`](Self::fallback) also answers requests that are not gRPC, such
+    /// as a GET. Without it they get the HTTP statuses 405 and 415. These requests do not pass
+    /// through the layers, which are made for gRPC, and [`timeout`](Self::timeout) does not concern
+    /// them; the policy and the limits do. Default: no.
     #[must_use]
     pub fn fallback_takes_http(mut self, takes: bool) -> Self {
         self.fallback_takes_http = takes;
         self
     }
 
-    /// Wraps all services in a tower layer. The layer that is added first sees a request first.
+    /// Wraps all services in a tower layer. The layer added first sees a request first.
     #[must_use]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
@@ -154,11 +157,11 @@ impl Server {
         self
     }
 
-    /// Which peers may call which services and methods. A call that is refused gets
-    /// PERMISSION_DENIED, before any layer sees it, and leaves a log event: see [`PeerPolicyLayer`].
+    /// Sets which peers may call which services and methods. A call that is refused gets
+    /// PERMISSION_DENIED before any layer sees it, and leaves a log event: see [`PeerPolicyLayer`].
     ///
-    /// Default: everybody who is connected may call everything. A server with a policy does not
-    /// serve TCP. A second policy replaces the first.
+    /// Default: every connected peer may call everything. A server with a policy does not serve
+    /// TCP. A second policy replaces the first.
     ///
     /// ```no_run
     /// # #[cfg(feature = "ping")]
@@ -188,33 +191,34 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// See [`Server::serve_with_shutdown`], which also tells of cancellation and panics.
+    /// See [`Server::serve_with_shutdown`], which also describes cancellation and panics.
     pub async fn serve(self, listeners: impl Into<Listeners>) -> Result<(), ServeError> {
         self.serve_with_shutdown(listeners, future::pending()).await
     }
 
     /// Serves until `shutdown` completes and the calls in flight have ended.
     ///
-    /// At the signal the socket files go first, so that a successor can bind at once. Connections
-    /// that wait in the queue are still accepted; each client is told to open no further call on
-    /// its connection (GOAWAY), and calls in flight may finish. What has not after
-    /// [`Server::drain_timeout`] is cut off.
+    /// At the signal the server first removes its socket files, so that a successor can bind at
+    /// once. It still accepts the connections that wait in the queue. It tells each client to open
+    /// no further call on its connection (GOAWAY), and lets calls in flight finish. It cuts off
+    /// those that have not finished after [`Server::drain_timeout`].
     ///
-    /// A listener whose socket a successor takes over ([`BindOptions::allow_take_over`]) is drained in
-    /// the same way, but for its queue, which is the successor's. The server returns when that has
-    /// happened to all of its listeners.
+    /// A successor may take over a listener's socket ([`BindOptions::allow_take_over`]). That
+    /// listener is drained in the same way, except that the successor accepts the connections in
+    /// its queue. The server returns once successors have taken over all of its listeners.
     ///
     /// [`BindOptions::allow_take_over`]: crate::BindOptions::allow_take_over
     ///
     /// # Errors
     ///
-    /// Before anything is accepted: where there is nothing to serve on, two services have one name,
-    /// or an address and the policies don't fit together. See [`ServeErrorKind`]. An error of one
-    /// connection, or of accepting one, is logged and stops nothing.
+    /// All errors come before a connection is accepted: there is no listener, two services have the
+    /// same name, or an address does not fit the policies. See [`ServeErrorKind`]. An error of one
+    /// connection, or of accepting one, is logged and does not stop the server.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it closes the listeners, removes their socket files and cuts off all connections.
+    /// Dropping the future closes the listeners, removes their socket files and cuts off all
+    /// connections.
     ///
     /// # Panics
     ///
@@ -227,18 +231,18 @@ impl Server {
         self.serve_listeners(listeners.into(), None, shutdown).await
     }
 
-    /// Serves until there has been no connection for `idle`, or `shutdown` completes. A connection
-    /// without a call for as long is closed, its client told first, as by
-    /// [`idle_timeout`](Self::idle_timeout), unless that is set otherwise.
+    /// Serves until there has been no connection for `idle`, or until `shutdown` completes. A
+    /// connection without a call for `idle` is closed after its client was told (GOAWAY), unless
+    /// [`idle_timeout`](Self::idle_timeout) sets another time.
     ///
-    /// It is for servers that are started when somebody connects ([`Listener::from_systemd`]) and end
-    /// when nobody needs them. Who connects while it ends is not lost: on an inherited socket a client
-    /// waits in its queue for the next server. On a socket of this server's own the file goes first, and
-    /// who has connected before is served.
+    /// It is for servers that are started when a client connects ([`Listener::from_systemd`]) and
+    /// end when no client needs them. A client that connects while the server ends is not lost. On
+    /// an inherited socket it waits in the queue for the next server. On a socket that this server
+    /// bound, the socket file is removed first, and clients that have connected before are served.
     ///
     /// # Errors, cancel safety, panics
     ///
-    /// As [`serve_with_shutdown`](Self::serve_with_shutdown).
+    /// They are those of [`serve_with_shutdown`](Self::serve_with_shutdown).
     pub async fn serve_until_idle(
         mut self,
         listeners: impl Into<Listeners>,
@@ -266,13 +270,14 @@ impl Server {
         Ok(())
     }
 
-    /// Serves a stream of connections that somebody else accepts, such as vsock, TLS or pipes in memory,
-    /// until `shutdown` completes and the calls in flight have ended. Where the stream ends before, its
-    /// connections are served until they have ended. An error of the stream is logged, and the next
-    /// connection asked for after a while (5 ms, up to 1 s after several).
+    /// Serves a stream of connections that the caller accepts, such as vsock, TLS or pipes in
+    /// memory, until `shutdown` completes and the calls in flight have ended. If the stream ends
+    /// before, its connections are served until they end. An error of the stream is logged, and the
+    /// next connection is asked for after a backoff (5 ms, up to 1 s after several errors).
     ///
-    /// Limits and drain are those of [`serve_with_shutdown`](Self::serve_with_shutdown). A connection has
-    /// a known peer only where it is a [`Conn`](crate::Conn); a peer policy refuses all others.
+    /// Limits and drain are those of [`serve_with_shutdown`](Self::serve_with_shutdown). The peer
+    /// of a connection is known only if the connection is a [`Conn`](crate::Conn); a peer policy
+    /// refuses all others.
     ///
     /// ```
     /// use samehost::Server;
@@ -292,7 +297,7 @@ impl Server {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it drops the stream and cuts off all connections.
+    /// Dropping the future drops the stream and cuts off all connections.
     ///
     /// # Panics
     ///
@@ -307,23 +312,25 @@ impl Server {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (calls, options) = self.ready()?;
-        serve::serve(calls, options, vec![Given(Box::pin(incoming))], None, shutdown).await;
+        let incoming = StreamIncoming(Box::pin(incoming));
+        serve::serve(calls, options, vec![incoming], None, shutdown).await;
         Ok(())
     }
 
-    /// Serves one connection that is already open, such as one end of a socketpair between a
-    /// parent and its child, until the client closes it. Its requests know who sent them only where
-    /// it is a [`Conn`](crate::Conn) that a [`Listener`] accepted.
+    /// Serves one connection that is already open, such as one end of a socketpair between a parent
+    /// and its child, until the client closes it. Its requests carry the peer's identity only if it
+    /// is a [`Conn`](crate::Conn) that a [`Listener`] accepted.
     ///
     /// # Errors
     ///
-    /// [`ServeErrorKind::Connection`] where the connection failed, or the client does not speak
-    /// HTTP/2. [`ServeErrorKind::PeerRefused`] where there is a policy and it does not let this peer
-    /// in, as it lets in none that is unknown. [`ServeErrorKind::DuplicateService`].
+    /// [`ServeErrorKind::Connection`] if the connection failed, or the client does not speak
+    /// HTTP/2. [`ServeErrorKind::PeerRefused`] if there is a policy and it refuses this peer; it
+    /// refuses each peer that is unknown. [`ServeErrorKind::DuplicateService`] if two services have
+    /// the same name.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it closes the connection and with it ends its calls.
+    /// Dropping the future closes the connection and ends its calls.
     ///
     /// # Panics
     ///
@@ -357,7 +364,8 @@ impl Server {
         }
     }
 
-    /// Whether what a listener tells of its peers, and the policies' need of it, fit together.
+    /// Returns an error if the policies need to know peers and the listener does not know them, or
+    /// if the address needs a policy and there is none.
     fn check(&self, listener: &Listener) -> Result<(), ServeError> {
         let address = listener.local_addr();
         let has_policy = self.options.policy.is_some() || self.method_policy.is_some();
@@ -370,7 +378,7 @@ impl Server {
         Ok(())
     }
 
-    /// What connections are served with.
+    /// Returns the calls and options that connections are served with.
     fn ready(self) -> Result<(Calls, Options), ServeError> {
         let names: Vec<_> = self.services.iter().map(|service| service.name).collect();
         if let Some(index) = (1..names.len()).find(|index| names[..*index].contains(&names[*index]))

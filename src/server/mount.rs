@@ -1,4 +1,4 @@
-//! [`Mount`]: what can be added to a server.
+//! [`Mount`]: a service that can be added to a server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,16 +10,17 @@ use crate::grpc::{Answering, Arriving, BoxFuture, HttpService, RequestBody, call
 
 /// A service that [`Server::add_service`](crate::Server::add_service) takes.
 ///
-/// Every tower service that has a name (`NamedService`) and answers requests with a [`RequestBody`]
-/// is one: the servers that tonic generates, alone, with an interceptor or within layers. A service
-/// that is written by hand takes a `http::Request<RequestBody>`, or one of any body as tonic's do.
+/// Every tower service that has a name (`NamedService`) and takes requests with a [`RequestBody`]
+/// is one. So are the servers that tonic generates, alone, with an interceptor or within layers. A
+/// service that is written by hand takes `http::Request<RequestBody>`, or is generic over the body
+/// as tonic's are.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be added to a samehost server",
     note = "a service written by hand implements `tonic::server::NamedService` and \
             `tower::Service<http::Request<samehost::RequestBody>>`, and is `Clone + Send + Sync`"
 )]
 pub trait Mount {
-    /// Gives the service up for a server to call.
+    /// Turns the service into one that a server can call.
     #[doc(hidden)]
     fn mount(self) -> Mounted;
 }
@@ -33,7 +34,7 @@ where
     }
 }
 
-/// A service whose type is forgotten. Unlike tower's boxed services it is called by reference, so
+/// A service whose type is erased. Unlike tower's boxed services it is called by reference, so that
 /// a call clones only the service itself.
 pub(super) type Route = Arc<dyn Fn(Request<RequestBody>) -> BoxFuture + Send + Sync>;
 
@@ -47,15 +48,16 @@ pub(super) fn route(service: impl HttpService<RequestBody>) -> Route {
 pub struct Mounted {
     pub(super) name: &'static str,
     pub(super) route: Route,
-    /// For calls that nothing stands before.
+    /// Answers calls on a server that has no layers, no method policy and no call limit.
     pub(super) direct: Option<Direct>,
 }
 
-/// The same without an HTTP request.
+/// Answers a call without an HTTP request.
 pub(super) type Direct = Arc<dyn Fn(Arriving) -> Answering + Send + Sync>;
 
 impl Mounted {
-    /// A service of this name that answers by `route`, and by `direct` where nothing stands before it.
+    /// Returns a service that answers by `route`, or by `direct` on a server that has no layers, no
+    /// method policy and no call limit.
     pub(crate) fn new(
         name: &'static str,
         route: impl Fn(Request<RequestBody>) -> BoxFuture + Send + Sync + 'static,

@@ -1,8 +1,8 @@
-//! [`refuse`]: a connection that may not come in is told why.
+//! [`refuse`]: tells a refused client the reason.
 //!
-//! A GOAWAY does not reach whoever made the call: some clients connect again at once, hundreds of times
-//! a second, and show none of its text. A status reaches everybody. So the calls of such a connection are
-//! answered, few of them and for a short time, by nothing that belongs to a service.
+//! A GOAWAY does not reach the caller: some clients connect again at once, hundreds of times a
+//! second, and show none of its text. A status reaches every caller. So the calls of a refused
+//! connection are answered with a status, for a short time and without any service.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,27 +18,27 @@ use crate::grpc::Refusing;
 use crate::http2::Config;
 use crate::observer::RefusalReason;
 
-/// How many connections are answered at a time: in all and of one user other than the server's own. One
-/// that comes beyond gets a GOAWAY alone.
+/// How many refused connections are answered at a time: in total, and of one user other than the
+/// server's own. A further one only gets a GOAWAY.
 pub(super) const MAX_REFUSALS: (usize, usize) = (64, 16);
 
-/// How many calls of such a connection are answered.
+/// How many calls are answered on a refused connection.
 const CALLS: u32 = 16;
 
-/// How long such a connection may stay.
-const STAY: Duration = Duration::from_secs(1);
+/// How long a refused connection is served.
+const SERVED_FOR: Duration = Duration::from_secs(1);
 
-/// How long the client may then take to read the answers and the GOAWAY.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How long the client may take after that to read the answers and the GOAWAY.
+const LINGER: Duration = Duration::from_millis(100);
 
-/// What a client may send of one message, and of all.
+/// The window of each stream and of the connection, in bytes.
 const WINDOW: u32 = 64 * 1024;
 
 /// The largest header list, in bytes as RFC 9113 §6.5.2 counts them.
 const HEADER_LIST: u32 = 16 * 1024;
 
-/// Answers a connection's calls by the reason until 16 are answered, 1 s is over or `stopped` completes,
-/// and closes it.
+/// Answers the calls of a refused connection with the reason, and closes it after 16 calls, after
+/// one second or when `stopped` completes.
 pub(super) async fn refuse<T: Socket>(
     accepted: Accepted<T>,
     reason: RefusalReason,
@@ -57,7 +57,7 @@ pub(super) async fn refuse<T: Socket>(
         tokio::select! {
             () = stopped => {}
             _ = spent => {}
-            () = sleep(STAY) => {}
+            () = sleep(SERVED_FOR) => {}
         }
         over.notify_one();
     };
@@ -66,7 +66,7 @@ pub(super) async fn refuse<T: Socket>(
     let served = driver::serve(accepted.io, handler, options, memory, until_over);
     let cut_off = async {
         over.notified().await;
-        sleep(LAST_WORDS).await;
+        sleep(LINGER).await;
     };
     tokio::select! {
         _ = served => {}
@@ -80,7 +80,7 @@ fn config(of_others: &Config, any_authority: bool) -> Config {
         stream_window: WINDOW,
         connection_window: WINDOW,
         max_header_list_size: HEADER_LIST.min(of_others.max_header_list_size),
-        handshake_timeout: STAY,
+        handshake_timeout: SERVED_FOR,
         keep_alive: None,
         idle_timeout: None,
         any_authority,

@@ -1,5 +1,4 @@
-//! [`Routes`]: finds the service that a request's path names. Methods within a service are found
-//! by the service itself.
+//! [`Routes`]: finds the service that a request's path names. The service itself finds the method.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -14,8 +13,8 @@ use tower::Service;
 use super::mount::{Mounted, Route};
 use crate::grpc::{Answering, Arriving, BoxFuture, RequestBody};
 
-/// The services of a [`Server`](crate::Server), as one tower service. A request for none of them
-/// is the fallback's, or gets UNIMPLEMENTED.
+/// The services of a [`Server`](crate::Server), as one tower service. The fallback answers requests
+/// for other services; without one they get UNIMPLEMENTED.
 #[derive(Clone)]
 pub(super) struct Routes {
     services: Arc<[Mounted]>,
@@ -46,13 +45,14 @@ impl Routes {
         }
     }
 
-    /// Whether one of the services is named by a path.
+    /// Returns whether a path names one of the services.
     pub(super) fn knows(&self, path: &str) -> bool {
         self.find(path).is_some()
     }
 
-    /// Servers have a handful of services, of which most differ in length: to compare the names is
-    /// less work than to find the name's end and hash it.
+    /// Compares a path with each service's name. Servers have few services, and most names differ
+    /// in length: to compare them is less work than to find the end of the name in the path and
+    /// hash it.
     fn find(&self, path: &str) -> Option<&Mounted> {
         let path = path.strip_prefix('/')?;
         let is_of =
@@ -61,7 +61,7 @@ impl Routes {
     }
 }
 
-/// What layers wrap.
+/// Layers wrap the services in this form.
 impl Service<Request<Body>> for Routes {
     type Response = Response<Body>;
     type Error = Infallible;

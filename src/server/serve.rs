@@ -1,5 +1,5 @@
-//! The accept loops: from listeners to connections, and from the shutdown signal to the end of
-//! the last connection.
+//! The accept loops of a server, and its drain from the shutdown signal to the end of the last
+//! connection.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,19 +22,18 @@ use crate::driver;
 use crate::observer::{Event, RefusalReason};
 use crate::socket::{ACCEPT_BACKOFF, PeerIdentity};
 
-/// How many connections are accepted after the shutdown signal, at most: as many as can wait in the
-/// queue by default. New TCP clients could go on coming.
+/// How many connections are accepted after the shutdown signal: as many as can wait in the queue by
+/// default. Without this bound, new TCP clients could go on coming.
 const QUEUE_MAX: u32 = 4096;
 
-/// A drain without a deadline has one as far away as this.
+/// The deadline of a drain without a deadline.
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// How long a connection without a call stays that was still in the queue when a server that was idle
-/// ended.
+/// The idle timeout of connections that were still in the queue when an idle server ended.
 const LAST_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves all of `incoming` until `shutdown` completes and then drains; or until they have ended, or have
-/// been idle, and their connections have ended.
+/// Serves all of `incoming` until `shutdown` completes, and then drains them. It also returns after
+/// all sources have ended, or the server has been idle, and the last connection has ended.
 pub(super) async fn serve<I: Incoming>(
     calls: Calls,
     options: Options,
@@ -68,9 +67,9 @@ pub(super) async fn serve<I: Incoming>(
     ended.await;
 }
 
-/// Waits for the shutdown signal, and knows one that came before.
+/// Completes when the value is `true`, at once if it is already.
 async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, and with it the server.
+    // An error means that the sender was dropped, and with it the server.
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
@@ -78,37 +77,37 @@ struct Acceptor {
     calls: Calls,
     gate: Arc<Gate>,
     stopped: watch::Receiver<bool>,
-    /// Where the server ends when it is idle.
+    /// `Some` if the server ends when it is idle.
     idleness: Option<Idleness>,
-    /// Set once a successor has taken over, for those that were accepted before.
+    /// Set when a successor has taken over, so that earlier connections drain.
     handed_over: watch::Sender<bool>,
     connections: JoinSet<()>,
-    /// Nothing more is accepted than what is in the queue.
+    /// Whether only the queue is accepted from now on.
     is_last: bool,
 }
 
-/// Why an acceptor accepts no more.
-enum Over {
+/// Why an acceptor stops accepting.
+enum StopReason {
     Stopped,
     Idle,
-    /// A successor accepts from here on, what is in the queue included.
+    /// A successor accepts from now on, also what is in the queue.
     Successor,
-    /// The source has no more.
+    /// The source has no more connections.
     Ended,
 }
 
 impl Acceptor {
     async fn run<I: Incoming>(mut self, mut incoming: I) {
-        let over = self.accept_all(&mut incoming).await;
+        let reason = self.accept_all(&mut incoming).await;
         let address = incoming.address().cloned();
-        match over {
-            Over::Ended => {}
-            Over::Successor => {
+        match reason {
+            StopReason::Ended => {}
+            StopReason::Successor => {
                 self.handed_over.send_replace(true);
             }
-            // They wait for the next process that has the socket.
-            Over::Idle if incoming.is_inherited() => {}
-            Over::Idle | Over::Stopped => {
+            // The connections in the queue wait for the next process that has the socket.
+            StopReason::Idle if incoming.is_inherited() => {}
+            StopReason::Idle | StopReason::Stopped => {
                 incoming.unpublish();
                 self.is_last = true;
                 self.empty_queue(&mut incoming).await;
@@ -116,7 +115,7 @@ impl Acceptor {
         }
         drop(incoming);
         let Self { mut connections, mut stopped, gate, handed_over: _handed_over, .. } = self;
-        if !matches!(over, Over::Stopped | Over::Successor) {
+        if !matches!(reason, StopReason::Stopped | StopReason::Successor) {
             tokio::select! {
                 () = all_of(&mut connections) => return,
                 () = told_to_stop(&mut stopped) => {}
@@ -140,17 +139,17 @@ impl Acceptor {
         tell(&Event::DrainEnded { address, duration: began.elapsed(), cut_off });
     }
 
-    async fn accept_all<I: Incoming>(&mut self, incoming: &mut I) -> Over {
+    async fn accept_all<I: Incoming>(&mut self, incoming: &mut I) -> StopReason {
         let mut backoff = ACCEPT_BACKOFF;
         loop {
             tokio::select! {
                 biased;
-                () = told_to_stop(&mut self.stopped) => return Over::Stopped,
-                () = idle(&mut self.idleness) => return Over::Idle,
+                () = told_to_stop(&mut self.stopped) => return StopReason::Stopped,
+                () = idle(&mut self.idleness) => return StopReason::Idle,
                 Some(_) = self.connections.join_next() => {}
                 accepted = incoming.accept() => match accepted {
-                    None if incoming.is_handed_over() => return Over::Successor,
-                    None => return Over::Ended,
+                    None if incoming.is_handed_over() => return StopReason::Successor,
+                    None => return StopReason::Ended,
                     Some(Ok(accepted)) => {
                         backoff.reset();
                         self.welcome(accepted, incoming.address()).await;
@@ -158,7 +157,7 @@ impl Acceptor {
                     Some(Err(error)) => {
                         self.gate.log_failure(&error, incoming.address());
                         tokio::select! {
-                            () = told_to_stop(&mut self.stopped) => return Over::Stopped,
+                            () = told_to_stop(&mut self.stopped) => return StopReason::Stopped,
                             () = sleep(backoff.next()) => {}
                         }
                     }
@@ -167,7 +166,7 @@ impl Acceptor {
         }
     }
 
-    /// Takes what has connected before nobody could any more.
+    /// Accepts the connections that wait in the queue of an unpublished socket.
     async fn empty_queue<I: Incoming>(&mut self, incoming: &mut I) {
         for _ in 0..QUEUE_MAX {
             match incoming.accept_queued() {
@@ -181,7 +180,7 @@ impl Acceptor {
         }
     }
 
-    /// Serves a connection that may come in, and tells others that they may not.
+    /// Serves a connection if it is admitted, and refuses it otherwise.
     async fn welcome<T>(&mut self, accepted: Accepted<T>, address: Option<&Address>)
     where
         T: driver::Socket + Send + 'static,
@@ -192,8 +191,8 @@ impl Acceptor {
         }
     }
 
-    /// Tells a client that it may not come in: each of its calls, where not too many others are told
-    /// the same, or else the connection.
+    /// Tells a client that it is refused: by a status for each of its calls, or by a GOAWAY if too
+    /// many other connections are being refused.
     async fn refuse<T>(
         &mut self,
         accepted: Accepted<T>,
@@ -254,7 +253,7 @@ async fn all_of(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
 }
 
-/// Completes when the server has been idle long enough; where it does not end then, never.
+/// Completes when the server has been idle long enough. Never completes if there is no such limit.
 async fn idle(idleness: &mut Option<Idleness>) {
     match idleness {
         Some(idleness) => idleness.wait().await,

@@ -1,4 +1,4 @@
-//! [`ServerStats`]: what a server is doing right now.
+//! [`ServerStats`]: shows what a server is doing.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,13 +8,14 @@ use crate::driver::Memory;
 use crate::observer::{ConnectionInfo, Event, Observer, RefusalReason};
 use crate::socket::PeerIdentity;
 
-/// Tells what a server is doing: see [`Server::stats`](crate::Server::stats). A clone is a reference.
+/// Shows what a server is doing: see [`Server::stats`](crate::Server::stats). A clone shows the
+/// same server.
 #[derive(Clone, Debug, Default)]
 pub struct ServerStats(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Of each user; those whose user is not known have none.
+    /// The number of connections of each user. The key is `None` if the user is unknown.
     connections: Mutex<BTreeMap<Option<u32>, usize>>,
     calls: AtomicUsize,
     calls_ended: AtomicU64,
@@ -23,35 +24,36 @@ struct Inner {
     memory: OnceLock<Arc<Memory>>,
 }
 
-/// What a server was doing at one moment.
+/// The state of a server at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerSnapshot {
-    /// Open connections, by user id. `None`: over TCP, or on a stream whose peer is not known.
+    /// Open connections, by user id. The key is `None` over TCP, and on streams whose peer is
+    /// unknown.
     pub connections_by_uid: BTreeMap<Option<u32>, usize>,
     /// Calls that have begun and not ended.
     pub calls_in_flight: usize,
     /// Calls that have ended.
     pub calls_ended: u64,
-    /// Bytes that connections hold, of those with 16 KiB or more: what
-    /// [`Server::max_buffered_bytes`](crate::Server::max_buffered_bytes) limits.
+    /// Bytes that are buffered for connections with 16 KiB or more:
+    /// [`Server::max_buffered_bytes`](crate::Server::max_buffered_bytes) limits them.
     pub buffered_bytes: usize,
     /// Connections that the policy refused.
     pub refused_by_policy: u64,
-    /// Connections beyond a limit.
+    /// Connections that were refused because a limit was reached.
     pub refused_by_limit: u64,
 }
 
 impl ServerSnapshot {
-    /// Open connections in all.
+    /// Returns the number of open connections.
     pub fn connections(&self) -> usize {
         self.connections_by_uid.values().sum()
     }
 }
 
 impl ServerStats {
-    /// What the server is doing now. Each number is right by itself; between reading one and the next
-    /// the server goes on.
+    /// Returns the state of the server now. Each number is exact, but the server goes on between
+    /// reading one and the next.
     pub fn snapshot(&self) -> ServerSnapshot {
         let inner = &*self.0;
         let connections = inner.connections.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,9 +67,9 @@ impl ServerStats {
         }
     }
 
-    /// The server has begun to serve.
+    /// Shows the `memory` of a server that begins to serve.
     pub(super) fn serves_with(&self, memory: &Arc<Memory>) {
-        // A second server of the same settings has no part in it.
+        // The statistics stay with the first server if a clone of it serves, too.
         let _ = self.0.memory.set(Arc::clone(memory));
     }
 

@@ -1,4 +1,4 @@
-//! [`Life`]: a connection's beginning and end, as observers and the log are told.
+//! [`Lifecycle`]: tells observers and the log when a connection begins and ends.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::Instant;
 use tracing::{Level, Span};
 
-use super::who::Who;
+use super::peer_name::PeerName;
 use crate::address::Address;
 use crate::driver::Lost;
 use crate::observer::{CallObserver, ConnectionObservation, GoAwayReason, Observers};
 use crate::socket::Peer;
 
-/// A connection that was admitted. Dropped, it tells that the connection was closed.
+/// A connection that was admitted. Dropping it tells observers and the log that the connection was
+/// closed.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct Lifecycle {
     observation: Option<ConnectionObservation>,
     opened: Instant,
     span: Span,
@@ -23,8 +24,8 @@ pub(super) struct Life {
     told_to_go: Arc<AtomicBool>,
 }
 
-impl Life {
-    /// Tells that a connection was opened.
+impl Lifecycle {
+    /// Tells observers and the log that a connection was opened.
     pub(super) fn begin(
         observers: Option<&Observers>,
         address: Option<&Address>,
@@ -41,12 +42,13 @@ impl Life {
         self.span.clone()
     }
 
-    /// What observes its calls.
+    /// Returns the observer of the connection's calls.
     pub(super) fn calls(&self) -> Option<CallObserver> {
         self.observation.as_ref().map(ConnectionObservation::calls)
     }
 
-    /// Completes with `signal`, when the client is told to make no further calls.
+    /// Completes with `signal`, and tells the observers that the client is now told to make no
+    /// further calls.
     pub(super) fn announced<S>(
         &self,
         reason: GoAwayReason,
@@ -56,7 +58,7 @@ impl Life {
         S: Future<Output = ()>,
     {
         let (observer, told) = (self.calls(), Arc::clone(&self.told_to_go));
-        // Boxed, since each future that it is passed on to has room for it twice.
+        // It is boxed because each future that it is passed on to has room for it twice.
         let signal = Box::pin(signal);
         async move {
             signal.await;
@@ -67,9 +69,11 @@ impl Life {
         }
     }
 
-    /// It has ended like this.
+    /// Records the result of the connection, and returns it. It is `Ok` if a client that was told
+    /// to go closes its connection.
     pub(super) fn end(mut self, served: Result<(), Lost>) -> Result<(), Lost> {
-        // A client that leaves as it was told need not wait for the second GOAWAY.
+        // A client that was told to go may close the connection before the second GOAWAY reaches
+        // it.
         let served = match served {
             Err(Lost::Io(_)) if self.told_to_go.load(Ordering::Relaxed) => Ok(()),
             served => served,
@@ -84,16 +88,17 @@ impl Life {
     }
 }
 
-impl Drop for Life {
+impl Drop for Lifecycle {
     fn drop(&mut self) {
         let (duration, error) = (self.opened.elapsed(), self.error.as_deref());
         self.span.in_scope(|| tracing::info!(?duration, error, "a connection was closed"));
     }
 }
 
-/// With the names of OpenTelemetry's conventions, where they have one.
+/// Returns the connection's span, whose field names are OpenTelemetry's where it has conventions
+/// for them.
 fn span(address: Option<&Address>, peer: &Peer) -> Span {
-    let Who { uid, gid, pid, command } = Who::of(peer.identity());
+    let PeerName { uid, gid, pid, command } = PeerName::of(peer.identity());
     let remote = match peer {
         Peer::Tcp(peer) => Some(tracing::field::display(peer.remote_addr())),
         _ => None,
