@@ -232,6 +232,7 @@ impl BindOptions {
         if !settings.allow_shared_directory {
             location.check_directory(settings.group)?;
         }
+        let mut ended = None;
         for _ in 0..TAKE_OVER_ATTEMPTS {
             let held = match Lock::acquire(&location)? {
                 Ok(lock) => {
@@ -246,6 +247,7 @@ impl BindOptions {
             let asked = hand_over::ask(
                 &location,
                 held.file().as_fd(),
+                ended,
                 prepare,
                 Adoption::is_there,
                 Adoption::take,
@@ -254,7 +256,7 @@ impl BindOptions {
                 Ok(Answer::Taken((socket, published))) => {
                     return Ok(Listener::published(address.clone(), socket, published, settings));
                 }
-                Ok(Answer::Ended) => {}
+                Ok(Answer::Ended(pid)) => ended = ended.or(pid),
                 Err(error) => return Err(held.without_file(&location).unwrap_or(error)),
             }
         }

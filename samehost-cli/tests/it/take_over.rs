@@ -323,6 +323,26 @@ fn a_successor_in_the_queue_is_told_by_the_one_that_won() {
     assert_serves(&first, &address);
 }
 
+/// The predecessor accepted it, and ended without an answer. It does not take over from the winner.
+#[test]
+fn a_successor_that_was_not_answered_is_told_by_the_one_that_won() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let mut before = serving(&address, Some("predecessor-decides"));
+    let mut second = Serving::spawn(&mut command(&address, Some("successor-connected"), &[]));
+    wait_for_stop(&second);
+    let mut first = Serving::spawn(&mut command(&address, None, &[]));
+    wait_for_stop(&before);
+    listens(&mut first, &address);
+    before.signal(Signal::CONT);
+    assert_eq!(before.wait().0, Some(0));
+    second.signal(Signal::CONT);
+    let (code, errors) = second.wait();
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("another process is taking that server over"), "{errors}");
+    assert_serves(&first, &address);
+}
+
 #[test]
 fn with_nobody_there_it_binds_and_what_a_killed_server_left_is_replaced() {
     let directory = directory();

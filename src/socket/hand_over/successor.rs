@@ -31,8 +31,8 @@ const FULL: Duration = Duration::from_millis(20);
 pub(in crate::socket) enum Answer<T> {
     /// The offer was taken: this process is the server now.
     Taken(T),
-    /// The server ended. The lock may be free.
-    Ended,
+    /// The server ended, whose process id is known if it could be asked. The lock may be free.
+    Ended(Option<i32>),
 }
 
 /// The server that was asked.
@@ -47,19 +47,27 @@ struct Server {
 /// everything ready; `take` is called after the commit. Where the server died before it, nobody but
 /// this process has the socket and the lock, and `take` is called if `is_there` finds them in place: it
 /// may have ended in order just before.
+///
+/// `ended` is the process that was asked before and ended without an answer. If another one serves now,
+/// it was first: it is not asked.
 pub(in crate::socket) async fn ask<P, T>(
     location: &Location,
     lock: BorrowedFd<'_>,
+    ended: Option<i32>,
     prepare: impl Fn(Parts) -> Result<P, BindError>,
     is_there: impl FnOnce(&P) -> bool,
     take: impl FnOnce(P) -> Result<T, BindError>,
 ) -> Result<Answer<T>, BindError> {
     let failed = |error: io::Error| location.refuse(Problem::TakeOver { error });
-    let Some(server) = Server::connect(location).await? else { return Ok(Answer::Ended) };
+    let Some(server) = Server::connect(location).await? else { return Ok(Answer::Ended(None)) };
+    let pid = server.credentials.pid();
+    if ended.is_some_and(|ended| ended != pid) {
+        return Err(location.refuse(Problem::TakenByAnother));
+    }
     step("successor-connected");
     if message::ask(&server.socket, lock).is_err() {
         server.wait_for_end().await;
-        return Ok(Answer::Ended);
+        return Ok(Answer::Ended(Some(pid)));
     }
     step("successor-asked");
     let reply = timeout(ANSWER, server.reply()).await.map_err(|_| {
@@ -71,7 +79,7 @@ pub(in crate::socket) async fn ask<P, T>(
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(failed(error)),
         Ok(None) | Err(_) => {
             server.wait_for_end().await;
-            return Ok(Answer::Ended);
+            return Ok(Answer::Ended(Some(pid)));
         }
     };
     step("successor-offered");
@@ -80,7 +88,7 @@ pub(in crate::socket) async fn ask<P, T>(
     if message::acknowledge(&server.socket, nonce).is_err() {
         let died = server.wait_for_end().await;
         if !died || !is_there(&prepared) {
-            return Ok(Answer::Ended);
+            return Ok(Answer::Ended(Some(pid)));
         }
     }
     step("successor-acknowledged");
