@@ -3,6 +3,7 @@
 //! `tests/it` can show is there.
 
 mod cancels;
+mod descriptor_calls;
 mod descriptors;
 mod faults;
 mod hand_overs;
@@ -14,7 +15,7 @@ mod socket_file;
 mod stop;
 
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use samehost_test_support::{self as support, wire};
 
@@ -24,6 +25,8 @@ struct Scale {
     full: bool,
     /// Of the soak, where they are given.
     calls: Option<u64>,
+    /// Of what runs for a time, where it is given.
+    time: Option<Duration>,
 }
 
 impl Scale {
@@ -42,6 +45,7 @@ const CHECKS: &[Check] = &[
     ("intruder", intruder::is_kept_out),
     ("faults", faults::of_each_step),
     ("descriptors", descriptors::sent_unasked),
+    ("descriptor-calls", descriptor_calls::stay_with_their_call),
     ("idle-memory", memory::of_connections_that_were_busy),
     ("stop", stop::with_clients),
     ("hand-overs", hand_overs::under_load),
@@ -58,23 +62,29 @@ fn main() -> ExitCode {
         ["as", "bind", address] => return faults::bind(address),
         ["as", "caller", address] => return hand_overs::caller(address),
         ["as", "heir", address] => return heir::run(address),
+        ["as", "returner", address] => return descriptor_calls::run(address),
         ["as", "clients", address, connections, calls @ ..] => {
             return memory::clients(address, connections, calls);
         }
         _ => {}
     }
-    let mut scale = Scale { full: false, calls: None };
+    let mut scale = Scale { full: false, calls: None, time: None };
     arguments.retain(|argument| {
         scale.full |= argument == "--full";
         let calls = argument.strip_prefix("--calls=").and_then(|calls| calls.parse().ok());
         scale.calls = calls.or(scale.calls);
-        argument != "--full" && calls.is_none()
+        let seconds = argument.strip_prefix("--seconds=").and_then(|time| time.parse().ok());
+        scale.time = seconds.map(Duration::from_secs).or(scale.time);
+        argument != "--full" && calls.is_none() && seconds.is_none()
     });
     if let Some(unknown) =
         arguments.iter().find(|name| CHECKS.iter().all(|(known, _)| known != name))
     {
         let known: Vec<_> = CHECKS.iter().map(|(name, _)| *name).collect();
-        eprintln!("there is no check {unknown}: --full, --calls=N, {}", known.join(", "));
+        eprintln!(
+            "there is no check {unknown}: --full, --calls=N, --seconds=N, {}",
+            known.join(", ")
+        );
         return ExitCode::from(2);
     }
     for (name, check) in CHECKS {
