@@ -364,24 +364,34 @@ fn send_message(
     message: &mut Vec<u8>,
     trailers: &HeaderMap,
 ) {
-    if announce(state, key, descriptors.as_ref()) {
-        state.h2.send_response(key, StatusCode::OK, head, false);
+    if send_head(state, key, StatusCode::OK, head, descriptors, false) {
         state.h2.send_small(key, message, false);
         state.h2.send_trailers(key, trailers);
     }
     message.clear();
 }
 
-/// Announces the descriptors of the response that is sent next. Returns whether it may be sent: where
-/// the client does not take them, an error was sent instead.
-fn announce(state: &mut State, key: StreamKey, descriptors: Option<&Descriptors>) -> bool {
-    let Some(descriptors) = descriptors.filter(|list| !list.is_empty()) else { return true };
-    let Err(limit) = state.h2.send_descriptors(key, descriptors) else { return true };
-    let why =
-        format!("the response has file descriptors, and the client takes {limit} with a call");
-    let (parts, _) = Status::failed_precondition(why).into_http::<()>().into_parts();
-    state.h2.send_response(key, parts.status, &parts.headers, true);
-    false
+/// Sends a head with the descriptors that go with it. Returns whether the rest may follow: where the
+/// client does not take the descriptors, an error was sent instead.
+fn send_head(
+    state: &mut State,
+    key: StreamKey,
+    status: StatusCode,
+    fields: &HeaderMap,
+    descriptors: Option<Descriptors>,
+    end: bool,
+) -> bool {
+    if let Some(descriptors) = descriptors.filter(|list| !list.is_empty())
+        && let Err(limit) = state.h2.send_descriptors(key, &descriptors)
+    {
+        let why =
+            format!("the response has file descriptors, and the client takes {limit} with a call");
+        let (parts, _) = Status::failed_precondition(why).into_http::<()>().into_parts();
+        state.h2.send_response(key, parts.status, &parts.headers, true);
+        return false;
+    }
+    state.h2.send_response(key, status, fields, end);
+    true
 }
 
 /// Sends a head and what its body gave at once. What is returned is the body's rest.
@@ -390,12 +400,9 @@ fn send_reply<B>(
     key: StreamKey,
     Reply { parts, descriptors, start: Start { data, end } }: Reply<B>,
 ) -> Option<Rest<B>> {
-    if !announce(state, key, descriptors.as_ref()) {
-        return None;
-    }
     let empty = data.is_none() && matches!(end, StartEnd::Plain);
-    state.h2.send_response(key, parts.status, &parts.headers, empty);
-    if empty || send_start(state, key, data, &end) {
+    let goes_on = send_head(state, key, parts.status, &parts.headers, descriptors, empty);
+    if !goes_on || empty || send_start(state, key, data, &end) {
         return None;
     }
     match end {

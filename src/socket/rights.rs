@@ -25,6 +25,8 @@ pub(crate) struct Received {
     pub(crate) descriptors: Vec<OwnedFd>,
     /// The kernel dropped some, as this process may not open more (RLIMIT_NOFILE).
     pub(crate) truncated: bool,
+    /// The packet had more bytes than there was room for, and they are gone (SOCK_SEQPACKET).
+    pub(crate) cut: bool,
 }
 
 /// Sends `bytes`, with `descriptors` beside the first of them. Fails with ETOOMANYREFS if too many of
@@ -36,7 +38,7 @@ pub(crate) fn send(
 ) -> rustix::io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); CONTROL * size_of::<u64>()];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(rustix::io::Errno::INVAL);
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
@@ -84,8 +86,9 @@ pub(crate) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<Rec
     }
     // SAFETY: recvmsg has just written so many bytes of the spare capacity.
     unsafe { input.set_len(input.len() + received) };
-    let truncated = message.msg_flags & libc::MSG_CTRUNC != 0;
-    Ok(Received { bytes: received, descriptors, truncated })
+    let flag = |flag| message.msg_flags & flag != 0;
+    let (truncated, cut) = (flag(libc::MSG_CTRUNC), flag(libc::MSG_TRUNC));
+    Ok(Received { bytes: received, descriptors, truncated, cut })
 }
 
 #[cfg(test)]

@@ -1,20 +1,21 @@
 //! The messages of a hand-over: one packet each, some with descriptors.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use bytes::BytesMut;
+
+use crate::socket::rights;
 
 /// The first bytes of each message. The last of them is the protocol's version.
 const MAGIC: &[u8; 16] = b"samehost-handov1";
 
 /// Of an offer.
 const DESCRIPTORS: usize = 5;
+
+/// Bytes of which no message has more.
+const LONGEST: usize = 64;
 
 /// What passes from one process to the other.
 #[derive(Debug)]
@@ -132,46 +133,31 @@ fn send(
     rest: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let bytes = [&MAGIC[..], &[kind], rest].concat();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-    }
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, flags)?;
+    rights::send(socket, &[&MAGIC[..], &[kind], rest].concat(), descriptors)?;
     Ok(())
 }
 
 /// A message's kind, the rest of its bytes and its descriptors.
-type Received = (u8, Vec<u8>, Vec<OwnedFd>);
+type Message = (u8, Vec<u8>, Vec<OwnedFd>);
 
-fn receive(socket: impl AsFd) -> io::Result<Option<Received>> {
-    let mut bytes = [0; 64];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags)?;
-    let mut descriptors = Vec::new();
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
+fn receive(socket: impl AsFd) -> io::Result<Option<Message>> {
+    let mut bytes = BytesMut::with_capacity(LONGEST);
+    let received = rights::receive(socket, &mut bytes)?;
     if received.bytes == 0 {
         return Ok(None);
     }
-    let cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
-    let message = bytes[..received.bytes].strip_prefix(MAGIC);
-    match message.and_then(<[u8]>::split_first) {
-        Some((kind, rest)) if !cut => Ok(Some((*kind, rest.to_vec(), descriptors))),
+    let whole = !received.cut && !received.truncated;
+    match bytes.strip_prefix(MAGIC).and_then(<[u8]>::split_first) {
+        Some((kind, rest)) if whole => Ok(Some((*kind, rest.to_vec(), received.descriptors))),
         _ => Err(garbage()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
+    use rustix::net::{
+        AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, shutdown, socketpair,
+    };
 
     use super::*;
 
