@@ -193,15 +193,9 @@ impl Quota {
         Arc::new(Self { held: AtomicUsize::new(0), most })
     }
 
-    /// A quarter of what this process may have open (RLIMIT_NOFILE, getrlimit(2)).
+    /// A quarter of what this process may have open.
     pub(crate) fn of_the_process() -> Arc<Self> {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        Self::new(usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX) / 4)
-    }
-
-    /// A quarter of this quota, for one user.
-    pub(crate) fn share(&self) -> Arc<Self> {
-        Self::new(self.most / 4)
+        Self::new(open_limit() / 4)
     }
 
     fn add(&self, count: usize) -> bool {
@@ -215,18 +209,40 @@ impl Quota {
     }
 }
 
+/// How many descriptors this process may have open (RLIMIT_NOFILE, getrlimit(2)).
+fn open_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX)
+}
+
 /// The quotas of a process, and of each user other than its own.
 #[derive(Debug)]
 pub(crate) struct Quotas {
     all: Arc<Quota>,
+    /// Of each other user.
+    share: usize,
     own_uid: u32,
     users: Mutex<HashMap<Option<u32>, Weak<Quota>>>,
 }
 
 impl Quotas {
-    pub(crate) fn of_the_process() -> Arc<Self> {
+    pub(crate) fn of(all: usize, share: usize) -> Arc<Self> {
         let own_uid = rustix::process::geteuid().as_raw();
-        Arc::new(Self { all: Quota::of_the_process(), own_uid, users: Mutex::default() })
+        Arc::new(Self { all: Quota::new(all), share, own_uid, users: Mutex::default() })
+    }
+
+    /// Of descriptors that were received: a quarter of what this process may have open, and a quarter
+    /// of that for one other user.
+    pub(crate) fn of_the_process() -> Arc<Self> {
+        let all = open_limit() / 4;
+        Self::of(all, all / 4)
+    }
+
+    /// Of descriptors that were sent and not read yet: half of those that the kernel lets this user
+    /// have underway, and a quarter of that for one other user. One call's fit in any case.
+    pub(crate) fn underway() -> Arc<Self> {
+        let all = (open_limit() / 2).max(MAX_PER_CALL);
+        Self::of(all, (all / 4).max(MAX_PER_CALL))
     }
 
     /// What descriptors count against that come from a process of `uid`. Users that are not known are
@@ -238,7 +254,7 @@ impl Quotas {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let share = users.get(&uid).and_then(Weak::upgrade).unwrap_or_else(|| {
             users.retain(|_, share| share.strong_count() > 0);
-            let share = self.all.share();
+            let share = Quota::new(self.share);
             users.insert(uid, Arc::downgrade(&share));
             share
         });
@@ -254,6 +270,10 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Reserves `count` of each quota, or nothing.
     pub(crate) fn new<'a>(
         count: usize,
@@ -323,7 +343,7 @@ mod tests {
     #[test]
     fn a_reservation_holds_until_the_descriptors_are_taken_or_closed() {
         let server = Quota::new(8);
-        let user = server.share();
+        let user = Quota::new(2);
         let reserve = |count| Reservation::new(count, [&server, &user]);
         let received = |reservation| {
             let (ours, _) = UnixStream::pair().unwrap();

@@ -2,7 +2,9 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use super::underway::{self, Sender, Sent};
 use crate::descriptors::closer;
 
 /// A socket that may have descriptors of the peer lie unread in it. To close it closes them, which can
@@ -12,11 +14,13 @@ pub(crate) struct Held {
     /// Always there until it is dropped.
     socket: Option<OwnedFd>,
     may_block: AtomicBool,
+    /// Descriptors that the peer may not have read yet.
+    sent: Mutex<Sent>,
 }
 
 impl Held {
     pub(super) fn new(socket: OwnedFd, may_block: bool) -> Self {
-        Self { socket: Some(socket), may_block: AtomicBool::new(may_block) }
+        Self { socket: Some(socket), may_block: AtomicBool::new(may_block), sent: Mutex::default() }
     }
 
     /// The peer may send descriptors from now on.
@@ -44,9 +48,20 @@ impl AsRawFd for Held {
     }
 }
 
+impl Sender for Held {
+    fn sent(&self) -> &Mutex<Sent> {
+        &self.sent
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
-        if *self.may_block.get_mut() {
+        let sent = std::mem::take(self.sent.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if sent.count() > 0
+            && let Some(socket) = self.socket.take()
+        {
+            underway::close(socket, sent);
+        } else if *self.may_block.get_mut() {
             closer::close(self.socket.take().into_iter().collect(), ());
         }
     }

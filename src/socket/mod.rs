@@ -23,6 +23,7 @@ pub(crate) mod rights;
 mod shared;
 mod stream;
 mod sys;
+mod underway;
 mod unix;
 mod watched;
 

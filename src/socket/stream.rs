@@ -23,7 +23,7 @@ use tokio::io::{Interest, ReadBuf};
 
 use super::held::Held;
 use super::rights::{self, Received};
-use super::sys;
+use super::{sys, underway};
 use crate::descriptors::Descriptors;
 
 #[derive(Debug)]
@@ -131,7 +131,8 @@ impl Stream {
         bytes: &[IoSlice<'_>],
         descriptors: &Descriptors,
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |socket| send(socket, bytes, Some(descriptors)))
+        let held = Arc::clone(self.socket.get_ref());
+        self.write(cx, |_| underway::send(&held, bytes, descriptors))
     }
 
     /// The same, at once.
@@ -181,7 +182,7 @@ impl Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |socket| send(socket, &[IoSlice::new(buf)], None))
+        self.write(cx, |socket| send(socket, &[IoSlice::new(buf)]))
     }
 
     pub(super) fn poll_write_vectored(
@@ -189,7 +190,7 @@ impl Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |socket| send(socket, bufs, None))
+        self.write(cx, |socket| send(socket, bufs))
     }
 
     /// Tries at once; only a socket that is full is waited for.
@@ -263,23 +264,15 @@ impl Direct {
         bytes: &[IoSlice<'_>],
         descriptors: Option<&Descriptors>,
     ) -> io::Result<usize> {
-        send(self.0.as_fd(), bytes, descriptors)
+        match descriptors {
+            None => send(self.0.as_fd(), bytes),
+            Some(descriptors) => underway::send(&self.0, bytes, descriptors),
+        }
     }
 }
 
 /// Without SIGPIPE, which a program that is not Rust's own may not ignore (send(2)).
-fn send(
-    socket: BorrowedFd<'_>,
-    slices: &[IoSlice<'_>],
-    descriptors: Option<&Descriptors>,
-) -> io::Result<usize> {
-    if let Some(descriptors) = descriptors {
-        let bytes = slices.first().map_or(&[][..], |bytes| bytes);
-        return Ok(descriptors.with(|list| {
-            let list: Vec<_> = list.iter().map(AsFd::as_fd).collect();
-            rights::send(socket, bytes, &list)
-        })?);
-    }
+fn send(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     Ok(match slices {
         [bytes] => rustix::net::send(socket, bytes, flags),

@@ -84,6 +84,19 @@ pub(super) fn pass_descriptors(socket: impl AsFd, takes: bool) -> io::Result<()>
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether the peer has read all that was sent on a Unix socket, or has closed its end (SIOCOUTQ, which
+/// has the number of TIOCOUTQ; ioctl_tty(2)).
+pub(super) fn is_read(socket: impl AsFd) -> io::Result<bool> {
+    /// What is unread is counted by the memory that it takes, and no message takes less. One that was
+    /// read still counts as a byte while the sender is told that there is room.
+    const LEAST: c_int = 256;
+    let mut unread: c_int = 0;
+    // SAFETY: the call writes a `c_int` to where it is pointed.
+    let result =
+        unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+    if result == 0 { Ok(unread < LEAST) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Appends to `input` what is there, as much as its capacity takes, without clearing that first
 /// (recv(2)).
 #[inline]

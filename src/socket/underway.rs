@@ -1,0 +1,308 @@
+//! [`Underway`]: descriptors that this process has sent and whose receivers have not read them yet.
+//!
+//! The kernel counts them for each user. Once they are more than RLIMIT_NOFILE it refuses all processes
+//! of that user further ones (unix(7), ETOOMANYREFS). So a peer that does not read is sent only a part of
+//! them, and so is a user that is not this process's own.
+//!
+//! Nobody tells a sender when a message was read. It asks whether any bytes are left unread (SIOCOUTQ).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::Shutdown;
+
+use super::{rights, sys};
+use crate::descriptors::{Descriptors, Quota, Quotas, Reservation, closer};
+
+/// How many may be underway on one connection before the next set waits until all were read. A set
+/// that is larger waits likewise, and then goes alone.
+const MOST: usize = 64;
+
+/// How many open connections are looked at when another one is registered.
+const LOOKS: usize = 4;
+
+/// The same where a quota is used up.
+const LOOKS_FOR_ROOM: usize = 256;
+
+/// How often closed connections are looked at.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// Of this process.
+static UNDERWAY: LazyLock<Underway> = LazyLock::new(|| Underway::new(Quotas::underway()));
+
+/// A connected socket, and what was sent on it.
+pub(super) trait Sender: AsFd + fmt::Debug + Send + Sync + 'static {
+    fn sent(&self) -> &Mutex<Sent>;
+}
+
+/// What is underway on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    /// What counts it, once some were sent.
+    quotas: Vec<Arc<Quota>>,
+    reservations: Vec<Reservation>,
+    /// The socket is in the list of open ones.
+    registered: bool,
+}
+
+struct Underway {
+    quotas: Arc<Quotas>,
+    sockets: Mutex<Sockets>,
+}
+
+#[derive(Default)]
+struct Sockets {
+    /// Open connections on which some were sent. Those that were not looked at for the longest time
+    /// come first.
+    open: VecDeque<Weak<dyn Sender>>,
+    /// Sockets of connections that have ended. Their peers may still read what was sent.
+    closed: Vec<(OwnedFd, Sent)>,
+    /// A thread looks at `closed` from time to time.
+    watched: bool,
+}
+
+/// Sends `bytes` with `descriptors` beside the first of them. Fails with
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) as long as the peer has to read first, and with ETOOMANYREFS
+/// where other connections have to.
+pub(super) fn send<S: Sender>(
+    socket: &Arc<S>,
+    bytes: &[IoSlice<'_>],
+    descriptors: &Descriptors,
+) -> io::Result<usize> {
+    UNDERWAY.send(socket, bytes.first().map_or(&[][..], |bytes| bytes), descriptors)
+}
+
+/// Takes the socket of a connection that has ended, and what was sent on it. It is closed when the peer
+/// has read that, or has closed its own end.
+pub(super) fn close(socket: OwnedFd, sent: Sent) {
+    if is_read(&socket) {
+        closer::close(vec![socket], ());
+    } else {
+        let _ = rustix::net::shutdown(&socket, Shutdown::Both);
+        UNDERWAY.watch(socket, sent);
+    }
+}
+
+impl Sent {
+    pub(super) fn count(&self) -> usize {
+        self.reservations.iter().map(Reservation::count).sum()
+    }
+}
+
+impl Underway {
+    fn new(quotas: Arc<Quotas>) -> Self {
+        Self { quotas, sockets: Mutex::default() }
+    }
+
+    fn send<S: Sender>(
+        &self,
+        socket: &Arc<S>,
+        bytes: &[u8],
+        descriptors: &Descriptors,
+    ) -> io::Result<usize> {
+        let mut sent = socket.sent().lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.count() > 0 && is_read(socket) {
+            sent.reservations.clear();
+        }
+        if sent.quotas.is_empty() {
+            let peer = rustix::net::sockopt::socket_peercred(socket).ok();
+            sent.quotas = self.quotas.of_user(peer.map(|peer| peer.uid.as_raw()));
+        }
+        let written = descriptors.with(|list| {
+            if sent.count() > 0 && sent.count() + list.len() > MOST {
+                return Err(io::Error::from(io::ErrorKind::WouldBlock));
+            }
+            let Some(reservation) = self.reserve(list.len(), &sent.quotas) else {
+                // The peer of this connection makes room when it reads, of which the runtime hears.
+                let errno = if sent.count() > 0 { Errno::AGAIN } else { Errno::TOOMANYREFS };
+                return Err(errno.into());
+            };
+            let list: Vec<_> = list.iter().map(AsFd::as_fd).collect();
+            let written = rights::send(socket, bytes, &list)?;
+            sent.reservations.push(reservation);
+            Ok(written)
+        })?;
+        if !sent.registered {
+            sent.registered = true;
+            let socket: Arc<dyn Sender> = Arc::<S>::clone(socket);
+            self.register(Arc::downgrade(&socket));
+        }
+        Ok(written)
+    }
+
+    fn reserve(&self, count: usize, quotas: &[Arc<Quota>]) -> Option<Reservation> {
+        Reservation::new(count, quotas).or_else(|| {
+            self.look(LOOKS_FOR_ROOM);
+            self.sockets().look_at_closed();
+            Reservation::new(count, quotas)
+        })
+    }
+
+    fn register(&self, socket: Weak<dyn Sender>) {
+        self.look(LOOKS);
+        self.sockets().open.push_back(socket);
+    }
+
+    /// Looks at `count` open connections. Where everything was read, nothing is underway any more.
+    fn look(&self, count: usize) {
+        // The last reference of a socket may be among them. It takes the lock when it is dropped.
+        let mut looked_at = Vec::new();
+        let mut sockets = self.sockets();
+        for _ in 0..count.min(sockets.open.len()) {
+            let Some(weak) = sockets.open.pop_front() else { break };
+            let Some(socket) = weak.upgrade() else { continue };
+            let is_done = match socket.sent().try_lock() {
+                Ok(mut sent) if is_read(&socket) => {
+                    *sent = Sent::default();
+                    true
+                }
+                Ok(_) => false,
+                // It sends just now.
+                Err(TryLockError::WouldBlock) => false,
+                Err(TryLockError::Poisoned(_)) => true,
+            };
+            if !is_done {
+                sockets.open.push_back(weak);
+            }
+            looked_at.push(socket);
+        }
+        drop(sockets);
+    }
+
+    fn watch(&'static self, socket: OwnedFd, sent: Sent) {
+        let mut sockets = self.sockets();
+        sockets.closed.push((socket, sent));
+        if !sockets.watched {
+            let thread = std::thread::Builder::new().name("samehost-unread".into());
+            sockets.watched = thread.spawn(|| self.watch_closed()).is_ok();
+        }
+    }
+
+    fn watch_closed(&self) {
+        loop {
+            std::thread::sleep(PERIOD);
+            let mut sockets = self.sockets();
+            sockets.look_at_closed();
+            if sockets.closed.is_empty() {
+                sockets.watched = false;
+                return;
+            }
+        }
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Sockets> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sockets {
+    fn look_at_closed(&mut self) {
+        for (socket, sent) in self.closed.extract_if(.., |(socket, _)| is_read(&*socket)) {
+            drop(sent);
+            closer::close(vec![socket], ());
+        }
+    }
+}
+
+/// Whether the peer has read all that was sent, or has closed its end.
+fn is_read(socket: impl AsFd) -> bool {
+    // What cannot be asked has no peer any more.
+    sys::is_read(socket).unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::BorrowedFd;
+    use std::os::unix::net::UnixStream;
+
+    use bytes::BytesMut;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Socket(UnixStream, Mutex<Sent>);
+
+    impl AsFd for Socket {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    impl Sender for Socket {
+        fn sent(&self) -> &Mutex<Sent> {
+            &self.1
+        }
+    }
+
+    fn pair() -> (Arc<Socket>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Arc::new(Socket(ours, Mutex::default())), theirs)
+    }
+
+    fn some(count: usize) -> Descriptors {
+        (0..count).map(|_| UnixStream::pair().unwrap().0).collect()
+    }
+
+    fn read(peer: &UnixStream) -> usize {
+        rights::receive(peer, &mut BytesMut::with_capacity(64)).unwrap().descriptors.len()
+    }
+
+    fn refused(sent: io::Result<usize>) -> Errno {
+        Errno::from_io_error(&sent.unwrap_err()).unwrap_or(Errno::AGAIN)
+    }
+
+    #[test]
+    fn a_connection_whose_peer_does_not_read_waits_until_it_does() {
+        let underway = Underway::new(Quotas::of(1_000, 1_000));
+        let (ours, theirs) = pair();
+        let set = some(MOST / 2);
+        for _ in 0..2 {
+            assert_eq!(underway.send(&ours, b"x", &set).unwrap(), 1);
+        }
+        assert_eq!(refused(underway.send(&ours, b"x", &set)), Errno::AGAIN);
+        assert_eq!(read(&theirs), MOST / 2);
+        assert_eq!(refused(underway.send(&ours, b"x", &set)), Errno::AGAIN);
+        assert_eq!(read(&theirs), MOST / 2);
+        // One that is larger than what may be underway goes alone.
+        assert_eq!(underway.send(&ours, b"x", &some(MOST + 1)).unwrap(), 1);
+        assert_eq!(refused(underway.send(&ours, b"x", &some(1))), Errno::AGAIN);
+    }
+
+    #[test]
+    fn one_user_takes_its_share_and_what_was_read_makes_room() {
+        let underway = Underway::new(Quotas::of(3, 3));
+        let (first, first_peer) = pair();
+        let (second, second_peer) = pair();
+        underway.send(&first, b"x", &some(2)).unwrap();
+        underway.send(&second, b"x", &some(1)).unwrap();
+        // This one's peer has to read, and then the first one's.
+        assert_eq!(refused(underway.send(&second, b"x", &some(1))), Errno::AGAIN);
+        read(&second_peer);
+        assert_eq!(refused(underway.send(&second, b"x", &some(2))), Errno::TOOMANYREFS);
+        read(&first_peer);
+        underway.send(&second, b"x", &some(2)).unwrap();
+        assert_eq!(first.1.lock().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_connection_that_has_ended_counts_until_its_peer_has_read() {
+        let underway: &'static _ = Box::leak(Box::new(Underway::new(Quotas::of(2, 2))));
+        let (ours, theirs) = pair();
+        underway.send(&ours, b"x", &some(2)).unwrap();
+        let Socket(socket, sent) = Arc::into_inner(ours).unwrap();
+        underway.watch(socket.into(), sent.into_inner().unwrap());
+        let (other, _other_peer) = pair();
+        assert_eq!(refused(underway.send(&other, b"x", &some(1))), Errno::TOOMANYREFS);
+        assert_eq!(read(&theirs), 2);
+        underway.send(&other, b"x", &some(1)).unwrap();
+        // The socket itself is closed now, or within a moment.
+        assert_eq!((&theirs).read(&mut [0]).unwrap(), 0);
+        assert!(underway.sockets().closed.is_empty());
+    }
+}
