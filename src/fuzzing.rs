@@ -130,7 +130,7 @@ fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
                 authority: b"localhost",
                 path: "/a.B/C",
                 headers: &headers,
-                more: None,
+                more: [None; 2],
             };
             match connection.send_request(request, false) {
                 Ok(key) => {

@@ -1,4 +1,5 @@
-//! [`ResponseFuture`]: one call, from the channel to the response's head.
+//! [`Calling`]: one call, from the channel to the response. What may be sent again, and what is an
+//! error's status.
 
 use std::fmt;
 use std::future::Future;
@@ -7,93 +8,46 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, USER_AGENT};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Sleep;
-use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::Service;
 
 use super::builder::{AGENT, WaitForReady};
 use super::channel::{Channel, Shared};
 use super::connecting::Unconnected;
 use super::link::Link;
 use super::retry::PREVIOUS_ATTEMPTS;
-use crate::descriptors::{Descriptors, OfCall};
-use crate::driver::{self, Lost, Outgoing, StreamError, Unsent, Waiter};
-use crate::grpc::{
-    Deadline, GRPC_TIMEOUT, ResponseBody, field, grpc_timeout, is_length_of, normalise, not_grpc,
-    status,
-};
+use crate::driver::{self, Lost, Outgoing, Responded, StreamError, Unsent, Waiter};
+use crate::grpc::{Deadline, GRPC_TIMEOUT, field, grpc_timeout, status};
 use crate::http2::ResponseHead;
 use crate::socket::ConnectError;
 
 /// How often a call is sent again that no server has processed.
 const RESENDS: u8 = 5;
 
+static TIMEOUT: HeaderName = GRPC_TIMEOUT;
+
 static USUAL_AGENT: HeaderValue = HeaderValue::from_static(AGENT);
 
-impl Service<Request<Body>> for Channel {
-    type Response = Response<ResponseBody>;
-    type Error = Status;
-    type Future = ResponseFuture;
-
-    /// Always ready: a call waits for its connection itself.
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        let config = &self.0.config;
-        let (mut parts, body) = request.into_parts();
-        // A server would reset the stream for a length that is not the body's (RFC 9113 §8.1.1).
-        if field(&parts.headers, &CONTENT_LENGTH).is_some_and(|length| !is_length_of(length, &body))
-        {
-            parts.headers.remove(CONTENT_LENGTH);
-        }
-        let mut agent = field(&parts.headers, &USER_AGENT).is_none().then_some(&USUAL_AGENT);
-        if agent.is_some()
-            && let Some(own) = &config.user_agent
-        {
-            parts.headers.insert(USER_AGENT, own.clone());
-            agent = None;
-        }
-        let mut timeout = grpc_timeout(&parts.headers);
-        if timeout.is_none()
-            && let Some((default, value)) = &config.timeout
-        {
-            parts.headers.insert(GRPC_TIMEOUT, value.clone());
-            timeout = Some(*default);
-        }
-        let wait = parts.extensions.get::<WaitForReady>();
-        let wait = wait.map_or(config.wait_for_ready, |wait| wait.0);
-        let path = parts.uri.into_parts().path_and_query;
-        let path = path.unwrap_or(PathAndQuery::from_static("/"));
-        let descriptors = parts.extensions.remove::<Descriptors>();
-        let mut request = Outgoing::new(parts.method, path, parts.headers, agent, body);
-        request.descriptors = OfCall(descriptors.filter(|list| !list.is_empty()));
-        ResponseFuture {
-            channel: Arc::clone(&self.0),
-            request,
-            deadline: timeout.and_then(Deadline::after),
-            timeout: timeout.unwrap_or_default(),
-            stage: Stage::Send,
-            resends: 0,
-            attempts: 1,
-            wait,
-        }
-    }
-}
-
-/// A [`Channel`]'s call, until the response's head is there. Dropping it cancels the call.
-pub struct ResponseFuture {
+/// One call, from the channel to the response: all attempts to connect and to send it. Dropping it
+/// cancels the call.
+///
+/// Every call begins by [`new`](Self::new), whichever way its request is made: by [`ResponseFuture`],
+/// or by [`Channel::call_directly`](super::direct).
+///
+/// [`ResponseFuture`]: super::ResponseFuture
+pub(crate) struct Calling<R> {
     channel: Arc<Shared>,
-    request: Outgoing<Body>,
+    request: R,
     deadline: Option<Deadline>,
     /// What the deadline is that long after the call was made.
     timeout: Duration,
     stage: Stage,
+    /// The channel's user agent is to be added to the headers.
+    adds_agent: bool,
+    /// So is the channel's timeout.
+    adds_timeout: bool,
     /// How often it was sent again, since no server had processed it.
     resends: u8,
     /// How often it was made, with a [`RetryPolicy`](super::RetryPolicy).
@@ -114,9 +68,56 @@ enum Stage {
     Backoff(Pin<Box<Sleep>>),
 }
 
-type Answer = Response<ResponseBody>;
+/// A response, and the connection that it came by.
+pub(super) struct Answer {
+    pub(super) responded: Responded,
+    pub(super) link: Arc<Link>,
+}
 
-impl ResponseFuture {
+impl<R: Outgoing> Calling<R> {
+    /// `wait_for_ready` is the call's own choice, where it has one.
+    pub(super) fn new(channel: &Channel, request: R, wait_for_ready: Option<WaitForReady>) -> Self {
+        let channel = &channel.0;
+        let config = &channel.config;
+        let headers = request.head().headers;
+        let own_timeout = grpc_timeout(headers);
+        let default = config.timeout.as_ref().map(|(timeout, _)| *timeout);
+        let timeout = own_timeout.or(default);
+        Self {
+            channel: Arc::clone(channel),
+            deadline: timeout.and_then(Deadline::after),
+            timeout: timeout.unwrap_or_default(),
+            stage: Stage::Send,
+            adds_agent: field(headers, &USER_AGENT).is_none(),
+            adds_timeout: own_timeout.is_none() && default.is_some(),
+            resends: 0,
+            attempts: 1,
+            wait: wait_for_ready.map_or(config.wait_for_ready, |wait| wait.0),
+            request,
+        }
+    }
+
+    /// Polls as a future is polled, up to the deadline.
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+        if let Poll::Ready(result) = self.advance(cx) {
+            return Poll::Ready(result);
+        }
+        if let Some(deadline) = &mut self.deadline
+            && Pin::new(deadline).poll(cx).is_ready()
+        {
+            let status = self.deadline_exceeded();
+            // Cancels the call.
+            self.stage = Stage::Send;
+            return Poll::Ready(Err(status));
+        }
+        Poll::Pending
+    }
+
+    /// The deadline, for what is still to come of the response.
+    pub(super) fn take_deadline(&mut self) -> Option<Deadline> {
+        self.deadline.take()
+    }
+
     /// All attempts.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         loop {
@@ -136,7 +137,7 @@ impl ResponseFuture {
         let (attempts, buffered) = (u32::from(self.attempts), self.request.buffered());
         let wait = policy.next(&self.channel.tokens, attempts, code, headers, buffered);
         let Some(wait) = wait else { return false };
-        self.request.headers.insert(PREVIOUS_ATTEMPTS, attempts.into());
+        self.request.set_field(PREVIOUS_ATTEMPTS, attempts.into());
         self.attempts += 1;
         self.stage = Stage::Backoff(Box::pin(tokio::time::sleep(wait)));
         true
@@ -179,8 +180,8 @@ impl ResponseFuture {
                     let answer = ready!(Pin::new(call).poll(cx));
                     let link = Arc::clone(link);
                     match answer {
-                        Ok(answer) if self.retry_response(&answer.head) => {}
-                        Ok(answer) => return Poll::Ready(self.response(&link, answer)),
+                        Ok(responded) if self.retry_response(&responded.head) => {}
+                        Ok(responded) => return Poll::Ready(Ok(Answer { responded, link })),
                         Err(error) => self.failed(&link, error)?,
                     }
                 }
@@ -196,7 +197,7 @@ impl ResponseFuture {
 
     /// Sends the request, or says what is next.
     fn send(&mut self, link: Arc<Link>, cx: &Context<'_>) -> Result<(), Status> {
-        match link.sender.send(&mut self.request, &link.authority, cx) {
+        match self.put_into(&link, cx) {
             Ok(call) => self.stage = Stage::Call(call, link),
             Err(Unsent::Wait(waiter)) => self.stage = Stage::Wait(waiter, link),
             Err(Unsent::Elsewhere(lost)) => {
@@ -222,6 +223,16 @@ impl ResponseFuture {
             Err(Unsent::Body(error)) => return Err(status(error, None)),
         }
         Ok(())
+    }
+
+    /// Puts the request into the connection, with the fields that the channel adds to its own.
+    fn put_into(&mut self, link: &Link, cx: &Context<'_>) -> Result<driver::Call, Unsent> {
+        let config = &self.channel.config;
+        let agent = config.user_agent.as_ref().unwrap_or(&USUAL_AGENT);
+        let agent = self.adds_agent.then_some((&USER_AGENT, agent));
+        let timeout = config.timeout.as_ref().filter(|_| self.adds_timeout);
+        let timeout = timeout.map(|(_, value)| (&TIMEOUT, value));
+        link.sender.send(&mut self.request, &link.authority, [agent, timeout], cx)
     }
 
     /// No server has the call, for the connection's sake: it goes to another connection.
@@ -269,35 +280,10 @@ impl ResponseFuture {
         self.resends <= RESENDS
     }
 
-    fn response(&mut self, link: &Link, answer: driver::Responded) -> Result<Answer, Status> {
-        let driver::Responded { head, body, descriptors } = answer;
-        if let Some(status) = not_grpc(head.status, &head.headers) {
-            return Err(status);
-        }
-        let body = ResponseBody::new(body, self.deadline.take(), link.address.clone());
-        let mut response = Response::new(body);
-        *response.status_mut() = head.status;
-        *response.version_mut() = Version::HTTP_2;
-        *response.headers_mut() = match Arc::try_unwrap(head) {
-            Ok(head) => head.headers,
-            Err(head) => head.headers.clone(),
-        };
-        normalise(response.headers_mut());
-        if let Some(server) = &link.server {
-            response.extensions_mut().insert(server.clone());
-        }
-        match descriptors.map(|arrived| arrived.set) {
-            None => {}
-            Some(Ok(descriptors)) => drop(response.extensions_mut().insert(descriptors)),
-            Some(Err(why)) => return Err(Status::resource_exhausted(why)),
-        }
-        Ok(response)
-    }
-
     /// What the call was waiting for when its deadline passed.
     fn deadline_exceeded(&self) -> Status {
         let waited = Human(self.timeout);
-        let path = self.request.path();
+        let path = self.request.head().path;
         match &self.stage {
             Stage::Connect(_) => match self.channel.last_failure() {
                 Some(error) => {
@@ -343,31 +329,5 @@ impl fmt::Display for Human {
             _ if nanos.is_multiple_of(1_000_000) => write!(f, "{} ms", self.0.as_millis()),
             _ => write!(f, "{:?}", self.0),
         }
-    }
-}
-
-impl Future for ResponseFuture {
-    type Output = Result<Answer, Status>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        if let Poll::Ready(result) = this.advance(cx) {
-            return Poll::Ready(result);
-        }
-        if let Some(deadline) = &mut this.deadline
-            && Pin::new(deadline).poll(cx).is_ready()
-        {
-            let status = this.deadline_exceeded();
-            // Cancels the call.
-            this.stage = Stage::Send;
-            return Poll::Ready(Err(status));
-        }
-        Poll::Pending
-    }
-}
-
-impl fmt::Debug for ResponseFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -6,13 +6,17 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http::Extensions;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use tonic::Status;
 
 use super::builder::{ChannelBuilder, Target};
 use super::channel::lock;
+use super::direct::Usual;
 use crate::address::{Address, Kind};
+use crate::descriptors::Arrived;
 use crate::driver::{Lost, Options, Sender, Sleeping};
 use crate::http2::KeepAlive;
 use crate::policy::PeerPolicy;
@@ -52,6 +56,7 @@ pub(super) struct Link {
     pub(super) server: Option<PeerIdentity>,
     /// Which of the channel's addresses it is.
     pub(super) preference: usize,
+    pub(super) usual: Usual,
     /// Looks for a server that is preferred to this one. It ends with the link.
     search: Mutex<Option<JoinSet<()>>>,
 }
@@ -69,7 +74,29 @@ impl Link {
         preference: usize,
     ) -> Self {
         let authority = address.as_deref().map_or_else(|| LOCAL.to_vec(), authority);
-        Self { sender, authority, address, server, preference, search: Mutex::default() }
+        let (usual, search) = (Usual::default(), Mutex::default());
+        Self { sender, authority, address, server, preference, usual, search }
+    }
+
+    /// The extensions of a response that came by it, with the descriptors that came with its head.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED where this process could not take the descriptors.
+    pub(super) fn extensions(
+        &self,
+        descriptors: Option<Box<Arrived>>,
+    ) -> Result<Extensions, Status> {
+        let mut extensions = Extensions::new();
+        if let Some(server) = &self.server {
+            extensions.insert(server.clone());
+        }
+        match descriptors.map(|arrived| arrived.set) {
+            None => {}
+            Some(Ok(descriptors)) => drop(extensions.insert(descriptors)),
+            Some(Err(why)) => return Err(Status::resource_exhausted(why)),
+        }
+        Ok(extensions)
     }
 
     pub(super) fn keep_searching(&self, search: JoinSet<()>) {

@@ -4,8 +4,10 @@ mod builder;
 mod call;
 mod channel;
 mod connecting;
+mod direct;
 mod link;
 mod preference;
+mod response;
 mod retry;
 mod state;
 #[cfg(test)]
@@ -13,7 +15,8 @@ mod tests;
 
 pub use crate::grpc::ResponseBody;
 pub use builder::{Addresses, ChannelBuilder, WaitForReady};
-pub use call::ResponseFuture;
 pub use channel::Channel;
+pub(crate) use direct::{DirectBody, DirectCall, DirectResponse};
+pub use response::ResponseFuture;
 pub use retry::RetryPolicy;
 pub use state::ChannelState;

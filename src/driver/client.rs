@@ -5,22 +5,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::header::USER_AGENT;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method};
-use http_body::Body as HttpBody;
+use http::{HeaderName, HeaderValue};
 
 use super::body::Incoming;
 use super::error::{Lost, StreamError};
 use super::memory::Account;
-use super::options::{BoxError, Options};
+use super::options::Options;
+use super::outgoing::{Outgoing, OutgoingHead};
 use super::pass::{LostOnDrop, Pass, Role};
-use super::send::{Outbound, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::timer::now;
-use crate::descriptors::{Arrived, OfCall, Quota};
+use crate::descriptors::{Arrived, Quota};
 use crate::http2::{Body, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
 
 /// What starts calls on a connection. When all clones are gone the connection ends after its last
@@ -56,21 +52,6 @@ impl Role for ClientRole {
     }
 }
 
-/// A request, as it is before it is sent. Keeps what it needs to be sent again, as long as its body
-/// was complete when it was made.
-pub(crate) struct Outgoing<B> {
-    method: Method,
-    path: PathAndQuery,
-    pub(crate) headers: HeaderMap,
-    /// Travel with the head.
-    pub(crate) descriptors: OfCall,
-    /// The client's own, where the headers name none.
-    agent: Option<&'static HeaderValue>,
-    data: Option<Bytes>,
-    end: StartEnd<B>,
-    spent: bool,
-}
-
 /// How far a client's connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -97,45 +78,9 @@ pub(crate) enum Unsent {
     Body(StreamError),
 }
 
-impl<B> Outgoing<B>
-where
-    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
-{
-    /// Polls the body as far as it goes at once.
-    pub(crate) fn new(
-        method: Method,
-        path: PathAndQuery,
-        headers: HeaderMap,
-        agent: Option<&'static HeaderValue>,
-        body: B,
-    ) -> Self {
-        let Start { data, end } = start(body);
-        Self {
-            method,
-            path,
-            headers,
-            descriptors: OfCall::default(),
-            agent,
-            data,
-            end,
-            spent: false,
-        }
-    }
-
-    pub(crate) fn path(&self) -> &str {
-        self.path.as_str()
-    }
-
-    /// How much of the body is kept to be sent again, in bytes.
-    pub(crate) fn buffered(&self) -> usize {
-        self.data.as_ref().map_or(0, Bytes::len)
-    }
-
-    /// Whether [`Sender::send`] may be called again.
-    pub(crate) fn can_be_sent(&self) -> bool {
-        !self.spent
-    }
-}
+/// Fields that a channel adds to a request's own: to put them into its header map would cost more than
+/// to send them.
+type MoreFields<'a> = [Option<(&'a HeaderName, &'a HeaderValue)>; 2];
 
 impl Sender {
     /// Starts HTTP/2 on a connected stream; a task of its own drives it.
@@ -224,28 +169,15 @@ impl Sender {
     }
 
     /// Puts a request into the connection, with as much of its body as there is.
-    pub(crate) fn send<B>(
+    pub(crate) fn send<R: Outgoing>(
         &self,
-        request: &mut Outgoing<B>,
+        request: &mut R,
         authority: &[u8],
+        more: MoreFields<'_>,
         cx: &Context<'_>,
-    ) -> Result<Call, Unsent>
-    where
-        B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
-    {
+    ) -> Result<Call, Unsent> {
         let Handle { shared, spins } = &*self.0;
-        if matches!(request.end, StartEnd::Failed(_) | StartEnd::Panicked) {
-            request.spent = true;
-            return Err(match std::mem::replace(&mut request.end, StartEnd::Plain) {
-                StartEnd::Failed(error) => {
-                    Unsent::Body(StreamError::Body(tonic::Status::from_error(error)))
-                }
-                _ => Unsent::Body(StreamError::Body(tonic::Status::internal(
-                    "the request's body panicked",
-                ))),
-            });
-        }
-        let empty = request.data.is_none() && matches!(request.end, StartEnd::Plain);
+        let content = request.prepare()?;
         let key = shared.with(|state| {
             if let Some(lost) = &state.lost {
                 return Err(match lost {
@@ -253,15 +185,10 @@ impl Sender {
                     _ => Unsent::Elsewhere(lost.clone()),
                 });
             }
-            let head = SendRequest {
-                method: request.method.as_str(),
-                scheme: "http",
-                authority,
-                path: request.path.as_str(),
-                headers: &request.headers,
-                more: request.agent.map(|agent| (&USER_AGENT, agent)),
-                descriptors: request.descriptors.0.as_ref(),
-            };
+            let OutgoingHead { method, path, headers, descriptors } = request.head();
+            let scheme = "http";
+            let head = SendRequest { method, scheme, authority, path, headers, more, descriptors };
+            let empty = request.is_empty();
             let unsent = state.h2.has_outgoing();
             let key = state.h2.send_request(head, empty).map_err(|not_now| match not_now {
                 NotNow::NoSlot => Unsent::Wait(Waiter::new(state, shared, cx)),
@@ -269,16 +196,7 @@ impl Sender {
                 NotNow::TooLarge { limit } => Unsent::TooLarge { limit },
                 NotNow::TooManyDescriptors { limit } => Unsent::TooManyDescriptors { limit },
             })?;
-            let whole = empty || send_start(state, key, request.data.clone(), &request.end);
-            if !whole
-                && let StartEnd::More { body, next } =
-                    std::mem::replace(&mut request.end, StartEnd::Plain)
-            {
-                request.spent = true;
-                let rest = SendBody::new(Arc::clone(shared), key, body, next);
-                let task = tokio::spawn(rest);
-                state.waiters.set_task(key, task.abort_handle());
-            }
+            let whole = empty || request.write(content, state, shared, key);
             if whole && !unsent {
                 state.send_directly();
                 if *spins {

@@ -11,8 +11,10 @@ mod body;
 mod busy_poll;
 mod client;
 mod error;
+mod fields;
 mod memory;
 mod options;
+mod outgoing;
 mod pass;
 mod reader;
 mod room;
@@ -29,12 +31,14 @@ mod waiters;
 
 pub(crate) use body::Incoming;
 pub use busy_poll::BusyPoll;
-pub(crate) use client::{Call, Outgoing, Phase, Responded, Sender, Unsent, Waiter};
+pub(crate) use client::{Call, Phase, Responded, Sender, Unsent, Waiter};
 pub(crate) use error::{Lost, StreamError};
+pub(crate) use fields::Fields;
 pub(crate) use memory::{Kept, Memory};
 pub(crate) use options::{BoxError, Options};
 
+pub(crate) use outgoing::{BodyRequest, EncodeMessage, MessageRequest, Outgoing};
 pub(crate) use send::Outbound;
-pub(crate) use server::{Answer, Fields, Handler, PollAnswer, serve};
+pub(crate) use server::{Answer, Handler, PollAnswer, serve};
 pub(crate) use socket::{Sleeping, Socket};
 pub(crate) use turn_away::turn_away;

@@ -1,7 +1,6 @@
 //! The server's end: requests to handlers, and their responses into the connection.
 
 use std::future::{Future, poll_fn};
-use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, MutexGuard};
@@ -18,6 +17,7 @@ use tonic::Status;
 use super::beside::Beside;
 use super::body::Incoming;
 use super::error::Lost;
+use super::fields::Fields;
 use super::memory::{Account, Memory};
 use super::options::{BoxError, Options};
 use super::pass::{LostOnDrop, Pass, Role};
@@ -83,24 +83,6 @@ pub(crate) enum Answer<B> {
         descriptors: Option<Descriptors>,
         trailers: &'static HeaderMap,
     },
-}
-
-/// Header fields, which mostly are the same for all answers.
-#[derive(Debug)]
-pub(crate) enum Fields {
-    Static(&'static HeaderMap),
-    Own(HeaderMap),
-}
-
-impl Deref for Fields {
-    type Target = HeaderMap;
-
-    fn deref(&self) -> &HeaderMap {
-        match self {
-            Self::Static(fields) => fields,
-            Self::Own(fields) => fields,
-        }
-    }
 }
 
 impl<F, B> PollAnswer for F

@@ -29,14 +29,14 @@ const MOST_DIRECT: usize = 16 * 1024;
 /// The lock is held for encoding or decoding frames and, by the driver, for the write of what was
 /// encoded; never while a service, a body or a waker runs.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
     /// Bytes that handlers keep of what is still arriving: [`Kept`](super::memory::Kept).
     pub(super) kept: AtomicUsize,
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(crate) struct State {
     pub(super) h2: Connection,
     pub(super) waiters: Waiters,
     /// Client: why request bodies failed, until the calls' ends are read.

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use crate::driver::BoxError;
 pub use body::ResponseBody;
+pub(crate) use body::deadline_exceeded;
 pub use handler::HttpService;
 pub(crate) use handler::{
     Answering, Arriving, BoxFuture, Dispatch, Grpc, MessageCall, MessageHead, call, is_length_of,

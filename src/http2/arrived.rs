@@ -112,6 +112,12 @@ impl Pieces {
         Some(first)
     }
 
+    /// The only piece, where there is only one.
+    #[inline]
+    pub(crate) fn single(&self) -> Option<&Bytes> {
+        self.first.as_ref().filter(|_| self.rest.is_empty())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none()
     }

@@ -35,15 +35,18 @@ pub(crate) struct SendRequest<'a> {
     pub(crate) authority: &'a [u8],
     pub(crate) path: &'a str,
     pub(crate) headers: &'a HeaderMap,
-    /// A field beside those: to add it to them would cost more than to send it.
-    pub(crate) more: Option<(&'a HeaderName, &'a HeaderValue)>,
+    /// Fields beside those: to add them to a map would cost more than to send them.
+    pub(crate) more: [Option<(&'a HeaderName, &'a HeaderValue)>; 2],
     pub(crate) descriptors: Option<&'a Descriptors>,
 }
 
 impl<'a> SendRequest<'a> {
     /// All but Host: `:authority` says it (RFC 9113 §8.3.1).
     fn fields(&self) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
-        self.headers.iter().chain(self.more).filter(|(name, _)| *name != header::HOST)
+        self.headers
+            .iter()
+            .chain(self.more.into_iter().flatten())
+            .filter(|(name, _)| *name != header::HOST)
     }
 }
 

@@ -1,5 +1,6 @@
 //! [`Client`]: the client's stubs, through whatever takes HTTP requests.
 
+use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
 
@@ -23,10 +24,11 @@ use super::body::{Encoding, StreamBody, WholeBody};
 use super::cancellation::{Cancelled, unless_cancelled};
 use super::compression::{GRPC_ACCEPT_ENCODING, GRPC_ENCODING, check};
 use super::framing::{Deframer, encode};
-use super::metadata::{CONTENT_TYPE, headers, merge, outcome, status_of, with_head};
+use super::metadata::{CONTENT_TYPE, early_status, headers, with_head};
 use super::options::ClientOptions;
-use super::receive::receive;
+use super::receive::{conclude, receive};
 use super::streaming::{End, streaming};
+use super::unary::{Direct, Unary};
 
 type StdError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -52,6 +54,12 @@ impl Method {
     pub const fn new(path: &'static str, service: &'static str, name: &'static str) -> Self {
         Self { path, service, name }
     }
+}
+
+/// The channel that `inner` is, if it is one of ours.
+#[inline]
+fn as_channel<T: 'static>(inner: &T) -> Option<&Channel> {
+    (inner as &dyn Any).downcast_ref()
 }
 
 /// What a generated client is made of.
@@ -163,13 +171,32 @@ struct Reply {
 
 impl<T> Client<T>
 where
-    T: GrpcService<Body>,
+    T: GrpcService<Body> + 'static,
     T::Error: Into<StdError>,
     T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
     <T::ResponseBody as HttpBody>::Error: Into<StdError>,
 {
     /// A request, a response.
-    pub async fn unary<Q, R>(
+    pub fn unary<Q, R>(
+        &mut self,
+        method: Method,
+        request: Request<Q>,
+    ) -> impl Future<Output = Result<Response<R>, Status>>
+    where
+        Q: Message + 'static,
+        R: Message + Default + 'static,
+    {
+        let is_plain = self.options.send.is_none() && self.origin.path() == "/";
+        if is_plain && let Some(channel) = as_channel(&self.inner) {
+            return match Direct::start(channel, &self.options, method.path, request) {
+                Ok(call) => Unary::Direct(call),
+                Err(status) => Unary::Failed(Some(status)),
+            };
+        }
+        Unary::Layered(Box::pin(self.layered_unary(method, request)))
+    }
+
+    async fn layered_unary<Q, R>(
         &mut self,
         method: Method,
         request: Request<Q>,
@@ -259,13 +286,8 @@ where
         let (mut head, body) = response.into_parts();
         let received = self.options.accept.received(&head.headers);
         let messages = Deframer::new(received, self.options.limits.decoding);
-        let status = head.headers.contains_key(Status::GRPC_STATUS).then(|| {
-            let status = status_of(&head.headers);
-            // One that something follows is none.
-            head.headers.remove(Status::GRPC_STATUS);
-            status
-        });
-        Ok(Reply { head, body: Body::new(body), messages, status: status.flatten() })
+        let status = early_status(&mut head.headers);
+        Ok(Reply { head, body: Body::new(body), messages, status })
     }
 
     /// A call whose response is one message.
@@ -281,25 +303,10 @@ where
     {
         let Reply { head, body, messages, status } =
             self.send(method, metadata, extensions, body).await?;
-        let whole = match receive(body, messages).await {
-            Ok(whole) => whole,
-            Err(status) => return Err(with_head(status, head.headers)),
-        };
-        match (status, &whole.trailers) {
-            (Some(status), None) if whole.empty && status.code() != Code::Ok => return Err(status),
-            (Some(_), None) if whole.empty => {}
-            _ => {
-                if let Err(status) = outcome(whole.trailers.as_ref(), head.status) {
-                    return Err(with_head(status, head.headers));
-                }
-            }
+        match receive(body, messages).await {
+            Ok(whole) => conclude(whole, status, head.status, head.headers, head.extensions),
+            Err(status) => Err(with_head(status, head.headers)),
         }
-        let mut metadata = MetadataMap::from_headers(head.headers);
-        let (message, trailers) = whole.into_message()?;
-        if let Some(trailers) = trailers {
-            merge(&mut metadata, trailers);
-        }
-        Ok(Response::from_parts(metadata, message, head.extensions))
     }
 
     /// A call whose response is a stream.

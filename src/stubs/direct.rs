@@ -24,7 +24,7 @@ use crate::http2::Content;
 
 use super::body::Encoding;
 use super::compression::GRPC_ENCODING;
-use super::framing::{Deframer, encode};
+use super::framing::encode;
 use super::metadata::{CONTENT_TYPE, headers, merge};
 use super::options::ServerOptions;
 use super::receive::Whole;
@@ -130,8 +130,8 @@ fn decode<Q: Message + Default>(
     let received = options.accept.received(headers).or_unimplemented(&options.accept)?;
     let compression = options.send.accepted_by(headers);
     let encoding = Encoding { compression, limit: options.limits.encoding };
-    let messages = Deframer::new(received, options.limits.decoding);
-    let (message, trailers) = Whole::of(content, messages)?.into_message()?;
+    let whole = Whole::of(content, received, options.limits.decoding)?;
+    let (message, trailers) = whole.into_message()?;
     Ok((message, trailers, encoding))
 }
 

@@ -22,23 +22,38 @@ pub(super) fn encode<M: Message>(
     limit: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), Status> {
-    let start = out.len();
-    let encoded = match encoding {
-        None => encode_plain(message, limit, out),
-        Some(encoding) => encode_compressed(message, encoding, limit, out),
+    let Some(encoding) = encoding else {
+        return encode_plain(message, limit, out);
     };
-    encoded.and_then(|()| finish(&mut out[start..], encoding.is_some(), limit)).inspect_err(|_| {
-        out.truncate(start);
-    })
+    let start = out.len();
+    encode_compressed(message, encoding, limit, out).inspect_err(|_| out.truncate(start))
 }
 
 fn encode_plain<M: Message>(message: &M, limit: usize, out: &mut Vec<u8>) -> Result<(), Status> {
+    let length = sent_len(message, limit)?;
+    encode_sized(message, length, out);
+    Ok(())
+}
+
+/// The length of a message that is not compressed, without its prefix.
+///
+/// # Errors
+///
+/// RESOURCE_EXHAUSTED where it is larger than `limit` bytes.
+pub(super) fn sent_len<M: Message>(message: &M, limit: usize) -> Result<u32, Status> {
     let length = message.encoded_len();
     check_sent(length, limit)?;
-    out.reserve(PREFIX + length);
-    out.extend_from_slice(&[0; PREFIX]);
+    let too_large = |_| too_large_to_send(length, limit);
+    u32::try_from(length).map_err(too_large)
+}
+
+/// Appends a message whose length is known, not compressed, with its prefix.
+#[inline]
+pub(super) fn encode_sized<M: Message>(message: &M, length: u32, out: &mut Vec<u8>) {
+    out.reserve(PREFIX + length as usize);
+    out.push(0);
+    out.extend_from_slice(&length.to_be_bytes());
     message.encode_raw(out);
-    Ok(())
 }
 
 fn encode_compressed<M: Message>(
@@ -47,19 +62,14 @@ fn encode_compressed<M: Message>(
     limit: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), Status> {
-    out.extend_from_slice(&[0; PREFIX]);
+    let start = out.len();
+    out.extend_from_slice(&[1, 0, 0, 0, 0]);
     compress(encoding, &message.encode_to_vec(), out)
         .map_err(|error| Status::internal(format!("a message cannot be compressed: {error}")))?;
-    check_sent(out.len(), limit.saturating_add(PREFIX))
-}
-
-/// Writes the prefix of a message that begins with room for it.
-fn finish(message: &mut [u8], compressed: bool, limit: usize) -> Result<(), Status> {
-    let length = message.len() - PREFIX;
-    let too_large = |_| check_sent(length, limit.min(u32::MAX as usize)).unwrap_err();
-    let length = u32::try_from(length).map_err(too_large)?;
-    message[0] = u8::from(compressed);
-    message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    let length = out.len() - start - PREFIX;
+    check_sent(length, limit)?;
+    let prefix = u32::try_from(length).map_err(|_| too_large_to_send(length, limit))?;
+    out[start + 1..start + PREFIX].copy_from_slice(&prefix.to_be_bytes());
     Ok(())
 }
 
@@ -67,9 +77,26 @@ fn check_sent(length: usize, limit: usize) -> Result<(), Status> {
     if length <= limit.min(u32::MAX as usize) {
         return Ok(());
     }
-    Err(Status::resource_exhausted(format!(
+    Err(too_large_to_send(length, limit))
+}
+
+#[cold]
+fn too_large_to_send(length: usize, limit: usize) -> Status {
+    Status::resource_exhausted(format!(
         "a message to be sent is larger ({length} bytes) than the limit ({limit} bytes)"
-    )))
+    ))
+}
+
+/// The message that `data` is, where it is one message and nothing else, of at most `limit` bytes and
+/// not compressed. Whatever else it is, [`Deframer`] tells.
+#[inline]
+pub(super) fn decode_single<M: Message + Default>(data: &[u8], limit: usize) -> Option<M> {
+    let (&[flag, length @ ..], message) = data.split_first_chunk::<PREFIX>()?;
+    let length = u32::from_be_bytes(length) as usize;
+    if flag != 0 || length != message.len() || length > limit {
+        return None;
+    }
+    M::decode(message).ok()
 }
 
 /// Finds messages in data that arrives in pieces of any size.

@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
+use crate::grpc::field;
+
 /// What a message's head says that it is.
 pub(super) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
@@ -61,9 +63,25 @@ pub(super) fn status_of(headers: &HeaderMap) -> Option<Status> {
     }
 }
 
+/// Takes the status out of the head of a response. It counts if nothing follows the head (gRPC over
+/// HTTP/2, Trailers-Only).
+pub(super) fn early_status(head: &mut HeaderMap) -> Option<Status> {
+    field(head, &Status::GRPC_STATUS)?;
+    let status = status_of(head);
+    // One that something follows is none.
+    head.remove(Status::GRPC_STATUS);
+    status
+}
+
 /// The outcome of a call whose response has ended: by its trailers, or else by its HTTP status ("HTTP
 /// to gRPC Status Code Mapping" of the gRPC project).
 pub(super) fn outcome(trailers: Option<&HeaderMap>, http: StatusCode) -> Result<(), Status> {
+    if trailers
+        .and_then(|trailers| field(trailers, &Status::GRPC_STATUS))
+        .is_some_and(|code| code == "0")
+    {
+        return Ok(());
+    }
     if let Some(status) = trailers.and_then(status_of) {
         return if status.code() == Code::Ok { Ok(()) } else { Err(status) };
     }

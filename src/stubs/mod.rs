@@ -17,6 +17,7 @@ mod server;
 mod streaming;
 #[cfg(test)]
 mod tests;
+mod unary;
 
 pub use client::{Client, Method, connect};
 pub use options::{ClientOptions, ServerOptions};

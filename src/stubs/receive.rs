@@ -4,15 +4,18 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap, StatusCode};
 use http_body::Body as _;
 use prost::Message;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Response, Status};
 
 use crate::http2::Content;
 
-use super::framing::{Deframer, cut_off};
+use super::compression::Received;
+use super::framing::{Deframer, cut_off, decode_single};
+use super::metadata::{merge, outcome, with_head};
 
 /// What a body had.
 #[derive(Debug)]
@@ -54,15 +57,21 @@ where
 }
 
 impl<M: Message + Default> Whole<M> {
-    /// What a body that has arrived in full has.
+    /// What a body that has arrived in full has. `limit` is in bytes.
     ///
     /// # Errors
     ///
     /// As [`receive`]'s.
-    pub(super) fn of(content: Content, mut messages: Deframer) -> Result<Self, Status> {
+    pub(super) fn of(content: Content, received: Received, limit: usize) -> Result<Self, Status> {
         let Content { mut pieces, trailers } = content;
         let trailers = trailers.map(Arc::unwrap_or_clone);
         let mut whole = Self { message: None, trailers, empty: true, cut_off: false };
+        if let Some(piece) = pieces.single()
+            && let Some(message) = decode_single(piece, limit)
+        {
+            return Ok(Self { message: Some(message), empty: false, ..whole });
+        }
+        let mut messages = Deframer::new(received, limit);
         while let Some(piece) = pieces.pop() {
             whole.empty &= piece.is_empty();
             messages.push(piece);
@@ -86,6 +95,32 @@ impl<M> Whole<M> {
         let message = self.message.ok_or_else(|| cardinality("no message"))?;
         Ok((message, self.trailers))
     }
+}
+
+/// The outcome of a call that is to be answered by one message. `early` is the status of the
+/// response's head.
+pub(super) fn conclude<M>(
+    whole: Whole<M>,
+    early: Option<Status>,
+    http: StatusCode,
+    head: HeaderMap,
+    extensions: Extensions,
+) -> Result<Response<M>, Status> {
+    match (early, &whole.trailers) {
+        (Some(status), None) if whole.empty && status.code() != Code::Ok => return Err(status),
+        (Some(_), None) if whole.empty => {}
+        _ => {
+            if let Err(status) = outcome(whole.trailers.as_ref(), http) {
+                return Err(with_head(status, head));
+            }
+        }
+    }
+    let mut metadata = MetadataMap::from_headers(head);
+    let (message, trailers) = whole.into_message()?;
+    if let Some(trailers) = trailers {
+        merge(&mut metadata, trailers);
+    }
+    Ok(Response::from_parts(metadata, message, extensions))
 }
 
 /// A request or a response that is to have one message has another number of them ("Status codes

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::driver::{Lost, Options, Outgoing, Sender, Sleeping, StreamError};
+use crate::descriptors::OfCall;
+use crate::driver::{BodyRequest, Lost, Options, Sender, Sleeping, StreamError};
 use crate::http2::ErrorCode;
 
 /// A stream whose peer has closed it when the first write comes: that fails, and what the peer sent
@@ -62,9 +63,12 @@ async fn call(said: Vec<u8>) -> Result<http::StatusCode, StreamError> {
     let sender = Sender::start(Sleeping(io), Options::default());
     let path = "/a.B/C".parse().unwrap();
     let body = tonic::body::Body::new(http_body_util::Full::new(Bytes::from_static(b"hi")));
-    let mut request = Outgoing::new(Method::POST, path, HeaderMap::new(), None, body);
+    let mut request =
+        BodyRequest::new(Method::POST, path, HeaderMap::new(), OfCall::default(), body);
     let cx = Context::from_waker(Waker::noop());
-    let Ok(call) = sender.send(&mut request, b"localhost", &cx) else { panic!("not sent") };
+    let Ok(call) = sender.send(&mut request, b"localhost", [None; 2], &cx) else {
+        panic!("not sent")
+    };
     call.await.map(|received| received.head.status)
 }
 

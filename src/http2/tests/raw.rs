@@ -299,7 +299,7 @@ pub(super) fn head(headers: &HeaderMap) -> SendRequest<'_> {
         authority: b"localhost",
         path: "/a.B/C",
         headers,
-        more: None,
+        more: [None; 2],
         descriptors: None,
     }
 }

@@ -1,10 +1,12 @@
 //! What a server answers and a client makes of bytes that are not as they have to be.
 
 use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 
 use super::support::{
-    Echo, Frames, UNARY, ask, ask_layered, client_of, framed, pieces, string, with_trailers,
+    Echo, Frames, UNARY, ask, ask_layered, client_of, framed, over_a_connection, pieces, string,
+    with_trailers,
 };
 
 /// Each kind of method takes the requests apart by itself.
@@ -119,6 +121,11 @@ async fn outcomes(
 ) -> (Result<String, Status>, Result<Vec<String>, Status>) {
     let request = || Request::new("request".to_owned());
     let unary = client_of(headers, body()).unary(UNARY, request()).await;
+    for slowly in [false, true] {
+        for direct in over_a_connection(headers, body(), slowly).await {
+            assert_same(direct, &unary);
+        }
+    }
     let unary = unary.map(tonic::Response::into_inner);
     let streamed = async {
         let mut client = client_of(headers, body());
@@ -137,6 +144,32 @@ async fn outcomes(
         }
     };
     (unary, streamed.await)
+}
+
+/// A call over a connection of ours has the outcome of one through an HTTP client.
+#[track_caller]
+fn assert_same(
+    direct: Result<tonic::Response<String>, Status>,
+    layered: &Result<tonic::Response<String>, Status>,
+) {
+    let fields = |metadata: &MetadataMap| {
+        let mut headers = metadata.clone().into_headers();
+        // The other one's responses have none.
+        headers.remove("content-type");
+        headers
+    };
+    match (direct, layered) {
+        (Ok(direct), Ok(layered)) => {
+            assert_eq!(direct.get_ref(), layered.get_ref());
+            assert_eq!(fields(direct.metadata()), fields(layered.metadata()));
+        }
+        (Err(direct), Err(layered)) => {
+            assert_eq!(direct.code(), layered.code());
+            assert_eq!(direct.message(), layered.message());
+            assert_eq!(fields(direct.metadata()), fields(layered.metadata()));
+        }
+        (direct, layered) => panic!("{direct:?} and {layered:?}"),
+    }
 }
 
 fn code<T: std::fmt::Debug>(outcome: Result<T, Status>) -> Code {

@@ -1,6 +1,7 @@
 //! Bodies of any bytes, a service by hand, and what answers a client.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,6 +14,7 @@ use tonic::server::NamedService;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::client::Channel;
+use crate::grpc::RequestBody;
 use crate::server::{Mount, Mounted, Server};
 use crate::stubs::{AnyBody, Call, Client, Method, Methods, ServerOptions};
 
@@ -218,6 +220,86 @@ pub(super) fn client_of(
     Client::new(tower::service_fn(move |_: HttpRequest<Body>| {
         std::future::ready(response.take().ok_or_else(|| Status::internal("called twice")))
     }))
+}
+
+/// Answers every call in the same way, over a connection.
+#[derive(Clone)]
+struct Always {
+    headers: HeaderMap,
+    body: Frames,
+    /// Each part of the body is sent by itself.
+    slowly: bool,
+}
+
+impl NamedService for Always {
+    const NAME: &'static str = "test.Echo";
+}
+
+impl tower::Service<HttpRequest<RequestBody>> for Always {
+    type Response = HttpResponse<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<HttpResponse<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: HttpRequest<RequestBody>) -> Self::Future {
+        let body = self.body.clone();
+        let body = if self.slowly { Body::new(Slow { body, waits: 0 }) } else { Body::new(body) };
+        let mut response = HttpResponse::new(body);
+        *response.headers_mut() = self.headers.clone();
+        std::future::ready(Ok(response))
+    }
+}
+
+/// A body of which the peer sees the beginning before there is more.
+struct Slow {
+    body: Frames,
+    waits: u8,
+}
+
+impl http_body::Body for Slow {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.waits < 20 {
+            self.waits += 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.waits = 0;
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+}
+
+/// The outcomes of unary calls one after the other, over a connection to a server that answers each so.
+pub(super) async fn over_a_connection(
+    headers: &[(&'static str, &'static str)],
+    body: Frames,
+    slowly: bool,
+) -> Vec<Result<Response<String>, Status>> {
+    let mut map = HeaderMap::new();
+    map.insert("content-type", HeaderValue::from_static("application/grpc"));
+    for (name, value) in headers {
+        map.insert(*name, HeaderValue::from_static(value));
+    }
+    let (client, server_end) = tokio::io::duplex(1 << 16);
+    let service = Always { headers: map, body, slowly };
+    let serving = Server::new().add_service(service).serve_connection(server_end);
+    let serving = tokio::spawn(serving);
+    let mut client = Client::new(Channel::from_stream(client));
+    let mut outcomes = Vec::new();
+    // From the third on the fields of a response are known.
+    for _ in 0..4 {
+        outcomes.push(client.unary(UNARY, Request::new("request".to_owned())).await);
+    }
+    serving.abort();
+    outcomes
 }
 
 /// Trailers of these fields, after data.

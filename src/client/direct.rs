@@ -1,0 +1,143 @@
+//! [`DirectCall`]: a call whose request is one message, without an HTTP request.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+
+use http::{Extensions, HeaderMap};
+use tonic::Status;
+
+use super::call::{Answer, Calling};
+use super::channel::{Channel, lock};
+use super::link::Link;
+use super::response::of_call;
+use crate::driver::{EncodeMessage, Fields, MessageRequest, Responded};
+use crate::grpc::{Deadline, ResponseBody, deadline_exceeded, not_grpc};
+use crate::http2::{Content, ResponseHead};
+
+impl Channel {
+    /// Starts a call of one message to the method of this path.
+    pub(crate) fn call_directly<M: EncodeMessage>(
+        &self,
+        path: &'static str,
+        headers: Fields,
+        extensions: &mut Extensions,
+        message: M,
+    ) -> DirectCall<M> {
+        let (descriptors, wait) = match extensions.is_empty() {
+            true => (None, None),
+            false => (extensions.remove(), extensions.remove()),
+        };
+        let request = MessageRequest::new(path, headers, of_call(descriptors), message);
+        DirectCall(Calling::new(self, request, wait))
+    }
+}
+
+/// A call whose request is one message. Dropping it cancels the call.
+pub(crate) struct DirectCall<M>(Calling<MessageRequest<M>>);
+
+/// What answers a direct call.
+pub(crate) struct DirectResponse {
+    pub(crate) head: Arc<ResponseHead>,
+    pub(crate) extensions: Extensions,
+    /// The metadata of head and trailers, where these are the same as of an earlier response that was
+    /// a success, and whose message was not compressed.
+    pub(crate) usual: Option<HeaderMap>,
+    link: Arc<Link>,
+}
+
+/// What follows a response's head.
+pub(crate) enum DirectBody {
+    Whole(Content),
+    /// It is still arriving.
+    Open(ResponseBody),
+}
+
+impl<M: EncodeMessage> DirectCall<M> {
+    /// Polls as a future is polled.
+    pub(crate) fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(DirectResponse, DirectBody), Status>> {
+        let Self(call) = self;
+        let Answer { responded, link } = ready!(call.poll_answer(cx))?;
+        let Responded { head, mut body, descriptors } = responded;
+        let deadline = call.take_deadline();
+        let whole = body.take_whole();
+        if whole.is_some() && deadline.as_ref().is_some_and(Deadline::has_passed) {
+            return Poll::Ready(Err(deadline_exceeded()));
+        }
+        let usual = match &whole {
+            Some(Content { trailers: Some(trailers), .. }) => link.usual.metadata(&head, trailers),
+            _ => None,
+        };
+        if usual.is_none()
+            && let Some(status) = not_grpc(head.status, &head.headers)
+        {
+            return Poll::Ready(Err(status));
+        }
+        let extensions = link.extensions(descriptors)?;
+        let body = match whole {
+            Some(content) => DirectBody::Whole(content),
+            None => DirectBody::Open(ResponseBody::new(body, deadline, link.address.clone())),
+        };
+        Poll::Ready(Ok((DirectResponse { head, extensions, usual, link }, body)))
+    }
+}
+
+/// How the responses of a connection mostly look: whatever a method returns, most of them have the
+/// same head and the same trailers.
+#[derive(Debug, Default)]
+pub(super) struct Usual(Mutex<Option<Box<Known>>>);
+
+#[derive(Debug)]
+struct Known {
+    // Kept here, neither address is used again for anything else.
+    head: Arc<ResponseHead>,
+    trailers: Arc<HeaderMap>,
+    metadata: HeaderMap,
+}
+
+impl Usual {
+    fn metadata(&self, head: &Arc<ResponseHead>, trailers: &Arc<HeaderMap>) -> Option<HeaderMap> {
+        let known = lock(&self.0);
+        let known = known.as_ref()?;
+        let same = Arc::ptr_eq(&known.head, head) && Arc::ptr_eq(&known.trailers, trailers);
+        same.then(|| known.metadata.clone())
+    }
+}
+
+/// A response's fields as they arrived, for [`UsualFields::remember`].
+pub(crate) struct UsualFields {
+    link: Arc<Link>,
+    head: Arc<ResponseHead>,
+    trailers: Arc<HeaderMap>,
+}
+
+impl DirectResponse {
+    /// Its fields, if others are likely to have the same: then the connection's header cache has them.
+    pub(crate) fn usual_fields(&self, content: &Content) -> Option<UsualFields> {
+        let trailers = content.trailers.as_ref()?;
+        let cached = Arc::strong_count(&self.head) > 1 && Arc::strong_count(trailers) > 1;
+        cached.then(|| UsualFields {
+            link: Arc::clone(&self.link),
+            head: Arc::clone(&self.head),
+            trailers: Arc::clone(trailers),
+        })
+    }
+}
+
+impl UsualFields {
+    /// A response of these fields was a success, of this metadata, whose message is not compressed.
+    pub(crate) fn remember(self, metadata: &HeaderMap) {
+        let Self { link, head, trailers } = self;
+        let metadata = metadata.clone();
+        *lock(&link.usual.0) = Some(Box::new(Known { head, trailers, metadata }));
+    }
+}
+
+impl<M> fmt::Debug for DirectCall<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectCall").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,85 @@
+//! [`ResponseFuture`]: a call of an HTTP request, until its response's head.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::header::CONTENT_LENGTH;
+use http::uri::PathAndQuery;
+use http::{Request, Response, Version};
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+use super::builder::WaitForReady;
+use super::call::{Answer, Calling};
+use super::channel::Channel;
+use crate::descriptors::{Descriptors, OfCall};
+use crate::driver::{BodyRequest, Responded};
+use crate::grpc::{ResponseBody, field, is_length_of, normalise, not_grpc};
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<ResponseBody>;
+    type Error = Status;
+    type Future = ResponseFuture;
+
+    /// Always ready: a call waits for its connection itself.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        let (mut parts, body) = request.into_parts();
+        // A server would reset the stream for a length that is not the body's (RFC 9113 §8.1.1).
+        if field(&parts.headers, &CONTENT_LENGTH).is_some_and(|length| !is_length_of(length, &body))
+        {
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+        let wait = parts.extensions.get::<WaitForReady>().copied();
+        let path = parts.uri.into_parts().path_and_query;
+        let path = path.unwrap_or(PathAndQuery::from_static("/"));
+        let descriptors = of_call(parts.extensions.remove());
+        let request = BodyRequest::new(parts.method, path, parts.headers, descriptors, body);
+        ResponseFuture(Calling::new(self, request, wait))
+    }
+}
+
+/// The descriptors that travel with a call, where there are some.
+pub(super) fn of_call(descriptors: Option<Descriptors>) -> OfCall {
+    OfCall(descriptors.filter(|list| !list.is_empty()))
+}
+
+/// A [`Channel`]'s call, until the response's head is there. Dropping it cancels the call.
+pub struct ResponseFuture(Calling<BodyRequest<Body>>);
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<ResponseBody>, Status>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = &mut self.get_mut().0;
+        let Answer { responded, link } = ready!(call.poll_answer(cx))?;
+        let Responded { head, body, descriptors } = responded;
+        if let Some(status) = not_grpc(head.status, &head.headers) {
+            return Poll::Ready(Err(status));
+        }
+        let body = ResponseBody::new(body, call.take_deadline(), link.address.clone());
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        *response.version_mut() = Version::HTTP_2;
+        *response.headers_mut() = match Arc::try_unwrap(head) {
+            Ok(head) => head.headers,
+            Err(head) => head.headers.clone(),
+        };
+        normalise(response.headers_mut());
+        *response.extensions_mut() = link.extensions(descriptors)?;
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,35 @@
+//! [`Fields`]: a message's header fields, which mostly are the same for all.
+
+use std::ops::Deref;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Header fields, which mostly are the same for all messages of their kind.
+#[derive(Debug)]
+pub(crate) enum Fields {
+    Static(&'static HeaderMap),
+    Own(HeaderMap),
+}
+
+impl Fields {
+    /// Sets a field of this message alone.
+    pub(crate) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        if let Self::Static(fields) = self {
+            *self = Self::Own(fields.clone());
+        }
+        if let Self::Own(fields) = self {
+            fields.insert(name, value);
+        }
+    }
+}
+
+impl Deref for Fields {
+    type Target = HeaderMap;
+
+    fn deref(&self) -> &HeaderMap {
+        match self {
+            Self::Static(fields) => fields,
+            Self::Own(fields) => fields,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Requests on their way into a connection: [`BodyRequest`] with the body of an HTTP request,
+//! [`MessageRequest`] with one message.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http_body::Body as HttpBody;
+
+use super::client::Unsent;
+use super::error::StreamError;
+use super::fields::Fields;
+use super::options::BoxError;
+use super::room::Room;
+use super::send::{Outbound, SendBody, Start, StartEnd, send_start, start};
+use super::shared::{Shared, State};
+use crate::descriptors::{Descriptors, OfCall};
+use crate::http2::StreamKey;
+
+/// A request that can be put into a connection, and put into another one if it was not processed.
+pub(crate) trait Outgoing {
+    /// What is made ready before the connection is locked.
+    type Content;
+
+    /// Makes ready what follows the head. A failure means that nothing can be sent.
+    fn prepare(&mut self) -> Result<Self::Content, Unsent>;
+
+    /// Returns what is sent first.
+    fn head(&self) -> OutgoingHead<'_>;
+
+    /// Returns whether nothing follows the head.
+    fn is_empty(&self) -> bool;
+
+    /// Sends what follows the head, as far as it is there. Returns whether that was all of it; a task
+    /// sends the rest.
+    fn write(
+        &mut self,
+        content: Self::Content,
+        state: &mut State,
+        shared: &Arc<Shared>,
+        key: StreamKey,
+    ) -> bool;
+
+    /// Returns whether the request may be sent once more.
+    fn can_be_sent(&self) -> bool;
+
+    /// Sets a header field for when it is sent again.
+    fn set_field(&mut self, name: HeaderName, value: HeaderValue);
+
+    /// Returns how much of the body is kept for that, in bytes.
+    fn buffered(&self) -> usize;
+}
+
+/// A request's head.
+pub(crate) struct OutgoingHead<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    /// Travel with the head.
+    pub(crate) descriptors: Option<&'a Descriptors>,
+}
+
+/// A request with a body. Keeps what it needs to be sent again, as long as its body was complete when
+/// it was made.
+pub(crate) struct BodyRequest<B> {
+    method: Method,
+    path: PathAndQuery,
+    headers: HeaderMap,
+    descriptors: OfCall,
+    data: Option<Bytes>,
+    end: StartEnd<B>,
+    spent: bool,
+}
+
+impl<B> BodyRequest<B>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    /// Polls the body as far as it goes at once.
+    pub(crate) fn new(
+        method: Method,
+        path: PathAndQuery,
+        headers: HeaderMap,
+        descriptors: OfCall,
+        body: B,
+    ) -> Self {
+        let Start { data, end } = start(body);
+        Self { method, path, headers, descriptors, data, end, spent: false }
+    }
+}
+
+impl<B> Outgoing for BodyRequest<B>
+where
+    B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    type Content = ();
+
+    fn prepare(&mut self) -> Result<(), Unsent> {
+        if !matches!(self.end, StartEnd::Failed(_) | StartEnd::Panicked) {
+            return Ok(());
+        }
+        self.spent = true;
+        Err(Unsent::Body(StreamError::Body(
+            match std::mem::replace(&mut self.end, StartEnd::Plain) {
+                StartEnd::Failed(error) => tonic::Status::from_error(error),
+                _ => tonic::Status::internal("the request's body panicked"),
+            },
+        )))
+    }
+
+    fn head(&self) -> OutgoingHead<'_> {
+        OutgoingHead {
+            method: self.method.as_str(),
+            path: self.path.as_str(),
+            headers: &self.headers,
+            descriptors: self.descriptors.0.as_ref(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.data.is_none() && matches!(self.end, StartEnd::Plain)
+    }
+
+    fn write(&mut self, (): (), state: &mut State, shared: &Arc<Shared>, key: StreamKey) -> bool {
+        if send_start(state, key, self.data.clone(), &self.end) {
+            return true;
+        }
+        if let StartEnd::More { body, next } = std::mem::replace(&mut self.end, StartEnd::Plain) {
+            self.spent = true;
+            let task = tokio::spawn(SendBody::new(Arc::clone(shared), key, body, next));
+            state.waiters.set_task(key, task.abort_handle());
+        }
+        false
+    }
+
+    fn can_be_sent(&self) -> bool {
+        !self.spent
+    }
+
+    fn set_field(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.insert(name, value);
+    }
+
+    fn buffered(&self) -> usize {
+        self.data.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// A message that is encoded whenever it is to be sent: nearly always that is once, so that no copy
+/// has to be kept.
+pub(crate) trait EncodeMessage {
+    /// Appends the message with its prefix.
+    fn encode(&self, out: &mut Vec<u8>);
+
+    /// Returns the size of that in bytes.
+    fn encoded_len(&self) -> usize;
+}
+
+/// A POST request of one message.
+pub(crate) struct MessageRequest<M> {
+    path: &'static str,
+    headers: Fields,
+    descriptors: OfCall,
+    message: M,
+}
+
+impl<M> MessageRequest<M> {
+    pub(crate) fn new(
+        path: &'static str,
+        headers: Fields,
+        descriptors: OfCall,
+        message: M,
+    ) -> Self {
+        Self { path, headers, descriptors, message }
+    }
+}
+
+impl<M: EncodeMessage> Outgoing for MessageRequest<M> {
+    type Content = Room;
+
+    fn prepare(&mut self) -> Result<Room, Unsent> {
+        let mut room = Room::take();
+        self.message.encode(&mut room);
+        Ok(room)
+    }
+
+    fn head(&self) -> OutgoingHead<'_> {
+        OutgoingHead {
+            method: "POST",
+            path: self.path,
+            headers: &self.headers,
+            descriptors: self.descriptors.0.as_ref(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+
+    fn write(
+        &mut self,
+        mut room: Room,
+        state: &mut State,
+        _: &Arc<Shared>,
+        key: StreamKey,
+    ) -> bool {
+        state.h2.send_small(key, &mut room, true);
+        true
+    }
+
+    fn can_be_sent(&self) -> bool {
+        true
+    }
+
+    fn set_field(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.set(name, value);
+    }
+
+    fn buffered(&self) -> usize {
+        self.message.encoded_len()
+    }
+}
