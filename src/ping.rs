@@ -1,4 +1,4 @@
-//! The Ping service of `proto/ping/v1/ping.proto`: messages, stubs and the reference
+//! The Ping service of `proto/ping/v1/ping.proto`: its messages, its stubs and its reference
 //! implementation, [`Ping`].
 
 use std::pin::Pin;
@@ -15,39 +15,40 @@ pub use stubs::{
 };
 
 mod stubs {
-    // What is generated names the crate as its users do.
+    // The generated code names the crate as its users do.
     crate::include_proto!("ping.v1");
 }
 
-/// The proto and what it imports as an encoded `FileDescriptorSet`, for gRPC server reflection.
+/// The proto and its imports as an encoded `FileDescriptorSet`, for gRPC server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ping.v1.bin"));
 
 /// The longest interval of [`PingService::watch`].
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The longest text of a message that an error repeats, in characters.
+/// How many characters of a message's text an error repeats.
 const SHOWN_MAX: usize = 64;
 
 impl PingRequest {
-    /// A "ping" without payload.
+    /// Returns a "ping" without payload.
     pub fn ping() -> Self {
         Self { message: "ping".to_owned(), ..Self::default() }
     }
 }
 
-/// The Ping service: "ping" gets "pong".
+/// The Ping service, which answers "ping" with "pong".
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Ping {}
 
-/// A stream of replies whose type is forgotten.
+/// A stream of responses whose type is erased.
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn pong() -> String {
     "pong".to_owned()
 }
 
-/// The rule of every method for its messages: "ping", or empty for the same.
+/// Checks the text of a message: every method accepts "ping", and an empty text, which means the
+/// same.
 fn expect_ping(message: &str, allowed: &str) -> Result<(), Status> {
     if message.is_empty() || message == "ping" {
         return Ok(());
@@ -59,7 +60,8 @@ fn expect_ping(message: &str, allowed: &str) -> Result<(), Status> {
     Err(Status::invalid_argument(format!("received {shown:?}: send {allowed}")))
 }
 
-/// The duration, if it is one of zero to a year. prost's own conversion overflows at some values.
+/// Returns the duration if it is between zero and one year. prost's own conversion overflows at
+/// some values.
 fn checked(duration: prost_types::Duration) -> Option<Duration> {
     let prost_types::Duration { seconds, nanos } = duration;
     let seconds = Duration::from_secs(u64::try_from(seconds).ok()?);

@@ -1,7 +1,6 @@
-//! tonic's own transport on our sockets, for those who stay on it (feature `tonic-transport`): the
-//! [`Listener`] as what tonic's server accepts from, and a [`Connector`] for its client. The
-//! address, the socket's file and who may connect to it are as everywhere here; the HTTP/2 is
-//! hyper's.
+//! tonic's own transport on our sockets (feature `tonic-transport`): tonic's server accepts from a
+//! [`Listener`], and its client connects by a [`Connector`]. The address, the socket file and its
+//! permissions are the same as everywhere here; the HTTP/2 is hyper's.
 
 use std::fmt;
 use std::future::Future;
@@ -20,10 +19,11 @@ use crate::socket::{
     self, CONNECT_TIMEOUT, Conn, ConnectError, Listener, Peer, PeerIdentity, TcpPeer,
 };
 
-/// The connections that are accepted, until the socket is handed over to a successor: for `serve_with_incoming` of tonic's server.
+/// Returns the accepted connections, until a successor takes the socket over. It is for
+/// `serve_with_incoming` of tonic's server.
 ///
-/// After an error of accept(2) it accepts nothing for a moment, 5 ms at first and up to 1 s, as
-/// tonic would try again at once, and go on doing so where file descriptors have run out.
+/// After an error of accept(2) it waits before it accepts again, 5 ms at first and up to 1 s. tonic
+/// would try again at once, and would do so without end if there are no file descriptors left.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]
@@ -47,18 +47,19 @@ impl Stream for Listener {
     }
 }
 
-/// What tonic's server tells its services of a connection that a [`Listener`] accepted, as an
-/// extension of each request. A [`PeerPolicyLayer`](crate::PeerPolicyLayer) finds it, too.
+/// The peer of a connection that a [`Listener`] accepted. tonic's server makes it an extension of
+/// each request. A [`PeerPolicyLayer`](crate::PeerPolicyLayer) finds it there, too.
 #[derive(Clone, Debug)]
 pub struct ConnectInfo(Peer);
 
 impl ConnectInfo {
-    /// The process at the other end. `None` over TCP, which does not know it.
+    /// Returns the identity of the process at the other end, or `None` over TCP, where it is
+    /// unknown.
     pub fn peer_identity(&self) -> Option<&PeerIdentity> {
         self.0.identity()
     }
 
-    /// What TCP knows of the other end. `None` over a Unix socket.
+    /// Returns the TCP peer, or `None` over a Unix socket.
     pub fn tcp_peer(&self) -> Option<&TcpPeer> {
         match &self.0 {
             Peer::Tcp(peer) => Some(peer),
@@ -75,9 +76,9 @@ impl Connected for Conn {
     }
 }
 
-/// Connects tonic's client to an [`Address`]: a tower service that pays no regard to the URI it is
-/// called with, for `connect_with_connector` of tonic's `Endpoint`. The URI's authority is what the
-/// server sees.
+/// Connects tonic's client to an [`Address`]. It is a tower service for `connect_with_connector` of
+/// tonic's `Endpoint`, and ignores the URI that it is called with. The server sees the URI's
+/// authority.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]
@@ -98,8 +99,8 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Connects to `address`. What is no address is told at each connecting, by
-    /// [`InvalidAddress`](crate::ConnectErrorKind::InvalidAddress).
+    /// Returns a connector to `address`. If that is not an address, each attempt to connect fails
+    /// with [`InvalidAddress`](crate::ConnectErrorKind::InvalidAddress).
     pub fn new<A>(address: A) -> Self
     where
         A: TryInto<Address, Error: Into<AddressParseError>>,
@@ -108,9 +109,9 @@ impl Connector {
         Self { address, timeout: CONNECT_TIMEOUT }
     }
 
-    /// How long connecting may take, name resolution and the wait for a server whose backlog is
-    /// full included. Default 20 s; `Duration::MAX` for no limit. A shorter one of tonic's `Endpoint`
-    /// counts as well.
+    /// Sets how long connecting may take, including name resolution and the wait for a server whose
+    /// backlog is full. Default 20 s; `Duration::MAX` means no limit. A shorter timeout of tonic's
+    /// `Endpoint` holds, too.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -135,7 +136,7 @@ impl Service<http::Uri> for Connector {
     }
 }
 
-/// A [`Connector`] at work. Dropped, it leaves no connection.
+/// The future of a [`Connector`]. Dropping it leaves no connection open.
 #[must_use = "futures do nothing unless polled"]
 pub struct Connecting(Pin<Box<dyn Future<Output = Result<TokioIo<Conn>, ConnectError>> + Send>>);
 

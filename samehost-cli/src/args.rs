@@ -1,13 +1,13 @@
-//! What the values of the command's options look like: durations, modes, groups, sizes, lists.
+//! Parses the values of the command's options: durations, modes, groups, sizes and lists.
 
 use std::time::Duration;
 
 use samehost::Group;
 
-/// The longest duration that is taken: a year.
+/// The longest duration that is accepted: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// `50us`, `1.5ms`, `2s`, `3m`, or a bare number of seconds.
+/// Parses a duration: `50us`, `1.5ms`, `2s`, `3m`, or a number of seconds without a unit.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration: write 50us, 1.5ms, 2s or a number of seconds");
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
@@ -32,7 +32,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A [`duration`] longer than zero.
+/// Parses a [`duration`] longer than zero.
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err(format!("{text:?} is zero: give a longer duration")),
@@ -40,7 +40,7 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// How many of something: one at least.
+/// Parses a number of at least one.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
@@ -48,17 +48,17 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Permission bits in octal, as chmod(1) takes them.
+/// Parses permission bits in octal, as chmod(1) does.
 pub(crate) fn mode(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     match u32::from_str_radix(digits, 8) {
-        // `from_str_radix` takes a plus sign.
+        // `from_str_radix` would accept a plus sign.
         Ok(mode) if mode <= 0o777 && digits.starts_with(|c: char| c.is_ascii_digit()) => Ok(mode),
         _ => Err(format!("{text:?} is no mode: write octal permission bits, such as 0660")),
     }
 }
 
-/// A group's name or number.
+/// Parses a group's name or number.
 pub(crate) fn group(text: &str) -> Result<Group, String> {
     if text.is_empty() {
         return Err("a group's name or number is missing".to_owned());
@@ -66,7 +66,7 @@ pub(crate) fn group(text: &str) -> Result<Group, String> {
     Ok(text.parse().map_or_else(|_| Group::Name(text.to_owned()), Group::Id))
 }
 
-/// A user's name or number, as a number.
+/// Parses a user's name or number, and returns the number.
 pub(crate) fn user(text: &str) -> Result<u32, String> {
     text.parse().or_else(|_| match nix::unistd::User::from_name(text) {
         Ok(Some(user)) => Ok(user.uid.as_raw()),
@@ -77,7 +77,7 @@ pub(crate) fn user(text: &str) -> Result<u32, String> {
     })
 }
 
-/// A group's name or number, as a number.
+/// Parses a group's name or number, and returns the number.
 pub(crate) fn group_number(text: &str) -> Result<u32, String> {
     text.parse().or_else(|_| match nix::unistd::Group::from_name(text) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
@@ -88,20 +88,20 @@ pub(crate) fn group_number(text: &str) -> Result<u32, String> {
     })
 }
 
-/// A payload that fits the default message limit of 4 MiB, with room for the fields around it.
+/// Parses the size of a payload that fits the default message limit of 4 MiB with the fields around
+/// it.
 pub(crate) fn payload(text: &str) -> Result<usize, String> {
     payload_up_to(4 * 1024 * 1024 - 64, "the message limit of 4 MiB", text)
 }
 
-/// The largest payload that [`large_payload`] takes.
+/// The largest payload that [`large_payload`] accepts, in bytes.
 pub(crate) const PAYLOAD_MAX: usize = 16 * 1024 * 1024;
 
-/// A payload for a server that has raised its limit.
+/// Parses the size of a payload for a server that has raised its message limit.
 pub(crate) fn large_payload(text: &str) -> Result<usize, String> {
     payload_up_to(PAYLOAD_MAX, "16 MiB", text)
 }
 
-/// A size in bytes.
 fn payload_up_to(max: usize, limit: &str, text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes) if bytes <= max => Ok(bytes),
@@ -110,11 +110,11 @@ fn payload_up_to(max: usize, limit: &str, text: &str) -> Result<usize, String> {
     }
 }
 
-/// The values of an option that takes several: at least one, none twice.
+/// The values of an option that takes several: at least one, and each only once.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct List<T>(pub(crate) Vec<T>);
 
-/// A comma-separated [`List`] of what `item` takes.
+/// Parses a comma-separated [`List`], whose values `item` parses.
 pub(crate) fn list<T: PartialEq>(
     text: &str,
     item: impl Fn(&str) -> Result<T, String>,

@@ -1,4 +1,4 @@
-//! `samehost completions` and `samehost man`: what a package of the command is made with.
+//! `samehost completions` and `samehost man`, for packages of the command.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -36,7 +36,7 @@ pub(crate) fn completions<C: CommandFactory>(args: &CompletionsArgs) -> Outcome 
 
 pub(crate) fn man<C: CommandFactory>(args: &ManArgs) -> Outcome {
     let mut command = C::command();
-    // The subcommands get their full names and what holds for all of them.
+    // This gives the subcommands their full names and the options that all of them have.
     command.build();
     let (title, page) = match &args.subcommand {
         None => ("samehost".to_owned(), command),

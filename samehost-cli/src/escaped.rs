@@ -1,10 +1,10 @@
-//! Text that a peer may have chosen, made fit for a terminal or a log: what would move the cursor,
-//! change colours, begin a line or turn the order of letters around is shown as an escape.
+//! Escapes text that a peer may have chosen, for a terminal or a log: characters that move the
+//! cursor, change colours, begin a line or change the direction of writing.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The text with such characters escaped, as `\n`, `\u{1b}` and the like.
+/// Returns the text with such characters escaped, as `\n`, `\u{1b}` and the like.
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unfit) {
         return Cow::Borrowed(text);
@@ -21,8 +21,8 @@ pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Controls (C0, DEL, C1), line and paragraph separators, and what sets the direction of writing
-/// (UAX #9 §2).
+/// Returns whether a character is a control (C0, DEL, C1), a line or paragraph separator, or sets
+/// the direction of writing (UAX #9 §2).
 fn is_unfit(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -1,22 +1,22 @@
-//! [`Failure`]: how a subcommand says that it could not do its work.
+//! [`Failure`]: why a subcommand could not do its work.
 
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-/// What a subcommand ends with.
+/// The result of a subcommand.
 pub(crate) type Outcome = Result<ExitCode, Failure>;
 
-/// Why a subcommand could not do its work; its text is one line that says what to do.
+/// Why a subcommand could not do its work. The text is one line that contains the remedy.
 pub(crate) enum Failure {
-    /// Exit code 1.
+    /// The command exits with 1.
     Failed(String),
-    /// Exit code 2.
+    /// The command was used wrongly, and exits with 2.
     Usage(String),
 }
 
 impl Failure {
-    /// Standard output takes no more.
+    /// Returns the failure of a write to standard output.
     pub(crate) fn output(error: &io::Error) -> Self {
         Self::Failed(format!("cannot write to standard output: {error}"))
     }

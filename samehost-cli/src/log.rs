@@ -1,4 +1,4 @@
-//! The log of `serve` on standard error.
+//! The log of `serve`, which goes to standard error.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,20 +13,20 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::escaped::escaped;
 
-/// How events are written.
+/// The format of log events.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// A line of text each.
+    /// A line of text for each event.
     Text,
-    /// A JSON object a line each.
+    /// A JSON object in a line for each event.
     Json,
 }
 
-/// Writes what passes the filter to standard error, from now on and in the whole process. What a
-/// peer sent is in fields, and those are escaped.
+/// Writes the events of the whole process that pass the filter to standard error, from now on. Text
+/// from peers is escaped.
 pub(crate) fn start(filter: EnvFilter, format: Format) {
     if let Format::Json = format {
-        // Its strings are escaped as JSON wants it.
+        // JSON has its own escapes in strings.
         let log = tracing_subscriber::fmt().json().with_env_filter(filter);
         return log.with_writer(std::io::stderr).init();
     }
@@ -57,7 +57,8 @@ where
         .finish()
 }
 
-/// On a terminal that has them, unless `NO_COLOR` is set to something (no-color.org).
+/// Returns whether to use colours: on a terminal that has them, unless `NO_COLOR` is set and not
+/// empty (no-color.org).
 fn has_colours(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
     is_terminal
         && no_color.is_none_or(OsStr::is_empty)

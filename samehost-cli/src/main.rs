@@ -1,5 +1,5 @@
-//! The `samehost` command: serve, ping and compare the Ping service. A crate of its own on the
-//! library's public API.
+//! The `samehost` command: serves, pings, checks and measures the Ping service. It is a crate of
+//! its own that uses only the library's public API.
 
 mod args;
 mod bench;
@@ -41,7 +41,7 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Send pings to a server, like ping(8)
     Ping(ping::Args),
-    /// Say why a server cannot be reached, step by step
+    /// Find out step by step why a server cannot be reached
     Check(check::Args),
     /// Compare what a call costs over a Unix socket and over TCP loopback
     Bench(Box<bench::Args>),
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         Err(Failure::Failed(message)) => (1, message),
         Err(Failure::Usage(message)) => (2, message),
     };
-    // A server's words may be in it.
+    // The message may contain text from a server.
     eprintln!("samehost: {}", escaped::escaped(&message));
     ExitCode::from(code)
 }

@@ -7,8 +7,8 @@ use samehost::{Address, BindOptions, Metrics};
 
 use crate::failure::Failure;
 
-/// Serves metrics over HTTP/1.1 at a TCP address from now on, and says where: port 0 is chosen by the
-/// kernel.
+/// Serves metrics over HTTP/1.1 at a TCP address from now on. Returns the address that was bound,
+/// since the kernel chooses the port for port 0.
 pub(crate) async fn serve(address: &Address, allow_remote: bool) -> Result<SocketAddr, Failure> {
     if address.is_unix() {
         return Err(Failure::Usage(format!(
@@ -16,25 +16,26 @@ pub(crate) async fn serve(address: &Address, allow_remote: bool) -> Result<Socke
              127.0.0.1:9464"
         )));
     }
-    // It resolves names and keeps to loopback. The exporter binds the same again by itself.
+    // This resolves names and refuses addresses beyond loopback. The exporter then binds the same
+    // address itself.
     let bound = BindOptions::new().allow_remote(allow_remote).bind(address).await;
     let bound = bound.map_err(|error| {
         let text = error.to_string();
         Failure::Failed(text.replace("allow remote addresses by name", "give --allow-remote"))
     })?;
-    let place = bound.local_addr().to_string();
+    let text = bound.local_addr().to_string();
     drop(bound);
-    let place: SocketAddr = place.parse().map_err(|_| {
-        Failure::Failed(format!("{place}: no IP address and port to serve metrics at"))
+    let bound_at: SocketAddr = text.parse().map_err(|_| {
+        Failure::Failed(format!("{text}: no IP address and port to serve metrics at"))
     })?;
-    let mut builder = PrometheusBuilder::new().with_http_listener(place);
+    let mut builder = PrometheusBuilder::new().with_http_listener(bound_at);
     for (end, buckets) in
         [("duration", &Metrics::DURATION_BUCKETS[..]), ("message_size", &Metrics::SIZE_BUCKETS[..])]
     {
         builder = builder.set_buckets_for_metric(Matcher::Suffix(end.to_owned()), buckets)?;
     }
     builder.install().map_err(|error| {
-        Failure::Failed(format!("{place}: metrics cannot be served here: {error}"))
+        Failure::Failed(format!("{bound_at}: metrics cannot be served here: {error}"))
     })?;
-    Ok(place)
+    Ok(bound_at)
 }

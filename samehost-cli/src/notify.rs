@@ -1,25 +1,25 @@
-//! What `serve` tells a service manager such as systemd (sd_notify(3)). Where nobody listens
-//! (`NOTIFY_SOCKET` is not set), nothing is told.
+//! Notifies a service manager such as systemd of the state of `serve` (sd_notify(3)). Does nothing
+//! without a manager (`NOTIFY_SOCKET` is not set).
 
 use std::future;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// It serves. Who has taken over is the service's main process from now on, which its manager did not
-/// start as such.
+/// Reports that the server is ready. A server that has taken over also reports that it is now the
+/// service's main process, because the manager did not start it as such.
 pub(crate) fn ready(has_taken_over: bool) {
     let ready = [NotifyState::Ready, NotifyState::MainPid(std::process::id())];
     tell(if has_taken_over { &ready } else { &ready[..1] });
 }
 
-/// It stops, and its successor is not on the way.
+/// Reports that the server stops and has no successor.
 pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Gives a sign of life as often as the manager asks for (`WATCHDOG_USEC`): in half of its time. The
-/// sign comes from the runtime that serves.
+/// Reports twice in each watchdog period of the manager (`WATCHDOG_USEC`) that the server is alive.
+/// The reports come from the runtime that serves.
 pub(crate) async fn watchdog() {
     let Some(timeout) = sd_notify::watchdog_enabled() else { return future::pending().await };
     let mut ticks = tokio::time::interval((timeout / 2).max(Duration::from_millis(1)));
@@ -30,6 +30,6 @@ pub(crate) async fn watchdog() {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    // A manager that has gone changes nothing for those who are served.
+    // If the manager is gone, the server goes on.
     let _ = sd_notify::notify(states);
 }

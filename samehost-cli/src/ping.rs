@@ -1,4 +1,4 @@
-//! `samehost ping`: calls a server again and again and says how long it took, like ping(8).
+//! `samehost ping`: calls a server repeatedly and prints how long each call took, like ping(8).
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use samehost::ping::{PingRequest, PingServiceClient};
+use samehost::ping::{PingRequest, PingResponse, PingServiceClient};
 use samehost::{Address, Channel, ConnectError, ConnectErrorKind};
 use serde::Serialize;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep};
-use tonic::{Request, Status};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep};
+use tonic::{Request, Response, Status};
 
 use crate::args;
 use crate::escaped::escaped;
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Stop after this many calls [default: at Ctrl-C]
     #[arg(short = 'c', long, allow_negative_numbers = true, value_parser = args::count)]
     count: Option<usize>,
-    /// The pause between the starts of two calls; 0 for none
+    /// Time between the starts of two calls; 0 starts the next call at once
     #[arg(short = 'i', long, value_name = "DURATION", default_value = "1s",
           allow_negative_numbers = true, value_parser = args::duration)]
     interval: Duration,
@@ -61,8 +61,8 @@ pub(crate) fn run(args: Args) -> Outcome {
     crate::runtime::new(1)?.block_on(async {
         let mut signals = Signals::new()?;
         let (stop, stopped) = oneshot::channel();
-        // A task of its own: a runtime that blocks on what is woken at each reply asks the kernel for
-        // events twice as often.
+        // The calls run in a task of their own: a runtime whose main future is woken at each reply
+        // asks the kernel for events twice as often.
         let mut pings = tokio::spawn(ping(args, stopped));
         let ended = tokio::select! {
             ended = &mut pings => ended,
@@ -79,55 +79,18 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
     let mut printer = Printer { quiet: args.quiet || args.json };
     printer.line(|| format!("PING {} with {} bytes of payload", args.address, args.payload))?;
 
-    let channel = Channel::builder(&args.address)
-        .connect_timeout(args.timeout)
-        .wait_for_ready(args.wait)
-        .connect_lazy();
-    let mut client = PingServiceClient::new(channel);
-    let payload = Bytes::from(vec![0; args.payload]);
-    let mut pace = (!args.interval.is_zero()).then(|| {
-        let mut pace = interval(args.interval);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        pace
-    });
-    // A call that waits for a server has a deadline, which says what it waited for.
-    let deadline = args.wait.then_some(args.timeout);
-    let more = if args.wait { Duration::from_secs(1) } else { Duration::ZERO };
-    let mut patience = Patience::new(args.timeout.saturating_add(more));
+    let mut caller = Caller::new(&args);
     let mut tally = Tally::new(args.address.clone());
     let mut last_failure = None;
     for sequence in 1..=args.count.map_or(u64::MAX, |count| count as u64) {
-        let call = async {
-            if let Some(pace) = &mut pace {
-                pace.tick().await;
-            }
-            let request = PingRequest { payload: payload.clone(), sequence, ..PingRequest::ping() };
-            let mut request = Request::new(request);
-            if let Some(deadline) = deadline {
-                request.set_timeout(deadline);
-            }
-            patience.start();
-            let reply = tokio::select! {
-                biased;
-                reply = client.ping(request) => Some(reply),
-                () = &mut patience => None,
-            };
-            (patience.started.elapsed(), reply)
-        };
         let (elapsed, reply) = tokio::select! {
             biased;
-            done = call => done,
+            done = caller.call(sequence) => done,
             _ = &mut stopped => break,
         };
         tally.sent += 1;
         let hopeless = matches!(&reply, Some(Err(status)) if needs_a_person(status));
-        let failure = match reply {
-            Some(Ok(reply)) if reply.get_ref().sequence == sequence => None,
-            Some(Ok(_)) => Some("the reply belongs to another call".to_owned()),
-            Some(Err(status)) => Some(failure_text(&status)),
-            None => Some(format!("no reply from {} within {:?}", args.address, args.timeout)),
-        };
-        match failure {
+        match failure(&args, sequence, reply) {
             None => {
                 tally.reply(elapsed);
                 printer.line(|| {
@@ -149,14 +112,7 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
         }
     }
     let summary = tally.summary();
-    let mut out = io::stdout().lock();
-    let written = if args.json {
-        let json = serde_json::to_string(&summary)?;
-        writeln!(out, "{json}")
-    } else {
-        write!(out, "{}", summary.text())
-    };
-    written.and_then(|()| out.flush()).map_err(|error| Failure::output(&error))?;
+    summary.print(args.json)?;
     match last_failure {
         Some(failure) if summary.received == 0 => Err(Failure::Failed(failure)),
         _ if summary.received == 0 => Ok(ExitCode::FAILURE),
@@ -164,26 +120,91 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
     }
 }
 
-/// Ready when a call has taken too long. One timer for all calls, which is set anew only when it
-/// fires.
-struct Patience {
+/// The result of a call, or `None` if it took too long.
+type Reply = Option<Result<Response<PingResponse>, Status>>;
+
+/// Returns why a call failed, or `None` if it succeeded.
+fn failure(args: &Args, sequence: u64, reply: Reply) -> Option<String> {
+    match reply {
+        Some(Ok(reply)) if reply.get_ref().sequence == sequence => None,
+        Some(Ok(_)) => Some("the reply belongs to another call".to_owned()),
+        Some(Err(status)) => Some(failure_text(&status)),
+        None => Some(format!("no reply from {} within {:?}", args.address, args.timeout)),
+    }
+}
+
+/// Makes the calls, one after the other.
+struct Caller {
+    client: PingServiceClient<Channel>,
+    payload: Bytes,
+    pace: Option<Interval>,
+    deadline: Option<Duration>,
+    call_timer: CallTimer,
+}
+
+impl Caller {
+    fn new(args: &Args) -> Self {
+        let channel = Channel::builder(&args.address)
+            .connect_timeout(args.timeout)
+            .wait_for_ready(args.wait)
+            .connect_lazy();
+        let pace = (!args.interval.is_zero()).then(|| {
+            let mut pace = interval(args.interval);
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            pace
+        });
+        let more = if args.wait { Duration::from_secs(1) } else { Duration::ZERO };
+        Self {
+            client: PingServiceClient::new(channel),
+            payload: Bytes::from(vec![0; args.payload]),
+            pace,
+            // A call that waits for a server has a deadline, so that its error tells what it waited
+            // for.
+            deadline: args.wait.then_some(args.timeout),
+            call_timer: CallTimer::new(args.timeout.saturating_add(more)),
+        }
+    }
+
+    /// Waits for the time of the next call, makes it, and returns how long it took.
+    async fn call(&mut self, sequence: u64) -> (Duration, Reply) {
+        if let Some(pace) = &mut self.pace {
+            pace.tick().await;
+        }
+        let payload = self.payload.clone();
+        let mut request = Request::new(PingRequest { payload, sequence, ..PingRequest::ping() });
+        if let Some(deadline) = self.deadline {
+            request.set_timeout(deadline);
+        }
+        self.call_timer.start();
+        let reply = tokio::select! {
+            biased;
+            reply = self.client.ping(request) => Some(reply),
+            () = &mut self.call_timer => None,
+        };
+        (self.call_timer.started.elapsed(), reply)
+    }
+}
+
+/// Completes when a call has taken too long. One timer serves all calls; it is set again only when
+/// it fires.
+struct CallTimer {
     timeout: Duration,
     started: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
-impl Patience {
+impl CallTimer {
     fn new(timeout: Duration) -> Self {
         Self { timeout, started: Instant::now(), timer: Box::pin(sleep(timeout)) }
     }
 
-    /// The next call begins.
+    /// Starts the time of the next call.
     fn start(&mut self) {
         self.started = Instant::now();
     }
 }
 
-impl Future for Patience {
+impl Future for CallTimer {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -199,7 +220,7 @@ impl Future for Patience {
     }
 }
 
-/// Whether the next call would fail the same way until a person changes something.
+/// Returns whether calls fail in the same way until a person changes something.
 fn needs_a_person(status: &Status) -> bool {
     let source = std::error::Error::source(status).and_then(|e| e.downcast_ref::<ConnectError>());
     source.is_some_and(|error| {
@@ -207,7 +228,7 @@ fn needs_a_person(status: &Status) -> bool {
     })
 }
 
-/// A status in one line; its message names the address where the server was not reached.
+/// Returns a status as one line. Its message has the address if the server was not reached.
 fn failure_text(status: &Status) -> String {
     let message = escaped(status.message());
     if status.code() == tonic::Code::Unavailable {
@@ -231,7 +252,7 @@ impl Printer {
     }
 }
 
-/// What ping(8) keeps: enough for the mean and the deviation, whatever the number of calls.
+/// The sums from which ping(8) computes mean and deviation, for any number of calls.
 struct Tally {
     address: Address,
     started: Instant,
@@ -274,7 +295,7 @@ impl Tally {
                 min_ms: milliseconds(self.min),
                 avg_ms: mean,
                 max_ms: milliseconds(self.max),
-                // Rounding can take a variance of nearly zero below it.
+                // By rounding, a variance of nearly zero can be negative.
                 mdev_ms: variance.max(0.0).sqrt(),
             }
         });
@@ -312,6 +333,17 @@ struct RoundTrip {
 }
 
 impl Summary {
+    fn print(&self, json: bool) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        let written = if json {
+            let json = serde_json::to_string(self)?;
+            writeln!(out, "{json}")
+        } else {
+            write!(out, "{}", self.text())
+        };
+        written.and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
+    }
+
     fn text(&self) -> String {
         let mut text = format!(
             "\n--- {} ping statistics ---\n{} calls, {} replies, {:.1}% loss, time {:.0} ms\n",

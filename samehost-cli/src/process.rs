@@ -1,8 +1,9 @@
-//! What `/proc` says of a process.
+//! Describes a process by its entry in `/proc`.
 
 use std::fs;
 
-/// `pid 12 (samehost serve unix:/x, of user app)`, as far as it is known.
+/// Returns a text such as `pid 12 (samehost serve unix:/x)`, or only the pid if the command line is
+/// unknown.
 pub(crate) fn described(pid: u32) -> String {
     let command = command_line(pid);
     match command {
@@ -11,7 +12,7 @@ pub(crate) fn described(pid: u32) -> String {
     }
 }
 
-/// Its arguments, or its name where it has none, cut to a line's length.
+/// Returns the process's arguments, or its name if it has none, cut to the length of a line.
 fn command_line(pid: u32) -> Option<String> {
     const LONGEST: usize = 60;
     let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;

@@ -2,7 +2,7 @@
 
 use tokio::runtime::Runtime;
 
-/// A single-threaded runtime for one thread, else a pool of so many.
+/// Returns a single-threaded runtime for one thread, and a multi-threaded runtime for more.
 pub(crate) fn new(threads: u16) -> std::io::Result<Runtime> {
     let mut builder = match threads {
         1 => tokio::runtime::Builder::new_current_thread(),

@@ -1,4 +1,4 @@
-//! `samehost serve`: Ping, health and reflection on any number of addresses.
+//! `samehost serve`: serves Ping, health and reflection on any number of addresses.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -47,64 +47,64 @@ pub(crate) struct Args {
     /// Group of the socket files, by name or number
     #[arg(long, value_name = "NAME|GID", value_parser = args::group)]
     group: Option<Group>,
-    /// Allow a socket in a directory that others can write to, as Kubernetes' emptyDir is
+    /// Allow a socket in a directory that other users can write to, such as a Kubernetes emptyDir
     #[arg(long)]
     allow_shared_directory: bool,
-    /// Where a server that was started with this option serves an ADDRESS, take its socket over: no
-    /// call and no connection fails; that server drains and exits. Permits the same to a successor of
-    /// this server's user. Where nobody serves, bind as usual
+    /// Take over the socket of a server that was started with this option and serves an ADDRESS: no
+    /// call and no connection fails, and that server drains and exits. A successor of the same user
+    /// may later do the same to this server. An ADDRESS that no server has is bound as usual
     #[arg(long)]
     take_over: bool,
     /// Publish a socket again when its file was deleted
     #[arg(long)]
     republish: bool,
-    /// Allow TCP addresses beyond loopback: plain text, open to whoever can reach them
+    /// Allow TCP addresses beyond loopback: everyone who can reach them can connect, in plain text
     #[arg(long)]
     allow_remote: bool,
-    /// Let processes of this user connect, by name or number; may be given several times, as may
-    /// --allow-gid. With any --allow option nobody else may. What the socket file's mode keeps out,
-    /// stays out: see --mode
+    /// Let processes of this user connect, by name or number; like --allow-gid it may be given
+    /// several times. With an --allow option, other users cannot connect. The mode of the socket
+    /// file must let them connect, too: see --mode
     #[arg(long, value_name = "NAME|UID", allow_negative_numbers = true, value_parser = args::user)]
     allow_uid: Vec<u32>,
-    /// Let processes in this group connect, by name or number, supplementary groups included
+    /// Let processes in this group connect, by name or number; supplementary groups count
     #[arg(long, value_name = "NAME|GID", allow_negative_numbers = true,
           value_parser = args::group_number)]
     allow_gid: Vec<u32>,
     /// Let processes of the server's own user connect
     #[arg(long)]
     allow_same_user: bool,
-    /// Connections at a time, on all addresses
+    /// Limit of open connections on all addresses together
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = args::count)]
     max_connections: usize,
-    /// Connections at a time of one user other than the server's own
+    /// Limit of open connections of one user other than the server's own
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = args::count)]
     max_connections_per_uid: usize,
-    /// Calls at a time on one connection
+    /// Limit of running calls on one connection
     #[arg(long, value_name = "N", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(1..))]
     max_streams: u32,
-    /// Serve the sockets that systemd passed (LISTEN_FDS), and ADDRESS only where given
+    /// Serve the sockets that systemd passed (LISTEN_FDS); no other ADDRESS unless given
     #[arg(long)]
     systemd: bool,
-    /// How long a connection looks for the next message before it sleeps: faster answers for CPU
-    /// time; 50us for calls that follow each other
+    /// How long a connection polls for the next message before it sleeps: this answers faster and
+    /// takes CPU time; 50us suits calls that follow each other
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = args::duration)]
     busy_poll: Duration,
-    /// Threads; 1 is a single-threaded runtime
+    /// Number of threads; 1 is a single-threaded runtime
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
     /// How long calls in flight may take to finish after SIGTERM or Ctrl-C
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = args::duration)]
     drain: Duration,
-    /// The longest that a call may take: the deadline of calls that bring none or a later one
+    /// How long a call may take: the deadline of calls that bring none or a later one
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     timeout: Option<Duration>,
-    /// How old a connection may become, give or take a tenth, before its client is told to make a new
-    /// one
+    /// Age of a connection, ±10 %, at which its client is told to make a new one
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     max_connection_age: Option<Duration>,
-    /// End after no connection for so long; connections without a call for so long are closed
+    /// Exit after this time without a connection; a connection without a call for this time is
+    /// closed
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     idle_exit: Option<Duration>,
     /// Serve metrics for Prometheus over HTTP/1.1 at this TCP address, such as 127.0.0.1:9464
@@ -120,7 +120,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Whom the `--allow` options let in; `None` without any.
+    /// Returns the policy of the `--allow` options, or `None` without any.
     fn policy(&self) -> Option<PeerPolicy> {
         let uids = (!self.allow_uid.is_empty()).then(|| PeerPolicy::uids(self.allow_uid.clone()));
         let gids = (!self.allow_gid.is_empty()).then(|| PeerPolicy::gids(self.allow_gid.clone()));
@@ -147,80 +147,34 @@ pub(crate) fn run(args: Args) -> Outcome {
     allow_descriptors(args.max_connections);
     let runtime = crate::runtime::new(args.threads)?;
     let code = runtime.block_on(serve(args))?;
-    // Nothing of a connection that outlived its drain may hold up the exit.
+    // A connection that is still open after the drain must not delay the exit.
     runtime.shutdown_background();
     Ok(code)
 }
 
 async fn serve(args: Args) -> Outcome {
     let mut signals = Signals::new()?;
-    let policy = args.policy();
     let mut listeners = if args.systemd { inherited()? } else { Vec::new() };
-    let addresses = match args.addresses {
-        none if none.is_empty() && !args.systemd => vec![default_address()?],
-        given => given,
+    let default = match args.addresses.is_empty() && !args.systemd {
+        true => Some(default_address()?),
+        false => None,
     };
-    let mut options = BindOptions::new()
-        .mode(args.mode)
-        .allow_shared_directory(args.allow_shared_directory)
-        .allow_remote(args.allow_remote)
-        .republish(args.republish)
-        .take_over(args.take_over)
-        .allow_take_over(args.take_over);
-    if let Some(group) = args.group {
-        options = options.group(group);
-    }
     let metrics = match &args.metrics {
         Some(address) => Some(crate::metrics::serve(address, args.allow_remote).await?),
         None => None,
     };
-    // What can be taken over last: once that has happened, nothing may fail any more.
-    let mut order: Vec<_> = addresses.iter().collect();
-    if args.take_over {
-        order.sort_by_key(|address| address.as_path().is_some());
-    }
-    for address in order {
-        let bound = options.bind(address).await;
-        listeners.push(bound.map_err(|error| Failure::Failed(with_options(&error.to_string())))?);
-    }
+    listeners.extend(bind(&args, args.addresses.iter().chain(&default)).await?);
     announce(&listeners, metrics)?;
     notify::ready(args.take_over);
 
     let (mut health, health_service) = Health::serving().await;
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let mut server = Server::new()
-        .add_service(PingServiceServer::new(Ping::default()))
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        // The older name, which is the only one that ghz and grpcio's own client ask for.
-        .add_service(reflection().build_v1alpha()?)
-        .max_connections(args.max_connections)
-        .max_connections_per_uid(args.max_connections_per_uid)
-        .max_concurrent_streams(args.max_streams)
-        .busy_poll(BusyPoll::new(args.busy_poll))
-        .drain_timeout(args.drain);
-    if let Some(policy) = policy {
-        server = server.peer_policy(policy);
-    }
-    if let Some(timeout) = args.timeout {
-        server = server.timeout(timeout);
-    }
-    if let Some(age) = args.max_connection_age {
-        server = server.max_connection_age(age);
-    }
-    if metrics.is_some() {
-        server = server.observer(Metrics::new());
-    }
-
+    let server = server(&args)?.add_service(health_service);
     let (stop, stopped) = oneshot::channel();
     let second_signal = async {
         signals.next().await;
         notify::stopping();
-        // Before any connection is told to go: who watches connects elsewhere in good time.
+        // This comes before any connection is told to go, so that clients that watch connect
+        // elsewhere in time.
         health.not_serving().await;
         let _ = stop.send(());
         health.end_watches().await;
@@ -237,7 +191,65 @@ async fn serve(args: Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The library's advice, with the options of this command for what is asked of it.
+async fn bind(
+    args: &Args,
+    addresses: impl Iterator<Item = &Address>,
+) -> Result<Vec<Listener>, Failure> {
+    let mut options = BindOptions::new()
+        .mode(args.mode)
+        .allow_shared_directory(args.allow_shared_directory)
+        .allow_remote(args.allow_remote)
+        .republish(args.republish)
+        .take_over(args.take_over)
+        .allow_take_over(args.take_over);
+    if let Some(group) = &args.group {
+        options = options.group(group.clone());
+    }
+    // Sockets that can be taken over are bound last, since no step may fail after a take-over.
+    let mut order: Vec<_> = addresses.collect();
+    if args.take_over {
+        order.sort_by_key(|address| address.as_path().is_some());
+    }
+    let mut listeners = Vec::new();
+    for address in order {
+        let bound = options.bind(address).await;
+        listeners.push(bound.map_err(|error| Failure::Failed(with_options(&error.to_string())))?);
+    }
+    Ok(listeners)
+}
+
+fn server(args: &Args) -> Result<Server, Failure> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut server = Server::new()
+        .add_service(PingServiceServer::new(Ping::default()))
+        .add_service(reflection().build_v1()?)
+        // This is the older name, and the only one that ghz and grpcio's own client use.
+        .add_service(reflection().build_v1alpha()?)
+        .max_connections(args.max_connections)
+        .max_connections_per_uid(args.max_connections_per_uid)
+        .max_concurrent_streams(args.max_streams)
+        .busy_poll(BusyPoll::new(args.busy_poll))
+        .drain_timeout(args.drain);
+    if let Some(policy) = args.policy() {
+        server = server.peer_policy(policy);
+    }
+    if let Some(timeout) = args.timeout {
+        server = server.timeout(timeout);
+    }
+    if let Some(age) = args.max_connection_age {
+        server = server.max_connection_age(age);
+    }
+    if args.metrics.is_some() {
+        server = server.observer(Metrics::new());
+    }
+    Ok(server)
+}
+
+/// Replaces the library's options in an error text by those of this command.
 fn with_options(text: &str) -> String {
     text.replace("allow a shared directory", "give --allow-shared-directory")
         .replace("allow remote addresses by name", "give --allow-remote")
@@ -257,21 +269,22 @@ async fn serve_on(
     }
 }
 
-/// Raises this process's own limit on file descriptors as far as it may, if that is too low for so
-/// many connections (getrlimit(2)). The usual one, 1024, is there for programs that use select(2).
+/// Raises this process's own limit on file descriptors if it is too low for so many connections
+/// (getrlimit(2)). The usual limit, 1024, exists for programs that use select(2).
 fn allow_descriptors(connections: usize) {
-    /// What a server opens beside its connections, and some.
+    /// An upper bound of the descriptors that a server opens for other purposes than connections.
     const OTHERS: u64 = 128;
     let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHERS);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = maximum.map_or(needed, |maximum| maximum.min(needed));
     if current.is_some_and(|current| current < raised) {
-        // It serves as many as it can: accept(2) fails and is tried again.
+        // On failure the server serves as many connections as it can: accept(2) fails and is tried
+        // again.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum });
     }
 }
 
-/// What systemd passed.
+/// Returns the listeners that systemd passed.
 fn inherited() -> Result<Vec<Listener>, Failure> {
     let passed = Listener::from_systemd()?;
     if passed.is_empty() {
@@ -297,7 +310,8 @@ fn announce(listeners: &[Listener], metrics: Option<SocketAddr>) -> Result<(), F
     out.flush().map_err(|error| Failure::output(&error))
 }
 
-/// `$XDG_RUNTIME_DIR`, or a directory in `/tmp` that only this user can enter.
+/// Returns a socket in `$XDG_RUNTIME_DIR`, or in a directory in `/tmp` that only this user can
+/// enter.
 fn default_address() -> Result<Address, Failure> {
     let directory = match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(directory) if !directory.is_empty() => PathBuf::from(directory),
@@ -317,7 +331,7 @@ fn private_directory() -> Result<PathBuf, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed(error.to_string())),
     }
-    // Anybody can create a name in /tmp: what stands there is ours only if it looks like ours.
+    // Every user can create a name in /tmp, so the directory is checked.
     let found = directory.symlink_metadata().map_err(|error| failed(error.to_string()))?;
     if !found.is_dir() {
         return Err(failed("is not a directory".to_owned()));

@@ -1,19 +1,20 @@
-//! The signals that end the command: SIGINT (Ctrl-C), SIGTERM, and SIGHUP when its terminal goes.
+//! The signals that end the command: SIGINT (Ctrl-C), SIGTERM, and SIGHUP, which comes when its
+//! terminal closes.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals, caught from the moment this is made.
+/// Catches the signals from its creation on.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// `None` where whoever started the command had it ignored, as nohup(1) does.
+    /// `None` if the command was started with SIGHUP ignored, as by nohup(1).
     hang_up: Option<Signal>,
 }
 
 impl Signals {
-    /// Has to be called on a tokio runtime.
+    /// Starts to catch the signals. It must be called on a tokio runtime.
     pub(crate) fn new() -> io::Result<Self> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let hang_up = match ignores_hang_up(&status) {
@@ -27,7 +28,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next of them. Cancel safe.
+    /// Waits for the next signal. It is cancel safe.
     pub(crate) async fn next(&mut self) {
         let hang_up = async {
             match &mut self.hang_up {
@@ -43,7 +44,8 @@ impl Signals {
     }
 }
 
-/// Whether a process of this proc_pid_status(5) ignores SIGHUP: the lowest bit of a mask.
+/// Returns whether a process with this proc_pid_status(5) ignores SIGHUP, by the lowest bit of a
+/// mask.
 fn ignores_hang_up(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())

@@ -1,19 +1,20 @@
-//! [`AddressParseError`]: why a string is no [`Address`](super::Address), and what to write instead.
+//! [`AddressParseError`]: why a string is not an [`Address`](super::Address), and what to write
+//! instead.
 
 use std::convert::Infallible;
 use std::fmt::{self, Write as _};
 
-/// Why something is no [`Address`](super::Address). The message shows it and says what to write
-/// instead, on one line.
+/// Why a string or a path is not an [`Address`](super::Address). The message shows it and the
+/// correct form, on one line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AddressParseError {
     kind: AddressParseErrorKind,
     input: String,
-    /// What follows the input in the message: what is wrong and what to write.
+    /// The part of the message after the input: what is wrong and what to write.
     text: String,
 }
 
-/// What is wrong with a string that is no [`Address`](super::Address).
+/// The kinds of [`AddressParseError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AddressParseErrorKind {
@@ -27,11 +28,12 @@ pub enum AddressParseErrorKind {
     UnixHost,
     /// An abstract name is empty or longer than 107 bytes.
     AbstractNameLength,
-    /// `unix-abstract://`: an abstract name follows its colon directly.
+    /// An abstract name has `//` before it; the name follows the colon directly.
     AbstractHost,
     /// A `%` is not followed by two hexadecimal digits.
     InvalidEscape,
-    /// A Unix address has a plain `?` or `#`, which other gRPC implementations take for a query.
+    /// A Unix address has an unescaped `?` or `#`, which other gRPC implementations take for a
+    /// query or fragment.
     QueryOrFragment,
     /// A file path has no scheme.
     BarePath,
@@ -43,18 +45,18 @@ pub enum AddressParseErrorKind {
     UnbracketedIpv6,
     /// An IPv4 address, an IPv6 address or a host name is not valid.
     InvalidHost,
-    /// A URI has a path, or names a DNS server.
+    /// A URI has a path or names a DNS server.
     NotHostPort,
-    /// `https:`: there is no TLS.
+    /// The scheme is `https`, but there is no TLS.
     Tls,
     /// Several addresses are in one string.
     List,
-    /// The scheme is not known.
+    /// The scheme is unknown.
     UnknownScheme,
 }
 
 impl AddressParseError {
-    /// The message is `input: text`.
+    /// Returns an error with the message `input: text`.
     pub(super) fn new(
         kind: AddressParseErrorKind,
         input: impl Into<String>,
@@ -63,12 +65,13 @@ impl AddressParseError {
         Self { kind, input: input.into(), text: text.into() }
     }
 
-    /// What is wrong.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> AddressParseErrorKind {
         self.kind
     }
 
-    /// What was to be parsed. A path or a name that is not UTF-8 has replacement characters.
+    /// Returns the string that was parsed. In a path or a name that is not UTF-8, replacement
+    /// characters replace the invalid bytes.
     pub fn input(&self) -> &str {
         &self.input
     }
@@ -83,7 +86,7 @@ impl fmt::Display for AddressParseError {
     }
 }
 
-/// The message, as `main` prints the error that it returns.
+/// Prints the message, since `main` prints a returned error with `Debug`.
 impl fmt::Debug for AddressParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -92,15 +95,16 @@ impl fmt::Debug for AddressParseError {
 
 impl std::error::Error for AddressParseError {}
 
-/// For functions that take whatever becomes an [`Address`](super::Address): an `Address` itself
-/// cannot fail to be one.
+/// Allows functions to take any type that converts to an [`Address`](super::Address), an `Address`
+/// included, whose conversion cannot fail.
 impl From<Infallible> for AddressParseError {
     fn from(never: Infallible) -> Self {
         match never {}
     }
 }
 
-/// Text from outside on one line of an error message: control characters escaped, length bounded.
+/// Foreign text on one line of an error message: control characters are escaped, and the length is
+/// limited.
 struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {

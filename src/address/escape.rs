@@ -1,4 +1,4 @@
-//! `%XX` in paths and abstract names: how bytes that are not printable ASCII are written and read.
+//! Writes and reads `%XX` in paths and abstract names, for bytes that are not printable ASCII.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::error::{AddressParseError, AddressParseErrorKind as E};
 
-/// Writes bytes so that [`unescape`] reads them back: printable ASCII as it is, except what has a
-/// meaning in a URI.
+/// Writes bytes so that [`unescape`] reads them back. Printable ASCII stays as it is, except
+/// characters with a meaning in a URI.
 pub(super) fn write_escaped(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     for &byte in bytes {
         if byte.is_ascii_graphic() && !matches!(byte, b'%' | b'?' | b'#') {
@@ -20,7 +20,7 @@ pub(super) fn write_escaped(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Re
     Ok(())
 }
 
-/// Reads `%XX` as the byte of that value.
+/// Replaces each `%XX` by the byte of that value.
 pub(super) fn unescape(input: &str, text: &str) -> Result<Vec<u8>, AddressParseError> {
     if text.contains(['?', '#']) {
         let text = "write ? as %3F and # as %23";
@@ -43,7 +43,7 @@ pub(super) fn unescape(input: &str, text: &str) -> Result<Vec<u8>, AddressParseE
     Ok(out)
 }
 
-/// A path as messages show it: with the same escapes as in an [`Address`](super::Address).
+/// Shows a path with the same escapes as in an [`Address`](super::Address).
 pub(crate) fn shown_path(path: &Path) -> impl fmt::Display + '_ {
     struct Escaped<'a>(&'a OsStr);
     impl fmt::Display for Escaped<'_> {

@@ -1,5 +1,5 @@
-//! [`Address`]: where a server listens, as one string that also picks the transport. Parsing and
-//! printing only: no IO and no name resolution, which belong to `socket`.
+//! [`Address`]: where a server listens, as one string that also selects the transport. This module
+//! only parses and prints; `socket` does IO and name resolution.
 
 mod error;
 mod escape;
@@ -18,7 +18,7 @@ pub use error::{AddressParseError, AddressParseErrorKind};
 pub(crate) use escape::shown_path;
 use escape::write_escaped;
 
-/// The longest abstract socket name in bytes: `sun_path` less the NUL that marks it as abstract
+/// The longest abstract socket name in bytes: `sun_path` without the NUL that marks it as abstract
 /// (unix(7)).
 const ABSTRACT_NAME_MAX: usize = 107;
 
@@ -32,9 +32,9 @@ const ABSTRACT_NAME_MAX: usize = 107;
 /// | `127.0.0.1:50051`, `[::1]:50051`, `ipv4:127.0.0.1:50051`, `ipv6:[::1]:50051` | TCP |
 /// | `localhost:50051`, `dns:localhost:50051`, `dns:///localhost:50051`, `http://localhost:50051` | TCP, the name resolved at bind or connect |
 ///
-/// In a path or an abstract name, `%XX` stands for the byte with that hexadecimal value; `%`, `?`
-/// and `#` have to be written that way. Printing an address and parsing the result gives the same
-/// address, whatever bytes a path holds.
+/// In a path or an abstract name, `%XX` is the byte with that hexadecimal value; `%`, `?` and `#`
+/// must be written in this way. Printing an address and parsing the result gives the same address,
+/// whatever bytes a path holds.
 ///
 /// ```
 /// use samehost::Address;
@@ -45,19 +45,20 @@ const ABSTRACT_NAME_MAX: usize = 107;
 /// # Ok::<(), samehost::AddressParseError>(())
 /// ```
 ///
-/// What takes an address takes whatever becomes one: a string in one of these forms, a
-/// [`Path`] or [`PathBuf`] of a Unix socket, a [`SocketAddr`], an `Address` or a reference to one.
+/// A function that takes an address takes any type that converts to one: a string in one of these
+/// forms, a [`Path`] or [`PathBuf`] of a Unix socket, a [`SocketAddr`], an `Address` or a reference
+/// to one.
 ///
-/// With the feature `serde` it is serialized as its string, and a configuration can hold it.
+/// With the feature `serde` it is serialized as its string, so that a configuration can hold it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address(Kind);
 
-/// The parsed form. Private to the crate so that an `Address` is always a valid one.
+/// The parsed form. It is private to the crate, so that an `Address` is always valid.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
-    /// A path: not empty, no NUL.
+    /// A path that is not empty and has no NUL.
     Unix(PathBuf),
-    /// A name in the abstract namespace: 1 to 107 bytes, without the leading NUL.
+    /// A name in the abstract namespace, of 1 to 107 bytes without the leading NUL.
     UnixAbstract(Vec<u8>),
     /// An IP address and port.
     Tcp(SocketAddr),
@@ -66,21 +67,21 @@ pub(crate) enum Kind {
 }
 
 impl Address {
-    /// The Unix socket at `path`, absolute or relative to the working directory at the time of each
-    /// bind or connect.
+    /// Returns the address of the Unix socket at `path`. A relative path is relative to the working
+    /// directory at the time of each bind or connect.
     ///
     /// # Errors
     ///
     /// [`EmptyPath`](AddressParseErrorKind::EmptyPath) and
-    /// [`NulInPath`](AddressParseErrorKind::NulInPath). How long a path may be is decided by the
-    /// file system, when the address is used.
+    /// [`NulInPath`](AddressParseErrorKind::NulInPath). The file system limits the length of a path
+    /// when the address is used.
     pub fn unix(path: impl Into<PathBuf>) -> Result<Self, AddressParseError> {
         let path = path.into();
         let input = path.to_string_lossy().into_owned();
         Self::unix_as(path, &input)
     }
 
-    /// The same of a path that was written as `input`.
+    /// Does the same as `unix` with a path that was written as `input`.
     fn unix_as(path: PathBuf, input: &str) -> Result<Self, AddressParseError> {
         if path.as_os_str().is_empty() {
             let text = "the path is empty: write unix:/path/to/app.sock";
@@ -93,8 +94,9 @@ impl Address {
         Ok(Self(Kind::Unix(path)))
     }
 
-    /// The abstract Unix socket of that name, any bytes. Abstract sockets have no file and no
-    /// permissions: every process in the network namespace can connect (unix(7)).
+    /// Returns the address of the abstract Unix socket of that name, which may have any bytes.
+    /// Abstract sockets have no file and no permissions: every process in the network namespace can
+    /// connect (unix(7)).
     ///
     /// # Errors
     ///
@@ -106,7 +108,7 @@ impl Address {
         Self::unix_abstract_as(name, &input)
     }
 
-    /// The same of a name that was written as `input`.
+    /// Does the same as `unix_abstract` with a name that was written as `input`.
     fn unix_abstract_as(name: Vec<u8>, input: &str) -> Result<Self, AddressParseError> {
         if name.is_empty() || name.len() > ABSTRACT_NAME_MAX {
             let kind = AddressParseErrorKind::AbstractNameLength;
@@ -116,7 +118,7 @@ impl Address {
         Ok(Self(Kind::UnixAbstract(name)))
     }
 
-    /// The path of a Unix socket that has one.
+    /// Returns the path of a Unix socket that has one.
     pub fn as_path(&self) -> Option<&Path> {
         match &self.0 {
             Kind::Unix(path) => Some(path),
@@ -124,12 +126,12 @@ impl Address {
         }
     }
 
-    /// Whether this is a Unix socket, abstract ones included, rather than TCP.
+    /// Returns whether this is a Unix socket, abstract ones included.
     pub fn is_unix(&self) -> bool {
         matches!(self.0, Kind::Unix(_) | Kind::UnixAbstract(_))
     }
 
-    /// Whether this is a Unix socket in the abstract namespace.
+    /// Returns whether this is a Unix socket in the abstract namespace.
     pub fn is_unix_abstract(&self) -> bool {
         matches!(self.0, Kind::UnixAbstract(_))
     }
@@ -139,7 +141,7 @@ impl Address {
     }
 }
 
-/// The flow label of an IPv6 address is dropped: it has no string form.
+/// Drops the flow label of an IPv6 address, which has no string form.
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
         Self(Kind::Tcp(match address {
@@ -157,7 +159,7 @@ impl From<&Self> for Address {
 
 macro_rules! parsed_from {
     ($($text:ty),+) => {$(
-        /// Parses, as [`str::parse`] does.
+        /// Does the same as [`str::parse`].
         impl TryFrom<$text> for Address {
             type Error = AddressParseError;
 
@@ -171,7 +173,8 @@ parsed_from!(&str, &String, String);
 
 macro_rules! unix_from {
     ($($path:ty),+) => {$(
-        /// The Unix socket at that path, which needs no `unix:` before it: see [`Address::unix`].
+        /// Returns the Unix socket at that path, which needs no `unix:` before it: see
+        /// [`Address::unix`].
         impl TryFrom<$path> for Address {
             type Error = AddressParseError;
 
@@ -188,7 +191,7 @@ impl fmt::Display for Address {
         match &self.0 {
             Kind::Unix(path) => {
                 let bytes = path.as_os_str().as_bytes();
-                // A path that starts with two slashes would read as an empty URI authority.
+                // A path that starts with two slashes would be read as an empty URI authority.
                 f.write_str(if bytes.starts_with(b"//") { "unix://" } else { "unix:" })?;
                 write_escaped(f, bytes)
             }

@@ -50,7 +50,7 @@ impl FromStr for Address {
             "dns" => dns(input, rest),
             "http" => http(input, rest),
             _ if rest.starts_with('/') => Err(unknown_scheme(input)),
-            // A relative path is likelier than a host here, whatever comes before its first slash.
+            // A text with a slash is more likely a relative path than a host.
             "" if input.contains('/') => Err(bare_path(input)),
             _ => host_port(input, input).map(Self),
         }
@@ -58,7 +58,7 @@ impl FromStr for Address {
 }
 
 fn bare_path(input: &str) -> AddressParseError {
-    // Only a shell knows what a tilde stands for.
+    // Only a shell expands a tilde.
     let text = match input.strip_prefix("~/") {
         Some(rest) => format!(
             "a Unix socket needs its scheme, and ~ is the shell's: write unix:/home/NAME/{rest}, \
@@ -109,7 +109,7 @@ fn unix_abstract(input: &str, rest: &str) -> Parsed<Address> {
 fn dns(input: &str, rest: &str) -> Parsed<Address> {
     let example = "dns:localhost:50051";
     let host = match rest.strip_prefix("//") {
-        // dns://SERVER/host names the DNS server to ask; only the empty one is known.
+        // dns://SERVER/host names a DNS server; only an empty SERVER is supported.
         Some(after) => after.strip_prefix('/').ok_or_else(|| not_host_port(input, example))?,
         None => rest,
     };
@@ -125,7 +125,7 @@ fn http(input: &str, rest: &str) -> Parsed<Address> {
     host_port(input, host).map(Address)
 }
 
-/// Refuses what a URI could have after its host and port, and user names before them.
+/// Refuses the parts of a URI after its host and port, and user names before them.
 fn no_path(input: &str, host: &str, example: &str) -> Parsed<()> {
     if host.contains(['/', '?', '#', '@']) {
         return Err(not_host_port(input, example));
@@ -159,7 +159,7 @@ fn host_port(input: &str, text: &str) -> Parsed<Kind> {
 }
 
 struct Split<'a> {
-    /// `Err`: what stands in brackets.
+    /// `Err` has the text in brackets.
     host: Result<&'a str, &'a str>,
     port: Option<&'a str>,
 }
@@ -191,7 +191,7 @@ fn port_number(input: &str, port: Option<&str>) -> Parsed<u16> {
     let port = match port {
         None | Some("") => {
             let text = match input.parse::<u16>() {
-                // A port alone.
+                // The input is only a port.
                 Ok(port) => format!("the host is missing: write 127.0.0.1:{port}"),
                 Err(_) => {
                     let host = input.strip_suffix(':').unwrap_or(input);
@@ -200,7 +200,7 @@ fn port_number(input: &str, port: Option<&str>) -> Parsed<u16> {
             };
             return Err(AddressParseError::new(E::MissingPort, input, text));
         }
-        // `u16::from_str` takes a plus sign.
+        // `u16::from_str` would accept a plus sign.
         Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => port.parse().ok(),
         Some(_) => None,
     };
@@ -211,8 +211,9 @@ fn port_number(input: &str, port: Option<&str>) -> Parsed<u16> {
     })
 }
 
-/// RFC 1123 §2.1's host names, with the underscore that is common in practice. A name whose last
-/// label is a number is meant as an IPv4 address, and reaches here only when it is a wrong one.
+/// Checks a host name by RFC 1123 §2.1, and also allows the underscore, which is common in
+/// practice. A name whose last label is a number is an invalid IPv4 address: valid ones are parsed
+/// before.
 fn is_host_name(host: &str) -> bool {
     let label_ok = |label: &str| {
         (1..=63).contains(&label.len())

@@ -1,4 +1,4 @@
-//! An [`Address`] in configuration files and messages: its string (feature `serde`).
+//! Serializes an [`Address`] as its string, for configuration files and messages (feature `serde`).
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
-//! The order of the layers: imports go one way.
+//! Checks the order of the layers: imports go one way.
 
 use std::path::{Path, PathBuf};
 
-/// From the top down; a module may use only those that come after it.
+/// The modules from the top down. A module may use only those that come after it.
 const LAYERS: [&str; 17] = [
     "ping",
     "stubs",
@@ -48,13 +48,13 @@ fn every_module_has_its_layer() {
         let line = line.trim_start_matches("pub ");
         line.strip_prefix("mod ")?.strip_suffix(';')
     });
-    // Above all layers, and compiled for the fuzz targets only.
+    // `fuzzing` is above all layers and compiled for the fuzz targets only.
     for module in modules.filter(|module| *module != "fuzzing") {
         assert!(LAYERS.contains(&module), "{module} is not in the list of layers");
     }
 }
 
-/// The files of `socket`, from the top down. A client needs none above `connect`.
+/// The files of `socket`, from the top down. A client uses none above `connect`.
 const SOCKET: [&str; 28] = [
     "inherit",
     "parts",
@@ -99,7 +99,7 @@ fn the_files_of_socket_import_only_those_below() {
         for above in &SOCKET[..height] {
             assert!(!code.contains(&format!("super::{above}::")), "{file} uses {above}");
         }
-        // After `connect`, what only a listener needs comes no more.
+        // Only listeners need `accept`, so `connect` must not use it.
         if name == "connect" {
             assert!(!code.contains("super::accept::"), "{file} uses accept");
         }
@@ -108,7 +108,7 @@ fn the_files_of_socket_import_only_those_below() {
 
 #[test]
 fn no_layer_knows_hyper_or_h2() {
-    // That one is the bridge to tonic's transport, and compiled for who asks for it.
+    // `transport` connects to tonic's own transport and is compiled only with its feature.
     for layer in LAYERS.into_iter().filter(|layer| *layer != "transport") {
         for (file, source) in sources(layer) {
             for engine in ["hyper::", "hyper_util::", "h2::Conn", "h2::client", "h2::server"] {
@@ -118,7 +118,7 @@ fn no_layer_knows_hyper_or_h2() {
     }
 }
 
-/// RFC 9113 and its headers know neither sockets nor clocks nor tasks.
+/// HTTP/2 uses no sockets, no clocks and no tasks.
 #[test]
 fn http2_and_address_do_no_io() {
     for layer in ["http2", "address", "backoff"] {

@@ -1,5 +1,5 @@
-//! Busy polling: calls with pauses around its bound, where an end goes to sleep just as something
-//! comes; and connections without calls, which use no CPU.
+//! Busy polling: calls with pauses around its time limit, so that an end goes to sleep just as
+//! something comes; and connections without calls, which use no CPU time.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use tokio::sync::oneshot;
 
 use crate::support::{Running, Transport};
 
-/// How long the ends read before they sleep.
+/// How long the ends poll before they sleep.
 const TIME: Duration = Duration::from_micros(100);
 
-/// Calls of one combination of ends.
+/// The number of calls for each combination of ends.
 const CALLS: usize = 2_000;
 
-/// A call whose wake-up was lost takes for ever.
+/// A call whose wake-up is lost never ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
@@ -50,7 +50,7 @@ fn an_idle_connection_uses_no_cpu() {
         runtime.block_on(async {
             let mut client = client(&address, true).await;
             client.ping(PingRequest::ping()).await.unwrap();
-            // This thread's own time, and this runtime is all that runs on it.
+            // This is the CPU time of the thread, on which nothing but this runtime runs.
             let spent = || clock_gettime(ClockId::ThreadCPUTime);
             for _ in 0..20 {
                 let before = spent();
@@ -80,17 +80,17 @@ fn calls_with_pauses(server_busy: bool, client_busy: bool) {
 
 async fn call_with_pauses(address: &Address, busy: bool) {
     let mut client = client(address, busy).await;
-    // The same in each run.
+    // The pauses are the same in each run.
     let mut random = TestRunner::deterministic();
     let calls = async {
         for sequence in 0..CALLS as u64 {
             let request = PingRequest { sequence, ..PingRequest::ping() };
             let reply = client.ping(request).await.unwrap().into_inner();
             assert_eq!(reply.sequence, sequence);
-            // From none to twice the bound.
+            // A pause lasts up to twice the time limit.
             let pause = any::<u32>().new_tree(&mut random).unwrap().current();
             let pause = 2 * TIME * (pause % 1_000) / 1_000;
-            // Not by a timer, which knows milliseconds only.
+            // A timer has a resolution of milliseconds only.
             let began = Instant::now();
             while began.elapsed() < pause {
                 tokio::task::yield_now().await;
@@ -109,7 +109,7 @@ fn busy_poll(on: bool) -> BusyPoll {
     BusyPoll::new(if on { TIME } else { Duration::ZERO })
 }
 
-/// A server whose runtime has a thread to itself, so that both ends really sleep.
+/// A server whose runtime has a thread of its own, so that both ends really sleep.
 fn on_a_thread_of_its_own(transport: Transport, busy: bool, clients: impl FnOnce(Address)) {
     let (tell, told) = std::sync::mpsc::channel();
     let (stop, stopped) = oneshot::channel::<()>();

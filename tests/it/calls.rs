@@ -1,4 +1,4 @@
-//! The four kinds of call, the same over Unix sockets and TCP.
+//! The four kinds of calls, over Unix sockets and TCP.
 
 use samehost::ping::{
     CollectRequest, ConverseRequest, PingRequest, PingServiceClient, WatchRequest,
@@ -120,7 +120,7 @@ async fn a_watch_without_count_goes_on_until_cancelled(transport: Transport) {
         pongs.message().await.unwrap().unwrap();
     }
     drop(pongs);
-    // The connection is free for the next call, and the server can stop: nothing still runs.
+    // The connection can be used for the next call. The server can stop, since no handler is left.
     client.ping(PingRequest::ping()).await.unwrap();
     drop(client);
     server.stop().await;

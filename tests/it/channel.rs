@@ -1,4 +1,4 @@
-//! How a channel connects, and what it says when it can't.
+//! How a channel connects, and its errors when it cannot.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
@@ -102,7 +102,7 @@ async fn errors_name_the_address_and_the_remedy() {
     );
 }
 
-/// `main` prints the error that it returns by its Debug.
+/// `main` prints a returned error with `Debug`.
 #[tokio::test]
 async fn an_error_reads_the_same_by_debug_and_tells_nothing_twice() {
     let directory = directory();
@@ -144,7 +144,7 @@ async fn abstract_sockets_bind_and_connect() {
     PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
 }
 
-/// A server whose queue is full, and the connection that fills it.
+/// Returns a server whose queue is full, and the connection that fills it.
 async fn full() -> (Listener, UnixStream, tempfile::TempDir) {
     let directory = directory();
     let address = socket_in(directory.path());
@@ -186,7 +186,7 @@ async fn one_failure_to_connect_answers_all_calls_that_waited_for_it() {
     let (listener, _first, _directory) = full().await;
     let channel = Channel::builder(listener.local_addr()).connect_lazy();
     let started = tokio::time::Instant::now();
-    // The one that began gives up before the others, which is no reason to begin anew.
+    // The call that started to connect gives up before the others. The attempt goes on for them.
     let impatient = call(&channel, Some(Duration::from_secs(3)));
     tokio::task::yield_now().await;
     let calls: Vec<_> = (0..20).map(|_| call(&channel, None)).collect();
@@ -199,7 +199,7 @@ async fn one_failure_to_connect_answers_all_calls_that_waited_for_it() {
         assert!(std::error::Error::source(&status).is_some());
     }
     assert_eq!(started.elapsed().as_secs(), 20, "the connect timeout");
-    // The next one tries again.
+    // The next call tries again.
     call(&channel, None).await.unwrap().unwrap_err();
     assert_eq!(started.elapsed().as_secs(), 40);
 }
@@ -217,7 +217,7 @@ async fn nobody_connects_for_calls_that_have_given_up() {
     another.unwrap_err();
 }
 
-/// A backlog of one keeps most of them waiting, none of them in vain.
+/// With a backlog of one, most clients wait, and all are served in the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_clients_get_through_a_backlog_of_one() {
     let directory = directory();

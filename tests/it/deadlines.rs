@@ -1,5 +1,5 @@
-//! Deadlines and cancellation: on both ends, of calls that are waited for and of streams, and what
-//! becomes of the handler.
+//! Deadlines and cancellation on both ends, of unary calls and of streams, and the end of the
+//! handler.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ on_both_transports!(
     a_deadline_ends_the_call_on_both_ends,
 );
 
-/// A service that never answers, and how many of its handlers live.
+/// Returns a service that never answers, and the number of its running handlers.
 fn never() -> (Scripted, Arc<AtomicUsize>) {
     let alive = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&alive);
@@ -38,7 +38,7 @@ fn never() -> (Scripted, Arc<AtomicUsize>) {
     (service, alive)
 }
 
-/// A service whose stream sends one message and then nothing.
+/// Returns a service whose stream sends one message and then nothing.
 fn stuck() -> (Scripted, Arc<AtomicUsize>) {
     let alive = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&alive);
@@ -54,7 +54,7 @@ fn stuck() -> (Scripted, Arc<AtomicUsize>) {
     (service, alive)
 }
 
-/// A service whose stream always has another message.
+/// Returns a service whose stream always has another message.
 fn endless() -> (Scripted, Arc<AtomicUsize>) {
     let alive = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&alive);
@@ -77,7 +77,7 @@ async fn a_dropped_call_drops_its_handler(transport: Transport) {
     eventually_async("the handler runs", || alive.load(Ordering::SeqCst) == 1).await;
     call.abort();
     eventually_async("the handler is dropped", || alive.load(Ordering::SeqCst) == 0).await;
-    // The connection is as good as before.
+    // The connection still works.
     client.watch(WatchRequest::default()).await.unwrap();
 }
 
@@ -130,7 +130,7 @@ async fn peer(server: Server, settings: &[(u16, u32)]) -> Peer<DuplexStream> {
     Peer::client(ours, settings).await
 }
 
-/// A client that does not look at the clock itself.
+/// The client of this test has no deadline of its own.
 #[tokio::test(start_paused = true)]
 async fn the_server_enforces_the_deadline_by_itself() {
     let (service, alive) = never();
@@ -140,7 +140,7 @@ async fn the_server_enforces_the_deadline_by_itself() {
     peer.send(&data(1, &message(b""), true)).await;
     let answer = peer.until(|frame| frame.stream == 1).await;
     assert_eq!(started.elapsed().as_secs(), 3);
-    // A literal, for it is the first: "grpc-status: 4".
+    // The trailers are a literal "grpc-status: 4", since they are the first.
     assert!(answer.ends_stream(), "{answer:?}");
     assert_eq!(alive.load(Ordering::SeqCst), 0);
 }
@@ -159,7 +159,7 @@ async fn a_deadline_ends_a_response_stream_that_has_begun() {
     assert_eq!(alive.load(Ordering::SeqCst), 0);
 }
 
-/// The stream could go on for ever, but the client gives it no window: nobody polls it.
+/// The stream never ends, but the client gives it no window, so the server does not poll it.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_response_stream_that_waits_for_a_window() {
     let (service, alive) = endless();
@@ -173,14 +173,14 @@ async fn a_deadline_ends_a_response_stream_that_waits_for_a_window() {
     assert_eq!(alive.load(Ordering::SeqCst), 0);
 }
 
-/// And it could go on for ever because the client reads, and does not look at the clock.
+/// The stream never ends, and the client reads it and has no deadline of its own.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_response_stream_that_always_has_more() {
     let (service, alive) = endless();
     let mut peer = peer(service.server(), &[]).await;
     peer.send(&headers(1, &request_with(WATCH, &[("grpc-timeout", "3S")]), false)).await;
     peer.send(&data(1, &message(b""), true)).await;
-    // Reads as much as makes a window, then lets time pass, and gives window again.
+    // The client reads a full window, lets time pass, and then gives more window.
     peer.until(|frame| frame.kind == kind::DATA).await;
     tokio::time::advance(Duration::from_secs(4)).await;
     peer.send(&[window_update(0, 1 << 20), window_update(1, 1 << 20)].concat()).await;
@@ -189,7 +189,7 @@ async fn a_deadline_ends_a_response_stream_that_always_has_more() {
     eventually_async("the handler is dropped", || alive.load(Ordering::SeqCst) == 0).await;
 }
 
-/// The server knows no deadlines; the messages wait to be read. They are past their time.
+/// The server has no deadlines. Its messages wait to be read until after the client's deadline.
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_reads_after_the_deadline_reads_that_it_has_passed() {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
@@ -209,7 +209,7 @@ async fn a_caller_who_reads_after_the_deadline_reads_that_it_has_passed() {
     stream.message().await.unwrap().unwrap();
     tokio::time::advance(Duration::from_secs(8)).await;
     server.send(&data(1, &message(b""), false)).await;
-    // What tonic had taken already it still gives.
+    // tonic still returns the messages that it had already read.
     let status = loop {
         if let Err(status) = stream.message().await {
             break status;
@@ -235,7 +235,7 @@ async fn a_timeout_is_sent_as_grpc_writes_it() {
     assert_eq!(seen.lock().unwrap().as_ref().unwrap(), "5000000u");
 }
 
-/// A deadline that is no time at all is met before anything else can happen.
+/// A handler that is ready at once answers even with a deadline of zero.
 #[tokio::test]
 async fn a_handler_that_is_ready_at_once_needs_no_time() {
     let server = Running::ping(Transport::Unix).await;

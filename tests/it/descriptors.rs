@@ -1,4 +1,4 @@
-//! Descriptors that travel with calls.
+//! Descriptors that are sent with calls.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -19,13 +19,13 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::support::{Running, Transport};
 
-/// Returns the descriptors that it gets, in any kind of call. A "ping" message of "keep" leaves them in
-/// the request's extensions, and one of "wait" waits for ever.
+/// A service that returns the descriptors that it gets, in any kind of call. For a "ping" message
+/// of "keep" it leaves them in the request's extensions, and for "wait" it never answers.
 struct Returns;
 
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// A response with what came with the request.
+/// Returns a response with the descriptors of the request.
 fn returning<T, M>(request: &mut Request<T>, message: M) -> Response<M> {
     let mut response = Response::new(message);
     if let Some(descriptors) = request.extensions_mut().remove::<Descriptors>() {
@@ -93,7 +93,7 @@ async fn client(server: &Running, max_per_call: u8) -> PingServiceClient<Channel
     PingServiceClient::new(channel.unwrap())
 }
 
-/// A request with one end of a socket pair, and the other end.
+/// Returns a request with one end of a socket pair, and the other end.
 fn carrying<T>(message: T) -> (Request<T>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -102,7 +102,7 @@ fn carrying<T>(message: T) -> (Request<T>, UnixStream) {
     (request, ours)
 }
 
-/// What came back with a response must be the peer of `ours`.
+/// Checks that the descriptor of a response is the peer of `ours`.
 fn check<T>(response: &mut Response<T>, mut ours: UnixStream) {
     let list = response.extensions_mut().remove::<Descriptors>().expect("descriptors");
     let mut list = list.take();
@@ -117,12 +117,12 @@ fn check<T>(response: &mut Response<T>, mut ours: UnixStream) {
     closed(ours);
 }
 
-/// No other process or call has the peer of `ours` any more.
+/// Checks that no process and no call has the peer of `ours` any more.
 fn closed(mut ours: UnixStream) {
     assert_eq!(ours.read(&mut [0]).unwrap(), 0);
 }
 
-/// [`closed`], which blocks, beside the server and the client.
+/// Runs [`closed`], which blocks, beside the server and the client.
 async fn is_closed(ours: UnixStream) {
     tokio::task::spawn_blocking(|| closed(ours)).await.unwrap();
 }
@@ -149,7 +149,7 @@ async fn they_go_with_the_head_of_each_kind_of_call_and_come_back_with_a_respons
     let mut response = client.collect(request).await.unwrap();
     check(&mut response, ours);
 
-    // And calls without any, before and after.
+    // A call without descriptors gets none.
     let response = client.ping(PingRequest::default()).await.unwrap();
     assert!(response.extensions().get::<Descriptors>().is_none());
 }
@@ -272,7 +272,7 @@ async fn sealed_memory_travels_and_is_read_without_a_copy() {
     }
 }
 
-/// docs/descriptors.md, written again in another language.
+/// The client in Python follows docs/descriptors.md.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_in_python_over_raw_frames_sends_and_receives_them() {
     let client =

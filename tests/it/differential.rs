@@ -1,4 +1,5 @@
-//! Ours against others': hyper's HTTP/2 client on our server, our channel on tonic's own server.
+//! Our ends with others: hyper's HTTP/2 client on our server, and our channel on tonic's own
+//! server.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::wire::message;
 
 on_both_transports!(hypers_client_on_our_server, our_channel_on_tonics_server);
 
-/// Numbers that look random and are the same every time (xorshift64).
+/// Pseudo-random numbers that are the same in each run (xorshift64).
 struct Random(u64);
 
 impl Random {
@@ -33,7 +34,8 @@ impl Random {
         (self.0 % bound as u64) as usize
     }
 
-    /// Mostly small, at times beyond every window that is not ours.
+    /// Returns bytes that are mostly few, and sometimes more than any window that the other end
+    /// has.
     fn bytes(&mut self) -> Vec<u8> {
         let bound = [1, 10, 1_000, 20_000, 200_000][self.below(5)];
         let len = self.below(bound);
@@ -43,7 +45,7 @@ impl Random {
 
 // ---- hyper's client ------------------------------------------------------------------------
 
-/// PingRequest and its like, with field 2, `bytes payload`; as gRPC frames it.
+/// Returns a PingRequest, or a message like it, with field 2, `bytes payload`, in gRPC's framing.
 fn with_payload(payload: &[u8]) -> Vec<u8> {
     let mut encoded = vec![0x12];
     let mut len = payload.len();
@@ -56,7 +58,7 @@ fn with_payload(payload: &[u8]) -> Vec<u8> {
     message(&encoded)
 }
 
-/// The payload lengths (field 2, behind the "pong" of field 1) of the messages in a body.
+/// Returns the payloads (field 2, after the "pong" of field 1) of the messages in a body.
 fn payloads(mut body: &[u8]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     while let Some((head, rest)) = body.split_first_chunk::<5>() {
@@ -117,7 +119,7 @@ where
         let trailers = body.trailers().cloned().unwrap_or(head);
         (body.to_bytes().to_vec(), trailers)
     };
-    /// The messages one behind the other, cut anywhere.
+    /// Cuts a sequence of messages at random places.
     fn cut(random: &mut Random, whole: &[u8]) -> Vec<Vec<u8>> {
         let mut rest = whole;
         let mut chunks = Vec::new();
@@ -151,13 +153,13 @@ where
         let (body, trailers) = call("Collect", chunks).await;
         assert!(body.len() >= 5 && trailers["grpc-status"] == "0");
 
-        // WatchRequest { count, payload (field 3) }.
+        // This is a WatchRequest with `count` and `payload` (field 3).
         let count = random.below(100) as u8 + 1;
         let (body, trailers) = call("Watch", vec![message(&[8, count, 0x1a, 3, 1, 2, 3])]).await;
         assert_eq!(payloads(&body), vec![vec![1, 2, 3]; usize::from(count)]);
         assert_eq!(trailers["grpc-status"], "0");
     }
-    // Errors: a word that is none, a method that is none, no gRPC at all.
+    // Errors: an invalid word, an unknown method, and requests that are not gRPC.
     let (_, trailers) = call("Ping", vec![message(b"\x0a\x04pong")]).await;
     assert_eq!(trailers["grpc-status"], "3");
     let (_, trailers) = call("Pong", vec![message(b"")]).await;
@@ -215,7 +217,7 @@ async fn our_channel_on_tonics_server(transport: Transport) {
     exercise(Channel::connect(&address).await.unwrap()).await;
 }
 
-/// And the same on our own server, which must not behave otherwise.
+/// Our own server must behave in the same way.
 #[tokio::test]
 async fn our_channel_on_our_server() {
     let service = Scripted::default().on_ping(|request| async {

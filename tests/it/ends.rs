@@ -1,4 +1,4 @@
-//! How calls and connections end: whatever else waits for them ends, too, and nothing is left.
+//! How calls and connections end: everything that waits for them ends, too, and nothing is left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,7 +35,7 @@ enum Way {
     ConnectionLost,
 }
 
-/// A service whose handlers give their requests to another task, and end in this way.
+/// Returns a service whose handlers pass their requests to another task, and end in the given way.
 fn handing_over(way: Way, readers: &Arc<AtomicUsize>) -> Scripted {
     let readers = Arc::clone(readers);
     Scripted::default().on_collect(move |request| {
@@ -50,7 +50,7 @@ fn handing_over(way: Way, readers: &Arc<AtomicUsize>) -> Scripted {
             }
         });
         async move {
-            // By now the task waits for the second message.
+            // The task now waits for the second message.
             begun.acquire().await.unwrap().forget();
             match way {
                 Way::Status => Err(Status::aborted("enough")),
@@ -73,7 +73,7 @@ async fn a_reader_in_another_task_ends_with_its_call(transport: Transport) {
         let server = Running::start(transport, handing_over(way, &readers).server()).await;
         let mut client = PingServiceClient::new(server.channel().await);
         client.ping(PingRequest::ping()).await.unwrap();
-        // From now on all tasks run that last as long as the connection does.
+        // All tasks that last as long as the connection run from now on.
         let runtime = tokio::runtime::Handle::current().metrics();
         let before = runtime.num_alive_tasks();
         let mut calls = Vec::new();
@@ -109,7 +109,7 @@ async fn a_reader_in_another_task_ends_with_its_call(transport: Transport) {
     }
 }
 
-/// A service that answers once it may, and how many of its handlers live.
+/// Returns a service that answers when it gets a permit, and the number of its running handlers.
 fn waiting() -> (Scripted, Arc<Semaphore>, Arc<AtomicUsize>) {
     let go = Arc::new(Semaphore::new(0));
     let alive = Arc::new(AtomicUsize::new(0));
@@ -127,7 +127,7 @@ fn waiting() -> (Scripted, Arc<Semaphore>, Arc<AtomicUsize>) {
     (service, go, alive)
 }
 
-/// Sends so many whole requests.
+/// Sends a number of complete requests.
 async fn ask<T: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<T>, calls: u32) {
     for n in 0..calls {
         let mut call = headers(2 * n + 1, &request(PING), false);
@@ -137,7 +137,7 @@ async fn ask<T: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<T>, calls: u32) 
     peer.sync().await;
 }
 
-/// Windows that the server never waits for.
+/// Windows that are large enough that the server never waits for them.
 const WIDE: &[(u16, u32)] = &[(4, 1 << 30)];
 
 async fn unix_peer(address: &Address) -> Peer<UnixStream> {
@@ -155,7 +155,7 @@ async fn a_client_that_has_said_all_gets_its_responses() {
     let mut peer = unix_peer(&server.address).await;
     ask(&mut peer, 5).await;
     peer.io.shutdown().await.unwrap();
-    // Another connection's call shows that the server has had its turns since.
+    // Once another connection's call is answered, the server has polled this one, too.
     tokio::task::yield_now().await;
     assert_eq!(alive.load(Ordering::SeqCst), 5);
     go.add_permits(5);
@@ -193,7 +193,7 @@ async fn a_client_that_is_killed_after_its_half_close_cancels_its_handlers() {
     let mut peer = unix_peer(&server.address).await;
     ask(&mut peer, 5).await;
     peer.io.shutdown().await.unwrap();
-    // The server has seen the half-close once another client has been answered.
+    // Once another client's call has begun, the server has seen the half-close.
     let mut client = PingServiceClient::new(server.channel().await);
     let call = tokio::spawn(async move { client.ping(PingRequest::ping()).await });
     eventually_async("another call has begun", || alive.load(Ordering::SeqCst) == 6).await;
@@ -214,7 +214,7 @@ async fn a_client_that_closes_cancels_its_handlers(transport: Transport) {
             let io = TcpStream::connect(server.address.to_string()).await.unwrap();
             let mut peer = Peer::client(io, WIDE).await;
             ask(&mut peer, 5).await;
-            // Over TCP the end of the writing side is the end.
+            // Over TCP a half-close ends the connection.
             peer.io.shutdown().await.unwrap();
             eventually_async("cancelled", || alive.load(Ordering::SeqCst) == 0).await;
         }

@@ -1,5 +1,5 @@
-//! Take-overs as the library sees them: hostile peers of the control socket, and a listener's parts.
-//! What takes two processes is among the command's tests.
+//! Take-overs within one process: hostile peers of the control socket, and the parts of a listener.
+//! The tests with two processes are among the command's.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -26,7 +26,7 @@ async fn take_over(address: &Address) -> Result<Listener, samehost::BindError> {
     BindOptions::new().take_over(true).allow_take_over(true).bind(address).await
 }
 
-/// A packet socket, blocking.
+/// Returns a blocking socket of type SOCK_SEQPACKET.
 fn packets() -> OwnedFd {
     socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
 }
@@ -50,7 +50,8 @@ fn send(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
     sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::empty()).unwrap();
 }
 
-/// What the server answers; empty at the end. With descriptors they are closed.
+/// Returns the server's answer, which is empty at the end of the connection. Its descriptors are
+/// closed.
 async fn answer(socket: OwnedFd) -> Vec<u8> {
     let received = tokio::task::spawn_blocking(move || {
         let mut bytes = [0; 64];
@@ -58,7 +59,7 @@ async fn answer(socket: OwnedFd) -> Vec<u8> {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let slices = &mut [IoSliceMut::new(&mut bytes)];
         let received = recvmsg(&socket, slices, &mut ancillary, RecvFlags::empty());
-        // A reset says the same as an end: what was sent was not read.
+        // A reset counts as an end: the server has not read what was sent.
         received.map_or(Vec::new(), |received| bytes[..received.bytes].to_vec())
     });
     received.await.unwrap()
@@ -93,14 +94,14 @@ async fn hostile_peers_of_the_control_socket_get_nothing_and_the_server_is_unhar
     };
     let ask = [MAGIC, b"?"].concat();
 
-    // Garbage, and what comes out of turn: no answer.
+    // Garbage and messages in the wrong order get no answer.
     let acknowledgement = [MAGIC, b".", &[0; 16]].concat();
     for bytes in [&b"x"[..], b"GET / HTTP/1.1\r\n\r\n", MAGIC, &ask, &acknowledgement] {
         let socket = connect(directory.path()).unwrap();
         send(&socket, bytes, &[]);
         assert!(answer(socket).await.is_empty(), "{bytes:?}");
     }
-    // A request without the proof that its sender may write to the directory.
+    // These requests do not prove that their sender may write to the directory.
     let other = open(Path::new("/dev/null"), OFlags::RDWR);
     let read_only = open(&lock, OFlags::RDONLY);
     let path_only = open(&lock, OFlags::PATH);
@@ -109,11 +110,11 @@ async fn hostile_peers_of_the_control_socket_get_nothing_and_the_server_is_unhar
         send(&socket, &ask, &[descriptor.as_fd()]);
         assert_eq!(answer(socket).await, [MAGIC, b"-l"].concat());
     }
-    // More descriptors than the protocol has.
+    // This request has more descriptors than the protocol allows.
     let socket = connect(directory.path()).unwrap();
     send(&socket, &ask, &[other.as_fd(); 8]);
     assert!(answer(socket).await.is_empty());
-    // Who takes the descriptors and repeats another nonce is no successor.
+    // A peer that takes the descriptors and repeats another nonce is not a successor.
     let writable = open(&lock, OFlags::RDWR);
     let socket = connect(directory.path()).unwrap();
     send(&socket, &ask, &[writable.as_fd()]);
@@ -121,7 +122,7 @@ async fn hostile_peers_of_the_control_socket_get_nothing_and_the_server_is_unhar
     assert!(answer(copy).await.starts_with(&[MAGIC, b"!"].concat()));
     send(&socket, &acknowledgement, &[]);
     assert!(answer(socket).await.is_empty());
-    // Silent ones hold up a successor for a while only.
+    // Silent peers delay a successor for a limited time only.
     let silent: Vec<_> = (0..8).map(|_| connect(directory.path()).unwrap()).collect();
     let listener = take_over(&address).await.unwrap();
     former.handed_over().await;
@@ -148,7 +149,7 @@ async fn another_service_on_the_control_socket_is_not_taken_for_a_server() {
     let directory = directory();
     let address = socket_in(directory.path());
     let _plain = Listener::bind(&address).await.unwrap();
-    // As another program's socket.
+    // The control socket is another program's.
     let at = SocketAddrUnix::new(control(directory.path())).unwrap();
     let service = packets();
     rustix::net::bind(&service, &at).unwrap();
@@ -156,7 +157,7 @@ async fn another_service_on_the_control_socket_is_not_taken_for_a_server() {
     let answering = tokio::task::spawn_blocking(move || {
         let client = rustix::net::accept(&service).unwrap();
         rustix::net::send(&client, b"220 ready", SendFlags::empty()).unwrap();
-        // It keeps what it is sent, and says nothing else.
+        // It does not read what it is sent, and sends nothing else.
         (service, client)
     });
     let error = take_over(&address).await.unwrap_err();
@@ -172,7 +173,7 @@ async fn another_service_on_the_control_socket_is_not_taken_for_a_server() {
     std::fs::remove_file(control(directory.path())).unwrap();
     let socket = packets();
     rustix::net::bind(&socket, &at).unwrap();
-    // Its credentials are those of whoever called listen.
+    // The socket's credentials are those of the thread that called listen(2).
     if as_user(1234, 1234, &[], || rustix::net::listen(&socket, 8).unwrap()).is_some() {
         let error = take_over(&address).await.unwrap_err();
         assert!(error.to_string().contains("the server there runs as uid 1234"), "{error}");
@@ -221,7 +222,7 @@ async fn parts_that_do_not_belong_together_are_refused_and_nothing_is_removed() 
     drop(Listener::from_parts(parts).unwrap());
     assert!(names_in(directory.path()).is_empty());
 
-    // TCP has neither file nor lock.
+    // A TCP listener has neither file nor lock.
     let parts = Listener::bind("127.0.0.1:0").await.unwrap().into_parts().unwrap();
     assert!(parts.lock.is_none() && parts.inode.is_none());
     let bound = parts.address.clone();

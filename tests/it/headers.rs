@@ -1,4 +1,4 @@
-//! Headers that are long, or that HTTP/2 forbids: each costs its own call at most, and no other one.
+//! Headers that are too long, or that HTTP/2 forbids: each fails at most its own call.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
@@ -38,7 +38,7 @@ async fn a_long_status_message_is_cut_and_costs_no_other_call(transport: Transpo
     }
     watched.message().await.unwrap().expect("the innocent stream goes on");
 
-    // A client that takes more gets more.
+    // A client with a higher limit gets larger headers.
     let channel = Channel::builder(&server.address).max_header_list_size(200_000);
     let mut client = PingServiceClient::new(channel.connect().await.unwrap());
     let status = client.ping(PingRequest::ping()).await.unwrap_err();
@@ -69,7 +69,7 @@ async fn a_limit_that_both_ends_raise_lets_long_metadata_through(transport: Tran
     let response = ping(&mut client).await.unwrap();
     assert_eq!(response.metadata().get("x-long").unwrap().len(), 100_000);
 
-    // A client that takes less is told so, in place of what it cannot take.
+    // A client with a lower limit gets an error in place of the headers.
     let mut client = PingServiceClient::new(server.channel().await);
     let status = ping(&mut client).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
@@ -124,7 +124,7 @@ async fn forbidden_metadata_is_left_out_by_both_ends(transport: Transport) {
 
 type Hyper = SendRequest<Empty<Bytes>>;
 
-/// hyper's client sends what it is given, whatever the server takes.
+/// hyper's client sends headers of any size, whatever the server's limit is.
 async fn hyper(server: &Running) -> Hyper {
     let stream = UnixStream::connect(server.address.as_path().unwrap()).await.unwrap();
     let (sender, connection) =
@@ -153,7 +153,7 @@ async fn answer(
 async fn long_metadata_is_refused_for_its_call_alone() {
     let server = Running::ping(Transport::Unix).await;
     let mut client = hyper(&server).await;
-    // An innocent stream of the same connection.
+    // This is another stream of the same connection.
     let innocent = answer(&mut client, Some("application/grpc"), 0);
     let innocent = innocent.await.into_body().collect();
     for _ in 0..20 {
@@ -171,7 +171,7 @@ async fn long_metadata_is_refused_for_its_call_alone() {
     innocent.await.unwrap();
 }
 
-/// A layer that copies a request's fields into its response, as echo services do.
+/// A service that copies a request's fields into its response, as echo services do.
 #[derive(Clone)]
 struct Copied<S>(S);
 
@@ -206,7 +206,7 @@ where
     }
 }
 
-/// A request's length in a response would be a malformed response (RFC 9113 §8.1.1).
+/// The request's length in a response would make it malformed (RFC 9113 §8.1.1).
 #[tokio::test]
 async fn a_copied_content_length_is_not_sent() {
     let server = samehost::Server::new()

@@ -1,4 +1,4 @@
-//! Clients that do what real ones do, and much of it: none may meet a limit.
+//! Clients that behave like real ones under load: none may meet a limit.
 
 use samehost::Server;
 use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
@@ -22,19 +22,19 @@ fn served() -> DuplexStream {
     ours
 }
 
-/// A unary request.
+/// Returns a unary request.
 fn ping(stream: u32) -> Vec<u8> {
     [headers(stream, &request(PING), false), data(stream, &message(b""), true)].concat()
 }
 
-/// The next frame, which is no GOAWAY.
+/// Returns the next frame, which must not be GOAWAY.
 async fn next(peer: &mut Peer<DuplexStream>) -> Frame {
     let frame = peer.next().await.expect("closed");
     assert_ne!(frame.kind, kind::GOAWAY, "error code {}", frame.code());
     frame
 }
 
-/// grpc-go measures the bandwidth with a PING for every answer, and gives windows in small change.
+/// grpc-go measures the bandwidth by a PING for each answer, and sends many small window updates.
 #[tokio::test]
 async fn a_ping_and_window_updates_with_every_call_are_no_offence() {
     let mut peer = Peer::client(served(), &[]).await;
@@ -53,8 +53,8 @@ async fn a_ping_and_window_updates_with_every_call_are_no_offence() {
     }
 }
 
-/// A client cannot know the limit before it has read the server's SETTINGS. What is too much is
-/// refused, and the rest answered.
+/// A client does not know the limit before it has read the server's SETTINGS. Calls beyond the
+/// limit are refused, and the others are answered.
 #[tokio::test]
 async fn a_burst_before_the_settings_are_read_is_no_offence() {
     let mut peer = Peer::new(served());
@@ -81,7 +81,7 @@ async fn a_burst_before_the_settings_are_read_is_no_offence() {
     }
 }
 
-/// Calls that were answered in part, as a deadline or a user ends them.
+/// Calls whose response has begun are cancelled, as by a deadline or by a user.
 #[tokio::test]
 async fn cancels_of_calls_that_had_begun_are_no_offence() {
     let mut peer = Peer::client(served(), &[]).await;
@@ -101,7 +101,7 @@ async fn cancels_of_calls_that_had_begun_are_no_offence() {
     peer.sync().await;
 }
 
-/// Our own channel, whose callers change their minds at once.
+/// Callers of our own channel cancel their calls at once.
 async fn thousands_of_cancelled_calls_are_no_offence(transport: Transport) {
     let server = Running::ping(transport).await;
     let channel = server.channel().await;

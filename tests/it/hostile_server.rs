@@ -1,5 +1,5 @@
-//! Servers that want harm, or know no better, against our channel: every call must end, with an
-//! error that fits, and the channel must not be made to hold what nobody asked for.
+//! Hostile and faulty servers with our channel: every call must end with a fitting error, and the
+//! channel must not buffer what no call has asked for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,13 +23,13 @@ type Call = JoinHandle<Result<PingResponse, Status>>;
 fn call(channel: Channel) -> Call {
     tokio::spawn(async move {
         let call = async { PingServiceClient::new(channel).ping(PingRequest::ping()).await };
-        // None of these may depend on it.
+        // No test may depend on this limit.
         let result = tokio::time::timeout(Duration::from_secs(3_600), call).await;
         result.expect("a call that never ends").map(tonic::Response::into_inner)
     })
 }
 
-/// A server that has received a ping, on stream 1.
+/// Returns a server that has received a ping on stream 1.
 async fn called() -> (Peer<DuplexStream>, Call) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let call = call(Channel::from_stream(ours));
@@ -47,11 +47,11 @@ fn trailers() -> Vec<u8> {
 }
 
 fn pong() -> Vec<u8> {
-    // PingResponse's field 1 is `string message`.
+    // This is a PingResponse, whose field 1 is `string message`.
     message(b"\x0a\x04pong")
 }
 
-/// The server sends this in answer, and closes.
+/// Sends `bytes` as the server's answer and closes the connection. Returns the call's result.
 async fn answered(bytes: &[u8]) -> Result<PingResponse, Status> {
     let (mut server, call) = called().await;
     server.send(bytes).await;
@@ -108,7 +108,8 @@ async fn goaways_without_end_do_not_cost_the_call_that_is_in_flight() {
     assert_eq!(call.await.unwrap().unwrap().message, "pong");
 }
 
-/// Every connection is told to go away at once: the call must not go round for ever.
+/// The server sends GOAWAY on every connection at once. The call must not be sent again without
+/// end.
 #[tokio::test]
 async fn a_server_that_sends_everyone_away_gets_few_connections() {
     let directory = directory();
@@ -158,7 +159,7 @@ async fn a_header_bomb_in_the_response_does_not_go_off() {
 
 #[tokio::test]
 async fn a_response_that_ends_early_is_an_error() {
-    // Without a status, without a message, or without either.
+    // The responses have no status, no message, or neither.
     assert_ne!(fails(&headers(1, &head(), true)).await, Code::Ok);
     let no_status = [headers(1, &head(), false), data(1, &pong(), true)];
     assert_ne!(fails(&no_status.concat()).await, Code::Ok);
@@ -195,7 +196,7 @@ async fn floods_of_a_server_are_stopped() {
         [headers(1, &head(), false), data(1, &[], false).repeat(20_000)].concat(),
     ] {
         let (server, call) = called().await;
-        // The head may come but once.
+        // The head may only come once.
         let (first, flood) =
             if flood[3] == kind::HEADERS { (flood, Vec::new()) } else { (Vec::new(), flood) };
         let mut server = server;
@@ -248,7 +249,7 @@ async fn a_connection_cut_in_mid_message_is_unavailable() {
     }
 }
 
-/// The stream's window is all that a server can make a caller hold who does not read.
+/// A server can make a client buffer at most the stream's window if the caller does not read.
 #[tokio::test]
 async fn a_server_cannot_send_beyond_what_the_caller_reads() {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
@@ -266,7 +267,7 @@ async fn a_server_cannot_send_beyond_what_the_caller_reads() {
     assert_eq!((answer.stream, answer.code()), (1, code::FLOW_CONTROL_ERROR));
 }
 
-/// What a server gives up on, it says by the status of HTTP.
+/// A server without a gRPC status answers by an HTTP status.
 #[tokio::test]
 async fn statuses_of_http_become_codes_of_grpc() {
     for (status, expected) in [

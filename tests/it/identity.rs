@@ -1,4 +1,4 @@
-//! Who a request comes from, as its handler sees it.
+//! The identity of a request's sender, as its handler sees it.
 
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use tonic::{Extensions, Request, Response};
 
 use crate::support::{Running, Scripted, Transport, directory, eventually_async, socket_in};
 
-/// A service that keeps the extensions of the last request.
+/// A service that stores the extensions of its last request.
 fn noting() -> (Scripted, Arc<Mutex<Extensions>>) {
     let noted = Arc::new(Mutex::new(Extensions::new()));
     let service = {
@@ -50,8 +50,8 @@ async fn a_request_over_a_unix_socket_knows_its_caller() {
         Err(error) => assert_eq!(error.raw_os_error(), Some(nix_enoprotoopt()), "{error}"),
     }
 
-    // A second call is the same connection's: the same identity, not a new one. After the
-    // connection's end, it knows what it knew before.
+    // The second call is on the same connection and has the same identity. After the end of the
+    // connection, the identity still has what it had read before.
     call(&channel).await;
     let again = noted.lock().unwrap().get::<PeerIdentity>().unwrap().clone();
     assert_eq!(again.groups().unwrap().as_ptr(), peer.groups().unwrap().as_ptr());

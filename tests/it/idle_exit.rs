@@ -1,4 +1,4 @@
-//! A server that ends when it is idle, while somebody connects.
+//! A server that ends when it is idle, just when a client connects.
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use samehost::{Channel, Listener, Server};
 
 use crate::support::{block_on, directory, socket_in};
 
-/// So short that it often is over just when a client comes.
+/// It is so short that it often ends just when a client connects.
 const IDLE: Duration = Duration::from_millis(1);
 
 const CALLS: u64 = 400;
@@ -20,12 +20,12 @@ fn ping_server() -> Server {
     Server::new().add_service(PingServiceServer::new(Ping::default()))
 }
 
-/// Between no time and four times as long as the server waits.
+/// Waits up to four times as long as the server does.
 async fn pause(call: u64) {
     tokio::time::sleep(Duration::from_millis(call * 7 % 5)).await;
 }
 
-/// Serves again and again until told to stop, and says how often.
+/// Runs `serve` repeatedly until it is told to stop, and returns how often.
 fn servers(
     stop: &Arc<AtomicBool>,
     mut serve: impl FnMut() + Send + 'static,
@@ -40,7 +40,8 @@ fn servers(
     })
 }
 
-/// As under systemd, which keeps the socket and starts a server when somebody waits in its queue.
+/// This is like systemd, which keeps the socket open and starts a server when a client waits in its
+/// queue.
 #[test]
 fn no_call_fails_while_servers_of_one_socket_come_and_go() {
     let directory = directory();
@@ -71,8 +72,7 @@ fn no_call_fails_while_servers_of_one_socket_come_and_go() {
     assert!(starts > 10, "{starts} servers: the race was not run");
 }
 
-/// A client of a socket that comes and goes with its server is served or finds nobody; it is never cut
-/// off.
+/// A client whose server comes and goes is either served or finds no socket; it is never cut off.
 #[test]
 fn who_has_connected_is_served_by_a_server_that_ends() {
     let directory = directory();
@@ -82,7 +82,7 @@ fn who_has_connected_is_served_by_a_server_that_ends() {
     let servers = servers(&stop, move || {
         block_on(async {
             let listener = Listener::bind(&of_servers).await.unwrap();
-            // Who has connected may take a moment to call.
+            // A client that has connected may take a moment to call.
             let server = ping_server().idle_timeout(Duration::from_secs(1));
             let server = server.serve_until_idle(listener, IDLE, std::future::pending());
             server.await.unwrap();
@@ -92,7 +92,7 @@ fn who_has_connected_is_served_by_a_server_that_ends() {
     block_on(async {
         for call in 0..CALLS {
             pause(call).await;
-            // Whoever is there at this moment, without a second try.
+            // It connects only to a server that is there at this moment, and does not try again.
             let Ok(stream) = std::os::unix::net::UnixStream::connect(address.as_path().unwrap())
             else {
                 continue;

@@ -28,7 +28,7 @@ async fn unary_calls_and_streams_go_through() {
     assert_eq!(messages, 5);
 }
 
-/// The clock stands still but for what is waited for: an hour takes no time.
+/// A paused clock only advances to the next timer, so an hour takes no time.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_the_call_at_both_ends() {
     let alive = Arc::new(AtomicUsize::new(0));

@@ -1,4 +1,4 @@
-//! Sockets that another process bound. systemd's own are in tests/systemd/run.
+//! Sockets that another process has bound. Those of systemd itself are tested in tests/systemd/run.
 
 use std::fs::Permissions;
 use std::net::TcpListener;

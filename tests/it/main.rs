@@ -1,4 +1,4 @@
-//! The integration tests, in one binary so that it links once.
+//! The integration tests are one binary, so that it is linked once.
 
 mod architecture;
 mod busy_poll;

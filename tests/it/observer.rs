@@ -1,4 +1,4 @@
-//! What an observer of a server is told, and in which order.
+//! The events that an observer of a server gets, and their order.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +20,7 @@ on_both_transports!(
     a_snapshot_tells_what_the_server_is_doing,
 );
 
-/// Writes down what it is told.
+/// An observer that writes down its events.
 #[derive(Clone, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -60,7 +60,7 @@ impl Notes {
         self.0.lock().unwrap().clone()
     }
 
-    /// Waits for a note, which comes when the other end is through already.
+    /// Waits for a note, which may come after the other end has finished.
     async fn until(&self, note: &str) {
         let started = std::time::Instant::now();
         while !self.all().iter().any(|one| one == note) {
@@ -88,7 +88,7 @@ async fn a_connection_and_its_calls_are_told_in_order(transport: Transport) {
     }
     drop(client);
     notes.until("closed 1 well").await;
-    // "ping" and "pong" are a field of six bytes behind a prefix of five.
+    // "ping" and "pong" are a field of six bytes after a prefix of five.
     let call = ["began ping.v1.PingService/Ping 1 true", "ended ping.v1.PingService/Ping Ok 11 11"];
     assert_eq!(notes.all(), [&["opened 1"][..], &call, &call, &["closed 1 well"]].concat());
 }
@@ -142,7 +142,7 @@ async fn every_end_of_a_call_is_told(transport: Transport) {
 
     let mut pongs = client.watch(WatchRequest { count: 3, ..Default::default() }).await.unwrap();
     while pongs.get_mut().message().await.unwrap().is_some() {}
-    // The second and the third have a number, of two bytes.
+    // The second and the third message have a sequence number of two bytes.
     notes.until("ended ping.v1.PingService/Watch Ok 37 7").await;
 
     let mut other = tonic::client::Grpc::new(server.channel().await);
@@ -168,7 +168,7 @@ async fn a_connection_beyond_the_limit_is_told(transport: Transport) {
     ping(&mut outside).await.unwrap_err();
     let notes = notes.all();
     assert_eq!(notes.last().unwrap(), "refused MaxConnections");
-    // Its calls are none.
+    // Calls on a refused connection are not observed.
     assert_eq!(notes.iter().filter(|note| note.starts_with("began")).count(), 1, "{notes:?}");
 }
 

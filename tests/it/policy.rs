@@ -1,4 +1,4 @@
-//! Peer policies of whole servers, of services and methods, and of clients that want a certain
+//! Peer policies of whole servers, of services and methods, and of clients that require a certain
 //! server.
 
 use std::error::Error;
@@ -16,7 +16,7 @@ use crate::support::{Log, Running, Transport, directory, socket_in};
 
 type PingServer = PingServiceServer<Ping>;
 
-/// Somebody who is never there: no user has this number (setresuid(2)).
+/// A policy that allows no peer: no user has this number (setresuid(2)).
 fn nobody() -> PeerPolicy {
     PeerPolicy::uids([u32::MAX])
 }
@@ -35,7 +35,7 @@ async fn a_policy_over_tcp_fails_at_start() {
     let layer = PeerPolicyLayer::new().service::<PingServer>(PeerPolicy::anyone());
     let tcp: Address = "127.0.0.1:0".parse().unwrap();
     let directory = directory();
-    // Beside one where it could hold, too.
+    // The policy also fails if there is a Unix listener as well, where it could hold.
     for unix_too in [false, true] {
         let mut listeners = vec![Listener::bind(&tcp).await.unwrap()];
         if unix_too {
@@ -58,7 +58,7 @@ async fn an_abstract_socket_without_a_policy_fails_at_start() {
     let name = format!("samehost-policy-{}", std::process::id());
     let address = Address::unix_abstract(name).unwrap();
     let listener = Listener::bind(&address).await.unwrap();
-    // A layer alone would let everybody hold connections.
+    // A method policy alone would let every process hold connections.
     let layer = PeerPolicyLayer::new().service::<PingServer>(PeerPolicy::anyone());
     let error = ping_server().method_policy(layer).serve(listener).await.unwrap_err();
     assert_eq!(error.kind(), ServeErrorKind::NoPolicy, "{error}");
@@ -90,7 +90,7 @@ async fn a_flood_of_refused_connections_is_no_flood_of_log_events() {
     let started = std::time::Instant::now();
     for _ in 0..1_000 {
         let mut stream = UnixStream::connect(path).await.unwrap();
-        // The server's SETTINGS, or a GOAWAY.
+        // It reads the server's SETTINGS or a GOAWAY.
         assert_ne!(stream.read(&mut [0; 9]).await.unwrap(), 0);
     }
     let seconds = started.elapsed().as_secs() as usize + 1;
@@ -125,13 +125,13 @@ async fn each_method_has_its_own_policy_and_the_rest_is_denied() {
     assert!(refusals[0].contains("/ping.v1.PingService/Watch"), "{refusals:?}");
     server.stop().await;
 
-    // Around one service.
+    // The layer wraps one service.
     let one = PeerPolicyLayer::new().service::<PingServer>(nobody());
     let one = tower::Layer::layer(&one, PingServiceServer::new(Ping::default()).into_service());
     let server = Running::start(Transport::Unix, Server::new().add_service(one)).await;
     assert_eq!(ping(&server).await.unwrap_err().code(), Code::PermissionDenied);
 
-    // A service that no rule names.
+    // No rule names this service.
     let layer = PeerPolicyLayer::new().service_named("other.Service", PeerPolicy::anyone());
     let server = Running::start(Transport::Unix, ping_server().method_policy(layer)).await;
     assert_eq!(ping(&server).await.unwrap_err().code(), Code::PermissionDenied);
@@ -180,7 +180,7 @@ async fn a_client_talks_only_to_the_server_that_it_wants() {
     let text = error.to_string();
     assert!(text.contains(&format!("uid {uid}")), "{text}");
 
-    // A channel that connects later says it at its calls.
+    // A channel that connects later has the error in its calls.
     let mut client = PingServiceClient::new(builder.connect_lazy());
     let status = client.ping(PingRequest::ping()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);

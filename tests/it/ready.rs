@@ -45,7 +45,7 @@ async fn ping(channel: &Channel, deadline: Option<Duration>) -> Result<PingRespo
     PingServiceClient::new(channel.clone()).ping(request).await.map(Response::into_inner)
 }
 
-/// A server whose answers have this text.
+/// Returns a server whose responses have this text.
 fn named(name: &'static str) -> samehost::Server {
     let service = Scripted::default().on_ping(move |_| async move {
         Ok(Response::new(PingResponse { message: name.to_owned(), ..PingResponse::default() }))
@@ -55,7 +55,7 @@ fn named(name: &'static str) -> samehost::Server {
 
 // ---- Ready ---------------------------------------------------------------------------------
 
-/// The server listens at once, and serves after six seconds.
+/// Starts a server that listens at once and serves after six seconds.
 async fn late(transport: Transport) -> (Address, tempfile::TempDir) {
     let (listener, directory) = bind(transport).await;
     let address = listener.local_addr().clone();
@@ -88,7 +88,7 @@ async fn the_connect_timeout_bounds_the_wait_for_settings() {
         assert_eq!(error.kind(), ConnectErrorKind::TimedOut, "{error}");
         assert!(error.to_string().contains("has sent no SETTINGS within 3s"), "{error}");
         assert_eq!(started.elapsed().as_secs(), 3);
-        // A call that waits for a server is not bounded by it.
+        // The handshake timeout does not limit a call that waits for a server.
         let channel = builder.wait_for_ready(true).connect_lazy();
         ping(&channel, Some(Duration::from_secs(30))).await.unwrap();
     }
@@ -109,7 +109,8 @@ async fn a_given_stream_has_as_long_as_the_deadline() {
     assert_eq!(channel.state(), ChannelState::Ready);
 }
 
-/// What a server did not say that it read, it may have read: so nothing is sent before.
+/// A server may have read any request that was sent, so the client sends none before the server's
+/// SETTINGS.
 #[tokio::test]
 async fn no_request_is_sent_before_the_servers_settings() {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
@@ -118,7 +119,7 @@ async fn no_request_is_sent_before_the_servers_settings() {
     let mut server = Peer::new(theirs);
     let mut preface = [0; 24];
     tokio::io::AsyncReadExt::read_exact(&mut server.io, &mut preface).await.unwrap();
-    // SETTINGS and the connection's window, and the answer to a PING that it gets before ours.
+    // The client sends SETTINGS and the connection's window, and nothing else.
     assert_eq!(server.next().await.unwrap().kind, kind::SETTINGS);
     assert_eq!(server.next().await.unwrap().kind, kind::WINDOW_UPDATE);
     let more = timeout(Duration::from_millis(50), server.next()).await;
@@ -166,8 +167,7 @@ async fn a_given_stream_that_has_ended_shuts_the_channel_down() {
 
 // ---- Waiting for a server ------------------------------------------------------------------
 
-/// Accepts connections, and counts them, until it has turned `bad` of them away by `turn_away`;
-/// then it serves.
+/// Accepts `bad` connections and handles them by `turn_away`, and serves the later ones.
 async fn bad_then_good<F>(
     transport: Transport,
     bad: usize,
@@ -198,7 +198,7 @@ async fn a_call_waits_for_a_server_that_sends_everyone_away(transport: Transport
     let (address, _directory) = bad_then_good(transport, 20, |mut conn| async move {
         let goodbye = [settings(&[]), go_away(0, code::NO_ERROR)].concat();
         conn.write_all(&goodbye).await.unwrap();
-        // The client closes.
+        // The client closes the connection.
         let mut rest = Vec::new();
         let _ = tokio::io::AsyncReadExt::read_to_end(&mut conn, &mut rest).await;
     })
@@ -207,7 +207,7 @@ async fn a_call_waits_for_a_server_that_sends_everyone_away(transport: Transport
     assert_eq!(ping(&channel, None).await.unwrap().message, "good");
 }
 
-/// The server is replaced while it has not yet spoken.
+/// The server is replaced before it has sent anything.
 #[tokio::test]
 async fn a_call_waits_for_the_successor_of_a_server_that_never_spoke() {
     let (listener, directory) = bind(Transport::Unix).await;
@@ -274,7 +274,7 @@ async fn the_deadline_that_ends_a_wait_says_what_was_waited_for() {
     let expected = format!("no server is listening at {address}: there is no such file");
     assert!(status.message().starts_with(&expected), "{status:?}");
     assert!(status.message().ends_with(", waited 3 s"), "{status:?}");
-    // One call's wish is no other's.
+    // The option of one call does not hold for another.
     let status = ping(&channel, Some(Duration::from_secs(3))).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
 
@@ -308,8 +308,9 @@ async fn calls_that_wait_share_one_backoff() {
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
         assert!(status.message().contains("closed the connection"), "{status:?}");
     }
-    // After 5, 10, ... 640 ms, then each second, up to a fifth shorter or longer, and three each time.
-    // Hundred calls with a backoff of their own would open more than a thousand.
+    // The channel connects after 5, 10, ... 640 ms and then each second, each time up to a fifth
+    // earlier or later, with three connections each time. If each of the hundred calls had its own
+    // backoff, there would be more than a thousand.
     let connections = connections.load(Ordering::Relaxed);
     assert!((3..=60).contains(&connections), "{connections} connections");
 }
@@ -384,7 +385,7 @@ async fn a_request_names_the_program(transport: Transport) {
     let agent = metadata.get("user-agent").unwrap().to_str().unwrap();
     assert!(agent.starts_with("app/1.0 grpc-rust-samehost/"), "{agent}");
     assert_eq!(metadata.get("grpc-timeout").unwrap(), "60000000u");
-    // A call's own deadline is the one that counts.
+    // A call's own deadline replaces the channel's.
     ping(&channel, Some(Duration::from_secs(120))).await.unwrap();
     assert_ne!(seen.recv().await.unwrap().get("grpc-timeout").unwrap(), "60000000u");
     Channel::builder(&server.address).user_agent("a\nb").unwrap_err();
@@ -458,7 +459,7 @@ async fn a_channel_of_a_connector_connects_again(transport: Transport) {
 trait Duplex: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// gRFC A8.
+/// gRFC A8 requires this.
 #[tokio::test(start_paused = true)]
 async fn too_many_pings_are_half_as_many_on_the_next_connection() {
     for transport in TRANSPORTS {
@@ -484,7 +485,7 @@ async fn too_many_pings_are_half_as_many_on_the_next_connection() {
             let status = call.await.unwrap().unwrap_err();
             assert!(status.message().contains("too_many_pings"), "{status:?}");
         }
-        // With an answer all is well.
+        // A call that is answered resets this.
         let call = tokio::spawn({
             let channel = channel.clone();
             async move { ping(&channel, Some(Duration::from_secs(200))).await }

@@ -1,5 +1,5 @@
-//! What a client learns that may not come in: its calls are answered by the reason, and nothing of the
-//! server's services runs.
+//! What a refused client learns: its calls are answered with the reason, and none of the server's
+//! services runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -62,13 +62,13 @@ async fn a_refused_peers_calls_say_so_and_reach_neither_layer_nor_handler() {
     let status = ping(&mut client).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
     assert_eq!(status.message(), "refused by the server's policy");
-    // Streaming calls likewise, both ways.
+    // Bidirectional streaming calls get the same status.
     let status = client.converse(tokio_stream::pending()).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
     assert_eq!(seen.load(Ordering::SeqCst), 0);
 }
 
-/// A peer that the policy refuses.
+/// Returns a peer that the policy refuses.
 async fn refused(server: &Running) -> Peer<UnixStream> {
     Peer::client(UnixStream::connect(server.address.as_path().unwrap()).await.unwrap(), &[]).await
 }
@@ -86,7 +86,7 @@ async fn sixteen_calls_are_answered_and_no_more() {
         assert!(answer.kind == kind::HEADERS && answer.ends_stream(), "{answer:?}");
     }
     for stream in [33, 35] {
-        // It may have closed.
+        // The server may have closed the connection.
         drop(peer.try_send(&headers(stream, &request(PING), true)).await);
     }
     let mut gone_away = false;

@@ -1,4 +1,5 @@
-//! Calls that wait for a slot or a server, calls that are sent again, and those that must not be.
+//! Calls that wait for a free stream or a server, calls that are sent again, and calls that must
+//! not be.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -77,7 +78,7 @@ async fn calls_that_wait_for_a_slot_wait_asleep(transport: Transport) {
         })
         .collect();
     eventually_async("all slots are taken", || running.load(Ordering::SeqCst) == 256).await;
-    // One slot gets free, and one call its turn.
+    // One stream becomes free, and the next call starts.
     go.add_permits(1);
     eventually_async("the next one runs", || running.load(Ordering::SeqCst) == 257).await;
     let before = polls.load(Ordering::SeqCst);
@@ -92,7 +93,7 @@ async fn calls_that_wait_for_a_slot_wait_asleep(transport: Transport) {
     }
 }
 
-/// The server stops and another one takes its place, again and again, under calls.
+/// A server stops and another takes its place, repeatedly, while calls run.
 async fn calls_survive_a_restart_or_say_that_they_did_not(transport: Transport) {
     let mut server = Running::ping(transport).await;
     let address = server.address.clone();
@@ -130,7 +131,7 @@ async fn calls_survive_a_restart_or_say_that_they_did_not(transport: Transport) 
 
 // ---- Against a server made by hand ---------------------------------------------------------
 
-/// A listener for such servers, a channel to it, and its connections as they come.
+/// Returns a channel to a listener, and the connections that the listener accepts.
 async fn scripted() -> (Channel, mpsc::Receiver<Conn>, tempfile::TempDir) {
     let directory = directory();
     let listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
@@ -209,7 +210,7 @@ async fn a_call_above_the_last_stream_of_a_goaway_goes_to_a_new_connection() {
     let mut new = Peer::server(conns.recv().await.unwrap(), &[]).await;
     let again = request(&mut new).await;
     answer(&mut new, again).await;
-    // The other one is still the old connection's.
+    // The first call is still on the old connection.
     answer(&mut old, 1).await;
     first.await.unwrap().unwrap();
     second.await.unwrap().unwrap();
@@ -218,7 +219,8 @@ async fn a_call_above_the_last_stream_of_a_goaway_goes_to_a_new_connection() {
 #[tokio::test]
 async fn a_call_that_the_server_may_have_seen_is_not_sent_again() {
     let (channel, mut conns, _directory) = scripted().await;
-    // Reset with another code, cut off, or told to go away below the last stream.
+    // The stream is reset with another code, the connection is closed, or it is closed after a
+    // GOAWAY that includes the stream.
     for way in 0..3 {
         let call = call(&channel);
         let mut server = Peer::server(conns.recv().await.unwrap(), &[]).await;
@@ -232,7 +234,7 @@ async fn a_call_that_the_server_may_have_seen_is_not_sent_again() {
         let status = call.await.unwrap().unwrap_err();
         let expected = if way == 0 { Code::Internal } else { Code::Unavailable };
         assert_eq!(status.code(), expected, "{way}: {status:?}");
-        // Nor does another connection come, before the next call.
+        // The channel does not connect again before the next call.
         assert!(conns.try_recv().is_err());
         while let Some(frame) = server.next().await {
             assert_ne!(frame.kind, kind::HEADERS, "sent again");
@@ -244,7 +246,7 @@ async fn a_call_that_the_server_may_have_seen_is_not_sent_again() {
 async fn calls_wait_for_the_slots_that_a_server_gives() {
     let (channel, mut conns, _directory) = scripted().await;
     let calls = [call(&channel), call(&channel), call(&channel)];
-    // SETTINGS_MAX_CONCURRENT_STREAMS may come late: those sent before it are refused.
+    // SETTINGS_MAX_CONCURRENT_STREAMS may come late: calls that were sent before are refused.
     let mut server = Peer::server(conns.recv().await.unwrap(), &[]).await;
     for stream in [1, 3, 5] {
         assert_eq!(request(&mut server).await, stream);
@@ -252,7 +254,7 @@ async fn calls_wait_for_the_slots_that_a_server_gives() {
     server.send(&settings(&[(3, 1)])).await;
     server.send(&[reset(3, code::REFUSED_STREAM), reset(5, code::REFUSED_STREAM)].concat()).await;
     answer(&mut server, 1).await;
-    // Now one at a time.
+    // From now on there is one call at a time.
     for _ in 0..2 {
         let stream = request(&mut server).await;
         server.sync().await;
@@ -295,15 +297,15 @@ async fn a_peer_without_a_preface_does_not_delay_the_shutdown() {
     let mut silent = tokio::net::UnixStream::connect(&path).await.unwrap();
     let mut half = tokio::net::UnixStream::connect(&path).await.unwrap();
     half.write_all(&crate::wire::PREFACE[..10]).await.unwrap();
-    // Both are accepted, for one that came after them is served.
+    // Both are accepted already, since a later connection is served.
     PingServiceClient::new(server.channel().await).ping(PingRequest::ping()).await.unwrap();
     let stopping = server.stop();
-    // The drain takes ten seconds at the most; without these two it takes none.
+    // The drain takes up to ten seconds, and no time if it does not wait for these two.
     tokio::time::timeout(Duration::from_secs(8), stopping).await.unwrap();
     silent.shutdown().await.unwrap();
 }
 
-/// It reads nothing, and its call never ends: the deadline of the drain ends it.
+/// The peer reads nothing, and its call never ends: the drain deadline ends it.
 #[tokio::test]
 async fn a_stuck_peer_is_cut_off_at_the_drain_deadline() {
     let server = Scripted::default().server().drain_timeout(Duration::from_millis(50));

@@ -23,7 +23,7 @@ on_both_transports!(
     failures_use_up_the_channels_tokens,
 );
 
-/// What each attempt said of those before it.
+/// The number of earlier attempts that each attempt has told.
 type Seen = Arc<Mutex<Vec<Option<String>>>>;
 
 fn previous<T>(request: &Request<T>) -> Option<String> {
@@ -31,7 +31,7 @@ fn previous<T>(request: &Request<T>) -> Option<String> {
     Some(value.to_str().unwrap().to_owned())
 }
 
-/// Fails so many times, as `failure` says.
+/// Returns a service that fails `times` times with `failure`.
 fn failing(
     times: usize,
     failure: impl Fn() -> Status + Clone + Send + Sync + 'static,
@@ -89,7 +89,7 @@ async fn other_failures_are_not_tried_again(transport: Transport) {
     let server = Running::start(transport, service.server()).await;
     client(&server, policy()).ping(PingRequest::ping()).await.unwrap_err();
     assert_eq!(seen.lock().unwrap().len(), 1);
-    // Unless they are asked for, up to gRPC's five attempts.
+    // A policy can name other codes. There are at most gRPC's five attempts.
     let policy = policy().codes([Code::NotFound]).max_attempts(50);
     client(&server, policy).ping(PingRequest::ping()).await.unwrap_err();
     assert_eq!(seen.lock().unwrap().len(), 6);
@@ -154,13 +154,13 @@ async fn a_request_that_is_a_stream_is_sent_once(transport: Transport) {
 }
 
 async fn what_has_begun_is_not_tried_again(transport: Transport) {
-    // A stream's failure comes after the response's head.
+    // The failure of a stream comes after the response's head.
     let (service, seen) = failing(9, unavailable);
     let server = Running::start(transport, service.server()).await;
     let stream = client(&server, policy()).watch(WatchRequest::default()).await.unwrap();
     stream.into_inner().message().await.unwrap_err();
     assert_eq!(seen.lock().unwrap().len(), 1);
-    // Nor is a request that is larger than what may be kept.
+    // A request that is larger than the buffer is not tried again either.
     let payload = vec![0; 2_000].into();
     let request = PingRequest { payload, ..PingRequest::ping() };
     let small = policy().max_buffered_bytes(1_000);
@@ -175,11 +175,12 @@ async fn failures_use_up_the_channels_tokens(transport: Transport) {
     for _ in 0..10 {
         client.ping(PingRequest::ping()).await.unwrap_err();
     }
-    // Three failures leave more than half of eight tokens; from the fourth on each call fails once.
+    // After three failures, more than half of the eight tokens are left. From the fourth on, each
+    // call is tried once.
     assert_eq!(seen.lock().unwrap().len(), 10 + 3);
 }
 
-/// There is no server for a while.
+/// The server starts after the call.
 #[tokio::test]
 async fn a_server_that_comes_later_is_found() {
     let directory = directory();

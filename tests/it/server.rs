@@ -1,4 +1,4 @@
-//! What a server takes beside the Ping service, and how it ends.
+//! Other services than Ping on a server, and how a server ends.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ async fn an_unknown_method_is_unimplemented(transport: Transport) {
     assert!(status.message().contains("/ping.v1.PingService/Ping"), "{}", status.message());
 }
 
-/// The Ping service behind something that happens first, on each call.
+/// The Ping service with a function that runs before each call.
 #[derive(Clone)]
 struct Before<F>(F);
 
@@ -148,7 +148,7 @@ where
     }
 }
 
-/// Says when a call has started, and lets it answer when it is told to.
+/// Notifies when a call has started, and lets it answer when it is notified.
 #[derive(Clone, Default)]
 struct Slow {
     started: Arc<tokio::sync::Notify>,
@@ -179,7 +179,7 @@ async fn a_call_in_flight_finishes_after_the_signal(transport: Transport) {
     let (serving, directory) = server.signal();
     if let Some(path) = address.as_path() {
         eventually_async("the socket file is gone", || !path.exists()).await;
-        // A successor need not wait for the drain.
+        // A successor can bind before the drain has ended.
         let successor = Listener::bind(&address).await.unwrap();
         drop(successor);
         assert!(names_in(directory.path()).is_empty());
@@ -227,13 +227,14 @@ async fn dropping_the_server_cuts_calls_off(transport: Transport) {
     }
 }
 
-/// More than tokio's budget for one turn of a task, and before the runtime has heard of any.
+/// There are more clients than tokio's budget for one poll of a task, and they connect before the
+/// runtime knows of any.
 #[tokio::test]
 async fn all_clients_that_wait_at_the_shutdown_are_accepted() {
     use std::io::{Read, Write};
     let server = ping_server().drain_timeout(Duration::from_millis(500));
     let server = Running::start(Transport::Unix, server).await;
-    // Lets the accept loop start and find nothing.
+    // After this call the accept loop waits.
     PingServiceClient::new(server.channel().await).ping(PingRequest::ping()).await.unwrap();
 
     let path = server.address.as_path().unwrap();
@@ -273,7 +274,7 @@ async fn a_server_needs_a_listener() {
     assert!(error.kind() == ServeErrorKind::NoListener, "{error}");
 }
 
-/// `main` prints an error that it returns by `Debug`.
+/// `main` prints a returned error with `Debug`.
 #[tokio::test]
 async fn two_services_of_one_name_are_an_error_at_start() {
     let twice = || ping_server().add_service(PingServiceServer::new(Ping::default()));
@@ -316,7 +317,7 @@ async fn a_connection_that_speaks_no_http2_harms_no_other() {
     let mut garbage = UnixStream::connect(server.address.as_path().unwrap()).await.unwrap();
     garbage.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut rest = Vec::new();
-    // It is closed, whatever is said before.
+    // The server closes the connection, whatever it sends before.
     let _ = garbage.read_to_end(&mut rest).await;
     let mut client = PingServiceClient::new(server.channel().await);
     client.ping(PingRequest::ping()).await.unwrap();
@@ -341,7 +342,7 @@ async fn a_client_keeps_to_the_servers_limit_and_all_its_calls_succeed() {
     let server = slow.server().max_concurrent_streams(2);
     let server = Running::start(Transport::Unix, server).await;
     let channel = server.channel().await;
-    // The first call brings the server's limit.
+    // With the first call the client learns the server's limit.
     slow.go.notify_one();
     PingServiceClient::new(channel.clone()).ping(PingRequest::ping()).await.unwrap();
     slow.started.notified().await;
@@ -352,7 +353,7 @@ async fn a_client_keeps_to_the_servers_limit_and_all_its_calls_succeed() {
             tokio::spawn(async move { client.ping(PingRequest::ping()).await })
         })
         .collect();
-    // Each call that ends lets one more start: two at a time, and all in the end.
+    // Each call that ends lets another start: two run at a time, and all end.
     eventually_async("all calls have ended", || {
         slow.go.notify_one();
         calls.iter().all(|call| call.is_finished())
@@ -363,7 +364,7 @@ async fn a_client_keeps_to_the_servers_limit_and_all_its_calls_succeed() {
     }
 }
 
-/// The tasks that answered four calls to a method whose handler holds its thread up.
+/// Returns the tasks that answered four calls to a method whose handler blocks its thread.
 async fn tasks_of_slow_calls() -> Vec<tokio::task::Id> {
     let tasks = Arc::new(std::sync::Mutex::new(Vec::new()));
     let note = Arc::clone(&tasks);

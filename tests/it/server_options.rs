@@ -1,4 +1,4 @@
-//! What can be set on a server: each option on both transports.
+//! The options of a server, each on both transports.
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use tonic::{Code, Response, Status};
 use crate::support::{Running, Scripted, Transport, names_in, on_both_transports};
 use crate::wire::{PREFACE, Peer, code, kind, settings};
 
-/// Makes one test of each function for each transport, on a clock that advances by itself while all
+/// Makes a test of each function for each transport, with a clock that advances by itself while all
 /// tasks wait.
 macro_rules! on_both_transports_with_a_paused_clock {
     ($($name:ident),+ $(,)?) => {
@@ -77,7 +77,7 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connection to be spoken on by hand.
+/// Opens a connection whose frames the test writes.
 async fn connect(address: &Address) -> Peer<Box<dyn Io>> {
     Peer::new(match address.as_path() {
         Some(path) => Box::new(UnixStream::connect(path).await.unwrap()) as Box<dyn Io>,
@@ -114,7 +114,7 @@ async fn the_handshake_timeout_can_be_set(transport: Transport) {
     assert_eq!(connected.elapsed().as_secs(), 3);
 }
 
-/// A method that never answers.
+/// Returns a server whose method never answers.
 fn silent_server() -> Server {
     Scripted::default().on_ping(|_| std::future::pending()).server()
 }
@@ -132,7 +132,7 @@ async fn a_call_may_take_as_long_as_the_server_says(transport: Transport) {
     );
     assert_eq!(started.elapsed().as_millis() / 100, 25);
 
-    // The body counts, too.
+    // The time of the response's body counts, too.
     let interval = Some(prost_types::Duration { seconds: 1, nanos: 0 });
     let watch = WatchRequest { count: 0, interval, payload: Bytes::new() };
     let mut pongs = client.watch(watch).await.unwrap().into_inner();
@@ -174,7 +174,7 @@ async fn an_old_connection_is_left_for_a_new_one(transport: Transport) {
     assert_eq!(go_away.code(), code::NO_ERROR);
     assert!((9..=11).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
 
-    // A call in flight goes on, for half a minute here, and new ones go elsewhere.
+    // The call in flight goes on for half a minute, and new calls use another connection.
     for _ in 0..5 {
         assert!(pongs.message().await.unwrap().is_some());
         client.ping(PingRequest::ping()).await.unwrap();
@@ -212,7 +212,7 @@ async fn a_server_ends_when_it_is_idle(transport: Transport) {
     client.ping(PingRequest::ping()).await.unwrap();
     drop(client);
     sleep(Duration::from_secs(50)).await;
-    // A connection without a call.
+    // The last connection has no further call.
     let mut client = PingServiceClient::new(Channel::connect(&address).await.unwrap());
     client.ping(PingRequest::ping()).await.unwrap();
     serving.await.unwrap().unwrap();
@@ -222,7 +222,7 @@ async fn a_server_ends_when_it_is_idle(transport: Transport) {
     }
 }
 
-/// A method that says when it has begun, and answers when it is told to.
+/// Returns a server whose method notifies when it has begun, and answers when it is notified.
 fn held_server() -> (Server, Arc<Notify>, Arc<Notify>) {
     let (began, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (begins, goes) = (Arc::clone(&began), Arc::clone(&go));
@@ -240,7 +240,7 @@ fn held_server() -> (Server, Arc<Notify>, Arc<Notify>) {
 async fn calls_beyond_the_limit_wait_for_their_turn(transport: Transport) {
     let (server, began, go) = held_server();
     let server = Running::start(transport, server.concurrency_limit(1)).await;
-    // Each on a connection of its own: the limit is the server's.
+    // Each call has its own connection, since the limit is for the whole server.
     let call = |channel: Channel| {
         let mut client = PingServiceClient::new(channel);
         tokio::spawn(async move { client.ping(PingRequest::ping()).await })
@@ -248,7 +248,7 @@ async fn calls_beyond_the_limit_wait_for_their_turn(transport: Transport) {
     let first = call(server.channel().await);
     began.notified().await;
     let second = call(server.channel().await);
-    // It may wait no longer than its deadline.
+    // A call waits no longer than its deadline.
     let mut third = PingServiceClient::new(server.channel().await);
     let mut request = tonic::Request::new(PingRequest::ping());
     request.set_timeout(Duration::from_millis(50));
@@ -321,12 +321,12 @@ async fn what_on_connect_gives_is_on_every_request(transport: Transport) {
             assert_eq!(response.sequence, number);
         }
     }
-    // Nobody else is harmed by the one that panics.
+    // A panic only ends its own connection.
     assert_eq!(connect(&server.address).await.next().await, None);
     PingServiceClient::new(server.channel().await).ping(PingRequest::ping()).await.unwrap();
 }
 
-/// Passes every call on.
+/// Returns a server that forwards every call.
 fn proxy(to: Channel) -> Server {
     Server::new().fallback(tower::service_fn(move |request: Request<RequestBody>| {
         tower::Service::call(&mut to.clone(), request.map(Body::new))
@@ -342,7 +342,7 @@ async fn a_fallback_can_be_a_proxy(transport: Transport) {
     let status = client.ping(PingRequest { message: "?".into(), ..PingRequest::default() }).await;
     assert_eq!(status.unwrap_err().code(), Code::InvalidArgument);
 
-    // Message by message, both ways at a time.
+    // Messages are forwarded one by one in both directions.
     let (pings, sent) = mpsc::unbounded_channel();
     let sent = UnboundedReceiverStream::new(sent);
     let mut pongs = client.converse(sent).await.unwrap().into_inner();
@@ -361,14 +361,14 @@ async fn a_fallback_can_be_a_router_of_http_requests(transport: Transport) {
     let server = Running::start(transport, server).await;
     assert_eq!(get(&server.address, "/healthz").await, (StatusCode::OK, "well".into()));
     assert_eq!(get(&server.address, "/other").await.0, StatusCode::NOT_FOUND);
-    // A service of the server's own is not the router's.
+    // The server's own service does not go to the router.
     PingServiceClient::new(server.channel().await).ping(PingRequest::ping()).await.unwrap();
 
     let server = Running::start(transport, ping_server().fallback(router)).await;
     assert_eq!(get(&server.address, "/healthz").await.0, StatusCode::METHOD_NOT_ALLOWED);
 }
 
-/// What a client that is not gRPC's gets.
+/// Returns the response to a request that is not gRPC.
 async fn get(address: &Address, path: &str) -> (StatusCode, Bytes) {
     let io = TokioIo::new(connect(address).await.io);
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
@@ -392,7 +392,7 @@ async fn an_optional_service_may_be_missing(transport: Transport) {
     }
 }
 
-/// Connections that the test accepts by itself.
+/// The test accepts these connections itself.
 async fn given_connections_have_every_limit_and_the_drain(transport: Transport) {
     let directory = crate::support::directory();
     let address = match transport {
@@ -403,7 +403,7 @@ async fn given_connections_have_every_limit_and_the_drain(transport: Transport) 
     let address = listener.local_addr().clone();
     let (accepted, incoming) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        // An error is no end.
+        // An error does not end the server.
         accepted.send(Err(io::Error::other("a failure"))).unwrap();
         while let Ok(conn) = listener.accept().await {
             if accepted.send(Ok(conn)).is_err() {
@@ -416,7 +416,7 @@ async fn given_connections_have_every_limit_and_the_drain(transport: Transport) 
     let policy = matches!(transport, Transport::Unix).then(PeerPolicy::same_user);
     let mut server = server.max_connections(1);
     if let Some(policy) = policy {
-        // These know their peers.
+        // These connections know their peers.
         server = server.peer_policy(policy);
     }
     let incoming = UnboundedReceiverStream::new(incoming);

@@ -1,4 +1,4 @@
-//! The life of a socket file, by what can be seen in its directory.
+//! The life of a socket file, as seen in its directory.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
@@ -24,7 +24,7 @@ fn mode_of(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
-/// A socket file that nobody listens on, as a killed server leaves it.
+/// Leaves a socket file that no server listens on, as a killed server does.
 fn leave_stale(path: &Path) {
     drop(std::os::unix::net::UnixListener::bind(path).unwrap());
 }
@@ -252,7 +252,8 @@ async fn a_directory_that_others_can_write_to_is_refused_unless_allowed() {
         assert!(names_in(&shared).is_empty());
         drop(BindOptions::new().allow_shared_directory(true).bind(&address).await.unwrap());
     }
-    // The group of the process, and so of the socket, may write; /tmp's sticky bit protects.
+    // The group of the process, which is also the socket's, may write; /tmp's sticky bit protects
+    // the file.
     for mode in [0o770, 0o1777] {
         std::fs::set_permissions(&shared, Permissions::from_mode(mode)).unwrap();
         drop(Listener::bind(&address).await.unwrap());
@@ -329,7 +330,7 @@ fn of_twenty_binders_at_once_exactly_one_succeeds() {
                         let runtime = runtime.unwrap();
                         start.wait();
                         let bound = runtime.block_on(Listener::bind(&address));
-                        // Winners stay until all have tried.
+                        // A winner keeps the socket until all have tried.
                         (bound, runtime)
                     })
                 })
@@ -368,14 +369,15 @@ fn the_published_name_never_has_another_mode() {
         let options = BindOptions::new().mode(0o640);
         let bound: Result<(), _> =
             (0..500).try_for_each(|_| runtime.block_on(options.bind(&address)).map(drop));
-        // Before anything that can panic: the watcher has to end.
+        // This comes before anything that can panic, so that the watcher ends.
         done.store(true, Ordering::Relaxed);
         bound.unwrap();
         assert!(watcher.join().unwrap() > 0, "the watcher never saw the file");
     });
 }
 
-/// The umask is the process's: whoever creates files meanwhile must not notice.
+/// The umask belongs to the whole process: other threads that create files meanwhile must not
+/// notice.
 #[test]
 fn other_threads_create_files_with_their_own_modes_while_a_socket_is_bound() {
     fn umask() -> String {
@@ -441,7 +443,7 @@ async fn a_port_in_use_is_named() {
     assert!(error.to_string().contains(&taken.local_addr().to_string()), "{error}");
 }
 
-/// Fifty servers, each of which starts and stops again and again.
+/// Each of fifty servers starts and stops repeatedly.
 #[test]
 fn of_fifty_servers_that_start_and_stop_no_two_serve_at_a_time() {
     const ROUNDS: usize = 20;
@@ -490,7 +492,7 @@ async fn a_successor_of_a_server_whose_file_was_deleted_is_told_so_and_the_serve
     );
     assert!(error.to_string().starts_with(&says), "{error}");
     eventually_async("it is logged", || !log.lines("the socket file is gone").is_empty()).await;
-    // Another file in its place changes nothing.
+    // Another file in its place makes no difference.
     std::fs::write(address.as_path().unwrap(), "").unwrap();
     std::fs::remove_file(address.as_path().unwrap()).unwrap();
     tokio::task::yield_now().await;
@@ -503,7 +505,8 @@ async fn a_deleted_socket_is_published_again_where_that_was_asked_for() {
     let address = socket_in(directory.path());
     let path = address.as_path().unwrap();
     let listener = BindOptions::new().mode(0o660).republish(true).bind(&address).await.unwrap();
-    // Deleted, moved away, and with the lock file: the last as if the directory had been emptied.
+    // The file is deleted, moved away, and deleted with the lock file, as if the directory was
+    // emptied.
     for round in 0..3 {
         let queued = std::os::unix::net::UnixStream::connect(path).unwrap();
         match round {

@@ -1,5 +1,5 @@
-//! Statuses at their borders: what peers send that is none or half of one, and what handlers and
-//! layers leave to the library.
+//! Statuses in rare cases: invalid or incomplete ones from peers, and those that the library makes
+//! for handlers and layers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,7 +30,7 @@ on_both_transports!(
 
 // ---- Half a message --------------------------------------------------------------------------
 
-/// A server's end of a connection, with the client's call on stream 1.
+/// Returns the server's end of a connection, with the client's call on stream 1.
 async fn called<F>(
     call: impl FnOnce(Channel) -> F,
 ) -> (Peer<DuplexStream>, tokio::task::JoinHandle<F::Output>)
@@ -62,7 +62,7 @@ fn head() -> Vec<u8> {
 async fn half_a_message_before_a_status_of_success_is_internal_at_the_client() {
     let whole = message(b"\x0a\x04pong");
     let success = block(&[("grpc-status", "0")]);
-    // After a whole message and the beginning of another one, its prefix alone or a part of that.
+    // A complete message is followed by a part of another one: by its prefix or a part of that.
     for cut in [1, 4, 5, 8] {
         let half = [&whole[..], &whole[..cut]].concat();
         let answer =
@@ -73,7 +73,7 @@ async fn half_a_message_before_a_status_of_success_is_internal_at_the_client() {
         assert_eq!(status.code(), Code::Internal, "{status:?}");
         assert!(status.message().contains("inside a message"), "{status:?}");
     }
-    // A failure says itself what went wrong.
+    // A failure already has its own reason.
     let failure = block(&[("grpc-status", "5")]);
     let answer =
         [headers(1, &head(), false), data(1, &whole[..7], false), headers(1, &failure, true)];
@@ -113,7 +113,7 @@ async fn half_a_message_at_a_requests_end_is_internal_at_the_server() {
         peer.send(&headers(stream, &collect, false)).await;
         if stream == 3 {
             peer.send(&data(stream, &half, false)).await;
-            // So that it is no request that arrives whole.
+            // After this the request does not arrive as a whole.
             peer.sync().await;
         }
         peer.send(&end).await;
@@ -125,7 +125,8 @@ async fn half_a_message_at_a_requests_end_is_internal_at_the_server() {
 
 // ---- Deadlines -------------------------------------------------------------------------------
 
-/// A server whose deadline acts first cancels the stream before the client's own timer has fired.
+/// The server's deadline passes first, and it cancels the stream before the client's own timer has
+/// fired.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_cancelled_past_its_deadline_has_met_its_deadline() {
     for answer in [Vec::new(), headers(1, &head(), false)] {
@@ -134,21 +135,21 @@ async fn a_stream_that_is_cancelled_past_its_deadline_has_met_its_deadline() {
             request.set_timeout(Duration::from_millis(100));
             let mut client = PingServiceClient::new(channel);
             let mut watched = client.watch(request).await?.into_inner();
-            // Not waited for before the deadline has passed.
+            // The stream is not polled before the deadline has passed.
             tokio::time::sleep(Duration::from_millis(100)).await;
             watched.message().await
         })
         .await;
         server.send(&answer).await;
         server.sync().await;
-        // A test's clock goes on when nothing else does, so that both happen at the same instant.
+        // A paused clock advances when all tasks wait, so that both happen at the same instant.
         std::future::poll_fn(|_| std::task::Poll::Ready(())).await;
         tokio::time::advance(Duration::from_millis(100)).await;
         server.send(&reset(1, code::CANCEL)).await;
         let status = call.await.unwrap().unwrap_err();
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     }
-    // Before the deadline it is what the server said.
+    // Before the deadline, the code of the reset decides.
     let (mut server, call) = called(|channel| async move {
         let mut request = Request::new(PingRequest::ping());
         request.set_timeout(Duration::from_secs(100));
@@ -264,7 +265,7 @@ async fn a_panic_is_internal_and_logged_a_few_times_a_second(transport: Transpor
         .on_watch(|_| {
             tokio_stream::iter(0..).then(|sequence| async move {
                 if sequence == 1 {
-                    // The first response is sent.
+                    // The first message is sent before the panic.
                     tokio::task::yield_now().await;
                     panic!("another bug of this test's");
                 }
@@ -285,7 +286,7 @@ async fn a_panic_is_internal_and_logged_a_few_times_a_second(transport: Transpor
     let status = watched.message().await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Internal, "the handler panicked"));
     let lines = log.lines("a handler panicked");
-    // Other tests' panics count as well, and other threads log elsewhere.
+    // The limit counts other tests' panics, too, and other threads log elsewhere.
     assert!(lines.len() < 80, "{lines:?}");
     assert!(lines.iter().all(|line| !line.contains('\x1b')), "{lines:?}");
 }
@@ -320,7 +321,7 @@ async fn towers_own_errors_have_their_codes(transport: Transport) {
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }
 
-/// What tonic's generated clients ask of a channel that an interceptor wraps.
+/// tonic's generated clients with an interceptor require this of a channel.
 #[tokio::test]
 async fn a_generated_client_takes_an_interceptor() {
     let server = Running::ping(Transport::Unix).await;

@@ -38,10 +38,10 @@ async fn a_message_of_sixty_four_megabytes_comes_back(transport: Transport) {
     assert!(reply.into_inner().payload == payload);
 }
 
-/// A message in these streams.
+/// The size of a message in these streams, in bytes.
 const MESSAGE: usize = 64 << 10;
 
-/// More than this never waits between two ends, all windows and buffers together.
+/// The most bytes that can wait between two ends, in all windows and buffers together.
 const IN_BETWEEN: usize = 8 << 20;
 
 async fn a_reader_that_stops_stops_the_handler(transport: Transport) {
@@ -60,7 +60,7 @@ async fn a_reader_that_stops_stops_the_handler(transport: Transport) {
     let mut stream = client.watch(WatchRequest::default()).await.unwrap().into_inner();
     let mut read = 0;
     for round in 0..3 {
-        // Another call shows that everything there is to do for this one is done.
+        // After other calls, the stream's handler has made as many messages as it can.
         for _ in 0..50 {
             client.ping(PingRequest::ping()).await.unwrap();
         }
@@ -206,13 +206,13 @@ async fn gzip_both_ways(transport: Transport) {
     assert!(reply.into_inner().payload == payload);
 }
 
-/// More than a window, less than a message may have.
+/// The size is more than a window and less than the limit of a message, in bytes.
 const LARGE: usize = 3 << 20;
 
-/// So many at once.
+/// The number of streams at a time.
 const STREAMS: usize = 16;
 
-/// Fails the test where a call hangs.
+/// Fails the test if a call hangs.
 async fn in_time<T>(what: &str, call: impl Future<Output = T>) -> T {
     let limit = std::time::Duration::from_secs(60);
     tokio::time::timeout(limit, call).await.unwrap_or_else(|_| panic!("{what} hangs"))
@@ -233,7 +233,7 @@ async fn streams_that_nobody_reads_hold_up_no_call(transport: Transport) {
         streams.push(stream.into_inner());
         in_time("a call beside unread streams", client.ping(PingRequest::ping())).await.unwrap();
     }
-    // One after the other, none before its turn.
+    // The streams are read one after the other.
     for mut stream in streams {
         let read = async {
             for sequence in 0..2 {

@@ -54,7 +54,7 @@ where
     assert_eq!(replies, ["pong"]);
 }
 
-/// A server of tonic's.
+/// tonic's own server.
 struct TonicServer {
     address: Address,
     stop: oneshot::Sender<()>,
@@ -63,7 +63,7 @@ struct TonicServer {
 }
 
 impl TonicServer {
-    /// One that answers only callers whom it is told of.
+    /// Starts a server that only answers callers whose peer is known.
     async fn start(transport: Transport) -> Self {
         let known = move |request: Request<()>| {
             let info = request.extensions().get::<ConnectInfo>().unwrap();
@@ -132,7 +132,7 @@ async fn tonic_as_the_client(transport: Transport) {
     call(tonic_channel(&server.address).await).await;
 }
 
-/// Over TCP nobody is known, and so nobody may call.
+/// Over TCP no peer is known, so every call is refused.
 async fn a_policy_stands_before_tonics_server(transport: Transport) {
     let policies = PeerPolicyLayer::new()
         .service_named(PING, PeerPolicy::same_user())

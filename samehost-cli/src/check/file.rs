@@ -1,4 +1,5 @@
-//! What is at the path of a socket: a socket that this user may connect to, and whose lock.
+//! Checks the file at the path of a socket: whether it is a socket, whether this user may connect
+//! to it, and who holds its lock.
 
 use std::fs::Metadata;
 use std::io;
@@ -25,7 +26,7 @@ pub(super) fn look(path: &Path, steps: &mut Steps) -> Result<(), End> {
         .into());
     }
     let owner = owner(&metadata);
-    // connect(2) asks for permission to write.
+    // connect(2) needs permission to write.
     if accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_err() {
         return Err(broken(
             STEP,
@@ -76,15 +77,17 @@ fn missing(path: &Path, error: &io::Error) -> Broken {
     }
 }
 
-/// Who holds the lock of a socket file, by proc_locks(5). Nothing is locked to find out: a server
-/// that starts just then would take it for another's.
+/// Returns the process that holds the lock of a socket file, by proc_locks(5). It does not try to
+/// lock the file: a server that starts at that moment would believe that another server has the
+/// lock.
 fn lock_holder(path: &Path) -> Option<u32> {
     let lock = std::fs::metadata(lock_path(path)?).ok()?;
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     holder(&locks, &lock)
 }
 
-/// `.NAME.lock` beside the socket. The names of long ones are hashed, and not looked for.
+/// Returns the lock file `.NAME.lock` beside the socket, or `None` for a long name, whose lock file
+/// has a hashed name.
 fn lock_path(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     (name.len() <= 64).then(|| path.with_file_name(format!(".{name}.lock")))

@@ -1,4 +1,4 @@
-//! Whether the other end speaks HTTP/2: its first frame has to be SETTINGS (RFC 9113 §3.4).
+//! Checks that the other end speaks HTTP/2: its first frame must be SETTINGS (RFC 9113 §3.4).
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use super::{Broken, End, Steps, broken};
 const STEP: &str = "HTTP/2";
 
 /// The preface and an empty SETTINGS frame (RFC 9113 §3.4 and §6.5).
-const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const CLIENT_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Of a frame's head (RFC 9113 §4.1).
-const HEAD: usize = 9;
+/// The length of a frame's header in bytes (RFC 9113 §4.1).
+const FRAME_HEADER: usize = 9;
 
-/// A first frame that is longer is none.
+/// The longest payload of a first frame in bytes. A longer one means that the other end does not
+/// speak HTTP/2.
 const LONGEST: usize = 16_384;
 
 const SETTINGS: u8 = 4;
@@ -29,8 +30,8 @@ pub(super) async fn speak(
     steps: &mut Steps,
 ) -> Result<(), End> {
     let mut received = Vec::new();
-    // What the server said before it closed counts, even if the write fails.
-    let written = stream.write_all(HELLO).await;
+    // Even if the write fails, the server may have sent bytes before it closed the connection.
+    let written = stream.write_all(CLIENT_PREFACE).await;
     let frame = timeout(patience, first_frame(&mut stream, &mut received)).await;
     match frame {
         Err(_) if received.is_empty() => Err(broken(
@@ -52,20 +53,20 @@ pub(super) async fn speak(
     }
 }
 
-/// The first frame's type and payload; `None` where the stream ends before it has one, or it is too
-/// long to be one.
+/// Returns the type and payload of the first frame. Returns `None` if the stream ends inside it, or
+/// it is too long.
 async fn first_frame(
     stream: &mut Box<dyn Connection>,
     received: &mut Vec<u8>,
 ) -> Option<(u8, Vec<u8>)> {
     loop {
-        if let Some(head) = received.first_chunk::<HEAD>() {
+        if let Some(head) = received.first_chunk::<FRAME_HEADER>() {
             let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
             let kind = head[3];
             if len > LONGEST {
                 return None;
             }
-            if let Some(payload) = received.get(HEAD..HEAD + len) {
+            if let Some(payload) = received.get(FRAME_HEADER..FRAME_HEADER + len) {
                 return Some((kind, payload.to_vec()));
             }
         }
@@ -80,7 +81,7 @@ fn not_http2(received: &[u8], error: Option<String>) -> Broken {
     if received.starts_with(b"HTTP/1") {
         return broken(STEP, "the server answers in HTTP/1", remedy);
     }
-    // A TLS alert or handshake record (RFC 8446 §5.1).
+    // These bytes start a TLS alert or handshake record (RFC 8446 §5.1).
     if let [0x15 | 0x16, 0x03, ..] = received {
         return broken(
             STEP,
@@ -103,7 +104,7 @@ fn not_http2(received: &[u8], error: Option<String>) -> Broken {
     broken(STEP, format!("the server speaks something else: {start:?}"), remedy)
 }
 
-/// RFC 9113 §6.8: last stream, code, and a text for people.
+/// Describes a GOAWAY, which has the last stream, a code, and a text for people (RFC 9113 §6.8).
 fn goes_away(payload: &[u8]) -> Broken {
     let text = String::from_utf8_lossy(payload.get(8..).unwrap_or_default()).into_owned();
     let code = payload
@@ -116,7 +117,7 @@ fn goes_away(payload: &[u8]) -> Broken {
     )
 }
 
-/// `name value` of each setting that is known (RFC 9113 §6.5.2).
+/// Returns `name value` for each known setting (RFC 9113 §6.5.2).
 fn settings(payload: &[u8]) -> String {
     let names = [
         (1, "HEADER_TABLE_SIZE"),

@@ -1,5 +1,5 @@
-//! `samehost check`: why a server cannot be reached, step by step from the path to a round trip. The
-//! first step that fails ends it and says what to do.
+//! `samehost check`: finds out why a server cannot be reached, step by step from the path to a
+//! round trip. The first step that fails ends the check and prints the remedy.
 
 mod file;
 mod http2;
@@ -38,34 +38,34 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What one step found.
+/// The result of one step.
 #[derive(Clone, Debug, Serialize)]
 struct Step {
     step: &'static str,
-    /// `None` where it is not known or does not apply.
+    /// `None` if the step has no result or does not apply.
     ok: Option<bool>,
     found: String,
-    /// What to do where it is not as it has to be.
+    /// What to do if the step failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
 }
 
-/// The step that fails, which ends the check.
+/// A step that failed, which ends the check.
 struct Broken(Step);
 
-/// The steps so far, printed as they are taken.
+/// The steps so far. Each is printed when it is taken.
 struct Steps {
     taken: Vec<Step>,
     json: bool,
 }
 
 impl Steps {
-    /// As it has to be.
+    /// Records that a step passed.
     fn good(&mut self, step: &'static str, found: impl Into<String>) -> Result<(), Failure> {
         self.take(Step { step, ok: Some(true), found: found.into(), remedy: None })
     }
 
-    /// Not known, or it does not apply.
+    /// Records that a step has no result or does not apply.
     fn unknown(&mut self, step: &'static str, found: impl Into<String>) -> Result<(), Failure> {
         self.take(Step { step, ok: None, found: found.into(), remedy: None })
     }
@@ -77,7 +77,7 @@ impl Steps {
                 Some(false) => '✗',
                 None => '–',
             };
-            // Names of files and a server's words may be in it.
+            // The text may contain file names and text from a server.
             let found = escaped(&step.found);
             let remedy = step.remedy.as_deref().map(escaped);
             let remedy = remedy.map_or(String::new(), |remedy| format!(": {remedy}"));
@@ -91,7 +91,7 @@ impl Steps {
     }
 }
 
-/// Why a step ends the check.
+/// Why the check ends early.
 enum End {
     Broken(Step),
     Failure(Failure),
@@ -109,7 +109,7 @@ impl From<Broken> for End {
     }
 }
 
-/// It is why calls fail.
+/// Returns a step that failed, which is the reason why calls fail.
 fn broken(step: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Broken {
     let (found, remedy) = (found.into(), Some(remedy.into()));
     Broken(Step { step, ok: Some(false), found, remedy })

@@ -1,5 +1,5 @@
-//! The directories on the way to a socket file: whether they are there, and whether this user may
-//! pass through them (path_resolution(7)).
+//! Checks the directories on the way to a socket file: whether they exist, and whether this user
+//! may pass through them (path_resolution(7)).
 
 use std::fs::Metadata;
 use std::io;
@@ -12,7 +12,7 @@ use super::{End, Steps, broken};
 
 const STEP: &str = "directory";
 
-/// Looks at each directory from the root, or the working directory, to the one of the file.
+/// Checks each directory from the root, or the working directory, to that of the file.
 pub(super) fn walk(path: &Path, steps: &mut Steps) -> Result<(), End> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut so_far = PathBuf::new();
@@ -77,7 +77,7 @@ fn missing(directory: &Path, error: &io::Error) -> super::Broken {
     }
 }
 
-/// What kind of file it is, for a sentence.
+/// Returns the kind of a file as part of a sentence.
 pub(super) fn kind(metadata: &Metadata) -> &'static str {
     use rustix::fs::FileType;
     match FileType::from_raw_mode(metadata.mode()) {
@@ -91,7 +91,7 @@ pub(super) fn kind(metadata: &Metadata) -> &'static str {
     }
 }
 
-/// `mode 0755, root:root`.
+/// Returns mode and owner of a file, such as `mode 0755, root:root`.
 pub(super) fn owner(metadata: &Metadata) -> String {
     let (user, group) = (user_name(metadata.uid()), group_name(metadata.gid()));
     format!("mode {:04o}, {user}:{group}", metadata.mode() & 0o7777)
@@ -112,7 +112,7 @@ pub(super) fn this_user() -> String {
     format!("this user, {}", user_name(uid))
 }
 
-/// The file system that a directory is on, by proc_pid_mountinfo(5).
+/// Returns the file system of a directory, by proc_pid_mountinfo(5).
 fn mount_of(directory: &Path) -> Option<String> {
     let directory = directory.canonicalize().ok()?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -120,7 +120,8 @@ fn mount_of(directory: &Path) -> Option<String> {
     Some(format!("{kind} at {point}"))
 }
 
-/// The mount point and type of the last mount that is deepest on the way to `directory`.
+/// Returns the mount point and type of the deepest mount above `directory`, and of several at the
+/// same point the last one.
 fn deepest_mount<'a>(mounts: &'a str, directory: &Path) -> Option<(&'a str, &'a str)> {
     let mount = |line: &'a str| {
         let (fields, after) = line.split_once(" - ")?;

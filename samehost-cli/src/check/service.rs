@@ -1,4 +1,5 @@
-//! What the server serves: its services by reflection, its health, and how long a round trip takes.
+//! Checks what the server serves: its services by reflection, its health, and the time of a round
+//! trip.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ pub(super) async fn ask(
     };
     let (answer, _) = check().await;
     health(answer.map(|answer| answer.into_inner().status()), steps)?;
-    // The second one, on a connection that stands. An answer is an answer, whatever it says.
+    // The second call uses the open connection. Every response counts, whatever its status.
     let (_, started) = check().await;
     let milliseconds = started.elapsed().as_secs_f64() * 1e3;
     steps.good("round trip", format!("{milliseconds:.3} ms"))?;
@@ -60,7 +61,7 @@ fn health(answer: Result<ServingStatus, Status>, steps: &mut Steps) -> Result<()
     Ok(())
 }
 
-/// Why a call that any server can answer failed.
+/// Returns why a call failed that every server can answer.
 fn refused(step: &'static str, status: &Status) -> Broken {
     let remedy = match status.code() {
         Code::PermissionDenied | Code::Unauthenticated => {
@@ -75,7 +76,7 @@ fn refused(step: &'static str, status: &Status) -> Broken {
     broken(step, format!("{:?}: {}", status.code(), status.message()), remedy)
 }
 
-/// Lists the services, by either version of the protocol.
+/// Lists the services, by the new or the old version of the reflection protocol.
 async fn services(channel: &Channel, patience: Duration, steps: &mut Steps) -> Result<(), End> {
     const STEP: &str = "services";
     let names = match names(channel, patience).await {

@@ -1,4 +1,4 @@
-//! Connecting: whether somebody listens and takes connections, and who that is.
+//! Connects: checks that a server listens and accepts connections, and which process it is.
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,7 +35,8 @@ pub(super) async fn connect_unix(
     let stream = loop {
         match connect(address) {
             Ok(stream) => break stream,
-            // The queue of the listener is full (unix(7)): once more, until there is no time left.
+            // The queue of the listener is full (unix(7)): connecting is tried again until the
+            // deadline.
             Err(Errno::AGAIN) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -60,13 +61,14 @@ pub(super) async fn connect_unix(
 fn connect(address: &Address) -> Result<UnixStream, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The descriptor that the address may name has to be open until then.
+    // The descriptor that the address may name must stay open until connect(2).
     let (at, _file) = unix_address(address)?;
     rustix::net::connect(&socket, &at)?;
     UnixStream::from_std(socket.into()).map_err(|_| Errno::IO)
 }
 
-/// The address, and where its path is longer than an address may be, the descriptor that it names.
+/// Returns the socket address. If the path is too long for it, the address names a descriptor,
+/// which is returned, too.
 fn unix_address(address: &Address) -> Result<(SocketAddrUnix, Option<OwnedFd>), Errno> {
     let Some(path) = address.as_path() else {
         return Ok((SocketAddrUnix::new_abstract_name(&abstract_name(address))?, None));
@@ -79,7 +81,7 @@ fn unix_address(address: &Address) -> Result<(SocketAddrUnix, Option<OwnedFd>), 
     Ok((at, Some(file)))
 }
 
-/// The bytes of `unix-abstract:NAME`, in which some are written as `%XX`.
+/// Returns the bytes of the name in `unix-abstract:NAME`, where `%XX` stands for a byte.
 fn abstract_name(address: &Address) -> Vec<u8> {
     let text = address.to_string();
     let mut text = text.strip_prefix("unix-abstract:").unwrap_or_default();
@@ -93,7 +95,7 @@ fn abstract_name(address: &Address) -> Vec<u8> {
             }
             None => {
                 name.push(*first);
-                // What is not ASCII is written as `%XX`.
+                // Bytes that are not ASCII are written as `%XX`.
                 text = text.get(1..).unwrap_or_default();
             }
         }

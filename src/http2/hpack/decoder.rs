@@ -1,7 +1,7 @@
-//! The decoder (RFC 7541 §3, §6): a header block in, its fields out, one by one.
+//! The decoder (RFC 7541 §3, §6): takes a header block and returns its fields one by one.
 //!
-//! It takes whole blocks: putting HEADERS and CONTINUATION together, and bounding what that takes,
-//! is the connection's.
+//! It takes whole blocks. The connection puts HEADERS and CONTINUATION together and limits their
+//! size.
 
 use super::DEFAULT_TABLE_SIZE;
 use super::field::{Field, Name};
@@ -10,11 +10,11 @@ use super::integer;
 use super::static_table;
 use super::table::DynamicTable;
 
-/// The scratch space kept from one block to the next.
+/// How many bytes of scratch space are reused for the next block.
 const SCRATCH_KEPT: usize = 4096;
 
-/// Why a block cannot be decoded. Table and peer are out of step from here on, so the connection
-/// ends: COMPRESSION_ERROR, whichever it is (RFC 9113 §4.3).
+/// Why a block cannot be decoded. After it, our table and the peer's differ, so the connection ends
+/// with COMPRESSION_ERROR in every case (RFC 9113 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
     #[error("header block ends within a field")]
@@ -33,22 +33,24 @@ pub(crate) enum DecodeError {
     SizeUpdateMissing,
 }
 
-/// One direction's decoding state. Memory: the table's size limit, and little else.
+/// The decoding state of one direction. It takes little more memory than the table's size limit.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     table: DynamicTable,
-    /// What the peer may raise its table to: our acknowledged SETTINGS_HEADER_TABLE_SIZE.
+    /// The largest table size that the peer may choose: our acknowledged
+    /// SETTINGS_HEADER_TABLE_SIZE.
     limit: usize,
-    /// The next block has to start by lowering the table to this or less.
+    /// If set, the next block must start by lowering the table size to this value or less.
     required: Option<usize>,
-    /// Where Huffman-coded strings are unfolded before they are copied at their exact size.
+    /// Holds a decoded Huffman string until it is copied at its exact size.
     scratch: Vec<u8>,
 }
 
 impl Decoder {
-    /// `max_table_size` is what SETTINGS_HEADER_TABLE_SIZE allows at the start. On a connection
-    /// that is 4096 until our SETTINGS is acknowledged, whatever it says (RFC 9113 §6.5.3). More
-    /// than 4096 has effect only once the peer announces that it uses more.
+    /// Returns a decoder. `max_table_size` is the table size in bytes that
+    /// SETTINGS_HEADER_TABLE_SIZE allows at the start. On a connection this is 4096 until our
+    /// SETTINGS is acknowledged, whatever it contains (RFC 9113 §6.5.3). More than 4096 has an
+    /// effect only when the peer announces that it uses more.
     pub(crate) fn new(max_table_size: usize) -> Self {
         Self {
             table: DynamicTable::new(max_table_size.min(DEFAULT_TABLE_SIZE)),
@@ -58,9 +60,9 @@ impl Decoder {
         }
     }
 
-    /// Call when our SETTINGS is acknowledged. If it allows less than the peer uses, the peer's
-    /// next block has to start with a size update (RFC 7541 §4.2, RFC 9113 §4.3.1). Several calls
-    /// before that block: the smallest counts.
+    /// Sets the largest table size after our SETTINGS is acknowledged. If the peer uses more, its
+    /// next block must start with a size update (RFC 7541 §4.2, RFC 9113 §4.3.1). After several
+    /// calls before that block, the smallest size counts.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "our SETTINGS leave the table its default size")
@@ -76,17 +78,18 @@ impl Decoder {
         self.table.advance_generation();
     }
 
-    /// Changes whenever the same block could decode to something else than before, or do
-    /// something else to the table: its content, its size or its limit changed. If it is the same
-    /// before and after a block, that block may be answered from memory for as long as it is.
+    /// Returns a number that changes whenever the table's content, size or limit changes. While it
+    /// is the same, the same block decodes to the same fields and does not change the table, so
+    /// that a cached result may be used.
     pub(crate) fn generation(&self) -> u64 {
         self.table.generation()
     }
 
-    /// Decodes one whole header block and calls `sink` with each field in order.
+    /// Decodes one whole header block and calls `sink` with each field in order. After an error the
+    /// decoder must not be used any more.
     ///
-    /// Fields come by reference, most of them straight from a table: a block of a thousand
-    /// one-byte references copies nothing. After an error the decoder is of no further use.
+    /// Fields are passed by reference, most of them directly from a table, so that a block of a
+    /// thousand one-byte references copies nothing.
     pub(crate) fn decode(
         &mut self,
         block: &[u8],
@@ -97,18 +100,18 @@ impl Decoder {
         while let Some((&first, tail)) = rest.split_first() {
             rest = tail;
             if first & 0x80 != 0 {
-                // §6.1: indexed.
+                // §6.1: indexed field.
                 let index = integer::decode(first, 7, &mut rest)?;
                 sink(lookup(&self.table, index)?);
             } else if first & 0x40 != 0 {
-                // §6.2.1: literal, to be added to the table. The name is taken out of the table
-                // before anything is evicted from it (§4.4).
+                // §6.2.1: literal with incremental indexing. Its name is copied before any entry is
+                // evicted (§4.4).
                 let field = self.literal(first, 6, &mut rest)?;
                 self.table.insert(field, &mut sink);
             } else if first & 0x20 != 0 {
                 return Err(DecodeError::SizeUpdateMisplaced); // §4.2
             } else {
-                // §6.2.2, §6.2.3: literal, not to be added; the latter never, by nobody.
+                // §6.2.2, §6.2.3: literal without indexing, or never indexed.
                 let field = self.literal(first, 4, &mut rest)?;
                 sink(&field);
             }
@@ -119,7 +122,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// §6.3, and §4.2: these stand at the start of a block or nowhere.
+    /// Handles size updates (§6.3), which may only be at the start of a block (§4.2).
     fn size_updates(&mut self, rest: &mut &[u8]) -> Result<(), DecodeError> {
         while let Some((&first, tail)) = rest.split_first()
             && first & 0xe0 == 0x20
@@ -169,7 +172,7 @@ impl Decoder {
     }
 }
 
-/// §2.3.3: one address space, the static table first.
+/// Looks up an index. The static table comes first, then the dynamic table (§2.3.3).
 #[inline]
 fn lookup(table: &DynamicTable, index: usize) -> Result<&Field, DecodeError> {
     if index == 0 {
@@ -182,7 +185,8 @@ fn lookup(table: &DynamicTable, index: usize) -> Result<&Field, DecodeError> {
     .ok_or(DecodeError::InvalidIndex)
 }
 
-/// A string literal (§5.2): where it stands, or unfolded into `scratch`.
+/// Returns a string literal (§5.2): a part of the block, or the result of Huffman decoding in
+/// `scratch`.
 fn string<'s, 'b: 's>(
     rest: &mut &'b [u8],
     scratch: &'s mut Vec<u8>,

@@ -1,19 +1,21 @@
-//! The encoder (RFC 7541 §6): fields in, a header block out, and the choice of representation.
+//! The encoder (RFC 7541 §6): turns fields into a header block, and chooses the representation of
+//! each field.
 //!
-//! A gRPC peer sends the same dozen fields with every call and one or two that are new each time.
-//! The first should cost a byte each and no more time than finding them; the second should not
-//! push the first out of a 4 KiB table. Which is which shows by itself, so there is no list of
-//! names: a name's first value is added to the table, and a further one only
+//! A gRPC peer sends about the same twelve fields with every call, and one or two that are new each
+//! time. A repeated field should cost one byte and little time. A new one should not evict repeated
+//! ones from a table of 4 KiB. The encoder has no list of names; it observes which fields repeat.
+//! It adds the first value of a name to the table. It adds a further value only
 //!
-//! - if the value added last for the name has been used again since: the name's values repeat; or
-//! - if the same value comes twice in a row: the one in the table was the exception.
+//! - if the value that was added last for the name has been used again since, so that the name's
+//!   values repeat; or
+//! - if the same value comes twice in a row, so that the value in the table was the exception.
 //!
-//! Otherwise (`grpc-timeout`, `grpc-message`, `content-length`, a trace or request id) the field
-//! goes as a literal that refers to the name, and leaves the table alone. So does a field of more
-//! than a quarter of the table: it would cost too many others their place. A sensitive value is
-//! never indexed, by us or by whoever passes it on (§7.1.3). `authorization` that is not marked so
-//! is indexed like the rest: guessing it by compression (§7.1) takes an attacker who adds fields
-//! to the same connection, and a connection here belongs to one process.
+//! Otherwise the field (`grpc-timeout`, `grpc-message`, `content-length`, a trace or request id)
+//! becomes a literal that refers to the name, and the table does not change. The same holds for a
+//! field of more than a quarter of the table, which would evict too many others. A sensitive value
+//! is never indexed, neither by us nor by an intermediary (§7.1.3). An `authorization` that is not
+//! marked as sensitive is indexed like other fields: guessing it by compression (§7.1) takes an
+//! attacker who adds fields to the same connection, and a connection here belongs to one process.
 
 use bytes::{BufMut, BytesMut};
 
@@ -23,14 +25,14 @@ use super::sent_table::{self, SentTable};
 use super::static_table::{self, Match};
 use super::{DEFAULT_TABLE_SIZE, ENTRY_OVERHEAD, huffman, integer};
 
-/// One direction's encoding state. Its table is at most 4 KiB whatever the peer offers; memory is
-/// a small multiple of that, and none is taken before the first field is added.
+/// The encoding state of one direction. Its table is at most 4 KiB, even if the peer allows more.
+/// Its memory is a small multiple of that, and is allocated when the first field is added.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     table: SentTable,
-    /// What the peer's SETTINGS_HEADER_TABLE_SIZE says.
+    /// The peer's SETTINGS_HEADER_TABLE_SIZE.
     peer_max: usize,
-    /// The smallest table size since the last block, if a block has to announce one.
+    /// The smallest table size since the last block, if the next block must announce one.
     pending: Option<usize>,
 }
 
@@ -39,9 +41,9 @@ impl Encoder {
         Self { table: SentTable::new(), peer_max: DEFAULT_TABLE_SIZE, pending: None }
     }
 
-    /// Call with the peer's SETTINGS_HEADER_TABLE_SIZE. The next block announces the table size
-    /// if it has to change, and also if the peer lowered a limit that we were not using up: a peer
-    /// may insist on an update after any reduction (RFC 9113 §4.3.1).
+    /// Sets the peer's SETTINGS_HEADER_TABLE_SIZE. The next block announces the table size if it
+    /// has to change. It also announces it if the peer lowered a limit that we did not reach: a
+    /// peer may require an update after any reduction (RFC 9113 §4.3.1).
     pub(crate) fn set_peer_max_table_size(&mut self, bytes: usize) {
         let size = bytes.min(sent_table::MAX_SIZE);
         if size != self.table.max_size() || bytes < self.peer_max {
@@ -54,8 +56,8 @@ impl Encoder {
     /// Starts a header block at the end of `out`.
     pub(crate) fn begin<'a>(&'a mut self, out: &'a mut BytesMut) -> BlockEncoder<'a> {
         if let Some(smallest) = self.pending.take() {
-            // §4.2: the smallest size in between, as the peer has to evict like we did, then the
-            // one that holds.
+            // §4.2: first the smallest size in between, so that the peer evicts as we did, then the
+            // final size.
             let size = self.table.max_size();
             if smallest < size {
                 integer::encode(smallest, 5, 0x20, out);
@@ -71,8 +73,8 @@ impl Encoder {
     }
 }
 
-/// A header block being written. Pseudo-headers go first (RFC 9113 §8.3): the caller's order is
-/// kept.
+/// A header block that is being written. The caller passes pseudo-headers first (RFC 9113 §8.3):
+/// the order is not changed.
 #[derive(Debug)]
 pub(crate) struct BlockEncoder<'a> {
     table: &'a mut SentTable,
@@ -81,7 +83,7 @@ pub(crate) struct BlockEncoder<'a> {
 
 impl BlockEncoder<'_> {
     pub(crate) fn pseudo(&mut self, name: Pseudo, value: &[u8]) {
-        // What every call has. The rest of the static table is found in due course.
+        // These occur in every call. `new_field` finds the other fields of the static table.
         match (name, value) {
             (Pseudo::Method, b"GET") => return self.indexed(2),
             (Pseudo::Method, b"POST") => return self.indexed(3),
@@ -98,7 +100,7 @@ impl BlockEncoder<'_> {
         self.field(name, value.as_bytes(), value.is_sensitive());
     }
 
-    /// A field whose name and value are such as may stand in HTTP/2.
+    /// Writes a field. Its name and value must be valid in HTTP/2.
     #[inline]
     pub(crate) fn field(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
         if !sensitive && let Some(index) = self.table.find_expected(name, value) {
@@ -112,7 +114,7 @@ impl BlockEncoder<'_> {
         self.new_field(name, name_hash, value, hash, sensitive);
     }
 
-    /// A field that the dynamic table does not have.
+    /// Writes a field that is not in the dynamic table.
     #[cold]
     fn new_field(&mut self, name: &[u8], name_hash: u64, value: &[u8], hash: u64, sensitive: bool) {
         let in_static = static_table::find(name, name_hash, value);
@@ -148,13 +150,13 @@ impl BlockEncoder<'_> {
         }
     }
 
-    /// §6.1.
+    /// Writes an indexed field (§6.1).
     #[inline]
     fn indexed(&mut self, index: usize) {
         integer::encode(index, 7, 0x80, self.out);
     }
 
-    /// §5.2: Huffman-coded when that is shorter.
+    /// Writes a string (§5.2), Huffman-coded if that is shorter.
     fn string(&mut self, bytes: &[u8]) {
         let encoded_len = huffman::encoded_len(bytes);
         if encoded_len < bytes.len() {

@@ -1,7 +1,7 @@
-//! One header field, as the decoder hands it out and as its table keeps it.
+//! One header field, as the decoder returns it and its table stores it.
 //!
-//! Bytes are sorted into "may stand in HTTP/2" and "may not" here, once; whether a well-formed
-//! field makes sense where it stands (order, duplicates, `connection`) is for the connection.
+//! Whether the bytes of a field are valid in HTTP/2 is checked here, once. The connection checks
+//! the list of fields: their order, duplicates, `connection`.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -44,17 +44,17 @@ impl Pseudo {
     }
 }
 
-/// One header field. [`HeaderValue::is_sensitive`] says "never indexed" (RFC 7541 §7.1.3).
+/// One header field. [`HeaderValue::is_sensitive`] means "never indexed" (RFC 7541 §7.1.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     Pseudo(Pseudo, HeaderValue),
     Header(HeaderName, HeaderValue),
-    /// Bytes that RFC 9113 §8.2.1 forbids: upper case, no token, an unknown pseudo-header, a
-    /// control character in the value. HPACK itself is unharmed: the field enters the table, or
-    /// the indexes of both ends would part, and the stream it came on is what fails.
+    /// A field with bytes that RFC 9113 §8.2.1 forbids: upper case or no token in the name, an
+    /// unknown pseudo-header, or a control character in the value. It enters the table, since
+    /// otherwise the indexes of both ends would differ. Only the stream that it came on fails.
     ///
-    /// Space around a value is let through although §8.2.1 forbids that too: gRPC leaves spaces
-    /// in `grpc-message` as they are, at its ends as well.
+    /// Spaces around a value are accepted, although §8.2.1 forbids them too: gRPC leaves spaces in
+    /// `grpc-message` unchanged, also at its ends.
     Malformed {
         name: Bytes,
         value: Bytes,
@@ -62,7 +62,8 @@ pub(crate) enum Field {
 }
 
 impl Field {
-    /// Name, value and 32 (RFC 7541 §4.1): what it takes of the table and of a header list limit.
+    /// Returns the size of name and value plus 32 (RFC 7541 §4.1), which counts for the table and
+    /// for a header list limit.
     pub(crate) fn size(&self) -> usize {
         self.name().len() + self.value().len() + ENTRY_OVERHEAD
     }
@@ -83,7 +84,7 @@ impl Field {
     }
 }
 
-/// A name on its own: what a literal has before its value is read.
+/// The name of a literal whose value is not read yet.
 #[derive(Clone, Debug)]
 pub(super) enum Name {
     Pseudo(Pseudo),
@@ -103,7 +104,7 @@ impl Name {
         Self::Malformed(Bytes::copy_from_slice(name))
     }
 
-    /// The name of an earlier field. One malformed for its value alone lends a good name.
+    /// Returns the name of an earlier field. The name may be valid even if the field is malformed.
     pub(super) fn of(field: &Field) -> Self {
         match field {
             Field::Pseudo(name, _) => Self::Pseudo(*name),
@@ -112,7 +113,8 @@ impl Name {
         }
     }
 
-    /// Copies `value`, so that the field outlives, and does not pin, the buffer it was read from.
+    /// Returns a field with a copy of `value`, so that the field does not keep the read buffer
+    /// alive.
     pub(super) fn with_value(self, value: &[u8], sensitive: bool) -> Field {
         if !matches!(self, Self::Malformed(_))
             && let Ok(mut value) = HeaderValue::from_bytes(value)

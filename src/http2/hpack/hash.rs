@@ -1,11 +1,12 @@
-//! A hash of a few dozen bytes in a few nanoseconds, usable in constants.
+//! A hash that takes a few nanoseconds for a few dozen bytes, and can be computed in constants.
 //!
-//! Not keyed and not collision-proof: whoever uses it compares the bytes too, and keeps few
-//! enough of them that a chain of collisions is short.
+//! It has no key and does not prevent collisions. Its users also compare the bytes, and store so
+//! few entries that a chain of collisions is short.
 
 const K: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 / golden ratio
 
-/// Both halves of the product, so that every bit of either factor reaches every bit of the result.
+/// Combines both halves of the product, so that every bit of either factor affects every bit of the
+/// result.
 const fn fold(a: u64, b: u64) -> u64 {
     let product = a as u128 * b as u128;
     (product >> 64) as u64 ^ product as u64
@@ -15,7 +16,8 @@ const fn word(bytes: &[u8; 8]) -> u64 {
     u64::from_le_bytes(*bytes)
 }
 
-/// Hashes `bytes` on top of `seed`; hashing a value on top of its name's hash hashes the field.
+/// Hashes `bytes` with `seed`. The hash of a field is the hash of its value with the hash of its
+/// name as seed.
 #[inline]
 pub(super) const fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let len = bytes.len();
@@ -28,7 +30,8 @@ pub(super) const fn hash(seed: u64, bytes: &[u8]) -> u64 {
         state = fold(state ^ word(a), K ^ word(b));
         rest = tail;
     }
-    // The rest is at most sixteen bytes: two words, which may overlap each other or the loop's.
+    // The rest is at most sixteen bytes. The two words may overlap each other, or those of the
+    // loop.
     let (a, b) = if let (Some(a), Some(b)) = (rest.first_chunk(), bytes.last_chunk()) {
         (word(a), word(b))
     } else if let (Some(a), Some(b)) = (bytes.first_chunk(), bytes.last_chunk()) {

@@ -1,22 +1,23 @@
 //! The Huffman code for string literals (RFC 7541 §5.2 and Appendix B).
 //!
 //! The code is canonical: codes of one length are consecutive in symbol order, and shorter codes
-//! come before longer ones. So the lengths are all the data there is; codes and both lookup tables
-//! are computed from them at compile time. When to use it is for the encoder to say.
+//! come before longer ones. So the lengths define the code; the codes and both lookup tables are
+//! computed from them at compile time. The encoder decides when to use the code.
 
 use bytes::{BufMut, BytesMut};
 
 use super::DecodeError;
 
-/// Symbols: the 256 bytes and EOS.
+/// The number of symbols: the 256 bytes and EOS.
 const SYMBOLS: usize = 257;
 const EOS: u16 = 256;
 const MAX_LENGTH: usize = 30;
 
-/// Codes up to this many bits, which all of the common ASCII has, decode in one table lookup.
+/// Codes up to this many bits, which include most of the common ASCII, are decoded by one table
+/// lookup.
 const SHORT: u32 = 8;
 
-/// Length in bits of each symbol's code: Appendix B, sixteen a line, EOS last.
+/// The length in bits of each symbol's code: Appendix B, sixteen a line, EOS last.
 const LENGTHS: [u8; SYMBOLS] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, // 0x00
     28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28, // 0x10
@@ -37,17 +38,19 @@ const LENGTHS: [u8; SYMBOLS] = [
     30,
 ];
 
-/// Everything derived from [`LENGTHS`].
+/// The tables that are computed from [`LENGTHS`].
 struct Code {
     /// Each symbol's code, in its low bits.
     codes: [u32; SYMBOLS],
     /// The symbols in code order.
     symbols: [u16; SYMBOLS],
-    /// For the next eight bits of input: symbol and length, or length 0 where the code is longer.
+    /// For the next eight bits of input: the symbol and the length of its code, or length 0 if the
+    /// code is longer.
     short: [(u8, u8); 1 << SHORT],
-    /// For each length: the end of its codes, aligned to bit 31. Bits below it are such a code.
+    /// For each length: the end of its codes, aligned to bit 31. Input below it starts with a code
+    /// of this length.
     end: [u64; MAX_LENGTH + 1],
-    /// For each length: what to add to a code to find its place in `symbols`, modulo 2^32.
+    /// For each length: the number to add to a code to get its position in `symbols`, modulo 2^32.
     offset: [u32; MAX_LENGTH + 1],
 }
 
@@ -62,16 +65,16 @@ const fn derive(lengths: &[u8; SYMBOLS]) -> Code {
         offset: [0; MAX_LENGTH + 1],
     };
     let mut next = 0u32;
-    let mut place = 0;
+    let mut position = 0;
     let mut length = 1;
     while length <= MAX_LENGTH {
         next <<= 1;
-        code.offset[length] = (place as u32).wrapping_sub(next);
+        code.offset[length] = (position as u32).wrapping_sub(next);
         let mut symbol = 0;
         while symbol < SYMBOLS {
             if lengths[symbol] as usize == length {
                 code.codes[symbol] = next;
-                code.symbols[place] = symbol as u16;
+                code.symbols[position] = symbol as u16;
                 if length <= SHORT as usize {
                     let free = SHORT as usize - length;
                     let mut i = 0;
@@ -81,27 +84,27 @@ const fn derive(lengths: &[u8; SYMBOLS]) -> Code {
                     }
                 }
                 next += 1;
-                place += 1;
+                position += 1;
             }
             symbol += 1;
         }
         code.end[length] = (next as u64) << (32 - length);
         length += 1;
     }
-    // The last code of a complete prefix code is all ones: one of these fails to compile if a
-    // length above is wrong by itself.
-    assert!(place == SYMBOLS);
+    // The last code of a complete prefix code is all ones. One of these checks fails at compile
+    // time if a length above is wrong.
+    assert!(position == SYMBOLS);
     assert!(next == 1 << MAX_LENGTH);
     code
 }
 
-/// Bytes that `bytes` take when encoded.
+/// Returns the number of bytes of the encoding of `bytes`.
 pub(super) fn encoded_len(bytes: &[u8]) -> usize {
     let bits: usize = bytes.iter().map(|&byte| usize::from(LENGTHS[usize::from(byte)])).sum();
     bits.div_ceil(8)
 }
 
-/// Appends the encoding of `bytes`, its last byte filled up with ones (§5.2).
+/// Appends the encoding of `bytes`, whose last byte is filled up with ones (§5.2).
 pub(super) fn encode(bytes: &[u8], out: &mut BytesMut) {
     let mut bits = 0u64;
     let mut count = 0;
@@ -124,10 +127,11 @@ pub(super) fn encode(bytes: &[u8], out: &mut BytesMut) {
     }
 }
 
-/// Appends what `encoded` stands for. At most 8/5 of its length: the shortest code has five bits.
+/// Appends the bytes that `encoded` encodes. They are at most 8/5 of its length, since the shortest
+/// code has five bits.
 pub(super) fn decode(mut encoded: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
     out.reserve(encoded.len() * 8 / 5);
-    // The next `count` bits of input, from bit 63 down; zeros below.
+    // Holds the next `count` bits of input, from bit 63 down, and zeros below.
     let mut bits = 0u64;
     let mut count = 0u32;
     loop {
@@ -146,7 +150,7 @@ pub(super) fn decode(mut encoded: &[u8], out: &mut Vec<u8>) -> Result<(), Decode
         }
         let (symbol, length) = next_symbol(bits);
         if length > count {
-            // The input ends here, within a code. §5.2: only fewer than eight ones may do so.
+            // The input ends inside a code. Only padding of fewer than eight ones may do so (§5.2).
             return if count < 8 && bits.leading_ones() == count {
                 Ok(())
             } else {
@@ -162,7 +166,7 @@ pub(super) fn decode(mut encoded: &[u8], out: &mut Vec<u8>) -> Result<(), Decode
     }
 }
 
-/// The symbol whose code `bits` start with, and that code's length.
+/// Returns the symbol whose code `bits` start with, and the length of that code.
 #[inline]
 fn next_symbol(bits: u64) -> (u16, u32) {
     let (symbol, length) = CODE.short[(bits >> (64 - SHORT)) as usize];
@@ -175,6 +179,6 @@ fn next_symbol(bits: u64) -> (u16, u32) {
         length += 1; // ends at MAX_LENGTH at the latest: its end is 2^32, the code being complete
     }
     let code = (next >> (32 - length)) as u32;
-    let place = code.wrapping_add(CODE.offset[length]);
-    (CODE.symbols[place as usize], length as u32)
+    let position = code.wrapping_add(CODE.offset[length]);
+    (CODE.symbols[position as usize], length as u32)
 }

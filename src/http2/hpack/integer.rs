@@ -1,15 +1,15 @@
-//! Integers with an N-bit prefix (RFC 7541 §5.1). Not the strings they measure.
+//! Integers with an N-bit prefix (RFC 7541 §5.1).
 
 use bytes::{BufMut, BytesMut};
 
 use super::DecodeError;
 
-/// Bytes that may follow the prefix. Five carry 35 bits, enough for any u32.
+/// How many bytes may follow the prefix. Five bytes have 35 bits, which is enough for any u32.
 const MAX_CONTINUATION: u32 = 5;
 
-/// Reads an integer whose first byte is `first` (its flag bits are ignored) and whose further
-/// bytes, if any, start `rest`. What is beyond a u32 is refused, as is padding it to more bytes
-/// than that takes: "excessively large ... in value or byte length" (§5.1).
+/// Reads an integer whose first byte is `first` and whose further bytes, if any, start `rest`. The
+/// flag bits of `first` are ignored. An integer that exceeds a u32, or that is padded to more than
+/// five further bytes, is an error: "excessively large ... in value or byte length" (§5.1).
 #[inline]
 pub(super) fn decode(first: u8, prefix_bits: u32, rest: &mut &[u8]) -> Result<usize, DecodeError> {
     let prefix_max = (1u8 << prefix_bits) - 1;

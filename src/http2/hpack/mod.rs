@@ -1,7 +1,8 @@
-//! HPACK (RFC 7541): header fields to bytes and back, with the table that both ends keep in step.
+//! HPACK (RFC 7541): turns header fields into bytes and back, with the tables that both ends keep
+//! equal.
 //!
-//! Not here: what a list of fields means, its size limit, and which connection error a failure
-//! becomes (always COMPRESSION_ERROR, RFC 9113 §4.3). That is the connection's business.
+//! The connection interprets a list of fields, limits its size, and turns each failure into a
+//! connection error (always COMPRESSION_ERROR, RFC 9113 §4.3).
 
 mod decoder;
 mod encoder;
@@ -19,8 +20,9 @@ pub(crate) use decoder::{DecodeError, Decoder};
 pub(crate) use encoder::{BlockEncoder, Encoder};
 pub(crate) use field::{Field, Pseudo};
 
-/// What a table entry costs beyond its bytes (RFC 7541 §4.1).
+/// How many bytes a table entry counts in addition to its own (RFC 7541 §4.1).
 const ENTRY_OVERHEAD: usize = 32;
 
-/// The table size both ends start with (RFC 9113 §6.5.2, SETTINGS_HEADER_TABLE_SIZE).
+/// The table size that both ends start with, in bytes (RFC 9113 §6.5.2,
+/// SETTINGS_HEADER_TABLE_SIZE).
 const DEFAULT_TABLE_SIZE: usize = 4096;

@@ -1,65 +1,67 @@
-//! The encoder's side of the dynamic table: what the peer's decoder remembers of what we sent, made
-//! to be searched by content. The rules of size and eviction are those of `table`.
+//! The encoder's copy of the dynamic table that the peer's decoder has, searchable by content. Size
+//! and eviction follow the same rules as in `table`.
 
 use super::{ENTRY_OVERHEAD, static_table};
 
-/// The smallest entry is a name of one byte, so no table of [`MAX_SIZE`] holds more than 124.
+/// The smallest entry is a name of one byte, so a table of [`MAX_SIZE`] bytes holds at most 124
+/// entries.
 const SLOTS: usize = 128;
 
-/// The most that this table is ever used with.
+/// The largest size of this table in bytes.
 pub(super) const MAX_SIZE: usize = 4096;
 
-/// Any multiple of SLOTS but 0, which the chains have for "none".
+/// A multiple of SLOTS other than 0, which means "none" in the chains.
 const FIRST_ID: u64 = SLOTS as u64;
 
-/// Chain heads. With some thirty entries most chains are one entry long.
+/// The number of chains. With about thirty entries, most chains have one entry.
 const BUCKETS: usize = 64;
 
-/// Entries have ids in the order of insertion; the live ones are the last few. Both kinds
-/// of chain go from newer to older ids, so following one ends at the first id that is no longer
-/// alive, and evicting an entry is forgetting the oldest id: nothing is ever unlinked.
+/// Entries have ids in the order of insertion; the live entries are the last ones. Both kinds of
+/// chains go from newer to older ids, so a search ends at the first id that is no longer live.
+/// Evicting an entry only increases the oldest id; no entry is ever unlinked.
 #[derive(Debug)]
 pub(super) struct SentTable {
-    /// Entry `id` is at `id % SLOTS`; grows to SLOTS and stays.
+    /// Entry `id` is at `id % SLOTS`. The vector grows to SLOTS entries and never shrinks.
     slots: Vec<Entry>,
     oldest: u64,
-    /// The next id to be given.
+    /// The id of the next entry.
     next: u64,
     size: usize,
     max_size: usize,
-    /// The id found last.
+    /// The id that was found last.
     last_used: u64,
-    /// Newest id by hash of the field, and by hash of the name.
+    /// The newest id of each chain, by the hash of the field and by the hash of the name.
     by_field: [u64; BUCKETS],
     by_name: [u64; BUCKETS],
-    /// Names and values of the live entries in order, each name followed by its value; before
-    /// them, until there are too many, those of dead ones.
+    /// The names and values of the live entries in order, each name before its value. The bytes of
+    /// some dead entries may come before them.
     bytes: Vec<u8>,
-    /// How many bytes have been removed from the front of `bytes`, ever.
+    /// How many bytes have been removed from the front of `bytes` in total.
     removed: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     hash: u64,
-    /// Next older id in either chain.
+    /// The next older id in each chain.
     older_field: u64,
     older_name: u64,
-    /// Where its bytes start, counted from the first byte ever.
+    /// The start of the entry's bytes, counted from the first byte that was ever added.
     start: u64,
     name_len: u16,
     value_len: u16,
-    /// The id found after this one was, the last time it was.
+    /// The id that was found next after this entry was found the last time.
     follower: u64,
     history: History,
 }
 
-/// What became of a name since an entry for it was added; see `Encoder` for what follows from it.
+/// What has happened to a name since an entry for it was added. `Encoder` describes the
+/// consequences.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct History {
-    /// The entry has been referred to as a whole.
+    /// Whether the entry has been sent as an indexed field.
     pub(super) used: bool,
-    /// Hash of the field with this name that was last sent without being added, or 0.
+    /// The hash of the last field with this name that was sent without being added, or 0.
     pub(super) passed_over: u64,
 }
 
@@ -83,15 +85,15 @@ impl SentTable {
         self.max_size
     }
 
-    /// At most [`MAX_SIZE`].
+    /// Sets the size limit, which is at most [`MAX_SIZE`].
     pub(super) fn set_max_size(&mut self, max_size: usize) {
         debug_assert!(max_size <= MAX_SIZE);
         self.max_size = max_size;
         self.evict_to(max_size);
     }
 
-    /// The index of a field, if it comes after the field that it came after the last time: so it
-    /// does when one call is like the one before, and then there is no need to hash it.
+    /// Returns the index of a field if it follows the same field as the last time. This is so when
+    /// a call resembles the call before, and then the field need not be hashed.
     #[inline]
     pub(super) fn find_expected(&mut self, name: &[u8], value: &[u8]) -> Option<usize> {
         let id = self.slots.get(slot(self.last_used))?.follower;
@@ -103,14 +105,15 @@ impl SentTable {
         Some(self.index(id))
     }
 
-    /// The index of a field, which is thereby used.
+    /// Returns the index of a field, and marks it as used.
     pub(super) fn find(&mut self, hash: u64, name: &[u8], value: &[u8]) -> Option<usize> {
         let mut id = self.by_field[bucket(hash)];
         while id >= self.oldest {
             let entry = &self.slots[slot(id)];
             if entry.hash == hash && self.holds(id, name, value) {
-                // The entry last used may be gone and its slot another's, which then gets a wrong
-                // expectation: no harm, expectations are checked.
+                // The entry that was used last may be evicted and its slot reused. Then the new
+                // entry gets a wrong follower, which is harmless: `find_expected` compares the
+                // bytes.
                 self.slots[slot(self.last_used)].follower = id;
                 self.last_used = id;
                 self.slots[slot(id)].history.used = true;
@@ -121,7 +124,7 @@ impl SentTable {
         None
     }
 
-    /// Whether a live entry is this field.
+    /// Returns whether a live entry is this field.
     #[inline]
     fn holds(&self, id: u64, name: &[u8], value: &[u8]) -> bool {
         let entry = &self.slots[slot(id)];
@@ -133,7 +136,7 @@ impl SentTable {
         same(&bytes[..name.len()], name) && same(&bytes[name.len()..][..value.len()], value)
     }
 
-    /// The index and the history of the newest entry with this name.
+    /// Returns the index and the history of the newest entry with this name.
     pub(super) fn find_name(
         &mut self,
         name_hash: u64,
@@ -151,7 +154,8 @@ impl SentTable {
         None
     }
 
-    /// Adds a field that fits the table, evicting what has to go first (RFC 7541 §4.4).
+    /// Adds a field that fits the table, after evicting the oldest entries as needed (RFC 7541
+    /// §4.4).
     pub(super) fn insert(&mut self, hash: u64, name_hash: u64, name: &[u8], value: &[u8]) {
         let size = name.len() + value.len() + ENTRY_OVERHEAD;
         debug_assert!(size <= self.max_size);
@@ -182,7 +186,7 @@ impl SentTable {
         self.size += size;
     }
 
-    /// §2.3.3: the newest entry comes right after the static table.
+    /// Returns the index of an entry. The newest entry comes right after the static table (§2.3.3).
     fn index(&self, id: u64) -> usize {
         static_table::LEN + (self.next - id) as usize
     }
@@ -196,8 +200,8 @@ impl SentTable {
         }
     }
 
-    /// Drops the bytes of dead entries once they are more than a table can hold, so that what is
-    /// moved is paid for by what was added.
+    /// Removes the bytes of dead entries when they are more than a table can hold. So the cost of
+    /// moving the others is proportional to the bytes that were added.
     fn compact(&mut self) {
         let dead = if self.oldest == self.next {
             self.bytes.len()
@@ -220,7 +224,7 @@ impl SentTable {
         self.bytes.capacity()
     }
 
-    /// Names and values, newest first.
+    /// Returns names and values, the newest first.
     #[cfg(test)]
     pub(super) fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         (self.oldest..self.next).rev().map(|id| {
@@ -232,8 +236,8 @@ impl SentTable {
     }
 }
 
-/// Equality of slices of one length, a dozen or two bytes long as a rule: in line, where `==`
-/// would call memcmp.
+/// Compares slices of equal length, usually of ten to twenty bytes. It is inlined, where `==` would
+/// call memcmp.
 #[inline]
 fn same(a: &[u8], b: &[u8]) -> bool {
     debug_assert_eq!(a.len(), b.len());

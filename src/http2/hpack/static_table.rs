@@ -1,4 +1,5 @@
-//! The static table (RFC 7541 Appendix A), by index for the decoder and by name for the encoder.
+//! The static table (RFC 7541 Appendix A): the decoder looks entries up by index, the encoder by
+//! name.
 
 use std::sync::LazyLock;
 
@@ -7,7 +8,7 @@ use http::{HeaderName, HeaderValue, header::*};
 use super::field::{Field, Pseudo};
 use super::hash::hash;
 
-/// Entries; their indexes are 1 to 61 and those of the dynamic table follow (§2.3.3).
+/// The number of entries. Their indexes are 1 to 61; those of the dynamic table follow (§2.3.3).
 pub(super) const LEN: usize = 61;
 
 static FIELDS: [Field; LEN] = [
@@ -88,7 +89,7 @@ pub(super) fn get(index: usize) -> Option<&'static Field> {
     FIELDS.get(index - 1)
 }
 
-/// What the table has of a field.
+/// How a field matches the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Match {
     Field(usize),
@@ -109,7 +110,7 @@ pub(super) fn find(name: &[u8], name_hash: u64, value: &[u8]) -> Match {
         }
         slot = (slot + 1) % SLOTS;
     };
-    // Entries with the same name stand side by side.
+    // Entries with the same name are next to each other.
     for (i, field) in FIELDS[first - 1..].iter().enumerate() {
         if field.name() != name {
             break;

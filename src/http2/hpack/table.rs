@@ -1,14 +1,14 @@
-//! The decoder's dynamic table (RFC 7541 §2.3.2, §4): what the peer's encoder had us remember.
+//! The decoder's dynamic table (RFC 7541 §2.3.2, §4), which the peer's encoder fills.
 
 use std::collections::VecDeque;
 
 use super::field::Field;
 
-/// Newest entry first, as §2.3.3 counts them.
+/// The newest entry is first, as in the indexes of §2.3.3.
 #[derive(Debug)]
 pub(super) struct DynamicTable {
     entries: VecDeque<Field>,
-    /// Sum of the entries' sizes (§4.1); never above `max_size`.
+    /// The sum of the entries' sizes (§4.1), which is never above `max_size`.
     size: usize,
     max_size: usize,
     /// See [`Decoder::generation`](super::Decoder::generation).
@@ -20,16 +20,16 @@ impl DynamicTable {
         Self { entries: VecDeque::new(), size: 0, max_size, generation: 0 }
     }
 
-    /// The entry `age` insertions old.
+    /// Returns the entry that has `age` newer ones.
     #[inline]
     pub(super) fn get(&self, age: usize) -> Option<&Field> {
         self.entries.get(age)
     }
 
-    /// Adds an entry and hands it out again, from the table if it fits there.
+    /// Adds an entry and passes it to `sink`, from the table if it fits there.
     ///
-    /// Evicts first and to make room for the whole of it, so an entry larger than the table
-    /// empties the table and is not added (§4.4).
+    /// Old entries are evicted first, to make room for the whole new one. So an entry that is
+    /// larger than the table empties the table and is not added (§4.4).
     pub(super) fn insert(&mut self, field: Field, sink: impl FnOnce(&Field)) {
         self.generation += 1;
         let size = field.size();
@@ -47,7 +47,7 @@ impl DynamicTable {
         self.max_size
     }
 
-    /// Evicts what no longer fits (§4.3).
+    /// Sets the size limit, and evicts the entries that no longer fit (§4.3).
     pub(super) fn set_max_size(&mut self, max_size: usize) {
         if max_size != self.max_size {
             self.generation += 1;
@@ -60,7 +60,7 @@ impl DynamicTable {
         self.generation
     }
 
-    /// What the table holds stays; what a header cache says about it does not.
+    /// Makes header caches invalid without a change of the entries.
     pub(super) fn advance_generation(&mut self) {
         self.generation += 1;
     }

@@ -1,5 +1,5 @@
-//! What the tests share: a server on either transport, the command as a child process, and a peer
-//! made by hand.
+//! Code that the tests share: a server on either transport, the command as a child process, and a
+//! peer that writes frames by hand.
 
 pub mod wire;
 
@@ -59,17 +59,17 @@ pub enum Transport {
     Tcp,
 }
 
-/// A directory for sockets: the test's own, mode 0700.
+/// Returns a directory for sockets that belongs to the test, with mode 0700.
 pub fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// The address of a socket in a directory.
+/// Returns the address of a socket in a directory.
 pub fn socket_in(directory: &Path) -> Address {
     Address::unix(directory.join("ping.sock")).unwrap()
 }
 
-/// The names in a directory, sorted.
+/// Returns the names in a directory, sorted.
 pub fn names_in(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(directory)
         .unwrap()
@@ -102,7 +102,7 @@ impl Running {
         Self::start_in(directory, &address, server).await
     }
 
-    /// Where another one was. That one's directory must still be there.
+    /// Starts a server at the address of an earlier one, whose directory must still exist.
     pub async fn start_at(address: &Address, server: Server) -> Self {
         Self::start_in(directory(), address, server).await
     }
@@ -122,13 +122,13 @@ impl Running {
         Channel::connect(&self.address).await.unwrap()
     }
 
-    /// Gives the shutdown signal and leaves the server to its drain.
+    /// Gives the shutdown signal and does not wait for the drain.
     pub fn signal(self) -> (JoinHandle<()>, TempDir) {
         let _ = self.stop.send(());
         (self.task, self.directory)
     }
 
-    /// Shuts down and waits for the end.
+    /// Shuts the server down and waits for its end.
     pub async fn stop(self) -> TempDir {
         let (task, directory) = self.signal();
         task.await.unwrap();
@@ -136,20 +136,20 @@ impl Running {
     }
 }
 
-/// The command, to be given its arguments.
+/// Returns the command without arguments.
 pub fn samehost() -> Command {
     Command::new(binary())
 }
 
-/// The command's program. Cargo builds it beside the tests of the package that has it, and only
-/// those may ask for it: for others it could be an old one.
+/// Returns the path of the command's program. Only the tests of its package may use it: for them
+/// Cargo builds it beside the tests, but for others it could be an old one.
 pub fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     profile.join("samehost")
 }
 
-/// Runs the command to its end.
+/// Runs the command and waits for its end.
 pub fn run(arguments: &[&str]) -> Output {
     samehost().args(arguments).output().unwrap()
 }
@@ -158,7 +158,7 @@ pub fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// `samehost serve` as a child, killed when dropped.
+/// `samehost serve` as a child process, which is killed when this is dropped.
 pub struct Serving {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -166,7 +166,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Starts it and waits until it listens on all `addresses`.
+    /// Starts the server and waits until it listens on all `addresses`.
     pub fn start(addresses: &[&str], options: &[&str]) -> Self {
         let mut command = samehost();
         command.arg("serve").args(addresses).args(options);
@@ -185,7 +185,7 @@ impl Serving {
         Self { child, output, addresses: Vec::new() }
     }
 
-    /// Its next line on standard output.
+    /// Returns the server's next line on standard output.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
@@ -196,8 +196,8 @@ impl Serving {
         self.child.id()
     }
 
-    /// A field of its proc_pid_status(5), in bytes: "VmRSS" is the memory that it has, "VmHWM"
-    /// the most that it ever had.
+    /// Returns a field of the server's proc_pid_status(5), in bytes: "VmRSS" is the memory that it
+    /// has, "VmHWM" the largest that it ever had.
     pub fn memory(&self, field: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let field = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
@@ -209,7 +209,8 @@ impl Serving {
         nix_signal::kill(self.id(), signal);
     }
 
-    /// Waits for the end: exit code (None: killed by a signal) and standard error.
+    /// Waits for the end. Returns the exit code (`None` if it was killed by a signal) and standard
+    /// error.
     pub fn wait(&mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
         let mut errors = String::new();
@@ -225,7 +226,7 @@ impl Drop for Serving {
     }
 }
 
-/// kill(2), by way of rustix.
+/// kill(2) through rustix.
 pub mod nix_signal {
     pub use rustix::process::Signal;
 
@@ -235,7 +236,7 @@ pub mod nix_signal {
     }
 }
 
-/// Waits until something holds, by looking again and again; fails the test after 60 s.
+/// Waits until `holds` returns true, which is called repeatedly; fails the test after 60 s.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
@@ -244,7 +245,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The same in an async test.
+/// Does the same as [`eventually`] in an async test.
 pub async fn eventually_async(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
@@ -253,8 +254,8 @@ pub async fn eventually_async(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Runs `act` in a thread of this user and these groups, which are what the other end of a socket
-/// sees. Only root may; `None`: this process may not, and has said so.
+/// Runs `act` in a thread with this user and these groups, which the other end of a socket sees.
+/// Only root may do that; for others it prints so and returns `None`.
 pub fn as_user<T: Send>(
     uid: u32,
     gid: u32,
@@ -280,20 +281,20 @@ pub fn as_user<T: Send>(
     }
 }
 
-/// Runs async code on a runtime of its own.
+/// Runs a future on a runtime of its own.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// A directory that every user may enter.
+/// Returns a directory that every user may enter.
 pub fn open_directory() -> TempDir {
     let directory = directory();
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).unwrap();
     directory
 }
 
-/// Lets this process, and servers that it starts from now on, open so many file descriptors. False:
-/// they may not, which is said.
+/// Raises the limit of open file descriptors for this process and the servers that it starts from
+/// now on. If the hard limit is lower, it prints so and returns false.
 pub fn need_descriptors(needed: u64) -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -306,14 +307,14 @@ pub fn need_descriptors(needed: u64) -> bool {
     true
 }
 
-/// What is logged while it lives, by the code that runs in this thread.
+/// Collects what the code of this thread logs while the guard exists.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        // While there is one subscriber only, an event that another thread meets first is taken to
-        // interest nobody. So there are always two.
+        // With only one subscriber, tracing caches that an event interests nobody if another thread
+        // meets it first. So there are always two.
         static OTHER: LazyLock<tracing::Dispatch> =
             LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
         LazyLock::force(&OTHER);
@@ -327,7 +328,7 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    /// The lines with `part` in them.
+    /// Returns the lines that contain `part`.
     pub fn lines(&self, part: &str) -> Vec<String> {
         let log = self.0.lock().unwrap();
         text(&log).lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
@@ -349,7 +350,7 @@ type Boxed<T> = std::pin::Pin<Box<dyn Future<Output = Result<Response<T>, Status
 type Stream<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 type Script<Q, R> = Option<Arc<dyn Fn(Request<Q>) -> R + Send + Sync>>;
 
-/// The Ping service, with methods that do what a test wants.
+/// The Ping service, with methods that a test can replace.
 #[derive(Clone, Default)]
 pub struct Scripted {
     ping: Script<PingRequest, Boxed<PingResponse>>,
@@ -437,7 +438,7 @@ impl PingService for Scripted {
     }
 }
 
-/// Counts what is alive, by being kept in it.
+/// Counts the values that contain it and are alive.
 pub struct Counted(Arc<AtomicUsize>);
 
 impl Counted {

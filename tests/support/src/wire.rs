@@ -1,5 +1,5 @@
-//! A peer made by hand: it writes and reads frames byte by byte, and keeps no rule that a test
-//! does not keep for it. (No HTTP/2 library would send most of this.)
+//! A peer that writes and reads frames byte by byte, and only follows the rules that a test makes
+//! it follow. No HTTP/2 library would send most of these frames.
 
 use std::collections::VecDeque;
 
@@ -28,7 +28,7 @@ pub mod flag {
     pub const PADDED: u8 = 8;
 }
 
-/// RFC 9113 §7.
+/// The error codes of RFC 9113 §7.
 pub mod code {
     pub const NO_ERROR: u32 = 0;
     pub const PROTOCOL_ERROR: u32 = 1;
@@ -55,7 +55,7 @@ impl Frame {
         out.extend_from_slice(&frame(self.kind, self.flags, self.stream, &self.payload));
     }
 
-    /// The first frame of what has arrived, if all of it has (RFC 9113 §4.1).
+    /// Returns the first frame of the received bytes, if it is complete (RFC 9113 §4.1).
     pub fn take(inbox: &mut BytesMut) -> Option<Self> {
         let head = inbox.first_chunk::<9>()?;
         let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -71,7 +71,7 @@ impl Frame {
         })
     }
 
-    /// RST_STREAM's and GOAWAY's error code.
+    /// Returns the error code of RST_STREAM or GOAWAY.
     pub fn code(&self) -> u32 {
         let at = if self.kind == kind::GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
@@ -123,7 +123,8 @@ pub fn go_away(last: u32, code: u32) -> Vec<u8> {
     frame(kind::GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
 }
 
-/// A header block that every decoder reads alike: literals, neither indexed nor Huffman-coded.
+/// Returns a header block of literals that are neither indexed nor Huffman-coded, so that the
+/// decoder's state does not matter.
 pub fn block<V: AsRef<[u8]>>(fields: &[(&str, V)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in fields {
@@ -132,7 +133,7 @@ pub fn block<V: AsRef<[u8]>>(fields: &[(&str, V)]) -> Vec<u8> {
     out
 }
 
-/// One field; `form` 0x40 puts it into the dynamic table (RFC 7541 §6.2).
+/// Returns one field. With `form` 0x40 it is added to the dynamic table (RFC 7541 §6.2).
 pub fn literal<V>(form: u8, name: &str, value: &V, out: &mut Vec<u8>)
 where
     V: AsRef<[u8]> + ?Sized,
@@ -155,7 +156,7 @@ where
     }
 }
 
-/// A request's header block.
+/// Returns the header block of a request.
 pub fn request(path: &str) -> Vec<u8> {
     request_with(path, &[])
 }
@@ -173,7 +174,7 @@ pub fn request_with(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     block(&fields)
 }
 
-/// A gRPC message, not compressed.
+/// Returns a gRPC message that is not compressed.
 pub fn message(payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0];
     out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
@@ -184,17 +185,18 @@ pub fn message(payload: &[u8]) -> Vec<u8> {
 pub struct Peer<T> {
     pub io: T,
     inbox: BytesMut,
-    /// Came while it was still waiting for the acknowledgement.
+    /// Frames that came before the acknowledgement.
     early: VecDeque<Frame>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
-    /// Says nothing yet.
+    /// Returns a peer that has not sent anything yet.
     pub fn new(io: T) -> Self {
         Self { io, inbox: BytesMut::new(), early: VecDeque::new() }
     }
 
-    /// A client that has said hello, and acknowledged the server's SETTINGS.
+    /// Returns a client that has finished the handshake: it has sent its preface and SETTINGS, and
+    /// acknowledged the server's.
     pub async fn client(io: T, with: &[(u16, u32)]) -> Self {
         let mut peer = Self::new(io);
         peer.send(PREFACE).await;
@@ -203,7 +205,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
         peer
     }
 
-    /// A server that has said hello, and acknowledged the client's SETTINGS.
+    /// Returns a server that has finished the handshake: it has sent its SETTINGS, and acknowledged
+    /// the client's.
     pub async fn server(io: T, with: &[(u16, u32)]) -> Self {
         let mut peer = Self::new(io);
         let mut preface = [0; PREFACE.len()];
@@ -214,7 +217,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
         peer
     }
 
-    /// Until both sides' SETTINGS are acknowledged.
+    /// Reads until both ends' SETTINGS are acknowledged.
     pub async fn shake(&mut self) {
         let mut early = VecDeque::new();
         let (mut theirs, mut acknowledged) = (false, false);
@@ -232,17 +235,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
         self.early = early;
     }
 
-    /// The other end must take it.
+    /// Sends bytes, which the other end must accept.
     pub async fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).await.unwrap();
     }
 
-    /// The other end may be gone.
+    /// Sends bytes to an end that may have closed already.
     pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.io.write_all(bytes).await
     }
 
-    /// The next frame; `None` after the other end has closed.
+    /// Returns the next frame, or `None` after the other end has closed.
     pub async fn next(&mut self) -> Option<Frame> {
         if let Some(frame) = self.early.pop_front() {
             return Some(frame);
@@ -257,7 +260,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
         }
     }
 
-    /// The first frame that is looked for; all before it are thrown away.
+    /// Returns the first frame that fits, and drops those before it.
     pub async fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Frame {
         let mut seen = Vec::new();
         while let Some(frame) = self.next().await {
@@ -270,19 +273,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
         panic!("closed before it came; first (kind, stream) seen: {seen:?}");
     }
 
-    /// Until the answer to a PING: everything sent before has been dealt with.
+    /// Sends a PING and reads until its answer. Then the other end has handled everything that was
+    /// sent before.
     pub async fn sync(&mut self) {
         self.send(&frame(kind::PING, 0, 0, b"are you ")).await;
         self.until(|frame| frame.is_ack_of(kind::PING)).await;
     }
 
-    /// The error code of the GOAWAY that must come before the other end closes.
+    /// Returns the error code of the GOAWAY, which must come before the other end closes.
     pub async fn until_go_away(&mut self) -> u32 {
         self.until(|frame| frame.kind == kind::GOAWAY).await.code()
     }
 
-    /// Sends `bytes` again and again, at most `times`, and reads what is answered meanwhile, until
-    /// the other end has had enough. What it says then is returned.
+    /// Sends `bytes` up to `times` times, and reads the answers meanwhile, until the other end
+    /// sends a GOAWAY or closes. Returns the code of the GOAWAY.
     pub async fn flood(self, times: usize, mut bytes: impl FnMut(usize) -> Vec<u8>) -> Option<u32> {
         let (read, mut write) = tokio::io::split(self.io);
         let writing = async {
@@ -291,7 +295,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
                     return;
                 }
             }
-            // It has swallowed everything; a hang-up ends the reading below.
+            // The other end has accepted everything; its close ends the reading below.
             let _ = write.shutdown().await;
         };
         let io = tokio::io::join(read, tokio::io::sink());

@@ -1,4 +1,4 @@
-//! RFC 7541 Appendix C, byte for byte, and spot checks of Appendix A and B.
+//! Compares with RFC 7541 Appendix C, byte for byte, and with parts of Appendix A and B.
 
 use bytes::BytesMut;
 
@@ -174,7 +174,8 @@ fn decodes_the_response_examples_of_appendix_c5_and_c6() {
     decodes_sequence(256, &responses(C6));
 }
 
-/// C.4.1 and C.4.3 as they stand. C.6 is out of the encoder's reach: it indexes every date.
+/// C.4.1 and C.4.3 are encoded as in the RFC. The encoder cannot produce C.6, which indexes every
+/// date.
 #[test]
 fn encodes_the_request_examples_of_appendix_c4() {
     encodes_sequence(4096, &requests(C4));
@@ -252,7 +253,7 @@ fn static_table_finds_every_entry_and_nothing_else() {
     assert_eq!(find(b"", b""), Match::None);
 }
 
-/// Codes of Appendix B picked where a canonical code with wrong lengths would show.
+/// These codes of Appendix B differ if a length of the canonical code is wrong.
 #[test]
 fn huffman_codes_are_those_of_appendix_b() {
     for (byte, code, length) in [
@@ -284,7 +285,7 @@ fn huffman_codes_are_those_of_appendix_b() {
         (249, 0xffffffe, 28),
         (22, 0x3ffffffe, 30),
     ] {
-        // The code, then ones up to the byte's end, as §5.2 pads.
+        // The code is padded with ones up to the end of the byte (§5.2).
         let padding = (8 - length % 8) % 8;
         let padded = (code + 1u64) << padding;
         let expected = (padded - 1).to_be_bytes();

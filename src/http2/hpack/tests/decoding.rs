@@ -1,4 +1,4 @@
-//! What the decoder refuses, what it puts up with, and what it remembers.
+//! Tests which blocks the decoder refuses and which it accepts, and how its table changes.
 
 use super::super::{huffman, integer};
 use super::*;
@@ -23,7 +23,8 @@ fn integers_reach_to_32_bits_in_five_bytes_and_no_further() {
     assert_eq!(integer(0x1f, 5, "e0 ff ff ff 0f"), Ok(max));
     assert_eq!(integer(0x1f, 5, "e1 ff ff ff 0f"), Err(DecodeError::IntegerOverflow));
     assert_eq!(integer(0x7f, 7, "ff ff ff ff 7f"), Err(DecodeError::IntegerOverflow));
-    // Zeros on top: §5.1 has no shortest form, but a sixth byte is excessive.
+    // §5.1 does not require the shortest form, so zeros on top are allowed, but a sixth byte is
+    // excessive.
     assert_eq!(integer(0x1f, 5, "80 80 80 80 00"), Ok(31));
     assert_eq!(integer(0x1f, 5, "80 80 80 80 80 00"), Err(DecodeError::IntegerOverflow));
 }
@@ -43,10 +44,10 @@ fn flag_bits_are_no_part_of_an_integer() {
 
 #[test]
 fn huffman_padding_is_fewer_than_eight_ones() {
-    // 'a' is 00011. Three ones complete the byte.
+    // 'a' is 00011. Three ones fill up the byte.
     assert_eq!(unfold(&[0b0001_1111]).unwrap(), b"a");
     assert_eq!(unfold(&[]).unwrap(), b"");
-    // '&' is 11111000: no padding at all.
+    // '&' is 11111000 and needs no padding.
     assert_eq!(unfold(&[0xf8]).unwrap(), b"&");
     for (encoded, why) in [
         (&[0b0001_1110][..], "a zero in the padding"),
@@ -58,14 +59,15 @@ fn huffman_padding_is_fewer_than_eight_ones() {
     ] {
         assert_eq!(unfold(encoded), Err(DecodeError::Huffman), "{why}");
     }
-    // One is the least: ':' is 1011100. Seven are the most: "00:" takes seventeen bits.
+    // ':' is 1011100 and needs one bit of padding, the least. "00:" takes seventeen bits and needs
+    // seven, the most.
     assert_eq!(unfold(&[0b1011_1001]).unwrap(), b":");
     assert_eq!(unfold(&[0x00, 0b0010_1110, 0b0111_1111]).unwrap(), b"00:");
 }
 
 #[test]
 fn huffman_coded_eos_is_refused() {
-    // 30 ones, alone and after an 'a', with what would be legal padding behind it.
+    // 30 ones, alone and after an 'a', are followed by valid padding.
     assert_eq!(unfold(&[0xff; 4]), Err(DecodeError::Huffman));
     assert_eq!(unfold(&[0b0001_1111, 0xff, 0xff, 0xff, 0b1110_0011]), Err(DecodeError::Huffman));
 }
@@ -89,7 +91,7 @@ fn index_zero_or_beyond_the_tables_is_refused() {
 
 #[test]
 fn block_that_stops_short_is_truncated() {
-    // Every proper prefix of a literal with a literal name, plain and Huffman-coded.
+    // Each proper prefix of a literal with a literal name is decoded, plain and Huffman-coded.
     for block in [
         "40 03 61 62 63 02 64 65",
         "40 88 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf",
@@ -192,7 +194,7 @@ fn reduction_that_the_peer_is_below_already_needs_no_answer() {
 #[test]
 fn lowering_the_size_evicts_the_oldest() {
     let mut decoder = Decoder::new(4096);
-    // a: 1, b: 2, c: 3; 34 bytes each.
+    // The fields are a: 1, b: 2 and c: 3, of 34 bytes each.
     decode(&mut decoder, &hex("4001 6101 31 4001 6201 32 4001 6301 33")).unwrap();
     decode(&mut decoder, &hex("3f 25")).unwrap(); // 68
     assert_eq!(table(&decoder), pairs(&[("c", "3"), ("b", "2")]));
@@ -215,7 +217,7 @@ fn entry_larger_than_the_table_empties_it_and_is_still_a_field() {
     assert_eq!(decoder.table().size(), 0);
 }
 
-/// §4.4: the name outlives the entry that lends it.
+/// A name is still valid after its entry was evicted (§4.4).
 #[test]
 fn name_may_come_from_the_entry_it_evicts() {
     let mut decoder = Decoder::new(40);
@@ -223,7 +225,7 @@ fn name_may_come_from_the_entry_it_evicts() {
     let fields = decode(&mut decoder, &hex("7e 02 3233")).unwrap();
     assert_eq!(fields, pairs(&[("a-b", "23")]));
     assert_eq!(table(&decoder), fields);
-    // The same where the new entry does not fit even so.
+    // The same holds if the new entry does not fit the empty table.
     let fields = decode(&mut decoder, &hex("7e 06 323334353637")).unwrap();
     assert_eq!(fields, pairs(&[("a-b", "234567")]));
     assert_eq!(table(&decoder), []);
@@ -232,8 +234,9 @@ fn name_may_come_from_the_entry_it_evicts() {
 #[test]
 fn only_a_never_indexed_literal_is_sensitive() {
     let mut sensitive = Vec::new();
-    // Never indexed, without indexing, with (its name's index has the bit that says "never" to a
-    // four-bit prefix), and the entry that this one made.
+    // The blocks are: never indexed, without indexing, with incremental indexing (the index of its
+    // name has the bit that means "never" in a four-bit prefix), and the entry that the third one
+    // made.
     Decoder::new(4096)
         .decode(&hex("1f 01 01 31  0f 01 01 31  50 01 31  be"), |field| {
             if let Field::Pseudo(_, value) | Field::Header(_, value) = field {
@@ -309,7 +312,7 @@ fn what_http2_allows_is_not_malformed() {
 fn field_malformed_for_its_value_lends_a_good_name() {
     let mut fields = Vec::new();
     Decoder::new(4096)
-        // a: LF and :path: LF into the table, then both names with a good value.
+        // a: LF and :path: LF are added to the table. Then both names get a valid value.
         .decode(&hex("4001 6101 0a 4401 0a 0f 30 01 31 0f 2f 01 2f"), |field| {
             fields.push(field.clone());
         })
@@ -348,7 +351,7 @@ fn generation_stands_still_exactly_while_the_table_does() {
         decode(&mut decoder, &hex(block)).unwrap();
         assert_eq!(changed(&decoder), changes, "{block}");
     }
-    // A remembered block may lack the size update that is due from here on.
+    // A cached block may lack the size update that is required from now on.
     decoder.set_max_table_size(50);
     assert!(changed(&decoder));
     decoder.set_max_table_size(50);

@@ -1,10 +1,10 @@
-//! What the encoder puts into its table, and what it costs on the wire.
+//! Tests which fields the encoder adds to its table, and how many bytes it writes.
 
 use super::super::sent_table::SentTable;
 use super::*;
 
-/// Both ends of one direction. Each block is decoded, compared with what went in, and the tables
-/// with each other.
+/// Both ends of one direction. Each block is decoded and compared with its input, and the two
+/// tables are compared.
 struct Pair {
     encoder: Encoder,
     decoder: Decoder,
@@ -49,7 +49,8 @@ fn repeated_call_is_a_byte_a_field() {
     }
 }
 
-/// Fields in another order, some left out, some new: what is expected next is never what counts.
+/// Fields come in another order, some are left out and some are new: the expected follower does not
+/// matter.
 #[test]
 fn known_fields_are_a_byte_each_in_any_order() {
     let mut pair = Pair::new();
@@ -64,7 +65,8 @@ fn known_fields_are_a_byte_each_in_any_order() {
     }
 }
 
-/// Of the same name and length, differing in one byte, where the other one is expected.
+/// The values have the same name and length and differ in one byte, while the other value is
+/// expected.
 #[test]
 fn field_is_not_mistaken_for_the_one_expected() {
     for len in 1..40 {
@@ -156,7 +158,7 @@ fn values_that_take_turns_are_all_added() {
 #[test]
 fn field_of_more_than_a_quarter_of_the_table_is_not_added() {
     let mut pair = Pair::new();
-    // "big", 32 and the value: 1024 bytes.
+    // "big", 32 and the value make 1024 bytes.
     let value = "x".repeat(1024 - 32 - 3);
     pair.send(&[("big", &value)]);
     assert!(pair.knows("big", &value));
@@ -190,7 +192,7 @@ fn sensitive_value_is_never_indexed_even_if_the_table_has_it() {
             .unwrap();
     }
     assert_eq!(table(&pair.decoder).len(), 1);
-    // An empty value of a name that the static table has with an empty value.
+    // The static table has this name with an empty value.
     let mut value = HeaderValue::from_static("");
     value.set_sensitive(true);
     let mut out = BytesMut::new();
@@ -205,12 +207,12 @@ fn strings_are_huffman_coded_when_that_is_shorter() {
         encode(&mut encoder, &[(":authority", "www.example.com")]),
         hex("41 8c f1e3 c2e5 f23a 6ba0 ab90 f4ff")
     );
-    // '&' takes eight bits: no gain, so plain.
+    // '&' takes eight bits, so Huffman coding is not shorter and the string is plain.
     assert_eq!(encode(&mut encoder, &[(":path", "&&")]), hex("44 02 26 26"));
     assert_eq!(encode(&mut encoder, &[("te", "")])[0], 0x40);
 }
 
-/// What the next block starts with, up to the `:method: GET` in it.
+/// Returns the start of the next block, up to its `:method: GET`.
 fn announced(encoder: &mut Encoder) -> Vec<u8> {
     let mut block = encode(encoder, &[(":method", "GET")]);
     assert_eq!(block.pop(), Some(0x82));
@@ -232,7 +234,7 @@ fn table_size_is_announced_when_it_changes() {
     assert_eq!(announced(&mut encoder), hex("20"));
 }
 
-/// §4.2: the smallest, then the last, and nothing in between.
+/// A block announces the smallest size and then the last one (§4.2).
 #[test]
 fn smallest_and_final_size_are_announced() {
     let mut encoder = Encoder::new();
@@ -242,7 +244,7 @@ fn smallest_and_final_size_are_announced() {
     }
     assert_eq!(encoder.table().size(), 0, "evicted on the way down");
     assert_eq!(announced(&mut encoder), hex("2a 34"));
-    // Down and up again: the size is what it was, but entries are gone.
+    // The size goes down and up again: it is the same as before, but entries were evicted.
     encoder.set_peer_max_table_size(0);
     encoder.set_peer_max_table_size(20);
     assert_eq!(announced(&mut encoder), hex("20 34"));
@@ -254,7 +256,7 @@ fn table_is_four_kib_whatever_the_peer_offers() {
     encoder.set_peer_max_table_size(65536);
     assert!(announced(&mut encoder).is_empty());
     assert_eq!(encoder.table().max_size(), 4096);
-    // A reduction we would not have to heed; a strict peer waits for an update all the same.
+    // This reduction does not concern our table, but a strict peer requires an update after it.
     encoder.set_peer_max_table_size(8192);
     assert_eq!(announced(&mut encoder), hex("3f e1 1f"));
     encoder.set_peer_max_table_size(usize::MAX);
@@ -272,7 +274,7 @@ fn encoder_works_without_a_table() {
     assert_eq!(pair.encoder.table().size(), 0);
 }
 
-/// Ten thousand entries through the table: its slots go round and its bytes are moved.
+/// Adds ten thousand entries, so that the slots are reused and the bytes are moved.
 #[test]
 fn tables_stay_in_step_over_many_evictions() {
     let mut pair = Pair::new();
@@ -287,17 +289,18 @@ fn tables_stay_in_step_over_many_evictions() {
     assert!(pair.encoder.table().bytes_held() <= 3 * 4096);
 }
 
-/// The most entries there can be: a name of one byte and no value is 33.
+/// Adds as many entries as possible: an entry with a name of one byte and no value takes 33 bytes.
 #[test]
 fn smallest_entries_fill_the_table() {
     let mut pair = Pair::new();
-    // One name, 37 first characters; values make the rest differ.
+    // A name has one of 37 first characters; the values make the entries differ.
     let names = "abcdefghijklmnopqrstuvwxyz0123456789-";
     for round in 0..4 {
         for name in names.chars() {
             let name = name.to_string();
             let value = ["", "0", "1", "2"][round];
-            // Twice: a second value of a name needs to come twice in a row.
+            // It is sent twice, since a second value of a name is added when it comes twice in a
+            // row.
             pair.send(&[(&name, value)]);
             pair.send(&[(&name, value)]);
         }

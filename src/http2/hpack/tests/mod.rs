@@ -1,5 +1,5 @@
-//! HPACK against the RFC's own examples, against itself, and against what it has to refuse.
-//! Here: what those tests share.
+//! Tests HPACK with the RFC's examples, with generated fields and with blocks that it must refuse.
+//! This file has what the tests share.
 
 mod against_the_rfc;
 mod decoding;

@@ -1,4 +1,4 @@
-//! What holds for any input: the two ends agree, and hostile bytes break nothing.
+//! Tests what holds for any input: the two ends agree, and hostile bytes do no damage.
 
 use http::HeaderName;
 use proptest::collection::vec;
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::{huffman, integer};
 use super::*;
 
-/// What happens on one connection, in order.
+/// The events of one connection, in order.
 #[derive(Clone, Debug)]
 enum Event {
     /// The decoder's end changed SETTINGS_HEADER_TABLE_SIZE.
@@ -150,7 +150,7 @@ proptest! {
                 decoder.set_max_table_size(size);
                 limit = size;
             }
-            // Such as one that fails and is asked again: no panic, no growth.
+            // A decoder that has failed and is used again must not panic or grow.
             let result = decoder.decode(&block, |field| {
                 assert!(field.size() >= 32);
             });
@@ -161,7 +161,7 @@ proptest! {
         }
     }
 
-    /// Closer to the mark than arbitrary bytes: a good block with a few bytes changed.
+    /// Changes a few bytes of a valid block, which reaches more code than arbitrary bytes.
     #[test]
     fn damaged_blocks_do_no_more_than_fail(
         fields in vec(field(), 1..20),
@@ -201,7 +201,8 @@ proptest! {
         prop_assert_eq!(decoded, bytes);
     }
 
-    /// What decodes is what the encoder would have written: no second spelling gets through.
+    /// Bytes that decode are the bytes that the encoder would have written: there is no second
+    /// form.
     #[test]
     fn huffman_takes_no_other_spelling(encoded in vec(any::<u8>(), 0..20)) {
         let mut decoded = Vec::new();
