@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cell {
     pub(super) stack: Stack,
+    /// `None` for a bare socket.
+    pub(super) stubs: Option<Stubs>,
     pub(super) transport: Transport,
     pub(super) wait: Wait,
     pub(super) kind: Kind,
@@ -28,7 +30,8 @@ impl Cell {
     }
 
     pub(super) fn series(&self) -> Series {
-        Series { stack: self.stack, wait: self.wait, transport: self.transport }
+        let Self { stack, stubs, wait, transport, .. } = *self;
+        Series { stack, stubs, wait, transport }
     }
 }
 
@@ -43,18 +46,45 @@ impl fmt::Display for Cell {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Series {
     pub(super) stack: Stack,
+    pub(super) stubs: Option<Stubs>,
     pub(super) wait: Wait,
     pub(super) transport: Transport,
 }
 
-impl fmt::Display for Series {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stack, wait, transport } = self;
-        match wait {
-            Wait::Block => write!(f, "{stack} {transport}"),
-            Wait::Spin => write!(f, "{stack} spin {transport}"),
+impl Series {
+    /// The stack and, where they are not its own, the stubs.
+    pub(super) fn stack(&self) -> &'static str {
+        match (self.stack, self.stubs) {
+            (Stack::Samehost, Some(Stubs::Tonic)) => "samehost/tonic",
+            (Stack::Samehost, _) => "samehost",
+            (Stack::Tonic, _) => "tonic",
+            (Stack::Raw, _) => "raw",
         }
     }
+
+    /// As [`Self::stack`], and whether it spins.
+    pub(super) fn stack_and_wait(&self) -> String {
+        match self.wait {
+            Wait::Block => self.stack().to_owned(),
+            Wait::Spin => format!("{} spin", self.stack()),
+        }
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.stack_and_wait(), self.transport)
+    }
+}
+
+/// Whose generated code a call goes through, at both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Stubs {
+    /// `samehost-build`'s.
+    Samehost,
+    /// `tonic-prost-build`'s.
+    Tonic,
 }
 
 /// Whose RPC it is.
@@ -62,13 +92,22 @@ impl fmt::Display for Series {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Stack {
     Samehost,
-    /// tonic on its own transport.
+    /// tonic on its own transport, with the stubs that it generates.
     Tonic,
     /// No RPC: a socket, read and written.
     Raw,
 }
 
 impl Stack {
+    /// The stubs that it is usually called through.
+    pub(super) fn own_stubs(self) -> Option<Stubs> {
+        match self {
+            Self::Samehost => Some(Stubs::Samehost),
+            Self::Tonic => Some(Stubs::Tonic),
+            Self::Raw => None,
+        }
+    }
+
     /// A bare socket has no calls at once, no streams on one connection and no empty messages.
     pub(super) fn measures(self, cell: &Cell) -> bool {
         self != Self::Raw

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::cell::{Cell, Kind, Stack, Transport, Wait};
+use super::cell::{Cell, Kind, Stack, Stubs, Transport, Wait};
 use super::plan::Plan;
 use super::report::{Report, Row};
 use super::text::size;
@@ -18,6 +18,7 @@ pub(super) fn headline(report: &Report<'_>, busy_poll: Option<Duration>) -> Vec<
         Comparison::between(report.rows, Pair::Tonic, Wait::Block),
         Comparison::between(report.rows, Pair::Raw, Wait::Block),
         Comparison::between(report.rows, Pair::Tcp, Wait::Block),
+        Comparison::between(report.rows, Pair::Stubs, Wait::Block),
         Comparison::between(report.rows, Pair::Raw, Wait::Spin),
     ]
     .into_iter()
@@ -79,14 +80,17 @@ enum Pair {
     Raw,
     /// samehost over Unix sockets with samehost over TCP.
     Tcp,
+    /// samehost on its own stubs with samehost on tonic's, over Unix sockets.
+    Stubs,
 }
 
 impl Pair {
     /// The cell that one of ours is compared with.
     fn other(self, ours: Cell) -> Cell {
         match self {
-            Self::Tonic => Cell { stack: Stack::Tonic, ..ours },
-            Self::Raw => Cell { stack: Stack::Raw, ..ours },
+            Self::Tonic => Cell { stack: Stack::Tonic, stubs: Some(Stubs::Tonic), ..ours },
+            Self::Raw => Cell { stack: Stack::Raw, stubs: None, ..ours },
+            Self::Stubs => Cell { stubs: Some(Stubs::Tonic), ..ours },
             Self::Tcp => Cell { transport: Transport::Tcp, ..ours },
         }
     }
@@ -107,6 +111,7 @@ impl Comparison {
     fn between(rows: &[Row], pair: Pair, wait: Wait) -> Option<Self> {
         let ours = rows.iter().filter(|row| {
             row.stack == Stack::Samehost
+                && (row.stubs == Some(Stubs::Samehost) || pair != Pair::Stubs)
                 && row.transport == Transport::Uds
                 && row.wait == wait
                 && row.kind == Kind::Unary
@@ -121,7 +126,9 @@ impl Comparison {
         let mut ratios: Vec<_> = pairs
             .iter()
             .filter(|(row, _)| {
-                row.payload_bytes == first.payload_bytes && row.connections == first.connections
+                row.payload_bytes == first.payload_bytes
+                    && row.connections == first.connections
+                    && row.stubs == first.stubs
             })
             .map(|(row, other)| (row.concurrency, Ratio::between(row, other)))
             .collect();
@@ -140,6 +147,7 @@ impl Comparison {
             Pair::Tonic => "samehost against stock tonic over UDS",
             Pair::Raw => "samehost against the bare socket over UDS",
             Pair::Tcp => "samehost over UDS against TCP loopback",
+            Pair::Stubs => "samehost's stubs against tonic's, both on samehost over UDS",
         };
         let ratios: Vec<_> = self.ratios.iter().map(|ratio| self.clause(ratio)).collect();
         format!("{subject}, {waiting}, unary calls of {}: {}.", size(self.payload), and(&ratios))
@@ -261,7 +269,8 @@ pub(super) mod tests {
     }
 
     fn of(stack: Stack, wait: Wait, concurrency: usize, calls_per_second: f64) -> Row {
-        steady(Cell { stack, wait, concurrency, ..CELL }, calls_per_second)
+        let stubs = stack.own_stubs();
+        steady(Cell { stack, stubs, wait, concurrency, ..CELL }, calls_per_second)
     }
 
     pub(in super::super) fn pair(concurrency: usize, uds: f64, tcp: f64) -> [Row; 2] {
@@ -330,6 +339,19 @@ pub(super) mod tests {
         assert_eq!(said(80.0, 100.0), format!("{sentence}0.8 × the calls/s one at a time."));
         let alike = said(99.0, 100.0);
         assert!(alike.contains("1.0 × the calls/s one at a time (not certain: within"), "{alike}");
+    }
+
+    #[test]
+    fn both_kinds_of_stub_are_compared() {
+        let ours = of(Stack::Samehost, Wait::Block, 64, 300.0);
+        let tonics = steady(Cell { stubs: Some(Stubs::Tonic), ..ours.cell() }, 100.0);
+        assert_eq!(
+            said(&[ours, tonics]),
+            [
+                "samehost's stubs against tonic's, both on samehost over UDS, both asleep while they \
+              wait, unary calls of 1 KiB: 3.0 × the calls/s with 64 at once."
+            ]
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::headline::{headline, warnings};
 use super::plan::Plan;
-use super::plots::{self, Plot, plots};
+use super::plots::{self, Conditions, Plot, plots};
 use super::report::{Report, Row};
 use super::table::{Column, Line, columns, figure, notes, or_dash};
 use crate::failure::Failure;
@@ -22,7 +22,7 @@ pub(super) fn prepare(directory: &Path) -> Result<(), Failure> {
 /// Writes `report.json`, `report.html` and the plots, removes plots of an earlier report, and says
 /// what it wrote.
 pub(super) fn write(directory: &Path, plan: &Plan, report: &Report<'_>) -> Result<String, Failure> {
-    let plots = plots(report.rows)
+    let plots = plots(report.rows, &Conditions::new(report.machine, plan))
         .map_err(|error| Failure::Failed(format!("cannot draw the plots: {error}")))?;
     let page = page(plan, report, &plots);
     let mut files = vec![
@@ -69,15 +69,13 @@ fn page(plan: &Plan, report: &Report<'_>, plots: &[Plot]) -> String {
         .collect();
     let figures: String = plots
         .iter()
-        .map(|Plot { title, caption, svg, .. }| {
-            let (title, caption) = (escaped(title), escaped(caption));
-            format!(
-                "<figure>\n<h2>{title}</h2>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>\n"
-            )
+        .map(|Plot { caption, svg, .. }| {
+            let caption = escaped(caption);
+            format!("<figure>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>\n")
         })
         .collect();
     [
-        ("{{style}}", plots::STYLE.to_owned()),
+        ("{{style}}", plots::style()),
         ("{{headline}}", paragraphs("headline", headline)),
         ("{{warnings}}", paragraphs("warning", warnings(rows, plan))),
         ("{{facts}}", facts),

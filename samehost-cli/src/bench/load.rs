@@ -8,7 +8,7 @@ use samehost::{Address, BusyPoll};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::cell::{Cell, Stack};
+use super::cell::{Cell, Stack, Stubs};
 use super::raw::RawWorker;
 use super::rpc;
 use super::stacks;
@@ -40,7 +40,13 @@ impl Load {
         let mut load = Self { address: address.clone(), workers: Vec::new() };
         let address = address.clone();
         let workers = match cell.stack {
-            Stack::Samehost => rpc::workers(stacks::Samehost { address, busy_poll }, cell).await,
+            Stack::Samehost => {
+                let ours = stacks::Samehost { address, busy_poll };
+                match cell.stubs {
+                    Some(Stubs::Tonic) => rpc::workers(stacks::WithTonicStubs(ours), cell).await,
+                    _ => rpc::workers(ours, cell).await,
+                }
+            }
             Stack::Tonic => {
                 rpc::workers(stacks::Tonic(samehost::Connector::new(address)), cell).await
             }

@@ -74,6 +74,24 @@ impl Machine {
         (&self.cpu, self.cpus, &self.architecture) == (&other.cpu, other.cpus, &other.architecture)
     }
 
+    /// For people: the processor and the kernel, and what else decides the figures.
+    pub(super) fn in_short(&self) -> String {
+        let cpus = self.cpus.map_or(String::new(), |cpus| format!("{cpus} × "));
+        let cpu = self.cpu.as_deref().unwrap_or(&self.architecture);
+        let mut text = cpus + &cpu.replace("(R)", "").replace("(TM)", "");
+        if self.virtual_machine == Some(true) {
+            text += ", virtual machine";
+        }
+        // What follows the version is the distribution's.
+        if let Some(version) = self.kernel.as_ref().and_then(|kernel| kernel.split('-').next()) {
+            text += &format!(", Linux {version}");
+        }
+        if !self.release_build {
+            text += ", debug build";
+        }
+        text
+    }
+
     /// For people: what is known, by name.
     pub(super) fn facts(&self) -> Vec<(&'static str, String)> {
         let cpus = self.cpus.map_or(String::new(), |cpus| format!("{cpus} × "));
@@ -118,6 +136,21 @@ mod tests {
         let text = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\nprocessor\t: 1\n";
         assert_eq!(field(text, "model name"), Some("Some CPU @ 2.00GHz"));
         assert_eq!(field("processor\t: 0\nBogoMIPS\t: 50.00\n", "model name"), None);
+    }
+
+    #[test]
+    fn the_short_form_has_what_decides_figures() {
+        let machine = Machine {
+            cpu: Some("Some(R) CPU".to_owned()),
+            cpus: Some(2),
+            virtual_machine: Some(true),
+            kernel: Some("6.1.2-dist-amd64".to_owned()),
+            release_build: true,
+            ..Machine::default()
+        };
+        assert_eq!(machine.in_short(), "2 × Some CPU, virtual machine, Linux 6.1.2");
+        let machine = Machine { release_build: false, ..Machine::default() };
+        assert_eq!(machine.in_short(), format!("{}, debug build", std::env::consts::ARCH));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod report;
 mod rpc;
 mod server;
 mod stacks;
+mod stubs;
 mod table;
 mod text;
 mod usage;
@@ -146,6 +147,7 @@ async fn targets(plan: &Plan) -> Result<Vec<Target>, Failure> {
 fn server_args(cell: &Cell, plan: &Plan) -> ServerArgs {
     ServerArgs {
         stack: cell.stack,
+        stubs: cell.stubs,
         transport: cell.transport,
         threads: plan.threads,
         cpu: plan.pin.map(|pin| pin.server),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use samehost::Address;
 
-use super::cell::Kind;
+use super::cell::{Kind, Stubs};
 use super::pin::Pin;
 use crate::args::{self, List};
 
@@ -18,7 +18,7 @@ const CONCURRENCY_MAX: usize = 4096;
 Examples:
   samehost bench
   samehost bench --busy-poll 50us --report bench
-  samehost bench --against none --raw=false
+  samehost bench --against none --raw=false --stubs samehost,tonic
   samehost bench --kind unary --payload 0,1024,65536 --concurrency 1 --pin 0,0
   samehost bench --calls 100000 --json > report.json
   samehost bench --compare report.json
@@ -81,6 +81,10 @@ pub(crate) struct Args {
     /// Another stack too: tonic, on its own transport [default: tonic, with --address none]
     #[arg(long, value_name = "STACK")]
     pub(super) against: Option<Against>,
+    /// Whose stubs both ends of samehost use: samehost, tonic or both [default: samehost]
+    #[arg(long, value_name = "STUBS,…", default_value = "samehost", hide_default_value = true,
+          value_parser = |text: &str| args::list(text, stubs))]
+    pub(super) stubs: List<Stubs>,
     /// Print all columns of the table, however wide it becomes
     #[arg(long)]
     pub(super) wide: bool,
@@ -107,6 +111,11 @@ pub(super) enum Against {
 fn kind(text: &str) -> Result<Kind, String> {
     Kind::from_str(text, false)
         .map_err(|_| format!("{text:?} is no kind: write unary, stream, bulk, connect or several"))
+}
+
+fn stubs(text: &str) -> Result<Stubs, String> {
+    Stubs::from_str(text, false)
+        .map_err(|_| format!("{text:?} names no stubs: write samehost, tonic or both"))
 }
 
 fn number(text: &str, what: &str) -> Result<usize, String> {

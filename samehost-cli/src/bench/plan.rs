@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use samehost::Address;
 
-use super::cell::{Cell, Kind, Stack, Transport, Wait};
+use super::cell::{Cell, Kind, Stack, Stubs, Transport, Wait};
 use super::options::{Against, Args};
 use super::pin::Pin;
 use super::worker::Limit;
@@ -81,6 +81,14 @@ impl Plan {
         })
     }
 
+    /// How many threads each end has, in words.
+    pub(super) fn threads_in_words(&self) -> String {
+        match self.threads {
+            1 => "1 thread".to_owned(),
+            threads => format!("{threads} threads"),
+        }
+    }
+
     /// How long our own ends look before they sleep, in this cell.
     pub(super) fn busy_poll(&self, cell: &Cell) -> Option<Duration> {
         self.busy_poll.filter(|_| cell.wait == Wait::Spin)
@@ -128,10 +136,11 @@ fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
                     _ => args.connections.0.clone(),
                 };
                 for connections in connections.into_iter().filter(|some| *some <= concurrency) {
-                    for &(stack, wait) in &stacks {
+                    for &(stack, stubs, wait) in &stacks {
                         for &transport in &transports {
                             cells.push(Cell {
                                 stack,
+                                stubs,
                                 transport,
                                 wait,
                                 kind,
@@ -154,16 +163,22 @@ fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
     Ok(cells)
 }
 
-fn stacks(args: &Args) -> Result<Vec<(Stack, Wait)>, Failure> {
-    let spins = args.busy_poll.is_some();
+/// What is compared, with its stubs and how its ends wait.
+fn stacks(args: &Args) -> Result<Vec<(Stack, Option<Stubs>, Wait)>, Failure> {
     // Whether another server spins is not known, so only its client is said to.
-    let mut stacks = match (&args.address, spins) {
-        (Some(_), true) => vec![(Stack::Samehost, Wait::Spin)],
-        (None, true) => vec![(Stack::Samehost, Wait::Block), (Stack::Samehost, Wait::Spin)],
-        (_, false) => vec![(Stack::Samehost, Wait::Block)],
+    let waits: &[Wait] = match (&args.address, args.busy_poll) {
+        (Some(_), Some(_)) => &[Wait::Spin],
+        (None, Some(_)) => &[Wait::Block, Wait::Spin],
+        (_, None) => &[Wait::Block],
     };
+    let mut stacks = Vec::new();
+    for &stubs in &args.stubs.0 {
+        stacks.extend(waits.iter().map(|wait| (Stack::Samehost, Some(stubs), *wait)));
+    }
     match (args.against, &args.address) {
-        (Some(Against::Tonic), _) | (None, None) => stacks.push((Stack::Tonic, Wait::Block)),
+        (Some(Against::Tonic), _) | (None, None) => {
+            stacks.push((Stack::Tonic, Some(Stubs::Tonic), Wait::Block));
+        }
         (Some(Against::None), _) | (None, Some(_)) => {}
     }
     match (args.raw, &args.address) {
@@ -173,12 +188,7 @@ fn stacks(args: &Args) -> Result<Vec<(Stack, Wait)>, Failure> {
             )));
         }
         (Some(false), _) | (None, Some(_)) => {}
-        (_, None) => {
-            stacks.push((Stack::Raw, Wait::Block));
-            if spins {
-                stacks.push((Stack::Raw, Wait::Spin));
-            }
-        }
+        (_, None) => stacks.extend(waits.iter().map(|wait| (Stack::Raw, None, *wait))),
     }
     Ok(stacks)
 }

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::cell::{Cell, Kind, Stack, Transport, Wait};
+use super::cell::{Cell, Kind, Stack, Stubs, Transport, Wait};
 use super::load::Measured;
 use super::machine::Machine;
 use super::quantile::{quantile, spread};
@@ -70,6 +70,9 @@ fn microseconds(latencies: &Histogram<u64>, quantile: f64) -> f64 {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) stack: Stack,
+    /// Earlier reports do not have it; then they are those of the stack.
+    #[serde(default)]
+    pub(super) stubs: Option<Stubs>,
     pub(super) transport: Transport,
     pub(super) wait: Wait,
     pub(super) kind: Kind,
@@ -115,6 +118,7 @@ impl Row {
         let detail = Detail::new(samples)?;
         Some(Self {
             stack: cell.stack,
+            stubs: cell.stubs,
             transport: cell.transport,
             wait: cell.wait,
             kind: cell.kind,
@@ -149,6 +153,7 @@ impl Row {
     pub(super) fn cell(&self) -> Cell {
         Cell {
             stack: self.stack,
+            stubs: self.stubs.or(self.stack.own_stubs()),
             transport: self.transport,
             wait: self.wait,
             kind: self.kind,
@@ -222,6 +227,7 @@ pub(super) mod tests {
 
     pub(in super::super) const CELL: Cell = Cell {
         stack: Stack::Samehost,
+        stubs: Some(Stubs::Samehost),
         transport: Transport::Uds,
         wait: Wait::Block,
         kind: Kind::Unary,
@@ -268,10 +274,18 @@ pub(super) mod tests {
         let json = serde_json::to_value(&row).unwrap();
         assert!(json["server_cpu_us_per_call"].is_null());
         assert_eq!(json["client_cpu_us_per_call"], 1.0);
-        assert_eq!(json["stack"], "samehost");
+        assert_eq!((&json["stack"], &json["stubs"]), (&"samehost".into(), &"samehost".into()));
         assert_eq!(json["transport"], "uds");
         assert_eq!(json["wait"], "block");
         assert_eq!(json["kind"], "unary");
+    }
+
+    #[test]
+    fn a_row_of_an_earlier_report_has_its_stacks_stubs() {
+        let mut json = serde_json::to_value(row(CELL, 1.0)).unwrap();
+        json.as_object_mut().unwrap().remove("stubs");
+        let read: Row = serde_json::from_value(json).unwrap();
+        assert_eq!(read.cell(), CELL);
     }
 
     #[test]

@@ -7,18 +7,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use samehost::ping::{
-    ConverseRequest, ConverseResponse, PingRequest, PingServiceClient, WatchRequest,
-};
+use samehost::ping::{ConverseRequest, ConverseResponse, PingRequest, WatchRequest};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::body::Body;
-use tonic::client::GrpcService;
-use tonic::codegen::StdError;
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::cell::{Cell, Kind};
+use super::stubs::Stub;
 use super::worker::{Problem, Recorder, STALL_TIMEOUT, Share, Worker};
 use crate::args::PAYLOAD_MAX;
 
@@ -34,41 +30,10 @@ const FIELDS_MAX: usize = 1024;
 /// The largest message that is received, at either end.
 pub(super) const MESSAGE_MAX: usize = PAYLOAD_MAX + FIELDS_MAX;
 
-/// What the stubs can call through.
-pub(super) trait Caller:
-    GrpcService<
-        Body,
-        Future: Send,
-        Error: Into<StdError>,
-        ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
-    > + Clone
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<T> Caller for T where
-    T: GrpcService<
-            Body,
-            Future: Send,
-            Error: Into<StdError>,
-            ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send>
-                              + Send
-                              + 'static,
-        > + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}
-
 /// How a stack connects.
 pub(super) trait Dial: Clone + Send + Sync + 'static {
-    type Channel: Caller;
-
-    /// A new connection each time.
-    fn dial(&self) -> impl Future<Output = Result<Self::Channel, Problem>> + Send;
+    /// A client on a new connection each time.
+    fn dial(&self) -> impl Future<Output = Result<impl Stub, Problem>> + Send;
 }
 
 /// Opens the connections and, for [`Kind::Stream`], the streams: a worker for each call in flight
@@ -88,7 +53,7 @@ pub(super) async fn workers(
     }
     let mut clients = Vec::new();
     for _ in 0..cell.connections {
-        clients.push(client(dialer.dial().await?));
+        clients.push(dialer.dial().await?);
     }
     for (open, client) in clients.iter().cycle().take(cell.concurrency).enumerate() {
         let (client, payload) = (client.clone(), payload.clone());
@@ -109,31 +74,23 @@ pub(super) async fn workers(
     Ok(workers)
 }
 
-fn client<T: Caller>(channel: T) -> PingServiceClient<T> {
-    PingServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX)
-}
-
 /// Makes one call and checks the reply.
-async fn ping<T: Caller>(
-    client: &mut PingServiceClient<T>,
-    payload: &Bytes,
-    sequence: u64,
-) -> Result<(), Problem> {
+async fn ping(client: &mut impl Stub, payload: &Bytes, sequence: u64) -> Result<(), Problem> {
     let request = PingRequest { payload: payload.clone(), sequence, ..PingRequest::ping() };
-    let reply = client.ping(request).await?.into_inner();
+    let reply = client.ping(Request::new(request)).await?.into_inner();
     check(&reply.message, &reply.payload, reply.sequence, payload, sequence)
 }
 
 /// One call after the other.
 struct UnaryWorker<T> {
-    client: PingServiceClient<T>,
+    client: T,
     payload: Bytes,
     /// Of the last call.
     sequence: u64,
 }
 
 #[tonic::async_trait]
-impl<T: Caller> Worker for UnaryWorker<T> {
+impl<T: Stub> Worker for UnaryWorker<T> {
     async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem> {
         let mut calls = 0;
         let mut now = Instant::now();
@@ -163,7 +120,7 @@ impl<D: Dial> Worker for ConnectWorker<D> {
         while share.goes_on(calls, now) {
             calls += 1;
             let started = Instant::now();
-            let mut client = client(self.dialer.dial().await?);
+            let mut client = self.dialer.dial().await?;
             ping(&mut client, &self.payload, calls).await?;
             now = Instant::now();
             recorder.record(now - started);
@@ -174,12 +131,12 @@ impl<D: Dial> Worker for ConnectWorker<D> {
 
 /// A stream that the server fills as fast as it is read.
 struct BulkWorker<T> {
-    client: PingServiceClient<T>,
+    client: T,
     payload: Bytes,
 }
 
 #[tonic::async_trait]
-impl<T: Caller> Worker for BulkWorker<T> {
+impl<T: Stub> Worker for BulkWorker<T> {
     async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem> {
         // A stream of its own each time: what an earlier one has buffered would come for nothing.
         // Without end where that isn't known, or is out of range.
@@ -217,10 +174,7 @@ struct StreamWorker {
 impl StreamWorker {
     /// Opens a stream and has one message echoed: some servers send nothing before it, not even
     /// that the call was accepted.
-    async fn open<T: Caller>(
-        mut client: PingServiceClient<T>,
-        payload: Bytes,
-    ) -> Result<Self, Problem> {
+    async fn open<T: Stub>(mut client: T, payload: Bytes) -> Result<Self, Problem> {
         let (requests, outgoing) = mpsc::channel(WINDOW);
         let first = request(&payload, 1);
         requests.try_send(first).map_err(|_| Status::internal("the stream's queue is closed"))?;

@@ -20,10 +20,11 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::cell::{Stack, Transport};
+use super::cell::{Stack, Stubs, Transport};
 use super::pin::pin_to;
 use super::raw::RawListener;
 use super::rpc::MESSAGE_MAX;
+use super::stubs;
 use super::usage::Usage;
 use crate::args;
 use crate::failure::{Failure, Outcome};
@@ -38,6 +39,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Args {
     #[arg(long, value_enum)]
     pub(super) stack: Stack,
+    #[arg(long, value_enum)]
+    pub(super) stubs: Option<Stubs>,
     #[arg(long, value_enum)]
     pub(super) transport: Transport,
     #[arg(long)]
@@ -56,6 +59,7 @@ impl Args {
             format!("--transport={}", self.transport).to_lowercase(),
             format!("--threads={}", self.threads),
         ];
+        arguments.extend(self.stubs.map(|stubs| format!("--stubs={stubs:?}").to_lowercase()));
         arguments.extend(self.cpu.map(|cpu| format!("--cpu={cpu}")));
         arguments.extend(self.busy_poll.map(|time| format!("--busy-poll={}ns", time.as_nanos())));
         arguments
@@ -108,16 +112,20 @@ fn serve(args: &Args) -> Result<(), Failure> {
 
 /// Says where it listens, and serves without end.
 async fn serve_stack(args: &Args, address: &Address) -> Result<(), Failure> {
-    let ping = PingServiceServer::new(Ping::default()).max_decoding_message_size(MESSAGE_MAX);
     match args.stack {
         Stack::Samehost => {
             let listener = Listener::bind(address).await?;
             say(&Ready::Address(listener.local_addr().to_string()))?;
             let busy_poll = BusyPoll::new(args.busy_poll.unwrap_or_default());
-            let server = Server::new()
-                .max_concurrent_streams(MAX_STREAMS)
-                .busy_poll(busy_poll)
-                .add_service(ping);
+            let server = Server::new().max_concurrent_streams(MAX_STREAMS).busy_poll(busy_poll);
+            let server = match args.stubs {
+                Some(Stubs::Tonic) => {
+                    server.add_service(stubs::tonic_server(Ping::default(), MESSAGE_MAX))
+                }
+                _ => server.add_service(
+                    PingServiceServer::new(Ping::default()).max_decoding_message_size(MESSAGE_MAX),
+                ),
+            };
             Ok(server.serve(listener).await?)
         }
         Stack::Tonic => {
@@ -125,7 +133,7 @@ async fn serve_stack(args: &Args, address: &Address) -> Result<(), Failure> {
             say(&Ready::Address(listener.local_addr().to_string()))?;
             let server = tonic::transport::Server::builder()
                 .max_concurrent_streams(MAX_STREAMS)
-                .add_service(ping);
+                .add_service(stubs::tonic_server(Ping::default(), MESSAGE_MAX));
             Ok(server.serve_with_incoming(listener).await?)
         }
         Stack::Raw => {

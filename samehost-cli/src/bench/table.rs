@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::cell::Wait;
+use super::cell::{Stack, Stubs};
 use super::headline::{Ratio, headline, warnings};
 use super::plan::Plan;
 use super::report::{Report, Row};
@@ -27,10 +27,7 @@ pub(super) fn text(plan: &Plan, report: &Report<'_>, width: usize) -> String {
 
 /// What has to be known to read the table, in sentences.
 pub(super) fn notes(plan: &Plan, rows: &[Row]) -> Vec<String> {
-    let threads = match plan.threads {
-        1 => "1 thread".to_owned(),
-        threads => format!("{threads} threads"),
-    };
+    let threads = plan.threads_in_words();
     let place = plan.pin.map_or("where the scheduler puts them".to_owned(), |pin| pin.to_string());
     let mut notes = vec![
         format!("Server and client: two processes, {threads} each, {place}."),
@@ -47,6 +44,10 @@ pub(super) fn notes(plan: &Plan, rows: &[Row]) -> Vec<String> {
     if let Some(time) = plan.busy_poll {
         let who = if plan.address.is_some() { "the client reads" } else { "both ends read" };
         notes.push(format!("Spin: {who} for up to {time:?} before sleep."));
+    }
+    let is_mixed = |row: &Row| row.stack == Stack::Samehost && row.stubs == Some(Stubs::Tonic);
+    if rows.iter().any(is_mixed) {
+        notes.push("samehost/tonic: samehost with the stubs that tonic generates.".to_owned());
     }
     if plan.busy_poll_is_off {
         notes.push("Busy polling is off: a process has only one CPU to run on.".to_owned());
@@ -137,13 +138,6 @@ impl<'a> Line<'a> {
     pub(super) fn all(rows: &'a [Row]) -> Vec<Self> {
         rows.iter().map(|row| Self { row, to_tcp: Ratio::to_tcp(row, rows) }).collect()
     }
-
-    fn stack(&self) -> String {
-        match self.row.wait {
-            Wait::Block => self.row.stack.to_string(),
-            Wait::Spin => format!("{} spin", self.row.stack),
-        }
-    }
 }
 
 /// The columns that matter most: no more than fit on a usual terminal.
@@ -152,7 +146,7 @@ fn few_columns<'a>() -> Vec<Column<Line<'a>>> {
         Column::text("\nwhat", |line| {
             format!("{} {} × {}", line.row.kind, size(line.row.payload_bytes), line.row.at_once())
         }),
-        Column::text("\nstack", |line| line.stack()),
+        Column::text("\nstack", |line| line.row.cell().series().stack_and_wait()),
         Column::text("\nvia", |line| line.row.transport.to_string()),
         Column::number("\ncalls/s", |line| thousands(line.row.calls_per_second)),
         Column::number("p50\nµs", |line| figure(line.row.p50_us)),
@@ -171,7 +165,7 @@ pub(super) fn columns<'a>() -> Vec<Column<Line<'a>>> {
         Column::text("\nkind", |line| line.row.kind.to_string()),
         Column::number("\npayload", |line| line.row.payload_bytes.to_string()),
         Column::number("at\nonce", |line| line.row.at_once()),
-        Column::text("\nstack", |line| line.stack()),
+        Column::text("\nstack", |line| line.row.cell().series().stack_and_wait()),
         Column::text("\nvia", |line| line.row.transport.to_string()),
         Column::number("\ncalls/s", |line| thousands(line.row.calls_per_second)),
         Column::number("\nMB/s", |line| figure(line.row.bytes_per_second / 1e6)),
@@ -226,7 +220,7 @@ pub(super) fn thousands(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::Kind;
+    use super::super::cell::{Kind, Wait};
     use super::super::headline::tests::pair;
     use super::*;
 

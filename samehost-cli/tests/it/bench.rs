@@ -216,6 +216,7 @@ fn json_has_a_row_for_each_cell() {
     assert_eq!(cells, expected.concat().concat());
     for row in rows {
         assert_eq!(row["stack"], "samehost");
+        assert_eq!(row["stubs"], "samehost");
         assert_eq!(row["wait"], "block");
         let connections = if row["kind"] == "connect" { 2 } else { 1 };
         for (key, value) in
@@ -234,16 +235,21 @@ fn json_has_a_row_for_each_cell() {
             assert!(row[key].as_f64().unwrap() >= 0.0, "{key}: {row}");
         }
         assert!(row["p50_us"].as_f64() <= row["max_us"].as_f64(), "{row}");
-        assert_eq!(row.as_object().unwrap().len(), 19, "{row}");
+        assert_eq!(row.as_object().unwrap().len(), 20, "{row}");
     }
 }
 
-/// The cells of a report, each as stack, transport, wait, kind, payload, concurrency, connections.
+/// The cells of a report, each as stack (and stubs that are not its own), transport, wait, kind, payload, concurrency, connections.
 fn cells(report: &Value) -> Vec<String> {
     let cell = |row: &Value| {
-        ["stack", "transport", "wait", "kind", "payload_bytes", "concurrency", "connections"]
+        let rest = ["transport", "wait", "kind", "payload_bytes", "concurrency", "connections"]
             .map(|key| row[key].to_string().replace('"', ""))
-            .join(" ")
+            .join(" ");
+        let stack = row["stack"].as_str().unwrap();
+        match row["stubs"].as_str() {
+            Some(stubs) if stubs != stack => format!("{stack}/{stubs} {rest}"),
+            _ => format!("{stack} {rest}"),
+        }
     };
     report["rows"].as_array().unwrap().iter().map(cell).collect()
 }
@@ -285,6 +291,31 @@ fn bare_sockets_are_measured_one_message_at_a_time() {
         assert_eq!(row["calls"], 300, "{row}");
         assert!(row["server_cpu_us_per_call"].as_f64().unwrap() >= 0.0, "{row}");
     }
+}
+
+#[test]
+fn both_kinds_of_stub_are_measured() {
+    let short = ["--calls", "8", "--rounds", "2", "--concurrency", "2", "--raw=false"];
+    let every = [&short[..], &["--stubs", "samehost,tonic"]].concat();
+    let report = json(&bench(&[&every[..], &["--json"]].concat()));
+    let rows = report["rows"].as_array().unwrap();
+    for kind in ["unary", "stream", "bulk", "connect"] {
+        let stubs: Vec<_> = rows
+            .iter()
+            .filter(|row| row["kind"] == kind && row["transport"] == "uds")
+            .map(|row| (row["stack"].as_str().unwrap(), row["stubs"].as_str().unwrap()))
+            .collect();
+        // tonic's own transport has tonic's own stubs.
+        let expected = [("samehost", "samehost"), ("samehost", "tonic"), ("tonic", "tonic")];
+        assert_eq!(stubs, expected, "{kind}");
+    }
+    let output = bench(&every);
+    let out = text(&output.stdout);
+    assert!(unwrapped(out).contains("samehost's stubs against tonic's"), "{out}");
+    assert!(out.contains(" samehost/tonic "), "{out}");
+    let only = ["--calls", "8", "--rounds", "2", "--kind", "unary", "--concurrency", "1"];
+    let only = [&only[..], &["--stubs", "tonic", "--against", "none", "--json"]].concat();
+    assert!(cells(&json(&bench(&only)))[0].starts_with("samehost/tonic uds block unary"));
 }
 
 #[test]
@@ -419,6 +450,8 @@ fn wrong_usage_exits_with_2_and_says_why() {
         ("--raw --address unix:/tmp/x.sock", "needs a server of its own"),
         ("--raw=perhaps", "invalid value"),
         ("--against other", "invalid value"),
+        ("--stubs other", "write samehost, tonic or both"),
+        ("--stubs tonic,tonic", "twice"),
         ("--busy-poll 0", "is zero"),
         ("--compare x.json --json", "cannot be used with"),
         ("--kind=", "missing"),

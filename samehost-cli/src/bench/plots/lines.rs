@@ -1,0 +1,85 @@
+//! [`Line`]: one series in a plot, and the plots that consist of lines.
+
+use plotters::prelude::*;
+
+use super::super::cell::{Series, Transport};
+use super::super::report::Row;
+use super::Result;
+use super::axis::Axis;
+use super::frame::{Frame, MARGIN, RIGHT, Y_FIGURES, text_style};
+use super::style::{GRID, INK, colour_of};
+
+/// Of the drawing between the axes, in pixels.
+const PLOT_HEIGHT: u32 = 290;
+
+/// For the figures below.
+const X_FIGURES: u32 = 28;
+
+/// More points than this are a curve, without a dot for each.
+const DOTS_MAX: usize = 20;
+
+/// The lengths of strokes and gaps of a dashed line.
+const DASHES: (i32, i32) = (6, 4);
+
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) series: Series,
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+impl Line {
+    /// One for each series, in the order of the rows.
+    pub(super) fn all(rows: &[&Row], points: impl Fn(&Row) -> Vec<(f64, f64)>) -> Vec<Self> {
+        let mut lines: Vec<Self> = Vec::new();
+        for row in rows {
+            let series = row.cell().series();
+            match lines.iter_mut().find(|line| line.series == series) {
+                Some(line) => line.points.extend(points(row)),
+                None => lines.push(Self { series, points: points(row) }),
+            }
+        }
+        for line in &mut lines {
+            line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        }
+        lines.retain(|line| !line.points.is_empty());
+        lines
+    }
+}
+
+/// Draws the lines, dashed where they are of TCP.
+pub(super) fn draw_lines(frame: &Frame, lines: &[Line], x: &Axis, y: &Axis) -> Result<String> {
+    frame.draw(MARGIN + PLOT_HEIGHT + X_FIGURES, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin_top(MARGIN)
+            .margin_left(MARGIN)
+            .margin_right(RIGHT)
+            .x_label_area_size(X_FIGURES)
+            .y_label_area_size(Y_FIGURES)
+            .build_cartesian_2d(x.clone(), y.clone())?;
+        chart
+            .configure_mesh()
+            .x_label_formatter(&|value| (x.label)(*value))
+            .y_label_formatter(&|value| (y.label)(*value))
+            .axis_style(INK.rgb())
+            .bold_line_style(GRID.rgb())
+            .label_style(text_style())
+            .draw()?;
+        for line in lines {
+            let colour = colour_of(line.series).rgb();
+            let style = colour.stroke_width(3);
+            let points = line.points.iter().copied();
+            if line.points.len() <= DOTS_MAX {
+                let dot = |point| Circle::new(point, 4, colour.filled());
+                chart.draw_series(points.clone().map(dot))?;
+            }
+            let (stroke, gap) = DASHES;
+            match line.series.transport {
+                Transport::Tcp => {
+                    chart.draw_series(DashedLineSeries::new(points, stroke, gap, style))?
+                }
+                Transport::Uds => chart.draw_series(LineSeries::new(points, style))?,
+            };
+        }
+        Ok(())
+    })
+}
