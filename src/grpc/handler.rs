@@ -318,7 +318,7 @@ pub(crate) type BoxFuture =
     Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// Erases a future's type. A future that is boxed already is not boxed again.
-fn boxed<F, B, E>(future: F) -> BoxFuture
+pub(crate) fn boxed<F, B, E>(future: F) -> BoxFuture
 where
     F: Future<Output = Result<Response<B>, E>> + Send + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
@@ -341,7 +341,7 @@ where
 }
 
 /// Returns a response that has a status and no message.
-fn answer(status: Status) -> BoxFuture {
+pub(crate) fn answer(status: Status) -> BoxFuture {
     Box::pin(std::future::ready(Ok(status.into_http())))
 }
 

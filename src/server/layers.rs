@@ -1,22 +1,26 @@
 //! [`Layers`]: the tower layers around the services of a server.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use tonic::Status;
 use tonic::body::Body;
+use tower::Service;
 use tower::layer::Layer;
 use tower::util::BoxCloneSyncService;
-use tower::{BoxError, ServiceExt};
 
 use super::routes::Routes;
-use crate::grpc::{BoxFuture, HttpService, RequestBody, call};
+use crate::grpc::{BoxFuture, HttpService, RequestBody, answer, boxed, call, status_of};
 
 /// The service that a layer wraps: all services of a server, within the layers that were added
 /// after it.
 ///
-/// Without such layers it is always ready and never fails.
-pub type LayeredService = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+/// It is always ready, unless such a layer is not, and never fails: the error of such a layer is a
+/// response with its status.
+pub type LayeredService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// A layer whose type is erased.
 type Wrap = Arc<dyn Fn(LayeredService) -> LayeredService + Send + Sync>;
@@ -32,21 +36,51 @@ impl Layers {
         L: Layer<LayeredService> + Send + Sync + 'static,
         L::Service: HttpService<Body>,
     {
-        self.0.push(Arc::new(move |inner| boxed(layer.layer(inner))));
+        self.0.push(Arc::new(move |inner| layered(layer.layer(inner))));
     }
 
     pub(super) fn around(&self, routes: Routes) -> Services {
         let mut layers = self.0.iter().rev();
         let Some(innermost) = layers.next() else { return Services::Plain(routes) };
-        let wrapped = innermost(boxed(routes));
+        let wrapped = innermost(layered(routes));
         Services::Layered(layers.fold(wrapped, |inner, layer| layer(inner)))
     }
 }
 
-fn boxed<S: HttpService<Body>>(service: S) -> LayeredService {
-    // `Body::new` returns a body that is a `Body` already as it is.
-    let service = service.map_response(|response: Response<_>| response.map(Body::new));
-    BoxCloneSyncService::new(service.map_err(Into::into))
+fn layered<S: HttpService<Body>>(service: S) -> LayeredService {
+    BoxCloneSyncService::new(Answers { service, failure: None })
+}
+
+/// A service whose errors are answers, so that a layer around it sees the status that the client gets.
+#[derive(Clone)]
+struct Answers<S> {
+    service: S,
+    /// Why it is not ready: the next call gets it.
+    failure: Option<Status>,
+}
+
+impl<S: HttpService<Body>> Service<Request<Body>> for Answers<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.failure.is_none() {
+            match self.service.poll_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => self.failure = Some(status_of(error.into())),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> BoxFuture {
+        match self.failure.take() {
+            None => boxed(self.service.call(request)),
+            Some(status) => answer(status),
+        }
+    }
 }
 
 impl fmt::Debug for Layers {

@@ -26,6 +26,8 @@ use crate::support::{
 on_both_transports!(
     health_and_reflection_plug_in,
     an_interceptor_sees_the_metadata,
+    a_layer_sees_the_status_of_an_error_within,
+    a_layer_that_fails_to_be_ready_answers_with_its_status,
     a_call_in_flight_finishes_after_the_signal,
     a_call_that_never_ends_is_cut_off_at_the_drain_deadline,
     an_unknown_method_is_unimplemented,
@@ -108,6 +110,72 @@ async fn a_tower_layer_sees_every_call_the_first_added_first() {
     let mut client = PingServiceClient::new(Channel::connect(&address).await.unwrap());
     client.ping(PingRequest::ping()).await.unwrap();
     assert_eq!(*order.lock().unwrap(), ["first", "second"]);
+}
+
+/// Asks for what layers of other crates ask for: an error that is one.
+fn only_with_an_error<S>(service: S) -> S
+where
+    S: tower::Service<http::Request<tonic::body::Body>, Error: std::error::Error>,
+{
+    service
+}
+
+async fn a_layer_sees_the_status_of_an_error_within(transport: Transport) {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = Arc::clone(&seen);
+    let status_of = tower::util::MapResponseLayer::new(move |response: http::Response<_>| {
+        note.lock().unwrap().push(response.headers().get("grpc-status").cloned());
+        response
+    });
+    let overloaded = tower::layer::layer_fn(|_| {
+        tower::service_fn(|_: http::Request<tonic::body::Body>| async {
+            let error = tower::load_shed::error::Overloaded::new();
+            Err::<http::Response<tonic::body::Body>, _>(tower::BoxError::from(error))
+        })
+    });
+    let server = ping_server()
+        .layer(tower::layer::layer_fn(only_with_an_error::<LayeredService>))
+        .layer(status_of)
+        .layer(overloaded);
+    let server = Running::start(transport, server).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let status = client.ping(PingRequest::ping()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(*seen.lock().unwrap(), [Some(http::HeaderValue::from_static("8"))]);
+}
+
+/// Is never ready.
+#[derive(Clone)]
+struct Broken;
+
+impl tower::Service<http::Request<tonic::body::Body>> for Broken {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Status;
+    type Future = std::future::Ready<Result<Self::Response, Status>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Err(Status::data_loss("broken")))
+    }
+
+    fn call(&mut self, _: http::Request<tonic::body::Body>) -> Self::Future {
+        unreachable!("it is not ready")
+    }
+}
+
+async fn a_layer_that_fails_to_be_ready_answers_with_its_status(transport: Transport) {
+    for outer in [0, 1] {
+        let mut server = ping_server();
+        for _ in 0..outer {
+            server = server.layer(tower::layer::util::Identity::new());
+        }
+        let server = server.layer(tower::layer::layer_fn(|_| Broken));
+        let server = Running::start(transport, server).await;
+        let mut client = PingServiceClient::new(server.channel().await);
+        for _ in 0..2 {
+            let status = client.ping(PingRequest::ping()).await.unwrap_err();
+            assert_eq!((status.code(), status.message()), (Code::DataLoss, "broken"));
+        }
+    }
 }
 
 async fn an_unknown_method_is_unimplemented(transport: Transport) {
