@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tonic::Code;
 use tracing::Span;
 
+use super::names::server_address;
 use super::{ConnectionInfo, Event, Observers};
 
 /// A call that is observed.
@@ -162,7 +163,8 @@ impl Drop for CallObservation {
 fn span(call: &CallInfo) -> Span {
     let method = call.method();
     let connection = call.connection();
-    let address = connection.and_then(ConnectionInfo::address).map(tracing::field::display);
+    let address = connection.and_then(ConnectionInfo::address).map(server_address);
+    let (address, port) = address.map_or((None, None), |(address, port)| (Some(address), port));
     tracing::info_span!(
         "call",
         otel.name = method,
@@ -170,6 +172,7 @@ fn span(call: &CallInfo) -> Span {
         rpc.system.name = "grpc",
         rpc.method = method,
         server.address = address,
+        server.port = port,
         rpc.response.status_code = tracing::field::Empty,
         "error.type" = tracing::field::Empty,
     )

@@ -3,6 +3,7 @@
 
 mod call;
 mod connection;
+mod names;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +17,7 @@ pub(crate) use call::code_name;
 pub use call::{CallEnd, CallInfo};
 pub use connection::ConnectionInfo;
 pub(crate) use connection::{CallObserver, ConnectionObservation};
+pub(crate) use names::{peer_address, server_address};
 
 use crate::address::Address;
 use crate::socket::Peer;

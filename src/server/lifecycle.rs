@@ -10,7 +10,9 @@ use tracing::{Level, Span};
 use super::peer_name::PeerName;
 use crate::address::Address;
 use crate::driver::Lost;
-use crate::observer::{CallObserver, ConnectionObservation, GoAwayReason, Observers};
+use crate::observer::{
+    CallObserver, ConnectionObservation, GoAwayReason, Observers, peer_address, server_address,
+};
 use crate::socket::Peer;
 
 /// A connection that was admitted. Dropping it tells observers and the log that the connection was
@@ -99,14 +101,19 @@ impl Drop for Lifecycle {
 /// for them.
 fn span(address: Option<&Address>, peer: &Peer) -> Span {
     let PeerName { uid, gid, pid, command } = PeerName::of(peer.identity());
-    let remote = match peer {
-        Peer::Tcp(peer) => Some(tracing::field::display(peer.remote_addr())),
-        _ => None,
+    let (transport, remote) = match peer {
+        Peer::Unix(_) => (Some("unix"), None),
+        Peer::Tcp(peer) => (Some("tcp"), Some(peer_address(peer.remote_addr()))),
+        Peer::Unknown => (None, None),
     };
+    let address = address.map(server_address);
     tracing::info_span!(
         "connection",
-        server.address = address.map(tracing::field::display),
-        network.peer.address = remote,
+        network.transport = transport,
+        server.address = address.as_ref().map(|(address, _)| address),
+        server.port = address.as_ref().and_then(|(_, port)| *port),
+        network.peer.address = remote.as_ref().map(|(address, _)| address),
+        network.peer.port = remote.as_ref().map(|(_, port)| *port),
         uid,
         gid,
         pid,

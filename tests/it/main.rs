@@ -25,6 +25,7 @@ mod retry_policy;
 mod server;
 mod server_options;
 mod socket_file;
+mod spans;
 mod statuses;
 mod streams;
 mod tonic_transport;

@@ -1,6 +1,7 @@
 //! Code that the tests share: a server on either transport, the command as a child process, and a
 //! peer that writes frames by hand.
 
+pub mod spans;
 pub mod wire;
 
 use std::fs::Permissions;
@@ -307,17 +308,21 @@ pub fn need_descriptors(needed: u64) -> bool {
     true
 }
 
+/// With only one subscriber, tracing caches that an event or a span interests nobody if another thread
+/// meets it first. So there are always two.
+fn two_subscribers() {
+    static OTHER: LazyLock<tracing::Dispatch> =
+        LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+    LazyLock::force(&OTHER);
+}
+
 /// Collects what the code of this thread logs while the guard exists.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        // With only one subscriber, tracing caches that an event interests nobody if another thread
-        // meets it first. So there are always two.
-        static OTHER: LazyLock<tracing::Dispatch> =
-            LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
-        LazyLock::force(&OTHER);
+        two_subscribers();
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()

@@ -1,0 +1,149 @@
+//! The spans of a server: one for a connection, and on request one for a call.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use samehost::ping::{ConverseRequest, PingRequest, PingResponse, PingServiceClient};
+use samehost::{Address, Server};
+use tonic::{Response, Status};
+
+use crate::support::spans::{Span, Spans};
+use crate::support::{Running, Scripted, Transport, eventually_async};
+
+/// Each test runs in one thread, which has the test's subscriber.
+macro_rules! on_each_transport {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use super::*;
+
+            #[tokio::test]
+            async fn unix() {
+                super::$name(Transport::Unix).await;
+            }
+
+            #[tokio::test]
+            async fn tcp() {
+                super::$name(Transport::Tcp).await;
+            }
+        }
+    )+};
+}
+
+on_each_transport!(
+    a_connection_has_a_span_that_names_both_ends,
+    a_call_has_a_span_within_its_connections,
+    calls_have_no_spans_unless_asked_for,
+);
+
+/// Where a server is, in the conventions' words.
+fn server(address: &Address) -> Vec<(&'static str, String)> {
+    match address.as_path() {
+        Some(path) => vec![("server.address", path.display().to_string())],
+        None => {
+            let text = address.to_string();
+            let (ip, port) = text.rsplit_once(':').unwrap();
+            vec![("server.address", ip.to_owned()), ("server.port", port.to_owned())]
+        }
+    }
+}
+
+fn assert_fields(span: &Span, expected: Vec<(&'static str, String)>) {
+    assert_eq!(span.fields, BTreeMap::from_iter(expected), "{}", span.name);
+}
+
+async fn a_connection_has_a_span_that_names_both_ends(transport: Transport) {
+    let (spans, _guard) = Spans::start();
+    let running = Running::ping(transport).await;
+    let client = running.channel().await;
+    PingServiceClient::new(client.clone()).ping(PingRequest::ping()).await.unwrap();
+    drop(client);
+    eventually_async("the span's end", || spans.named("connection").iter().any(|one| one.ended))
+        .await;
+    let [span] = &spans.named("connection")[..] else { panic!("one connection") };
+    let mut expected = server(&running.address);
+    match transport {
+        Transport::Unix => {
+            let command = std::fs::read_to_string("/proc/self/comm").unwrap();
+            expected.extend([
+                ("network.transport", "unix".to_owned()),
+                ("uid", rustix::process::geteuid().as_raw().to_string()),
+                ("gid", rustix::process::getegid().as_raw().to_string()),
+                ("pid", std::process::id().to_string()),
+                ("command", command.trim_end().to_owned()),
+            ]);
+        }
+        Transport::Tcp => {
+            let port = span.fields["network.peer.port"].clone();
+            assert!(port.parse::<u16>().is_ok(), "{port}");
+            expected.extend([
+                ("network.transport", "tcp".to_owned()),
+                ("network.peer.address", "127.0.0.1".to_owned()),
+                ("network.peer.port", port),
+            ]);
+        }
+    }
+    assert_fields(span, expected);
+}
+
+/// A server that answers from within a span of its own, and fails or lingers if asked to.
+fn nested() -> Server {
+    let service = Scripted::default().on_ping(|request| async move {
+        tracing::info_span!("handler").in_scope(|| ());
+        match &*request.into_inner().message {
+            "fail" => Err(Status::not_found("as asked for")),
+            "late" => std::future::pending().await,
+            _ => Ok(Response::new(PingResponse::default())),
+        }
+    });
+    service.server()
+}
+
+async fn a_call_has_a_span_within_its_connections(transport: Transport) {
+    let (spans, _guard) = Spans::start();
+    let running = Running::start(transport, nested().trace_calls(true)).await;
+    let mut client = PingServiceClient::new(running.channel().await);
+    let request = |message: &str| PingRequest { message: message.into(), ..Default::default() };
+    client.ping(PingRequest::ping()).await.unwrap();
+    client.ping(request("fail")).await.unwrap_err();
+    let mut late = tonic::Request::new(request("late"));
+    late.set_timeout(Duration::from_millis(20));
+    client.ping(late).await.unwrap_err();
+    // Its status comes in trailers.
+    let wrong = ConverseRequest { message: "no".into(), ..Default::default() };
+    let mut pongs = client.converse(tokio_stream::iter([wrong])).await.unwrap().into_inner();
+    pongs.message().await.unwrap_err();
+
+    let ended = || spans.named("call").iter().filter(|one| one.ended).count();
+    eventually_async("the spans' ends", || ended() == 4).await;
+    let calls = spans.named("call");
+    let late = calls[2].fields["rpc.response.status_code"].clone();
+    // Whichever end's timer is first.
+    assert!(["DEADLINE_EXCEEDED", "CANCELLED"].contains(&&*late), "{late}");
+    let (ping, converse) = ("ping.v1.PingService/Ping", "ping.v1.PingService/Converse");
+    let made = [(ping, "OK"), (ping, "NOT_FOUND"), (ping, &late), (converse, "INVALID_ARGUMENT")];
+    for (span, (method, code)) in calls.iter().zip(made) {
+        assert_eq!(span.parent, Some("connection"));
+        let mut expected = server(&running.address);
+        expected.extend([
+            ("otel.name", method.to_owned()),
+            ("otel.kind", "server".to_owned()),
+            ("rpc.system.name", "grpc".to_owned()),
+            ("rpc.method", method.to_owned()),
+            ("rpc.response.status_code", code.to_owned()),
+        ]);
+        expected.extend((code != "OK").then(|| ("error.type", code.to_owned())));
+        assert_fields(span, expected);
+    }
+    let handlers = spans.named("handler");
+    assert_eq!(handlers.len(), 3);
+    assert!(handlers.iter().all(|one| one.parent == Some("call")), "{handlers:?}");
+}
+
+async fn calls_have_no_spans_unless_asked_for(transport: Transport) {
+    let (spans, _guard) = Spans::start();
+    let running = Running::start(transport, nested()).await;
+    let mut client = PingServiceClient::new(running.channel().await);
+    client.ping(PingRequest::ping()).await.unwrap();
+    assert!(spans.named("call").is_empty());
+    assert_eq!(spans.named("handler")[0].parent, Some("connection"));
+}
