@@ -2,17 +2,27 @@
 //! the wire is in docs/descriptors.md.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
 use super::arrived::Reset;
+use super::config::KeepAlive;
 use super::connection::Connection;
 use super::error::{ConnectionError, ErrorCode};
 use super::frame::{FrameHeader, HEADER_LEN, kind};
 use super::key::StreamKey;
+use super::role::Role;
 use super::spare::trim;
 use super::stream::Sending;
 use crate::descriptors::{Arrived, Descriptors};
+
+/// Where no keep-alive was asked for.
+const SIGN_OF_LIFE: KeepAlive = KeepAlive {
+    interval: Duration::from_secs(60),
+    timeout: Duration::from_secs(20),
+    when_idle: false,
+};
 
 /// Bytes of a DESCRIPTORS frame.
 const FRAME: usize = HEADER_LEN + 1;
@@ -130,9 +140,15 @@ impl Connection {
     // ---- In --------------------------------------------------------------------------------
 
     /// A set of descriptors was received, with or before the bytes that come next.
+    ///
+    /// A server's call may hold the client's end of its own connection, which then is never closed. So
+    /// a client that has sent some has to answer while it has calls.
     pub(crate) fn receive_set(&mut self, set: Arrived) {
         if self.dead.is_none() {
             self.passing.sets.push_back(set);
+            if self.role == Role::Server {
+                self.config.keep_alive.get_or_insert(SIGN_OF_LIFE);
+            }
         }
     }
 

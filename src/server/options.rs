@@ -354,6 +354,10 @@ impl Server {
     /// quarter of the open files that this process may have (RLIMIT_NOFILE), and a quarter of that
     /// for one user other than its own. A call beyond a quota fails with RESOURCE_EXHAUSTED.
     /// Default 0: none are taken, and the kernel refuses to send some.
+    ///
+    /// A client may send its own end of the connection, which then nobody closes. So a client that has
+    /// sent some has to answer a PING after 60 s of silence within 20 s as long as it has calls, unless
+    /// [`keep_alive_interval`](Self::keep_alive_interval) says otherwise.
     #[must_use]
     pub fn descriptors(mut self, max_per_call: u8) -> Self {
         self.options.driver.http2.descriptors = max_per_call.min(MAX_PER_CALL as u8);

@@ -191,8 +191,9 @@ async fn is_closed(mut ours: UnixStream) {
     eventually_async("a descriptor is closed when its call has ended", end).await;
 }
 
-/// The server: returns what it gets, after it has compared it with what the request names.
-pub(crate) fn run(address: &str) -> ExitCode {
+/// The server: returns what it gets, after it has compared it with what the request names. One that is
+/// attacked takes more of them, and keeps its connections as long as they answer.
+pub(crate) fn run(address: &str, attacked: bool) -> ExitCode {
     let connections = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let service = Scripted::default()
         .on_ping({
@@ -209,11 +210,17 @@ pub(crate) fn run(address: &str) -> ExitCode {
             response.extensions_mut().insert(Descriptors::from(list));
             Ok(response)
         });
-    let server: Server =
-        service.server().descriptors(MOST as u8).max_connection_age(AGE).on_connect(move |_| {
-            connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            samehost::tonic::codegen::http::Extensions::new()
-        });
+    let server = if attacked {
+        let silence = Duration::from_secs(5);
+        let server = service.server().keep_alive_interval(silence).keep_alive_timeout(silence);
+        server.descriptors(253)
+    } else {
+        service.server().descriptors(MOST as u8).max_connection_age(AGE)
+    };
+    let server: Server = server.on_connect(move |_| {
+        connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        samehost::tonic::codegen::http::Extensions::new()
+    });
     let address: Address = address.parse().unwrap();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
@@ -248,6 +255,15 @@ async fn ping(
             std::future::pending::<()>().await;
             drop(held);
             Ok(plain())
+        }
+        "held" => {
+            let _held = list.take();
+            std::future::pending().await
+        }
+        "returned" => {
+            let mut response = plain();
+            response.extensions_mut().insert(Descriptors::from(list.take()));
+            Ok(response)
         }
         _ => {
             let list = compared(&list, &request.get_ref().payload)?;

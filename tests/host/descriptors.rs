@@ -1,23 +1,17 @@
 //! File descriptors that nobody asked for: none is kept, and nobody stalls.
 
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use samehost::ping::{PingRequest, PingServiceClient};
 use samehost::{Address, Channel};
 use tokio::net::UnixStream;
 
+use crate::descriptor_attacks::{AT_A_TIME, send_by};
 use crate::support::{Serving, block_on, directory, nix_signal, samehost, socket_in};
 use crate::wire::{Peer, data, headers, message, request, window_update};
 use crate::{Scale, has_strace};
-
-/// As many as a message can have: SCM_MAX_FD (unix(7)).
-const AT_A_TIME: usize = 253;
 
 /// To a server that refuses them, and to one whose kernel knows no way to refuse them: an error for
 /// each setsockopt(2) makes it one.
@@ -78,7 +72,7 @@ async fn attack(address: &Address, server: u32, times: u32) -> u32 {
         let body = data(stream, &message(b""), true);
         // Each read stops at a message that has some.
         for part in [&head, &body] {
-            refused += u32::from(!send_with(&attacker.io, part, &null).await);
+            refused += u32::from(!send_by(&attacker.io, part, &[null.as_fd(); AT_A_TIME]).await);
         }
         let answered = attacker.until(|frame| frame.stream == stream && frame.ends_stream());
         tokio::time::timeout(Duration::from_secs(30), answered).await.expect("it stalls");
@@ -90,29 +84,4 @@ async fn attack(address: &Address, server: u32, times: u32) -> u32 {
     }
     assert!(open() <= before, "{} descriptors more", open() - before);
     refused
-}
-
-/// Sends the bytes with descriptors; false: without, for they are refused.
-async fn send_with(socket: &UnixStream, bytes: &[u8], file: &std::fs::File) -> bool {
-    let descriptors = [file.as_fd(); AT_A_TIME];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_A_TIME))];
-    let mut with = SendAncillaryBuffer::new(&mut space);
-    assert!(with.push(SendAncillaryMessage::ScmRights(&descriptors)));
-    loop {
-        let sent =
-            rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut with, SendFlags::empty());
-        match sent {
-            Ok(sent) => {
-                assert_eq!(sent, bytes.len());
-                return true;
-            }
-            Err(Errno::PERM) => {
-                assert_eq!(rustix::io::write(socket, bytes), Ok(bytes.len()));
-                return false;
-            }
-            // Too many are on their way (unix(7)): those that were sent have to arrive first.
-            Err(Errno::AGAIN | Errno::TOOMANYREFS) => tokio::task::yield_now().await,
-            Err(errno) => panic!("{errno}"),
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! `tests/it` can show is there.
 
 mod cancels;
+mod descriptor_attacks;
 mod descriptor_calls;
 mod descriptors;
 mod faults;
@@ -46,6 +47,7 @@ const CHECKS: &[Check] = &[
     ("faults", faults::of_each_step),
     ("descriptors", descriptors::sent_unasked),
     ("descriptor-calls", descriptor_calls::stay_with_their_call),
+    ("descriptor-attacks", descriptor_attacks::are_fended_off),
     ("idle-memory", memory::of_connections_that_were_busy),
     ("stop", stop::with_clients),
     ("hand-overs", hand_overs::under_load),
@@ -62,7 +64,8 @@ fn main() -> ExitCode {
         ["as", "bind", address] => return faults::bind(address),
         ["as", "caller", address] => return hand_overs::caller(address),
         ["as", "heir", address] => return heir::run(address),
-        ["as", "returner", address] => return descriptor_calls::run(address),
+        ["as", "returner", address] => return descriptor_calls::run(address, false),
+        ["as", "attacked", address] => return descriptor_calls::run(address, true),
         ["as", "clients", address, connections, calls @ ..] => {
             return memory::clients(address, connections, calls);
         }

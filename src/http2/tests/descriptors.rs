@@ -231,3 +231,28 @@ fn a_set_that_cannot_be_sent_says_so_and_its_call_fails() {
         "{events:?}"
     );
 }
+
+#[test]
+fn a_client_that_has_sent_some_is_asked_for_a_sign_of_life_while_it_has_calls() {
+    let second = std::time::Duration::from_secs(1);
+    for sends in [true, false] {
+        let mut server = Tested::server_with(taking(1));
+        if sends {
+            server.connection.receive_set(set(1).0);
+            server.accept(&[announced(1, 1), request(1, true)]);
+        } else {
+            server.accept(&[request(1, true)]);
+        }
+        let now = server.now;
+        server.connection.note_time(now);
+        if !sends {
+            assert_eq!(server.connection.next_timeout(), None);
+            continue;
+        }
+        assert_eq!(server.connection.next_timeout(), Some(now + 60 * second));
+        server.connection.on_timeout(now + 60 * second).unwrap();
+        assert_eq!(server.frames()[0].kind, kind::PING);
+        let dead = server.connection.on_timeout(now + 80 * second).unwrap_err();
+        server.failed(ErrorCode::NO_ERROR, dead);
+    }
+}
