@@ -141,6 +141,43 @@ impl SealedMemory {
         Ok(MappedMemory { bytes: map::read_only(&self.file, len)? })
     }
 
+    /// Maps the memory if it has at most `limit` bytes, and decodes the message in it.
+    ///
+    /// Fields of the type [`Bytes`] are slices of the mapping: nothing of them is copied, however large
+    /// they are (`configure().bytes(["."])` of `samehost-build` gives `bytes` fields this type). All
+    /// others are copied, `Vec<u8>` and `String` among them. The mapping ends with the last slice of it.
+    ///
+    /// The sender writes the encoded message: `SealedMemory::copy_from(&message.encode_to_vec())`.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map), and [`SealedMemoryErrorKind::NotDecodable`] if the bytes are no message of
+    /// this type.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # fn main() -> Result<(), samehost::SealedMemoryError> {
+    /// use prost::Message;
+    /// use prost::bytes::Bytes;
+    /// use samehost::SealedMemory;
+    ///
+    /// // `Bytes` itself is the message of one field, google.protobuf.BytesValue.
+    /// let image = Bytes::from(vec![7; 100_000]);
+    /// let memory = SealedMemory::copy_from(&image.encode_to_vec())?;
+    /// // … its descriptor travels to another process …
+    /// let received: Bytes = memory.decode(64 << 20)?;
+    /// assert_eq!(received, image);
+    /// # Ok(()) }
+    /// ```
+    pub fn decode<M>(&self, limit: u64) -> Result<M, SealedMemoryError>
+    where
+        M: prost::Message + Default,
+    {
+        let bytes = self.map(limit)?.into_bytes();
+        M::decode(bytes).map_err(|error| Problem::NotDecodable(error).into())
+    }
+
     /// Returns a descriptor of the memory, for sending it to another process.
     ///
     /// # Errors
@@ -217,7 +254,8 @@ pub struct MappedMemory {
 impl MappedMemory {
     /// Returns the mapping as [`Bytes`], without a copy. The last slice of them ends the mapping.
     ///
-    /// `prost` decodes fields of the type `Bytes` from it without a copy, too.
+    /// [`SealedMemory::decode`] decodes a message from it, whose fields of this type are not copied
+    /// either.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.bytes
@@ -269,6 +307,8 @@ pub enum SealedMemoryErrorKind {
     Executable,
     /// The memory is larger than the reader's limit.
     TooLarge,
+    /// The bytes are no message of the type that was asked for.
+    NotDecodable,
     /// A system call failed.
     Io,
 }
@@ -282,6 +322,7 @@ impl SealedMemoryError {
             Problem::NotSealed { .. } => SealedMemoryErrorKind::NotSealed,
             Problem::Executable => SealedMemoryErrorKind::Executable,
             Problem::TooLarge { .. } => SealedMemoryErrorKind::TooLarge,
+            Problem::NotDecodable(_) => SealedMemoryErrorKind::NotDecodable,
             Problem::Io(_) => SealedMemoryErrorKind::Io,
         }
     }
@@ -317,6 +358,8 @@ enum Problem {
     Executable,
     #[error("the memory has {len} bytes, more than the reader's limit of {limit}")]
     TooLarge { len: u64, limit: u64 },
+    #[error("the memory does not hold the message that was expected: {0}")]
+    NotDecodable(prost::DecodeError),
     #[error("sealed memory: {0}")]
     Io(io::Error),
 }

@@ -13,11 +13,12 @@ use samehost::ping::{
     CollectRequest, CollectResponse, ConverseRequest, ConverseResponse, PingRequest, PingResponse,
     PingService, PingServiceClient, PingServiceServer, WatchRequest, WatchResponse,
 };
-use samehost::{Channel, Descriptors, SealedMemory, Server};
+use samehost::{Channel, Descriptors, SealedMemory, SealedMemoryErrorKind, Server};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::support::{Running, Transport};
+use crate::support::{Running, Transport, directory, socket_in};
+use crate::wire::{Peer, go_away};
 
 /// A service that returns the descriptors that it gets, in any kind of call. For a "ping" message
 /// of "keep" it leaves them in the request's extensions, and for "wait" it never answers.
@@ -200,6 +201,144 @@ async fn what_a_handler_does_not_take_is_closed_when_its_call_ends() {
     is_closed(ours).await;
 }
 
+/// Says whether the descriptors are among the extensions, and leaves them there.
+#[allow(clippy::result_large_err, reason = "the type is tonic's")]
+fn sees_them(request: Request<()>) -> Result<Request<()>, Status> {
+    match request.extensions().get::<Descriptors>() {
+        Some(list) if list.len() == 1 => Ok(request),
+        _ => Err(Status::internal("the interceptor does not see the descriptors")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn they_pass_through_layers_and_interceptors_at_both_ends() {
+    let layers = tower::ServiceBuilder::new()
+        .map_request(|request: http::Request<tonic::body::Body>| {
+            assert_eq!(request.extensions().get::<Descriptors>().map(Descriptors::len), Some(1));
+            request
+        })
+        .map_response(|response: http::Response<tonic::body::Body>| {
+            assert_eq!(response.extensions().get::<Descriptors>().map(Descriptors::len), Some(1));
+            response
+        });
+    let server = Server::new()
+        .descriptors(1)
+        .layer(layers.into_inner())
+        .add_service(PingServiceServer::with_interceptor(Returns, sees_them));
+    let server = Running::start(Transport::Unix, server).await;
+    let channel = Channel::builder(&server.address).descriptors(1).connect().await.unwrap();
+    let timeouts = tower::timeout::TimeoutLayer::new(Duration::from_secs(60));
+    let layered = tower::Layer::layer(&timeouts, channel.clone());
+    let mut layered = PingServiceClient::with_interceptor(layered, sees_them);
+    let mut intercepted = PingServiceClient::with_interceptor(channel, sees_them);
+
+    let (request, ours) = carrying(PingRequest::default());
+    check(&mut intercepted.ping(request).await.unwrap(), ours);
+    let (request, ours) = carrying(PingRequest::default());
+    check(&mut layered.ping(request).await.unwrap(), ours);
+    let (request, ours) = carrying(WatchRequest::default());
+    check(&mut layered.watch(request).await.unwrap(), ours);
+    let (request, ours) = carrying(tokio_stream::iter([CollectRequest::default()]));
+    check(&mut layered.collect(request).await.unwrap(), ours);
+    let (request, ours) = carrying(tokio_stream::iter([ConverseRequest::default()]));
+    check(&mut layered.converse(request).await.unwrap(), ours);
+}
+
+/// What tonic generates for a server of these two methods.
+#[derive(Clone)]
+struct TonicStubs;
+
+impl tonic::server::NamedService for TonicStubs {
+    const NAME: &'static str = PingServiceServer::<Returns>::NAME;
+}
+
+impl tower::Service<http::Request<tonic::body::Body>> for TonicStubs {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        let unary = tower::service_fn(|request: Request<PingRequest>| Returns.ping_boxed(request));
+        let stream =
+            tower::service_fn(|request: Request<Streaming<ConverseRequest>>| async move {
+                Returns.converse(request).await
+            });
+        Box::pin(async move {
+            Ok(if request.uri().path().ends_with("/Ping") {
+                let codec = tonic_prost::ProstCodec::<PingResponse, PingRequest>::default();
+                tonic::server::Grpc::new(codec).unary(unary, request).await
+            } else {
+                let codec = tonic_prost::ProstCodec::<ConverseResponse, ConverseRequest>::default();
+                tonic::server::Grpc::new(codec).streaming(stream, request).await
+            })
+        })
+    }
+}
+
+impl Returns {
+    fn ping_boxed(
+        self,
+        request: Request<PingRequest>,
+    ) -> impl Future<Output = Result<Response<PingResponse>, Status>> {
+        async move { self.ping(request).await }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn they_travel_on_tonics_stubs_at_both_ends() {
+    let server = Server::new().descriptors(1).add_service(TonicStubs);
+    let server = Running::start(Transport::Unix, server).await;
+    let channel = Channel::builder(&server.address).descriptors(1).connect().await.unwrap();
+    let mut client = tonic::client::Grpc::new(channel);
+    let path = |method| http::uri::PathAndQuery::from_static(method);
+
+    client.ready().await.unwrap();
+    let (request, ours) = carrying(PingRequest::default());
+    let codec = tonic_prost::ProstCodec::<PingRequest, PingResponse>::default();
+    let called = client.unary(request, path("/ping.v1.PingService/Ping"), codec);
+    check(&mut called.await.unwrap(), ours);
+
+    client.ready().await.unwrap();
+    let (request, ours) = carrying(tokio_stream::iter([ConverseRequest::default()]));
+    let codec = tonic_prost::ProstCodec::<ConverseRequest, ConverseResponse>::default();
+    let called = client.streaming(request, path("/ping.v1.PingService/Converse"), codec);
+    let mut response = called.await.unwrap();
+    check(&mut response, ours);
+    assert!(response.into_inner().next().await.unwrap().is_ok());
+}
+
+/// A server that goes away with a call unprocessed, and another one at the same address: the call is
+/// sent again, with its descriptors.
+#[tokio::test]
+async fn a_call_that_is_sent_again_has_its_descriptors_again() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let listener = tokio::net::UnixListener::bind(address.as_path().unwrap()).unwrap();
+    let channel = Channel::builder(&address).descriptors(1).connect_lazy();
+    let (request, ours) = carrying(PingRequest::default());
+    let call = tokio::spawn(async move { PingServiceClient::new(channel).ping(request).await });
+    let (first, _) = listener.accept().await.unwrap();
+    drop(listener);
+    let mut first = Peer::server(first, &[(0xfd00, 1)]).await;
+    first.until(|frame| frame.ends_stream()).await;
+    std::fs::remove_file(address.as_path().unwrap()).unwrap();
+    let listener = samehost::Listener::bind(&address).await.unwrap();
+    let server = Server::new().descriptors(1).add_service(service());
+    let serving = tokio::spawn(server.serve(listener));
+    first.send(&go_away(0, 0)).await;
+    let mut response = call.await.unwrap().unwrap();
+    drop(first);
+    tokio::task::spawn_blocking(move || check(&mut response, ours)).await.unwrap();
+    serving.abort();
+}
+
 #[tokio::test]
 async fn a_server_that_takes_none_has_none_sent() {
     for transport in [Transport::Unix, Transport::Tcp] {
@@ -270,6 +409,34 @@ async fn sealed_memory_travels_and_is_read_without_a_copy() {
         let received = SealedMemory::from_fd(list.into_iter().next().unwrap()).unwrap();
         assert_eq!(received.map(1 << 20).unwrap(), [7; 100_000][..]);
     }
+}
+
+#[tokio::test]
+async fn a_message_is_decoded_from_sealed_memory_without_copying_its_bytes() {
+    use prost::Message;
+    let message = PingRequest { payload: vec![7; 1 << 20].into(), ..PingRequest::ping() };
+    let memory = SealedMemory::copy_from(&message.encode_to_vec()).unwrap();
+    let decoded: PingRequest = memory.decode(2 << 20).unwrap();
+    assert_eq!(decoded, message);
+    // It is in the mapping of the memory, which has its name (proc_pid_maps(5)).
+    let at = decoded.payload.as_ptr() as usize;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mapped = maps.lines().filter(|line| line.contains("memfd:samehost")).any(|line| {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let number = |hex| usize::from_str_radix(hex, 16).unwrap();
+        (number(from)..number(to)).contains(&at)
+    });
+    assert!(mapped, "the payload was copied");
+    // And it stays there without the memory's own value.
+    drop(memory);
+    assert_eq!(decoded.payload, message.payload);
+
+    let memory = SealedMemory::copy_from(&[0xff; 100]).unwrap();
+    let error = memory.decode::<PingRequest>(1_000).unwrap_err();
+    assert_eq!(error.kind(), SealedMemoryErrorKind::NotDecodable);
+    assert!(error.to_string().starts_with("the memory does not hold the message"), "{error}");
+    let error = memory.decode::<PingRequest>(10).unwrap_err();
+    assert_eq!(error.kind(), SealedMemoryErrorKind::TooLarge);
 }
 
 /// The client in Python follows docs/descriptors.md.
