@@ -252,7 +252,7 @@ impl tonic::server::NamedService for TonicStubs {
     const NAME: &'static str = PingServiceServer::<Returns>::NAME;
 }
 
-impl tower::Service<http::Request<tonic::body::Body>> for TonicStubs {
+impl tower::Service<http::Request<samehost::RequestBody>> for TonicStubs {
     type Response = http::Response<tonic::body::Body>;
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
@@ -264,12 +264,13 @@ impl tower::Service<http::Request<tonic::body::Body>> for TonicStubs {
         std::task::Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        let unary = tower::service_fn(|request: Request<PingRequest>| Returns.ping_boxed(request));
-        let stream =
-            tower::service_fn(|request: Request<Streaming<ConverseRequest>>| async move {
-                Returns.converse(request).await
-            });
+    fn call(&mut self, request: http::Request<samehost::RequestBody>) -> Self::Future {
+        let unary = tower::service_fn(|request: Request<PingRequest>| async move {
+            Returns.ping(request).await
+        });
+        let stream = tower::service_fn(|request: Request<Streaming<ConverseRequest>>| async move {
+            Returns.converse(request).await
+        });
         Box::pin(async move {
             Ok(if request.uri().path().ends_with("/Ping") {
                 let codec = tonic_prost::ProstCodec::<PingResponse, PingRequest>::default();
@@ -279,15 +280,6 @@ impl tower::Service<http::Request<tonic::body::Body>> for TonicStubs {
                 tonic::server::Grpc::new(codec).streaming(stream, request).await
             })
         })
-    }
-}
-
-impl Returns {
-    fn ping_boxed(
-        self,
-        request: Request<PingRequest>,
-    ) -> impl Future<Output = Result<Response<PingResponse>, Status>> {
-        async move { self.ping(request).await }
     }
 }
 
