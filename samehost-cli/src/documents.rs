@@ -14,7 +14,7 @@ Examples:
   samehost completions zsh > /usr/share/zsh/vendor-completions/_samehost
   samehost completions fish > ~/.config/fish/completions/samehost.fish")]
 pub(crate) struct CompletionsArgs {
-    /// The shell that reads it
+    /// Shell that the completions are for
     shell: clap_complete::Shell,
 }
 
@@ -24,7 +24,7 @@ Examples:
   samehost man > samehost.1
   samehost man serve > samehost-serve.1")]
 pub(crate) struct ManArgs {
-    /// The page of a subcommand instead
+    /// Subcommand whose page to print [default: the command itself]
     subcommand: Option<String>,
 }
 

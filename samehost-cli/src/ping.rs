@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(short = 'W', long, value_name = "DURATION", default_value = "10s",
           allow_negative_numbers = true, value_parser = args::positive_duration)]
     timeout: Duration,
-    /// Wait for a server that is not there yet, each call as long as -W says
+    /// Wait for a server that is not there yet; each call waits up to the time of -W
     #[arg(long)]
     wait: bool,
     /// Print the summary only

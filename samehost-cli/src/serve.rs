@@ -114,7 +114,7 @@ pub(crate) struct Args {
     /// samehost=debug
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log: tracing_subscriber::EnvFilter,
-    /// How to log: lines of text, or a JSON object a line
+    /// Format of the log: lines of text, or one JSON object in each line
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: crate::log::Format,
 }

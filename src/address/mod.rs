@@ -72,7 +72,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// [`EmptyPath`](AddressParseErrorKind::EmptyPath) and
+    /// Returns [`EmptyPath`](AddressParseErrorKind::EmptyPath) or
     /// [`NulInPath`](AddressParseErrorKind::NulInPath). The file system limits the length of a path
     /// when the address is used.
     pub fn unix(path: impl Into<PathBuf>) -> Result<Self, AddressParseError> {
@@ -100,8 +100,8 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// [`AbstractNameLength`](AddressParseErrorKind::AbstractNameLength) unless the name has 1 to
-    /// 107 bytes.
+    /// Returns [`AbstractNameLength`](AddressParseErrorKind::AbstractNameLength) unless the name
+    /// has 1 to 107 bytes.
     pub fn unix_abstract(name: impl Into<Vec<u8>>) -> Result<Self, AddressParseError> {
         let name = name.into();
         let input = String::from_utf8_lossy(&name).into_owned();

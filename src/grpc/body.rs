@@ -15,7 +15,7 @@ use super::message::Message;
 use super::metadata::normal_trailers;
 use super::panics::panicked;
 use super::status::{status, succeeded};
-use super::timeout::Deadline;
+use super::timeout::{Deadline, deadline_exceeded};
 use crate::address::Address;
 use crate::driver::{Incoming, Outbound, StreamError};
 use crate::observer::CallObservation;
@@ -241,8 +241,4 @@ impl Outbound for ReplyBody {
     fn poll_expired(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.body.poll_deadline(cx)
     }
-}
-
-pub(crate) fn deadline_exceeded() -> Status {
-    Status::deadline_exceeded("the deadline has passed")
 }

@@ -1,4 +1,4 @@
-//! [`Message`]: where in its messages a body is.
+//! [`Message`]: the position of a body in its messages.
 
 /// The position of a body in its messages. Each message has a prefix: whether it is compressed, and
 /// four bytes of length (gRPC over HTTP/2, Length-Prefixed-Message).

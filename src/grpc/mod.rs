@@ -15,7 +15,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use crate::driver::BoxError;
 pub use body::ResponseBody;
-pub(crate) use body::deadline_exceeded;
 pub use handler::HttpService;
 pub(crate) use handler::{
     Answering, Arriving, BoxFuture, Dispatch, Grpc, MessageCall, MessageHead, answer, boxed, call,
@@ -25,7 +24,7 @@ pub(crate) use metadata::normalise;
 pub(crate) use refusing::Refusing;
 pub use request::RequestBody;
 pub(crate) use status::{not_grpc, status, status_of};
-pub(crate) use timeout::{Deadline, GRPC_TIMEOUT, grpc_timeout, timeout_value};
+pub(crate) use timeout::{Deadline, GRPC_TIMEOUT, deadline_exceeded, grpc_timeout, timeout_value};
 
 /// Returns the first value of a field. A call has few fields: to compare each name is less work
 /// than to hash one.

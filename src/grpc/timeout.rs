@@ -10,7 +10,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
-use super::body::deadline_exceeded;
 use super::field;
 
 /// The longest timeout: a longer one is shortened to it.
@@ -96,6 +95,10 @@ impl Future for Deadline {
         let at = self.at;
         self.timer.get_or_insert_with(|| Box::pin(sleep_until(at))).as_mut().poll(cx)
     }
+}
+
+pub(crate) fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("the deadline has passed")
 }
 
 #[cfg(test)]

@@ -222,7 +222,7 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime with IO and time enabled.
+    /// Panics outside of a tokio runtime with IO and time enabled.
     pub async fn serve_with_shutdown(
         self,
         listeners: impl Into<Listeners>,
@@ -293,7 +293,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ServeErrorKind::DuplicateService`].
+    /// [`ServeErrorKind::DuplicateService`] if two services have the same name.
     ///
     /// # Cancel safety
     ///
@@ -301,7 +301,7 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime with time enabled.
+    /// Panics outside of a tokio runtime with time enabled.
     pub async fn serve_incoming<I, T>(
         self,
         incoming: I,
@@ -334,7 +334,7 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub async fn serve_connection<T>(self, stream: T) -> Result<(), ServeError>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,

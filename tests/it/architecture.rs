@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::imports::{Module, circles, graph};
+
 /// The modules from the top down. A module may use only those that come after it.
 const LAYERS: [&str; 17] = [
     "ping",
@@ -25,20 +27,57 @@ const LAYERS: [&str; 17] = [
 
 #[test]
 fn imports_go_one_way() {
+    let graph = graph(&library());
+    let height = |module: &Module| {
+        LAYERS.iter().position(|layer| module.first().is_some_and(|m| m == layer))
+    };
     let mut seen = 0;
-    for (height, layer) in LAYERS.iter().enumerate() {
-        for (file, source) in sources(layer) {
-            seen += 1;
-            for above in &LAYERS[..height] {
+    for (module, targets) in &graph {
+        let Some(own) = height(module) else { continue };
+        seen += 1;
+        for target in targets {
+            let is_below = height(target).is_some_and(|other| own <= other);
+            assert!(
+                is_below,
+                "{} uses {}, which is above it",
+                module.join("::"),
+                target.join("::")
+            );
+        }
+    }
+    assert!(seen > 100, "the layers have moved: {seen} files");
+}
+
+#[test]
+fn a_circle_of_imports_stays_in_a_module_and_is_its_only_one() {
+    let mut modules = Vec::new();
+    for circle in circles(&graph(&library())) {
+        let first = circle[0].first().cloned();
+        assert!(circle.iter().all(|module| module.first() == first.as_ref()), "{circle:?}");
+        assert!(!modules.contains(&first), "{first:?} has another circle: {circle:?}");
+        modules.push(first);
+    }
+}
+
+#[test]
+fn the_code_map_names_the_layers_in_their_order_and_files_that_exist() {
+    let map = std::fs::read_to_string(package_path("ARCHITECTURE.md")).unwrap();
+    let rows: Vec<_> =
+        map.lines().filter_map(|line| line.strip_prefix("| `src/")?.split_once("` |")).collect();
+    let layers: Vec<_> =
+        rows.iter().map(|(path, _)| path.trim_end_matches('/').trim_end_matches(".rs")).collect();
+    assert_eq!(layers, LAYERS);
+    for (folder, text) in rows.into_iter().filter(|(path, _)| path.ends_with('/')) {
+        for name in text.split('`').skip(1).step_by(2).map(|name| name.trim_end_matches('/')) {
+            if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+                let path = package_path(&format!("src/{folder}{name}"));
                 assert!(
-                    !source.contains(&format!("crate::{above}::"))
-                        && !source.contains(&format!("use crate::{above};")),
-                    "{file} ({layer}) uses {above}, which is above it"
+                    path.is_dir() || path.with_extension("rs").is_file(),
+                    "src/{folder}: {name}"
                 );
             }
         }
     }
-    assert!(seen >= LAYERS.len(), "the layers have moved: {seen} files");
 }
 
 #[test]
@@ -149,6 +188,22 @@ fn unsafe_code_is_in_small_files_for_it() {
 
 fn package_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Returns the library's modules with their source, without tests.
+fn library() -> Vec<(Module, String)> {
+    let root = package_path("src");
+    let mut paths = Vec::new();
+    collect(&root, &mut paths);
+    let module = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).ok()?;
+        let name = path.strip_prefix(&root).ok()?.with_extension("").display().to_string();
+        let names = name.split('/').filter(|name| !["mod", "lib"].contains(name));
+        Some((names.map(str::to_owned).collect::<Module>(), text))
+    };
+    let modules = paths.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    let modules = modules.filter_map(module);
+    modules.filter(|(module, _)| !module.iter().any(|name| name == "tests")).collect()
 }
 
 fn sources(layer: &str) -> Vec<(String, String)> {

@@ -122,7 +122,7 @@ async fn a_deadline_ends_the_call_on_both_ends(transport: Transport) {
     eventually_async("the handler is dropped", || alive.load(Ordering::SeqCst) == 0).await;
 }
 
-// ---- With the clock held -------------------------------------------------------------------
+// ---- With a paused clock -------------------------------------------------------------------
 
 async fn peer(server: Server, settings: &[(u16, u32)]) -> Peer<DuplexStream> {
     let (ours, theirs) = tokio::io::duplex(1 << 20);

@@ -14,6 +14,7 @@ mod honest;
 mod hostile_server;
 mod identity;
 mod idle_exit;
+mod imports;
 mod in_process;
 mod inherit;
 mod observer;

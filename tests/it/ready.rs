@@ -356,7 +356,7 @@ async fn a_first_server_that_does_not_speak_holds_up_nobody() {
     assert_eq!(started.elapsed().as_millis() / 10, 25);
 }
 
-// ---- What a channel says and hears -----------------------------------------------------------
+// ---- The server, metadata and time limits of a channel -----------------------------------------
 
 #[tokio::test]
 async fn a_response_says_who_the_server_is() {

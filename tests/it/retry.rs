@@ -129,7 +129,7 @@ async fn calls_survive_a_restart_or_say_that_they_did_not(transport: Transport) 
     }
 }
 
-// ---- Against a server made by hand ---------------------------------------------------------
+// ---- With a server whose frames the test writes --------------------------------------------
 
 /// Returns a channel to a listener, and the connections that the listener accepts.
 async fn scripted() -> (Channel, mpsc::Receiver<Conn>, tempfile::TempDir) {

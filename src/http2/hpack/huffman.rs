@@ -6,7 +6,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::DecodeError;
+use super::error::DecodeError;
 
 /// The number of symbols: the 256 bytes and EOS.
 const SYMBOLS: usize = 257;

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::DecodeError;
+use super::error::DecodeError;
 
 /// How many bytes may follow the prefix. Five bytes have 35 bits, which is enough for any u32.
 const MAX_CONTINUATION: u32 = 5;

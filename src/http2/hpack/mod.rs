@@ -6,6 +6,7 @@
 
 mod decoder;
 mod encoder;
+mod error;
 mod field;
 mod hash;
 mod huffman;
@@ -16,8 +17,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decoder::{DecodeError, Decoder};
+pub(crate) use decoder::Decoder;
 pub(crate) use encoder::{BlockEncoder, Encoder};
+#[cfg(test)]
+use error::DecodeError;
 pub(crate) use field::{Field, Pseudo};
 
 /// How many bytes a table entry counts in addition to its own (RFC 7541 §4.1).

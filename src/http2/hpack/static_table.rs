@@ -83,7 +83,7 @@ const fn header(name: HeaderName, value: &'static str) -> Field {
     Field::Header(name, HeaderValue::from_static(value))
 }
 
-/// The entry at `index`, which is not 0.
+/// Returns the entry at `index`, which is not 0.
 #[inline]
 pub(super) fn get(index: usize) -> Option<&'static Field> {
     FIELDS.get(index - 1)
