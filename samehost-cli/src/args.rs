@@ -94,12 +94,15 @@ pub(crate) fn payload(text: &str) -> Result<usize, String> {
     payload_up_to(4 * 1024 * 1024 - 64, "the message limit of 4 MiB", text)
 }
 
-/// The largest payload that [`large_payload`] accepts, in bytes.
+/// The largest payload of a message that is not said to be memory, in bytes.
 pub(crate) const PAYLOAD_MAX: usize = 16 * 1024 * 1024;
 
+/// The largest payload that is handed over in memory, in bytes.
+pub(crate) const MEMORY_MAX: usize = 64 * 1024 * 1024;
+
 /// Parses the size of a payload for a server that has raised its message limit.
-pub(crate) fn large_payload(text: &str) -> Result<usize, String> {
-    payload_up_to(PAYLOAD_MAX, "16 MiB", text)
+pub(crate) fn memory_payload(text: &str) -> Result<usize, String> {
+    payload_up_to(MEMORY_MAX, "64 MiB", text)
 }
 
 fn payload_up_to(max: usize, limit: &str, text: &str) -> Result<usize, String> {

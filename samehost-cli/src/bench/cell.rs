@@ -15,6 +15,8 @@ pub(super) struct Cell {
     pub(super) transport: Transport,
     pub(super) wait: Wait,
     pub(super) kind: Kind,
+    /// Of [`Kind::Bulk`] with `--memory`: how a payload gets to the server.
+    pub(super) carriage: Option<Carriage>,
     /// In bytes: in each direction, for [`Kind::Bulk`] in one.
     pub(super) payload: usize,
     /// Calls in flight; for [`Kind::Stream`] and [`Kind::Bulk`] streams.
@@ -30,15 +32,19 @@ impl Cell {
     }
 
     pub(super) fn series(&self) -> Series {
-        let Self { stack, stubs, wait, transport, .. } = *self;
-        Series { stack, stubs, wait, transport }
+        let Self { stack, stubs, wait, transport, carriage, .. } = *self;
+        Series { stack, stubs, carrier: carriage.map(|carriage| carriage.by), wait, transport }
     }
 }
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, payload, concurrency, .. } = self;
-        write!(f, "{} {kind}, {payload} B × {concurrency}", self.series())
+        write!(f, "{} {kind}, {payload} B × {concurrency}", self.series())?;
+        match self.carriage {
+            Some(Carriage { read: true, .. }) => f.write_str(", read"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -47,27 +53,29 @@ impl fmt::Display for Cell {
 pub(super) struct Series {
     pub(super) stack: Stack,
     pub(super) stubs: Option<Stubs>,
+    pub(super) carrier: Option<Carrier>,
     pub(super) wait: Wait,
     pub(super) transport: Transport,
 }
 
 impl Series {
-    /// The stack and, where they are not its own, the stubs.
-    pub(super) fn stack(&self) -> &'static str {
-        match (self.stack, self.stubs) {
+    /// The stack and, where they are not its own, the stubs; how the payload travels, where that is varied;
+    /// and whether it spins.
+    pub(super) fn stack_and_wait(&self) -> String {
+        let stack = match (self.stack, self.stubs) {
             (Stack::Samehost, Some(Stubs::Tonic)) => "samehost/tonic",
             (Stack::Samehost, _) => "samehost",
             (Stack::Tonic, _) => "tonic",
             (Stack::Raw, _) => "raw",
+        };
+        let mut text = stack.to_owned();
+        if let Some(carrier @ (Carrier::SealedOnce | Carrier::SealedAnew)) = self.carrier {
+            text += &format!(" {carrier}");
         }
-    }
-
-    /// As [`Self::stack`], and whether it spins.
-    pub(super) fn stack_and_wait(&self) -> String {
-        match self.wait {
-            Wait::Block => self.stack().to_owned(),
-            Wait::Spin => format!("{} spin", self.stack()),
+        if self.wait == Wait::Spin {
+            text += " spin";
         }
+        text
     }
 }
 
@@ -85,6 +93,49 @@ pub(super) enum Stubs {
     Samehost,
     /// `tonic-prost-build`'s.
     Tonic,
+}
+
+/// How a payload gets to its receiver, and what that does with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Carriage {
+    pub(super) by: Carrier,
+    /// The receiver reads every byte, instead of only having them.
+    pub(super) read: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Carrier {
+    /// In the message of a call.
+    Message,
+    /// In memory that was sealed before the first call, and is mapped in each.
+    SealedOnce,
+    /// In memory that is made and sealed for each call.
+    SealedAnew,
+    /// Copied through a bare socket.
+    Socket,
+}
+
+impl Carrier {
+    /// The ways that a stack has.
+    pub(super) fn of(stack: Stack) -> &'static [Self] {
+        match stack {
+            Stack::Samehost => &[Self::SealedOnce, Self::SealedAnew, Self::Message],
+            Stack::Tonic => &[Self::Message],
+            Stack::Raw => &[Self::Socket],
+        }
+    }
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Message => "message",
+            Self::SealedOnce => "sealed once",
+            Self::SealedAnew => "sealed anew",
+            Self::Socket => "socket",
+        })
+    }
 }
 
 /// Whose RPC it is.

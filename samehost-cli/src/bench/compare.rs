@@ -8,7 +8,7 @@ use super::headline::Ratio;
 use super::machine::Machine;
 use super::report::{Row, VERSION};
 use super::table::{Column, percent, thousands, to_text_within};
-use super::text::{size, wrapped};
+use super::text::wrapped;
 use crate::failure::Failure;
 
 /// An earlier report.
@@ -99,10 +99,7 @@ impl<'a> Change<'a> {
 
 fn columns<'a>() -> Vec<Column<Change<'a>>> {
     vec![
-        Column::text("\nwhat", |change| {
-            let Row { kind, payload_bytes, .. } = change.now;
-            format!("{kind} {} × {}", size(*payload_bytes), change.now.at_once())
-        }),
+        Column::text("\nwhat", |change| change.now.what()),
         Column::text("\nby", |change| change.now.cell().series().to_string()),
         Column::optional(2, "calls/s\nthen", |change| thousands(change.then.calls_per_second)),
         Column::optional(3, "\nnow", |change| thousands(change.now.calls_per_second)),

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::cell::{Cell, Kind, Stack, Stubs, Transport, Wait};
+use super::cell::{Carriage, Carrier, Cell, Kind, Stack, Stubs, Transport, Wait};
 use super::plan::Plan;
 use super::report::{Report, Row};
 use super::text::size;
@@ -20,6 +20,8 @@ pub(super) fn headline(report: &Report<'_>, busy_poll: Option<Duration>) -> Vec<
         Comparison::between(report.rows, Pair::Tcp, Wait::Block),
         Comparison::between(report.rows, Pair::Stubs, Wait::Block),
         Comparison::between(report.rows, Pair::Raw, Wait::Spin),
+        Comparison::of_memory(report.rows, Pair::Sealed),
+        Comparison::of_memory(report.rows, Pair::SealedToMessage),
     ]
     .into_iter()
     .flatten()
@@ -82,6 +84,10 @@ enum Pair {
     Tcp,
     /// samehost on its own stubs with samehost on tonic's, over Unix sockets.
     Stubs,
+    /// A payload that was sealed once with the bare socket's copy of it.
+    Sealed,
+    /// The same with a message that has it.
+    SealedToMessage,
 }
 
 impl Pair {
@@ -91,6 +97,14 @@ impl Pair {
             Self::Tonic => Cell { stack: Stack::Tonic, stubs: Some(Stubs::Tonic), ..ours },
             Self::Raw => Cell { stack: Stack::Raw, stubs: None, ..ours },
             Self::Stubs => Cell { stubs: Some(Stubs::Tonic), ..ours },
+            Self::Sealed => {
+                let carriage = Some(Carriage { by: Carrier::Socket, read: false });
+                Cell { stack: Stack::Raw, stubs: None, carriage, ..ours }
+            }
+            Self::SealedToMessage => {
+                let carriage = Some(Carriage { by: Carrier::Message, read: false });
+                Cell { carriage, ..ours }
+            }
             Self::Tcp => Cell { transport: Transport::Tcp, ..ours },
         }
     }
@@ -137,6 +151,19 @@ impl Comparison {
         Some(Self { pair, wait, payload: first.payload_bytes, ratios })
     }
 
+    /// Of the largest payload that was handed over in sealed memory and is not read.
+    fn of_memory(rows: &[Row], pair: Pair) -> Option<Self> {
+        let sealed = Some(Carriage { by: Carrier::SealedOnce, read: false });
+        let ours = rows
+            .iter()
+            .filter(|row| row.cell().carriage == sealed && row.wait == Wait::Block)
+            .max_by_key(|row| row.payload_bytes)?;
+        let other = pair.other(ours.cell());
+        let other = rows.iter().find(|row| row.cell() == other)?;
+        let ratios = vec![(ours.concurrency, Ratio::between(ours, other))];
+        Some(Self { pair, wait: Wait::Block, payload: ours.payload_bytes, ratios })
+    }
+
     fn sentence(&self, busy_poll: Option<Duration>) -> String {
         let waiting = match (self.wait, busy_poll) {
             (Wait::Block, _) => "both asleep while they wait".to_owned(),
@@ -148,14 +175,23 @@ impl Comparison {
             Pair::Raw => "samehost against the bare socket over UDS",
             Pair::Tcp => "samehost over UDS against TCP loopback",
             Pair::Stubs => "samehost's stubs against tonic's, both on samehost over UDS",
+            Pair::Sealed => {
+                "memory sealed once, sent again and mapped, against the bare socket's copy"
+            }
+            Pair::SealedToMessage => "memory sealed once, sent again and mapped, against a message",
+        };
+        let calls = match self.pair {
+            Pair::Sealed | Pair::SealedToMessage => "payloads",
+            _ => "unary calls",
         };
         let ratios: Vec<_> = self.ratios.iter().map(|ratio| self.clause(ratio)).collect();
-        format!("{subject}, {waiting}, unary calls of {}: {}.", size(self.payload), and(&ratios))
+        format!("{subject}, {waiting}, {calls} of {}: {}.", size(self.payload), and(&ratios))
     }
 
     fn clause(&self, (at_once, ratio): &(usize, Ratio)) -> String {
         let figure = match self.pair {
             Pair::Raw => format!("{:.2} × the time of a round trip", 1.0 / ratio.times),
+            Pair::Sealed | Pair::SealedToMessage => format!("{:.0} × the payloads/s", ratio.times),
             _ => format!("{:.1} × the calls/s", ratio.times),
         };
         let at_once = match at_once {
@@ -350,6 +386,30 @@ pub(super) mod tests {
             [
                 "samehost's stubs against tonic's, both on samehost over UDS, both asleep while they \
               wait, unary calls of 1 KiB: 3.0 × the calls/s with 64 at once."
+            ]
+        );
+    }
+
+    #[test]
+    fn sealed_memory_is_compared_with_the_sockets_copy() {
+        let row = |stack: Stack, by, payload, calls_per_second| {
+            let carriage = Some(Carriage { by, read: false });
+            let stubs = stack.own_stubs();
+            let cell = Cell { stack, stubs, kind: Kind::Bulk, carriage, payload, ..CELL };
+            steady(Cell { concurrency: 1, ..cell }, calls_per_second)
+        };
+        let rows = [
+            row(Stack::Samehost, Carrier::SealedOnce, 1 << 20, 5000.0),
+            row(Stack::Raw, Carrier::Socket, 1 << 20, 4000.0),
+            row(Stack::Samehost, Carrier::SealedOnce, 64 << 20, 5000.0),
+            row(Stack::Samehost, Carrier::SealedAnew, 64 << 20, 50.0),
+            row(Stack::Raw, Carrier::Socket, 64 << 20, 100.0),
+        ];
+        assert_eq!(
+            said(&rows),
+            [
+                "memory sealed once, sent again and mapped, against the bare socket's copy, both asleep \
+              while they wait, payloads of 64 MiB: 50 × the payloads/s one at a time."
             ]
         );
     }

@@ -41,7 +41,8 @@ impl Load {
         let address = address.clone();
         let workers = match cell.stack {
             Stack::Samehost => {
-                let ours = stacks::Samehost { address, busy_poll };
+                let descriptors = u8::from(cell.carriage.is_some());
+                let ours = stacks::Samehost { address, busy_poll, descriptors };
                 match cell.stubs {
                     Some(Stubs::Tonic) => rpc::workers(stacks::WithTonicStubs(ours), cell).await,
                     _ => rpc::workers(ours, cell).await,

@@ -10,6 +10,7 @@ mod headline;
 mod html;
 mod load;
 mod machine;
+mod memory;
 mod options;
 mod pin;
 mod plan;
@@ -148,6 +149,7 @@ fn server_args(cell: &Cell, plan: &Plan) -> ServerArgs {
     ServerArgs {
         stack: cell.stack,
         stubs: cell.stubs,
+        memory: plan.memory,
         transport: cell.transport,
         threads: plan.threads,
         cpu: plan.pin.map(|pin| pin.server),

@@ -20,6 +20,7 @@ Examples:
   samehost bench --busy-poll 50us --report bench
   samehost bench --against none --raw=false --stubs samehost,tonic
   samehost bench --kind unary --payload 0,1024,65536 --concurrency 1 --pin 0,0
+  samehost bench --kind bulk --memory
   samehost bench --calls 100000 --json > report.json
   samehost bench --compare report.json
   samehost bench --address unix:/run/app/ping.sock
@@ -37,7 +38,7 @@ pub(crate) struct Args {
     /// Bytes of payload: in each direction, for bulk in one [default: 1024, for bulk 1048576, with
     /// --report 64 to 16777216]
     #[arg(long, value_name = "BYTES,…", allow_negative_numbers = true,
-          value_parser = |text: &str| args::list(text, args::large_payload))]
+          value_parser = |text: &str| args::list(text, args::memory_payload))]
     pub(super) payload: Option<List<usize>>,
     /// Calls in flight, for stream and bulk streams [default: unary 1,64, with --report 1,16,64,
     /// others 1]
@@ -81,6 +82,10 @@ pub(crate) struct Args {
     /// Another stack too: tonic, on its own transport [default: tonic, with --address none]
     #[arg(long, value_name = "STACK")]
     pub(super) against: Option<Against>,
+    /// With --kind bulk, over Unix sockets: payloads of 1 and 64 MiB in sealed memory whose descriptor
+    /// travels with a call, beside the same in messages and through a bare socket
+    #[arg(long, conflicts_with = "address")]
+    pub(super) memory: bool,
     /// Whose stubs both ends of samehost use: samehost, tonic or both [default: samehost]
     #[arg(long, value_name = "STUBS,…", default_value = "samehost", hide_default_value = true,
           value_parser = |text: &str| args::list(text, stubs))]

@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use samehost::Address;
 
-use super::cell::{Cell, Kind, Stack, Stubs, Transport, Wait};
+use super::cell::{Carriage, Carrier, Cell, Kind, Stack, Stubs, Transport, Wait};
 use super::options::{Against, Args};
 use super::pin::Pin;
 use super::worker::Limit;
+use crate::args::PAYLOAD_MAX;
 use crate::failure::Failure;
 
 /// What one message of [`Kind::Bulk`] has where nothing else is asked for.
 const BULK_PAYLOAD: usize = 1024 * 1024;
+
+/// What is handed over in memory where nothing else is asked for.
+const MEMORY_PAYLOADS: [usize; 2] = [1024 * 1024, 64 * 1024 * 1024];
 
 /// What a report shows of [`Kind::Bulk`]: 64 B to 16 MiB.
 const BULK_PAYLOADS: [usize; 10] = {
@@ -32,6 +36,8 @@ pub(super) struct Plan {
     /// Of a cell, over all rounds.
     limit: Limit,
     pub(super) threads: u16,
+    /// Payloads are handed over, instead of calls made.
+    pub(super) memory: bool,
     pub(super) pin: Option<Pin>,
     /// `None` where it was not asked for, or is off.
     pub(super) busy_poll: Option<Duration>,
@@ -70,6 +76,7 @@ impl Plan {
             rounds,
             limit: calls.map_or(Limit::Time(args.duration), Limit::Calls),
             threads: args.threads,
+            memory: args.memory,
             pin: args.pin,
             busy_poll: args.busy_poll,
             busy_poll_is_off,
@@ -108,48 +115,29 @@ impl Plan {
 
 /// All cells, those next to each other that are compared with each other.
 fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
-    let stacks = stacks(args)?;
-    let transports = match &args.address {
-        Some(address) => vec![Transport::of(address)],
-        None => Transport::ALL.to_vec(),
-    };
+    check_payloads(args)?;
+    let series = series(args)?;
     let mut cells = Vec::new();
     for &kind in &args.kind.0 {
-        let payloads = match &args.payload {
-            Some(given) => given.0.clone(),
-            None if kind != Kind::Bulk => vec![1024],
-            None if args.report.is_some() => BULK_PAYLOADS.to_vec(),
-            None => vec![BULK_PAYLOAD],
-        };
-        let concurrency = match &args.concurrency {
-            Some(given) => given.0.clone(),
-            None => match kind {
-                Kind::Unary if args.report.is_some() => vec![1, 16, 64],
-                Kind::Unary => vec![1, 64],
-                _ => vec![1],
-            },
-        };
-        for payload in payloads {
-            for &concurrency in &concurrency {
+        for payload in payloads(args, kind) {
+            for concurrency in concurrency(args, kind) {
                 let connections = match kind {
                     Kind::Connect => vec![concurrency],
                     _ => args.connections.0.clone(),
                 };
                 for connections in connections.into_iter().filter(|some| *some <= concurrency) {
-                    for &(stack, stubs, wait) in &stacks {
-                        for &transport in &transports {
-                            cells.push(Cell {
-                                stack,
-                                stubs,
-                                transport,
-                                wait,
-                                kind,
-                                payload,
-                                concurrency,
-                                connections,
-                            });
-                        }
-                    }
+                    let cell = |(stack, stubs, wait, transport, carriage)| Cell {
+                        stack,
+                        stubs,
+                        transport,
+                        wait,
+                        kind,
+                        carriage,
+                        payload,
+                        concurrency,
+                        connections,
+                    };
+                    cells.extend(series.iter().copied().map(cell));
                 }
             }
         }
@@ -161,6 +149,68 @@ fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
         ));
     }
     Ok(cells)
+}
+
+fn check_payloads(args: &Args) -> Result<(), Failure> {
+    if args.memory && args.kind.0 != [Kind::Bulk] {
+        return Err(Failure::Usage("--memory is a form of bulk: add --kind bulk".into()));
+    }
+    let largest = args.payload.iter().flat_map(|list| &list.0).max();
+    match largest.filter(|payload| !args.memory && **payload > PAYLOAD_MAX) {
+        Some(payload) => Err(Failure::Usage(format!(
+            "{payload} bytes are over 16 MiB: {PAYLOAD_MAX} at most, or hand it over with --memory"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn payloads(args: &Args, kind: Kind) -> Vec<usize> {
+    match &args.payload {
+        Some(given) => given.0.clone(),
+        None if kind != Kind::Bulk => vec![1024],
+        None if args.memory => MEMORY_PAYLOADS.to_vec(),
+        None if args.report.is_some() => BULK_PAYLOADS.to_vec(),
+        None => vec![BULK_PAYLOAD],
+    }
+}
+
+fn concurrency(args: &Args, kind: Kind) -> Vec<usize> {
+    match (&args.concurrency, kind) {
+        (Some(given), _) => given.0.clone(),
+        (None, Kind::Unary) if args.report.is_some() => vec![1, 16, 64],
+        (None, Kind::Unary) => vec![1, 64],
+        (None, _) => vec![1],
+    }
+}
+
+/// All ways by which a call goes, or a payload is handed over.
+type Way = (Stack, Option<Stubs>, Wait, Transport, Option<Carriage>);
+
+fn series(args: &Args) -> Result<Vec<Way>, Failure> {
+    let stacks = stacks(args)?;
+    let mut series = Vec::new();
+    if args.memory {
+        // Descriptors travel over Unix sockets alone.
+        for read in [false, true] {
+            for &(stack, stubs, wait) in &stacks {
+                for &by in Carrier::of(stack) {
+                    let carriage = Carriage { by, read };
+                    series.push((stack, stubs, wait, Transport::Uds, Some(carriage)));
+                }
+            }
+        }
+        return Ok(series);
+    }
+    let transports = match &args.address {
+        Some(address) => vec![Transport::of(address)],
+        None => Transport::ALL.to_vec(),
+    };
+    for (stack, stubs, wait) in stacks {
+        for &transport in &transports {
+            series.push((stack, stubs, wait, transport, None));
+        }
+    }
+    Ok(series)
 }
 
 /// What is compared, with its stubs and how its ends wait.

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use samehost::Address;
 use tokio::sync::oneshot;
 
 use super::cell::{Cell, Kind, Wait};
+use super::memory;
 use super::worker::{Problem, Recorder, Share, Worker};
 use crate::failure::Failure;
 
@@ -37,6 +39,23 @@ enum Job {
     PingPong,
     /// The server sends one message after the other.
     OneWay,
+    /// The server receives a message, and answers with what it saw of it ([`memory::seen`]).
+    Take,
+    /// Likewise, and it reads every byte.
+    TakeAndRead,
+}
+
+impl Job {
+    const ALL: [Self; 4] = [Self::PingPong, Self::OneWay, Self::Take, Self::TakeAndRead];
+
+    fn of(cell: &Cell) -> Self {
+        match (cell.kind, cell.carriage) {
+            (_, Some(carriage)) if carriage.read => Self::TakeAndRead,
+            (_, Some(_)) => Self::Take,
+            (Kind::Bulk, None) => Self::OneWay,
+            _ => Self::PingPong,
+        }
+    }
 }
 
 impl Order {
@@ -44,7 +63,7 @@ impl Order {
 
     fn of(cell: &Cell) -> Self {
         Self {
-            job: if cell.kind == Kind::Bulk { Job::OneWay } else { Job::PingPong },
+            job: Job::of(cell),
             wait: cell.wait,
             payload: u32::try_from(cell.payload).unwrap_or(u32::MAX),
         }
@@ -52,19 +71,15 @@ impl Order {
 
     fn to_bytes(self) -> [u8; Self::LEN] {
         let [a, b, c, d] = self.payload.to_le_bytes();
-        [u8::from(self.job == Job::OneWay), u8::from(self.wait == Wait::Spin), a, b, c, d]
+        [self.job as u8, u8::from(self.wait == Wait::Spin), a, b, c, d]
     }
 
     fn from_bytes([job, wait, payload @ ..]: [u8; Self::LEN]) -> Self {
         Self {
-            job: if job == 0 { Job::PingPong } else { Job::OneWay },
+            job: Job::ALL.into_iter().find(|known| *known as u8 == job).unwrap_or(Job::PingPong),
             wait: if wait == 0 { Wait::Block } else { Wait::Spin },
             payload: u32::from_le_bytes(payload),
         }
-    }
-
-    fn message(self) -> Vec<u8> {
-        vec![0; self.payload as usize]
     }
 }
 
@@ -156,29 +171,37 @@ impl RawListener {
 
     /// Serves one client after the other until accept(2) fails.
     pub(super) fn serve(&self) -> io::Result<()> {
+        // For one client after the other: its pages are there from the first one on.
+        let mut message = Vec::new();
         loop {
             let socket = match self {
                 Self::Unix(listener) => listener.accept()?.0.into(),
                 Self::Tcp(listener) => without_delay(listener.accept()?.0)?,
             };
             // It ends as every connection does: the client hangs up.
-            let _ = serve(socket);
+            let _ = serve(socket, &mut message);
         }
     }
 }
 
-fn serve(socket: OwnedFd) -> io::Result<()> {
+fn serve(socket: OwnedFd, message: &mut Vec<u8>) -> io::Result<()> {
     let mut socket = Socket { socket, wait: Wait::Block };
     let mut order = [0; Order::LEN];
     socket.read_exact(&mut order)?;
     let order = Order::from_bytes(order);
     socket.wait = order.wait;
-    let mut message = order.message();
+    message.resize(order.payload as usize, 0);
     loop {
-        if order.job == Job::PingPong {
-            socket.read_exact(&mut message)?;
+        if order.job != Job::OneWay {
+            socket.read_exact(message)?;
         }
-        socket.write_all(&message)?;
+        match order.job {
+            Job::PingPong | Job::OneWay => socket.write_all(message)?,
+            Job::Take | Job::TakeAndRead => {
+                let seen = memory::seen(message, order.job == Job::TakeAndRead);
+                socket.write_all(&seen.to_le_bytes())?;
+            }
+        }
     }
 }
 
@@ -186,25 +209,33 @@ fn serve(socket: OwnedFd) -> io::Result<()> {
 pub(super) struct RawWorker {
     address: Address,
     order: Order,
+    payload: Bytes,
 }
 
 impl RawWorker {
     pub(super) fn new(address: Address, cell: &Cell) -> Self {
-        Self { address, order: Order::of(cell) }
+        let payload = match cell.carriage {
+            Some(_) => memory::payload(cell.payload),
+            None => vec![0; cell.payload],
+        };
+        Self { address, order: Order::of(cell), payload: payload.into() }
     }
 }
 
 #[tonic::async_trait]
 impl Worker for RawWorker {
     async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem> {
-        let order = self.order;
+        let (order, payload) = (self.order, self.payload.clone());
         let socket = Arc::new(Socket::connect(&self.address, order).map_err(Problem::raw)?);
         let hang_up = HangUp(Arc::clone(&socket));
         let (done, wait) = oneshot::channel();
         let client = move || {
             let _ = done.send(match order.job {
-                Job::PingPong => ping_pong(&socket, order.message(), share, &recorder),
+                Job::PingPong => ping_pong(&socket, payload.to_vec(), share, &recorder),
                 Job::OneWay => one_way(&socket, order.payload.into(), share, &recorder),
+                Job::Take | Job::TakeAndRead => {
+                    hand_over(&socket, order.job, &payload, share, &recorder)
+                }
             });
         };
         thread::Builder::new().name("raw".to_owned()).spawn(client).map_err(Problem::raw)?;
@@ -265,13 +296,38 @@ fn one_way(socket: &Socket, payload: u64, share: Share, recorder: &Recorder) -> 
     Ok(())
 }
 
+fn hand_over(
+    socket: &Socket,
+    job: Job,
+    payload: &[u8],
+    share: Share,
+    recorder: &Recorder,
+) -> io::Result<()> {
+    let expected = memory::seen(payload, job == Job::TakeAndRead);
+    let mut calls = 0;
+    let mut now = Instant::now();
+    while share.goes_on(calls, now) {
+        calls += 1;
+        let started = Instant::now();
+        socket.write_all(payload)?;
+        let mut seen = [0; 8];
+        socket.read_exact(&mut seen)?;
+        now = Instant::now();
+        recorder.record(now - started);
+        if u64::from_le_bytes(seen) != expected {
+            return Err(io::Error::other("the server saw another payload"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_order_arrives_as_it_was_sent() {
-        for job in [Job::PingPong, Job::OneWay] {
+        for job in Job::ALL {
             for wait in [Wait::Block, Wait::Spin] {
                 let order = Order { job, wait, payload: 16 << 20 };
                 assert_eq!(Order::from_bytes(order.to_bytes()), order);

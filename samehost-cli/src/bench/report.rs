@@ -3,10 +3,11 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::cell::{Cell, Kind, Stack, Stubs, Transport, Wait};
+use super::cell::{Carriage, Carrier, Cell, Kind, Stack, Stubs, Transport, Wait};
 use super::load::Measured;
 use super::machine::Machine;
 use super::quantile::{quantile, spread};
+use super::text::size;
 use super::usage::UsagePerCall;
 
 /// The version of the JSON's shape.
@@ -76,6 +77,11 @@ pub(super) struct Row {
     pub(super) transport: Transport,
     pub(super) wait: Wait,
     pub(super) kind: Kind,
+    /// With `--memory` alone: how a payload travels, and whether the receiver reads every byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) carrier: Option<Carrier>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) read: Option<bool>,
     pub(super) payload_bytes: usize,
     pub(super) concurrency: usize,
     pub(super) connections: usize,
@@ -122,6 +128,8 @@ impl Row {
             transport: cell.transport,
             wait: cell.wait,
             kind: cell.kind,
+            carrier: cell.carriage.map(|carriage| carriage.by),
+            read: cell.carriage.map(|carriage| carriage.read),
             payload_bytes: cell.payload,
             concurrency: cell.concurrency,
             connections: cell.connections,
@@ -150,6 +158,20 @@ impl Row {
         }
     }
 
+    /// What is measured, in few words: kind, payload and calls at once.
+    pub(super) fn what(&self) -> String {
+        let payload = size(self.payload_bytes);
+        let at_once = match (self.read, self.concurrency) {
+            (Some(_), 1) => String::new(),
+            _ => format!(" × {}", self.at_once()),
+        };
+        match self.read {
+            Some(true) => format!("{payload}{at_once}, read"),
+            Some(false) => format!("{payload}{at_once}, received"),
+            None => format!("{} {payload}{at_once}", self.kind),
+        }
+    }
+
     pub(super) fn cell(&self) -> Cell {
         Cell {
             stack: self.stack,
@@ -157,6 +179,7 @@ impl Row {
             transport: self.transport,
             wait: self.wait,
             kind: self.kind,
+            carriage: self.carrier.map(|by| Carriage { by, read: self.read.unwrap_or_default() }),
             payload: self.payload_bytes,
             concurrency: self.concurrency,
             connections: self.connections,
@@ -231,6 +254,7 @@ pub(super) mod tests {
         transport: Transport::Uds,
         wait: Wait::Block,
         kind: Kind::Unary,
+        carriage: None,
         payload: 1024,
         concurrency: 16,
         connections: 1,

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
 use super::cell::{Cell, Kind};
+use super::memory;
 use super::stubs::Stub;
 use super::worker::{Problem, Recorder, STALL_TIMEOUT, Share, Worker};
 use crate::args::PAYLOAD_MAX;
@@ -25,7 +26,7 @@ const WINDOW: usize = 256;
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a message may have besides its payload.
-const FIELDS_MAX: usize = 1024;
+pub(super) const FIELDS_MAX: usize = 1024;
 
 /// The largest message that is received, at either end.
 pub(super) const MESSAGE_MAX: usize = PAYLOAD_MAX + FIELDS_MAX;
@@ -42,6 +43,9 @@ pub(super) async fn workers(
     dialer: impl Dial,
     cell: &Cell,
 ) -> Result<Vec<Box<dyn Worker>>, Problem> {
+    if let Some(carriage) = cell.carriage {
+        return memory::workers(dialer, cell, carriage).await;
+    }
     let payload = Bytes::from(vec![0; cell.payload]);
     let mut workers: Vec<Box<dyn Worker>> = Vec::new();
     if cell.kind == Kind::Connect {

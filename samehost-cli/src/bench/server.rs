@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags};
-use samehost::ping::{Ping, PingServiceServer};
+use samehost::ping::{Ping, PingService, PingServiceServer};
 use samehost::{Address, BusyPoll, Listener, Server};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -21,12 +21,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::cell::{Stack, Stubs, Transport};
+use super::memory::Taker;
 use super::pin::pin_to;
 use super::raw::RawListener;
-use super::rpc::MESSAGE_MAX;
+use super::rpc::{FIELDS_MAX, MESSAGE_MAX};
 use super::stubs;
 use super::usage::Usage;
-use crate::args;
+use crate::args::{self, MEMORY_MAX};
 use crate::failure::{Failure, Outcome};
 
 /// Calls or streams at once on a connection, whatever `--concurrency` asks for.
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     pub(super) stack: Stack,
     #[arg(long, value_enum)]
     pub(super) stubs: Option<Stubs>,
+    /// It takes payloads instead of serving Ping.
+    #[arg(long)]
+    pub(super) memory: bool,
     #[arg(long, value_enum)]
     pub(super) transport: Transport,
     #[arg(long)]
@@ -60,6 +64,7 @@ impl Args {
             format!("--threads={}", self.threads),
         ];
         arguments.extend(self.stubs.map(|stubs| format!("--stubs={stubs:?}").to_lowercase()));
+        arguments.extend(self.memory.then(|| "--memory".to_owned()));
         arguments.extend(self.cpu.map(|cpu| format!("--cpu={cpu}")));
         arguments.extend(self.busy_poll.map(|time| format!("--busy-poll={}ns", time.as_nanos())));
         arguments
@@ -112,38 +117,45 @@ fn serve(args: &Args) -> Result<(), Failure> {
 
 /// Says where it listens, and serves without end.
 async fn serve_stack(args: &Args, address: &Address) -> Result<(), Failure> {
-    match args.stack {
-        Stack::Samehost => {
-            let listener = Listener::bind(address).await?;
-            say(&Ready::Address(listener.local_addr().to_string()))?;
-            let busy_poll = BusyPoll::new(args.busy_poll.unwrap_or_default());
-            let server = Server::new().max_concurrent_streams(MAX_STREAMS).busy_poll(busy_poll);
-            let server = match args.stubs {
-                Some(Stubs::Tonic) => {
-                    server.add_service(stubs::tonic_server(Ping::default(), MESSAGE_MAX))
-                }
-                _ => server.add_service(
-                    PingServiceServer::new(Ping::default()).max_decoding_message_size(MESSAGE_MAX),
-                ),
-            };
-            Ok(server.serve(listener).await?)
-        }
-        Stack::Tonic => {
-            let listener = Listener::bind(address).await?;
-            say(&Ready::Address(listener.local_addr().to_string()))?;
-            let server = tonic::transport::Server::builder()
-                .max_concurrent_streams(MAX_STREAMS)
-                .add_service(stubs::tonic_server(Ping::default(), MESSAGE_MAX));
-            Ok(server.serve_with_incoming(listener).await?)
-        }
-        Stack::Raw => {
-            let (listener, address) = RawListener::bind(address)?;
-            say(&Ready::Address(address.to_string()))?;
-            let (ended, wait) = oneshot::channel();
-            std::thread::spawn(move || ended.send(listener.serve()));
-            Ok(wait.await??)
-        }
+    match (args.stack, args.memory) {
+        (Stack::Raw, _) => serve_raw(address).await,
+        (_, false) => serve_service(args, address, Ping::default(), MESSAGE_MAX).await,
+        (_, true) => serve_service(args, address, Taker, MEMORY_MAX + FIELDS_MAX).await,
     }
+}
+
+/// Serves `service`, which takes messages up to `limit` bytes, by the stack and stubs that were asked for.
+async fn serve_service(
+    args: &Args,
+    address: &Address,
+    service: impl PingService,
+    limit: usize,
+) -> Result<(), Failure> {
+    let listener = Listener::bind(address).await?;
+    say(&Ready::Address(listener.local_addr().to_string()))?;
+    if args.stack == Stack::Tonic {
+        let server = tonic::transport::Server::builder()
+            .max_concurrent_streams(MAX_STREAMS)
+            .add_service(stubs::tonic_server(service, limit));
+        return Ok(server.serve_with_incoming(listener).await?);
+    }
+    let server = Server::new()
+        .max_concurrent_streams(MAX_STREAMS)
+        .descriptors(u8::from(args.memory))
+        .busy_poll(BusyPoll::new(args.busy_poll.unwrap_or_default()));
+    let server = match args.stubs {
+        Some(Stubs::Tonic) => server.add_service(stubs::tonic_server(service, limit)),
+        _ => server.add_service(PingServiceServer::new(service).max_decoding_message_size(limit)),
+    };
+    Ok(server.serve(listener).await?)
+}
+
+async fn serve_raw(address: &Address) -> Result<(), Failure> {
+    let (listener, address) = RawListener::bind(address)?;
+    say(&Ready::Address(address.to_string()))?;
+    let (ended, wait) = oneshot::channel();
+    std::thread::spawn(move || ended.send(listener.serve()));
+    Ok(wait.await??)
 }
 
 /// A directory that only this user can enter, removed when it is dropped.

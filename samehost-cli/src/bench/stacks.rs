@@ -11,11 +11,14 @@ use super::worker::Problem;
 pub(super) struct Samehost {
     pub(super) address: Address,
     pub(super) busy_poll: BusyPoll,
+    /// How many may travel with a call.
+    pub(super) descriptors: u8,
 }
 
 impl Samehost {
     async fn connect(&self) -> Result<Channel, Problem> {
-        let builder = Channel::builder(&self.address).busy_poll(self.busy_poll);
+        let builder =
+            Channel::builder(&self.address).busy_poll(self.busy_poll).descriptors(self.descriptors);
         builder.connect().await.map_err(|error| Problem::Other(error.to_string()))
     }
 }

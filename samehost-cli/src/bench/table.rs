@@ -8,7 +8,7 @@ use super::cell::{Stack, Stubs};
 use super::headline::{Ratio, headline, warnings};
 use super::plan::Plan;
 use super::report::{Report, Row};
-use super::text::{size, widest, wrapped};
+use super::text::{widest, wrapped};
 
 /// All of it: the headline first. No line is longer than `width`, but for the wide table's.
 pub(super) fn text(plan: &Plan, report: &Report<'_>, width: usize) -> String {
@@ -48,6 +48,14 @@ pub(super) fn notes(plan: &Plan, rows: &[Row]) -> Vec<String> {
     let is_mixed = |row: &Row| row.stack == Stack::Samehost && row.stubs == Some(Stubs::Tonic);
     if rows.iter().any(is_mixed) {
         notes.push("samehost/tonic: samehost with the stubs that tonic generates.".to_owned());
+    }
+    if rows.iter().any(|row| row.carrier.is_some()) {
+        notes.push(
+            "A call is one payload to the server and its answer. Sealed once: the same memory for all \
+             calls; sealed anew: new memory for each. Received: the server has it, mapped or in its own \
+             memory; read: it reads every byte."
+                .to_owned(),
+        );
     }
     if plan.busy_poll_is_off {
         notes.push("Busy polling is off: a process has only one CPU to run on.".to_owned());
@@ -143,9 +151,7 @@ impl<'a> Line<'a> {
 /// The columns that matter most: no more than fit on a usual terminal.
 fn few_columns<'a>() -> Vec<Column<Line<'a>>> {
     vec![
-        Column::text("\nwhat", |line| {
-            format!("{} {} × {}", line.row.kind, size(line.row.payload_bytes), line.row.at_once())
-        }),
+        Column::text("\nwhat", |line| line.row.what()),
         Column::text("\nstack", |line| line.row.cell().series().stack_and_wait()),
         Column::text("\nvia", |line| line.row.transport.to_string()),
         Column::number("\ncalls/s", |line| thousands(line.row.calls_per_second)),
@@ -162,7 +168,11 @@ fn few_columns<'a>() -> Vec<Column<Line<'a>>> {
 /// All columns.
 pub(super) fn columns<'a>() -> Vec<Column<Line<'a>>> {
     vec![
-        Column::text("\nkind", |line| line.row.kind.to_string()),
+        Column::text("\nkind", |line| match line.row.read {
+            Some(true) => format!("{}, read", line.row.kind),
+            Some(false) => format!("{}, received", line.row.kind),
+            None => line.row.kind.to_string(),
+        }),
         Column::number("\npayload", |line| line.row.payload_bytes.to_string()),
         Column::number("at\nonce", |line| line.row.at_once()),
         Column::text("\nstack", |line| line.row.cell().series().stack_and_wait()),

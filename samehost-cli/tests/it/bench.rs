@@ -319,6 +319,63 @@ fn both_kinds_of_stub_are_measured() {
 }
 
 #[test]
+fn payloads_are_handed_over_in_memory_and_beside_it() {
+    let short = ["--kind", "bulk", "--memory", "--calls", "4", "--rounds", "2"];
+    let every = [&short[..], &["--payload", "1000000,4194304", "--stubs", "samehost,tonic"]];
+    let directory = directory();
+    let report = directory.path().to_str().unwrap();
+    let output = bench(&[&every.concat()[..], &["--report", report]].concat());
+    let (out, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{errors}");
+    assert!(names_in(directory.path()).contains(&"memory.svg".to_owned()), "{errors}");
+    let report = fs::read_to_string(directory.path().join("report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let ways: Vec<_> = report["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let text = |key: &str| row[key].as_str().unwrap_or("no").to_owned();
+            assert_eq!((text("transport"), text("kind")), ("uds".into(), "bulk".into()));
+            format!(
+                "{} {} {} {} {}",
+                row["payload_bytes"],
+                row["read"],
+                text("stack"),
+                text("stubs"),
+                text("carrier")
+            )
+        })
+        .collect();
+    let mut expected = Vec::new();
+    for payload in ["1000000", "4194304"] {
+        for read in ["false", "true"] {
+            for way in [
+                "samehost samehost sealed_once",
+                "samehost samehost sealed_anew",
+                "samehost samehost message",
+                "samehost tonic sealed_once",
+                "samehost tonic sealed_anew",
+                "samehost tonic message",
+                "tonic tonic message",
+                "raw no socket",
+            ] {
+                expected.push(format!("{payload} {read} {way}"));
+            }
+        }
+    }
+    assert_eq!(ways, expected);
+    let sentence = "memory sealed once, sent again and mapped, against the bare socket's copy, both \
+                    asleep while they wait, payloads of 4 MiB: ";
+    assert!(unwrapped(out).contains(sentence), "{out}");
+    assert!(unwrapped(out).contains("against a message, both asleep"), "{out}");
+    let narrow =
+        lines_for("60", &[&short[..3], &["--payload", "1000000", "--against=none"]].concat());
+    let too_long: Vec<_> = narrow.iter().filter(|line| line.chars().count() > 60).collect();
+    assert!(too_long.is_empty(), "{too_long:#?}");
+}
+
+#[test]
 fn calls_are_spread_over_connections() {
     let report = json(&bench(&[
         "--json",
@@ -433,6 +490,9 @@ fn wrong_usage_exits_with_2_and_says_why() {
         ("--rounds 1000000", "1..=1000"),
         ("--threads 0", "1..=1024"),
         ("--payload 16777217", "over 16 MiB"),
+        ("--payload 67108865 --kind bulk --memory", "over 64 MiB"),
+        ("--memory", "add --kind bulk"),
+        ("--memory --kind bulk --address unix:/tmp/x.sock", "cannot be used with"),
         ("--payload -1", "is no size"),
         ("--payload 1,1", "twice"),
         ("--payload 1,,2", "missing"),

@@ -19,7 +19,7 @@ use self::figures::{decimal_bytes, figure_short, percentile, short};
 use self::frame::{Entry, Frame, Sample};
 use self::lines::{Line, draw_lines};
 use self::style::{Colour, IN_KERNEL, IN_PROGRAM, WAITING, colour_of};
-use super::cell::{Kind, Series, Stack, Stubs, Transport, Wait};
+use super::cell::{Carrier, Kind, Series, Stack, Stubs, Transport, Wait};
 use super::machine::Machine;
 use super::plan::Plan;
 use super::report::Row;
@@ -100,13 +100,15 @@ pub(super) fn plots(rows: &[Row], conditions: &Conditions) -> Result<Vec<Plot>> 
             plots.extend(calls_by_concurrency(&unary, wait, conditions)?);
             plots.extend(times(&unary, least, wait, conditions)?);
         }
-        let is_bulk = |row: &&Row| row.kind == Kind::Bulk && row.wait == wait;
+        let is_bulk =
+            |row: &&Row| row.kind == Kind::Bulk && row.carrier.is_none() && row.wait == wait;
         let bulk: Vec<_> = rows.iter().filter(is_bulk).collect();
         if let Some(least) = bulk.iter().map(|row| row.concurrency).min() {
             let bulk: Vec<_> = bulk.into_iter().filter(|row| row.concurrency == least).collect();
             plots.extend(bytes_by_payload(&bulk, wait, conditions)?);
         }
     }
+    plots.extend(memory(rows, conditions)?);
     Ok(plots)
 }
 
@@ -358,6 +360,50 @@ fn overview(rows: &[&Row], conditions: &Conditions) -> Result<Option<Plot>> {
         name: "overview".to_owned(),
         caption: "Shorter is better in latency, longer in calls per second.".to_owned(),
         svg: Bars { groups, label_width: 200, is_one_scale: false }.draw(&frame)?,
+    }))
+}
+
+/// How long it takes until the server has a payload, or has read it, by each way.
+fn memory(rows: &[Row], conditions: &Conditions) -> Result<Option<Plot>> {
+    let rows = rows.iter().filter(|row| row.wait == Wait::Block && row.concurrency == 1);
+    let mut groups: Vec<Group> = Vec::new();
+    for (row, read) in rows.filter_map(|row| Some((row, row.read?))) {
+        let heading = match read {
+            false => format!("{}, the server has it: ms", size(row.payload_bytes)),
+            true => format!("{}, the server reads every byte: ms", size(row.payload_bytes)),
+        };
+        let series = row.cell().series();
+        let label = match series.carrier {
+            Some(carrier @ (Carrier::SealedOnce | Carrier::SealedAnew)) => carrier.to_string(),
+            Some(Carrier::Message) => format!("message, {}", long_name(series)),
+            _ => long_name(series).to_owned(),
+        };
+        let ms = 1e3 / row.calls_per_second;
+        let value = format!("{} ms", figure_short(ms));
+        let bar = Bar { label, parts: vec![(colour_of(series), ms)], value };
+        match groups.iter_mut().find(|group| group.heading == heading) {
+            Some(group) => group.bars.push(bar),
+            None => groups.push(Group { heading, bars: vec![bar] }),
+        }
+    }
+    if groups.is_empty() {
+        return Ok(None);
+    }
+    let frame = Frame {
+        title: "Until a server has a large payload".to_owned(),
+        conditions: conditions
+            .lines("One payload after the other, over a Unix socket", Wait::Block),
+        above: String::new(),
+        below: String::new(),
+        legend: Vec::new(),
+    };
+    Ok(Some(Plot {
+        name: "memory".to_owned(),
+        caption:
+            "From one payload to the next, in ms: shorter is better. Memory is sealed once for all \
+                  calls, or made anew for each; a message is decoded; a bare socket copies."
+                .to_owned(),
+        svg: Bars { groups, label_width: 216, is_one_scale: false }.draw(&frame)?,
     }))
 }
 
