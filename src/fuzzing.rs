@@ -1,8 +1,8 @@
-//! What the fuzz targets in `fuzz/` call. Compiled with `--cfg fuzzing` only: private modules stay
-//! private.
+//! The functions that the fuzz targets in `fuzz/` call. They are compiled with `--cfg fuzzing`
+//! only, so that private modules stay private.
 //!
-//! A connection's input is made of the fuzzer's bytes either as they are or as a list of frames
-//! whose headers are put right, so that a mutation reaches further than the first length.
+//! A connection's input is the fuzzer's bytes as they are, or a list of frames with correct
+//! headers. With those, a mutation reaches more code than the first length field.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::http2::{
-    Body, Config, Connection, Decoder, Encoder, ErrorCode, Event, Field, NotNow, Pseudo, Read,
-    SendRequest, StreamKey,
+    Body, Config, Connection, Decoder, Encoder, ErrorCode, Event, Field, Pseudo, Read, SendRequest,
+    StreamKey,
 };
 
-/// More than this never waits for a peer that reads nothing: what is queued for all streams is
-/// ours, and the rest are answers, which are bounded.
+/// The most bytes that may wait for a peer that reads nothing: the data of all streams, and
+/// answers, which are limited.
 const MOST_OUTGOING: usize = 8 << 20;
 
 /// Takes bytes off a fuzzer's input.
@@ -34,7 +34,7 @@ impl<'a> Source<'a> {
         taken
     }
 
-    /// What the peer sends next.
+    /// Appends the next input of the peer.
     fn input(&mut self, framed: bool, into: &mut BytesMut) {
         if !framed {
             let count = self.byte().unwrap_or(0);
@@ -60,7 +60,7 @@ fn config(byte: u8) -> Config {
     }
 }
 
-/// What an application could do with a stream, chosen by the fuzzer.
+/// Does one of the things that an application can do with a stream, chosen by the fuzzer.
 fn act(connection: &mut Connection, key: StreamKey, choice: u8, is_client: bool) {
     match choice % 8 {
         0 => connection.forget(key),
@@ -73,6 +73,61 @@ fn act(connection: &mut Connection, key: StreamKey, choice: u8, is_client: bool)
             connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
         }
         _ => {}
+    }
+}
+
+fn handle_events(
+    connection: &mut Connection,
+    keys: &mut Vec<StreamKey>,
+    choice: u8,
+    is_client: bool,
+) {
+    while let Some(event) = connection.poll_event() {
+        match event {
+            Event::Opened(stream) => match connection.take_request(stream) {
+                Ok(request) => {
+                    keys.push(stream);
+                    if choice & 0x40 == 0 {
+                        let headers = HeaderMap::new();
+                        connection.send_response(stream, StatusCode::OK, &headers, false);
+                        connection.send_data(stream, Bytes::from_static(b"reply"), false);
+                        connection.send_trailers(stream, &headers);
+                        if matches!(request.body, Body::Whole(_)) {
+                            connection.forget(stream);
+                        }
+                    }
+                }
+                Err(_) => connection.forget(stream),
+            },
+            Event::Readable(stream) if choice & 0x20 == 0 => {
+                if is_client {
+                    let _ = connection.take_response(stream);
+                }
+                while let Read::Data(_) = connection.read(stream) {}
+            }
+            Event::Reset(stream) => connection.forget(stream),
+            _ => {}
+        }
+    }
+}
+
+fn send_request(connection: &mut Connection, keys: &mut Vec<StreamKey>, choice: u8) {
+    let headers = HeaderMap::new();
+    let request = SendRequest {
+        method: "POST",
+        scheme: "http",
+        authority: b"localhost",
+        path: "/a.B/C",
+        headers: &headers,
+        more: [None; 2],
+        descriptors: None,
+    };
+    match connection.send_request(request, false) {
+        Ok(key) => {
+            connection.send_data(key, Bytes::from_static(b"request"), choice & 1 == 1);
+            keys.push(key);
+        }
+        Err(_) => {}
     }
 }
 
@@ -90,56 +145,14 @@ fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
         source.input(framed, &mut input);
         let choice = source.byte().unwrap_or(0);
         let failed = connection.receive(&mut input, now).is_err();
-        while let Some(event) = connection.poll_event() {
-            match event {
-                Event::Opened(stream) => match connection.take_request(stream) {
-                    Ok(request) => {
-                        keys.push(stream);
-                        if choice & 0x40 == 0 {
-                            let headers = HeaderMap::new();
-                            connection.send_response(stream, StatusCode::OK, &headers, false);
-                            connection.send_data(stream, Bytes::from_static(b"reply"), false);
-                            connection.send_trailers(stream, &headers);
-                            if matches!(request.body, Body::Whole(_)) {
-                                connection.forget(stream);
-                            }
-                        }
-                    }
-                    Err(_) => connection.forget(stream),
-                },
-                Event::Readable(stream) if choice & 0x20 == 0 => {
-                    if is_client {
-                        let _ = connection.take_response(stream);
-                    }
-                    while let Read::Data(_) = connection.read(stream) {}
-                }
-                Event::Reset(stream) => connection.forget(stream),
-                _ => {}
-            }
-        }
+        handle_events(&mut connection, &mut keys, choice, is_client);
         keys.truncate(512);
         if !keys.is_empty() {
             let key = keys[usize::from(choice) % keys.len()];
             act(&mut connection, key, choice, is_client);
         }
         if is_client && choice & 0x80 == 0x80 {
-            let headers = HeaderMap::new();
-            let request = SendRequest {
-                method: "POST",
-                scheme: "http",
-                authority: b"localhost",
-                path: "/a.B/C",
-                headers: &headers,
-                more: [None; 2],
-            };
-            match connection.send_request(request, false) {
-                Ok(key) => {
-                    connection.send_data(key, Bytes::from_static(b"request"), choice & 1 == 1);
-                    keys.push(key);
-                }
-                Err(NotNow::NoSlot | NotNow::GoingAway | NotNow::Exhausted) => {}
-                Err(NotNow::TooLarge { .. }) => {}
-            }
+            send_request(&mut connection, &mut keys, choice);
         }
         if choice & 0x10 == 0 {
             connection.advance(connection.outgoing_len());
@@ -154,7 +167,7 @@ fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
             break;
         }
     }
-    // Whatever came: when the application has done with all streams, none is left behind.
+    // Whatever came, no stream is left after the application has forgotten all of them.
     for key in keys {
         connection.forget(key);
     }
@@ -164,21 +177,21 @@ fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
     assert!(connection.is_done());
 }
 
-/// A client's bytes into a server.
+/// Feeds a client's bytes to a server.
 pub fn server_input(data: &[u8]) {
     let mut source = Source(data);
     let config = config(source.byte().unwrap_or(0));
     drive(Connection::server(config, Instant::now()), &mut source, false);
 }
 
-/// A server's bytes into a client with calls under way.
+/// Feeds a server's bytes to a client with calls in flight.
 pub fn client_input(data: &[u8]) {
     let mut source = Source(data);
     let config = config(source.byte().unwrap_or(0));
     drive(Connection::client(config, Instant::now()), &mut source, true);
 }
 
-/// Header blocks into one decoder, the table's limit changing between them.
+/// Feeds header blocks to a decoder, and changes the table's limit between them.
 pub fn hpack_decoder(data: &[u8]) {
     let mut source = Source(data);
     let mut decoder = Decoder::new(4096);
@@ -201,14 +214,14 @@ pub fn hpack_decoder(data: &[u8]) {
     }
 }
 
-/// Lists of fields through an encoder and a decoder: they come out as they went in.
+/// Encodes and decodes lists of fields, which must come out unchanged.
 pub fn hpack_round_trip(data: &[u8]) {
     let mut source = Source(data);
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(4096));
     while let Some(choice) = source.byte() {
         if choice & 0x80 == 0x80 {
             let size = usize::from(choice & 0x7f) * 64;
-            // As two ends do: the decoder's limit is what the encoder has been told.
+            // As on a connection, the encoder is told the decoder's limit.
             encoder.set_peer_max_table_size(size);
             decoder.set_max_table_size(size);
         }

@@ -45,7 +45,7 @@ impl Decoder {
     /// next block must start with a size update (RFC 7541 §4.2, RFC 9113 §4.3.1). After several
     /// calls before that block, the smallest size counts.
     #[cfg_attr(
-        not(test),
+        not(any(test, fuzzing)),
         expect(dead_code, reason = "our SETTINGS leave the table its default size")
     )]
     pub(crate) fn set_max_table_size(&mut self, bytes: usize) {
