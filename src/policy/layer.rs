@@ -108,8 +108,8 @@ impl PeerPolicyLayer {
     }
 
     /// Returns a guard that enforces these policies.
-    pub(crate) fn guard(&self) -> Guard {
-        Guard { policies: Arc::clone(&self.0), throttle: Arc::new(Throttle::new(LOGGED)) }
+    pub(crate) fn guard(&self) -> PolicyGuard {
+        PolicyGuard { policies: Arc::clone(&self.0), throttle: Arc::new(Throttle::new(LOGGED)) }
     }
 
     fn entry(&mut self, service: String) -> &mut ServicePolicy {
@@ -149,12 +149,12 @@ impl fmt::Debug for PeerPolicyLayer {
 
 /// Enforces a [`PeerPolicyLayer`].
 #[derive(Clone)]
-pub(crate) struct Guard {
+pub(crate) struct PolicyGuard {
     policies: Arc<Policies>,
     throttle: Arc<Throttle>,
 }
 
-impl Guard {
+impl PolicyGuard {
     /// Returns whether a request is allowed, and logs it if it is not.
     pub(crate) fn allows<B>(&self, request: &Request<B>) -> bool {
         let allowed = self.policies.allow(request);
@@ -184,9 +184,9 @@ impl Guard {
     }
 }
 
-impl fmt::Debug for Guard {
+impl fmt::Debug for PolicyGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Guard").field(&self.policies.services).finish()
+        f.debug_tuple("PolicyGuard").field(&self.policies.services).finish()
     }
 }
 
@@ -202,7 +202,7 @@ impl<S> Layer<S> for PeerPolicyLayer {
 #[derive(Clone)]
 pub struct PeerPolicyService<S> {
     inner: S,
-    guard: Guard,
+    guard: PolicyGuard,
 }
 
 impl<S: fmt::Debug> fmt::Debug for PeerPolicyService<S> {

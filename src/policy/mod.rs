@@ -7,7 +7,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-pub(crate) use layer::Guard;
+pub(crate) use layer::PolicyGuard;
 pub use layer::{PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
 
 use crate::socket::{PeerIdentity, is_known_group};

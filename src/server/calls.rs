@@ -8,13 +8,13 @@ use super::limiter::Limiter;
 use super::mount::Route;
 use super::routes::Routes;
 use crate::grpc::{Answering, Arriving, BoxFuture, Dispatch, RequestBody};
-use crate::policy::Guard;
+use crate::policy::PolicyGuard;
 
 /// The services of a server within its layers, behind the policy of its methods and the limit on
 /// calls.
 #[derive(Clone)]
 pub(super) struct Calls {
-    pub(super) guard: Option<Guard>,
+    pub(super) guard: Option<PolicyGuard>,
     pub(super) limiter: Option<Limiter>,
     pub(super) routes: Routes,
     pub(super) services: Services,

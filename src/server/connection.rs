@@ -16,7 +16,7 @@ use tracing::Instrument;
 use super::calls::Calls;
 use super::incoming::Accepted;
 use super::lifecycle::Lifecycle;
-use super::options::{Options, SCARCE_HANDSHAKE_TIMEOUT};
+use super::options::{SCARCE_HANDSHAKE_TIMEOUT, ServerOptions};
 use crate::address::Address;
 use crate::driver::{self, Lost, Memory, Socket};
 use crate::grpc::Grpc;
@@ -43,7 +43,7 @@ impl Connection {
     pub(super) fn serve<T, S>(
         self,
         accepted: Accepted<T>,
-        options: &Options,
+        options: &ServerOptions,
         stopped: S,
     ) -> Option<impl Future<Output = Result<(), Lost>> + use<T, S>>
     where
@@ -95,7 +95,7 @@ impl Connection {
 
     fn driver_options(
         &self,
-        options: &Options,
+        options: &ServerOptions,
         any_authority: bool,
         takes_descriptors: bool,
     ) -> driver::Options {
@@ -115,7 +115,7 @@ impl Connection {
 }
 
 /// Returns the extensions of a connection's requests, or `None` if `on_connect` panicked.
-fn extensions(options: &Options, peer: &Peer) -> Option<Extensions> {
+fn extensions(options: &ServerOptions, peer: &Peer) -> Option<Extensions> {
     let mut extensions = Extensions::new();
     if let Some(on_connect) = &options.on_connect {
         extensions = catch_unwind(AssertUnwindSafe(|| on_connect(peer)))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::limits::{Limits, Permit};
-use super::options::Options;
+use super::limits::{ConnectionLimits, Permit};
+use super::options::ServerOptions;
 use super::peer_name::PeerName;
 use super::refusal::MAX_REFUSALS;
 use crate::address::Address;
@@ -20,34 +20,34 @@ const REFUSALS_LOGGED: u32 = 100;
 
 /// The part of a server that all its connections share.
 pub(super) struct Gate {
-    pub(super) options: Options,
+    pub(super) options: ServerOptions,
     pub(super) memory: Arc<Memory>,
     pub(super) observers: Option<Observers>,
-    pub(super) limits: Arc<Limits>,
+    pub(super) limits: Arc<ConnectionLimits>,
     /// Limits the refused connections whose calls are answered.
-    pub(super) refusals: Arc<Limits>,
+    pub(super) refusals: Arc<ConnectionLimits>,
     failures_logged: Throttle,
     full_logged: Throttle,
     refusals_logged: Throttle,
 }
 
 /// The decision on a connection.
-pub(super) enum Entry {
+pub(super) enum Admission {
     Admitted(Permit),
     /// A connection that the policy refused has a permit, if there was one left.
     Refused(RefusalReason, Option<Permit>),
 }
 
 impl Gate {
-    pub(super) fn new(options: Options) -> Arc<Self> {
+    pub(super) fn new(options: ServerOptions) -> Arc<Self> {
         let memory = Memory::new(options.max_buffered);
         if let Some(stats) = &options.stats {
             stats.serves_with(&memory);
         }
         Arc::new(Self {
             observers: options.observers(),
-            limits: Limits::new(options.max_connections, options.max_connections_per_uid),
-            refusals: Limits::new(MAX_REFUSALS.0, MAX_REFUSALS.1),
+            limits: ConnectionLimits::new(options.max_connections, options.max_connections_per_uid),
+            refusals: ConnectionLimits::new(MAX_REFUSALS.0, MAX_REFUSALS.1),
             memory,
             failures_logged: Throttle::new(1),
             full_logged: Throttle::new(1),
@@ -58,7 +58,7 @@ impl Gate {
 
     /// Decides by the policy and the limits whether a connection is admitted, and logs a refusal. A
     /// policy refuses unknown peers.
-    pub(super) fn ask(&self, peer: &Peer, address: Option<&Address>) -> Entry {
+    pub(super) fn admit(&self, peer: &Peer, address: Option<&Address>) -> Admission {
         let identity = peer.identity();
         let allowed = match &self.options.policy {
             None => true,
@@ -66,7 +66,7 @@ impl Gate {
         };
         let permit = self.limits.permit(identity.map(PeerIdentity::uid));
         let (reason, permit) = match permit {
-            Ok(permit) if allowed => return Entry::Admitted(permit),
+            Ok(permit) if allowed => return Admission::Admitted(permit),
             permit if !allowed => {
                 self.log_refusal(identity, address);
                 (RefusalReason::Policy, permit.ok())
@@ -80,7 +80,7 @@ impl Gate {
         if let Some(observers) = &self.observers {
             observers.tell(&Event::ConnectionRefused { address, peer, reason });
         }
-        Entry::Refused(reason, permit)
+        Admission::Refused(reason, permit)
     }
 
     fn log_refusal(&self, peer: Option<&PeerIdentity>, address: Option<&Address>) {

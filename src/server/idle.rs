@@ -14,18 +14,18 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Clone, Debug)]
 pub(super) struct Idleness {
     after: Duration,
-    shared: Arc<Shared>,
+    tracker: Arc<Tracker>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct Tracker {
+    state: Mutex<IdleState>,
     /// Notified when the state has changed.
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct IdleState {
     open: usize,
     /// When the last connection ended, if none is open.
     since: Instant,
@@ -35,18 +35,18 @@ struct State {
 
 /// Counts as an open connection until it is dropped.
 #[derive(Debug)]
-pub(super) struct OpenConnection(Arc<Shared>);
+pub(super) struct OpenConnection(Arc<Tracker>);
 
 impl Idleness {
     pub(super) fn new(after: Duration) -> Self {
-        let state = Mutex::new(State { open: 0, since: Instant::now(), over: false });
-        Self { after, shared: Arc::new(Shared { state, changed: Notify::new() }) }
+        let state = Mutex::new(IdleState { open: 0, since: Instant::now(), over: false });
+        Self { after, tracker: Arc::new(Tracker { state, changed: Notify::new() }) }
     }
 
     /// Counts a connection as open until the returned value is dropped.
     pub(super) fn open(&self) -> OpenConnection {
-        self.shared.state().open += 1;
-        OpenConnection(Arc::clone(&self.shared))
+        self.tracker.state().open += 1;
+        OpenConnection(Arc::clone(&self.tracker))
     }
 
     /// Completes when there has been no connection for long enough, and from then on at once.
@@ -54,11 +54,11 @@ impl Idleness {
     /// Cancelling it changes nothing.
     pub(super) async fn wait(&self) {
         loop {
-            let changed = self.shared.changed.notified();
+            let changed = self.tracker.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let due = {
-                let mut state = self.shared.state();
+                let mut state = self.tracker.state();
                 if state.over {
                     return;
                 }
@@ -66,7 +66,7 @@ impl Idleness {
                 if due.is_some_and(|due| due <= Instant::now()) {
                     state.over = true;
                     drop(state);
-                    self.shared.changed.notify_waiters();
+                    self.tracker.changed.notify_waiters();
                     return;
                 }
                 due
@@ -84,8 +84,8 @@ impl Idleness {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl Tracker {
+    fn state(&self) -> MutexGuard<'_, IdleState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

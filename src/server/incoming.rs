@@ -1,4 +1,4 @@
-//! [`Incoming`]: a source of a server's connections.
+//! [`ConnectionSource`]: a source of a server's connections.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -20,7 +20,7 @@ pub(super) struct Accepted<T> {
     pub(super) any_authority: bool,
 }
 
-pub(super) trait Incoming: Send + 'static {
+pub(super) trait ConnectionSource: Send + 'static {
     type Io: Socket + Send + 'static;
 
     /// Waits for the next connection. Returns `None` after the last one. Cancelling it loses no
@@ -59,7 +59,7 @@ impl From<Conn> for Accepted<Conn> {
     }
 }
 
-impl Incoming for Listener {
+impl ConnectionSource for Listener {
     type Io = Conn;
 
     async fn accept(&mut self) -> Option<io::Result<Accepted<Conn>>> {
@@ -93,7 +93,7 @@ impl Incoming for Listener {
 /// A stream of connections that the caller accepts.
 pub(super) struct StreamIncoming<I>(pub(super) Pin<Box<I>>);
 
-impl<I, T> Incoming for StreamIncoming<I>
+impl<I, T> ConnectionSource for StreamIncoming<I>
 where
     I: Stream<Item = io::Result<T>> + Send + 'static,
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,

@@ -1,4 +1,4 @@
-//! [`Limits`]: how many connections a server may have, in total and of one user.
+//! [`ConnectionLimits`]: how many connections a server may have, in total and of one user.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ pub(super) const MAX_CONNECTIONS_PER_UID: usize = 256;
 
 /// All listeners of a server share one.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub(super) struct ConnectionLimits {
     in_all: usize,
     per_uid: usize,
     own_uid: u32,
@@ -31,7 +31,7 @@ struct Counts {
 /// Permits one connection. Dropping it gives the permit back.
 #[derive(Debug)]
 pub(super) struct Permit {
-    limits: Arc<Limits>,
+    limits: Arc<ConnectionLimits>,
     /// The user whose count this permit is part of, if any.
     uid: Option<u32>,
     scarce: bool,
@@ -44,7 +44,7 @@ impl Permit {
     }
 }
 
-impl Limits {
+impl ConnectionLimits {
     pub(super) fn new(in_all: usize, per_uid: usize) -> Arc<Self> {
         let own_uid = rustix::process::geteuid().as_raw();
         Arc::new(Self { in_all, per_uid, own_uid, open: Mutex::default() })
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_user_has_so_many_and_all_together_so_many() {
         let own = rustix::process::geteuid().as_raw();
-        let limits = Limits::new(5, 2);
+        let limits = ConnectionLimits::new(5, 2);
         let mut permits: Vec<_> =
             [own + 1, own + 1, own + 2].map(|uid| limits.permit(Some(uid)).unwrap()).into();
         assert!(limits.permit(Some(own + 1)).is_err());
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn the_second_half_of_the_permits_is_scarce() {
         let own = rustix::process::geteuid().as_raw();
-        let limits = Limits::new(20, 4);
+        let limits = ConnectionLimits::new(20, 4);
         let mut permits = Vec::new();
         let mut scarce = |uid, count: usize| -> Vec<bool> {
             let new = (0..count).map(|_| limits.permit(Some(uid)).unwrap());
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn the_servers_own_user_has_no_limit_of_its_own() {
         let own = rustix::process::geteuid().as_raw();
-        let limits = Limits::new(10, 1);
+        let limits = ConnectionLimits::new(10, 1);
         let permits: Vec<_> = (0..10).map(|_| limits.permit(Some(own)).unwrap()).collect();
         assert_eq!(permits.len(), 10);
     }

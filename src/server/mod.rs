@@ -48,7 +48,7 @@ use incoming::{Accepted, StreamIncoming};
 use layers::Layers;
 use limiter::Limiter;
 use mount::{Route, route};
-use options::Options;
+use options::ServerOptions;
 use routes::Routes;
 
 /// A gRPC server: its services, such as those that tonic generates, and the options it serves them
@@ -72,7 +72,7 @@ pub struct Server {
     fallback_takes_http: bool,
     layers: Layers,
     method_policy: Option<PeerPolicyLayer>,
-    options: Options,
+    options: ServerOptions,
 }
 
 impl Default for Server {
@@ -90,7 +90,7 @@ impl Server {
             fallback_takes_http: false,
             layers: Layers::default(),
             method_policy: None,
-            options: Options::default(),
+            options: ServerOptions::default(),
         }
     }
 
@@ -379,7 +379,7 @@ impl Server {
     }
 
     /// Returns the calls and options that connections are served with.
-    fn ready(self) -> Result<(Calls, Options), ServeError> {
+    fn ready(self) -> Result<(Calls, ServerOptions), ServeError> {
         let names: Vec<_> = self.services.iter().map(|service| service.name).collect();
         if let Some(index) = (1..names.len()).find(|index| names[..*index].contains(&names[*index]))
         {

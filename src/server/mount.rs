@@ -49,11 +49,11 @@ pub struct Mounted {
     pub(super) name: &'static str,
     pub(super) route: Route,
     /// Answers calls on a server that has no layers, no method policy and no call limit.
-    pub(super) direct: Option<Direct>,
+    pub(super) direct: Option<DirectRoute>,
 }
 
 /// Answers a call without an HTTP request.
-pub(super) type Direct = Arc<dyn Fn(Arriving) -> Answering + Send + Sync>;
+pub(super) type DirectRoute = Arc<dyn Fn(Arriving) -> Answering + Send + Sync>;
 
 impl Mounted {
     /// Returns a service that answers by `route`, or by `direct` on a server that has no layers, no

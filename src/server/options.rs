@@ -1,4 +1,4 @@
-//! [`Options`]: the options of a server, which hold for all its listeners and connections.
+//! [`ServerOptions`]: the options of a server, which hold for all its listeners and connections.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) const SCARCE_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) type OnConnect = dyn Fn(&Peer) -> Extensions + Send + Sync;
 
 #[derive(Clone)]
-pub(super) struct Options {
+pub(super) struct ServerOptions {
     pub(super) policy: Option<PeerPolicy>,
     pub(super) drain_timeout: Duration,
     pub(super) max_connections: usize,
@@ -58,7 +58,7 @@ pub(super) struct Options {
     pub(super) driver: driver::Options,
 }
 
-impl Default for Options {
+impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             policy: None,
@@ -86,7 +86,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl ServerOptions {
     pub(super) fn observers(&self) -> Option<Observers> {
         Observers::new(self.observers.clone(), self.traces_calls)
     }
@@ -102,9 +102,9 @@ impl Options {
     }
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for ServerOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
+        f.debug_struct("ServerOptions")
             .field("policy", &self.policy)
             .field("max_connections", &self.max_connections)
             .field("timeout", &self.timeout)

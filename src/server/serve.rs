@@ -11,11 +11,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::calls::Calls;
 use super::connection::Connection;
-use super::gate::{Entry, Gate};
+use super::gate::{Admission, Gate};
 use super::idle::Idleness;
-use super::incoming::{Accepted, Incoming};
+use super::incoming::{Accepted, ConnectionSource};
 use super::limits::Permit;
-use super::options::Options;
+use super::options::ServerOptions;
 use super::refusal::refuse;
 use crate::address::Address;
 use crate::driver;
@@ -34,9 +34,9 @@ const LAST_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves all of `incoming` until `shutdown` completes, and then drains them. It also returns after
 /// all sources have ended, or the server has been idle, and the last connection has ended.
-pub(super) async fn serve<I: Incoming>(
+pub(super) async fn serve<I: ConnectionSource>(
     calls: Calls,
-    options: Options,
+    options: ServerOptions,
     incoming: Vec<I>,
     idle: Option<Duration>,
     shutdown: impl Future<Output = ()>,
@@ -97,7 +97,7 @@ enum StopReason {
 }
 
 impl Acceptor {
-    async fn run<I: Incoming>(mut self, mut incoming: I) {
+    async fn run<I: ConnectionSource>(mut self, mut incoming: I) {
         let reason = self.accept_all(&mut incoming).await;
         let address = incoming.address().cloned();
         match reason {
@@ -139,7 +139,7 @@ impl Acceptor {
         tell(&Event::DrainEnded { address, duration: began.elapsed(), cut_off });
     }
 
-    async fn accept_all<I: Incoming>(&mut self, incoming: &mut I) -> StopReason {
+    async fn accept_all<I: ConnectionSource>(&mut self, incoming: &mut I) -> StopReason {
         let mut backoff = ACCEPT_BACKOFF;
         loop {
             tokio::select! {
@@ -167,7 +167,7 @@ impl Acceptor {
     }
 
     /// Accepts the connections that wait in the queue of an unpublished socket.
-    async fn empty_queue<I: Incoming>(&mut self, incoming: &mut I) {
+    async fn empty_queue<I: ConnectionSource>(&mut self, incoming: &mut I) {
         for _ in 0..QUEUE_MAX {
             match incoming.accept_queued() {
                 Ok(Some(accepted)) => self.welcome(accepted, incoming.address()).await,
@@ -185,9 +185,9 @@ impl Acceptor {
     where
         T: driver::Socket + Send + 'static,
     {
-        match self.gate.ask(&accepted.peer, address) {
-            Entry::Admitted(permit) => self.spawn(accepted, permit, address),
-            Entry::Refused(reason, permit) => self.refuse(accepted, reason, permit).await,
+        match self.gate.admit(&accepted.peer, address) {
+            Admission::Admitted(permit) => self.spawn(accepted, permit, address),
+            Admission::Refused(reason, permit) => self.refuse(accepted, reason, permit).await,
         }
     }
 

@@ -11,10 +11,10 @@ use crate::socket::PeerIdentity;
 /// Shows what a server is doing: see [`Server::stats`](crate::Server::stats). A clone shows the
 /// same server.
 #[derive(Clone, Debug, Default)]
-pub struct ServerStats(Arc<Inner>);
+pub struct ServerStats(Arc<Counters>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct Counters {
     /// The number of connections of each user. The key is `None` if the user is unknown.
     connections: Mutex<BTreeMap<Option<u32>, usize>>,
     calls: AtomicUsize,
@@ -55,15 +55,15 @@ impl ServerStats {
     /// Returns the state of the server now. Each number is exact, but the server goes on between
     /// reading one and the next.
     pub fn snapshot(&self) -> ServerSnapshot {
-        let inner = &*self.0;
-        let connections = inner.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = &*self.0;
+        let connections = counters.connections.lock().unwrap_or_else(PoisonError::into_inner);
         ServerSnapshot {
             connections_by_uid: connections.clone(),
-            calls_in_flight: inner.calls.load(Ordering::Relaxed),
-            calls_ended: inner.calls_ended.load(Ordering::Relaxed),
-            buffered_bytes: inner.memory.get().map_or(0, |memory| memory.held()),
-            refused_by_policy: inner.refused_by_policy.load(Ordering::Relaxed),
-            refused_by_limit: inner.refused_by_limit.load(Ordering::Relaxed),
+            calls_in_flight: counters.calls.load(Ordering::Relaxed),
+            calls_ended: counters.calls_ended.load(Ordering::Relaxed),
+            buffered_bytes: counters.memory.get().map_or(0, |memory| memory.held()),
+            refused_by_policy: counters.refused_by_policy.load(Ordering::Relaxed),
+            refused_by_limit: counters.refused_by_limit.load(Ordering::Relaxed),
         }
     }
 
@@ -86,7 +86,7 @@ impl ServerStats {
 
 impl Observer for ServerStats {
     fn observe(&self, event: &Event<'_>) {
-        let Inner { calls, calls_ended, refused_by_policy, refused_by_limit, .. } = &*self.0;
+        let Counters { calls, calls_ended, refused_by_policy, refused_by_limit, .. } = &*self.0;
         match event {
             Event::ConnectionOpened { connection } => self.count(connection, true),
             Event::ConnectionClosed { connection, .. } => self.count(connection, false),

@@ -1,4 +1,4 @@
-//! Connections that nobody uses, and peers that are stuck.
+//! Connections without calls, and peers that are stuck.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn an_idle_connection_is_closed_and_opened_again_at_the_next_call() {
         let connected = || {
             let table = std::fs::read_to_string("/proc/net/unix").unwrap();
             let path = server.address.as_path().unwrap().to_str().unwrap().to_owned();
-            // 03 is connected, 01 the listening one.
+            // State 03 is connected, 01 is listening.
             table.lines().any(|line| line.ends_with(&path) && line.contains(" 03 "))
         };
         eventually_async("the idle connection is closed", || !connected()).await;
@@ -37,7 +37,7 @@ async fn an_idle_connection_is_closed_and_opened_again_at_the_next_call() {
 
 #[tokio::test]
 async fn a_client_that_answers_no_ping_is_closed_and_one_that_does_stays() {
-    // Time enough for who does answer, on a busy machine too.
+    // This is enough time for a client that answers, even on a busy machine.
     let server =
         ping_server().keep_alive_interval(SHORT).keep_alive_timeout(Duration::from_secs(2));
     let server = Running::start(Transport::Unix, server).await;
@@ -65,7 +65,7 @@ async fn a_call_to_a_server_that_is_stopped_fails_with_keep_alive() {
     serving.signal(Signal::STOP);
     let stopped = async {
         loop {
-            // What it sent before is still read.
+            // Messages that it sent before can still be read.
             if let Err(status) = pongs.message().await {
                 return status;
             }

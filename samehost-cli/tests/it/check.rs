@@ -1,4 +1,4 @@
-//! `samehost check` in front of what works and of what is broken in many ways.
+//! `samehost check` with working servers and with many kinds of faults.
 
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use crate::support::{
     Serving, binary, directory, nix_signal, open_directory, samehost, socket_in, text,
 };
 
-/// What a check prints, and its exit code.
+/// Returns the exit code and the output of a check.
 fn check(address: &str) -> (Option<i32>, String) {
     told(&samehost().args(["check", "-W", "1s", address]).output().unwrap())
 }
@@ -25,7 +25,7 @@ fn told(output: &Output) -> (Option<i32>, String) {
     (output.status.code(), text(&output.stdout).to_owned())
 }
 
-/// Checks that the last line is the only ✗, names the step, and says what was found and what to do.
+/// Asserts that the last line is the only ✗, and contains the step, what was found and the remedy.
 fn is_broken((code, out): (Option<i32>, String), step: &str, found: &str, remedy: &str) {
     assert_eq!(code, Some(1), "{out}");
     let last = out.lines().last().unwrap();
@@ -169,7 +169,7 @@ fn a_socket_without_a_server_is_named() {
         "no server has this abstract name",
         "network namespace",
     );
-    // A port of ours, closed before the check.
+    // The port was the test's own and is closed now.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     is_broken(check(&port.to_string()), "connection", "nobody listens", "check the port");
     is_broken(
@@ -180,7 +180,7 @@ fn a_socket_without_a_server_is_named() {
     );
 }
 
-/// Answers each connection in its own way, in a thread that goes with the process.
+/// Runs `answer` on each connection, in a thread that ends with the process.
 fn server(
     directory: &Path,
     answer: impl Fn(std::os::unix::net::UnixStream) + Send + 'static,
@@ -191,7 +191,7 @@ fn server(
     address.to_string()
 }
 
-/// A server that writes this, and then reads until its client goes.
+/// Returns a server that writes `words`, and then reads until its client closes.
 fn says(words: &'static [u8]) -> impl Fn(std::os::unix::net::UnixStream) + Send + 'static {
     move |mut stream| {
         let _ = stream.write_all(words);
@@ -234,7 +234,7 @@ fn a_full_queue_is_named() {
     let path = address.as_path().unwrap();
     let listener = UnixListener::bind(path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    // The queue has room for one more than the backlog says.
+    // The queue has room for one connection more than the backlog.
     let waiting = std::os::unix::net::UnixStream::connect(path).unwrap();
     is_broken(check(&address.to_string()), "connection", "stayed full for 1s", "accepts nothing");
     drop(waiting);
@@ -258,11 +258,11 @@ async fn a_server_that_is_not_ready_or_lets_nobody_in_is_named() {
     let _serving = Serving::start(&[&address], &["--allow-uid", "54321"]);
     let (code, out) = tokio::task::spawn_blocking(move || check(&address)).await.unwrap();
     assert_eq!(code, Some(1), "{out}");
-    // By an answer to its calls, or by its closing of the connection.
+    // The server answers the calls or closes the connection.
     assert!(out.contains("policy") || out.contains("may refuse"), "{out}");
 }
 
-/// As a user that is not root, by a copy of the program that it can reach.
+/// Runs a check as another user, by a copy of the program that this user can execute.
 fn check_as(uid: u32, program: &Path, address: &str) -> (Option<i32>, String) {
     let mut command = std::process::Command::new(program);
     command.args(["check", "-W", "1s", address]).uid(uid).gid(uid);

@@ -1,4 +1,4 @@
-//! The command as its user sees it: `serve` and `ping`.
+//! The command's `serve` and `ping`, by their output.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -152,7 +152,7 @@ fn the_socket_file_goes_at_each_signal_that_ends_a_server() {
 fn a_hang_up_that_is_ignored_ends_nothing() {
     let directory = directory();
     let address = socket_in(directory.path()).to_string();
-    // nohup(1), without its file for the output.
+    // This is like nohup(1), without its output file.
     let script = "trap '' HUP; exec \"$0\" serve \"$1\"";
     let mut command = std::process::Command::new("sh");
     command.args(["-c", script]).arg(crate::support::binary()).arg(&address);
@@ -187,7 +187,7 @@ async fn at_sigterm_watchers_are_told_and_hold_up_no_drain() {
     }
 }
 
-/// What a hostile server sends in its status, and how it may be shown.
+/// The text of a hostile server's status, and its escaped form.
 const HOSTILE: &str = "\u{1b}]0;owned\u{7}\r\u{1b}[2Jok\u{202e}";
 const SHOWN: &str = "\\u{1b}]0;owned\\u{7}\\r\\u{1b}[2Jok\\u{202e}";
 
@@ -218,7 +218,7 @@ fn a_second_signal_stops_a_drain() {
     let directory = directory();
     let address = socket_in(directory.path());
     let mut serving = Serving::start(&[&address.to_string()], &["--drain", "1h"]);
-    // A call that does not end by itself.
+    // The connection of this client does not end by itself.
     let mut ping = Serving::spawn(samehost().args(["ping", "-i", "1h", &address.to_string()]));
     ping.line();
     ping.line();
@@ -340,7 +340,7 @@ fn what_cannot_be_bound_exits_with_1_and_one_line() {
     let taken = Serving::start(&["127.0.0.1:0"], &[]);
     let port = taken.addresses[0].to_string();
     one_line(&["serve", &port], 1, "the port is in use");
-    // All or nothing: the first address is given up when the second cannot be bound.
+    // The first address is released when the second cannot be bound.
     let other = socket_in(directory.path()).to_string();
     one_line(&["serve", &other, &port], 1, "the port is in use");
     assert!(!directory.path().join("ping.sock").exists());
@@ -349,7 +349,7 @@ fn what_cannot_be_bound_exits_with_1_and_one_line() {
 #[test]
 fn a_directory_without_write_permission_is_named() {
     if rustix::process::geteuid().is_root() {
-        // Root may write everywhere, but not as another user.
+        // Root may write everywhere, so the command runs as another user.
         let directory = directory();
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let address = socket_in(directory.path()).to_string();

@@ -1,4 +1,4 @@
-//! Many connections: the limits on their number and on what they hold, and servers without file
+//! Many connections: the limits on their number and memory, and servers without free file
 //! descriptors.
 
 use std::path::Path;
@@ -42,7 +42,7 @@ async fn one_connection_too_many_is_told_so(transport: Transport) {
     for client in &mut clients {
         client.ping(PingRequest::ping()).await.unwrap();
     }
-    // A permit that becomes free is taken.
+    // A permit that becomes free can be taken.
     clients.pop();
     let started = Instant::now();
     while third.ping(PingRequest::ping()).await.is_err() {
@@ -57,7 +57,7 @@ async fn tcp_clients_that_have_gone_hold_up_nobody() {
     let address = listener.local_addr().clone();
     for _ in 0..64 {
         let stream = std::net::TcpStream::connect(address.to_string()).unwrap();
-        // It ends by a reset, and so before it is accepted (socket(7), SO_LINGER).
+        // It is closed by a reset before it is accepted (socket(7), SO_LINGER).
         let linger = Some(Duration::ZERO);
         rustix::net::sockopt::set_socket_linger(&stream, linger).unwrap();
     }
@@ -65,7 +65,7 @@ async fn tcp_clients_that_have_gone_hold_up_nobody() {
     let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
     tokio::spawn(server.serve(listener));
     let mut client = PingServiceClient::new(channel);
-    // With a pause after each of the others, it would take a minute.
+    // With a backoff after each of the others, it would take a minute.
     let call = client.ping(PingRequest::ping());
     timeout(Duration::from_secs(5), call).await.expect("at once").unwrap();
 }
@@ -80,14 +80,14 @@ async fn the_options_of_serve_set_its_limits() {
     let mut peer = Peer::new(connect().await.unwrap());
     peer.send(&[PREFACE, &settings(&[])].concat()).await;
     let theirs = peer.until(|frame| frame.kind == kind::SETTINGS).await;
-    // SETTINGS_MAX_CONCURRENT_STREAMS is 3 (RFC 9113 §6.5.2).
+    // The id of SETTINGS_MAX_CONCURRENT_STREAMS is 3 (RFC 9113 §6.5.2).
     assert!(theirs.payload.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 3]), "{theirs:?}");
     let second = Channel::connect(&address).await.unwrap();
     let status = PingServiceClient::new(second).ping(PingRequest::ping()).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
 }
 
-/// Whether a connection may stay: `None` if its call is refused, or it is closed.
+/// Returns the connection, or `None` if its call is refused or it is closed.
 async fn stays(stream: UnixStream) -> Option<Peer<UnixStream>> {
     let mut peer = Peer::new(stream);
     let call =
@@ -100,7 +100,7 @@ async fn stays(stream: UnixStream) -> Option<Peer<UnixStream>> {
             peer.try_send(&self::frame(kind::SETTINGS, flag::ACK, 0, &[])).await.ok()?;
         }
         if frame.stream == 1 {
-            // A refusal is a head alone, a response has a message.
+            // A refusal is only a head; a response has a message.
             return (!frame.ends_stream()).then_some(peer);
         }
         if frame.kind == kind::GOAWAY {
@@ -130,13 +130,13 @@ fn a_user_that_holds_all_it_may_keeps_nobody_out() {
             for _ in 0..TRIES {
                 held.extend(stays(UnixStream::connect(path).await.unwrap()).await);
             }
-            // While it holds them and goes on trying.
+            // Other users can connect meanwhile.
             for uid in [4321, 0] {
                 as_user(uid, uid, &[], ping);
                 assert!(stays(UnixStream::connect(path).await.unwrap()).await.is_none());
             }
             let held_now = held.len();
-            // One given back is one that it may have again.
+            // The user may replace a connection that it closes.
             held.pop();
             let started = Instant::now();
             while stays(UnixStream::connect(path).await.unwrap()).await.is_none() {
@@ -155,10 +155,10 @@ fn a_user_that_holds_all_it_may_keeps_nobody_out() {
     assert!(errors.contains("uid=1234"), "{errors}");
 }
 
-/// CPU time that a process has used: proc_pid_stat(5), in the kernel's ticks of 10 ms.
+/// Returns the CPU time of a process, by proc_pid_stat(5), in the kernel's ticks of 10 ms.
 fn cpu_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name, in parentheses, may have spaces; what follows it is field 3.
+    // The name in parentheses may have spaces; the part after it starts with field 3.
     let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
     Duration::from_millis(ticks * 10)
@@ -185,7 +185,7 @@ async fn a_server_out_of_descriptors_waits_for_some_and_serves_who_is_in() {
             std::future::pending::<()>().await
         });
     }
-    // It may have inherited some that are numbered higher.
+    // It may have inherited descriptors with higher numbers.
     let open = || std::fs::read_dir(format!("/proc/{}/fd", serving.id())).unwrap().count();
     eventually_async("all descriptors are in use", || open() >= 64).await;
 
@@ -215,7 +215,7 @@ async fn a_server_out_of_descriptors_waits_for_some_and_serves_who_is_in() {
 async fn a_thousand_slow_peers_are_closed_in_time_and_hold_up_nobody() {
     const PEERS: usize = 1_000;
     const HELD: usize = PEERS;
-    // What may take longest to be noticed is an unfinished header block.
+    // An unfinished header block may stay the longest.
     const DEADLINE: Duration = Duration::from_secs(10);
     if !need_descriptors(4_000) {
         return;
@@ -225,7 +225,7 @@ async fn a_thousand_slow_peers_are_closed_in_time_and_hold_up_nobody() {
     let options = ["--threads", "2", "--max-connections", &(2 * HELD + 100).to_string()];
     let serving = Serving::start(&[&address.to_string()], &options);
     let path = serving.addresses[0].as_path().unwrap().to_owned();
-    // With half of the permits taken, a handshake has 5 s.
+    // While half of the permits are taken, a handshake has 5 s.
     let mut held = Vec::new();
     for _ in 0..HELD + 100 {
         held.push(Peer::client(UnixStream::connect(&path).await.unwrap(), &[]).await);
@@ -263,7 +263,7 @@ async fn a_thousand_slow_peers_are_closed_in_time_and_hold_up_nobody() {
         healthy.ping(PingRequest::ping()).await.unwrap();
         while let Some(lasted) = peers.try_join_next() {
             let lasted = lasted.unwrap();
-            // Other work on the machine may delay some of it.
+            // Other work on the machine may delay the end of some.
             assert!(lasted < DEADLINE + Duration::from_secs(50), "{lasted:?}");
         }
         sleep(Duration::from_millis(100)).await;
@@ -274,17 +274,18 @@ async fn is_closed(mut peer: Peer<UnixStream>) {
     while peer.next().await.is_some() {}
 }
 
-/// More than this, and who fills the server is no more read from.
+/// The limit of the server's buffers, in bytes. Above it, the server does not read from connections
+/// that fill it.
 const ROOM: usize = 1 << 20;
 
-/// What each of several streams sends of a message: no more than its window before it is read.
+/// How many bytes of a message each stream sends. It is less than a stream's window.
 const SENT: usize = 60 << 10;
 
-/// So many streams send 3.5 MiB, which is within the connection's window.
+/// This number of streams sends 3.5 MiB, which is within the connection's window.
 const MANY_STREAMS: u32 = 60;
 
-/// Sends the beginning of a message on so many streams of a connection, as far as it is read, and
-/// says how many bytes that were.
+/// Sends the beginning of a message on several streams of a connection, until the server does not
+/// read it. Returns the number of bytes.
 async fn begin_messages(path: &Path, streams: u32) -> (Peer<UnixStream>, usize) {
     let mut peer = Peer::client(UnixStream::connect(path).await.unwrap(), &[]).await;
     let message = message(&vec![0; 3 << 20]);
@@ -302,7 +303,7 @@ async fn begin_messages(path: &Path, streams: u32) -> (Peer<UnixStream>, usize) 
     (peer, sent)
 }
 
-/// That the first of `peers` to be closed is closed in time, and nobody else has to wait.
+/// Asserts that one of `peers` is closed in time, and that other clients do not wait.
 async fn one_is_closed(peers: Vec<Peer<UnixStream>>, server: &Running) {
     let mut small = PingServiceClient::new(server.channel().await);
     small.ping(PingRequest::ping()).await.unwrap();
@@ -336,7 +337,7 @@ async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
     let server = Running::start(Transport::Unix, server).await;
     let path = server.address.as_path().unwrap();
     let (mut peers, mut sent) = (Vec::new(), 0);
-    // Two fill it, and the third finds it full.
+    // Two connections fill the server, and the third finds it full.
     for streams in [10, 10, MANY_STREAMS] {
         let (peer, more) = begin_messages(path, streams).await;
         peers.push(peer);
@@ -351,7 +352,7 @@ async fn messages_without_end_fill_a_server_though_they_are_read() {
     let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
     let server = Running::start(Transport::Unix, server.max_buffered_bytes(ROOM)).await;
     let (peer, sent) = begin_messages(server.address.as_path().unwrap(), MANY_STREAMS).await;
-    // Its room, a quarter more, what is read at a time, and what the socket holds.
+    // This is the limit, a quarter more, one read, and the socket's buffer.
     assert!(sent < 3 * ROOM, "{sent} bytes");
     one_is_closed(vec![peer], &server).await;
 }
@@ -381,7 +382,7 @@ async fn who_filled_a_server_is_read_again_when_all_of_it_is_gone() {
     let ping = CollectRequest { payload: vec![0; 1024].into(), ..CollectRequest::default() };
     let pings = tokio_stream::iter(std::iter::repeat_n(ping, MESSAGES));
     let call = tokio::spawn(async move { client.collect(pings).await });
-    // By now the server is full, and the rest waits in the socket.
+    // The server is full now, and the other messages wait in the socket.
     sleep(Duration::from_millis(100)).await;
     go.notify_one();
     let reply = timeout(Duration::from_secs(8), call).await.expect("it is read again");
@@ -392,7 +393,7 @@ async fn who_filled_a_server_is_read_again_when_all_of_it_is_gone() {
 #[tokio::test]
 async fn messages_that_end_fill_no_server_however_large_and_many() {
     let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
-    // Room for some of them at a time.
+    // There is room for some of the messages at a time.
     let server = Running::start(Transport::Unix, server.max_buffered_bytes(20 * ROOM)).await;
     let ping = CollectRequest { payload: vec![0; 3 << 20].into(), ..CollectRequest::default() };
     let mut calls = JoinSet::new();

@@ -1,8 +1,8 @@
-//! Clients that want harm, against `samehost serve` and against servers in this process. Each must
-//! be met by the right error, in bounded memory, while another client is served.
+//! Hostile clients of `samehost serve` and of servers in this process. Each must get the right
+//! error, with limited memory, while another client is served.
 //!
-//! What they do is RFC 9113 §10.5's list and what has become of it since: "rapid reset"
-//! (CVE-2023-44487), CONTINUATION floods (VU#421644), "made you reset" (CVE-2025-8671).
+//! They do what RFC 9113 §10.5 lists, and later attacks: "rapid reset" (CVE-2023-44487),
+//! CONTINUATION floods (VU#421644), "made you reset" (CVE-2025-8671).
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,10 +27,10 @@ const PING: &str = "/ping.v1.PingService/Ping";
 const CONVERSE: &str = "/ping.v1.PingService/Converse";
 const COLLECT: &str = "/ping.v1.PingService/Collect";
 
-/// How much memory an attack may cost, windows of the attacker's connection included.
+/// How many bytes of memory an attack may cost, including the windows of the attacker's connection.
 const MOST_GROWTH: usize = 24 << 20;
 
-/// `samehost serve` under attack, with a client that has done nothing wrong.
+/// `samehost serve` under attack, and a client that does nothing wrong.
 struct Victim {
     serving: Serving,
     bystander: PingServiceClient<Channel>,
@@ -76,14 +76,15 @@ impl Victim {
         assert_eq!(reply.into_inner().message, "pong");
     }
 
-    /// After an attack, or in the midst of one.
+    /// Asserts that the server serves others and has used little memory, after or during an attack.
     async fn is_unharmed(&mut self) {
         self.serves_others().await;
         let growth = self.peak() - self.at_rest;
         assert!(growth < MOST_GROWTH, "grew by {} KiB", growth >> 10);
     }
 
-    /// A flood over each transport, with a bystander all the while, that ends with `expected`.
+    /// Floods the server over each transport while another client calls it, and expects the error
+    /// code `expected`.
     async fn withstands(
         mut self,
         expected: u32,
@@ -103,22 +104,22 @@ impl Victim {
         tcp.send(&with).await;
         let flood = tokio::spawn(tcp.flood(times, bytes));
         self.serves_others().await;
-        // TCP may lose the last words in a reset; it is closed all the same.
+        // TCP may lose the GOAWAY by a reset; the connection is closed all the same.
         let end = flood.await.unwrap();
         assert!(end.is_none_or(|code| code == expected), "over TCP: {end:?}");
         self.is_unharmed().await;
     }
 }
 
-/// The `time`th stream of a client.
+/// Returns the id of a client's stream number `time`.
 fn id(time: usize) -> u32 {
     2 * time as u32 + 1
 }
 
 // ---- Floods --------------------------------------------------------------------------------
 
-/// A caller that cancels is no attacker, however often: others are served all the while, and the
-/// connection stays.
+/// A caller that cancels often is no attacker: others are served meanwhile, and the connection
+/// stays open.
 #[tokio::test]
 async fn rapid_reset_harms_nobody() {
     let mut victim = Victim::new().await;
@@ -135,7 +136,7 @@ async fn rapid_reset_harms_nobody() {
     victim.is_unharmed().await;
 }
 
-/// The server resets, for faults that the client makes on purpose.
+/// The client makes faults on purpose, so that the server resets the streams.
 #[tokio::test]
 async fn provoked_resets_are_stopped() {
     let provoke =
@@ -218,7 +219,7 @@ async fn ten_thousand_streams_at_once_are_too_many() {
     let all: Vec<u8> =
         (0..300).flat_map(|time| headers(id(time), &request(COLLECT), false)).collect();
     attacker.send(&all).await;
-    // The limit is 256: the others are refused, which is no offence yet.
+    // The limit is 256. The other streams are refused, and the connection stays open.
     let mut refused = 0;
     while refused < 44 {
         let answer = attacker.until(|frame| frame.kind == kind::RST_STREAM).await;
@@ -233,7 +234,7 @@ async fn ten_thousand_streams_at_once_are_too_many() {
     victim.is_unharmed().await;
 }
 
-/// 16 KiB of references to one entry of 4,000 bytes: 64 MiB of headers.
+/// The block has 16 KiB of references to one entry of 4,000 bytes, which are 64 MiB of headers.
 #[tokio::test]
 async fn a_header_bomb_does_not_go_off() {
     let mut victim = Victim::new().await;
@@ -259,7 +260,7 @@ async fn a_header_bomb_does_not_go_off() {
 async fn table_sizes_beyond_the_limit_are_an_error() {
     let mut victim = Victim::new().await;
     let mut attacker = victim.attacker().await;
-    // A dynamic table size update to 1 MiB (RFC 7541 §6.3).
+    // This is a dynamic table size update to 1 MiB (RFC 7541 §6.3).
     let mut update = vec![0x3f, 0xe1, 0xff, 0x3f];
     update.extend_from_slice(&request(PING));
     attacker.send(&headers(1, &update, true)).await;
@@ -300,21 +301,23 @@ async fn data_on_a_closed_stream_is_an_error() {
 
 // ---- Peers that do not read ----------------------------------------------------------------
 
-/// Conversations whose replies have no window are not read either: a megabyte in single bytes
-/// waits there, a window for each, and no more, while another stream of the connection goes on.
+/// The handlers of these streams wait for a window and do not read. A window of data for each
+/// stream waits, a megabyte in single bytes, and no more, while another stream of the connection
+/// goes on.
 #[tokio::test]
 async fn an_unread_stream_holds_its_window_and_no_more_beside_a_live_one() {
     const STREAMS: usize = 16;
     let mut victim = Victim::new().await;
     let mut attacker = victim.attacker_with(&[(4, 0)]).await;
-    // Two messages, which the handler reads and answers; then it waits for the window.
+    // The handler reads and answers two messages; then it waits for the window.
     let read = message(b"").repeat(2);
     for stream in (0..STREAMS).map(id) {
         attacker.send(&headers(stream, &request(CONVERSE), false)).await;
         attacker.send(&data(stream, &read, false)).await;
         attacker.until(|frame| frame.kind == kind::HEADERS && frame.stream == stream).await;
     }
-    // All of the window that is left: so little was read that none of it came back.
+    // This fills the rest of the window. The handler has read so little that no window was
+    // returned.
     let window = 65_535 - read.len();
     for stream in (0..STREAMS).map(id) {
         attacker.send(&data(stream, b"\0", false).repeat(window)).await;
@@ -328,7 +331,7 @@ async fn an_unread_stream_holds_its_window_and_no_more_beside_a_live_one() {
     attacker.send(&window_update(live, 1_000)).await;
     attacker.until(|frame| frame.stream == live && frame.ends_stream()).await;
 
-    // The window is a limit: who goes beyond it has the stream reset.
+    // A stream that exceeds its window is reset.
     for stream in (0..STREAMS).map(id) {
         attacker.send(&data(stream, b"\0", false)).await;
         let answer = attacker.until(|frame| frame.kind == kind::RST_STREAM).await;
@@ -337,8 +340,8 @@ async fn an_unread_stream_holds_its_window_and_no_more_beside_a_live_one() {
     victim.is_unharmed().await;
 }
 
-/// Every request is a dozen bytes and asks for four kilobytes: the path comes out of the table,
-/// and goes into the message that there is no such service.
+/// Every request has about twelve bytes and causes four kilobytes of response: its path is a
+/// reference to the table, and the error text repeats the path.
 #[tokio::test]
 async fn a_peer_that_never_reads_its_replies_does_not_fill_the_memory() {
     let mut victim = Victim::new().await;
@@ -360,20 +363,20 @@ async fn a_peer_that_never_reads_its_replies_does_not_fill_the_memory() {
         }
         write
     });
-    // 400 MB of answers, and nobody takes them.
+    // The client does not read the 400 MB of responses.
     let _write = tokio::time::timeout(Duration::from_secs(20), writing).await;
     victim.is_unharmed().await;
     let mut byte = [0];
     read.read_exact(&mut byte).await.unwrap();
 }
 
-/// Requests of a megabyte each, whose echoes find no window. What handlers gave waits, so many
-/// streams as are allowed at a time, and it counts.
+/// Each request has a megabyte, and its echo gets no window. The responses wait, as many as streams
+/// are allowed, and they count as buffered.
 #[tokio::test]
 async fn a_window_kept_at_zero_bounds_what_waits() {
     let mut victim = Victim::new().await;
     let mut attacker = victim.attacker_with(&[(4, 0)]).await;
-    // Field 2 of PingRequest is `bytes payload`.
+    // This is field 2 of PingRequest, `bytes payload`.
     let mut echo = vec![0x12, 0x80, 0x80, 0x40];
     echo.resize((1 << 20) + 4, 0);
     let echo = message(&echo);
@@ -386,7 +389,7 @@ async fn a_window_kept_at_zero_bounds_what_waits() {
             }
             attacker.send(&data(id(time), &[], true)).await;
             sent += 1;
-            // As the window of the connection asks: all of it is read.
+            // The connection's window requires that all of it is read.
             attacker.sync().await;
         }
     };
@@ -398,7 +401,7 @@ async fn a_window_kept_at_zero_bounds_what_waits() {
 
 // ---- Time ----------------------------------------------------------------------------------
 
-/// A server in this process, whose clock a test may hold.
+/// Starts a server in this process, so that a test may pause its clock.
 fn served() -> (DuplexStream, JoinHandle<String>) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
@@ -491,7 +494,7 @@ async fn a_header_block_that_never_ends_is_given_ten_seconds() {
     assert_eq!(started.elapsed().as_secs(), 10);
 }
 
-/// The socket takes nothing more, and after half a minute neither does the server.
+/// The socket is full, and after half a minute the server closes the connection.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_takes_no_reply_for_thirty_seconds_is_closed() {
     let (peer, serving) = served();
@@ -499,7 +502,7 @@ async fn a_peer_that_takes_no_reply_for_thirty_seconds_is_closed() {
     let started = tokio::time::Instant::now();
     peer.send(&window_update(0, 1 << 20)).await;
     peer.send(&headers(1, &request("/ping.v1.PingService/Watch"), false)).await;
-    // WatchRequest { count: 0, payload: 1,000 bytes }: without end.
+    // This is WatchRequest { count: 0, payload: 1,000 bytes }, whose stream never ends.
     let mut watch = vec![0x1a, 0xe8, 0x07];
     watch.resize(1_003, 7);
     peer.send(&data(1, &message(&watch), true)).await;
@@ -517,9 +520,9 @@ async fn an_idle_connection_is_no_offence() {
     assert!(!serving.is_finished());
 }
 
-// ---- Handlers that go on after they were given up ------------------------------------------
+// ---- Handlers that run after their call has ended ------------------------------------------
 
-/// Handlers that hold their thread until the gate opens: aborted, they are not gone.
+/// Handlers that block their thread until the gate opens, even if they are aborted.
 #[derive(Clone, Default)]
 struct Stubborn {
     running: Arc<AtomicUsize>,
@@ -552,7 +555,7 @@ impl tower::Service<http::Request<samehost::RequestBody>> for Stubborn {
         let running = Counted::new(&this);
         Box::pin(async move {
             let _running = running;
-            // Not on the connection's task.
+            // After this, the handler runs in its own task.
             tokio::task::yield_now().await;
             this.holding.fetch_add(1, Ordering::SeqCst);
             tokio::task::block_in_place(|| {
@@ -572,7 +575,7 @@ impl Stubborn {
     }
 }
 
-/// Lets the handlers go when the test fails, or the runtime would wait for them.
+/// Opens the gate when the test fails, since the runtime would wait for the handlers.
 struct OpenOnDrop(Stubborn);
 
 impl Drop for OpenOnDrop {
@@ -614,7 +617,7 @@ async fn handlers_count_until_they_are_gone(end: impl Fn(u32) -> Vec<u8>) {
     let server = Running::start(Transport::Unix, server).await;
     let stream = UnixStream::connect(server.address.as_path().unwrap()).await.unwrap();
     let mut attacker = Peer::client(stream, &[]).await;
-    // Opens and ends, each when its handler has got hold of a thread.
+    // Each stream is opened and then ended once its handler blocks a thread.
     let (mut started, mut refused) = (0, false);
     for time in 0..600 {
         attacker.send(&headers(id(time), &request("/ping.v1.PingService/Hold"), true)).await;
@@ -646,7 +649,7 @@ async fn handlers_count_until_they_are_gone(end: impl Fn(u32) -> Vec<u8>) {
 
     handler.open_the_gate();
     eventually_async("all handlers are gone", || handler.running.load(Ordering::SeqCst) == 0).await;
-    // And the attacker, if it behaves now, is served again.
+    // The attacker is served again if it does nothing wrong.
     attacker.sync().await;
     attacker.send(&headers(id(700), &request(PING), false)).await;
     attacker.send(&data(id(700), &message(b""), true)).await;

@@ -1,5 +1,5 @@
-//! What an idle connection costs the server: at most 8 KiB of resident memory, also when it was
-//! busy before.
+//! The memory of an idle connection on the server: at most 8 KiB of resident memory, also after it
+//! was busy.
 
 use samehost::ping::{PingRequest, PingServiceClient};
 use samehost::{Address, Channel};
@@ -9,15 +9,15 @@ use crate::support::{Serving, directory, eventually_async, need_descriptors, soc
 
 const CONNECTIONS: usize = 10_000;
 
-/// Connections that are opened at a time.
+/// How many connections are opened at a time.
 const AT_A_TIME: usize = 32;
 
-/// Bytes.
+/// The limit for each connection, in bytes.
 const LIMIT: usize = 8 * 1024;
 
 #[tokio::test]
 async fn ten_thousand_idle_connections_take_eight_kib_each() {
-    // The tests beside this one need some too.
+    // Other tests of this process need some, too.
     if !need_descriptors(CONNECTIONS as u64 + 4_000) {
         return;
     }
@@ -25,7 +25,7 @@ async fn ten_thousand_idle_connections_take_eight_kib_each() {
     let address = socket_in(directory.path());
     let most = CONNECTIONS.to_string();
     let server = Serving::start(&[&address.to_string()], &["--max-connections", &most]);
-    // What the first connection brings about is not an idle connection's cost.
+    // The first connection allocates memory that all of them share.
     let mut channels = vec![called(address.clone()).await];
     let before = server.memory("VmRSS");
 
@@ -48,7 +48,7 @@ async fn ten_thousand_idle_connections_take_eight_kib_each() {
     eprintln!("{busy} bytes for each connection at first, {idle} when idle");
 }
 
-/// A channel that has made a call.
+/// Returns a channel that has made a call.
 async fn called(address: Address) -> Channel {
     let channel = Channel::connect(&address).await.unwrap();
     let request = PingRequest { payload: vec![0; 1024].into(), ..PingRequest::ping() };

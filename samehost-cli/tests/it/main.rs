@@ -1,5 +1,6 @@
-//! The tests that need the command: of the command itself, and of the library as a process of its
-//! own, whose memory, limits and user are not the tests'. In one binary so that it links once.
+//! The tests that need the command: tests of the command itself, and tests of the library in
+//! another process with its own memory, limits and user. They are one binary, so that it is linked
+//! once.
 
 mod alive;
 mod bench;

@@ -1,13 +1,13 @@
-//! File systems that take no new file. Each is a tmpfs in a mount namespace of its own, which only
-//! root may make; where that is not permitted the tests say so and leave it.
+//! File systems that cannot hold a new file. Each is a tmpfs in a mount namespace of its own, which
+//! only root may create; where that is not permitted, the tests print so and do nothing.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support::{directory, names_in, text};
 
-/// Mounts a tmpfs with `options` at `directory` for the length of `script`, a shell script in which
-/// `$0` is the command and `$1` the directory. None: not permitted here.
+/// Mounts a tmpfs with `options` at `directory` while `script` runs, a shell script in which `$0`
+/// is the command and `$1` the directory. Returns `None` where that is not permitted.
 fn in_tmpfs(options: &str, directory: &Path, script: &str) -> Option<Output> {
     const NOT_PERMITTED: i32 = 99;
     let mount =
@@ -27,7 +27,8 @@ fn in_tmpfs(options: &str, directory: &Path, script: &str) -> Option<Output> {
     output
 }
 
-/// One line on standard error with all `parts`, exit code 1, and these names left in the directory.
+/// Asserts that standard error is one line with all `parts`, the exit code is 1, and these names
+/// are left in the directory.
 fn refused(output: &Output, parts: &[&str], left: &[&str]) {
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
@@ -43,8 +44,8 @@ fn a_full_disk_is_named_and_nothing_stays() {
     let directory = directory();
     let path = directory.path().join("ping.sock");
     let path = path.to_str().unwrap();
-    // Inodes for the root directory and so many files. None: not even the lock file. One: the lock
-    // file but not the socket.
+    // There are inodes for the root directory and for no file, or for the lock file but not for the
+    // socket.
     for (inodes, step) in [(1, "could not create the lock file"), (2, "could not bind a socket at")]
     {
         let script = "$0 serve unix:$1/ping.sock; code=$?; ls -A \"$1\"; exit $code";
@@ -58,7 +59,8 @@ fn a_full_disk_is_named_and_nothing_stays() {
 #[test]
 fn a_full_disk_keeps_a_stale_socket_as_it_is() {
     let directory = directory();
-    // The lock file, and the socket of a killed server: there is no inode for a second socket.
+    // The lock file and the socket of a killed server take all inodes, so that a second socket
+    // cannot be bound.
     let script = "$0 serve unix:$1/ping.sock >/dev/null & server=$!
         until [ -S $1/ping.sock ]; do kill -0 $server || exit; done
         { kill -KILL $server; wait $server; } 2>/dev/null
@@ -84,7 +86,7 @@ fn a_read_only_file_system_is_named() {
         &[],
     );
 
-    // With a lock file from better times.
+    // The lock file exists already.
     let script = format!("touch \"$1/.ping.sock.lock\"; {script}");
     let Some(output) = in_tmpfs("nr_inodes=9", directory.path(), &script) else { return };
     refused(

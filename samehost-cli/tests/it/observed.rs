@@ -1,4 +1,4 @@
-//! What `serve` tells of itself: metrics, log, and its end when it is idle.
+//! The metrics and the log of `serve`, and its end when it is idle.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::support::{Serving, block_on, directory, eventually, nix_signal, run, socket_in, text};
 
-/// What an HTTP/1.1 client gets.
+/// Returns what an HTTP/1.1 client gets.
 fn get(authority: &str) -> String {
     let mut stream = TcpStream::connect(authority).unwrap();
     let request =
@@ -37,7 +37,7 @@ fn metrics_are_served_for_prometheus() {
         }
         let bad = PingRequest { message: "?".into(), ..PingRequest::default() };
         client.ping(bad).await.unwrap_err();
-        // Methods that nobody has are one.
+        // All unknown methods count as one method.
         let mut other = tonic::client::Grpc::new(Channel::connect(&address).await.unwrap());
         for number in 0..5 {
             other.ready().await.unwrap();
@@ -61,7 +61,7 @@ fn metrics_are_served_for_prometheus() {
         "samehost_server_connections_opened{network_transport=\"unix\"} 2".to_owned(),
         "samehost_server_connections{network_transport=\"unix\"} 0".to_owned(),
     ] {
-        // A connection's end is seen a moment later.
+        // The end of a connection is counted a moment later.
         eventually(&line, || get(&place).contains(&line));
     }
     let all = get(&place);

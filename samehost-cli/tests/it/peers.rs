@@ -1,4 +1,5 @@
-//! Which peer a policy lets in: users and groups, namespaces, and who changes after connecting.
+//! The peers that a policy allows: users and groups, namespaces, and processes that change their
+//! user after connecting.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,17 +15,17 @@ use tonic::Code;
 
 use crate::support::{Serving, as_user, block_on, nix_signal, open_directory, socket_in};
 
-/// Whether the server serves a call of who has just connected. One that may not come in is told so by
-/// the call's status; whatever else goes wrong is neither.
+/// Returns whether the server serves a call on this connection. A refused connection gets a status;
+/// any other error fails the test.
 async fn is_let_in(stream: UnixStream) -> bool {
-    // Of this connection alone: it does not connect again.
+    // The channel has only this connection and does not connect again.
     let mut client = PingServiceClient::new(Channel::from_stream(stream));
     let call = client.ping(PingRequest::ping());
     match timeout(Duration::from_secs(60), call).await.expect("no answer") {
         Ok(_) => true,
         Err(status) => {
             assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
-            // The server's own words: the client did not make the status up.
+            // The text is the server's, so the client has not made up the status.
             assert_eq!(status.message(), "refused by the server's policy");
             false
         }
@@ -35,8 +36,7 @@ fn connects(path: &Path) -> bool {
     block_on(async { is_let_in(UnixStream::connect(path).await.unwrap()).await })
 }
 
-/// A server in a thread of its own, with a socket that everybody can connect to, for the length of
-/// `act`.
+/// Runs `act` while a server runs in a thread of its own, whose socket every user can connect to.
 fn with_server(policy: PeerPolicy, act: impl FnOnce(&Path)) {
     let directory = open_directory();
     let address = socket_in(directory.path());
@@ -127,13 +127,13 @@ fn the_options_of_serve_let_in_whom_they_name() {
     let _serving = Serving::start(&[&address], &["--allow-same-user"]);
 }
 
-/// An address is what the peer likes to write there.
+/// A peer can bind its own end to any address.
 #[test]
 fn a_peers_own_address_changes_nothing() {
     for (policy, expected) in [(PeerPolicy::root(), false), (PeerPolicy::uids([1234]), true)] {
         with_server(policy, |path| {
             let directory = open_directory();
-            // Only root may: without it, becoming another user is left out too.
+            // Only root may do this; for others, `as_user` does nothing either.
             let _ = std::os::unix::fs::chown(directory.path(), Some(1234), None);
             let let_in = as_user(1234, 1234, &[], || {
                 block_on(async {
@@ -149,8 +149,8 @@ fn a_peers_own_address_changes_nothing() {
     }
 }
 
-/// `samehost serve` in namespaces where only root is known, and no process outside of them. `None`:
-/// not permitted here.
+/// Starts `samehost serve` in namespaces where only root is known, and no process outside of them.
+/// Returns `None` where that is not permitted.
 fn serve_in_namespaces(address: &Address, options: &[&str]) -> Option<Serving> {
     let mut command = Command::new("unshare");
     command
@@ -183,7 +183,7 @@ fn a_user_that_the_servers_namespace_does_not_know_is_let_in_by_no_number() {
     assert_eq!(refusals.len(), 2, "{errors}");
     assert!(refusals[0].contains("uid=65534 gid=65534 "), "{errors}");
     assert!(refusals[1].contains("uid=0 gid=0 "), "{errors}");
-    // Nor does its namespace see the processes.
+    // Its namespace does not have these processes either.
     assert!(!errors.contains("pid="), "{errors}");
 
     let Some(_serving) = serve_in_namespaces(&address, &["--allow-uid", "0"]) else { return };

@@ -1,4 +1,4 @@
-//! Streams to a server in a process of its own, for its memory.
+//! Streams to a server in a process of its own, whose memory is measured.
 
 use bytes::Bytes;
 use samehost::Channel;
@@ -8,7 +8,7 @@ use crate::support::{Serving, Transport, directory, on_both_transports, socket_i
 
 on_both_transports!(a_gigabyte_is_sent_to_a_server_of_little_memory);
 
-/// More than this never waits between two ends, all windows and buffers together.
+/// The most bytes that can wait between two ends, in all windows and buffers together.
 const IN_BETWEEN: usize = 8 << 20;
 
 async fn a_gigabyte_is_sent_to_a_server_of_little_memory(transport: Transport) {
@@ -31,6 +31,6 @@ async fn a_gigabyte_is_sent_to_a_server_of_little_memory(transport: Transport) {
     let collected = client.collect(messages).await.unwrap().into_inner();
     assert_eq!((collected.count, collected.bytes), (COUNT as u64, (COUNT * EACH) as u64));
     let growth = server.memory("VmHWM") - before;
-    // Windows, and the message that is being put together.
+    // The memory is for windows and for the message that is being put together.
     assert!(growth <= IN_BETWEEN + 4 * EACH, "grew by {} KiB", growth >> 10);
 }

@@ -1,4 +1,5 @@
-//! One server takes over from another one: processes that are stopped at each step and killed there.
+//! One server takes over from another. The processes are stopped at each step, and some are killed
+//! there.
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -14,7 +15,7 @@ use crate::support::{Serving, block_on, directory, eventually, names_in, samehos
 
 const FILES: [&str; 3] = [".ping.sock.control", ".ping.sock.lock", "ping.sock"];
 
-/// `samehost serve --take-over`, to be stopped at a step of the hand-over.
+/// Returns the command `samehost serve --take-over`, which stops at a step of the hand-over.
 fn command(address: &Address, stop_at: Option<&str>, options: &[&str]) -> Command {
     let mut command = samehost();
     command.args(["serve", "--take-over", &address.to_string()]).args(options);
@@ -24,7 +25,7 @@ fn command(address: &Address, stop_at: Option<&str>, options: &[&str]) -> Comman
     command
 }
 
-/// Starts it and waits until it serves.
+/// Starts a server and waits until it serves.
 fn serving(address: &Address, stop_at: Option<&str>) -> Serving {
     let mut server = Serving::spawn(&mut command(address, stop_at, &[]));
     listens(&mut server, address);
@@ -46,7 +47,7 @@ fn inode(path: &Path) -> u64 {
     path.symlink_metadata().unwrap().ino()
 }
 
-/// Which process serves: as of its last listen(2).
+/// Returns the process that serves, which is the last one that called listen(2).
 fn serving_process(path: &Path) -> i32 {
     let stream = UnixStream::connect(path).unwrap();
     rustix::net::sockopt::socket_peercred(&stream).unwrap().pid.as_raw_nonzero().get()
@@ -59,7 +60,7 @@ fn ping(address: &Address) {
     });
 }
 
-/// Exactly this process serves, and holds the lock.
+/// Asserts that this process serves and holds the lock.
 fn assert_serves(server: &Serving, address: &Address) {
     ping(address);
     let path = address.as_path().unwrap();
@@ -120,7 +121,7 @@ fn the_file_gets_the_mode_of_the_successor() {
 fn a_client_in_the_queue_is_answered_by_the_successor() {
     let directory = directory();
     let address = socket_in(directory.path());
-    // It has committed and not stopped accepting when it stops.
+    // The former server stops after the commit, while it still accepts.
     let former = serving(&address, Some("predecessor-decides"));
     let mut server = Serving::spawn(&mut command(&address, None, &[]));
     listens(&mut server, &address);
@@ -130,7 +131,7 @@ fn a_client_in_the_queue_is_answered_by_the_successor() {
     assert_serves(&server, &address);
 }
 
-/// Steps of the successor, in their order. After the last two it has committed.
+/// The steps of the successor, in order. It commits before the last two.
 const SUCCESSOR: [&str; 5] = [
     "successor-connected",
     "successor-asked",
@@ -139,7 +140,7 @@ const SUCCESSOR: [&str; 5] = [
     "successor-acknowledged",
 ];
 
-/// Steps of the predecessor, in their order. Before the last one the successor has committed.
+/// The steps of the predecessor, in order. The successor commits before the last one.
 const PREDECESSOR: [&str; 5] = [
     "predecessor-accepted",
     "predecessor-asked",
@@ -148,15 +149,15 @@ const PREDECESSOR: [&str; 5] = [
     "predecessor-decides",
 ];
 
-/// What is left of a hand-over in which a process was killed: the next server starts, and at its end
-/// no file is left.
+/// Asserts what a hand-over leaves in which a process was killed: the next server starts, and no
+/// file is left at its end.
 fn assert_nothing_is_left(directory: &Path, address: &Address, server: Option<Serving>) {
     if let Some(mut server) = server {
         assert_eq!(names_in(directory), FILES);
         server.signal(Signal::TERM);
         assert_eq!(server.wait().0, Some(0));
     } else {
-        // What a killed server leaves.
+        // A killed server leaves these files.
         assert_eq!(names_in(directory), FILES);
         let mut next = serving(address, None);
         assert_serves(&next, address);
@@ -179,7 +180,7 @@ fn a_successor_that_is_killed_before_the_commit_leaves_the_server_as_it_was() {
         assert_eq!(successor.wait().0, None, "{step}");
         assert_serves(&before, &address);
         assert_eq!(inode(address.as_path().unwrap()), number, "{step}");
-        // And it can be taken over still.
+        // The server can still be taken over.
         let mut next = serving(&address, None);
         let mut before = before;
         assert_eq!(before.wait().0, Some(0), "{step}");
@@ -197,7 +198,7 @@ fn a_successor_that_is_killed_after_the_commit_is_a_server_that_crashed() {
     let mut before = serving(&address, None);
     let mut successor = Serving::spawn(&mut command(&address, Some(SUCCESSOR[4]), &[]));
     wait_for_stop(&successor);
-    // It has committed: the predecessor ends.
+    // The successor has committed, so the predecessor ends.
     assert_eq!(before.wait().0, Some(0));
     successor.signal(Signal::KILL);
     successor.wait();
@@ -214,7 +215,7 @@ fn a_predecessor_that_is_killed_at_any_step_leaves_the_successor_serving() {
         let mut successor = Serving::spawn(&mut command(&address, None, &[]));
         wait_for_stop(&before);
         if matches!(step, "predecessor-offered" | "predecessor-decides") {
-            // It needs no more from the predecessor.
+            // The successor needs nothing more from the predecessor.
             listens(&mut successor, &address);
             before.signal(Signal::KILL);
             before.wait();
@@ -229,7 +230,7 @@ fn a_predecessor_that_is_killed_at_any_step_leaves_the_successor_serving() {
     }
 }
 
-/// It has the descriptors already, and nobody else has them any more.
+/// The successor has the descriptors already, and no other process has them any more.
 #[test]
 fn a_predecessor_that_is_killed_before_the_commit_leaves_its_queue_to_the_successor() {
     for step in ["successor-offered", "successor-acknowledges"] {
@@ -251,7 +252,7 @@ fn a_predecessor_that_is_killed_before_the_commit_leaves_its_queue_to_the_succes
     }
 }
 
-/// The offer is withdrawn: an acknowledgement that comes too late fails.
+/// The predecessor withdraws its offer, and an acknowledgement that comes too late fails.
 #[test]
 fn a_successor_that_does_not_acknowledge_in_time_is_no_server() {
     let directory = directory();
@@ -263,18 +264,18 @@ fn a_successor_that_does_not_acknowledge_in_time_is_no_server() {
     eventually("the offer is withdrawn", || has_no_exchange(directory.path()));
     assert_serves(&before, &address);
     successor.signal(Signal::CONT);
-    // It asks once more, and gets it.
+    // The successor asks once more, and gets the socket.
     listens(&mut successor, &address);
     assert_eq!(before.wait().0, Some(0));
     assert_serves(&successor, &address);
 }
 
-/// Whether nobody is connected to a control socket in the directory.
+/// Returns whether no connection to a control socket in the directory is open.
 fn has_no_exchange(directory: &Path) -> bool {
     let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
     let connected = sockets.lines().filter(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        // Type SOCK_SEQPACKET, state connected (unix(7)).
+        // This is type SOCK_SEQPACKET in state connected (unix(7)).
         fields.get(4) == Some(&"0005")
             && fields.get(5) == Some(&"03")
             && fields.get(7).is_some_and(|path| Path::new(path).starts_with(directory))
@@ -299,7 +300,7 @@ fn of_two_successors_one_wins_and_the_other_one_says_so() {
     assert_serves(&first, &address);
 }
 
-/// Those that connected before the winner had taken over wait in the queue that passes to it.
+/// Successors that connected before the winner had taken over wait in the queue that passes to it.
 #[test]
 fn a_successor_in_the_queue_is_told_by_the_one_that_won() {
     let directory = directory();
@@ -311,7 +312,7 @@ fn a_successor_in_the_queue_is_told_by_the_one_that_won() {
     wait_for_stop(&second);
     before.signal(Signal::CONT);
     wait_for_stop(&first);
-    // The predecessor answers it, or leaves it to the winner: it is told in either case.
+    // Either the predecessor or the winner answers the second successor.
     let mut second = second;
     second.signal(Signal::CONT);
     first.signal(Signal::CONT);
@@ -323,7 +324,8 @@ fn a_successor_in_the_queue_is_told_by_the_one_that_won() {
     assert_serves(&first, &address);
 }
 
-/// The predecessor accepted it, and ended without an answer. It does not take over from the winner.
+/// The predecessor accepted the second successor and ended without an answer. The second does not
+/// take over from the winner.
 #[test]
 fn a_successor_that_was_not_answered_is_told_by_the_one_that_won() {
     let directory = directory();
@@ -359,14 +361,14 @@ fn with_nobody_there_it_binds_and_what_a_killed_server_left_is_replaced() {
     assert_eq!(names_in(directory.path()), [".ping.sock.lock", "ping.sock"]);
 }
 
-/// A stand-in for systemd's end of sd_notify(3).
+/// The test is systemd's end of sd_notify(3).
 #[test]
 fn a_service_manager_is_told_who_is_the_main_process_and_when_it_stops() {
     let directory = directory();
     let address = socket_in(directory.path());
     let path = directory.path().join("notify");
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    // Read at once: a full queue would hold up who sends.
+    // The messages are read at once, since a full queue would block the sender.
     let (sender, messages) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut message = [0; 256];
@@ -388,7 +390,7 @@ fn a_service_manager_is_told_who_is_the_main_process_and_when_it_stops() {
     let mut former = start(true);
     let main = format!("READY=1\nMAINPID={}\n", former.id());
     assert_eq!(next(), main);
-    // Until the successor is there, its signs of life come.
+    // Until the successor takes over, the watchdog messages come.
     for _ in 0..3 {
         assert_eq!(next(), "WATCHDOG=1\n");
     }
@@ -402,6 +404,6 @@ fn a_service_manager_is_told_who_is_the_main_process_and_when_it_stops() {
         told.push(next());
     }
     told.retain(|message| message != "WATCHDOG=1\n");
-    // The one that was taken over is not the service: it does not say that the service stops.
+    // The server that was taken over does not report that the service stops.
     assert_eq!(told, [main, "STOPPING=1\n".to_owned()]);
 }
