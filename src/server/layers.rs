@@ -18,7 +18,7 @@ use crate::grpc::{BoxFuture, HttpService, RequestBody, answer, boxed, call, stat
 /// The service that a layer wraps: all services of a server, within the layers that were added
 /// after it.
 ///
-/// It is always ready, unless such a layer is not, and never fails: the error of such a layer is a
+/// Without such layers it is always ready. It never fails: an error of such a layer becomes a
 /// response with its status.
 pub type LayeredService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
@@ -51,11 +51,12 @@ fn layered<S: HttpService<Body>>(service: S) -> LayeredService {
     BoxCloneSyncService::new(Answers { service, failure: None })
 }
 
-/// A service whose errors are answers, so that a layer around it sees the status that the client gets.
+/// A service whose errors become responses, so that a layer around it sees the status that the
+/// client gets.
 #[derive(Clone)]
 struct Answers<S> {
     service: S,
-    /// Why it is not ready: the next call gets it.
+    /// The error of `poll_ready`, which the next call returns.
     failure: Option<Status>,
 }
 

@@ -355,9 +355,10 @@ impl Server {
     /// for one user other than its own. A call beyond a quota fails with RESOURCE_EXHAUSTED.
     /// Default 0: none are taken, and the kernel refuses to send some.
     ///
-    /// A client may send its own end of the connection, which then nobody closes. So a client that has
-    /// sent some has to answer a PING after 60 s of silence within 20 s as long as it has calls, unless
-    /// [`keep_alive_interval`](Self::keep_alive_interval) says otherwise.
+    /// A client may send its own end of the connection as a descriptor, which then stays open after
+    /// the client has ended. So a client that has sent descriptors and has calls must answer a PING
+    /// within 20 s after 60 s of silence, unless [`keep_alive_interval`](Self::keep_alive_interval)
+    /// sets other times.
     #[must_use]
     pub fn descriptors(mut self, max_per_call: u8) -> Self {
         self.options.driver.http2.descriptors = max_per_call.min(MAX_PER_CALL as u8);

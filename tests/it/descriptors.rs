@@ -201,7 +201,7 @@ async fn what_a_handler_does_not_take_is_closed_when_its_call_ends() {
     is_closed(ours).await;
 }
 
-/// Says whether the descriptors are among the extensions, and leaves them there.
+/// Answers whether the descriptors are among the extensions, and leaves them there.
 #[allow(clippy::result_large_err, reason = "the type is tonic's")]
 fn sees_them(request: Request<()>) -> Result<Request<()>, Status> {
     match request.extensions().get::<Descriptors>() {
@@ -244,7 +244,7 @@ async fn they_pass_through_layers_and_interceptors_at_both_ends() {
     check(&mut layered.converse(request).await.unwrap(), ours);
 }
 
-/// What tonic generates for a server of these two methods.
+/// The code that tonic generates for a server of these two methods.
 #[derive(Clone)]
 struct TonicStubs;
 
@@ -306,8 +306,8 @@ async fn they_travel_on_tonics_stubs_at_both_ends() {
     assert!(response.into_inner().next().await.unwrap().is_ok());
 }
 
-/// A server that goes away with a call unprocessed, and another one at the same address: the call is
-/// sent again, with its descriptors.
+/// A server sends GOAWAY before it processes a call, and another is at the same address: the call
+/// is sent again, with its descriptors.
 #[tokio::test]
 async fn a_call_that_is_sent_again_has_its_descriptors_again() {
     let directory = directory();
@@ -410,7 +410,7 @@ async fn a_message_is_decoded_from_sealed_memory_without_copying_its_bytes() {
     let memory = SealedMemory::copy_from(&message.encode_to_vec()).unwrap();
     let decoded: PingRequest = memory.decode(2 << 20).unwrap();
     assert_eq!(decoded, message);
-    // It is in the mapping of the memory, which has its name (proc_pid_maps(5)).
+    // The payload is in the mapping of the memory, which has the memory's name (proc_pid_maps(5)).
     let at = decoded.payload.as_ptr() as usize;
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let mapped = maps.lines().filter(|line| line.contains("memfd:samehost")).any(|line| {
@@ -419,7 +419,7 @@ async fn a_message_is_decoded_from_sealed_memory_without_copying_its_bytes() {
         (number(from)..number(to)).contains(&at)
     });
     assert!(mapped, "the payload was copied");
-    // And it stays there without the memory's own value.
+    // The payload stays there after the memory's own value is dropped.
     drop(memory);
     assert_eq!(decoded.payload, message.payload);
 

@@ -112,7 +112,7 @@ async fn a_tower_layer_sees_every_call_the_first_added_first() {
     assert_eq!(*order.lock().unwrap(), ["first", "second"]);
 }
 
-/// Asks for what layers of other crates ask for: an error that is one.
+/// Requires what layers of other crates require: an error type that implements `Error`.
 fn only_with_an_error<S>(service: S) -> S
 where
     S: tower::Service<http::Request<tonic::body::Body>, Error: std::error::Error>,
@@ -144,7 +144,7 @@ async fn a_layer_sees_the_status_of_an_error_within(transport: Transport) {
     assert_eq!(*seen.lock().unwrap(), [Some(http::HeaderValue::from_static("8"))]);
 }
 
-/// Is never ready.
+/// A service that is never ready.
 #[derive(Clone)]
 struct Broken;
 

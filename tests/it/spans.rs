@@ -1,4 +1,4 @@
-//! The spans of a server: one for a connection, and on request one for a call.
+//! The spans of a server: one for each connection, and for each call if that is asked for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +35,7 @@ on_each_transport!(
     calls_have_no_spans_unless_asked_for,
 );
 
-/// Where a server is, in the conventions' words.
+/// The server's address, by the names of OpenTelemetry's conventions.
 fn server(address: &Address) -> Vec<(&'static str, String)> {
     match address.as_path() {
         Some(path) => vec![("server.address", path.display().to_string())],
@@ -85,7 +85,7 @@ async fn a_connection_has_a_span_that_names_both_ends(transport: Transport) {
     assert_fields(span, expected);
 }
 
-/// A server that answers from within a span of its own, and fails or lingers if asked to.
+/// Returns a server that answers within a span of its own, and fails or delays if asked to.
 fn nested() -> Server {
     let service = Scripted::default().on_ping(|request| async move {
         tracing::info_span!("handler").in_scope(|| ());
@@ -108,7 +108,7 @@ async fn a_call_has_a_span_within_its_connections(transport: Transport) {
     let mut late = tonic::Request::new(request("late"));
     late.set_timeout(Duration::from_millis(20));
     client.ping(late).await.unwrap_err();
-    // Its status comes in trailers.
+    // The status comes in trailers.
     let wrong = ConverseRequest { message: "no".into(), ..Default::default() };
     let mut pongs = client.converse(tokio_stream::iter([wrong])).await.unwrap().into_inner();
     pongs.message().await.unwrap_err();
@@ -117,7 +117,7 @@ async fn a_call_has_a_span_within_its_connections(transport: Transport) {
     eventually_async("the spans' ends", || ended() == 4).await;
     let calls = spans.named("call");
     let late = calls[2].fields["rpc.response.status_code"].clone();
-    // Whichever end's timer is first.
+    // Either end's timer may be first.
     assert!(["DEADLINE_EXCEEDED", "CANCELLED"].contains(&&*late), "{late}");
     let (ping, converse) = ("ping.v1.PingService/Ping", "ping.v1.PingService/Converse");
     let made = [(ping, "OK"), (ping, "NOT_FOUND"), (ping, &late), (converse, "INVALID_ARGUMENT")];

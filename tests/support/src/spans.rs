@@ -1,4 +1,4 @@
-//! [`Spans`]: what a subscriber sees of spans.
+//! [`Spans`]: collects the spans that a subscriber sees.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,7 +32,7 @@ impl Spans {
         (spans, tracing::subscriber::set_default(subscriber))
     }
 
-    /// All of a name, in the order in which they began.
+    /// Returns the spans of a name, in the order in which they began.
     pub fn named(&self, name: &str) -> Vec<Span> {
         self.0.lock().unwrap().iter().filter(|span| span.name == name).cloned().collect()
     }
