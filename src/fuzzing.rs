@@ -120,6 +120,7 @@ fn send_request(connection: &mut Connection, keys: &mut Vec<StreamKey>, choice: 
         path: "/a.B/C",
         headers: &headers,
         more: [None; 2],
+        id: None,
         descriptors: None,
     };
     match connection.send_request(request, false) {
@@ -189,6 +190,11 @@ pub fn client_input(data: &[u8]) {
     let mut source = Source(data);
     let config = config(source.byte().unwrap_or(0));
     drive(Connection::client(config, Instant::now()), &mut source, true);
+}
+
+/// Finds messages in a body's data, in pieces of any size.
+pub fn messages(data: &[u8]) {
+    crate::stubs::fuzzing::messages(data);
 }
 
 /// Feeds header blocks to a decoder, and changes the table's limit between them.

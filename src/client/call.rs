@@ -79,8 +79,12 @@ impl<R: Outgoing> Calling<R> {
     pub(super) fn new(channel: &Channel, request: R, wait_for_ready: Option<WaitForReady>) -> Self {
         let channel = &channel.0;
         let config = &channel.config;
-        let headers = request.head().headers;
-        let own_timeout = grpc_timeout(headers);
+        let head = request.head();
+        // What never changes has neither a timeout nor a user agent.
+        let (own_timeout, adds_agent) = match head.id {
+            Some(_) => (None, true),
+            None => (grpc_timeout(head.headers), field(head.headers, &USER_AGENT).is_none()),
+        };
         let default = config.timeout.as_ref().map(|(timeout, _)| *timeout);
         let timeout = own_timeout.or(default);
         Self {
@@ -88,7 +92,7 @@ impl<R: Outgoing> Calling<R> {
             deadline: timeout.and_then(Deadline::after),
             timeout: timeout.unwrap_or_default(),
             stage: Stage::Send,
-            adds_agent: field(headers, &USER_AGENT).is_none(),
+            adds_agent,
             adds_timeout: own_timeout.is_none() && default.is_some(),
             resends: 0,
             attempts: 1,

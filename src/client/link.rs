@@ -52,8 +52,8 @@ pub(super) struct Link {
     pub(super) authority: Vec<u8>,
     /// `None` for a stream that a connector or the user opened.
     pub(super) address: Option<Arc<Address>>,
-    /// The server, where the transport tells.
-    pub(super) server: Option<PeerIdentity>,
+    /// Of each response: the server, where the transport tells.
+    extensions: Extensions,
     /// Which of the channel's addresses it is.
     pub(super) preference: usize,
     pub(super) usual: Usual,
@@ -74,8 +74,12 @@ impl Link {
         preference: usize,
     ) -> Self {
         let authority = address.as_deref().map_or_else(|| LOCAL.to_vec(), authority);
+        let mut extensions = Extensions::new();
+        if let Some(server) = server {
+            extensions.insert(server);
+        }
         let (usual, search) = (Usual::default(), Mutex::default());
-        Self { sender, authority, address, server, preference, usual, search }
+        Self { sender, authority, address, extensions, preference, usual, search }
     }
 
     /// The extensions of a response that came by it, with the descriptors that came with its head.
@@ -87,10 +91,7 @@ impl Link {
         &self,
         descriptors: Option<Box<Arrived>>,
     ) -> Result<Extensions, Status> {
-        let mut extensions = Extensions::new();
-        if let Some(server) = &self.server {
-            extensions.insert(server.clone());
-        }
+        let mut extensions = self.extensions.clone();
         match descriptors.map(|arrived| arrived.set) {
             None => {}
             Some(Ok(descriptors)) => drop(extensions.insert(descriptors)),

@@ -185,9 +185,10 @@ impl Sender {
                     _ => Unsent::Elsewhere(lost.clone()),
                 });
             }
-            let OutgoingHead { method, path, headers, descriptors } = request.head();
+            let OutgoingHead { method, path, headers, descriptors, id } = request.head();
             let scheme = "http";
-            let head = SendRequest { method, scheme, authority, path, headers, more, descriptors };
+            let head =
+                SendRequest { method, scheme, authority, path, headers, more, descriptors, id };
             let empty = request.is_empty();
             let unsent = state.h2.has_outgoing();
             let key = state.h2.send_request(head, empty).map_err(|not_now| match not_now {

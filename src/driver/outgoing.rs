@@ -16,7 +16,7 @@ use super::room::Room;
 use super::send::{Outbound, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Shared, State};
 use crate::descriptors::{Descriptors, OfCall};
-use crate::http2::StreamKey;
+use crate::http2::{HeadId, StreamKey};
 
 /// A request that can be put into a connection, and put into another one if it was not processed.
 pub(crate) trait Outgoing {
@@ -59,6 +59,8 @@ pub(crate) struct OutgoingHead<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// Travel with the head.
     pub(crate) descriptors: Option<&'a Descriptors>,
+    /// Where nothing but the descriptors ever changes.
+    pub(crate) id: Option<HeadId>,
 }
 
 /// A request with a body. Keeps what it needs to be sent again, as long as its body was complete when
@@ -115,6 +117,7 @@ where
             path: self.path.as_str(),
             headers: &self.headers,
             descriptors: self.descriptors.0.as_ref(),
+            id: None,
         }
     }
 
@@ -191,6 +194,10 @@ impl<M: EncodeMessage> Outgoing for MessageRequest<M> {
             path: self.path,
             headers: &self.headers,
             descriptors: self.descriptors.0.as_ref(),
+            id: match self.headers {
+                Fields::Static(fields) => Some(HeadId::request(self.path, fields)),
+                Fields::Own(_) => None,
+            },
         }
     }
 

@@ -271,7 +271,7 @@ impl<H: Handler> Role for ServerRole<H> {
             let stage = match attempt(handler, slow, &mut message, head, body, descriptors) {
                 Outcome::Ready(Answer::Message { head, descriptors, trailers }) => {
                     state = shared.lock();
-                    let head = (&*head, descriptors);
+                    let head = (&head, descriptors);
                     send_message(&mut state, key, head, &mut message, trailers);
                     state.forget(key);
                     continue;
@@ -342,13 +342,20 @@ where
 fn send_message(
     state: &mut State,
     key: StreamKey,
-    (head, descriptors): (&HeaderMap, Option<Descriptors>),
+    (head, descriptors): (&Fields, Option<Descriptors>),
     message: &mut Vec<u8>,
-    trailers: &HeaderMap,
+    trailers: &'static HeaderMap,
 ) {
-    if send_head(state, key, StatusCode::OK, head, descriptors, false) {
+    let goes_on = match (head, &descriptors) {
+        (Fields::Static(head), None) => {
+            state.h2.send_static_response(key, head);
+            true
+        }
+        _ => send_head(state, key, StatusCode::OK, head, descriptors, false),
+    };
+    if goes_on {
         state.h2.send_small(key, message, false);
-        state.h2.send_trailers(key, trailers);
+        state.h2.send_static_trailers(key, trailers);
     }
     message.clear();
 }
@@ -443,7 +450,7 @@ where
                     let response = match answer {
                         Answer::Response(response) => response,
                         Answer::Message { head, descriptors, trailers } => {
-                            let head = (&*head, descriptors);
+                            let head = (&head, descriptors);
                             self.shared.with(|state| {
                                 send_message(state, key, head, &mut message, trailers);
                             });

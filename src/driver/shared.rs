@@ -96,7 +96,11 @@ impl Shared {
         let mut state = self.lock();
         let result = act(&mut state);
         let driver = if state.has_work() { state.asleep.take() } else { None };
-        let wakes = std::mem::take(&mut state.wakes);
+        // Mostly the driver has taken them, and left room that is not to be given back each time.
+        let wakes = match state.wakes.is_empty() {
+            true => Vec::new(),
+            false => std::mem::take(&mut state.wakes),
+        };
         drop(state);
         for waker in wakes {
             waker.wake();

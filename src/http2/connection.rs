@@ -25,6 +25,7 @@ use super::news::News;
 use super::outflow::Outflow;
 use super::passing::Passing;
 use super::role::Role;
+use super::sent_heads::SentHeads;
 use super::settings::{self, PeerSettings};
 use super::spare::trim;
 use super::stream::{Receiving, Sending, Stream, Streams};
@@ -67,6 +68,7 @@ pub(crate) struct Connection {
     // Sending.
     pub(super) peer: PeerSettings,
     pub(super) encoder: Encoder,
+    pub(super) sent_heads: SentHeads,
     pub(super) write_buffer: WriteBuffer,
     pub(super) outflow: Outflow,
 
@@ -137,6 +139,7 @@ impl Connection {
                 ..PeerSettings::new()
             },
             encoder: Encoder::new(),
+            sent_heads: SentHeads::default(),
             write_buffer: WriteBuffer::default(),
             outflow: Outflow::new(),
             streams: Streams::default(),

@@ -16,6 +16,7 @@ use super::hpack::{BlockEncoder, Pseudo};
 use super::key::StreamKey;
 use super::news::News;
 use super::role::Role;
+use super::sent_heads::HeadId;
 use super::stream::{Backlog, Ending, Sending, Stream};
 use super::write_buffer::{self, WriteBuffer};
 use crate::descriptors::Descriptors;
@@ -38,6 +39,8 @@ pub(crate) struct SendRequest<'a> {
     /// Fields beside those: to add them to a map would cost more than to send them.
     pub(crate) more: [Option<(&'a HeaderName, &'a HeaderValue)>; 2],
     pub(crate) descriptors: Option<&'a Descriptors>,
+    /// Where all but the descriptors is the same for as long as the connection lasts.
+    pub(crate) id: Option<HeadId>,
 }
 
 impl<'a> SendRequest<'a> {
@@ -47,6 +50,11 @@ impl<'a> SendRequest<'a> {
             .iter()
             .chain(self.more.into_iter().flatten())
             .filter(|(name, _)| *name != header::HOST)
+    }
+
+    /// What the whole of its head is made of.
+    fn head_id(&self) -> Option<HeadId> {
+        self.id.map(|id| id.with(self.more.map(|field| field.is_some())))
     }
 }
 
@@ -106,7 +114,9 @@ impl Connection {
             return Err(NotNow::NoSlot);
         }
         let limit = self.peer.max_header_list_size;
-        if limit != u32::MAX && list_size(&request) > u64::from(limit) {
+        let head_id = request.head_id();
+        let is_known = self.sent_heads.find(head_id, &self.encoder, limit).is_some();
+        if !is_known && limit != u32::MAX && list_size(&request) > limit as usize {
             return Err(NotNow::TooLarge { limit });
         }
         if let Some(descriptors) = request.descriptors {
@@ -129,13 +139,20 @@ impl Connection {
         if let Some(descriptors) = request.descriptors {
             self.write_descriptors(key, descriptors);
         }
-        self.write_head(id, end, |block| {
+        if self.write_known_head(id, end, head_id) {
+            return Ok(key);
+        }
+        let literals = self.encoder.literals();
+        let start = self.write_head(id, end, |block| {
             block.pseudo(Pseudo::Method, request.method.as_bytes());
             block.pseudo(Pseudo::Scheme, request.scheme.as_bytes());
             block.pseudo(Pseudo::Path, request.path.as_bytes());
             block.pseudo(Pseudo::Authority, request.authority);
             fields::write(block, request.fields());
         });
+        if head_id.is_some() {
+            self.keep_head(head_id, literals, list_size(&request), start);
+        }
         Ok(key)
     }
 
@@ -151,6 +168,28 @@ impl Connection {
         headers: &HeaderMap,
         end: bool,
     ) -> Progress {
+        self.respond(key, status, headers, end, None)
+    }
+
+    /// Server: sends the head of a response with status 200, whose fields never change. Otherwise as
+    /// [`send_response`](Self::send_response).
+    pub(crate) fn send_static_response(
+        &mut self,
+        key: StreamKey,
+        headers: &'static HeaderMap,
+    ) -> Progress {
+        self.respond(key, StatusCode::OK, headers, false, Some(HeadId::fields(headers)))
+    }
+
+    fn respond(
+        &mut self,
+        key: StreamKey,
+        status: StatusCode,
+        headers: &HeaderMap,
+        end: bool,
+        head_id: Option<HeadId>,
+    ) -> Progress {
+        debug_assert_eq!(self.role, Role::Server);
         debug_assert_eq!(self.role, Role::Server);
         let Some(stream) = self.streams.get_mut(key) else {
             return Progress::Closed;
@@ -158,6 +197,13 @@ impl Connection {
         if stream.sending != Sending::Head || self.dead.is_some() {
             debug_assert_ne!(stream.sending, Sending::Body, "two heads");
             return Progress::Closed;
+        }
+        let id = stream.id;
+        if head_id.is_some() && self.write_known_head(id, false, head_id) {
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.sending = Sending::Body;
+            }
+            return Progress::Sent;
         }
         let informational = status.is_informational();
         debug_assert!(!(informational && end), "a 1xx response that ends the stream");
@@ -173,17 +219,23 @@ impl Connection {
                 end = true;
             }
         }
+        let is_cut = cut.is_some();
         let headers = cut.as_ref().unwrap_or(headers);
-        stream.sending = match (informational, end) {
-            (true, _) => Sending::Head,
-            (false, false) => Sending::Body,
-            (false, true) => Sending::Done,
-        };
-        let id = stream.id;
-        self.write_head(id, end, |block| {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.sending = match (informational, end) {
+                (true, _) => Sending::Head,
+                (false, false) => Sending::Body,
+                (false, true) => Sending::Done,
+            };
+        }
+        let literals = self.encoder.literals();
+        let start = self.write_head(id, end, |block| {
             block.pseudo(Pseudo::Status, status.as_str().as_bytes());
             fields::write(block, headers);
         });
+        if head_id.is_some() && !is_cut {
+            self.keep_head(head_id, literals, pseudo + fields::size(headers), start);
+        }
         if end {
             self.settle(key);
         }
@@ -192,6 +244,24 @@ impl Connection {
 
     /// Ends the message with trailers, behind all data given before.
     pub(crate) fn send_trailers(&mut self, key: StreamKey, trailers: &HeaderMap) -> Progress {
+        self.end_with(key, trailers, None)
+    }
+
+    /// The same with trailers that never change.
+    pub(crate) fn send_static_trailers(
+        &mut self,
+        key: StreamKey,
+        trailers: &'static HeaderMap,
+    ) -> Progress {
+        self.end_with(key, trailers, Some(HeadId::fields(trailers)))
+    }
+
+    fn end_with(
+        &mut self,
+        key: StreamKey,
+        trailers: &HeaderMap,
+        head_id: Option<HeadId>,
+    ) -> Progress {
         let Some(stream) = self.streams.get_mut(key) else {
             return Progress::Closed;
         };
@@ -206,22 +276,30 @@ impl Connection {
         }
         stream.sending = Sending::Done;
         let id = stream.id;
-        self.write_trailers(id, trailers);
+        self.write_trailers(id, trailers, head_id);
         self.settle(key);
         Progress::Sent
     }
 
     /// Trailers without a length, which only a head may have (RFC 9110 §6.5.1), cut down to what the
     /// peer takes.
-    fn write_trailers(&mut self, id: u32, trailers: &HeaderMap) {
+    fn write_trailers(&mut self, id: u32, trailers: &HeaderMap, head_id: Option<HeadId>) {
+        if head_id.is_some() && self.write_known_head(id, true, head_id) {
+            return;
+        }
         let limit = self.peer.max_header_list_size as usize;
         let is_too_large = limit < u32::MAX as usize && fields::size(trailers) > limit;
         let cut = is_too_large.then(|| fields::cut(trailers, limit));
+        let is_cut = cut.is_some();
         let trailers = cut.as_ref().unwrap_or(trailers);
-        self.write_head(id, true, |block| {
+        let literals = self.encoder.literals();
+        let start = self.write_head(id, true, |block| {
             let fields = trailers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH);
             fields::write(block, fields);
         });
+        if head_id.is_some() && !is_cut {
+            self.keep_head(head_id, literals, fields::size(trailers), start);
+        }
     }
 
     // ---- Data ------------------------------------------------------------------------------
@@ -413,7 +491,7 @@ impl Connection {
                     stream.sending = Sending::Done;
                     if let Ending::Trailers(trailers) = ending {
                         let id = stream.id;
-                        self.write_trailers(id, &trailers);
+                        self.write_trailers(id, &trailers, None);
                     }
                     self.settle(key);
                 }
@@ -429,9 +507,50 @@ impl Connection {
         self.client.next_id = MAX_WINDOW - 2 * left + 2;
     }
 
-    /// HEADERS with what `fill` writes, and CONTINUATION where it does not fit one frame.
+    /// HEADERS with a block that was sent before, if there is one. Returns whether there was.
     #[inline]
-    fn write_head(&mut self, id: u32, end: bool, fill: impl FnOnce(&mut BlockEncoder<'_>)) {
+    fn write_known_head(&mut self, id: u32, end: bool, head_id: Option<HeadId>) -> bool {
+        let limit = self.peer.max_header_list_size;
+        let Some(block) = self.sent_heads.find(head_id, &self.encoder, limit) else {
+            return false;
+        };
+        let header = FrameHeader {
+            len: block.len() as u32,
+            kind: kind::HEADERS,
+            flags: flag::END_HEADERS | if end { flag::END_STREAM } else { 0 },
+            stream: id,
+        };
+        let out = self.write_buffer.buffer();
+        out.reserve(HEADER_LEN + block.len());
+        out.put_slice(&header.bytes());
+        out.put_slice(block);
+        true
+    }
+
+    /// Keeps the block that begins at `start` for the next head of the same kind, if it refers to
+    /// nothing but whole fields: there were so many `literals` before it.
+    #[cold]
+    fn keep_head(
+        &mut self,
+        head_id: Option<HeadId>,
+        literals: u64,
+        list_size: usize,
+        start: usize,
+    ) {
+        let Some(head_id) = head_id.filter(|_| self.encoder.literals() == literals) else { return };
+        let block = &self.write_buffer.buffer()[start + HEADER_LEN..];
+        self.sent_heads.keep(head_id, &self.encoder, list_size, block);
+    }
+
+    /// HEADERS with what `fill` writes, and CONTINUATION where it does not fit one frame. Returns where
+    /// in the buffer the frame begins.
+    #[inline]
+    fn write_head(
+        &mut self,
+        id: u32,
+        end: bool,
+        fill: impl FnOnce(&mut BlockEncoder<'_>),
+    ) -> usize {
         let max = self.peer.max_frame_size as usize;
         let out = self.write_buffer.buffer();
         let start = out.len();
@@ -446,10 +565,12 @@ impl Connection {
         fill(&mut self.encoder.begin(out));
         let len = out.len() - start - HEADER_LEN;
         if len > max {
-            return split_head(out, start, header, max);
+            split_head(out, start, header, max);
+            return start;
         }
         header.len = len as u32;
         out[start..start + HEADER_LEN].copy_from_slice(&header.bytes());
+        start
     }
 }
 
@@ -503,10 +624,10 @@ fn write_data(out: &mut WriteBuffer, id: u32, bytes: Bytes, end: bool) {
 }
 
 /// As SETTINGS_MAX_HEADER_LIST_SIZE counts (§6.5.2).
-fn list_size(request: &SendRequest<'_>) -> u64 {
+fn list_size(request: &SendRequest<'_>) -> usize {
     let pseudo = fields::field_size(":method", request.method.len())
         + fields::field_size(":scheme", request.scheme.len())
         + fields::field_size(":authority", request.authority.len())
         + fields::field_size(":path", request.path.len());
-    (pseudo + fields::size(request.fields())) as u64
+    pseudo + fields::size(request.fields())
 }

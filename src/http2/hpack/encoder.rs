@@ -34,11 +34,26 @@ pub(crate) struct Encoder {
     peer_max: usize,
     /// The smallest table size since the last block, if the next block must announce one.
     pending: Option<usize>,
+    counts: Counts,
+}
+
+/// What may make a block another one the next time that its fields are sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    /// Of the table.
+    changes: u64,
+    /// Fields that were sent without a reference to the whole of them.
+    literals: u64,
 }
 
 impl Encoder {
     pub(crate) fn new() -> Self {
-        Self { table: SentTable::new(), peer_max: DEFAULT_TABLE_SIZE, pending: None }
+        Self {
+            table: SentTable::new(),
+            peer_max: DEFAULT_TABLE_SIZE,
+            pending: None,
+            counts: Counts::default(),
+        }
     }
 
     /// Sets the peer's SETTINGS_HEADER_TABLE_SIZE. The next block announces the table size if it
@@ -49,6 +64,7 @@ impl Encoder {
         if size != self.table.max_size() || bytes < self.peer_max {
             self.pending = Some(self.pending.map_or(size, |smallest| smallest.min(size)));
             self.table.set_max_size(size);
+            self.counts.changes += 1;
         }
         self.peer_max = bytes;
     }
@@ -64,7 +80,20 @@ impl Encoder {
             }
             integer::encode(size, 5, 0x20, out);
         }
-        BlockEncoder { table: &mut self.table, out }
+        BlockEncoder { table: &mut self.table, counts: &mut self.counts, out }
+    }
+
+    /// Counts the changes of the table: as long as there are none, a block that refers to nothing but
+    /// whole fields stands for the same fields. `None` while a block has to announce the table's size.
+    #[inline]
+    pub(crate) fn changes(&self) -> Option<u64> {
+        self.pending.is_none().then_some(self.counts.changes)
+    }
+
+    /// Counts the fields that were sent without a reference to the whole of them.
+    #[inline]
+    pub(crate) fn literals(&self) -> u64 {
+        self.counts.literals
     }
 
     #[cfg(test)]
@@ -78,6 +107,7 @@ impl Encoder {
 #[derive(Debug)]
 pub(crate) struct BlockEncoder<'a> {
     table: &'a mut SentTable,
+    counts: &'a mut Counts,
     out: &'a mut BytesMut,
 }
 
@@ -121,6 +151,7 @@ impl BlockEncoder<'_> {
         if !sensitive && let Match::Field(index) = in_static {
             return self.indexed(index);
         }
+        self.counts.literals += 1;
         let fits = name.len() + value.len() + ENTRY_OVERHEAD <= self.table.max_size() / 4;
         let in_sent = self.table.find_name(name_hash, name);
         let sent_index = in_sent.as_ref().map(|(index, _)| *index);
@@ -147,6 +178,7 @@ impl BlockEncoder<'_> {
         self.string(value);
         if add {
             self.table.insert(hash, name_hash, name, value);
+            self.counts.changes += 1;
         }
     }
 

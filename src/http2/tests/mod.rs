@@ -12,6 +12,7 @@ mod pair;
 mod raw;
 mod seen;
 mod sending;
+mod sent_heads;
 mod settings;
 mod shutdown;
 mod streams;

@@ -300,6 +300,7 @@ pub(super) fn head(headers: &HeaderMap) -> SendRequest<'_> {
         path: "/a.B/C",
         headers,
         more: [None; 2],
+        id: None,
         descriptors: None,
     }
 }

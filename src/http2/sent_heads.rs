@@ -1,0 +1,86 @@
+//! [`SentHeads`]: header blocks that were sent before, by what their heads are made of.
+//!
+//! Once the encoder's table holds the fields of a head, the same fields become the same few bytes as
+//! long as the table does not change. A head that never changes need not be encoded again then.
+
+use http::HeaderMap;
+
+use super::hpack::Encoder;
+
+/// How many blocks are kept.
+const SLOTS: usize = 8;
+
+/// Longer blocks are not such as refer to the table alone.
+const MAX_BLOCK: usize = 64;
+
+/// What a head is made of, where all of it is the same for as long as the connection lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeadId {
+    /// Address and length: what is static does not move.
+    path: (usize, usize),
+    fields: usize,
+    /// Which fields stand beside those.
+    more: u8,
+}
+
+impl HeadId {
+    /// A request to `path`. Whatever else there is besides `fields` is the connection's.
+    pub(crate) fn request(path: &'static str, fields: &'static HeaderMap) -> Self {
+        Self { path: (path.as_ptr() as usize, path.len()), ..Self::fields(fields) }
+    }
+
+    /// The same with those of two fields beside it that there are.
+    pub(super) fn with(self, [first, second]: [bool; 2]) -> Self {
+        Self { more: u8::from(first) | u8::from(second) << 1, ..self }
+    }
+
+    /// A response with status 200, or trailers.
+    pub(crate) fn fields(fields: &'static HeaderMap) -> Self {
+        Self { path: (0, 0), fields: std::ptr::from_ref(fields) as usize, more: 0 }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: HeadId,
+    /// The changes that the encoder's table had had.
+    changes: u64,
+    /// As SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 §6.5.2).
+    list_size: usize,
+    block: Box<[u8]>,
+}
+
+/// At most 8 blocks; nothing until the first one.
+#[derive(Debug, Default)]
+pub(super) struct SentHeads {
+    entries: Vec<Entry>,
+    next: usize,
+}
+
+impl SentHeads {
+    /// The block of a head that is no larger than `limit`, if it is still what the encoder would make.
+    #[inline]
+    pub(super) fn find(&self, id: Option<HeadId>, encoder: &Encoder, limit: u32) -> Option<&[u8]> {
+        let id = id?;
+        let entry = self.entries.iter().find(|entry| entry.id == id)?;
+        let fits = limit == u32::MAX || entry.list_size <= limit as usize;
+        (fits && encoder.changes() == Some(entry.changes)).then_some(&entry.block)
+    }
+
+    /// Keeps a block that the encoder has just made, if it would make the same again.
+    pub(super) fn keep(&mut self, id: HeadId, encoder: &Encoder, list_size: usize, block: &[u8]) {
+        let Some(changes) = encoder.changes() else { return };
+        if block.len() > MAX_BLOCK {
+            return;
+        }
+        let entry = Entry { id, changes, list_size, block: block.into() };
+        if let Some(old) = self.entries.iter_mut().find(|entry| entry.id == id) {
+            *old = entry;
+        } else if self.entries.len() < SLOTS {
+            self.entries.push(entry);
+        } else {
+            self.entries[self.next] = entry;
+            self.next = (self.next + 1) % SLOTS;
+        }
+    }
+}
