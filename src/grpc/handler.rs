@@ -23,6 +23,7 @@ use super::panics::panicked;
 use super::request::{RequestBody, request};
 use super::status::{is_grpc, status_of};
 use super::timeout::{Deadline, grpc_timeout};
+use super::usual_heads::UsualHeads;
 use crate::descriptors::{Arrived, Descriptors};
 use crate::driver::{Answer, BoxError, Fields, Handler, Incoming, PollAnswer};
 use crate::http2::RequestHead;
@@ -91,6 +92,7 @@ pub(crate) struct Grpc<D> {
     /// The longest time that a call may take.
     timeout: Option<Duration>,
     observer: Option<CallObserver>,
+    usual: UsualHeads,
 }
 
 impl<D> Grpc<D> {
@@ -101,7 +103,7 @@ impl<D> Grpc<D> {
         timeout: Option<Duration>,
         observer: Option<CallObserver>,
     ) -> Self {
-        Self { dispatch, extensions, timeout, observer }
+        Self { dispatch, extensions, timeout, observer, usual: UsualHeads::default() }
     }
 }
 
@@ -115,8 +117,9 @@ impl<D: Dispatch> Handler for Grpc<D> {
         body: Incoming,
         descriptors: Option<Box<Arrived>>,
     ) -> Reply {
-        let is_post = head.method == Method::POST;
-        if !is_post || !is_grpc(&head.headers) {
+        let usual = self.usual.find(&head);
+        let is_post = usual.is_some() || head.method == Method::POST;
+        if !is_post || usual.is_none() && !is_grpc(&head.headers) {
             if self.dispatch.takes_http() {
                 let request = request(head, body, self.extensions.clone());
                 return Reply::new(Answering::Http(self.dispatch.call_http(request)), None);
@@ -126,7 +129,8 @@ impl<D: Dispatch> Handler for Grpc<D> {
                 false => StatusCode::METHOD_NOT_ALLOWED,
             });
         }
-        let timeout = match (grpc_timeout(&head.headers), self.timeout) {
+        let asked = if usual.is_some() { None } else { grpc_timeout(&head.headers) };
+        let timeout = match (asked, self.timeout) {
             (Some(asked), Some(most)) => Some(asked.min(most)),
             (asked, most) => asked.or(most),
         };
@@ -140,9 +144,22 @@ impl<D: Dispatch> Handler for Grpc<D> {
                 return Reply::new(refusal, None);
             }
         }
-        let head = normal(head);
+        let head = match usual {
+            Some(_) => head,
+            None => {
+                let normal = normal(Arc::clone(&head));
+                if asked.is_none() && Arc::ptr_eq(&normal, &head) {
+                    drop(normal);
+                    self.usual.keep(&head);
+                    head
+                } else {
+                    normal
+                }
+            }
+        };
         let Some(observer) = &self.observer else {
-            let arriving = Arriving { head, body, extensions };
+            let is_plain = usual == Some(true);
+            let arriving = Arriving { head, body, extensions, is_plain };
             let started =
                 catch_unwind(AssertUnwindSafe(|| match self.dispatch.call_directly(arriving) {
                     Ok(answering) => answering,
@@ -193,6 +210,8 @@ pub(crate) struct Arriving {
     pub(crate) head: Arc<RequestHead>,
     pub(crate) body: Incoming,
     pub(crate) extensions: Extensions,
+    /// It is known that the messages are protobuf's and not compressed.
+    pub(crate) is_plain: bool,
 }
 
 impl Arriving {

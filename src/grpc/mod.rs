@@ -10,6 +10,7 @@ mod refusing;
 mod request;
 mod status;
 mod timeout;
+mod usual_heads;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

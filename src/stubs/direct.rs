@@ -23,9 +23,9 @@ use crate::grpc::{Answering, Arriving, MessageCall, MessageHead};
 use crate::http2::Content;
 
 use super::body::Encoding;
-use super::compression::GRPC_ENCODING;
+use super::compression::{GRPC_ENCODING, Received};
 use super::framing::encode;
-use super::metadata::{CONTENT_TYPE, headers, merge};
+use super::metadata::{CONTENT_TYPE, check_codec, headers, merge};
 use super::options::ServerOptions;
 use super::receive::Whole;
 use super::server::{Call, Layered, Methods};
@@ -70,8 +70,8 @@ impl Call for Direct {
         let Some(content) = self.0.body.take_whole() else {
             return Answering::Http(self.layered().unary(options, handler));
         };
-        let Arriving { head, extensions, .. } = self.0;
-        match decode(&head.headers, content, options) {
+        let Arriving { head, extensions, is_plain, .. } = self.0;
+        match decode(&head.headers, is_plain, content, options) {
             Ok((message, trailers, encoding)) => {
                 let mut metadata = MetadataMap::from_headers(head.headers.clone());
                 if let Some(trailers) = trailers {
@@ -124,10 +124,17 @@ impl Call for Direct {
 /// The one message of a request that has arrived whole, its trailers, and how to encode the response.
 fn decode<Q: Message + Default>(
     headers: &HeaderMap,
+    is_plain: bool,
     content: Content,
     options: &ServerOptions,
 ) -> Result<(Q, Option<HeaderMap>, Encoding), Status> {
-    let received = options.accept.received(headers).or_unimplemented(&options.accept)?;
+    let received = match is_plain {
+        true => Received::Identity,
+        false => {
+            check_codec(headers)?;
+            options.accept.received(headers).or_unimplemented(&options.accept)?
+        }
+    };
     let compression = options.send.accepted_by(headers);
     let encoding = Encoding { compression, limit: options.limits.encoding };
     let whole = Whole::of(content, received, options.limits.decoding)?;

@@ -87,16 +87,35 @@ fn too_large_to_send(length: usize, limit: usize) -> Status {
     ))
 }
 
-/// The message that `data` is, where it is one message and nothing else, of at most `limit` bytes and
-/// not compressed. Whatever else it is, [`Deframer`] tells.
+/// Pieces below this size are copies of their own, and no parts of what was read (`http2`).
+const OWN_COPY: usize = 8 * 1024;
+
+/// Whether a piece is one message and nothing else, of at most `limit` bytes and not compressed.
+/// Whatever else it is, [`Deframer`] tells.
 #[inline]
-pub(super) fn decode_single<M: Message + Default>(data: &[u8], limit: usize) -> Option<M> {
-    let (&[flag, length @ ..], message) = data.split_first_chunk::<PREFIX>()?;
+pub(super) fn is_single(piece: &[u8], limit: usize) -> bool {
+    let Some((&[flag, length @ ..], message)) = piece.split_first_chunk::<PREFIX>() else {
+        return false;
+    };
     let length = u32::from_be_bytes(length) as usize;
-    if flag != 0 || length != message.len() || length > limit {
-        return None;
-    }
-    M::decode(message).ok()
+    flag == 0 && length == message.len() && length <= limit
+}
+
+/// The message of a [single](is_single) piece. Its `bytes` fields refer to a piece that is a copy of its
+/// own; they are copied out of another one, which would keep the whole buffer that it was received in.
+///
+/// # Errors
+///
+/// INTERNAL where it cannot be decoded.
+#[inline]
+pub(super) fn decode_single<M: Message + Default>(mut piece: Bytes) -> Result<M, Status> {
+    let decoded = if piece.len() < OWN_COPY {
+        piece.advance(PREFIX);
+        M::decode(piece)
+    } else {
+        M::decode(&piece[PREFIX..])
+    };
+    decoded.map_err(|error| undecodable(&error))
 }
 
 /// Finds messages in data that arrives in pieces of any size.

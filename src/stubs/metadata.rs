@@ -20,6 +20,28 @@ const RESERVED: [HeaderName; 5] = [
     HeaderName::from_static("grpc-status"),
 ];
 
+/// Whether a request's messages are of protobuf: the content type has no subtype, or `+proto` (gRPC over
+/// HTTP/2, Requests).
+///
+/// # Errors
+///
+/// UNIMPLEMENTED where they are not.
+pub(super) fn check_codec(headers: &HeaderMap) -> Result<(), Status> {
+    let content_type = field(headers, &header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let Some(subtype) = content_type.and_then(|it| it.strip_prefix(b"application/grpc+")) else {
+        return Ok(());
+    };
+    let end = subtype.iter().position(|byte| matches!(byte, b';' | b' '));
+    let subtype = &subtype[..end.unwrap_or(subtype.len())];
+    if subtype == b"proto" {
+        return Ok(());
+    }
+    Err(Status::unimplemented(format!(
+        "the request's messages are {}, and this service takes those of protobuf",
+        subtype.escape_ascii()
+    )))
+}
+
 /// Metadata as headers, without what is gRPC's own.
 pub(super) fn headers(metadata: MetadataMap) -> HeaderMap {
     let mut headers = metadata.into_headers();

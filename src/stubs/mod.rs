@@ -10,6 +10,8 @@ mod client;
 mod compression;
 mod direct;
 mod framing;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod metadata;
 mod options;
 mod receive;

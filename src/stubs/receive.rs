@@ -14,7 +14,7 @@ use tonic::{Code, Response, Status};
 use crate::http2::Content;
 
 use super::compression::Received;
-use super::framing::{Deframer, cut_off, decode_single};
+use super::framing::{Deframer, cut_off, decode_single, is_single};
 use super::metadata::{merge, outcome, with_head};
 
 /// What a body had.
@@ -66,10 +66,10 @@ impl<M: Message + Default> Whole<M> {
         let Content { mut pieces, trailers } = content;
         let trailers = trailers.map(Arc::unwrap_or_clone);
         let mut whole = Self { message: None, trailers, empty: true, cut_off: false };
-        if let Some(piece) = pieces.single()
-            && let Some(message) = decode_single(piece, limit)
+        if pieces.single().is_some_and(|piece| is_single(piece, limit))
+            && let Some(piece) = pieces.pop()
         {
-            return Ok(Self { message: Some(message), empty: false, ..whole });
+            return Ok(Self { message: Some(decode_single(piece)?), empty: false, ..whole });
         }
         let mut messages = Deframer::new(received, limit);
         while let Some(piece) = pieces.pop() {

@@ -26,7 +26,7 @@ use super::body::{Encoding, StreamBody, WholeBody};
 use super::compression::GRPC_ENCODING;
 use super::direct;
 use super::framing::{Deframer, encode};
-use super::metadata::{CONTENT_TYPE, headers, merge, ok_trailers};
+use super::metadata::{CONTENT_TYPE, check_codec, headers, merge, ok_trailers};
 use super::options::ServerOptions;
 use super::receive::receive;
 use super::streaming::{End, streaming};
@@ -115,6 +115,7 @@ struct Head {
 impl Layered {
     fn head(self, options: &ServerOptions) -> Result<Head, Status> {
         let (parts, body) = self.0.into_parts();
+        check_codec(&parts.headers)?;
         let received = options.accept.received(&parts.headers);
         let received = received.or_unimplemented(&options.accept)?;
         let messages = Deframer::new(received, options.limits.decoding);

@@ -20,7 +20,7 @@ use crate::http2::Content;
 
 use super::cancellation::Cancelled;
 use super::compression::{GRPC_ACCEPT_ENCODING, Received};
-use super::framing::{Deframer, PREFIX, decode_single, encode_sized, sent_len};
+use super::framing::{Deframer, PREFIX, decode_single, encode_sized, is_single, sent_len};
 use super::metadata::{CONTENT_TYPE, early_status, headers, with_head};
 use super::options::ClientOptions;
 use super::receive::{Whole, conclude, receive};
@@ -164,14 +164,18 @@ where
 /// The outcome of a call whose response has arrived in full.
 fn whole<R: Message + Default>(
     mut response: DirectResponse,
-    content: Content,
+    mut content: Content,
     options: &ClientOptions,
 ) -> Result<Response<R>, Status> {
     let limit = options.limits.decoding;
-    if let Some(metadata) = response.usual.take()
-        && let Some(piece) = content.pieces.single()
-        && let Some(message) = decode_single(piece, limit)
+    if response.usual.is_some()
+        && content.pieces.single().is_some_and(|piece| is_single(piece, limit))
+        && let (Some(metadata), Some(piece)) = (response.usual.take(), content.pieces.pop())
     {
+        let message = match decode_single(piece) {
+            Ok(message) => message,
+            Err(status) => return Err(with_head(status, unshared(&mut response))),
+        };
         let metadata = MetadataMap::from_headers(metadata);
         return Ok(Response::from_parts(metadata, message, response.extensions));
     }

@@ -102,6 +102,24 @@ async fn compression_is_agreed_on() {
 }
 
 #[tokio::test]
+async fn messages_of_another_codec_are_unimplemented() {
+    for (content_type, code) in [
+        ("application/grpc+proto", Code::Ok),
+        ("application/grpc;charset=x", Code::Ok),
+        ("application/grpc+proto; charset=x", Code::Ok),
+        ("application/grpc+json", Code::Unimplemented),
+        ("application/grpc+protobuf", Code::Unimplemented),
+    ] {
+        for method in METHODS {
+            let headers = [("content-type", content_type)];
+            let body = pieces(&string("a"), 9);
+            let answer = ask(&Echo::default(), method, &headers, body).await;
+            assert_eq!(answer.status.code(), code, "{method}, {content_type}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn there_is_no_such_method() {
     let answer = ask(&Echo::default(), "What", &[], pieces(&string("a"), 9)).await;
     assert_eq!(answer.status.code(), Code::Unimplemented);

@@ -1,0 +1,69 @@
+//! What the fuzz target of the messages' framing calls.
+
+use bytes::Bytes;
+use tonic::codec::CompressionEncoding;
+use tonic::{Code, Status};
+
+use super::compression::Received;
+use super::framing::{Deframer, PREFIX, decode_single, is_single};
+
+/// How large a message may be here, in bytes.
+const LIMIT: usize = 1 << 10;
+
+type Found = (Vec<Bytes>, Result<bool, Code>);
+
+/// The messages of data in pieces of these sizes in turn, and whether nothing is left over.
+fn found(mut data: &[u8], sizes: &[u8], received: &Received) -> Found {
+    let mut deframer = Deframer::new(received.clone(), LIMIT);
+    let mut messages = Vec::new();
+    let mut sizes = sizes.iter().cycle();
+    while !data.is_empty() {
+        let size = sizes.next().map_or(data.len(), |size| usize::from(*size) + 1);
+        let (piece, rest) = data.split_at(size.min(data.len()));
+        data = rest;
+        deframer.push(Bytes::copy_from_slice(piece));
+        loop {
+            match deframer.next::<Bytes>() {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(status) => return (messages, Err(known(&status))),
+            }
+        }
+    }
+    (messages, Ok(deframer.is_empty()))
+}
+
+/// What may be wrong with a message.
+fn known(status: &Status) -> Code {
+    assert!(matches!(status.code(), Code::Internal | Code::ResourceExhausted), "{status:?}");
+    status.code()
+}
+
+/// Finds messages in any bytes: however they are cut, the same ones, none of them too large, and what is
+/// one whole message is that on the short way, too.
+pub(crate) fn messages(data: &[u8]) {
+    let Some((&[choice, sizes], data)) = data.split_first_chunk::<2>() else { return };
+    let received = match choice % 3 {
+        0 => Received::Identity,
+        1 => Received::Compressed(CompressionEncoding::Gzip),
+        _ => Received::Unknown("any".to_owned()),
+    };
+    let (sizes, data) = data.split_at(usize::from(sizes % 8).min(data.len()));
+    let at_once = found(data, &[], &received);
+    assert_eq!(found(data, sizes, &received), at_once);
+    assert_eq!(found(data, &[0], &received), at_once);
+    let (messages, end) = at_once;
+    for message in &messages {
+        assert!(message.len() <= LIMIT);
+    }
+    if received == Received::Identity {
+        let bytes: usize = messages.iter().map(|message| PREFIX + message.len()).sum();
+        assert!(bytes <= data.len());
+    }
+    if is_single(data, LIMIT) {
+        match decode_single::<Bytes>(Bytes::copy_from_slice(data)) {
+            Ok(message) => assert_eq!((messages, end), (vec![message], Ok(true))),
+            Err(status) => assert_eq!((messages, end), (Vec::new(), Err(known(&status)))),
+        }
+    }
+}
