@@ -13,11 +13,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// Generated.
 #[allow(clippy::enum_variant_names)]
 mod pb {
-    tonic::include_proto!("connectrpc.conformance.v1");
+    samehost::include_proto!("connectrpc.conformance.v1");
 
     /// What details of a status are.
     pub mod rpc {
-        tonic::include_proto!("google.rpc");
+        samehost::include_proto!("google.rpc");
     }
 }
 

@@ -12,16 +12,16 @@ use samehost::{Address, Channel};
 /// Generated.
 mod pb {
     pub mod interop {
-        tonic::include_proto!("interop.v1");
+        samehost::include_proto!("interop.v1");
     }
     pub mod testing {
-        tonic::include_proto!("grpc.testing");
+        samehost::include_proto!("grpc.testing");
     }
     pub mod health {
-        tonic::include_proto!("grpc.health.v1");
+        samehost::include_proto!("grpc.health.v1");
     }
     pub mod reflection {
-        tonic::include_proto!("grpc.reflection.v1");
+        samehost::include_proto!("grpc.reflection.v1");
     }
 }
 
