@@ -52,7 +52,10 @@ struct Entry {
 
 /// At most 8 blocks; nothing until the first one.
 #[derive(Debug, Default)]
-pub(super) struct SentHeads {
+pub(super) struct SentHeads(Option<Box<Blocks>>);
+
+#[derive(Debug, Default)]
+struct Blocks {
     entries: Vec<Entry>,
     next: usize,
 }
@@ -62,7 +65,7 @@ impl SentHeads {
     #[inline]
     pub(super) fn find(&self, id: Option<HeadId>, encoder: &Encoder, limit: u32) -> Option<&[u8]> {
         let id = id?;
-        let entry = self.entries.iter().find(|entry| entry.id == id)?;
+        let entry = self.0.as_ref()?.entries.iter().find(|entry| entry.id == id)?;
         let fits = limit == u32::MAX || entry.list_size <= limit as usize;
         (fits && encoder.changes() == Some(entry.changes)).then_some(&entry.block)
     }
@@ -74,13 +77,14 @@ impl SentHeads {
             return;
         }
         let entry = Entry { id, changes, list_size, block: block.into() };
-        if let Some(old) = self.entries.iter_mut().find(|entry| entry.id == id) {
+        let Blocks { entries, next } = &mut **self.0.get_or_insert_default();
+        if let Some(old) = entries.iter_mut().find(|entry| entry.id == id) {
             *old = entry;
-        } else if self.entries.len() < SLOTS {
-            self.entries.push(entry);
+        } else if entries.len() < SLOTS {
+            entries.push(entry);
         } else {
-            self.entries[self.next] = entry;
-            self.next = (self.next + 1) % SLOTS;
+            entries[*next] = entry;
+            *next = (*next + 1) % SLOTS;
         }
     }
 }
