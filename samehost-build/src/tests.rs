@@ -55,3 +55,56 @@ fn a_compiled_set_of_files_is_enough() {
     assert!(!generated.contains("pub mod s_server"));
     assert!(!fs::read(bytes).unwrap().is_empty());
 }
+
+/// What is generated for a small proto with these options.
+fn generated(options: impl FnOnce(crate::Builder) -> crate::Builder) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "syntax = \"proto3\";\npackage a.b;\n\
+                message M { N inner = 1; oneof choice { N other = 2; uint32 number = 3; } }\n\
+                message N {}\n\
+                service S { rpc Do(M) returns (M); }\nservice T { rpc Do(M) returns (N); }\n";
+    let proto = write(directory.path(), "a.proto", text);
+    let builder = options(crate::configure().out_dir(directory.path()));
+    builder.compile_protos(&[proto], &[directory.path()]).unwrap();
+    fs::read_to_string(directory.path().join("a.b.rs")).unwrap()
+}
+
+/// How often `part` is in the generated code.
+fn count(generated: &str, part: &str) -> usize {
+    generated.matches(part).count()
+}
+
+#[test]
+fn fields_are_boxed_where_it_is_asked_for() {
+    let boxed = "::boxed::Box<";
+    assert_eq!(count(&generated(|it| it), boxed), 0);
+    assert_eq!(count(&generated(|it| it.boxed(".a.b.M.inner")), boxed), 1);
+    assert_eq!(count(&generated(|it| it.boxed(".a.b.M.choice.other")), boxed), 1);
+}
+
+#[test]
+fn messages_have_no_debug_where_it_is_asked_for() {
+    let without = |paths: &[&str]| generated(|it| it.skip_debug(paths));
+    let derived = "#[prost(skip_debug)]";
+    assert_eq!(count(&without(&[]), derived), 0);
+    assert_eq!(count(&without(&[".a.b.N"]), derived), 1);
+    // The message, its oneof, and the other message.
+    assert_eq!(count(&without(&["."]), derived), 3);
+}
+
+#[test]
+fn attributes_are_put_on_clients_and_their_modules() {
+    let attribute = "#[doc(alias = \"other\")]";
+    let code = generated(|it| it.client_attribute("a.b.S", attribute));
+    assert_eq!(count(&code, attribute), 1);
+    let place = code.find(attribute).unwrap();
+    assert!(code[place..].find("pub struct SClient") < code[place..].find("pub mod"), "{code}");
+    assert_eq!(count(&generated(|it| it.client_attribute(".", attribute)), attribute), 2);
+    let code = generated(|it| it.client_mod_attribute("a.b", attribute));
+    assert_eq!(count(&code, attribute), 2);
+    for module in ["s_client", "t_client"] {
+        let (before, _) = code.split_once(&format!("pub mod {module}")).unwrap();
+        assert!(before[before.len() - 600..].contains(attribute), "{module}: {code}");
+    }
+    assert_eq!(count(&generated(|it| it.client_mod_attribute("a.c", attribute)), attribute), 0);
+}

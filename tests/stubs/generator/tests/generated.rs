@@ -159,3 +159,18 @@ fn comments_are_docs_and_options_take_effect() {
     assert!(!options.contains("/// Methods that are named like words"));
     assert!(!std::fs::read(format!("{}/all.bin", env!("OUT_DIR"))).unwrap().is_empty());
 }
+
+#[test]
+fn rustfmt_changes_nothing() {
+    for edition in ["2021", "2024"] {
+        for file in ["odd.v1.rs", "_.rs", "other.rs", "options/odd.v1.rs"] {
+            let path = format!("{}/{file}", env!("OUT_DIR"));
+            let rustfmt = std::process::Command::new("rustfmt")
+                .args(["--check", "--edition", edition, &path])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&rustfmt.stdout);
+            assert!(rustfmt.status.success(), "{file}, edition {edition}: {said}");
+        }
+    }
+}
