@@ -102,7 +102,7 @@ impl BindError {
             Problem::NoDirectory { .. } => K::NoDirectory,
             Problem::SharedDirectory { .. } => K::SharedDirectory,
             Problem::ForeignDirectory { .. } => K::ForeignDirectory,
-            Problem::LockFile { .. } => K::LockFile,
+            Problem::LockFile { .. } | Problem::ForeignLockFile { .. } => K::LockFile,
             Problem::Contended => K::Contended,
             Problem::NoSuchGroup { .. } => K::NoSuchGroup,
             Problem::GroupRefused { .. } => K::GroupRefused,
@@ -221,6 +221,12 @@ pub(super) enum Problem {
         shown_path(path)
     )]
     LockFile { path: PathBuf, problem: String },
+    #[error(
+        ": the lock file {} is owned by uid {owner}: run this process as that user, also to take over \
+         from its server; or remove the file if no server of that address is running",
+        shown_path(path)
+    )]
+    ForeignLockFile { path: PathBuf, owner: u32 },
     #[error(": another program keeps replacing this file: stop it or choose another path")]
     Contended,
     #[error(": there is no group {name:?}: create it or give its number")]

@@ -101,10 +101,7 @@ async fn republish(
     let (file, socket) = socket_file(&location, settings).await?;
     let socket = ListeningSocket::new(socket, true)
         .map_err(|error| BindError::io(address, "register the socket with the runtime", error))?;
-    // The listener may have ended meanwhile: then the files go again.
-    if let Some(published) = shared.published().as_mut() {
-        published.renew(location, control, file, lock);
-        shared.replace_socket(socket);
-    }
+    // What answers successors may have made another offer before it was stopped.
+    shared.replace(socket, |published| published.renew(location, control, file, lock));
     Ok(())
 }

@@ -169,8 +169,13 @@ impl Held {
 /// Opens or creates the lock file, and refuses what is none.
 fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     let name = location.beside("lock");
-    let unusable = |problem: String| {
-        location.refuse(Problem::LockFile { path: location.path(&name), problem })
+    let path = || location.path(&name);
+    let not_a_file = |stat: &Stat| {
+        let problem = format!("is {}", kind_name(stat));
+        location.refuse(Problem::LockFile { path: path(), problem })
+    };
+    let foreign = |stat: &Stat| {
+        location.refuse(Problem::ForeignLockFile { path: path(), owner: stat.st_uid })
     };
     // NONBLOCK: a FIFO in its place must not block the open.
     let flags =
@@ -179,17 +184,15 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     let file = rustix::fs::openat(&location.directory, &name, flags, mode).map_err(|errno| {
         let there = rustix::fs::statat(&location.directory, &name, AtFlags::SYMLINK_NOFOLLOW);
         match there {
-            Ok(stat) if file_type(&stat) != FileType::RegularFile => {
-                unusable(format!("is {}", kind_name(&stat)))
-            }
-            Ok(stat) if errno == Errno::ACCESS => {
-                unusable(format!("is owned by uid {}", stat.st_uid))
-            }
+            Ok(stat) if file_type(&stat) != FileType::RegularFile => not_a_file(&stat),
+            Ok(stat) if errno == Errno::ACCESS => foreign(&stat),
             _ => location.error("create the lock file", &name, errno),
         }
     })?;
     match rustix::fs::fstat(&file) {
-        Ok(stat) => check(&stat).map_err(unusable)?,
+        Ok(stat) if file_type(&stat) != FileType::RegularFile => return Err(not_a_file(&stat)),
+        Ok(stat) if !is_trusted(stat.st_uid) => return Err(foreign(&stat)),
+        Ok(_) => {}
         Err(errno) => {
             give_up(location, file);
             return Err(location.error("look at", &name, errno));
@@ -205,15 +208,10 @@ fn give_up(location: &Arc<Location>, file: OwnedFd) {
     }
 }
 
-/// Says what is wrong with a file that should be a lock file of ours.
-fn check(stat: &Stat) -> Result<(), String> {
-    if file_type(stat) != FileType::RegularFile {
-        return Err(format!("is {}", kind_name(stat)));
-    }
-    if stat.st_uid != rustix::process::geteuid().as_raw() && stat.st_uid != 0 {
-        return Err(format!("is owned by uid {}", stat.st_uid));
-    }
-    Ok(())
+/// Whether a lock of this user's is one of ours. Root, too, trusts no other user: whoever owns the lock
+/// file of a directory can put another server in the place of root's.
+fn is_trusted(owner: u32) -> bool {
+    owner == rustix::process::geteuid().as_raw() || owner == 0
 }
 
 /// Whether the lock file's name leads to this file.
@@ -253,6 +251,23 @@ mod tests {
         drop(Lock::acquire(&location).unwrap().unwrap());
         drop(copy);
         assert_eq!(names(directory.path()), 0);
+    }
+
+    #[test]
+    fn another_users_lock_file_is_refused_also_to_root() {
+        let directory = tempfile::tempdir().unwrap();
+        let location = location(directory.path());
+        let file = directory.path().join(".x.lock");
+        std::fs::write(&file, "").unwrap();
+        if std::os::unix::fs::chown(&file, Some(54_321), None).is_err() {
+            // That takes root.
+            return;
+        }
+        let refused = Lock::acquire(&location).unwrap_err();
+        assert_eq!(refused.kind(), BindErrorKind::LockFile);
+        let text = refused.to_string();
+        assert!(text.contains(" is owned by uid 54321: run this process as that user"), "{text}");
+        assert!(file.exists());
     }
 
     #[test]

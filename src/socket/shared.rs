@@ -42,8 +42,16 @@ impl Shared {
         self.sockets.borrow().current.clone()
     }
 
-    /// Accepts from a new socket once the former one's queue is empty.
-    pub(super) fn replace_socket(&self, socket: ListeningSocket) {
+    /// Accepts from a new socket once the former one's queue is empty. `renew` puts its files in place of
+    /// those that are gone. Both happen unless a successor has just taken what was there before.
+    pub(super) fn replace(&self, socket: ListeningSocket, renew: impl FnOnce(&mut Published)) {
+        let mut published = self.published();
+        if self.decide_on(&mut published) {
+            return;
+        }
+        // The listener may have ended meanwhile: then the new files go again.
+        let Some(published) = published.as_mut() else { return };
+        renew(published);
         let socket = Some(Arc::new(socket));
         self.sockets.send_modify(|sockets| {
             sockets.former = std::mem::replace(&mut sockets.current, socket);
@@ -67,7 +75,10 @@ impl Shared {
     /// Ends an offer. Returns whether the successor has taken it: then all is its own, and this
     /// listener accepts no more connections.
     pub(super) fn decide(&self) -> bool {
-        let mut published = self.published();
+        self.decide_on(&mut self.published())
+    }
+
+    fn decide_on(&self, published: &mut Option<Published>) -> bool {
         let offer = published.as_mut().and_then(|published| published.offer.take());
         let handed_over = offer.is_some_and(Offer::end);
         if handed_over {

@@ -28,7 +28,7 @@ const CALLS: u64 = 64;
 const MOST: usize = 16;
 
 /// Connections get old, so that calls meet GOAWAY and are sent again.
-const AGE: Duration = Duration::from_millis(100);
+const AGE: Duration = Duration::from_millis(200);
 
 /// Every way in which a call ends here. Its name is the request's message.
 const ENDINGS: &[&str] = &[
@@ -104,7 +104,8 @@ async fn channel(address: &Address) -> Channel {
         .backoff(Duration::from_millis(1), Duration::from_millis(1))
         .throttle(1_000_000, 1.0);
     let builder = Channel::builder(address).descriptors(MOST as u8 + 1).retry(retry);
-    builder.connect().await.unwrap()
+    // On a busy machine a connection may be old before it is ready.
+    builder.wait_for_ready(true).connect().await.unwrap()
 }
 
 /// A call that ends as `ending` says. It returns when nobody has its descriptors any more.

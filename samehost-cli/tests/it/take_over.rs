@@ -407,3 +407,60 @@ fn a_service_manager_is_told_who_is_the_main_process_and_when_it_stops() {
     // The server that was taken over does not report that the service stops.
     assert_eq!(told, [main, "STOPPING=1\n".to_owned()]);
 }
+
+/// Also where a successor may take over: its own file comes back as well.
+#[test]
+fn a_server_publishes_its_deleted_socket_again_where_it_was_told_to() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let mut server = serving_with(&address, &["--republish"]);
+    for successors in 0..2 {
+        let before = inode(path);
+        // Another file has the number as long as the server has the old one.
+        std::fs::remove_file(path).unwrap();
+        eventually("the socket is back", || path.exists());
+        assert_ne!(inode(path), before);
+        ping(&address);
+        assert_serves(&server, &address);
+        if successors == 0 {
+            let successor = serving_with(&address, &["--republish"]);
+            let mut former = std::mem::replace(&mut server, successor);
+            assert_eq!(former.wait().0, Some(0));
+        }
+    }
+    server.signal(Signal::TERM);
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0));
+    assert!(log.contains("publishing the socket again"), "{log}");
+    assert_eq!(names_in(directory.path()), Vec::<String>::new());
+}
+
+fn serving_with(address: &Address, options: &[&str]) -> Serving {
+    let mut server = Serving::spawn(&mut command(address, None, options));
+    listens(&mut server, address);
+    server
+}
+
+/// Between the successor's look at the socket and its acknowledgement the socket is deleted.
+#[test]
+fn a_successor_of_a_socket_that_was_deleted_meanwhile_takes_the_one_that_was_published_again() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let mut server = serving_with(&address, &["--republish"]);
+    let stopped = Some("successor-acknowledges");
+    let mut successor = Serving::spawn(&mut command(&address, stopped, &["--republish"]));
+    wait_for_stop(&successor);
+    let before = inode(path);
+    std::fs::remove_file(path).unwrap();
+    eventually("the socket is back", || path.exists());
+    assert_ne!(inode(path), before);
+    successor.signal(Signal::CONT);
+    listens(&mut successor, &address);
+    assert_eq!(server.wait().0, Some(0));
+    assert_serves(&successor, &address);
+    successor.signal(Signal::TERM);
+    assert_eq!(successor.wait().0, Some(0));
+    assert_eq!(names_in(directory.path()), Vec::<String>::new());
+}

@@ -68,3 +68,64 @@ pub(super) fn accept_queued(control: &AsyncFd<OwnedFd>) -> io::Result<Option<Own
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketType, socketpair};
+
+    use super::*;
+    use crate::address::Address;
+    use crate::socket::accept::ListeningSocket;
+    use crate::socket::location::Location;
+    use crate::socket::lock::Lock;
+    use crate::socket::published::{Published, Settings, socket_file};
+    use crate::socket::shared::Shared;
+    use crate::socket::unix::asynchronous;
+
+    /// The file of a server is deleted and published again while a successor has an offer of the old
+    /// one. Returns whether the offer was taken, and whether the server still has a socket.
+    async fn published_again(acknowledges: bool) -> (bool, bool) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        let location = Arc::new(Location::open(&Address::unix(&path).unwrap(), &path).unwrap());
+        let settings = Settings {
+            mode: 0o600,
+            group: None,
+            backlog: 1,
+            allow_shared_directory: false,
+            allow_take_over: false,
+            republish: true,
+        };
+        let lock = Lock::acquire(&location).unwrap().unwrap();
+        let (mut published, socket) =
+            Published::new(Arc::clone(&location), lock, &settings).await.unwrap();
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, successor) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let nonce = Nonce::new();
+        published.offer = Some(Offer::new(Arc::new(asynchronous(ours).unwrap()), nonce));
+        let socket = Arc::new(ListeningSocket::new(socket, true).unwrap());
+        let shared = Shared::new(socket, Some(published));
+        std::fs::remove_file(&path).unwrap();
+        if acknowledges {
+            message::acknowledge(&successor, nonce).unwrap();
+        }
+        let (file, socket) = socket_file(&location, &settings).await.unwrap();
+        let socket = ListeningSocket::new(socket, true).unwrap();
+        shared.replace(socket, |published| published.renew(location, None, file, None));
+        let serves = shared.current().is_some();
+        assert_eq!(path.exists(), serves, "a file that nobody serves, or none");
+        assert!(shared.published().as_ref().is_none_or(|published| published.offer.is_none()));
+        (message::acknowledge(&successor, nonce).is_ok(), serves)
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_published_again_ends_the_offer_of_the_former_one() {
+        assert_eq!(published_again(false).await, (false, true));
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_taken_before_is_not_published_again() {
+        assert_eq!(published_again(true).await, (false, false));
+    }
+}
