@@ -122,6 +122,11 @@ impl<R: Outgoing> Calling<R> {
         self.deadline.take()
     }
 
+    /// The same, with what a status after it names.
+    pub(super) fn named(&self, deadline: Deadline) -> Deadline {
+        deadline.of_response(self.request.head().path, self.timeout)
+    }
+
     /// All attempts.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         loop {

@@ -12,7 +12,7 @@ use super::channel::{Channel, lock};
 use super::link::Link;
 use super::response::of_call;
 use crate::driver::{EncodeMessage, Fields, MessageRequest, Responded};
-use crate::grpc::{Deadline, ResponseBody, deadline_exceeded, not_grpc};
+use crate::grpc::{ResponseBody, not_grpc};
 use crate::http2::{Content, ResponseHead};
 
 impl Channel {
@@ -64,9 +64,13 @@ impl<M: EncodeMessage> DirectCall<M> {
         let Responded { head, mut body, descriptors } = responded;
         let deadline = call.take_deadline();
         let whole = body.take_whole();
-        if whole.is_some() && deadline.as_ref().is_some_and(Deadline::has_passed) {
-            return Poll::Ready(Err(deadline_exceeded()));
-        }
+        let deadline = match deadline {
+            Some(deadline) if whole.is_none() => Some(call.named(deadline)),
+            Some(deadline) if deadline.has_passed() => {
+                return Poll::Ready(Err(call.named(deadline).exceeded()));
+            }
+            in_time => in_time,
+        };
         let usual = match &whole {
             Some(Content { trailers: Some(trailers), .. }) => link.usual.metadata(&head, trailers),
             _ => None,

@@ -64,7 +64,8 @@ impl Future for ResponseFuture {
         if let Some(status) = not_grpc(head.status, &head.headers) {
             return Poll::Ready(Err(status));
         }
-        let body = ResponseBody::new(body, call.take_deadline(), link.address.clone());
+        let deadline = call.take_deadline().map(|deadline| call.named(deadline));
+        let body = ResponseBody::new(body, deadline, link.address.clone());
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
         *response.version_mut() = Version::HTTP_2;

@@ -245,6 +245,14 @@ impl Quotas {
         Self::of(all, (all / 4).max(MAX_PER_CALL))
     }
 
+    /// What descriptors count against that are received on one connection with a process of `uid`. One
+    /// connection may hold half of what all may, and always one call's.
+    pub(crate) fn of_connection(&self, uid: Option<u32>) -> Vec<Arc<Quota>> {
+        let mut quotas = self.of_user(uid);
+        quotas.push(Quota::new((self.all.most / 2).max(MAX_PER_CALL)));
+        quotas
+    }
+
     /// What descriptors count against that come from a process of `uid`. Users that are not known are
     /// one.
     pub(crate) fn of_user(&self, uid: Option<u32>) -> Vec<Arc<Quota>> {
@@ -338,6 +346,20 @@ mod tests {
         let other = quotas.of_user(Some(own + 2));
         assert!(Arc::ptr_eq(&first[1], &again[1]) && !Arc::ptr_eq(&first[1], &other[1]));
         assert!(first[1].most == first[0].most / 4);
+    }
+
+    #[test]
+    fn one_connection_has_half_of_all_and_at_least_one_calls() {
+        let own = Some(rustix::process::geteuid().as_raw());
+        for (all, connection) in [(1_000, 500), (300, 253)] {
+            let quotas = Quotas::of(all, all);
+            let first = quotas.of_connection(own);
+            let second = quotas.of_connection(own);
+            let held = Reservation::new(connection, &first).unwrap();
+            assert!(Reservation::new(1, &first).is_none());
+            assert!(Reservation::new(1, &second).is_some());
+            drop(held);
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::message::Message;
 use super::metadata::normal_trailers;
 use super::panics::panicked;
 use super::status::{status, succeeded};
-use super::timeout::{Deadline, deadline_exceeded};
+use super::timeout::Deadline;
 use crate::address::Address;
 use crate::driver::{Incoming, Outbound, StreamError};
 use crate::observer::CallObservation;
@@ -29,7 +29,7 @@ struct Timed<B> {
 }
 
 /// The error after the deadline, at which the body was dropped.
-struct Expired;
+struct Expired(Status);
 
 type Polled<E> = Result<Option<Result<Frame<Bytes>, E>>, Expired>;
 
@@ -45,7 +45,13 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
         }
         ready!(self.poll_deadline(cx));
         self.body = None;
-        Poll::Ready(Err(Expired))
+        Poll::Ready(Err(Expired(self.exceeded())))
+    }
+
+    /// Returns the status after the deadline.
+    fn exceeded(&self) -> Status {
+        let named = self.deadline.as_ref().map(Deadline::exceeded);
+        named.unwrap_or_else(|| Status::deadline_exceeded("the deadline has passed"))
     }
 
     fn has_expired(&self) -> bool {
@@ -95,7 +101,7 @@ impl ResponseBody {
     fn failure(&mut self, error: StreamError) -> Status {
         let expired = self.body.has_expired();
         self.body.body = None;
-        if expired { deadline_exceeded() } else { status(error, self.server.as_ref()) }
+        if expired { self.body.exceeded() } else { status(error, self.server.as_ref()) }
     }
 
     /// Handles the end of the response, with trailers or without.
@@ -136,9 +142,9 @@ impl Body for ResponseBody {
             },
             Ok(Some(Err(error))) => Some(Err(this.failure(error))),
             Ok(None) => this.end(None),
-            Err(Expired) => {
+            Err(Expired(status)) => {
                 this.message = Message::default();
-                Some(Err(deadline_exceeded()))
+                Some(Err(status))
             }
         })
     }
@@ -175,10 +181,7 @@ impl ReplyBody {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(Some(Err(status))))) => status,
             Ok(Poll::Ready(Ok(frame))) => return Poll::Ready(frame),
-            Ok(Poll::Ready(Err(Expired))) => {
-                let status = self.body.deadline.as_ref().map(Deadline::exceeded);
-                status.unwrap_or_else(deadline_exceeded)
-            }
+            Ok(Poll::Ready(Err(Expired(status)))) => status,
             Err(panic) => panicked(&*panic),
         };
         self.body.body = None;

@@ -57,8 +57,14 @@ pub(crate) fn timeout_value(timeout: Duration) -> HeaderValue {
 pub(crate) struct Deadline {
     at: Instant,
     timer: Option<Pin<Box<Sleep>>>,
-    /// On a server, the path of the call and its timeout.
-    call: Option<(PathAndQuery, Duration)>,
+    call: Option<Call>,
+}
+
+/// What a status after the deadline names: the path of the call and its timeout.
+#[derive(Debug)]
+enum Call {
+    Sent(Box<str>, Duration),
+    Received(PathAndQuery, Duration),
 }
 
 impl Deadline {
@@ -69,16 +75,25 @@ impl Deadline {
 
     /// Returns the deadline of a call on a server.
     pub(crate) fn of_call(path: &PathAndQuery, timeout: Duration) -> Option<Self> {
-        Some(Self { call: Some((path.clone(), timeout)), ..Self::after(timeout)? })
+        let call = Some(Call::Received(path.clone(), timeout));
+        Some(Self { call, ..Self::after(timeout)? })
+    }
+
+    /// Returns the same deadline for the rest of a response on a client.
+    pub(crate) fn of_response(self, path: &str, timeout: Duration) -> Self {
+        Self { call: Some(Call::Sent(path.into(), timeout)), ..self }
     }
 
     /// Returns the status of a call that this deadline ended.
     pub(crate) fn exceeded(&self) -> Status {
         match &self.call {
-            Some((path, timeout)) => Status::deadline_exceeded(format!(
+            Some(Call::Received(path, timeout)) => Status::deadline_exceeded(format!(
                 "{path}: its deadline of {timeout:?} has passed at the server"
             )),
-            None => deadline_exceeded(),
+            Some(Call::Sent(path, timeout)) => Status::deadline_exceeded(format!(
+                "{path}: the response was not complete within the deadline of {timeout:?}"
+            )),
+            None => Status::deadline_exceeded("the deadline has passed"),
         }
     }
 
@@ -95,10 +110,6 @@ impl Future for Deadline {
         let at = self.at;
         self.timer.get_or_insert_with(|| Box::pin(sleep_until(at))).as_mut().poll(cx)
     }
-}
-
-pub(crate) fn deadline_exceeded() -> Status {
-    Status::deadline_exceeded("the deadline has passed")
 }
 
 #[cfg(test)]

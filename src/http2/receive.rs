@@ -108,6 +108,9 @@ impl Connection {
         self.server.opened = 0;
         while let Some(bytes) = input.rest().first_chunk::<HEADER_LEN>() {
             let header = FrameHeader::parse(*bytes);
+            if !self.handshake.is_introduced() {
+                self.first_frame(header, bytes)?;
+            }
             if header.len > self.config.max_frame_size {
                 // §4.2. For all frames alike: a stream error would be possible for some, but
                 // would have to swallow the payload.
@@ -152,15 +155,26 @@ impl Connection {
         Ok(true)
     }
 
+    /// §3.4. What is no HTTP/2 at all is told from it here.
+    #[cold]
+    fn first_frame(
+        &self,
+        header: FrameHeader,
+        bytes: &[u8; HEADER_LEN],
+    ) -> Result<(), ConnectionError> {
+        if header.kind == kind::SETTINGS && !header.has(flag::ACK) {
+            return Ok(());
+        }
+        Err(ConnectionError::protocol(if bytes.starts_with(b"HTTP/1.") {
+            "it answers in HTTP/1"
+        } else {
+            "the first frame is not SETTINGS"
+        }))
+    }
+
     /// Frames that may come in any order but this.
     #[inline]
     fn expects(&self, header: FrameHeader) -> Result<(), ConnectionError> {
-        if !self.handshake.is_introduced()
-            && (header.kind != kind::SETTINGS || header.has(flag::ACK))
-        {
-            // §3.4
-            return Err(ConnectionError::protocol("the first frame is not SETTINGS"));
-        }
         if !self.passing.expects(header) {
             return Err(ConnectionError::protocol(
                 "no HEADERS of the same stream follows DESCRIPTORS",

@@ -56,7 +56,7 @@ impl Connection {
         let takes_descriptors = options
             .descriptors
             .as_ref()
-            .is_some_and(|quotas| io.take_descriptors(quotas.of_user(uid)));
+            .is_some_and(|quotas| io.take_descriptors(quotas.of_connection(uid)));
         let driver = self.driver_options(options, any_authority, takes_descriptors);
         let lifecycle = Lifecycle::begin(self.observers.as_ref(), self.address.as_ref(), &peer);
         let handler = Grpc::new(self.calls, extensions, options.timeout, lifecycle.calls());

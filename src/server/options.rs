@@ -351,9 +351,9 @@ impl Server {
     /// extensions. It may put some into its response's extensions if the client takes them.
     ///
     /// A quota bounds the descriptors that peers have sent and handlers have not taken yet: a
-    /// quarter of the open files that this process may have (RLIMIT_NOFILE), and a quarter of that
-    /// for one user other than its own. A call beyond a quota fails with RESOURCE_EXHAUSTED.
-    /// Default 0: none are taken, and the kernel refuses to send some.
+    /// quarter of the open files that this process may have (RLIMIT_NOFILE), half of that for one
+    /// connection, and a quarter of it for one user other than its own. A call beyond a quota fails
+    /// with RESOURCE_EXHAUSTED. Default 0: none are taken, and the kernel refuses to send some.
     ///
     /// A client may send its own end of the connection as a descriptor, which then stays open after
     /// the client has ended. So a client that has sent descriptors and has calls must answer a PING

@@ -1,5 +1,8 @@
 //! Callers that cancel without end, on many connections: a client that does nothing of the kind is
 //! served all the while, and nobody is cut off.
+//!
+//! How long its calls may take is checked with `--full` only, on a machine that does nothing else:
+//! `PROFILE=release tests/host/run --full cancels`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

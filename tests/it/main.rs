@@ -29,6 +29,7 @@ mod socket_file;
 mod spans;
 mod statuses;
 mod streams;
+mod texts;
 mod tonic_transport;
 
 use samehost_test_support::{self as support, wire};

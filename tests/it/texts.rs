@@ -1,0 +1,166 @@
+//! What a caller reads when a call fails: which server, which method, at which end, how much.
+
+use std::time::Duration;
+
+use samehost::ping::{
+    PingRequest, PingResponse, PingServiceClient, PingServiceServer, WatchRequest,
+};
+use samehost::{Channel, Listener, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::{Code, Request, Status};
+
+use crate::support::{Running, Scripted, Transport, directory, socket_in};
+use crate::wire::{Peer, headers};
+
+/// Calls a server that answers each connection with `bytes` and, if it `closes`, then closes it. The
+/// status and the address are returned.
+async fn answered(bytes: &'static [u8], closes: bool) -> (Status, String) {
+    let directory = directory();
+    let listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
+    let address = listener.local_addr().clone();
+    let server = tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let mut conn = listener.accept().await.unwrap();
+            conn.write_all(bytes).await.unwrap();
+            if closes {
+                conn.shutdown().await.unwrap();
+                // What the client sends is read, so that the end is no reset.
+                let _ = conn.read_to_end(&mut Vec::new()).await;
+            } else {
+                open.push(conn);
+            }
+        }
+    });
+    let builder = Channel::builder(&address).connect_timeout(Duration::from_secs(3));
+    let mut client = PingServiceClient::new(builder.connect_lazy());
+    let status = client.ping(PingRequest::ping()).await.unwrap_err();
+    server.abort();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    (status, address.to_string())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_none_of_grpcs() {
+    let http1 = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    for (bytes, says) in [
+        (&http1[..], "it answers in HTTP/1"),
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n", "the first frame is not SETTINGS"),
+    ] {
+        for closes in [false, true] {
+            let (status, address) = answered(bytes, closes).await;
+            let text = status.message();
+            let begins = format!("the server at {address} does not speak HTTP/2 (");
+            assert!(text.starts_with(&begins) && text.contains(says), "{text}");
+            assert!(text.ends_with("check that it is a gRPC server"), "{text}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing() {
+    let (status, address) = answered(b"", false).await;
+    let says =
+        format!("the server at {address} took the connection and has sent no SETTINGS within 3s");
+    assert!(status.message().starts_with(&says), "{status}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_at_once() {
+    let (status, address) = answered(b"", true).await;
+    let says = format!("the server at {address} closed the connection before it took a call: ");
+    assert!(status.message().starts_with(&says), "{status}");
+    assert!(status.message().ends_with("try again, or look into its log"), "{status}");
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_at_the_client() {
+    let service = Scripted::default()
+        .on_ping(|_| std::future::pending())
+        .on_watch(|_| tokio_stream::pending());
+    let server = Running::start(Transport::Unix, service.server()).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let timeout = Duration::from_millis(50);
+
+    let mut request = Request::new(PingRequest::ping());
+    request.set_timeout(timeout);
+    let status = client.ping(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    // Which end's deadline was first is a matter of luck.
+    let text = status.message();
+    assert!(text.starts_with("/ping.v1.PingService/Ping: "), "{text}");
+    assert!(text.contains("deadline of 50 ms") || text.contains("deadline of 50ms"), "{text}");
+
+    let mut request = Request::new(WatchRequest::default());
+    request.set_timeout(timeout);
+    let status = async { client.watch(request).await?.into_inner().message().await };
+    let status = status.await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let text = status.message();
+    assert!(text.starts_with("/ping.v1.PingService/Watch: "), "{text}");
+    assert!(text.contains("deadline of 50 ms") || text.contains("deadline of 50ms"), "{text}");
+}
+
+/// Each end in turn has no deadline of its own.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_told_with_the_end_at_which_it_passed() {
+    let head = [(":status", "200"), ("content-type", "application/grpc")];
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let mut client = PingServiceClient::new(Channel::from_stream(ours));
+    let call = tokio::spawn(async move {
+        let mut request = Request::new(WatchRequest::default());
+        request.set_timeout(Duration::from_secs(3));
+        client.watch(request).await?.into_inner().message().await
+    });
+    let mut server = Peer::server(theirs, &[]).await;
+    server.until(|frame| frame.ends_stream()).await;
+    server.send(&headers(1, &crate::wire::block(&head), false)).await;
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(
+        status.message(),
+        "/ping.v1.PingService/Watch: the response was not complete within the deadline of 3s"
+    );
+
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let service = Scripted::default().on_ping(|_| std::future::pending());
+    let server = service.server().timeout(Duration::from_secs(3));
+    tokio::spawn(server.serve_connection(theirs));
+    let mut client = PingServiceClient::new(Channel::from_stream(ours));
+    let status = client.ping(PingRequest::ping()).await.unwrap_err();
+    assert_eq!(
+        status.message(),
+        "/ping.v1.PingService/Ping: its deadline of 3s has passed at the server"
+    );
+}
+
+fn request_of(bytes: usize) -> PingRequest {
+    PingRequest { payload: vec![7; bytes].into(), ..PingRequest::ping() }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large() {
+    let service = || PingServiceServer::new(Scripted::default());
+    let limited = Server::new().add_service(service().max_decoding_message_size(1_000));
+    let server = Running::start(Transport::Unix, limited).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let status = client.ping(request_of(2_000)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let named = |text: &str| text.contains("2009") && text.contains("1000");
+    assert!(named(status.message()), "{status}");
+
+    let server = Running::start(Transport::Unix, Server::new().add_service(service())).await;
+    let channel = server.channel().await;
+    let mut client = PingServiceClient::new(channel.clone()).max_decoding_message_size(1_000);
+    let status = client.ping(request_of(2_000)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(named(status.message()), "{status}");
+
+    // tonic's stubs have a code and words of their own, with the same figures.
+    let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(1_000);
+    client.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static("/ping.v1.PingService/Ping");
+    let codec = tonic_prost::ProstCodec::<PingRequest, PingResponse>::default();
+    let status = client.unary(Request::new(request_of(2_000)), path, codec).await.unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    assert!(named(status.message()), "{status}");
+}
