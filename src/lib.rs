@@ -136,15 +136,15 @@ macro_rules! include_proto {
 
 pub use address::{Address, AddressParseError, AddressParseErrorKind};
 pub use client::{
-    Addresses, Channel, ChannelBuilder, ChannelState, ResponseBody, ResponseFuture, RetryPolicy,
-    WaitForReady,
+    Addresses, Channel, ChannelBuilder, ChannelSnapshot, ChannelState, ChannelStats, ResponseBody,
+    ResponseFuture, RetryPolicy, WaitForReady,
 };
 pub use descriptors::Descriptors;
 pub use driver::BusyPoll;
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
 pub use observer::{
-    CallEnd, CallInfo, ConnectionInfo, Event, GoAwayReason, Observer, RefusalReason,
+    CallEnd, CallInfo, ConnectionInfo, Event, GoAwayReason, Observer, RefusalReason, Side,
 };
 pub use policy::{PeerPolicy, PeerPolicyFuture, PeerPolicyLayer, PeerPolicyService};
 pub use sealed_memory::{

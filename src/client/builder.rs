@@ -12,10 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::channel::Channel;
 use super::link::{BoxStream, Connect};
 use super::retry::RetryPolicy;
+use super::stats::ChannelStats;
 use crate::address::{Address, AddressParseError};
 use crate::descriptors::MAX_PER_CALL;
 use crate::driver::{BoxError, BusyPoll, Options};
 use crate::grpc::timeout_value;
+use crate::observer::{Observer, Observers};
 use crate::policy::PeerPolicy;
 use crate::socket::{CONNECT_TIMEOUT, ConnectError};
 
@@ -41,6 +43,10 @@ pub struct ChannelBuilder {
     pub(super) keep_alive_timeout: Duration,
     pub(super) keep_alive_while_idle: bool,
     pub(super) options: Options,
+    observing: Vec<Arc<dyn Observer>>,
+    traces_calls: bool,
+    /// Of those, once there is a channel.
+    pub(super) observers: Option<Observers>,
 }
 
 /// Where a new connection comes from.
@@ -141,7 +147,16 @@ impl ChannelBuilder {
             keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
             keep_alive_while_idle: false,
             options: Options::default(),
+            observing: Vec::new(),
+            traces_calls: false,
+            observers: None,
         }
+    }
+
+    /// The options of a channel that is being made.
+    pub(super) fn into_config(mut self) -> Self {
+        self.observers = Observers::new(self.observing.clone(), self.traces_calls);
+        self
     }
 
     /// Options for a channel whose connections `connect` opens: see [`Channel::from_connector`].
@@ -311,6 +326,41 @@ impl ChannelBuilder {
     #[must_use]
     pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
         self.options.busy_poll = busy_poll.where_it_helps();
+        self
+    }
+
+    /// Adds an [`Observer`], which is told what happens on the channel's connections and calls. Several are
+    /// told one after the other. With one, unary calls on stubs of `samehost-build` are made as HTTP
+    /// requests, whose bodies can be counted. Default: none, which costs nothing.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observing.push(Arc::new(observer));
+        self
+    }
+
+    /// Returns statistics of what the channel is doing, which can be read at any time. They count from now on
+    /// and cost as much as an [`observer`](Self::observer).
+    ///
+    /// ```no_run
+    /// # fn f() {
+    /// let mut builder = samehost::Channel::builder("unix:/run/app.sock");
+    /// let stats = builder.stats();
+    /// let channel = builder.connect_lazy();
+    /// // Later on:
+    /// println!("{} calls", stats.snapshot().calls_in_flight);
+    /// # }
+    /// ```
+    pub fn stats(&mut self) -> ChannelStats {
+        let stats = ChannelStats::default();
+        self.observing.push(Arc::new(stats.clone()));
+        stats
+    }
+
+    /// Sets whether each call has a span of its own (`tracing`, INFO, "call"), with the field names of
+    /// OpenTelemetry's conventions for RPC. Its parent is the caller's span. Default: no.
+    #[must_use]
+    pub fn trace_calls(mut self, traces: bool) -> Self {
+        self.traces_calls = traces;
         self
     }
 

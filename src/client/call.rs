@@ -52,6 +52,8 @@ pub(crate) struct Calling<R> {
     resends: u8,
     /// How often it was made, with a [`RetryPolicy`](super::RetryPolicy).
     attempts: u8,
+    /// How often it was put into a connection.
+    sent: u32,
     /// It waits for a server.
     wait: bool,
 }
@@ -96,6 +98,7 @@ impl<R: Outgoing> Calling<R> {
             adds_timeout: own_timeout.is_none() && default.is_some(),
             resends: 0,
             attempts: 1,
+            sent: 0,
             wait: wait_for_ready.map_or(config.wait_for_ready, |wait| wait.0),
             request,
         }
@@ -115,6 +118,17 @@ impl<R: Outgoing> Calling<R> {
             return Poll::Ready(Err(status));
         }
         Poll::Pending
+    }
+
+    /// How often the policy had it made again, and how often it was sent again without that.
+    pub(super) fn made_again(&self) -> (u32, u32) {
+        let retries = u32::from(self.attempts) - 1;
+        (retries, self.sent.saturating_sub(1 + retries))
+    }
+
+    /// Whether it waits for anything but the answer.
+    pub(super) fn waits(&self) -> bool {
+        !matches!(self.stage, Stage::Call(..))
     }
 
     /// The deadline, for what is still to come of the response.
@@ -207,7 +221,10 @@ impl<R: Outgoing> Calling<R> {
     /// Sends the request, or says what is next.
     fn send(&mut self, link: Arc<Link>, cx: &Context<'_>) -> Result<(), Status> {
         match self.put_into(&link, cx) {
-            Ok(call) => self.stage = Stage::Call(call, link),
+            Ok(call) => {
+                self.sent = self.sent.saturating_add(1);
+                self.stage = Stage::Call(call, link);
+            }
             Err(Unsent::Wait(waiter)) => self.stage = Stage::Wait(waiter, link),
             Err(Unsent::Elsewhere(lost)) => {
                 self.channel.discard(&link);

@@ -164,10 +164,15 @@ impl Channel {
         ChannelBuilder::from_connector(connect).connect_lazy()
     }
 
+    /// Whether somebody observes the channel's calls.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.0.config.observers.is_some()
+    }
+
     pub(super) fn new(config: ChannelBuilder, link: Option<Arc<Link>>) -> Self {
         Self(Arc::new(Shared {
             tokens: Tokens::new(config.retry.as_ref()),
-            config: Arc::new(config),
+            config: Arc::new(config.into_config()),
             link: Mutex::new(link),
             attempt: Mutex::default(),
             backoff: Mutex::new(WAITING),

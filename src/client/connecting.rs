@@ -15,6 +15,7 @@ use super::link::Link;
 use super::state::ChannelState;
 use crate::backoff::{Backoff, jittered};
 use crate::driver::Lost;
+use crate::observer::Event;
 use crate::socket::ConnectError;
 
 /// Between attempts for calls that wait for a server.
@@ -226,6 +227,9 @@ impl Shared {
     /// The backoff, unless a call wants to know now.
     async fn wait(&self, callers: &Callers) {
         let wait = jittered(lock(&self.backoff).next());
+        if let Some(observers) = &self.config.observers {
+            observers.tell(&Event::BackoffBegan { wait });
+        }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = callers.hurry.notified() => {}

@@ -15,12 +15,14 @@ use tonic::Status;
 use super::builder::{ChannelBuilder, Target};
 use super::channel::lock;
 use super::direct::Usual;
+use super::watched::{Attempted, Watched};
 use crate::address::{Address, Kind};
 use crate::descriptors::Arrived;
 use crate::driver::{Lost, Options, Sender, Sleeping};
 use crate::http2::KeepAlive;
+use crate::observer::ConnectionInfo;
 use crate::policy::PeerPolicy;
-use crate::socket::{self, Conn, ConnectError, ConnectErrorKind, PeerIdentity};
+use crate::socket::{self, Conn, ConnectError, ConnectErrorKind, Peer, PeerIdentity};
 
 /// How often a connection is opened again at once when the server ended before it was ready: its
 /// successor may be there, and no call is lost by it.
@@ -57,6 +59,8 @@ pub(super) struct Link {
     /// Which of the channel's addresses it is.
     pub(super) preference: usize,
     pub(super) usual: Usual,
+    /// As observers see it, where there are some.
+    pub(super) observed: Option<Arc<ConnectionInfo>>,
     /// Looks for a server that is preferred to this one. It ends with the link.
     search: Mutex<Option<JoinSet<()>>>,
 }
@@ -79,7 +83,11 @@ impl Link {
             extensions.insert(server);
         }
         let (usual, search) = (Usual::default(), Mutex::default());
-        Self { sender, authority, address, extensions, preference, usual, search }
+        Self { sender, authority, address, extensions, preference, usual, observed: None, search }
+    }
+
+    fn observed_as(self, observed: Option<Arc<ConnectionInfo>>) -> Self {
+        Self { observed, ..self }
     }
 
     /// The extensions of a response that came by it, with the descriptors that came with its head.
@@ -133,6 +141,16 @@ impl ChannelBuilder {
         preference: usize,
         too_many_pings: u32,
     ) -> Result<Link, ConnectError> {
+        let attempted = Attempted::began(self, Some(address));
+        attempted.ended(self.attempt_address(address, preference, too_many_pings).await)
+    }
+
+    async fn attempt_address(
+        &self,
+        address: &Arc<Address>,
+        preference: usize,
+        too_many_pings: u32,
+    ) -> Result<Link, ConnectError> {
         let started = Instant::now();
         let limit = self.connect_timeout;
         let mut again = SUCCESSORS;
@@ -144,18 +162,20 @@ impl ChannelBuilder {
                 }
                 opened => opened?,
             };
-            if conn.is_unix() || self.server.is_some() {
+            if conn.is_unix() || self.server.is_some() || self.observers.is_some() {
                 conn = conn.identified(address).map_err(|e| ConnectError::io(address, e))?;
             }
             if let Some(policy) = &self.server {
                 check_server(policy, &conn, address)?;
             }
             let server = conn.peer_identity().cloned();
-            let sender = Sender::start(conn, self.driver_options(too_many_pings));
+            let (watch, observed) = Watched::opening(self, Some(address), &Peer::of(Some(&conn)));
+            let sender = Sender::start_watched(conn, self.driver_options(too_many_pings), watch);
             let left = limit.saturating_sub(started.elapsed());
             match timeout(left, sender.ready()).await {
                 Ok(Ok(())) => {
-                    return Ok(Link::new(sender, Some(Arc::clone(address)), server, preference));
+                    let link = Link::new(sender, Some(Arc::clone(address)), server, preference);
+                    return Ok(link.observed_as(observed));
                 }
                 Ok(Err(None | Some(Lost::Closed | Lost::Io(_)))) if again > 0 => again -= 1,
                 Ok(Err(lost)) => return Err(not_ready(Some(address), lost)),
@@ -170,22 +190,25 @@ impl ChannelBuilder {
         connect: &Connect,
         too_many_pings: u32,
     ) -> Result<Link, ConnectError> {
+        let attempted = Attempted::began(self, None);
         let limit = self.connect_timeout;
         let opening = async {
             let stream = connect.0().await.map_err(ConnectError::connector)?;
             if self.server.is_some() {
                 return Err(ConnectError::unknown_server(None));
             }
-            let sender = Sender::start(Sleeping(stream), self.driver_options(too_many_pings));
+            let (watch, observed) = Watched::opening(self, None, &Peer::Unknown);
+            let options = self.driver_options(too_many_pings);
+            let sender = Sender::start_watched(Sleeping(stream), options, watch);
             match sender.ready().await {
-                Ok(()) => Ok(Link::given(sender)),
+                Ok(()) => Ok(Link::given(sender).observed_as(observed)),
                 Err(lost) => Err(not_ready(None, lost)),
             }
         };
-        match timeout(limit, opening).await {
+        attempted.ended(match timeout(limit, opening).await {
             Ok(opened) => opened,
             Err(_) => Err(ConnectError::silent(None, limit)),
-        }
+        })
     }
 }
 

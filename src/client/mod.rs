@@ -10,8 +10,10 @@ mod preference;
 mod response;
 mod retry;
 mod state;
+mod stats;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 pub use crate::grpc::ResponseBody;
 pub use builder::{Addresses, ChannelBuilder, WaitForReady};
@@ -20,3 +22,4 @@ pub(crate) use direct::{DirectBody, DirectCall, DirectResponse};
 pub use response::ResponseFuture;
 pub use retry::RetryPolicy;
 pub use state::ChannelState;
+pub use stats::{ChannelSnapshot, ChannelStats};

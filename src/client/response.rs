@@ -16,6 +16,7 @@ use tower::Service;
 use super::builder::WaitForReady;
 use super::call::{Answer, Calling};
 use super::channel::Channel;
+use super::watched::WatchedCall;
 use crate::descriptors::{Descriptors, OfCall};
 use crate::driver::{BodyRequest, Responded};
 use crate::grpc::{ResponseBody, field, is_length_of, normalise, not_grpc};
@@ -40,9 +41,15 @@ impl Service<Request<Body>> for Channel {
         let wait = parts.extensions.get::<WaitForReady>().copied();
         let path = parts.uri.into_parts().path_and_query;
         let path = path.unwrap_or(PathAndQuery::from_static("/"));
+        let watched = self.0.config.observers.as_ref();
+        let watched = watched.map(|observers| WatchedCall::began(observers, &path));
+        let body = match &watched {
+            None => body,
+            Some(watched) => watched.counted(body),
+        };
         let descriptors = of_call(parts.extensions.remove());
         let request = BodyRequest::new(parts.method, path, parts.headers, descriptors, body);
-        ResponseFuture(Calling::new(self, request, wait))
+        ResponseFuture { call: Calling::new(self, request, wait), watched }
     }
 }
 
@@ -52,19 +59,19 @@ pub(super) fn of_call(descriptors: Option<Descriptors>) -> OfCall {
 }
 
 /// A [`Channel`]'s call, until the response's head is there. Dropping it cancels the call.
-pub struct ResponseFuture(Calling<BodyRequest<Body>>);
+pub struct ResponseFuture {
+    call: Calling<BodyRequest<Body>>,
+    watched: Option<WatchedCall>,
+}
 
-impl Future for ResponseFuture {
-    type Output = Result<Response<ResponseBody>, Status>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let call = &mut self.get_mut().0;
-        let Answer { responded, link } = ready!(call.poll_answer(cx))?;
+impl ResponseFuture {
+    fn response(&mut self, answer: Answer) -> Result<Response<ResponseBody>, Status> {
+        let Answer { responded, link } = answer;
         let Responded { head, body, descriptors } = responded;
         if let Some(status) = not_grpc(head.status, &head.headers) {
-            return Poll::Ready(Err(status));
+            return Err(status);
         }
-        let deadline = call.take_deadline().map(|deadline| call.named(deadline));
+        let deadline = self.call.take_deadline().map(|deadline| self.call.named(deadline));
         let body = ResponseBody::new(body, deadline, link.address.clone());
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
@@ -75,7 +82,30 @@ impl Future for ResponseFuture {
         };
         normalise(response.headers_mut());
         *response.extensions_mut() = link.extensions(descriptors)?;
-        Poll::Ready(Ok(response))
+        if let Some(watched) = self.watched.take() {
+            let observation = watched.answered(&link, response.headers());
+            response.body_mut().observe(observation);
+        }
+        Ok(response)
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<ResponseBody>, Status>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let answer = match &mut this.watched {
+            None => ready!(this.call.poll_answer(cx)),
+            Some(watched) => ready!(watched.poll(&mut this.call, cx)),
+        };
+        let result = answer.and_then(|answer| this.response(answer));
+        if let Err(status) = &result
+            && let Some(watched) = this.watched.take()
+        {
+            watched.failed(status.code());
+        }
+        Poll::Ready(result)
     }
 }
 

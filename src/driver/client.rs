@@ -16,6 +16,7 @@ use super::pass::{LostOnDrop, Pass, Role};
 use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::timer::now;
+use super::watch::{Watch, Watching};
 use crate::descriptors::{Arrived, Quota};
 use crate::http2::{Body, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
 
@@ -84,7 +85,19 @@ type MoreFields<'a> = [Option<(&'a HeaderName, &'a HeaderValue)>; 2];
 
 impl Sender {
     /// Starts HTTP/2 on a connected stream; a task of its own drives it.
-    pub(crate) fn start<T>(mut io: T, mut options: Options) -> Self
+    pub(crate) fn start<T>(io: T, options: Options) -> Self
+    where
+        T: Socket + Send + 'static,
+    {
+        Self::start_watched(io, options, None)
+    }
+
+    /// The same, and that task tells `watch` of the connection.
+    pub(crate) fn start_watched<T>(
+        mut io: T,
+        mut options: Options,
+        watch: Option<Box<dyn Watch>>,
+    ) -> Self
     where
         T: Socket + Send + 'static,
     {
@@ -101,11 +114,25 @@ impl Sender {
         let lost = LostOnDrop(Arc::clone(&shared));
         let account = Account::new(None);
         let mut pass = Pass::new(io, Arc::clone(&shared), ClientRole, account, options.busy_poll);
+        let mut watching = watch.map(|watch| Watching::new(watch, Arc::clone(&shared)));
         tokio::spawn(async move {
             let _lost = lost;
-            let why = std::future::poll_fn(|cx| pass.poll(cx)).await;
+            let why = match &mut watching {
+                None => std::future::poll_fn(|cx| pass.poll(cx)).await,
+                Some(watching) => {
+                    std::future::poll_fn(|cx| {
+                        let polled = pass.poll(cx);
+                        watching.look();
+                        polled
+                    })
+                    .await
+                }
+            };
             tracing::debug!(%why, "a connection ended");
             pass.close().await;
+            if let Some(watching) = watching {
+                watching.ended(&why);
+            }
         });
         Self(Arc::new(Handle { shared, spins }))
     }

@@ -28,6 +28,7 @@ mod tests;
 mod timer;
 mod turn_away;
 mod waiters;
+mod watch;
 
 pub(crate) use body::Incoming;
 pub use busy_poll::BusyPoll;
@@ -39,6 +40,7 @@ pub(crate) use options::{BoxError, Options};
 
 pub(crate) use outgoing::{BodyRequest, EncodeMessage, MessageRequest, Outgoing};
 pub(crate) use send::Outbound;
-pub(crate) use server::{Answer, Handler, PollAnswer, serve};
+pub(crate) use server::{Answer, Ended, Handler, PollAnswer, serve};
 pub(crate) use socket::{Sleeping, Socket};
 pub(crate) use turn_away::turn_away;
+pub(crate) use watch::Watch;

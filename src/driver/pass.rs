@@ -17,6 +17,7 @@ use super::busy_poll::{BusyPoll, Spin};
 use super::error::Lost;
 use super::memory::Account;
 use super::reader::{Input, Reader};
+use super::server::Ended;
 use super::shared::{Shared, State, Written, write_outgoing};
 use super::socket::Socket;
 use super::spare::trim;
@@ -492,6 +493,16 @@ where
         } else {
             // A peer that has not even introduced itself does not hold up the end.
             state.h2.close(ErrorCode::NO_ERROR, "the server is shutting down");
+        }
+    }
+
+    /// How a connection has ended that did not fail. `told`: the server shuts down.
+    pub(super) fn ended(&self, told: bool) -> Ended {
+        let state = self.shared.lock();
+        match state.h2.failure() {
+            Some(error) if error.code == ErrorCode::ENHANCE_YOUR_CALM => Ended::NoRoom,
+            _ if !told && state.h2.is_draining() => Ended::Idle,
+            _ => Ended::Closed,
         }
     }
 

@@ -100,13 +100,15 @@ where
 /// ended. Dropped, it drops its handlers.
 ///
 /// Not an `async fn`: that would hold its arguments twice for as long as it runs.
+///
+/// It ends well when the client closes the connection or this end has no more use for it.
 pub(crate) fn serve<T, H>(
     io: T,
     handler: H,
     options: Options,
     memory: Arc<Memory>,
     shutdown: impl Future<Output = ()>,
-) -> impl Future<Output = Result<(), Lost>>
+) -> impl Future<Output = Result<Ended, Lost>>
 where
     T: Socket,
     H: Handler,
@@ -137,10 +139,23 @@ where
         // Boxed: as long as the connection lasts it takes no room.
         Box::pin(pass.close()).await;
         match lost {
-            Lost::Closed => Ok(()),
+            Lost::Closed => Ok(pass.ended(shutting_down)),
+            // A client that leaves as it was told does not wait for the second GOAWAY.
+            Lost::Io(_) if pass.ended(shutting_down) == Ended::Idle => Ok(Ended::Idle),
             lost => Err(lost),
         }
     }
+}
+
+/// How a server's connection has ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The client closed it, or the server shuts down.
+    Closed,
+    /// It had no call for longer than its idle timeout.
+    Idle,
+    /// The server had no room for what it held.
+    NoRoom,
 }
 
 struct ServerRole<H: Handler> {

@@ -82,6 +82,7 @@ pub struct ResponseBody {
     body: Timed<Incoming>,
     message: Message,
     server: Option<Arc<Address>>,
+    observed: Option<Box<CallObservation>>,
 }
 
 impl ResponseBody {
@@ -93,7 +94,13 @@ impl ResponseBody {
         server: Option<Arc<Address>>,
     ) -> Self {
         let body = Timed { body: Some(incoming), deadline };
-        Self { body, message: Message::default(), server }
+        Self { body, message: Message::default(), server, observed: None }
+    }
+
+    /// The body's end is that of the call which `observation` tells of.
+    pub(crate) fn observe(&mut self, observation: Box<CallObservation>) {
+        // Where there is nothing left to read, nobody may read it.
+        self.observed = (!self.is_end_stream()).then_some(observation);
     }
 
     /// Returns the status of a body that failed. The server may end the stream at the deadline
@@ -132,7 +139,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        Poll::Ready(match ready!(this.body.poll(cx)) {
+        let next = match ready!(this.body.poll(cx)) {
             Ok(Some(Ok(frame))) => match frame.data_ref() {
                 Some(data) => {
                     this.message.take(data);
@@ -146,7 +153,11 @@ impl Body for ResponseBody {
                 this.message = Message::default();
                 Some(Err(status))
             }
-        })
+        };
+        if let Some(observed) = this.observed.take() {
+            this.observed = observed.read(&next);
+        }
+        Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {

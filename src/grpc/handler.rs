@@ -107,7 +107,7 @@ impl<D> Grpc<D> {
     }
 }
 
-impl<D: Dispatch> Handler for Grpc<D> {
+impl<D: Dispatch + Clone> Handler for Grpc<D> {
     type Body = ReplyBody;
     type Reply = Reply;
 
@@ -168,15 +168,20 @@ impl<D: Dispatch> Handler for Grpc<D> {
             let call = started.unwrap_or_else(|panic| Answering::Http(answer(panicked(&*panic))));
             return Reply::new(call, deadline);
         };
-        // A call that is observed is an HTTP request, so that its bodies can be counted.
+        // A call that is observed is an HTTP request, so that its bodies can be counted. It begins when
+        // it is polled: where that takes long, it is by a task of its own.
         let known = self.dispatch.knows(head.path.path());
-        let mut observed = Box::new(observer.began(&head.path, known));
+        let (observer, mut dispatch, path) =
+            (observer.clone(), self.dispatch.clone(), head.path.clone());
         let request = request(head, body, extensions);
-        let request = request.map(|body| body.counted(observed.received()));
-        let started =
-            catch_unwind(AssertUnwindSafe(|| observed.run(|| self.dispatch.call(request))));
-        let call = Answering::Http(started.unwrap_or_else(|panic| answer(panicked(&*panic))));
-        Reply { observed: Some(observed), ..Reply::new(call, deadline) }
+        let start = move || {
+            let mut observed = Box::new(observer.began(&path, known));
+            let request = request.map(|body| body.counted(observed.received()));
+            let call = AssertUnwindSafe(|| observed.run(|| dispatch.call(request)));
+            let call = catch_unwind(call).unwrap_or_else(|panic| answer(panicked(&*panic)));
+            (call, observed)
+        };
+        Reply::new(Answering::Unstarted(Box::new(start)), deadline)
     }
 
     fn too_large(limit: u32, foreign: bool) -> (StatusCode, HeaderMap) {
@@ -226,6 +231,8 @@ pub(crate) enum Answering {
     Http(BoxFuture),
     /// A response of one message, which is encoded into the connection's write buffer.
     Message(Pin<Box<dyn MessageCall>>),
+    /// A call that is observed, before its first poll.
+    Unstarted(Box<dyn FnOnce() -> (BoxFuture, Box<CallObservation>) + Send>),
 }
 
 /// The head of a response of one message.
@@ -265,6 +272,18 @@ impl Reply {
         Self { call, deadline, observed: None }
     }
 
+    #[cold]
+    fn start(&mut self) {
+        let never = Answering::Http(Box::pin(std::future::pending()));
+        match std::mem::replace(&mut self.call, never) {
+            Answering::Unstarted(start) => {
+                let (call, observed) = start();
+                (self.call, self.observed) = (Answering::Http(call), Some(observed));
+            }
+            other => self.call = other,
+        }
+    }
+
     /// Returns a response that is ready.
     pub(super) fn ready(response: Response<Body>) -> Self {
         Self::new(Answering::Http(Box::pin(std::future::ready(Ok(response)))), None)
@@ -284,6 +303,9 @@ impl PollAnswer for Reply {
         cx: &mut Context<'_>,
         message: &mut Vec<u8>,
     ) -> Poll<Answer<ReplyBody>> {
+        if let Answering::Unstarted(_) = &self.call {
+            self.start();
+        }
         let Self { call, observed, .. } = &mut *self;
         let polled = catch_unwind(AssertUnwindSafe(|| match call {
             Answering::Http(call) => match observed {
@@ -300,6 +322,7 @@ impl PollAnswer for Reply {
                 Poll::Ready(Err(status)) => Poll::Ready(Answer::Response(status.into_http())),
                 Poll::Pending => Poll::Pending,
             },
+            Answering::Unstarted(_) => unreachable!("it was started"),
         }));
         let mut response = match polled {
             Ok(Poll::Ready(Answer::Message { mut head, descriptors, trailers })) => {

@@ -286,6 +286,11 @@ impl Connection {
         ends && (self.dead.is_some() || self.streams.len() == 0) && self.write_buffer.len() == 0
     }
 
+    /// Whether this end has told the other one that it takes no more streams.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining != Draining::No
+    }
+
     /// Why the connection ended, if it did.
     pub(crate) fn failure(&self) -> Option<ConnectionError> {
         self.dead

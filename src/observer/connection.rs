@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
-use super::call::{CallInfo, CallObservation};
+use super::call::{CallInfo, CallObservation, Side};
 use super::{Event, GoAwayReason, Observers};
 use crate::address::Address;
 use crate::socket::Peer;
@@ -14,24 +14,41 @@ use crate::socket::Peer;
 /// A connection that is observed.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
+    side: Side,
     number: u64,
     address: Option<Address>,
     peer: Peer,
 }
 
 impl ConnectionInfo {
-    /// Its number, counted from 1 for each server.
+    pub(crate) fn new(
+        side: Side,
+        observers: &Observers,
+        address: Option<&Address>,
+        peer: &Peer,
+    ) -> Arc<Self> {
+        let (number, address) = (observers.number(), address.cloned());
+        Arc::new(Self { side, number, address, peer: peer.clone() })
+    }
+
+    /// Which end is observed.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Its number, counted from 1 for each server or channel. A channel's numbers have gaps where an attempt
+    /// to connect has failed.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The server's address: what the listener listens on. `None` for streams that somebody else
-    /// accepted.
+    /// The server's address: what the listener listens on, or what the channel is connected to. `None` for
+    /// streams that somebody else accepted or opened.
     pub fn address(&self) -> Option<&Address> {
         self.address.as_ref()
     }
 
-    /// The other end.
+    /// The other end: the client of a server, the server of a channel.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -55,18 +72,28 @@ pub(crate) struct CallObserver {
 }
 
 impl ConnectionObservation {
+    /// Of a server.
     pub(crate) fn opened(observers: &Observers, address: Option<&Address>, peer: &Peer) -> Self {
-        let connection = Arc::new(ConnectionInfo {
-            number: observers.number(),
-            address: address.cloned(),
-            peer: peer.clone(),
-        });
+        Self::opened_as(observers, ConnectionInfo::new(Side::Server, observers, address, peer))
+    }
+
+    pub(crate) fn opened_as(observers: &Observers, connection: Arc<ConnectionInfo>) -> Self {
         observers.tell(&Event::ConnectionOpened { connection: &connection });
         Self { observers: observers.clone(), connection, opened: Instant::now(), error: None }
     }
 
     pub(crate) fn calls(&self) -> CallObserver {
         CallObserver { observers: self.observers.clone(), connection: Arc::clone(&self.connection) }
+    }
+
+    /// The client was told to make no further calls.
+    pub(crate) fn go_away_sent(&self, reason: GoAwayReason) {
+        self.calls().go_away_sent(reason);
+    }
+
+    /// The server takes no further calls.
+    pub(crate) fn go_away_received(&self, code: &str) {
+        self.observers.tell(&Event::GoAwayReceived { connection: &self.connection, code });
     }
 
     /// It ended by this.
@@ -78,7 +105,8 @@ impl ConnectionObservation {
 impl CallObserver {
     /// A call has begun.
     pub(crate) fn began(&self, path: &PathAndQuery, known: bool) -> CallObservation {
-        let call = CallInfo::new(Some(Arc::clone(&self.connection)), path.clone(), known);
+        let connection = Some(Arc::clone(&self.connection));
+        let call = CallInfo::new(Side::Server, connection, path.clone(), known);
         CallObservation::began(self.observers.clone(), call)
     }
 

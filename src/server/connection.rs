@@ -18,7 +18,7 @@ use super::incoming::Accepted;
 use super::lifecycle::Lifecycle;
 use super::options::{SCARCE_HANDSHAKE_TIMEOUT, ServerOptions};
 use crate::address::Address;
-use crate::driver::{self, Lost, Memory, Socket};
+use crate::driver::{self, Ended, Lost, Memory, Socket};
 use crate::grpc::Grpc;
 use crate::http2::Config;
 use crate::observer::{GoAwayReason, Observers};
@@ -83,7 +83,7 @@ impl Connection {
                         served = driver::serve(io, handler, driver, memory, ended) => served,
                         () = grace_has_passed(&old, grace) => {
                             tracing::debug!(?grace, "an old connection's calls were cut off");
-                            Ok(())
+                            Ok(Ended::Closed)
                         }
                     }
                 }))

@@ -9,7 +9,8 @@ use tracing::{Level, Span};
 
 use super::peer_name::PeerName;
 use crate::address::Address;
-use crate::driver::Lost;
+use crate::driver::{Ended, Lost};
+use crate::http2::Cause;
 use crate::observer::{
     CallObserver, ConnectionObservation, GoAwayReason, Observers, peer_address, server_address,
 };
@@ -73,7 +74,11 @@ impl Lifecycle {
 
     /// Records the result of the connection, and returns it. It is `Ok` if a client that was told
     /// to go closes its connection.
-    pub(super) fn end(mut self, served: Result<(), Lost>) -> Result<(), Lost> {
+    pub(super) fn end(mut self, served: Result<Ended, Lost>) -> Result<(), Lost> {
+        if let (Some(reason), Some(observation)) = (reason(&served), &self.observation) {
+            observation.go_away_sent(reason);
+        }
+        let served = served.map(drop);
         // A client that was told to go may close the connection before the second GOAWAY reaches
         // it.
         let served = match served {
@@ -94,6 +99,21 @@ impl Drop for Lifecycle {
     fn drop(&mut self) {
         let (duration, error) = (self.opened.elapsed(), self.error.as_deref());
         self.span.in_scope(|| tracing::info!(?duration, error, "a connection was closed"));
+    }
+}
+
+/// Returns why the connection's own task has told the client to go, if it has.
+fn reason(served: &Result<Ended, Lost>) -> Option<GoAwayReason> {
+    match served {
+        Ok(Ended::Idle) => Some(GoAwayReason::Idle),
+        Ok(Ended::NoRoom) => Some(GoAwayReason::Limit),
+        Err(Lost::Http2(error)) => match error.cause {
+            Cause::Protocol => Some(GoAwayReason::Violation),
+            Cause::Limit => Some(GoAwayReason::Limit),
+            Cause::Timeout => Some(GoAwayReason::Timeout),
+            Cause::Local => None,
+        },
+        _ => None,
     }
 }
 

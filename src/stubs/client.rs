@@ -56,10 +56,11 @@ impl Method {
     }
 }
 
-/// The channel that `inner` is, if it is one of ours.
+/// The channel that `inner` is, if it is one of ours. Where its calls are observed they are HTTP requests,
+/// whose bodies can be counted.
 #[inline]
 fn as_channel<T: 'static>(inner: &T) -> Option<&Channel> {
-    (inner as &dyn Any).downcast_ref()
+    (inner as &dyn Any).downcast_ref().filter(|channel: &&Channel| !channel.is_observed())
 }
 
 /// What a generated client is made of.

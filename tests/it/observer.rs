@@ -1,15 +1,18 @@
 //! The events that an observer of a server gets, and their order.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest};
-use samehost::{Channel, Event, Observer, PeerPolicy, Server};
+use samehost::{Channel, Event, Observer, PeerPolicy, Server, ServerStats};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tonic::{Code, Response, Status};
 
+use crate::notes::Notes;
 use crate::support::{Running, Scripted, Transport, eventually_async, on_both_transports};
-use crate::wire::{PREFACE, Peer};
+use crate::wire::{PREFACE, Peer, data, message, settings};
 
 on_both_transports!(
     a_connection_and_its_calls_are_told_in_order,
@@ -17,59 +20,11 @@ on_both_transports!(
     a_connection_beyond_the_limit_is_told,
     a_drain_is_told,
     a_panicking_observer_harms_no_call,
+    an_observer_may_look_at_the_server_within_each_event,
+    a_client_that_breaks_the_rules_is_told_to_go,
+    a_client_that_is_silent_is_told_to_go,
     a_snapshot_tells_what_the_server_is_doing,
 );
-
-/// An observer that writes down its events.
-#[derive(Clone, Default)]
-struct Notes(Arc<Mutex<Vec<String>>>);
-
-impl Observer for Notes {
-    fn observe(&self, event: &Event<'_>) {
-        let note = match event {
-            Event::ConnectionOpened { connection, .. } => format!("opened {}", connection.number()),
-            Event::ConnectionClosed { connection, error, .. } => {
-                let how = error.map_or("well", |_| "by an error");
-                format!("closed {} {how}", connection.number())
-            }
-            Event::ConnectionRefused { reason, .. } => format!("refused {reason:?}"),
-            Event::GoAwaySent { connection, reason, .. } => {
-                format!("go away {} {reason:?}", connection.number())
-            }
-            Event::CallBegan { call, .. } => {
-                let connection = call.connection().map_or(0, |connection| connection.number());
-                format!("began {} {connection} {}", call.method(), call.service_is_known())
-            }
-            Event::CallEnded { call, end, .. } => format!(
-                "ended {} {:?} {} {}",
-                call.method(),
-                end.code(),
-                end.sent_bytes(),
-                end.received_bytes()
-            ),
-            Event::DrainBegan { connections, .. } => format!("drain of {connections}"),
-            Event::DrainEnded { cut_off, .. } => format!("drained, {cut_off} cut off"),
-            other => format!("{other:?}"),
-        };
-        self.0.lock().unwrap().push(note);
-    }
-}
-
-impl Notes {
-    fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-
-    /// Waits for a note, which may come after the other end has finished.
-    async fn until(&self, note: &str) {
-        let started = std::time::Instant::now();
-        while !self.all().iter().any(|one| one == note) {
-            let late = started.elapsed() > Duration::from_secs(10);
-            assert!(!late, "no {note:?} within 10 s: {:?}", self.all());
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-}
 
 fn ping_server() -> Server {
     Scripted::default().server()
@@ -218,7 +173,137 @@ async fn a_connection_that_fails_is_told_with_its_error() {
     let mut peer = Peer::new(tokio::net::UnixStream::connect(path).await.unwrap());
     peer.send(&[PREFACE, b"no frame of HTTP/2's at all, and long"].concat()).await;
     notes.until("closed 1 by an error").await;
-    assert_eq!(notes.all(), ["opened 1", "closed 1 by an error"]);
+    assert_eq!(notes.all(), ["opened 1", "go away 1 Violation", "closed 1 by an error"]);
+}
+
+/// Opens a connection, for a client that writes frames by hand.
+async fn connect(server: &Running) -> Box<dyn Duplex> {
+    match server.address.as_path() {
+        Some(path) => Box::new(tokio::net::UnixStream::connect(path).await.unwrap()),
+        None => {
+            let address = server.address.to_string();
+            Box::new(tokio::net::TcpStream::connect(address).await.unwrap())
+        }
+    }
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+async fn a_client_that_breaks_the_rules_is_told_to_go(transport: Transport) {
+    let notes = Notes::default();
+    let server = Running::start(transport, ping_server().observer(notes.clone())).await;
+    let mut peer = Peer::client(connect(&server).await, &[]).await;
+    // DATA of a stream that was never opened.
+    peer.send(&data(7, &message(b""), true)).await;
+    notes.until("closed 1 by an error").await;
+    assert_eq!(notes.all(), ["opened 1", "go away 1 Violation", "closed 1 by an error"]);
+}
+
+async fn a_client_that_is_silent_is_told_to_go(transport: Transport) {
+    let notes = Notes::default();
+    let server = ping_server().observer(notes.clone());
+    let server = server.handshake_timeout(Duration::from_millis(30));
+    let server = Running::start(transport, server).await;
+    let _silent = connect(&server).await;
+    notes.until("closed 1 by an error").await;
+    assert_eq!(notes.all(), ["opened 1", "go away 1 Timeout", "closed 1 by an error"]);
+}
+
+#[tokio::test]
+async fn a_client_that_meets_a_limit_is_told_to_go() {
+    let notes = Notes::default();
+    let server = Running::start(Transport::Unix, ping_server().observer(notes.clone())).await;
+    let mut peer = Peer::client(connect(&server).await, &[]).await;
+    // Frames that advance nothing.
+    peer.send(&settings(&[]).repeat(20_000)).await;
+    notes.until("closed 1 by an error").await;
+    assert_eq!(notes.all(), ["opened 1", "go away 1 Limit", "closed 1 by an error"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connections_go_away_is_told() {
+    let notes = Notes::default();
+    let server = ping_server().observer(notes.clone()).idle_timeout(Duration::from_secs(9));
+    let server = Running::start(Transport::Unix, server).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    ping(&mut client).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    notes.until("closed 1 well").await;
+    let notes = notes.all();
+    let end = ["go away 1 Idle", "closed 1 well"].map(str::to_owned);
+    assert!(notes.ends_with(&end), "{notes:?}");
+}
+
+/// Looks at the server at each event, and notes how many calls it sees.
+struct Looks(ServerStats, Arc<Mutex<Vec<usize>>>);
+
+impl Observer for Looks {
+    fn observe(&self, event: &Event<'_>) {
+        let snapshot = self.0.snapshot();
+        if let Event::CallBegan { .. } | Event::CallEnded { .. } = event {
+            self.1.lock().unwrap().push(snapshot.calls_in_flight);
+        }
+    }
+}
+
+async fn an_observer_may_look_at_the_server_within_each_event(transport: Transport) {
+    let mut server = ping_server();
+    let stats = server.stats();
+    let (seen, notes) = (Arc::default(), Notes::default());
+    let server = server.observer(Looks(stats, Arc::clone(&seen))).observer(notes.clone());
+    let server = Running::start(transport, server.max_connections(1)).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    ping(&mut client).await.unwrap();
+    ping(&mut PingServiceClient::new(server.channel().await)).await.unwrap_err();
+    server.stop().await;
+    notes.until("closed 1 well").await;
+    assert_eq!(*seen.lock().unwrap(), [1, 0], "the statistics get each event first");
+}
+
+/// Takes its time at each Watch, and from the third on until it is released.
+#[derive(Clone, Default)]
+struct Slow(Arc<(AtomicU32, Mutex<bool>, Condvar)>);
+
+impl Observer for Slow {
+    fn observe(&self, event: &Event<'_>) {
+        let Event::CallBegan { call, .. } = event else { return };
+        if !call.method().ends_with("Watch") {
+            return;
+        }
+        let (calls, released, changed) = &*self.0;
+        if calls.fetch_add(1, Ordering::SeqCst) < 2 {
+            std::thread::sleep(Duration::from_millis(2));
+            return;
+        }
+        let mut released = released.lock().unwrap();
+        while !*released {
+            released = changed.wait(released).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_slow_observer_harms_no_call_but_its_own() {
+    let slow = Slow::default();
+    let server = Running::start(Transport::Unix, ping_server().observer(slow.clone())).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let watch = WatchRequest { count: 1, ..Default::default() };
+    for _ in 0..2 {
+        client.watch(watch.clone()).await.unwrap();
+    }
+    let mut watching = client.clone();
+    let held = tokio::spawn(async move { watching.watch(watch).await.map(drop) });
+    let (calls, released, changed) = &*slow.0;
+    eventually_async("the third call is held", || calls.load(Ordering::SeqCst) == 3).await;
+    for _ in 0..20 {
+        ping(&mut client).await.unwrap();
+    }
+    assert!(!held.is_finished());
+    *released.lock().unwrap() = true;
+    changed.notify_all();
+    held.await.unwrap().unwrap();
 }
 
 struct Panics;

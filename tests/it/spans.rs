@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use samehost::ping::{ConverseRequest, PingRequest, PingResponse, PingServiceClient};
-use samehost::{Address, Server};
+use samehost::{Address, Channel, Server};
 use tonic::{Response, Status};
+use tracing::Instrument;
 
 use crate::support::spans::{Span, Spans};
 use crate::support::{Running, Scripted, Transport, eventually_async};
@@ -31,7 +32,8 @@ macro_rules! on_each_transport {
 
 on_each_transport!(
     a_connection_has_a_span_that_names_both_ends,
-    a_call_has_a_span_within_its_connections,
+    a_call_has_a_span_of_its_own,
+    a_channels_call_has_a_span_within_its_callers,
     calls_have_no_spans_unless_asked_for,
 );
 
@@ -98,7 +100,7 @@ fn nested() -> Server {
     service.server()
 }
 
-async fn a_call_has_a_span_within_its_connections(transport: Transport) {
+async fn a_call_has_a_span_of_its_own(transport: Transport) {
     let (spans, _guard) = Spans::start();
     let running = Running::start(transport, nested().trace_calls(true)).await;
     let mut client = PingServiceClient::new(running.channel().await);
@@ -122,7 +124,7 @@ async fn a_call_has_a_span_within_its_connections(transport: Transport) {
     let (ping, converse) = ("ping.v1.PingService/Ping", "ping.v1.PingService/Converse");
     let made = [(ping, "OK"), (ping, "NOT_FOUND"), (ping, &late), (converse, "INVALID_ARGUMENT")];
     for (span, (method, code)) in calls.iter().zip(made) {
-        assert_eq!(span.parent, Some("connection"));
+        assert_eq!(span.parent, None, "a connection may last for days");
         let mut expected = server(&running.address);
         expected.extend([
             ("otel.name", method.to_owned()),
@@ -137,6 +139,36 @@ async fn a_call_has_a_span_within_its_connections(transport: Transport) {
     let handlers = spans.named("handler");
     assert_eq!(handlers.len(), 3);
     assert!(handlers.iter().all(|one| one.parent == Some("call")), "{handlers:?}");
+}
+
+async fn a_channels_call_has_a_span_within_its_callers(transport: Transport) {
+    let (spans, _guard) = Spans::start();
+    let running = Running::start(transport, nested()).await;
+    let channel = Channel::builder(&running.address).trace_calls(true).connect().await.unwrap();
+    let mut client = PingServiceClient::new(channel);
+    let fail = PingRequest { message: "fail".into(), ..Default::default() };
+    async {
+        client.ping(PingRequest::ping()).await.unwrap();
+        client.ping(fail).await.unwrap_err();
+    }
+    .instrument(tracing::info_span!("caller"))
+    .await;
+    let calls = spans.named("call");
+    for (span, code) in calls.iter().zip(["OK", "NOT_FOUND"]) {
+        assert_eq!(span.parent, Some("caller"));
+        assert!(span.ended);
+        let mut expected = server(&running.address);
+        expected.extend([
+            ("otel.name", "ping.v1.PingService/Ping".to_owned()),
+            ("otel.kind", "client".to_owned()),
+            ("rpc.system.name", "grpc".to_owned()),
+            ("rpc.method", "ping.v1.PingService/Ping".to_owned()),
+            ("rpc.response.status_code", code.to_owned()),
+        ]);
+        expected.extend((code != "OK").then(|| ("error.type", code.to_owned())));
+        assert_fields(span, expected);
+    }
+    assert_eq!(calls.len(), 2);
 }
 
 async fn calls_have_no_spans_unless_asked_for(transport: Transport) {

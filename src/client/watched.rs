@@ -1,0 +1,176 @@
+//! What a channel tells its observers: of attempts to connect ([`Attempted`]), of connections
+//! ([`Watched`]) and of calls ([`WatchedCall`]).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::uri::PathAndQuery;
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::builder::ChannelBuilder;
+use super::call::{Answer, Calling};
+use super::link::Link;
+use crate::address::Address;
+use crate::driver::{Lost, Outgoing, Watch};
+use crate::http2::ErrorCode;
+use crate::observer::{
+    CallObservation, ConnectionInfo, ConnectionObservation, Event, Observers, Side,
+};
+use crate::socket::{ConnectError, Peer};
+
+/// An attempt to open a connection.
+pub(super) struct Attempted<'a> {
+    observers: Option<(&'a Observers, Instant)>,
+    address: Option<&'a Address>,
+}
+
+impl<'a> Attempted<'a> {
+    /// Tells that it begins.
+    pub(super) fn began(config: &'a ChannelBuilder, address: Option<&'a Address>) -> Self {
+        let observers = config.observers.as_ref().map(|observers| {
+            observers.tell(&Event::ConnectBegan { address });
+            (observers, Instant::now())
+        });
+        Self { observers, address }
+    }
+
+    /// Tells that it has failed, if it has. That it has not is told by the connection's task.
+    pub(super) fn ended<T>(self, result: Result<T, ConnectError>) -> Result<T, ConnectError> {
+        if let (Some((observers, began)), Err(error)) = (self.observers, &result) {
+            let (address, duration) = (self.address, began.elapsed());
+            observers.tell(&Event::ConnectFailed { address, error, duration });
+        }
+        result
+    }
+}
+
+/// A connection, from when the server has begun to speak.
+pub(super) struct Watched {
+    observers: Observers,
+    connection: Arc<ConnectionInfo>,
+    open: Option<ConnectionObservation>,
+}
+
+impl Watched {
+    /// What is to watch a connection that is being opened, and the connection as observers see it.
+    pub(super) fn opening(
+        config: &ChannelBuilder,
+        address: Option<&Address>,
+        peer: &Peer,
+    ) -> (Option<Box<dyn Watch>>, Option<Arc<ConnectionInfo>>) {
+        let Some(observers) = config.observers.clone() else { return (None, None) };
+        let connection = ConnectionInfo::new(Side::Client, &observers, address, peer);
+        let watched = Self { observers, connection: Arc::clone(&connection), open: None };
+        (Some(Box::new(watched)), Some(connection))
+    }
+}
+
+impl Watch for Watched {
+    fn ready(&mut self) {
+        let connection = Arc::clone(&self.connection);
+        self.open = Some(ConnectionObservation::opened_as(&self.observers, connection));
+    }
+
+    fn going_away(&mut self, code: ErrorCode) {
+        if let Some(open) = &self.open {
+            open.go_away_received(&code.to_string());
+        }
+    }
+
+    fn ended(&mut self, why: &Lost) {
+        if let Some(mut open) = self.open.take()
+            && !matches!(why, Lost::Closed)
+        {
+            open.failed(why);
+        }
+    }
+}
+
+/// A call that is observed, until its response's head.
+#[derive(Debug)]
+pub(super) struct WatchedCall {
+    observation: Box<CallObservation>,
+    /// It waits since then, for anything but its answer.
+    waits_since: Option<Instant>,
+}
+
+impl WatchedCall {
+    /// Tells that it begins.
+    pub(super) fn began(observers: &Observers, path: &PathAndQuery) -> Self {
+        let observation = Box::new(CallObservation::of_channel(observers, path));
+        Self { observation, waits_since: None }
+    }
+
+    /// The same body, whose bytes are counted.
+    pub(super) fn counted(&self, body: Body) -> Body {
+        Body::new(Counted { body, sent: self.observation.sent_counter() })
+    }
+
+    /// Polls the call within its span, and notes how long it waits.
+    pub(super) fn poll<R: Outgoing>(
+        &mut self,
+        call: &mut Calling<R>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Answer, Status>> {
+        let waited = self.waits_since.take().map(|since| since.elapsed());
+        let polled = self.observation.within(|| call.poll_answer(cx));
+        let attempts = self.observation.attempts();
+        attempts.waited += waited.unwrap_or_default();
+        (attempts.retries, attempts.resends) = call.made_again();
+        if polled.is_pending() && call.waits() {
+            self.waits_since = Some(Instant::now());
+        }
+        polled
+    }
+
+    /// Tells that it ended without an answer.
+    pub(super) fn failed(mut self, code: Code) {
+        self.observation.ended_with(code);
+    }
+
+    /// It was answered on `link`: what is left is the response's body.
+    pub(super) fn answered(mut self, link: &Link, headers: &HeaderMap) -> Box<CallObservation> {
+        self.observation.answered(link.observed.clone());
+        self.observation.fields(headers);
+        self.observation
+    }
+}
+
+/// A request's body whose bytes are counted.
+struct Counted {
+    body: Body,
+    sent: Arc<AtomicU64>,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

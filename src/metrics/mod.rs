@@ -1,0 +1,131 @@
+//! [`Metrics`]: an observer that feeds the `metrics` facade.
+
+mod client;
+mod server;
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use ::metrics::Label;
+use tonic::Code;
+
+use crate::observer::{CallEnd, CallInfo, Event, Observer, Side, code_name};
+use crate::socket::Peer;
+
+/// Methods that have a value of their own; those that come later are one.
+const METHODS: usize = 1_000;
+
+/// What stands for methods that the server does not have, and for those beyond 1,000.
+const OTHER: &str = "_OTHER";
+
+/// An [`Observer`] of a server or a channel that feeds the [`metrics`] facade, under the names and units of
+/// OpenTelemetry's conventions for RPC and, where they have none, of gRPC's own. `docs/observability.md`
+/// has all of them in a table. Which recorder takes them in is the program's to install, before this is
+/// made.
+///
+/// A client cannot make values without end: calls of a service that the server does not have, or that end
+/// with UNIMPLEMENTED, are all of the method `_OTHER`, as are those of methods beyond the first 1,000.
+///
+/// ```
+/// use samehost::{Channel, Metrics, Server};
+///
+/// let server = Server::new().observer(Metrics::new());
+/// let channel = Channel::builder("unix:/run/app.sock").observer(Metrics::new());
+/// ```
+#[derive(Debug)]
+pub struct Metrics {
+    methods: Mutex<HashSet<String>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Bounds of the buckets for durations, in seconds, which resolve the microseconds that a call takes
+    /// on one host: 10 µs to 10 s. A recorder whose histograms have buckets has to be told.
+    pub const DURATION_BUCKETS: [f64; 19] = [
+        0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02,
+        0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+    ];
+
+    /// The same for the bytes of a call's messages: 64 B to 64 MiB.
+    pub const SIZE_BUCKETS: [f64; 11] = [
+        64.0,
+        256.0,
+        1024.0,
+        4096.0,
+        16_384.0,
+        65_536.0,
+        262_144.0,
+        1_048_576.0,
+        4_194_304.0,
+        16_777_216.0,
+        67_108_864.0,
+    ];
+
+    /// Describes the metrics to the recorder that is installed.
+    pub fn new() -> Self {
+        server::describe();
+        client::describe();
+        Self { methods: Mutex::default() }
+    }
+
+    /// A method's name, if there is room for another one.
+    fn method(&self, call: &CallInfo, code: Code) -> Label {
+        let method = call.method();
+        if !call.service_is_known() || code == Code::Unimplemented {
+            return Label::from_static_parts("rpc.method", OTHER);
+        }
+        let mut methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
+        if !methods.contains(method) {
+            if methods.len() >= METHODS {
+                return Label::from_static_parts("rpc.method", OTHER);
+            }
+            methods.insert(method.to_owned());
+        }
+        Label::new("rpc.method", method.to_owned())
+    }
+
+    /// The attributes of a call that has ended.
+    fn of_call(&self, call: &CallInfo, end: &CallEnd) -> Vec<Label> {
+        let code = code_name(end.code());
+        let mut labels = vec![
+            Label::from_static_parts("rpc.system.name", "grpc"),
+            self.method(call, end.code()),
+            Label::from_static_parts("rpc.response.status_code", code),
+        ];
+        if end.code() != Code::Ok {
+            labels.push(Label::from_static_parts("error.type", code));
+        }
+        labels
+    }
+}
+
+impl Observer for Metrics {
+    fn observe(&self, event: &Event<'_>) {
+        let side = match event {
+            Event::CallBegan { call } | Event::CallEnded { call, .. } => call.side(),
+            Event::ConnectionOpened { connection } | Event::ConnectionClosed { connection, .. } => {
+                connection.side()
+            }
+            Event::ConnectFailed { .. } => Side::Client,
+            _ => Side::Server,
+        };
+        match side {
+            Side::Client => client::observe(self, event),
+            Side::Server => server::observe(self, event),
+        }
+    }
+}
+
+fn transport(peer: &Peer) -> Label {
+    let transport = match peer {
+        Peer::Unix(_) => "unix",
+        Peer::Tcp(_) => "tcp",
+        Peer::Unknown => "other",
+    };
+    Label::from_static_parts("network.transport", transport)
+}
