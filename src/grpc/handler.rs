@@ -215,7 +215,7 @@ pub(crate) struct Arriving {
     pub(crate) head: Arc<RequestHead>,
     pub(crate) body: Incoming,
     pub(crate) extensions: Extensions,
-    /// It is known that the messages are protobuf's and not compressed.
+    /// Whether the messages are known to be protobuf and not compressed.
     pub(crate) is_plain: bool,
 }
 

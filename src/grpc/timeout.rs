@@ -60,7 +60,7 @@ pub(crate) struct Deadline {
     call: Option<Call>,
 }
 
-/// What a status after the deadline names: the path of the call and its timeout.
+/// The call that a status after the deadline names: its path and its timeout.
 #[derive(Debug)]
 enum Call {
     Sent(Box<str>, Duration),

@@ -1,4 +1,4 @@
-//! [`UsualHeads`]: heads of requests that need not be looked at again.
+//! [`UsualHeads`]: heads of requests that need not be checked again.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::http2::RequestHead;
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
-/// Heads of requests that were looked at: POST requests of gRPC without a timeout, whose metadata is
-/// normal. The header cache returns the same ones again and again.
+/// Heads of requests that were checked: POST requests of gRPC without a timeout, whose metadata is
+/// normal. The header cache returns the same heads for later requests.
 #[derive(Debug, Default)]
 pub(super) struct UsualHeads {
     heads: Vec<(Arc<RequestHead>, IsPlain)>,
@@ -20,18 +20,18 @@ pub(super) struct UsualHeads {
 /// Whether a head announces protobuf messages that are not compressed.
 pub(super) type IsPlain = bool;
 
-/// How many are kept.
+/// How many heads are stored.
 const USUAL_HEADS: usize = 4;
 
 impl UsualHeads {
-    /// Whether `head` was looked at, and whether its messages are plain.
+    /// Returns `Some` if `head` was checked, with whether its messages are plain.
     #[inline]
     pub(super) fn find(&self, head: &Arc<RequestHead>) -> Option<IsPlain> {
         let (_, is_plain) = self.heads.iter().find(|(usual, _)| Arc::ptr_eq(usual, head))?;
         Some(*is_plain)
     }
 
-    /// Keeps a head if it is one that the header cache has, too.
+    /// Stores a head if the header cache has it, too.
     pub(super) fn keep(&mut self, head: &Arc<RequestHead>) {
         if Arc::strong_count(head) == 1 {
             return;

@@ -1,4 +1,4 @@
-//! What a caller reads when a call fails: which server, which method, at which end, how much.
+//! The texts of failed calls: they name the server, the method, the end and the figures.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tonic::{Code, Request, Status};
 use crate::support::{Running, Scripted, Transport, directory, socket_in};
 use crate::wire::{Peer, headers};
 
-/// Calls a server that answers each connection with `bytes` and, if it `closes`, then closes it. The
-/// status and the address are returned.
+/// Calls a server that answers each connection with `bytes`, and then closes it if `closes` is set.
+/// Returns the status and the address.
 async fn answered(bytes: &'static [u8], closes: bool) -> (Status, String) {
     let directory = directory();
     let listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
@@ -25,7 +25,7 @@ async fn answered(bytes: &'static [u8], closes: bool) -> (Status, String) {
             conn.write_all(bytes).await.unwrap();
             if closes {
                 conn.shutdown().await.unwrap();
-                // What the client sends is read, so that the end is no reset.
+                // The client's bytes are read, so that the connection does not end by a reset.
                 let _ = conn.read_to_end(&mut Vec::new()).await;
             } else {
                 open.push(conn);
@@ -86,7 +86,7 @@ async fn a_deadline_that_passes_at_the_client() {
     request.set_timeout(timeout);
     let status = client.ping(request).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
-    // Which end's deadline was first is a matter of luck.
+    // Either end's deadline may pass first.
     let text = status.message();
     assert!(text.starts_with("/ping.v1.PingService/Ping: "), "{text}");
     assert!(text.contains("deadline of 50 ms") || text.contains("deadline of 50ms"), "{text}");
@@ -101,7 +101,7 @@ async fn a_deadline_that_passes_at_the_client() {
     assert!(text.contains("deadline of 50 ms") || text.contains("deadline of 50ms"), "{text}");
 }
 
-/// Each end in turn has no deadline of its own.
+/// In each case one of the ends has no deadline of its own.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_is_told_with_the_end_at_which_it_passed() {
     let head = [(":status", "200"), ("content-type", "application/grpc")];
@@ -155,7 +155,7 @@ async fn a_message_that_is_too_large() {
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert!(named(status.message()), "{status}");
 
-    // tonic's stubs have a code and words of their own, with the same figures.
+    // tonic's stubs have another code and another text, with the same figures.
     let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(1_000);
     client.ready().await.unwrap();
     let path = http::uri::PathAndQuery::from_static("/ping.v1.PingService/Ping");

@@ -408,7 +408,7 @@ fn a_service_manager_is_told_who_is_the_main_process_and_when_it_stops() {
     assert_eq!(told, [main, "STOPPING=1\n".to_owned()]);
 }
 
-/// Also where a successor may take over: its own file comes back as well.
+/// This also holds for a server that permits take-overs: its control socket comes back, too.
 #[test]
 fn a_server_publishes_its_deleted_socket_again_where_it_was_told_to() {
     let directory = directory();
@@ -417,7 +417,7 @@ fn a_server_publishes_its_deleted_socket_again_where_it_was_told_to() {
     let mut server = serving_with(&address, &["--republish"]);
     for successors in 0..2 {
         let before = inode(path);
-        // Another file has the number as long as the server has the old one.
+        // The server keeps the old inode open, so the new file has another number.
         std::fs::remove_file(path).unwrap();
         eventually("the socket is back", || path.exists());
         assert_ne!(inode(path), before);
@@ -442,7 +442,7 @@ fn serving_with(address: &Address, options: &[&str]) -> Serving {
     server
 }
 
-/// Between the successor's look at the socket and its acknowledgement the socket is deleted.
+/// The socket is deleted after the successor has looked at it and before it acknowledges.
 #[test]
 fn a_successor_of_a_socket_that_was_deleted_meanwhile_takes_the_one_that_was_published_again() {
     let directory = directory();

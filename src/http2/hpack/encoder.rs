@@ -37,12 +37,12 @@ pub(crate) struct Encoder {
     counts: Counts,
 }
 
-/// What may make a block another one the next time that its fields are sent.
+/// Counts the events after which the same fields may become another block.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    /// Of the table.
+    /// Changes of the table.
     changes: u64,
-    /// Fields that were sent without a reference to the whole of them.
+    /// Fields that were not sent as an indexed field.
     literals: u64,
 }
 
@@ -83,14 +83,14 @@ impl Encoder {
         BlockEncoder { table: &mut self.table, counts: &mut self.counts, out }
     }
 
-    /// Counts the changes of the table: as long as there are none, a block that refers to nothing but
-    /// whole fields stands for the same fields. `None` while a block has to announce the table's size.
+    /// Returns the number of changes of the table. While it is the same, a block of indexed fields
+    /// stands for the same fields. Returns `None` if the next block must announce the table's size.
     #[inline]
     pub(crate) fn changes(&self) -> Option<u64> {
         self.pending.is_none().then_some(self.counts.changes)
     }
 
-    /// Counts the fields that were sent without a reference to the whole of them.
+    /// Returns the number of fields that were not sent as an indexed field.
     #[inline]
     pub(crate) fn literals(&self) -> u64 {
         self.counts.literals
