@@ -1,63 +1,95 @@
 //! Closes descriptors that came from another process, away from the threads that serve calls.
 //!
 //! close(2) of a foreign descriptor can block: a TCP socket waits for its unsent data (SO_LINGER,
-//! socket(7)), and a file of a FUSE file system waits for its server.
+//! socket(7)), and a file of a FUSE file system waits for its server. Each user has some threads for that.
+//! The last one of them does not let sockets linger, so that sockets never take them all.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// So many closes can block before the next one waits.
-const MAX_THREADS: usize = 8;
+const MAX_THREADS: usize = 32;
+
+/// The same of one user's descriptors.
+const MAX_THREADS_PER_USER: usize = 4;
 
 /// A thread without work for so long ends.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Whatever is dropped with the descriptors, on the closing thread.
-type Job = (Vec<OwnedFd>, Box<dyn Send>);
+/// Whose descriptors they are: the user of the process that sent them. `None`: this process's own, or it
+/// is not known.
+pub(crate) type User = Option<u32>;
 
-static CLOSER: Closer = Closer { queue: Mutex::new(Queue::new()), work: Condvar::new() };
+/// Closes what it has. Told `true`, it lets no socket linger.
+type Job = Box<dyn FnOnce(bool) + Send>;
 
+static CLOSER: LazyLock<Closer> = LazyLock::new(Closer::default);
+
+#[derive(Default)]
 struct Closer {
     queue: Mutex<Queue>,
     work: Condvar,
 }
 
+#[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    /// Users with descriptors to be closed.
+    users: HashMap<User, Jobs>,
     threads: usize,
     idle: usize,
 }
 
-impl Queue {
-    const fn new() -> Self {
-        Self { jobs: VecDeque::new(), threads: 0, idle: 0 }
-    }
+#[derive(Default)]
+struct Jobs {
+    waiting: VecDeque<Job>,
+    /// Threads that close some now.
+    busy: usize,
 }
 
-/// Closes `descriptors` on a thread of its own and drops `after` there, when they are closed. Never
-/// blocks.
-pub(crate) fn close(descriptors: Vec<OwnedFd>, after: impl Send + 'static) {
+/// Closes `descriptors` of `user` on a thread of its own and drops `after` there, when they are closed.
+/// Never blocks. A user whose closes block delays those of no other.
+pub(crate) fn close(user: User, descriptors: Vec<OwnedFd>, after: impl Send + 'static) {
     if descriptors.is_empty() {
         return;
     }
-    CLOSER.push((descriptors, Box::new(after)));
+    run(user, move |hurries| {
+        if hurries {
+            descriptors.iter().for_each(do_not_linger);
+        }
+        drop(descriptors);
+        drop(after);
+    });
+}
+
+/// Runs `job`, which closes descriptors of `user`, in the same way. It is told whether it has to see to
+/// it that no socket lingers.
+pub(crate) fn run(user: User, job: impl FnOnce(bool) + Send + 'static) {
+    CLOSER.push(user, Box::new(job));
+}
+
+/// Lets close(2) of a socket return at once. That holds for its other descriptors as well: its sender,
+/// if it still has one, finds that its own close(2) leaves the unsent data to the kernel.
+pub(crate) fn do_not_linger(descriptor: &OwnedFd) {
+    // What is no socket has no such option.
+    let _ = rustix::net::sockopt::set_socket_linger(descriptor, None);
 }
 
 impl Closer {
-    fn push(&'static self, job: Job) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.jobs.push_back(job);
-        if queue.idle < queue.jobs.len() && queue.threads < MAX_THREADS {
+    fn push(&'static self, user: User, job: Job) {
+        let mut queue = self.lock();
+        queue.users.entry(user).or_default().waiting.push_back(job);
+        // A thread that was notified counts as idle until it has its job.
+        if queue.idle < queue.may_begin() && queue.threads < MAX_THREADS {
             let thread = std::thread::Builder::new().name("samehost-close".into());
             if thread.spawn(|| self.run()).is_ok() {
                 queue.threads += 1;
             } else if queue.threads == 0 {
                 // Without any thread a close that may block is better than a leak.
-                let jobs = std::mem::take(&mut queue.jobs);
+                let users = std::mem::take(&mut queue.users);
                 drop(queue);
-                drop(jobs);
+                users.into_values().flat_map(|jobs| jobs.waiting).for_each(|job| job(true));
                 return;
             }
         }
@@ -66,25 +98,60 @@ impl Closer {
     }
 
     fn run(&self) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.lock();
         loop {
-            if let Some((descriptors, after)) = queue.jobs.pop_front() {
+            if let Some((user, job, is_last)) = queue.next() {
                 drop(queue);
-                drop(descriptors);
-                drop(after);
-                queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                job(is_last);
+                queue = self.lock();
+                queue.done(user);
                 continue;
             }
             queue.idle += 1;
-            let waited = self.work.wait_timeout_while(queue, IDLE, |queue| queue.jobs.is_empty());
+            let waited = self.work.wait_timeout_while(queue, IDLE, |queue| queue.may_begin() == 0);
             let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = woken;
             queue.idle -= 1;
-            if timeout.timed_out() && queue.jobs.is_empty() {
+            if timeout.timed_out() && queue.may_begin() == 0 {
                 queue.threads -= 1;
                 return;
             }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// How many jobs may begin now.
+    fn may_begin(&self) -> usize {
+        self.users.values().map(Jobs::may_begin).sum()
+    }
+
+    /// Takes a job of the user that has the fewest threads. Says whether they are all at work now.
+    fn next(&mut self) -> Option<(User, Job, bool)> {
+        let may_begin = self.users.iter_mut().filter(|(_, jobs)| jobs.may_begin() > 0);
+        let (user, jobs) = may_begin.min_by_key(|(_, jobs)| jobs.busy)?;
+        jobs.busy += 1;
+        let is_last = jobs.busy == MAX_THREADS_PER_USER;
+        Some((*user, jobs.waiting.pop_front()?, is_last))
+    }
+
+    fn done(&mut self, user: User) {
+        if let Some(jobs) = self.users.get_mut(&user) {
+            jobs.busy -= 1;
+            if jobs.busy == 0 && jobs.waiting.is_empty() {
+                self.users.remove(&user);
+            }
+        }
+    }
+}
+
+impl Jobs {
+    fn may_begin(&self) -> usize {
+        self.waiting.len().min(MAX_THREADS_PER_USER - self.busy)
     }
 }
 
@@ -100,26 +167,67 @@ mod tests {
     fn descriptors_are_closed_and_what_counts_them_goes_afterwards() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let (sender, closed) = mpsc::channel::<()>();
-        close(vec![theirs.into()], sender);
+        close(None, vec![theirs.into()], sender);
         // The sender is dropped once the descriptor is closed.
         assert_eq!(closed.recv(), Err(mpsc::RecvError));
         assert_eq!(ours.read(&mut [0]).unwrap(), 0);
     }
 
+    struct Blocks(mpsc::Receiver<()>);
+
+    impl Drop for Blocks {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+
+    fn descriptor() -> Vec<OwnedFd> {
+        vec![UnixStream::pair().unwrap().0.into()]
+    }
+
+    fn is_closed(user: User) {
+        let (sender, closed) = mpsc::channel::<()>();
+        close(user, descriptor(), sender);
+        assert_eq!(closed.recv(), Err(mpsc::RecvError));
+    }
+
     #[test]
     fn a_close_that_blocks_delays_no_other() {
-        struct Blocks(mpsc::Receiver<()>);
-        impl Drop for Blocks {
-            fn drop(&mut self) {
-                let _ = self.0.recv();
-            }
-        }
         let (release, blocked) = mpsc::channel();
-        let descriptor = || -> OwnedFd { UnixStream::pair().unwrap().0.into() };
-        close(vec![descriptor()], Blocks(blocked));
-        let (sender, closed) = mpsc::channel::<()>();
-        close(vec![descriptor()], sender);
-        assert_eq!(closed.recv(), Err(mpsc::RecvError));
+        close(Some(1), descriptor(), Blocks(blocked));
+        is_closed(Some(1));
         drop(release);
+    }
+
+    #[test]
+    fn sockets_with_unsent_data_do_not_take_all_threads_of_their_user() {
+        use std::io::Write;
+        use std::net::{TcpListener, TcpStream};
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut others = Vec::new();
+        for _ in 0..4 * MAX_THREADS_PER_USER {
+            let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            others.push(listener.accept().unwrap());
+            let time = Some(Duration::from_secs(600));
+            rustix::net::sockopt::set_socket_linger(&socket, time).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            while socket.write(&[0; 64 << 10]).is_ok() {}
+            close(Some(4), vec![socket.into()], ());
+        }
+        is_closed(Some(4));
+    }
+
+    #[test]
+    fn a_user_whose_closes_block_delays_no_other_user() {
+        let mut release = Vec::new();
+        for _ in 0..2 * MAX_THREADS {
+            let (sender, blocked) = mpsc::channel();
+            close(Some(2), descriptor(), Blocks(blocked));
+            release.push(sender);
+        }
+        is_closed(Some(3));
+        is_closed(None);
+        drop(release);
+        is_closed(Some(2));
     }
 }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub(crate) mod closer;
 
+use closer::User;
+
 /// The kernel sends no more with one message (SCM_MAX_FD, unix(7)).
 pub(crate) const MAX_PER_CALL: usize = 253;
 
@@ -46,6 +48,8 @@ struct List {
     descriptors: Vec<OwnedFd>,
     /// What these were counted against when they were received.
     reservation: Option<Reservation>,
+    /// Who sent them.
+    user: User,
 }
 
 impl Descriptors {
@@ -77,8 +81,8 @@ impl Descriptors {
     }
 
     /// A received set, which counts against `reservation` until it is taken or closed.
-    pub(crate) fn received(descriptors: Vec<OwnedFd>, reservation: Reservation) -> Self {
-        let list = List { descriptors, reservation: Some(reservation) };
+    fn received(descriptors: Vec<OwnedFd>, reservation: Reservation, user: User) -> Self {
+        let list = List { descriptors, reservation: Some(reservation), user };
         Self { list: Arc::new(Mutex::new(list)) }
     }
 
@@ -107,12 +111,17 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
-    /// Takes what one recvmsg(2) brought, as far as each of `quotas` allows it. What is not taken is
-    /// closed, elsewhere.
-    pub(crate) fn new(descriptors: Vec<OwnedFd>, truncated: bool, quotas: &[Arc<Quota>]) -> Self {
+    /// Takes what one recvmsg(2) brought from a process of `user`, as far as each of `quotas` allows
+    /// it. What is not taken is closed, elsewhere.
+    pub(crate) fn new(
+        descriptors: Vec<OwnedFd>,
+        truncated: bool,
+        quotas: &[Arc<Quota>],
+        user: User,
+    ) -> Self {
         let count = (!truncated).then_some(descriptors.len());
         let refuse = |descriptors, why| {
-            closer::close(descriptors, ());
+            closer::close(user, descriptors, ());
             Self { count, set: Err(why) }
         };
         if truncated {
@@ -120,7 +129,7 @@ impl Arrived {
         }
         match Reservation::new(descriptors.len(), quotas) {
             Some(reservation) => {
-                Self { count, set: Ok(Descriptors::received(descriptors, reservation)) }
+                Self { count, set: Ok(Descriptors::received(descriptors, reservation, user)) }
             }
             None => refuse(descriptors, "too many file descriptors are held already"),
         }
@@ -134,7 +143,7 @@ impl Arrived {
 
 impl List {
     fn close(&mut self) {
-        closer::close(std::mem::take(&mut self.descriptors), self.reservation.take());
+        closer::close(self.user, std::mem::take(&mut self.descriptors), self.reservation.take());
     }
 }
 
@@ -152,7 +161,7 @@ impl<T: Into<OwnedFd>, const N: usize> From<[T; N]> for Descriptors {
 
 impl From<Vec<OwnedFd>> for Descriptors {
     fn from(descriptors: Vec<OwnedFd>) -> Self {
-        Self { list: Arc::new(Mutex::new(List { descriptors, reservation: None })) }
+        Self { list: Arc::new(Mutex::new(List { descriptors, reservation: None, user: None })) }
     }
 }
 
@@ -369,7 +378,7 @@ mod tests {
         let reserve = |count| Reservation::new(count, [&server, &user]);
         let received = |reservation| {
             let (ours, _) = UnixStream::pair().unwrap();
-            Descriptors::received(vec![ours.into()], reservation)
+            Descriptors::received(vec![ours.into()], reservation, None)
         };
         let first = received(reserve(2).unwrap());
         // The user's quarter is full, and what the server lent for the attempt is given back.

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::identity::{PeerIdentity, TcpPeer};
 use super::rights::{self, Received};
 use super::stream::{Direct, Stream};
+use super::unix::peer_user;
 use crate::address::Address;
 use crate::descriptors::{Arrived, Descriptors, Quota};
 
@@ -31,6 +32,8 @@ pub struct Conn {
 #[derive(Debug)]
 struct Passing {
     quotas: Vec<Arc<Quota>>,
+    /// Of the peer.
+    user: Option<u32>,
     sets: VecDeque<Arrived>,
 }
 
@@ -127,7 +130,8 @@ impl Conn {
     pub(crate) fn take_descriptors(&mut self, quotas: Vec<Arc<Quota>>) -> bool {
         if self.is_unix {
             self.stream.take_descriptors();
-            self.passing = Some(Box::new(Passing { quotas, sets: VecDeque::new() }));
+            let user = peer_user(&self.stream);
+            self.passing = Some(Box::new(Passing { quotas, user, sets: VecDeque::new() }));
         }
         self.is_unix
     }
@@ -183,7 +187,7 @@ impl Passing {
     fn arrived(&mut self, received: Received) {
         let Received { descriptors, truncated, .. } = received;
         if truncated || !descriptors.is_empty() {
-            self.sets.push_back(Arrived::new(descriptors, truncated, &self.quotas));
+            self.sets.push_back(Arrived::new(descriptors, truncated, &self.quotas, self.user));
         }
     }
 }

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::rights;
 use super::underway::{self, Sender, Sent};
-use crate::descriptors::closer;
 
 /// A socket that may have descriptors of the peer lie unread in it. To close it closes them, which can
 /// block (SO_LINGER, socket(7)): then it is closed on a thread for that.
@@ -61,8 +61,10 @@ impl Drop for Held {
             && let Some(socket) = self.socket.take()
         {
             underway::close(socket, sent);
-        } else if *self.may_block.get_mut() {
-            closer::close(self.socket.take().into_iter().collect(), ());
+        } else if *self.may_block.get_mut()
+            && let Some(socket) = self.socket.take()
+        {
+            rights::close(socket);
         }
     }
 }

@@ -8,13 +8,17 @@ use std::ptr;
 
 use bytes::BytesMut;
 use nix::libc;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg};
 
-use crate::descriptors::MAX_PER_CALL;
+use super::unix::peer_user;
+use crate::descriptors::{MAX_PER_CALL, closer};
 
 /// Room for the control message with the most descriptors that the kernel sends at once, in units of
 /// its alignment.
 const CONTROL: usize = (rustix::cmsg_space!(ScmRights(MAX_PER_CALL))).div_ceil(size_of::<u64>());
+
+/// Bytes that are read at a time from a socket that is about to be closed.
+const PIECE: usize = 16 << 10;
 
 /// What one [`receive`] brought.
 #[derive(Debug)]
@@ -89,6 +93,25 @@ pub(crate) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<Rec
     let flag = |flag| message.msg_flags & flag != 0;
     let (truncated, cut) = (flag(libc::MSG_CTRUNC), flag(libc::MSG_TRUNC));
     Ok(Received { bytes: received, descriptors, truncated, cut })
+}
+
+/// Closes a socket in which descriptors may lie unread, on a thread for that: they are closed with it.
+pub(super) fn close(socket: OwnedFd) {
+    closer::run(peer_user(&socket), move |hurries| {
+        if hurries {
+            // The peer can add none after that.
+            let _ = rustix::net::shutdown(&socket, Shutdown::Both);
+            let mut bytes = BytesMut::with_capacity(PIECE);
+            while let Ok(received) = receive(&socket, &mut bytes) {
+                received.descriptors.iter().for_each(closer::do_not_linger);
+                if received.bytes == 0 {
+                    break;
+                }
+                bytes.clear();
+            }
+        }
+        drop(socket);
+    });
 }
 
 #[cfg(test)]

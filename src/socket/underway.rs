@@ -16,8 +16,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
+use super::unix::peer_user;
 use super::{rights, sys};
-use crate::descriptors::{Descriptors, Quota, Quotas, Reservation, closer};
+use crate::descriptors::{Descriptors, Quota, Quotas, Reservation};
 
 /// How many may be underway on one connection before the next set waits until all were read. A set
 /// that is larger waits likewise, and then goes alone.
@@ -81,7 +82,7 @@ pub(super) fn send<S: Sender>(
 /// has read that, or has closed its own end.
 pub(super) fn close(socket: OwnedFd, sent: Sent) {
     if is_read(&socket) {
-        closer::close(vec![socket], ());
+        rights::close(socket);
     } else {
         let _ = rustix::net::shutdown(&socket, Shutdown::Both);
         UNDERWAY.watch(socket, sent);
@@ -110,8 +111,7 @@ impl Underway {
             sent.reservations.clear();
         }
         if sent.quotas.is_empty() {
-            let peer = rustix::net::sockopt::socket_peercred(socket).ok();
-            sent.quotas = self.quotas.of_user(peer.map(|peer| peer.uid.as_raw()));
+            sent.quotas = self.quotas.of_user(peer_user(socket));
         }
         let written = descriptors.with(|list| {
             if sent.count() > 0 && sent.count() + list.len() > MOST {
@@ -204,7 +204,7 @@ impl Sockets {
     fn look_at_closed(&mut self) {
         for (socket, sent) in self.closed.extract_if(.., |(socket, _)| is_read(&*socket)) {
             drop(sent);
-            closer::close(vec![socket], ());
+            rights::close(socket);
         }
     }
 }

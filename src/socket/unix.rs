@@ -1,4 +1,4 @@
-//! What both ends of a Unix socket need: new sockets, and the inode of a socket's file.
+//! What both ends of a Unix socket need: new sockets, the peer's user, and the inode of a socket's file.
 
 use std::ffi::OsStr;
 use std::io;
@@ -31,6 +31,11 @@ pub(super) fn new_socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
 #[allow(deprecated, reason = "its successor is newer than the oldest tokio that is supported")]
 pub(super) fn asynchronous(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(descriptor, Interest::READABLE)
+}
+
+/// Returns the user of the process at the other end (unix(7), SO_PEERCRED).
+pub(super) fn peer_user(socket: impl AsFd) -> Option<u32> {
+    rustix::net::sockopt::socket_peercred(socket).ok().map(|peer| peer.uid.as_raw())
 }
 
 /// Opens what has this name in a directory, only to refer to it (`O_PATH`, open(2)). A symbolic link

@@ -54,7 +54,7 @@ pub(crate) fn are_fended_off(scale: Scale) -> String {
     let server = start(&address, None);
     let mut figures = block_on(async {
         let attacked = Attacked::new(&address, &server).await;
-        // They go on closing while the others are made.
+        // They go on closing while the other attacks are made.
         let lingering = attacked.sockets_that_close_slowly().await;
         let times = scale.pick(1_000, 10_000);
         attacked.many(times).await;
@@ -254,11 +254,13 @@ impl<'a> Attacked<'a> {
         assert!(open(self.server) >= self.at_rest + 20, "they are not held");
     }
 
-    /// TCP sockets with unsent data: close(2) of the last descriptor takes seconds. Some are closed
-    /// with their call, others with a connection that has not read them.
+    /// TCP sockets with unsent data: close(2) of the last descriptor takes as long as SO_LINGER says,
+    /// or until the other end is gone. Some are closed with their call, others with a connection that
+    /// has not read them. They are more than the server has threads.
     async fn sockets_that_close_slowly(&self) -> Vec<TcpStream> {
         let mut kept = Vec::new();
-        for nth in 0..4 {
+        let before = self.bystander.made.load(Ordering::Relaxed);
+        for nth in 0..16 {
             let mut peer = self.peer().await;
             let (socket, other) = lingering();
             kept.push(other);
@@ -274,6 +276,8 @@ impl<'a> Attacked<'a> {
                 assert_eq!(within(peer.until_go_away()).await, code::PROTOCOL_ERROR);
             }
         }
+        let more = || self.bystander.made.load(Ordering::Relaxed) > before + 100;
+        eventually_async("another client's calls go on", more).await;
         kept
     }
 
@@ -480,7 +484,7 @@ fn lingering() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (other, _) = listener.accept().unwrap();
-    rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::from_secs(6))).unwrap();
+    rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::from_secs(600))).unwrap();
     socket.set_nonblocking(true).unwrap();
     while socket.write(&[0; 64 << 10]).is_ok() {}
     (socket, other)
