@@ -47,7 +47,7 @@ impl Incoming {
     pub(crate) fn kept(&self) -> Option<Kept> {
         match &self.0 {
             Source::Whole(_) => None,
-            Source::Stream { shared, .. } => Some(Kept::new(Arc::clone(shared))),
+            Source::Stream { shared, key } => Some(Kept::new(Arc::clone(shared), *key)),
         }
     }
 }

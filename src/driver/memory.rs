@@ -1,54 +1,122 @@
 //! [`Memory`]: what the connections of a server may hold together, so that many that each keep to
-//! their own limits can't exhaust the process. A handler has no use for a message before it is
-//! complete: until then it counts too ([`Kept`]).
+//! their own limits can't exhaust the process. It is shared by user.
 //!
-//! Counted is what outlives a pass, by whole steps, so that an ordinary connection, which holds
-//! nothing while it sleeps, never touches the common counter. While the sum is over the limit, who
-//! holds something is read from no more, but for one at a time: where all have sent half of a message,
-//! somebody has to get to its end. Who gets rid of nothing for a while is closed. Who holds nothing
-//! goes on.
+//! Counted is what outlives a turn, by whole steps, so that an ordinary connection, which holds
+//! nothing while it sleeps, never touches the common sums. A user is *pressed* while it holds more than
+//! its share and others hold something too, or while all hold more than the limit and this user more
+//! than its part of it. Connections of other users go on as if nothing was.
+//!
+//! Of a pressed user's connections that hold something one is read at a time ([`Turns`]), in the order
+//! in which they began to wait, and it gives credit to its oldest request first (`http2/pressure.rs`):
+//! so what has begun can finish. Where a user holds a quarter more than its share the one that is read
+//! stays the only one until it has got rid of something; where all hold a quarter more than the limit,
+//! one in all is read.
+//!
+//! Nobody is closed for what this server has not read. A connection is closed that was read for
+//! [`PATIENCE`] and got rid of nothing: while its user is beyond that quarter, or while all memory is
+//! taken and it is the peer that has to go on.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use super::shared::Shared;
+use super::turns::Turns;
+use crate::http2::StreamKey;
 
 /// Bytes are counted by so many. Fewer are not counted at all.
 const STEP: usize = 16 * 1024;
 
 /// While it is not read from, a connection looks after this time whether it may be again.
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// One that sleeps and holds something looks after this time whether there is still room for it.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a connection may hold something without any of it going while there is no room.
+/// Calls that take less do not make a connection look: in bytes.
+const MANY_CALLS: usize = 4 << 20;
+
+/// How long a connection of a pressed user may be read without getting rid of anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the one that is read from may bring nothing before another one has its turn.
+/// How long the one that is read may bring nothing before another one has its turn.
 const TURN: Duration = Duration::from_millis(20);
+
+/// How long a turn lasts while another one waits.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// What a server's connections hold together.
 #[derive(Debug)]
 pub(crate) struct Memory {
     limit: usize,
-    /// Whose turn it is may fill it up to here.
-    overdraft: usize,
+    /// What a user other than the server's own may hold while others hold something.
+    share: usize,
+    own_uid: u32,
     held: AtomicUsize,
-    /// It is somebody's turn.
-    turn: AtomicBool,
+    /// Users that hold something.
+    holders: AtomicUsize,
+    /// One connection in all goes on where more than a quarter beyond the limit is held.
+    turns: Turns,
+    next: AtomicU64,
+    users: Mutex<HashMap<Owner, Weak<User>>>,
+}
+
+/// On whose behalf a connection holds memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    /// The server's own user, and where there is no telling.
+    Server,
+    Uid(u32),
+    /// All that connect over TCP.
+    Tcp,
+}
+
+/// What the connections of one user hold.
+#[derive(Debug)]
+pub(crate) struct User {
+    memory: Arc<Memory>,
+    owner: Owner,
+    held: AtomicUsize,
+    turns: Turns,
 }
 
 impl Memory {
-    /// At most `limit` bytes and a quarter more, plus what connections read before they notice.
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
+    /// At most `limit` bytes and a quarter more, plus what connections read before they notice; `share`
+    /// of it of one user.
+    pub(crate) fn new(limit: usize, share: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
-            overdraft: limit.saturating_add(limit / 4),
+            share: share.min(limit),
+            own_uid: rustix::process::geteuid().as_raw(),
             held: AtomicUsize::new(0),
-            turn: AtomicBool::new(false),
+            holders: AtomicUsize::new(0),
+            turns: Turns::default(),
+            next: AtomicU64::new(0),
+            users: Mutex::default(),
         })
+    }
+
+    /// The user that a connection belongs to.
+    pub(crate) fn user(self: &Arc<Self>, owner: Owner) -> Arc<User> {
+        let owner = match owner {
+            Owner::Uid(uid) if uid == self.own_uid => Owner::Server,
+            owner => owner,
+        };
+        let mut users = self.users();
+        if let Some(user) = users.get(&owner).and_then(Weak::upgrade) {
+            return user;
+        }
+        users.retain(|_, user| user.strong_count() > 0);
+        let user = Arc::new(User {
+            memory: Arc::clone(self),
+            owner,
+            held: AtomicUsize::new(0),
+            turns: Turns::default(),
+        });
+        users.insert(owner, Arc::downgrade(&user));
+        user
     }
 
     /// Bytes that are held.
@@ -56,51 +124,136 @@ impl Memory {
         self.held.load(Ordering::Relaxed)
     }
 
+    fn users(&self) -> MutexGuard<'_, HashMap<Owner, Weak<User>>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_full(&self) -> bool {
         self.held() > self.limit
     }
+
+    /// Whether a quarter more than the limit is held.
+    fn is_beyond(&self) -> bool {
+        self.held() > self.limit.saturating_add(self.limit / 4)
+    }
+}
+
+impl User {
+    fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// What this user may hold, where that is less than all.
+    fn share(&self) -> Option<usize> {
+        let shared = self.memory.holders.load(Ordering::Relaxed) > 1;
+        (shared && self.owner != Owner::Server).then_some(self.memory.share)
+    }
+
+    /// Whether this user has to wait.
+    fn is_pressed(&self) -> bool {
+        let held = self.held();
+        if self.share().is_some_and(|share| held > share) {
+            return true;
+        }
+        let memory = &self.memory;
+        let part = memory.limit / memory.holders.load(Ordering::Relaxed).max(1);
+        memory.is_full() && held > part
+    }
+
+    /// Whether a quarter more than it may hold is held.
+    fn is_beyond(&self) -> bool {
+        let held = self.held();
+        self.share().is_some_and(|share| held > share.saturating_add(share / 4))
+            || self.memory.is_beyond()
+    }
+
+    fn add(&self, bytes: usize) {
+        if self.held.fetch_add(bytes, Ordering::Relaxed) == 0 {
+            self.memory.holders.fetch_add(1, Ordering::Relaxed);
+        }
+        self.memory.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn subtract(&self, bytes: usize) {
+        self.memory.held.fetch_sub(bytes, Ordering::Relaxed);
+        if self.held.fetch_sub(bytes, Ordering::Relaxed) == bytes && bytes > 0 {
+            self.memory.holders.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How much may be read of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// As much as there is.
+    Free,
+    /// As much as there is, of this one of the user's connections.
+    Turn,
+    /// It holds nothing, and little is read of it at a time.
+    Little,
+    /// Nothing now.
+    Not,
 }
 
 /// A connection's part. Gives it back when dropped.
 #[derive(Debug)]
 pub(super) struct Account {
-    memory: Option<Arc<Memory>>,
+    user: Option<Arc<User>>,
+    /// Tells the user's connections apart.
+    id: u64,
     /// Whole steps, in bytes.
     counted: usize,
-    /// When it last became less, if it is not nothing.
+    /// Looks from time to time whether there is still room.
+    looks: bool,
+    /// It is in a line: waits for a turn, or has it.
+    lined_up: bool,
+    /// Since when it is read, or has sent nothing to read, and did not become less: of a pressed user's.
     since: Option<Instant>,
-    /// Until when it is this one's turn, if it is.
-    turn: Option<Instant>,
+    turn: Option<Box<Turn>>,
+}
+
+/// A connection's turn to be read.
+#[derive(Debug)]
+struct Turn {
+    began: Instant,
+    /// When something came.
+    last: Instant,
+    /// What it held when it began.
+    held: usize,
 }
 
 impl Account {
     /// `None`: nobody counts.
-    pub(super) fn new(memory: Option<Arc<Memory>>) -> Self {
-        Self { memory, counted: 0, since: None, turn: None }
+    pub(super) fn new(user: Option<Arc<User>>) -> Self {
+        let id = user.as_ref().map_or(0, |user| user.memory.next.fetch_add(1, Ordering::Relaxed));
+        Self { user, id, counted: 0, looks: false, lined_up: false, since: None, turn: None }
     }
 
-    /// The connection holds so many bytes at the end of a pass.
+    /// The connection holds so many bytes of data at the end of a pass, and calls take so many more.
     #[inline]
-    pub(super) fn set(&mut self, bytes: usize, now: Instant) {
+    pub(super) fn set(&mut self, data: usize, calls: usize) {
+        let bytes = data + calls;
         let steps = bytes - bytes % STEP;
+        // Many connections with a few calls each need not all wake for that.
+        self.looks = data >= STEP || calls >= MANY_CALLS;
         if steps != self.counted {
-            self.change(steps, now);
+            self.change(steps);
         }
     }
 
     #[cold]
-    fn change(&mut self, steps: usize, now: Instant) {
-        let Some(memory) = &self.memory else { return };
+    fn change(&mut self, steps: usize) {
+        let Some(user) = &self.user else { return };
         if steps < self.counted {
-            memory.held.fetch_sub(self.counted - steps, Ordering::Relaxed);
-            self.since = (steps > 0).then_some(now);
-            self.end_turn();
+            user.subtract(self.counted - steps);
+            self.since = None;
         } else {
-            memory.held.fetch_add(steps - self.counted, Ordering::Relaxed);
-            self.since.get_or_insert(now);
-            self.turn = self.turn.map(|_| now + TURN);
+            user.add(steps - self.counted);
         }
         self.counted = steps;
+        if steps == 0 {
+            self.leave();
+        }
     }
 
     #[inline]
@@ -108,64 +261,126 @@ impl Account {
         self.counted == 0
     }
 
-    /// Whether the connection may be read from.
+    /// Whether the connection holds something and its user has to wait.
     #[inline]
-    pub(super) fn may_read(&mut self, now: Instant) -> bool {
-        self.holds_nothing() || self.may_add(now)
+    pub(super) fn is_pressed(&self) -> bool {
+        self.counted > 0 && self.user.as_ref().is_some_and(|user| user.is_pressed())
+    }
+
+    /// How much may be read of the connection. Where that is nothing, the task is woken for its turn.
+    #[inline]
+    pub(super) fn reading(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
+        let Some(user) = &self.user else { return Reading::Free };
+        if !user.is_pressed() {
+            if self.lined_up {
+                self.leave();
+            }
+            self.since = None;
+            return Reading::Free;
+        }
+        if self.counted == 0 { Reading::Little } else { self.reading_in_turn(now, cx) }
     }
 
     #[cold]
-    fn may_add(&mut self, now: Instant) -> bool {
-        let Some(memory) = &self.memory else { return true };
-        let held = memory.held.load(Ordering::Relaxed);
-        if held > memory.limit && held <= memory.overdraft {
-            if self.turn.is_none() && !memory.turn.swap(true, Ordering::Relaxed) {
-                self.turn = Some(now + TURN);
-            }
-            if self.turn.is_some_and(|until| now < until) {
-                return true;
+    fn reading_in_turn(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
+        let Some(user) = &self.user else { return Reading::Free };
+        if let Some(turn) = &self.turn {
+            // Beyond the quarter it goes on until it has become less: the next one would add more.
+            let may_end = turn.held >= self.counted || !user.is_beyond();
+            if turn.began + SLICE <= now && may_end && user.turns.is_wanted() {
+                self.leave();
             }
         }
-        let fits = held <= memory.limit;
-        self.end_turn();
-        fits
+        let Some(user) = &self.user else { return Reading::Free };
+        self.lined_up = true;
+        if !user.turns.take(self.id, cx.waker()) {
+            return Reading::Not;
+        }
+        if user.memory.is_beyond() && !user.memory.turns.take(self.id, cx.waker()) {
+            return Reading::Not;
+        }
+        self.since.get_or_insert(now);
+        if self.turn.is_none() {
+            self.turn = Some(Box::new(Turn { began: now, last: now, held: self.counted }));
+        }
+        Reading::Turn
     }
 
-    /// There was nothing to read: it may be somebody else's turn at once, unless something came in
-    /// this one's.
-    pub(super) fn found_nothing(&mut self, now: Instant) {
-        if self.turn == Some(now + TURN) {
-            self.end_turn();
+    /// Something came while it was this one's turn.
+    pub(super) fn found_something(&mut self, now: Instant) {
+        if let Some(turn) = &mut self.turn {
+            turn.last = now;
         }
     }
 
-    /// Nothing more is read.
-    pub(super) fn end_turn(&mut self) {
-        if let (Some(memory), Some(_)) = (&self.memory, self.turn.take()) {
-            memory.turn.store(false, Ordering::Relaxed);
+    /// There was nothing to read. Returns whether that lasts, so that another request should be asked
+    /// for.
+    pub(super) fn found_nothing(&mut self, now: Instant) -> bool {
+        let Some(turn) = &mut self.turn else { return false };
+        if now < turn.last + TURN {
+            return false;
+        }
+        turn.last = now;
+        let beyond = self.user.as_ref().is_some_and(|user| user.is_beyond());
+        if !beyond {
+            self.leave();
+        }
+        true
+    }
+
+    /// The connection is not read. `sent`: the peer has sent something, and so it is not the one that
+    /// is waited for.
+    pub(super) fn was_not_read(&mut self, now: Instant, sent: bool) {
+        if sent {
+            self.since = None;
+        } else {
+            self.since.get_or_insert(now);
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.counted > 0 && self.memory.as_ref().is_some_and(|memory| memory.is_full())
+    /// Nothing more is read, or it is another one's turn.
+    pub(super) fn leave(&mut self) {
+        self.turn = None;
+        if let Some(user) = &self.user
+            && std::mem::take(&mut self.lined_up)
+        {
+            user.memory.turns.leave(self.id);
+            user.turns.leave(self.id);
+        }
     }
 
     /// There is no room, and this connection has held on to what it has for too long.
-    pub(super) fn is_exhausted(&self, now: Instant) -> bool {
-        self.is_full() && self.since.is_some_and(|since| since + PATIENCE <= now)
+    /// `waits_for_peer` says whether the peer has to go on.
+    pub(super) fn is_exhausted(
+        &mut self,
+        now: Instant,
+        waits_for_peer: impl FnOnce() -> bool,
+    ) -> bool {
+        let Some(user) = &self.user else { return false };
+        if self.since.is_none_or(|since| now < since + PATIENCE) || !self.is_pressed() {
+            return false;
+        }
+        let stuck = self.turn.is_some() && user.is_beyond();
+        if stuck || (user.memory.is_full() && waits_for_peer()) {
+            return true;
+        }
+        self.since = Some(now);
+        false
     }
 
     /// When to look again.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
-        (self.counted > 0).then(|| now + if self.is_full() { PAUSE } else { LOOK })
+        let pressed = self.is_pressed();
+        (self.counted > 0 && (self.looks || pressed))
+            .then(|| now + if pressed { PAUSE } else { LOOK })
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.end_turn();
-        if let Some(memory) = &self.memory {
-            memory.held.fetch_sub(self.counted, Ordering::Relaxed);
+        self.leave();
+        if let Some(user) = &self.user {
+            user.subtract(self.counted);
         }
     }
 }
@@ -175,12 +390,20 @@ impl Drop for Account {
 #[derive(Debug)]
 pub(crate) struct Kept {
     shared: Arc<Shared>,
+    key: StreamKey,
     bytes: usize,
 }
 
 impl Kept {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, bytes: 0 }
+    pub(super) fn new(shared: Arc<Shared>, key: StreamKey) -> Self {
+        Self { shared, key, bytes: 0 }
+    }
+
+    /// So many bytes more are kept until the call has ended.
+    pub(crate) fn hold(&self, bytes: usize) {
+        if bytes > 0 {
+            self.shared.lock().h2.hold(self.key, bytes);
+        }
     }
 
     /// So many bytes now. The connection's next pass takes account of them.
@@ -202,93 +425,142 @@ impl Drop for Kept {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use super::Reading::{Free, Little, Not, Turn};
     use super::*;
 
-    fn accounts<const N: usize>(memory: &Arc<Memory>) -> [Account; N] {
-        [(); N].map(|()| Account::new(Some(Arc::clone(memory))))
+    const HEAVY: u32 = 4_200_000_001;
+    const LIGHT: u32 = 4_200_000_002;
+
+    fn accounts<const N: usize>(memory: &Arc<Memory>, owner: Owner) -> [Account; N] {
+        [(); N].map(|()| Account::new(Some(memory.user(owner))))
+    }
+
+    fn reading(account: &mut Account, now: Instant) -> Reading {
+        account.reading(now, &Context::from_waker(Waker::noop()))
     }
 
     #[test]
-    fn only_who_holds_something_waits_and_only_while_there_is_no_room() {
+    fn the_user_who_holds_more_than_its_share_waits_and_nobody_else() {
         let now = Instant::now();
-        let memory = Memory::new(4 * STEP);
-        let mut accounts = accounts::<3>(&memory);
-        let mut may_read = |held: [usize; 3]| {
-            for (account, held) in accounts.iter_mut().zip(held) {
-                account.set(held, now);
-            }
-            let may_read = accounts.each_mut().map(|account| account.may_read(now));
-            (may_read, accounts.each_ref().map(|account| account.next_look(now)))
-        };
-        let (look, pause) = (Some(now + LOOK), Some(now + PAUSE));
-        let fits = [3 * STEP, 2 * STEP - 1, STEP - 1];
-        assert_eq!(may_read(fits), ([true; 3], [look, look, None]), "exactly the limit");
-        // Beyond any overdraft.
-        let full = [3 * STEP, 4 * STEP, STEP - 1];
-        assert_eq!(may_read(full), ([false, false, true], [pause, pause, None]));
-        assert_eq!(may_read(fits).0, [true; 3]);
-        assert_eq!(may_read([0, 0, 8 * STEP]), ([true, true, false], [None, None, pause]));
-        drop(accounts);
-        assert_eq!(memory.held.load(Ordering::Relaxed), 0);
+        let memory = Memory::new(100 * STEP, 25 * STEP);
+        let mut heavy = accounts::<3>(&memory, Owner::Uid(HEAVY));
+        let [mut light] = accounts::<1>(&memory, Owner::Uid(LIGHT));
+        heavy[0].set(20 * STEP, 0);
+        heavy[1].set(10 * STEP, 0);
+        let of_heavy = |heavy: &mut [Account; 3]| heavy.each_mut().map(|it| reading(it, now));
+        assert_eq!(of_heavy(&mut heavy), [Free; 3], "nobody else holds anything");
+        light.set(2 * STEP - 1, 0);
+        assert_eq!(of_heavy(&mut heavy), [Turn, Not, Little]);
+        assert_eq!(reading(&mut light, now), Free);
+        assert_eq!(heavy[1].next_look(now), Some(now + PAUSE));
+        heavy[0].set(15 * STEP, 0);
+        assert_eq!(of_heavy(&mut heavy), [Free; 3], "exactly its share");
+        // The server's own user has no share.
+        let [mut own] = accounts::<1>(&memory, Owner::Server);
+        own.set(70 * STEP, 0);
+        assert_eq!(reading(&mut own, now), Free);
+        drop((heavy, light, own));
+        assert_eq!(memory.held(), 0);
+        assert_eq!(memory.holders.load(Ordering::Relaxed), 0);
     }
 
     #[test]
-    fn one_may_go_on_until_it_is_through_or_nothing_comes() {
-        let start = Instant::now();
-        let memory = Memory::new(29 * STEP);
-        let mut accounts = accounts::<3>(&memory);
-        accounts.iter_mut().for_each(|account| account.set(10 * STEP, start));
-        let readers = |accounts: &mut [Account; 3], now| {
-            accounts.each_mut().map(|account| account.may_read(now))
-        };
-        assert_eq!(readers(&mut accounts, start), [true, false, false]);
-        accounts[0].found_nothing(start);
-        accounts[1].set(11 * STEP, start);
-        assert!(accounts[1].may_read(start));
-        assert_eq!(readers(&mut accounts, start), [false, true, false]);
-
-        // It brings more, and is not hurried then.
-        let soon = start + TURN / 2;
-        accounts[1].set(12 * STEP, soon);
-        accounts[1].found_nothing(soon + TURN / 4);
-        assert_eq!(readers(&mut accounts, start + TURN), [false, true, false]);
-        assert_eq!(readers(&mut accounts, soon + TURN), [false, false, true]);
-
-        // Who is through lets the next one.
-        accounts[2].set(9 * STEP, soon + TURN);
-        assert_eq!(readers(&mut accounts, soon + TURN), [true, false, false]);
-        // Nobody may go on beyond the overdraft.
-        accounts[0].set(30 * STEP, soon + TURN);
-        assert_eq!(readers(&mut accounts, soon + TURN), [false; 3]);
-        drop(accounts);
-        assert!(!memory.turn.load(Ordering::Relaxed));
+    fn when_all_is_taken_those_wait_who_have_more_than_their_part() {
+        let now = Instant::now();
+        let memory = Memory::new(100 * STEP, 100 * STEP);
+        let [mut own, mut other] = accounts::<2>(&memory, Owner::Server);
+        let [mut light] = accounts::<1>(&memory, Owner::Uid(LIGHT));
+        own.set(90 * STEP, 0);
+        other.set(STEP, 0);
+        light.set(10 * STEP, 0);
+        assert_eq!(reading(&mut own, now), Turn);
+        assert_eq!((reading(&mut other, now), reading(&mut light, now)), (Not, Free));
+        // Alone, the one user of a server waits all the same.
+        light.set(0, 0);
+        own.set(101 * STEP, 0);
+        assert_eq!((reading(&mut own, now), reading(&mut other, now)), (Turn, Not));
     }
 
     #[test]
-    fn who_gets_rid_of_something_has_time() {
+    fn a_turn_ends_when_nothing_comes_or_it_lasts_and_goes_round() {
         let start = Instant::now();
-        let memory = Memory::new(STEP);
-        let mut stuck = Account::new(Some(Arc::clone(&memory)));
-        let mut moving = Account::new(Some(memory));
-        stuck.set(2 * STEP, start);
-        moving.set(3 * STEP, start);
+        let memory = Memory::new(40 * STEP, 40 * STEP);
+        let mut accounts = accounts::<3>(&memory, Owner::Server);
+        accounts.iter_mut().for_each(|account| account.set(14 * STEP, 0));
+        let read =
+            |accounts: &mut [Account; 3], now| accounts.each_mut().map(|it| reading(it, now));
+        assert_eq!(read(&mut accounts, start), [Turn, Not, Not]);
+        assert!(!accounts[0].found_nothing(start + TURN / 2));
+        assert!(accounts[0].found_nothing(start + TURN), "for so long");
+        assert_eq!(read(&mut accounts, start + TURN), [Not, Turn, Not]);
+        // What comes makes it last, and no longer than a while.
+        let soon = start + TURN + TURN / 2;
+        accounts[1].found_something(soon);
+        assert!(!accounts[1].found_nothing(start + 2 * TURN));
+        assert_eq!(read(&mut accounts, start + TURN + SLICE), [Not, Not, Turn]);
+        // Who holds nothing any more leaves it to the next one.
+        accounts[2].set(0, 0);
+        accounts[0].set(30 * STEP, 0);
+        let now = start + TURN + SLICE;
+        assert_eq!(reading(&mut accounts[2], now), Little);
+        accounts[2].leave();
+        assert_eq!(reading(&mut accounts[0], now), Turn);
+    }
+
+    #[test]
+    fn far_beyond_one_stays_the_only_one_until_it_holds_less() {
+        let start = Instant::now();
+        let memory = Memory::new(40 * STEP, 40 * STEP);
+        let mut accounts = accounts::<2>(&memory, Owner::Server);
+        accounts.iter_mut().for_each(|account| account.set(26 * STEP, 0));
+        assert_eq!(reading(&mut accounts[0], start), Turn);
+        accounts[0].set(27 * STEP, 0);
+        assert!(accounts[0].found_nothing(start + TURN));
+        let later = start + 2 * SLICE;
+        assert_eq!(accounts.each_mut().map(|it| reading(it, later)), [Turn, Not]);
+        accounts[0].set(26 * STEP, 0);
+        assert_eq!(accounts.each_mut().map(|it| reading(it, later)), [Not, Turn]);
+    }
+
+    #[test]
+    fn only_one_that_is_read_and_holds_on_to_all_is_closed() {
+        let start = Instant::now();
+        let memory = Memory::new(4 * STEP, 4 * STEP);
+        let [mut stuck, mut unread, mut silent] = accounts::<3>(&memory, Owner::Server);
+        for account in [&mut stuck, &mut unread, &mut silent] {
+            account.set(2 * STEP, 0);
+        }
         let later = start + PATIENCE;
-        moving.set(2 * STEP, later);
-        // Growing is no sign of life.
-        stuck.set(3 * STEP, later);
-        assert!(stuck.is_exhausted(later));
-        assert!(!moving.is_exhausted(later));
-        drop(moving);
-        stuck.set(STEP, later);
-        assert!(!stuck.is_exhausted(later + PATIENCE), "there is room");
+        assert_eq!(reading(&mut stuck, start), Turn);
+        for now in [start, later] {
+            assert_eq!(reading(&mut unread, now), Not);
+            unread.was_not_read(now, true);
+            assert_eq!(reading(&mut silent, now), Not);
+            silent.was_not_read(now, false);
+        }
+        assert!(!stuck.is_exhausted(later - TURN, || true), "it has time");
+        assert!(!unread.is_exhausted(later, || true), "it was not read");
+        assert!(!silent.is_exhausted(later, || false), "the peer has done its part");
+        silent.was_not_read(start, false);
+        assert!(silent.is_exhausted(later + PATIENCE, || true), "there was nothing to read");
+        // Growing is no sign of life, and becoming less is.
+        stuck.set(3 * STEP, 0);
+        assert!(stuck.is_exhausted(later, || false));
+        stuck.set(2 * STEP, 0);
+        assert!(!stuck.is_exhausted(later, || true));
+        // With room for all nobody is closed.
+        stuck.set(0, 0);
+        assert!(!silent.is_exhausted(later + 2 * PATIENCE, || true));
     }
 
     #[test]
     fn without_a_limit_nothing_is_counted() {
         let now = Instant::now();
         let mut account = Account::new(None);
-        account.set(usize::MAX, now);
-        assert!(account.may_read(now));
-        assert_eq!(account.next_look(now), None);
+        account.set(usize::MAX, 0);
+        assert_eq!(reading(&mut account, now), Free);
+        assert_eq!((account.next_look(now), account.is_pressed()), (None, false));
     }
 }

@@ -27,6 +27,7 @@ mod spare;
 mod tests;
 mod timer;
 mod turn_away;
+mod turns;
 mod waiters;
 mod watch;
 
@@ -35,7 +36,7 @@ pub use busy_poll::BusyPoll;
 pub(crate) use client::{Call, Phase, Responded, Sender, Unsent, Waiter};
 pub(crate) use error::{Lost, StreamError};
 pub(crate) use fields::Fields;
-pub(crate) use memory::{Kept, Memory};
+pub(crate) use memory::{Kept, Memory, Owner};
 pub(crate) use options::{BoxError, Options};
 
 pub(crate) use outgoing::{BodyRequest, EncodeMessage, MessageRequest, Outgoing};

@@ -15,11 +15,11 @@ use tokio::io::AsyncWriteExt;
 
 use super::busy_poll::{BusyPoll, Spin};
 use super::error::Lost;
-use super::memory::Account;
+use super::memory::{Account, Reading};
 use super::reader::{Input, Reader};
 use super::server::Ended;
 use super::shared::{Shared, State, Written, write_outgoing};
-use super::socket::Socket;
+use super::socket::{Socket, Unread};
 use super::spare::trim;
 use super::timer::{Timer, now};
 use crate::http2::{Cause, ErrorCode, Event, Received};
@@ -96,6 +96,12 @@ enum Phase {
 struct Turn {
     now: Instant,
     may_read: bool,
+    /// Little is read at a time.
+    little: bool,
+    /// The peer has sent something that may not be read now.
+    unread: bool,
+    /// The peer does not go on with what it was asked for.
+    stalls: bool,
     spins: bool,
     /// There may be more to read, and nothing wakes the task for it.
     more: bool,
@@ -168,7 +174,7 @@ where
 
     /// One turn. Ready when the connection is over and everything written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
-        let mut turn = self.begin();
+        let mut turn = self.begin(cx);
         let input = self.read(cx, &mut turn);
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
@@ -190,7 +196,9 @@ where
         }
         self.write(cx, &mut state, &mut turn);
         let kept = shared.kept.load(Ordering::Relaxed);
-        self.account.set(state.h2.buffered() + kept, turn.now);
+        let data = state.h2.buffered() + self.reader.kept() + kept;
+        self.account.set(data, state.h2.calls());
+        state.h2.set_pressed(self.account.is_pressed());
         match self.decide(&mut state, &turn) {
             Next::Again => {
                 self.unlock_and_wake(state);
@@ -202,6 +210,9 @@ where
                 self.trim(&mut state);
                 self.set_timer(&mut state, turn.now);
                 self.unlock_and_wake(state);
+                if self.account.holds_nothing() || self.phase != Phase::Open {
+                    self.account.leave();
+                }
                 self.timer.arm(cx);
                 Poll::Pending
             }
@@ -215,12 +226,19 @@ where
 
     // ---- The steps of a turn, in their order -------------------------------------------------
 
-    fn begin(&mut self) -> Turn {
+    fn begin(&mut self, cx: &Context<'_>) -> Turn {
         let now = now();
-        let may_read = self.phase == Phase::Open && self.account.may_read(now);
+        let reading = match self.phase {
+            Phase::Open => self.account.reading(now, cx),
+            _ => Reading::Not,
+        };
+        let may_read = reading != Reading::Not;
         Turn {
             now,
             may_read,
+            little: reading == Reading::Little,
+            unread: false,
+            stalls: false,
             spins: may_read && self.reader.spins(now),
             more: false,
             progress: false,
@@ -248,14 +266,30 @@ where
             };
         }
         if !turn.may_read {
-            return Input::Nothing;
+            return self.leave_unread(turn);
         }
-        let input = self.reader.read(&mut self.io, cx, turn.spins);
+        let input = self.reader.read(&mut self.io, cx, turn.spins, turn.little);
         turn.more = self.reader.has_more();
-        if matches!(input, Input::Nothing) {
-            self.account.found_nothing(turn.now);
+        match input {
+            Input::Nothing => turn.stalls = self.account.found_nothing(turn.now),
+            _ => self.account.found_something(turn.now),
         }
         input
+    }
+
+    /// Only looks whether there is something to read: that is no delay of the peer's.
+    #[cold]
+    fn leave_unread(&mut self, turn: &mut Turn) -> Input {
+        if self.phase != Phase::Open {
+            return Input::Nothing;
+        }
+        match self.io.unread() {
+            Unread::End => return Input::End,
+            Unread::Bytes => turn.unread = true,
+            Unread::Nothing => {}
+        }
+        self.account.was_not_read(turn.now, turn.unread);
+        Input::Nothing
     }
 
     /// Whether busy polling has found nothing, and there is nothing else to do.
@@ -304,6 +338,11 @@ where
 
     /// Does what is due by the time.
     fn expire(&mut self, state: &mut State, turn: &Turn) {
+        if turn.unread {
+            state.h2.stand_still(turn.now);
+        } else {
+            state.h2.go_on();
+        }
         if self.timer.is_due(turn.now)
             && state.h2.on_timeout(turn.now).is_err()
             && self.phase == Phase::Closing
@@ -311,7 +350,10 @@ where
             self.phase = Phase::Over;
         }
         self.timer.fired(turn.now);
-        if self.account.is_exhausted(turn.now) {
+        if turn.stalls {
+            state.h2.give_to_another();
+        }
+        if self.account.is_exhausted(turn.now, || state.h2.waits_for_peer()) {
             let why = "the server has no room for what this connection makes it hold";
             state.h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
         }
@@ -342,7 +384,6 @@ where
         self.has_last_words = true;
         // What was due has happened. The next timeout is that of the last words.
         self.timer.set(None);
-        self.account.end_turn();
         self.reader.close();
         self.unparsed = false;
         state.lose(match error.cause {
@@ -444,7 +485,7 @@ where
             return;
         }
         for _ in 0..LAST_READS {
-            let Input::Bytes = self.reader.read(&mut self.io, cx, false) else { break };
+            let Input::Bytes = self.reader.read(&mut self.io, cx, false, false) else { break };
             self.receive_sets(state);
             while state.h2.receive(self.reader.buffer(), now) == Ok(Received::Some) {}
             if state.h2.failure().is_some() {

@@ -1,7 +1,6 @@
 //! [`Reader`]: what is read of the socket, into which buffer, and how much at a time; with busy
 //! polling, when.
 
-use std::cell::Cell;
 use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -10,6 +9,7 @@ use bytes::BytesMut;
 
 use super::busy_poll::Spin;
 use super::socket::Socket;
+use crate::http2::{give_spare, take_spare};
 
 /// What one read takes at least and at most; it grows with what arrives at a time.
 pub(super) const READ: (usize, usize) = (16 * 1024, 256 * 1024);
@@ -89,12 +89,17 @@ impl Reader {
         io: &mut T,
         cx: &mut Context<'_>,
         spinning: bool,
+        little: bool,
     ) -> Input {
         self.more = false;
         if let Some(end) = self.end.take() {
             return end;
         }
-        self.prepare();
+        if little {
+            self.prepare_little();
+        } else {
+            self.prepare();
+        }
         if spinning { self.read_spinning(io) } else { self.read_waiting(io, cx) }
     }
 
@@ -150,10 +155,19 @@ impl Reader {
     fn prepare(&mut self) {
         if self.buffer.capacity() < READ.0 {
             let rest = std::mem::take(&mut self.buffer);
-            self.buffer = SPARE.take().unwrap_or_default();
+            self.buffer = take_spare();
             self.buffer.extend_from_slice(&rest);
         }
-        self.buffer.reserve(self.read_size);
+        let rest = self.buffer.len();
+        self.buffer.reserve(self.read_size.saturating_sub(rest).max(READ.0));
+    }
+
+    /// A buffer that takes little.
+    #[cold]
+    fn prepare_little(&mut self) {
+        let rest = std::mem::take(&mut self.buffer);
+        self.buffer = BytesMut::with_capacity(rest.len() + READ.0);
+        self.buffer.extend_from_slice(&rest);
     }
 
     /// A connection that sleeps keeps no more than what it has read of an unfinished frame: the
@@ -164,12 +178,14 @@ impl Reader {
             return;
         }
         let rest = BytesMut::from(&self.buffer[..]);
-        let mut buffer = std::mem::replace(&mut self.buffer, rest);
-        buffer.clear();
-        // Less is what payloads that were cut out have left of one.
-        if buffer.capacity() >= READ.0 {
-            SPARE.set(Some(buffer));
-        }
+        give_spare(std::mem::replace(&mut self.buffer, rest));
+    }
+
+    /// Bytes that a connection which sleeps keeps here: an unfinished frame, and the buffer that it
+    /// was read into.
+    #[inline]
+    pub(super) fn kept(&self) -> usize {
+        if self.buffer.len() <= KEPT { self.buffer.len() } else { self.buffer.capacity() }
     }
 
     /// Nothing is read any more.
@@ -186,9 +202,4 @@ fn ended(read: io::Result<usize>) -> Input {
         Ok(_) => Input::End,
         Err(error) => Input::Failed(error),
     }
-}
-
-thread_local! {
-    /// What the thread's connections read into, one after another.
-    static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }

@@ -18,7 +18,7 @@ use super::beside::Beside;
 use super::body::Incoming;
 use super::error::Lost;
 use super::fields::Fields;
-use super::memory::{Account, Memory};
+use super::memory::{Account, User};
 use super::options::{BoxError, Options};
 use super::pass::{LostOnDrop, Pass, Role};
 use super::room::Room;
@@ -106,7 +106,7 @@ pub(crate) fn serve<T, H>(
     io: T,
     handler: H,
     options: Options,
-    memory: Arc<Memory>,
+    user: Arc<User>,
     shutdown: impl Future<Output = ()>,
 ) -> impl Future<Output = Result<Ended, Lost>>
 where
@@ -118,7 +118,7 @@ where
     let parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
     let role =
         ServerRole { handler, requests: Vec::new(), slow: parallel.then(SlowMethods::default) };
-    let account = Account::new(Some(memory));
+    let account = Account::new(Some(user));
     let mut pass = Pass::new(io, shared, role, account, options.busy_poll);
     async move {
         let _lost = lost;

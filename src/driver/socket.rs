@@ -12,6 +12,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use crate::descriptors::{Arrived, Descriptors, Quota};
 use crate::socket::{Conn, Direct};
 
+/// What lies in a socket to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    Bytes,
+    Nothing,
+    /// The peer has closed the connection, and waits for nothing.
+    End,
+}
+
 /// What a connection runs on.
 pub(crate) trait Socket: AsyncWrite + Unpin {
     /// Whether [`receive`](Self::receive) finds anything.
@@ -28,6 +37,11 @@ pub(crate) trait Socket: AsyncWrite + Unpin {
     /// [`WouldBlock`](io::ErrorKind::WouldBlock); leaves no waker. tokio makes no system call before
     /// epoll has reported something: that would be too late for a reader that tries again and again.
     fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize>;
+
+    /// Whether there is something to read, without reading it. Where that cannot be told, there may be.
+    fn unread(&self) -> Unread {
+        Unread::Bytes
+    }
 
     /// Ready once the peer has closed both of its sides. Asked when its writing side is closed; where
     /// that cannot be told from the whole end, it is the whole end.
@@ -73,6 +87,14 @@ impl Socket for Conn {
 
     fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize> {
         Self::receive(self, input)
+    }
+
+    fn unread(&self) -> Unread {
+        match self.has_unread() {
+            Ok(Some(true)) => Unread::Bytes,
+            Ok(Some(false)) => Unread::Nothing,
+            Ok(None) | Err(_) => Unread::End,
+        }
     }
 
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -10,12 +10,21 @@ pub(super) struct Message {
     left: usize,
     /// The number of bytes that have come of an incomplete message, with its prefix.
     bytes: usize,
+    /// The messages that are complete.
+    complete: usize,
+    /// The size of the first one.
+    first: usize,
 }
 
 impl Message {
     /// Returns the number of bytes that have come of an incomplete message, with its prefix.
     pub(super) fn incomplete(&self) -> usize {
         self.bytes
+    }
+
+    /// The size of the one message of a body that has ended, with its prefix: 0 where there were several.
+    pub(super) fn only(&self) -> usize {
+        if self.complete == 1 { self.first } else { 0 }
     }
 
     /// Moves the position past the next part of the body.
@@ -38,6 +47,10 @@ impl Message {
             };
             self.bytes += taken;
             if self.left == 0 && self.prefix_len == 0 {
+                if self.complete == 0 {
+                    self.first = self.bytes;
+                }
+                self.complete += 1;
                 self.bytes = 0;
             }
             data = &data[taken..];
@@ -67,6 +80,9 @@ mod tests {
                 message.take(piece);
                 came += piece.len();
                 assert_eq!(message.incomplete(), expected[came - 1], "{came} in pieces of {size}");
+                let only =
+                    expected[..came].iter().filter(|incomplete| **incomplete == 0).count() == 1;
+                assert_eq!(message.only(), if only { 5 } else { 0 }, "{came} in pieces of {size}");
             }
         }
     }

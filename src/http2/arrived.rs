@@ -71,16 +71,24 @@ impl Arrived {
     }
 }
 
+/// A part of a body, as it is kept until somebody reads it.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) bytes: Bytes,
+    /// It is part of a [`Pinned`](super::pinned::Pinned) buffer, which counts by itself.
+    pub(super) pinned: bool,
+}
+
 /// Pieces of a body in their order. The usual one of a single piece allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Pieces {
-    first: Option<Bytes>,
-    rest: VecDeque<Bytes>,
+    first: Option<Piece>,
+    rest: VecDeque<Piece>,
 }
 
 impl Pieces {
     #[inline]
-    pub(super) fn push(&mut self, piece: Bytes) {
+    pub(super) fn push(&mut self, piece: Piece) {
         if self.first.is_none() {
             self.first = Some(piece);
         } else {
@@ -88,17 +96,18 @@ impl Pieces {
         }
     }
 
-    fn push_behind(&mut self, piece: Bytes) {
-        if piece.len() < SMALL
+    fn push_behind(&mut self, piece: Piece) {
+        if piece.bytes.len() < SMALL
             && let Some(last) = self.rest.back_mut().or(self.first.as_mut())
-            && last.len() + piece.len() <= MERGED
+            && !last.pinned
+            && last.bytes.len() + piece.bytes.len() <= MERGED
         {
-            let mut merged = match std::mem::take(last).try_into_mut() {
+            let mut merged = match std::mem::take(&mut last.bytes).try_into_mut() {
                 Ok(unique) => unique,
                 Err(shared) => BytesMut::from(&shared[..]),
             };
-            merged.extend_from_slice(&piece);
-            *last = merged.freeze();
+            merged.extend_from_slice(&piece.bytes);
+            last.bytes = merged.freeze();
             return;
         }
         self.rest.push_back(piece);
@@ -107,6 +116,11 @@ impl Pieces {
     /// The next piece.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        self.pop_piece().map(|piece| piece.bytes)
+    }
+
+    #[inline]
+    pub(super) fn pop_piece(&mut self) -> Option<Piece> {
         let first = self.first.take()?;
         self.first = self.rest.pop_front();
         Some(first)
@@ -115,7 +129,7 @@ impl Pieces {
     /// The only piece, where there is only one.
     #[inline]
     pub(crate) fn single(&self) -> Option<&Bytes> {
-        self.first.as_ref().filter(|_| self.rest.is_empty())
+        self.first.as_ref().filter(|_| self.rest.is_empty()).map(|piece| &piece.bytes)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -124,7 +138,16 @@ impl Pieces {
 
     /// Bytes in all pieces.
     pub(crate) fn len(&self) -> usize {
-        self.first.iter().chain(&self.rest).map(Bytes::len).sum()
+        self.iter().map(|piece| piece.bytes.len()).sum()
+    }
+
+    /// Bytes in the pieces that are copies of their own.
+    pub(super) fn copied(&self) -> usize {
+        self.iter().filter(|piece| !piece.pinned).map(|piece| piece.bytes.len()).sum()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Piece> {
+        self.first.iter().chain(&self.rest)
     }
 }
 
@@ -132,12 +155,16 @@ impl Pieces {
 mod tests {
     use super::*;
 
+    fn copied(bytes: Bytes) -> Piece {
+        Piece { bytes, pinned: false }
+    }
+
     #[test]
     fn small_pieces_are_put_together_and_keep_their_order() {
         let mut pieces = Pieces::default();
         for byte in 0..=255u8 {
             for _ in 0..256 {
-                pieces.push(Bytes::copy_from_slice(&[byte]));
+                pieces.push(copied(Bytes::copy_from_slice(&[byte])));
             }
         }
         assert_eq!(pieces.len(), 65_536);
@@ -150,11 +177,22 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_put_behind_what_is_part_of_a_read_buffer() {
+        let mut pieces = Pieces::default();
+        let pinned = Bytes::from(vec![7; 8 * 1024]);
+        pieces.push(Piece { bytes: pinned.clone(), pinned: true });
+        pieces.push(copied(Bytes::from_static(b"word")));
+        assert_eq!((pieces.len(), pieces.copied()), (8 * 1024 + 4, 4));
+        assert_eq!(pieces.pop().unwrap().as_ptr(), pinned.as_ptr());
+        assert_eq!(pieces.pop().unwrap(), "word");
+    }
+
+    #[test]
     fn large_pieces_are_not_copied() {
         let mut pieces = Pieces::default();
         let large = Bytes::from(vec![7; SMALL]);
-        pieces.push(large.clone());
-        pieces.push(large.clone());
+        pieces.push(copied(large.clone()));
+        pieces.push(copied(large.clone()));
         assert_eq!(pieces.pop().unwrap().as_ptr(), large.as_ptr());
         assert_eq!(pieces.pop().unwrap().as_ptr(), large.as_ptr());
         assert!(pieces.is_empty());

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::arrived::{Arrived, End, Failure, Reset};
+use super::arrived::{End, Failure, Reset};
 use super::block::Block;
 use super::budget::{self, Budget, Cost};
 use super::closed::ClosedStreams;
@@ -24,6 +24,8 @@ use super::key::StreamKey;
 use super::news::News;
 use super::outflow::Outflow;
 use super::passing::Passing;
+use super::pinned::Pinned;
+use super::pressure::Pressure;
 use super::role::Role;
 use super::sent_heads::SentHeads;
 use super::settings::{self, PeerSettings};
@@ -61,6 +63,8 @@ pub(crate) struct Connection {
     /// A header block that continues in another frame.
     pub(super) block: Option<Box<Block>>,
     pub(super) received: Inflow,
+    pub(super) pinned: Pinned,
+    pub(super) pressure: Pressure,
 
     // Both.
     pub(super) passing: Passing,
@@ -133,6 +137,8 @@ impl Connection {
             header_cache: HeaderCache::default(),
             block: None,
             received: Inflow::new(config.connection_window),
+            pinned: Pinned::default(),
+            pressure: Pressure::default(),
             passing: Passing::default(),
             peer: PeerSettings {
                 max_concurrent_streams: config.initial_max_streams,
@@ -200,7 +206,7 @@ impl Connection {
         }
         stream.forgotten = true;
         let unread = std::mem::take(&mut stream.unread);
-        stream.arrived = Arrived::default();
+        let arrived = std::mem::take(&mut stream.arrived);
         let code = match self.role {
             Role::Client if !stream.is_closed() => Some(ErrorCode::CANCEL),
             Role::Server if matches!(stream.sending, Sending::Head | Sending::Body) => {
@@ -209,6 +215,8 @@ impl Connection {
             _ => None,
         };
         self.received.release(unread);
+        self.received.copied -= arrived.pieces.copied();
+        self.streams.let_go(key);
         match code {
             Some(code) => self.reset_stream(key, code),
             None => self.settle(key),
@@ -414,11 +422,20 @@ impl Connection {
         self.outflow.queued()
     }
 
-    /// Bytes that are kept here: received and not read, given to be sent and not written.
+    /// Bytes that are kept here: received and not dropped, given to be sent and not written.
+    /// [`calls`](Self::calls) come on top.
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
         let block = self.block.as_ref().map_or(0, |block| block.bytes.capacity());
-        self.received.unread() + block + self.outflow.queued() as usize + self.write_buffer.len()
+        let received = self.received.copied + self.pinned.bytes() + block;
+        received + self.outflow.queued() as usize + self.write_buffer.len()
+    }
+
+    /// Bytes that calls take by being open: their heads, what their handlers keep of their requests,
+    /// and entries in tables.
+    #[inline]
+    pub(crate) fn calls(&self) -> usize {
+        self.streams.held()
     }
 
     /// The peer may send this much before anything is read.
@@ -572,6 +589,7 @@ impl Connection {
             if stream.reset_by_us && !stream.peer_ended {
                 self.closed.reset(stream.id, stream.receive_window.available());
             }
+            self.received.note_gone(stream.receive_window.grown());
             self.streams.remove(key);
         }
         if first {

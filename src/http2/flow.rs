@@ -57,12 +57,14 @@ pub(super) struct ReceiveWindow {
     available: i32,
     released: u32,
     size: u32,
+    /// What it has grown by.
+    grown: u32,
 }
 
 impl ReceiveWindow {
     pub(super) fn new(bytes: u32) -> Self {
         let size = bytes.min(MAX_WINDOW);
-        Self { available: size as i32, released: 0, size }
+        Self { available: size as i32, released: 0, size, grown: 0 }
     }
 
     /// `bytes` of DATA arrived, padding included.
@@ -84,6 +86,11 @@ impl ReceiveWindow {
     pub(super) fn release(&mut self, bytes: u32) -> Option<u32> {
         self.released += bytes;
         if self.is_due() { self.announce(0) } else { None }
+    }
+
+    /// `bytes` are no longer held, and the peer is not to send more now.
+    pub(super) fn hold_back(&mut self, bytes: u32) {
+        self.released += bytes;
     }
 
     /// The same for a window that grows: each time half of it was read it doubles, up to `max`.
@@ -114,6 +121,7 @@ impl ReceiveWindow {
         // Below zero it may be, after our SETTINGS made it smaller: never beyond 2^31-1 by this.
         let increment = std::mem::take(&mut self.released) + more;
         self.size += more;
+        self.grown += more;
         self.available += increment as i32;
         Some(increment)
     }
@@ -123,6 +131,12 @@ impl ReceiveWindow {
         let window = i64::from(self.available) + by;
         self.available = window.clamp(-i64::from(MAX_WINDOW), i64::from(MAX_WINDOW)) as i32;
         self.size = (i64::from(self.size) + by).clamp(0, i64::from(MAX_WINDOW)) as u32;
+    }
+
+    /// What it has grown by.
+    #[inline]
+    pub(super) fn grown(&self) -> u32 {
+        self.grown
     }
 
     /// What the peer may still send.
@@ -144,15 +158,20 @@ pub(super) struct Inflow {
     window: ReceiveWindow,
     /// Bytes that arrived on streams and were not read.
     unread: usize,
+    /// Bytes of these that are not part of a read buffer which counts whole.
+    pub(super) copied: usize,
     /// The largest window that a reader of this connection has made use of.
     usual: u32,
+    /// What the windows of streams have grown by, together: at most the connection's own window. So
+    /// much more a peer may send at once.
+    grown: u32,
 }
 
 impl Inflow {
     /// A window smaller than the default one cannot be had: nothing shrinks it (RFC 9113 §6.9.2).
     pub(super) fn new(size: u32) -> Self {
         let size = size.clamp(DEFAULT_WINDOW, MAX_WINDOW);
-        Self { window: ReceiveWindow::new(size), unread: 0, usual: 0 }
+        Self { window: ReceiveWindow::new(size), unread: 0, copied: 0, usual: 0, grown: 0 }
     }
 
     /// What the first WINDOW_UPDATE has to announce: SETTINGS cannot change this window (RFC 9113
@@ -181,7 +200,7 @@ impl Inflow {
     }
 
     /// Bytes that arrived and were not read.
-    #[inline]
+    #[cfg(test)]
     pub(super) fn unread(&self) -> usize {
         self.unread
     }
@@ -192,11 +211,29 @@ impl Inflow {
         self.usual = self.usual.max(size);
     }
 
+    /// What windows may still grow by.
+    #[inline]
+    pub(super) fn growth(&self) -> u32 {
+        self.window.size().saturating_sub(self.grown)
+    }
+
+    /// A stream's window has grown.
+    #[inline]
+    pub(super) fn note_grown(&mut self, by: u32) {
+        self.grown += by;
+    }
+
+    /// A stream is gone, whose window had grown.
+    #[inline]
+    pub(super) fn note_gone(&mut self, grown: u32) {
+        self.grown -= grown;
+    }
+
     /// The window that a stream gets when a message begins on it that is larger than the one it has:
-    /// what others had, unless much is kept that nobody reads.
+    /// what others had, unless much is kept that nobody reads or many windows have grown.
     #[inline]
     pub(super) fn usual(&self) -> u32 {
-        let used = self.unread + self.usual as usize;
+        let used = self.unread.max(self.grown as usize) + self.usual as usize;
         if used <= self.window.size() as usize { self.usual } else { 0 }
     }
 

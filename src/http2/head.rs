@@ -19,6 +19,8 @@ pub(crate) struct RequestHead {
     pub(crate) path: PathAndQuery,
     pub(crate) headers: HeaderMap,
     pub(crate) content_length: Option<u64>,
+    /// What all of it takes in memory, in bytes.
+    pub(super) size: u32,
 }
 
 /// A response's status and headers. Identical responses may share one.
@@ -87,7 +89,9 @@ impl Head {
 pub(super) struct HeadBuilder {
     kind: HeadKind,
     any_authority: bool,
-    /// What is left of the limit on the header list.
+    /// The limit on the header list.
+    limit: usize,
+    /// What is left of it.
     room: usize,
     too_large: bool,
     /// Fields behind the first one that was too much.
@@ -112,6 +116,7 @@ impl HeadBuilder {
         Self {
             kind,
             any_authority,
+            limit,
             room: limit,
             too_large: false,
             beyond: 0,
@@ -293,7 +298,9 @@ impl HeadBuilder {
             check_authority(self.authority.as_deref(), &self.headers)
                 .map_err(HeadError::Malformed)?;
         }
+        let size = map_size(&self.headers) + self.limit - self.room;
         Ok(Head::Request(Arc::new(RequestHead {
+            size: size as u32,
             method,
             scheme,
             authority: self.authority,
@@ -302,6 +309,23 @@ impl HeadBuilder {
             content_length: self.content_length,
         })))
     }
+}
+
+/// What a map of header fields takes in memory beside their names and values, in bytes. A field's name
+/// and value take what RFC 9113 §6.5.2 counts for it, about: 32 bytes more than their length.
+fn map_size(headers: &HeaderMap) -> usize {
+    /// The map's entry with its hash, its indices, and what they have in reserve.
+    const ENTRY: usize = 112;
+    /// One more value of the same name.
+    const EXTRA: usize = 72;
+    let extra = headers.len() - headers.keys_len();
+    headers.capacity() * ENTRY + extra.next_power_of_two() * EXTRA
+}
+
+/// What header fields take in memory, in bytes.
+pub(super) fn fields_size(headers: &HeaderMap) -> usize {
+    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+    map_size(headers) + headers.iter().map(field).sum::<usize>()
 }
 
 fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), &'static str> {

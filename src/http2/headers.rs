@@ -12,12 +12,12 @@ use super::draining::Draining;
 use super::error::{ConnectionError, ErrorCode};
 use super::flow::{ReceiveWindow, SendWindow};
 use super::frame::{FrameHeader, flag, kind, u31, unpad};
-use super::head::{Head, HeadBuilder, HeadError, HeadKind};
+use super::head::{Head, HeadBuilder, HeadError, HeadKind, fields_size};
 use super::key::StreamKey;
 use super::news::News;
 use super::passing::Attached;
 use super::role::Role;
-use super::stream::{Receiving, Stream, UNKNOWN_LENGTH};
+use super::stream::{CALL, Receiving, Stream, UNKNOWN_LENGTH};
 
 /// A header block may have this many bytes at least. Most of them are more than the limit on header
 /// lists: a block that is too long is decoded, as the table has to stay in step, and refused for its
@@ -284,6 +284,10 @@ impl Connection {
             stream.arrived.end = End::Plain;
         }
         stream.foreign = matches!(head, Err(HeadError::TooLarge { foreign: true, .. }));
+        stream.held = CALL;
+        if let Ok(Head::Request(head)) = &head {
+            stream.held += head.size;
+        }
         stream.arrived.head = head.ok();
         let key = self.streams.insert(stream);
         self.attach(key, attached);
@@ -394,10 +398,12 @@ impl Connection {
             return self.malformed(key, "the content is shorter than content-length");
         }
         stream.receiving = Receiving::Done;
+        let size = if self.role == Role::Server { fields_size(&headers) } else { 0 };
         stream.arrived.finish(End::Trailers(headers));
         if stream.taken {
             self.events.tell(key, stream, News::READABLE);
         }
+        self.streams.hold(key, size);
         self.settle(key);
         Ok(())
     }

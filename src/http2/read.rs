@@ -7,11 +7,12 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::arrived::{End, Failure, Pieces};
+use super::arrived::{End, Failure, Piece, Pieces};
 use super::connection::Connection;
 use super::frame::kind;
 use super::head::{Head, RequestHead, ResponseHead};
 use super::key::StreamKey;
+use super::role::Role;
 use super::stream::Receiving;
 use crate::descriptors::Arrived;
 
@@ -120,6 +121,10 @@ impl Connection {
         let pieces = std::mem::take(&mut stream.arrived.pieces);
         let unread = std::mem::take(&mut stream.unread);
         self.received.release(unread);
+        self.received.copied -= pieces.copied();
+        if self.role == Role::Server {
+            self.streams.hold(key, unread as usize);
+        }
         Body::Whole(Content { pieces, trailers })
     }
 
@@ -128,9 +133,12 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.forgotten) else {
             return Read::Gone;
         };
-        if let Some(piece) = stream.arrived.pieces.pop() {
-            self.credit(key, piece.len() as u32);
-            return Read::Data(piece);
+        if let Some(Piece { bytes, pinned }) = stream.arrived.pieces.pop_piece() {
+            if !pinned {
+                self.received.copied -= bytes.len();
+            }
+            self.credit(key, bytes.len() as u32);
+            return Read::Data(bytes);
         }
         match std::mem::replace(&mut stream.arrived.end, End::Plain) {
             End::Open => {
@@ -146,13 +154,19 @@ impl Connection {
         }
     }
 
+    /// A handler keeps so many bytes more of a request until its call has ended.
+    pub(crate) fn hold(&mut self, key: StreamKey, bytes: usize) {
+        self.streams.hold(key, bytes);
+    }
+
     /// Nobody will read what has arrived of a body or will arrive of it: the peer may go on sending.
     pub(crate) fn discard(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
         stream.discarded = true;
-        stream.arrived.pieces = Pieces::default();
+        let pieces = std::mem::take(&mut stream.arrived.pieces);
+        self.received.copied -= pieces.copied();
         let unread = stream.unread;
         self.credit(key, unread);
     }
@@ -166,10 +180,8 @@ impl Connection {
         stream.unread -= bytes;
         self.received.release(bytes);
         if stream.receiving != Receiving::Done
-            && let Some(increment) =
-                stream.receive_window.consume(bytes, self.config.max_stream_window)
+            && let Some(increment) = self.window_after(key, bytes)
         {
-            self.received.note_used(stream.receive_window.size());
             self.write_control(kind::WINDOW_UPDATE, 0, key.id(), &increment.to_be_bytes());
         }
     }

@@ -52,6 +52,10 @@ pub(super) enum Ending {
     Trailers(HeaderMap),
 }
 
+/// What an open call takes on a server beside its head and its data, in bytes: entries in tables, a
+/// task, the futures of a handler. Measured: 3.9 KiB for the Ping service.
+pub(super) const CALL: u32 = 4 * 1024;
+
 /// No content-length was given.
 pub(super) const UNKNOWN_LENGTH: u64 = u64::MAX;
 
@@ -85,6 +89,9 @@ pub(super) struct Stream {
     pub(super) descriptors: Option<Box<descriptors::Arrived>>,
     /// Bytes of data that arrived and were not read.
     pub(super) unread: u32,
+    /// What the call takes in memory beside data that was not read, in bytes: counted on a server, of
+    /// each stream until it is forgotten, and [`CALL`] of that as long as it is in the table.
+    pub(super) held: u32,
     /// What content-length leaves to come (RFC 9113 §8.1.1).
     pub(super) expected: u64,
     /// The header list is too large, and its content type is none of gRPC's.
@@ -115,6 +122,7 @@ impl Stream {
             arrived: Arrived::default(),
             descriptors: None,
             unread: 0,
+            held: 0,
             expected: UNKNOWN_LENGTH,
             foreign: false,
             first_byte: 0,
@@ -143,6 +151,8 @@ pub(super) struct Streams {
     len: usize,
     /// Of these, streams that are not closed on the wire.
     open: usize,
+    /// What all of them [hold](Stream::held), in bytes.
+    held: usize,
     /// Slots, one more than it is, by the lower bits of half the identifier: a power of two of
     /// them, twice as many as streams. Identifiers follow each other, so this is where most are.
     near: Vec<u32>,
@@ -161,6 +171,32 @@ impl Streams {
         self.open
     }
 
+    /// What calls take in memory beside data that was not read, in bytes.
+    #[inline]
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The call takes so many bytes more, until its stream is forgotten.
+    #[inline]
+    pub(super) fn hold(&mut self, key: StreamKey, bytes: usize) {
+        if let Some(stream) = self.get_mut(key).filter(|stream| !stream.forgotten) {
+            let more = u32::try_from(bytes).unwrap_or(u32::MAX).min(u32::MAX - stream.held);
+            stream.held += more;
+            self.held += more as usize;
+        }
+    }
+
+    /// The call is over: only its entry is still there.
+    #[inline]
+    pub(super) fn let_go(&mut self, key: StreamKey) {
+        if let Some(stream) = self.get_mut(key) {
+            let less = stream.held.saturating_sub(CALL);
+            stream.held -= less;
+            self.held -= less as usize;
+        }
+    }
+
     /// One of them is closed now.
     #[inline]
     pub(super) fn close_one(&mut self) {
@@ -170,6 +206,7 @@ impl Streams {
     /// Adds a stream, which is open.
     pub(super) fn insert(&mut self, stream: Stream) -> StreamKey {
         let id = stream.id;
+        self.held += stream.held as usize;
         self.len += 1;
         self.open += 1;
         if self.near.len() < 2 * self.len {
@@ -248,7 +285,9 @@ impl Streams {
 
     /// Takes a stream that is in the table out of it.
     pub(super) fn remove(&mut self, key: StreamKey) {
-        self.slots[key.index()] = None;
+        if let Some(stream) = self.slots[key.index()].take() {
+            self.held -= stream.held as usize;
+        }
         self.vacant.push(key.slot);
         self.len -= 1;
         let place = self.place(key.id);

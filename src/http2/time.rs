@@ -31,6 +31,21 @@ impl Connection {
         }
     }
 
+    /// The driver does not read, though the peer has sent something: no time passes for the peer.
+    #[cold]
+    pub(crate) fn stand_still(&mut self, now: Instant) {
+        let time = self.timers.stand_still(now);
+        if let Some(block) = &mut self.block {
+            block.since += time;
+        }
+    }
+
+    /// The driver reads what the peer sends. The reverse of [`stand_still`](Self::stand_still).
+    #[inline]
+    pub(crate) fn go_on(&mut self) {
+        self.timers.go_on();
+    }
+
     /// When [`on_timeout`](Self::on_timeout) is to be called, if nothing happens before.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let (timers, config) = (&self.timers, &self.config);

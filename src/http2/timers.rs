@@ -23,6 +23,8 @@ pub(super) struct Timers {
     idle: Option<(Instant, u32)>,
     /// Since when the end of the connection is announced and not final.
     draining: Option<Instant>,
+    /// Until when what the peer sent was left unread, if it is.
+    unread: Option<Instant>,
 }
 
 impl Timers {
@@ -35,7 +37,31 @@ impl Timers {
             probing: None,
             idle: None,
             draining: None,
+            unread: None,
         }
+    }
+
+    /// The peer has sent something, which was not read in all the time until `now`. That time is no delay
+    /// of the peer's: nothing is due earlier for it. Returns how much time it was since the last call.
+    pub(super) fn stand_still(&mut self, now: Instant) -> Duration {
+        let since = self.unread.replace(now).unwrap_or(now);
+        let time = now.saturating_duration_since(since);
+        self.start += time;
+        self.heard += time;
+        let optional = [&mut self.unfinished, &mut self.probing, &mut self.draining];
+        for instant in optional.into_iter().flatten() {
+            *instant += time;
+        }
+        if let Some((since, _)) = &mut self.stalled {
+            *since += time;
+        }
+        time
+    }
+
+    /// What the peer sends is read again.
+    #[inline]
+    pub(super) fn go_on(&mut self) {
+        self.unread = None;
     }
 
     /// After a turn of receiving: whether a frame ended in it, and whether one is left unfinished.

@@ -18,7 +18,7 @@ use super::incoming::Accepted;
 use super::lifecycle::Lifecycle;
 use super::options::{SCARCE_HANDSHAKE_TIMEOUT, ServerOptions};
 use crate::address::Address;
-use crate::driver::{self, Ended, Lost, Memory, Socket};
+use crate::driver::{self, Ended, Lost, Memory, Owner, Socket};
 use crate::grpc::Grpc;
 use crate::http2::Config;
 use crate::observer::{GoAwayReason, Observers};
@@ -62,13 +62,13 @@ impl Connection {
         let handler = Grpc::new(self.calls, extensions, options.timeout, lifecycle.calls());
         let age = options.max_connection_age.map(jittered);
         let grace = options.max_connection_age_grace;
-        let memory = self.memory;
+        let user = self.memory.user(owner(&peer));
         let span = lifecycle.span();
         let stopped = lifecycle.announced(GoAwayReason::Shutdown, stopped);
         // The futures are made here and not in the future below, which would have room for them
         // twice.
         let serving = match age {
-            None => Serving::Ageless(Box::pin(driver::serve(io, handler, driver, memory, stopped))),
+            None => Serving::Ageless(Box::pin(driver::serve(io, handler, driver, user, stopped))),
             Some(age) => {
                 let aged = lifecycle.announced(GoAwayReason::MaxAge, sleep(age));
                 Serving::Aging(Box::pin(async move {
@@ -80,7 +80,7 @@ impl Connection {
                         }
                     };
                     tokio::select! {
-                        served = driver::serve(io, handler, driver, memory, ended) => served,
+                        served = driver::serve(io, handler, driver, user, ended) => served,
                         () = grace_has_passed(&old, grace) => {
                             tracing::debug!(?grace, "an old connection's calls were cut off");
                             Ok(Ended::Closed)
@@ -163,6 +163,15 @@ fn jittered(age: Duration) -> Duration {
     let random = RandomState::new().hash_one(()) % STEPS;
     let factor = 0.9 + 0.2 * random as f64 / (STEPS - 1) as f64;
     Duration::try_from_secs_f64(age.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+}
+
+/// Returns the user on whose behalf a connection holds memory.
+pub(super) fn owner(peer: &Peer) -> Owner {
+    match peer {
+        Peer::Unix(identity) => Owner::Uid(identity.uid()),
+        Peer::Tcp(_) => Owner::Tcp,
+        Peer::Unknown => Owner::Server,
+    }
 }
 
 #[cfg(test)]

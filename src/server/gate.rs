@@ -40,7 +40,7 @@ pub(super) enum Admission {
 
 impl Gate {
     pub(super) fn new(options: ServerOptions) -> Arc<Self> {
-        let memory = Memory::new(options.max_buffered);
+        let memory = options.memory();
         if let Some(stats) = &options.stats {
             stats.serves_with(&memory);
         }

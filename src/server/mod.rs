@@ -38,7 +38,6 @@ pub use mount::Mount;
 pub use mount::Mounted;
 pub use stats::{ServerSnapshot, ServerStats};
 
-use crate::driver::Memory;
 pub use crate::grpc::{HttpService, RequestBody};
 use crate::policy::PeerPolicyLayer;
 use crate::socket::Listener;
@@ -346,7 +345,7 @@ impl Server {
             return Err(ServeError::new(ServeErrorKind::PeerRefused));
         }
         let (calls, options) = self.ready()?;
-        let memory = Memory::new(options.max_buffered);
+        let memory = options.memory();
         if let Some(stats) = &options.stats {
             stats.serves_with(&memory);
         }

@@ -10,7 +10,7 @@ use super::Server;
 use super::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID};
 use super::stats::ServerStats;
 use crate::descriptors::{MAX_PER_CALL, Quotas};
-use crate::driver::{self, BusyPoll};
+use crate::driver::{self, BusyPoll, Memory};
 use crate::http2::{Config, KeepAlive};
 use crate::observer::{Observer, Observers};
 use crate::policy::PeerPolicy;
@@ -21,6 +21,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many bytes a server buffers for all connections together.
 const MAX_BUFFERED: usize = 256 << 20;
+
+/// The part of that which one user may hold while others hold something: one in so many.
+const USER_SHARE: usize = 4;
 
 /// How long a client's handshake may take while at most half of the permits are taken.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -41,6 +44,8 @@ pub(super) struct ServerOptions {
     pub(super) max_connections: usize,
     pub(super) max_connections_per_uid: usize,
     pub(super) max_buffered: usize,
+    /// `None`: a quarter of that.
+    pub(super) max_user_share: Option<usize>,
     pub(super) keep_alive_interval: Option<Duration>,
     pub(super) keep_alive_timeout: Duration,
     pub(super) timeout: Option<Duration>,
@@ -66,6 +71,7 @@ impl Default for ServerOptions {
             max_connections: MAX_CONNECTIONS,
             max_connections_per_uid: MAX_CONNECTIONS_PER_UID,
             max_buffered: MAX_BUFFERED,
+            max_user_share: None,
             keep_alive_interval: None,
             keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
             timeout: None,
@@ -89,6 +95,12 @@ impl Default for ServerOptions {
 impl ServerOptions {
     pub(super) fn observers(&self) -> Option<Observers> {
         Observers::new(self.observers.clone(), self.traces_calls)
+    }
+
+    /// What the connections of a server may hold together.
+    pub(super) fn memory(&self) -> Arc<Memory> {
+        let share = self.max_user_share.unwrap_or(self.max_buffered / USER_SHARE);
+        Memory::new(self.max_buffered, share)
     }
 
     /// Puts the keep-alive options together.
@@ -153,16 +165,28 @@ impl Server {
     }
 
     /// Limits the bytes that this process buffers for all connections together. Counted are
-    /// messages that have not arrived in full or are not read yet, and responses that are not
-    /// written yet, of each connection that has at least 16 KiB of them. A message that a handler
-    /// has taken does not count.
+    /// messages that have not arrived in full or are not read yet, calls with their header fields
+    /// and unary requests until they are over, and responses that are not written yet, of each
+    /// connection that has at least 16 KiB of them.
     ///
-    /// Above the limit, and up to a quarter more, the server reads from one such connection at a
-    /// time. It closes one whose buffers do not shrink for 10 s (ENHANCE_YOUR_CALM). Set it to
-    /// several times the largest message. Default 256 MiB.
+    /// Above the limit the users that hold most wait. Of the connections of such a user that hold
+    /// something the server reads one at a time, and gives the client room to send for its oldest
+    /// request first: so what has begun can finish. It closes one that it reads and whose buffers do
+    /// not shrink for 10 s (ENHANCE_YOUR_CALM). Set it to several times the largest message. Default
+    /// 256 MiB.
     #[must_use]
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
         self.options.max_buffered = bytes;
+        self
+    }
+
+    /// Limits the part of [`max_buffered_bytes`](Self::max_buffered_bytes) that the connections of one
+    /// user take, while those of others take some too. A user that has more waits as described there,
+    /// and the others do not. The user that this process runs as has no such limit. All clients over
+    /// TCP are one user. Default: a quarter.
+    #[must_use]
+    pub fn max_user_share(mut self, bytes: usize) -> Self {
+        self.options.max_user_share = Some(bytes);
         self
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tonic::{Code, Status};
 
+use super::connection::owner;
 use super::incoming::Accepted;
 use crate::driver::{self, Memory, Socket};
 use crate::grpc::Refusing;
@@ -63,7 +64,8 @@ pub(super) async fn refuse<T: Socket>(
     };
     let options =
         driver::Options { http2: config(&driver.http2, accepted.any_authority), ..driver };
-    let served = driver::serve(accepted.io, handler, options, memory, until_over);
+    let user = memory.user(owner(&accepted.peer));
+    let served = driver::serve(accepted.io, handler, options, user, until_over);
     let cut_off = async {
         over.notified().await;
         sleep(LINGER).await;

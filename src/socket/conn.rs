@@ -166,6 +166,12 @@ impl Conn {
         }
     }
 
+    /// Returns whether there is something to read, which it leaves where it is. `None`: there is nothing,
+    /// and never will be, or the peer has closed both of its sides.
+    pub(crate) fn has_unread(&self) -> io::Result<Option<bool>> {
+        self.stream.has_unread()
+    }
+
     /// Ready once the peer has closed both of its sides. Over TCP that looks like the end of its
     /// writing side until one writes, and counts as both.
     pub(crate) fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {

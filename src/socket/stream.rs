@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use rustix::process::Pid;
 use rustix::thread::sched_getaffinity;
@@ -240,6 +241,23 @@ impl Stream {
                 Err(_) => return Poll::Ready(()),
             }
         }
+    }
+
+    pub(super) fn has_unread(&self) -> io::Result<Option<bool>> {
+        // poll(2): what is closed on both sides has hung up, whatever can still be read.
+        let mut polled = [PollFd::new(self, PollFlags::IN)];
+        rustix::event::poll(&mut polled, Some(&Timespec::default()))?;
+        let events = polled[0].revents();
+        if events.intersects(PollFlags::HUP | PollFlags::ERR) {
+            return Ok(None);
+        }
+        if !events.contains(PollFlags::IN) {
+            return Ok(Some(false));
+        }
+        // The end of what the peer sends can be read, too (recv(2)).
+        let (bytes, _) =
+            rustix::net::recv(self, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+        Ok((bytes > 0).then_some(true))
     }
 
     pub(super) fn shutdown(&self) -> io::Result<()> {

@@ -182,7 +182,8 @@ impl Deframer {
             return Ok(None);
         }
         self.expected = None;
-        let mut message = self.partial.split().freeze();
+        // The next one has a buffer of its own: a small message never keeps an earlier one's room.
+        let mut message = std::mem::take(&mut self.partial).freeze();
         let compressed = message[0];
         message.advance(PREFIX);
         if compressed == 0 {

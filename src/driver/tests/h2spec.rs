@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame};
 
-use super::super::{Handler, Incoming, Memory, Options, Outbound, Sleeping, serve};
+use super::super::{Handler, Incoming, Memory, Options, Outbound, Owner, Sleeping, serve};
 use crate::descriptors::Arrived;
 use crate::http2::{Config, RequestHead};
 
@@ -75,8 +75,8 @@ async fn h2spec_passes() {
             let max_frame_size = 16_384;
             let http2 = Config { any_authority: false, max_frame_size, ..Config::default() };
             let options = Options { http2, ..Options::default() };
-            let memory = Memory::new(usize::MAX);
-            tokio::spawn(serve(Sleeping(stream), Plain, options, memory, std::future::pending()));
+            let user = Memory::new(usize::MAX, usize::MAX).user(Owner::Server);
+            tokio::spawn(serve(Sleeping(stream), Plain, options, user, std::future::pending()));
         }
     });
     let run = tokio::task::spawn_blocking(move || {

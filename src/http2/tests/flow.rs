@@ -1,7 +1,10 @@
 //! RFC 9113 §5.2 and §6.9: windows, ours and the peer's.
 
+use bytes::BytesMut;
+
 use super::raw::*;
 use super::seen::Event;
+use super::wire;
 use crate::http2::error::ErrorCode;
 use crate::http2::receive::CUT_OUT;
 use crate::http2::{Body, Config, Event as Told, Read};
@@ -109,6 +112,49 @@ fn forgetting_a_stream_releases_all_it_holds() {
     assert!(matches!(server.connection.read(key), Read::Gone));
 }
 
+/// A read of 256 KiB that begins with a payload; the rest is frames that nobody knows.
+fn read_with(payload: usize) -> BytesMut {
+    let mut read = BytesMut::with_capacity(256 * 1024);
+    read.extend_from_slice(&wire::data(1, &vec![0; payload], false));
+    for _ in 0..6 {
+        read.extend_from_slice(&wire::frame(0xfa, 0, 0, &[0; 40_000]));
+    }
+    read
+}
+
+#[test]
+fn a_payload_that_keeps_its_read_buffer_counts_as_all_of_that() {
+    let mut server = Tested::server();
+    let key = server.open_request(false);
+    for n in 1..=4 {
+        server.connection.receive(&mut read_with(CUT_OUT), server.now).expect("data");
+        assert!(server.connection.buffered() >= n * 256 * 1024);
+    }
+    let Read::Data(taken) = server.connection.read(key) else { panic!("no data") };
+    assert!(server.connection.buffered() >= 4 * 256 * 1024, "as long as a handler has it");
+    drop(taken);
+    let left = server.connection.buffered();
+    assert!((3 * 256 * 1024..4 * 256 * 1024).contains(&left), "{left}");
+    server.connection.forget(key);
+    server.frames();
+    assert_eq!(server.connection.buffered(), 0);
+}
+
+#[test]
+fn a_small_payload_keeps_no_read_buffer() {
+    let mut server = Tested::server();
+    server.open_request(false);
+    for n in 1..=4 {
+        server.connection.receive(&mut read_with(CUT_OUT - 1), server.now).expect("data");
+        assert_eq!(server.connection.buffered(), n * (CUT_OUT - 1));
+    }
+    // Nor does any that came into a buffer which is mostly empty.
+    let mut read = BytesMut::with_capacity(256 * 1024);
+    read.extend_from_slice(&wire::data(1, &[0; 30_000], false));
+    server.connection.receive(&mut read, server.now).expect("data");
+    assert_eq!(server.connection.buffered(), 4 * (CUT_OUT - 1) + 30_000);
+}
+
 #[test]
 fn a_stream_that_has_ended_gets_no_more_window() {
     let mut server = Tested::server_with(small());
@@ -188,8 +234,17 @@ fn a_message_gets_at_once_what_others_have_made_use_of_unless_much_is_unread() {
         server.send(&[data(2 * n + 1, [0; 40_000], false)]).expect("within the window");
         granted += updates(&server.frames()).iter().filter(|(stream, _)| *stream > 0).count();
     }
-    // As long as what is unread and one more window fit what the connection's window is.
-    assert_eq!(granted, (3 << 20) / 40_000, "of streams of 40,000 bytes each");
+    // As long as what they have grown by fits the connection's window: the peer could use all of it.
+    assert_eq!(granted, 3);
+    // Streams that are gone make room for others.
+    for key in server.connection.streams.keys() {
+        server.connection.forget(key);
+    }
+    server.frames();
+    let reader = server.request_on(401, false);
+    server.send(&[data(401, [0; 40_000], false)]).expect("within the window");
+    let window = server.connection.streams.get(reader).unwrap().receive_window.size();
+    assert_eq!(window, 1 << 20);
 }
 
 #[test]

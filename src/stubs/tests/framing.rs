@@ -149,3 +149,21 @@ fn what_is_kept_of_a_message_is_only_its_own() {
     assert_eq!(message, "a message");
     assert!(received.is_unique());
 }
+
+#[test]
+fn a_message_in_pieces_keeps_no_more_memory_than_its_size() {
+    let mut deframer = Deframer::new(Received::Identity, LIMIT);
+    for size in [900_000, 1_000, 700_000, 10] {
+        let mut data = Vec::new();
+        encode(&Bytes::from(vec![7; size]), None, usize::MAX, &mut data).unwrap();
+        let mut messages = Vec::new();
+        for piece in data.chunks(data.len().div_ceil(3)) {
+            deframer.push(Bytes::copy_from_slice(piece));
+            messages.extend(deframer.next::<Bytes>().unwrap());
+        }
+        let message = messages.pop().expect("a message");
+        assert_eq!(message.len(), size);
+        let buffer = message.try_into_mut().expect("nobody else has it");
+        assert!(buffer.capacity() <= size + 64, "{} bytes for {size}", buffer.capacity());
+    }
+}

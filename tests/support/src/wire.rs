@@ -245,6 +245,23 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
         self.io.write_all(bytes).await
     }
 
+    /// Sends a body and its end as the stream's window allows, which is the default one at first. Other
+    /// frames than what widens it are thrown away.
+    pub async fn send_body(&mut self, stream: u32, body: &[u8]) {
+        let mut window = 65_535;
+        for chunk in body.chunks(16_384) {
+            while window < chunk.len() {
+                let widens =
+                    |frame: &Frame| (frame.kind, frame.stream) == (kind::WINDOW_UPDATE, stream);
+                let update = self.until(widens).await;
+                window += u32::from_be_bytes(update.payload[..].try_into().unwrap()) as usize;
+            }
+            self.send(&data(stream, chunk, false)).await;
+            window -= chunk.len();
+        }
+        self.send(&data(stream, &[], true)).await;
+    }
+
     /// Returns the next frame, or `None` after the other end has closed.
     pub async fn next(&mut self) -> Option<Frame> {
         if let Some(frame) = self.early.pop_front() {

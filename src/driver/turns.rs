@@ -1,0 +1,85 @@
+//! [`Turns`]: a line of connections, of which the first one goes on.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// A line of connections, each with a number. One at a time has the turn.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<Line>);
+
+#[derive(Debug, Default)]
+struct Line {
+    holder: Option<u64>,
+    /// In the order in which they came.
+    waiting: VecDeque<(u64, Waker)>,
+}
+
+impl Turns {
+    /// Returns whether it is the turn of `id`. Otherwise it is in the line, and woken for its turn.
+    pub(super) fn take(&self, id: u64, waker: &Waker) -> bool {
+        let mut line = self.lock();
+        if line.holder == Some(id) {
+            return true;
+        }
+        let place = line.waiting.iter().position(|(other, _)| *other == id);
+        let is_first = place.unwrap_or(line.waiting.len()) == 0;
+        if line.holder.is_none() && is_first {
+            line.waiting.pop_front();
+            line.holder = Some(id);
+            return true;
+        }
+        match place {
+            Some(place) => line.waiting[place].1.clone_from(waker),
+            None => line.waiting.push_back((id, waker.clone())),
+        }
+        false
+    }
+
+    /// Gives the turn, or the place in the line, to the next one.
+    pub(super) fn leave(&self, id: u64) {
+        let mut line = self.lock();
+        if line.holder == Some(id) {
+            line.holder = None;
+        } else {
+            line.waiting.retain(|(other, _)| *other != id);
+        }
+        let next = if line.holder.is_none() { line.waiting.front() } else { None };
+        let next = next.map(|(_, waker)| waker.clone());
+        drop(line);
+        if let Some(waker) = next {
+            waker.wake();
+        }
+    }
+
+    /// Whether somebody waits for the turn.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.lock().waiting.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_in_the_order_in_which_they_came() {
+        let turns = Turns::default();
+        let take = |id| turns.take(id, Waker::noop());
+        assert_eq!([1, 2, 3, 1].map(take), [true, false, false, true]);
+        turns.leave(1);
+        assert_eq!([1, 3, 2].map(take), [false, false, true]);
+        // One that waits and goes is left out.
+        turns.leave(3);
+        turns.leave(2);
+        assert_eq!([1, 2].map(take), [true, false]);
+        turns.leave(2);
+        assert!(!turns.is_wanted());
+        turns.leave(1);
+        assert!(take(4));
+    }
+}

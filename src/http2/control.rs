@@ -1,0 +1,282 @@
+//! Frames that carry no message: SETTINGS, PING, GOAWAY, PRIORITY and WINDOW_UPDATE (RFC 9113 §6).
+
+use bytes::Bytes;
+
+use super::arrived::Reset;
+use super::budget::{self, Cost};
+use super::connection::{Connection, KEEP_ALIVE_PING, SHUTDOWN_PING};
+use super::error::{ConnectionError, ErrorCode};
+use super::event::GoAway;
+use super::flow::DEFAULT_WINDOW;
+use super::frame::{FrameHeader, flag, kind, u31};
+use super::role::Role;
+use super::stream::{Receiving, Sending};
+
+/// What is kept of a GOAWAY's debug data.
+const MAX_DEBUG: usize = 256;
+
+impl Connection {
+    // ---- SETTINGS (§6.5) -------------------------------------------------------------------
+
+    pub(super) fn settings(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+    ) -> Result<(), ConnectionError> {
+        if header.stream != 0 {
+            return Err(ConnectionError::protocol("SETTINGS on a stream"));
+        }
+        if header.has(flag::ACK) {
+            if !payload.is_empty() {
+                return Err(ConnectionError::frame_size("an acknowledgement with settings"));
+            }
+            return self.settings_acknowledged();
+        }
+        let first = !self.handshake.is_introduced();
+        if first {
+            // No limit is what a peer means that names none (§6.5.2).
+            self.peer.max_concurrent_streams = u32::MAX;
+        } else {
+            self.budget.spend(Cost::Settings)?;
+        }
+        let window = self.peer.initial_window_size;
+        if let Some(table) = self.peer.apply(payload, self.role)? {
+            self.encoder.set_peer_max_table_size(table.smallest as usize);
+            self.encoder.set_peer_max_table_size(table.last as usize);
+        }
+        let difference = i64::from(self.peer.initial_window_size) - i64::from(window);
+        if difference != 0 {
+            self.move_send_windows(difference)?;
+        }
+        self.write_control(kind::SETTINGS, flag::ACK, 0, &[]);
+        if first {
+            self.handshake.settings_came();
+            self.events.ready();
+        }
+        self.offer_slots();
+        self.check_control()
+    }
+
+    /// Our settings hold from here on (§6.5.3).
+    fn settings_acknowledged(&mut self) -> Result<(), ConnectionError> {
+        if self.handshake.is_acknowledged() {
+            return self.budget.spend(Cost::Idle);
+        }
+        let before = self.initial_receive_window();
+        self.handshake.acknowledged();
+        let difference = i64::from(self.initial_receive_window()) - i64::from(before);
+        if difference != 0 {
+            for key in self.streams.keys() {
+                let Some(stream) = self.streams.get_mut(key) else { continue };
+                stream.receive_window.adjust(difference);
+                // What was read before may be more than the peer has left now.
+                if stream.receiving != Receiving::Done
+                    && let Some(increment) = stream.receive_window.release(0)
+                {
+                    let increment = increment.to_be_bytes();
+                    self.write_control(kind::WINDOW_UPDATE, 0, key.id(), &increment);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a new stream's window is for the peer. Before it has acknowledged our SETTINGS it may
+    /// go by either value (§6.5.3), so the larger one counts.
+    pub(super) fn initial_receive_window(&self) -> u32 {
+        if self.handshake.is_acknowledged() {
+            self.config.stream_window
+        } else {
+            self.config.stream_window.max(DEFAULT_WINDOW)
+        }
+    }
+
+    /// SETTINGS_INITIAL_WINDOW_SIZE moves every stream's window, below zero if need be (§6.9.2).
+    fn move_send_windows(&mut self, by: i64) -> Result<(), ConnectionError> {
+        let mut ready = Vec::new();
+        for (key, stream) in self.streams.iter_mut() {
+            if stream.sending == Sending::Done {
+                continue;
+            }
+            if stream.send_window.adjust(by).is_err() {
+                return Err(ConnectionError::peer(
+                    ErrorCode::FLOW_CONTROL_ERROR,
+                    "SETTINGS_INITIAL_WINDOW_SIZE makes a window overflow",
+                ));
+            }
+            if by > 0 && stream.has_queued() && !stream.ready && stream.send_window.available() > 0
+            {
+                stream.ready = true;
+                ready.push(key);
+            }
+        }
+        for key in ready {
+            self.outflow.push_ready(key, &self.streams);
+        }
+        Ok(())
+    }
+
+    // ---- PING (§6.7), GOAWAY (§6.8), PRIORITY (§6.3) ---------------------------------------
+
+    pub(super) fn ping_frame(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+    ) -> Result<(), ConnectionError> {
+        let Ok(bytes) = <[u8; 8]>::try_from(payload) else {
+            return Err(ConnectionError::frame_size("PING is not of eight bytes"));
+        };
+        if header.stream != 0 {
+            return Err(ConnectionError::protocol("PING on a stream"));
+        }
+        if !header.has(flag::ACK) {
+            self.budget.spend(Cost::Idle)?;
+            self.write_control(kind::PING, flag::ACK, 0, &bytes);
+            return self.check_control();
+        }
+        if bytes == SHUTDOWN_PING {
+            self.name_last_stream();
+        } else if bytes != KEEP_ALIVE_PING {
+            self.budget.spend(Cost::Idle)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn go_away_frame(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+    ) -> Result<(), ConnectionError> {
+        if header.stream != 0 {
+            return Err(ConnectionError::protocol("GOAWAY on a stream"));
+        }
+        let Some((last, rest)) = payload.split_first_chunk::<4>() else {
+            return Err(ConnectionError::frame_size("GOAWAY is too short"));
+        };
+        let Some((code, debug)) = rest.split_first_chunk::<4>() else {
+            return Err(ConnectionError::frame_size("GOAWAY is too short"));
+        };
+        self.budget.spend(Cost::Idle)?;
+        let last_stream = u31(*last);
+        let code = ErrorCode(u32::from_be_bytes(*code));
+        let debug = Bytes::copy_from_slice(&debug[..debug.len().min(MAX_DEBUG)]);
+        // Of several, none may name more than the one before (§6.8).
+        let earlier = self.client.go_away.as_ref().map(|go_away| go_away.last_stream);
+        let last_stream = earlier.map_or(last_stream, |earlier| earlier.min(last_stream));
+        self.client.go_away = Some(GoAway { last_stream, code, debug });
+        self.events.go_away();
+        if self.role == Role::Client && earlier != Some(last_stream) {
+            self.refused_after(last_stream);
+        }
+        Ok(())
+    }
+
+    /// The server has not processed streams above `last`, and never will.
+    fn refused_after(&mut self, last: u32) {
+        for key in self.streams.keys() {
+            let Some(stream) = self.streams.get_mut(key) else { continue };
+            if key.id() <= last || stream.is_closed() {
+                continue;
+            }
+            stream.reset_by_peer = true;
+            stream.peer_ended = true;
+            self.close_stream(key);
+            let reset = Reset {
+                code: ErrorCode::REFUSED_STREAM,
+                by_peer: true,
+                never_processed: true,
+                why: "the server went away before it took the request",
+                limit: None,
+            };
+            self.tell_reset(key, reset);
+            self.settle(key);
+        }
+    }
+
+    /// Priorities are deprecated (§5.3.2): checked, and ignored.
+    pub(super) fn priority(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+    ) -> Result<(), ConnectionError> {
+        if header.stream == 0 {
+            return Err(ConnectionError::protocol("PRIORITY on stream 0"));
+        }
+        self.budget.spend(Cost::Idle)?;
+        let why = match payload.first_chunk::<4>() {
+            Some(dependency) if payload.len() == 5 => {
+                if u31(*dependency) != header.stream {
+                    return Ok(());
+                }
+                (ErrorCode::PROTOCOL_ERROR, "a stream depends on itself")
+            }
+            _ => (ErrorCode::FRAME_SIZE_ERROR, "PRIORITY is not of five bytes"),
+        };
+        self.error_on(header.stream, why.0, why.1)
+    }
+
+    /// A stream error on a stream that may be gone, which nobody has to be told, or idle, which
+    /// cannot be reset (§5.1): then it is the connection's.
+    fn error_on(
+        &mut self,
+        id: u32,
+        code: ErrorCode,
+        why: &'static str,
+    ) -> Result<(), ConnectionError> {
+        if let Some((key, stream)) = self.find(id) {
+            if stream.is_closed() {
+                return self.budget.spend(Cost::Violation);
+            }
+            return self.stream_error(key, code, why);
+        }
+        self.gone(id, why).map_err(|error| ConnectionError { code, ..error })?;
+        self.budget.spend(Cost::Violation)
+    }
+
+    // ---- WINDOW_UPDATE (§6.9) --------------------------------------------------------------
+
+    pub(super) fn window_update(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+    ) -> Result<(), ConnectionError> {
+        let Ok(bytes) = <[u8; 4]>::try_from(payload) else {
+            return Err(ConnectionError::frame_size("WINDOW_UPDATE is not of four bytes"));
+        };
+        let increment = u31(bytes);
+        if increment < budget::TINY_WINDOW_UPDATE {
+            self.budget.spend(Cost::Idle)?;
+        }
+        if header.stream == 0 {
+            if increment == 0 {
+                return Err(ConnectionError::protocol("WINDOW_UPDATE by 0"));
+            }
+            return self.outflow.widen(increment).map_err(|_| {
+                ConnectionError::peer(
+                    ErrorCode::FLOW_CONTROL_ERROR,
+                    "the connection's window is beyond 2^31-1",
+                )
+            });
+        }
+        let Some((key, stream)) = self.find(header.stream) else {
+            self.gone(header.stream, "WINDOW_UPDATE on an idle stream")?;
+            // Sent before the peer knew (§5.1).
+            return self.budget.spend(Cost::Idle);
+        };
+        if stream.is_closed() {
+            return self.budget.spend(Cost::Idle);
+        }
+        if increment == 0 {
+            return self.stream_error(key, ErrorCode::PROTOCOL_ERROR, "WINDOW_UPDATE by 0");
+        }
+        if stream.send_window.adjust(i64::from(increment)).is_err() {
+            let why = "the stream's window is beyond 2^31-1";
+            return self.stream_error(key, ErrorCode::FLOW_CONTROL_ERROR, why);
+        }
+        if stream.has_queued() && !stream.ready && stream.send_window.available() > 0 {
+            stream.ready = true;
+            self.outflow.push_ready(key, &self.streams);
+        }
+        Ok(())
+    }
+}

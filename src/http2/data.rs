@@ -1,0 +1,202 @@
+//! DATA (RFC 9113 §6.1): checked, and given to the stream that it is for.
+
+use super::arrived::{End, Piece};
+use super::budget::{self, Cost};
+use super::closed::Gone;
+use super::connection::Connection;
+use super::error::{ConnectionError, ErrorCode};
+use super::frame::{FrameHeader, HEADER_LEN, flag, kind, unpad};
+use super::key::StreamKey;
+use super::news::News;
+use super::receive::Input;
+use super::stream::{Receiving, UNKNOWN_LENGTH};
+
+impl Connection {
+    pub(super) fn data(
+        &mut self,
+        header: FrameHeader,
+        input: &mut Input<'_>,
+    ) -> Result<(), ConnectionError> {
+        if header.stream == 0 {
+            return Err(ConnectionError::protocol("DATA on stream 0"));
+        }
+        let end = header.has(flag::END_STREAM);
+        let payload = &input.rest()[HEADER_LEN..HEADER_LEN + header.len as usize];
+        let (from, to) = unpad(header, payload)?;
+        let len = to - from;
+        // All of the payload counts, padding included (§6.9.1), and whatever the stream is.
+        match self.received.receive(header.len) {
+            Ok(None) => {}
+            Ok(Some(increment)) => {
+                self.write_control(kind::WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
+                self.check_control()?;
+            }
+            Err(_) => {
+                return Err(ConnectionError::peer(
+                    ErrorCode::FLOW_CONTROL_ERROR,
+                    "DATA exceeds the connection's window",
+                ));
+            }
+        }
+        if let Some(key) = self.data_stream(header, len, end)? {
+            if header.has(flag::PADDED) {
+                self.pad(key, header.len - len as u32);
+            }
+            if len > 0 || end {
+                let piece = input.take(HEADER_LEN + from, len, &self.pinned);
+                self.arrive(key, piece, end);
+            }
+        }
+        input.advance(HEADER_LEN + header.len as usize);
+        Ok(())
+    }
+
+    /// The stream that takes `len` bytes of payload, if one does. All checks are here.
+    fn data_stream(
+        &mut self,
+        header: FrameHeader,
+        len: usize,
+        end: bool,
+    ) -> Result<Option<StreamKey>, ConnectionError> {
+        if len == 0 && !end {
+            self.budget.spend(Cost::Idle)?;
+        }
+        let Some((key, stream)) = self.find(header.stream) else {
+            return self.data_gone(header).map(|()| None);
+        };
+        match stream.receiving {
+            Receiving::Body => {}
+            Receiving::Head => {
+                // §8.1
+                self.stream_error(key, ErrorCode::PROTOCOL_ERROR, "DATA before the head")?;
+                return Ok(None);
+            }
+            Receiving::Done => {
+                return self.data_ended(key, header).map(|()| None);
+            }
+        }
+        if stream.receive_window.receive(header.len).is_err() {
+            let why = "DATA exceeds the stream's window";
+            self.stream_error(key, ErrorCode::FLOW_CONTROL_ERROR, why)?;
+            return Ok(None);
+        }
+        if stream.expected != UNKNOWN_LENGTH {
+            // §8.1.1
+            match stream.expected.checked_sub(len as u64) {
+                Some(rest) if rest == 0 || !end => stream.expected = rest,
+                _ => {
+                    let why = "DATA does not add up to content-length";
+                    self.stream_error(key, ErrorCode::PROTOCOL_ERROR, why)?;
+                    return Ok(None);
+                }
+            }
+        }
+        if end {
+            stream.receiving = Receiving::Done;
+            stream.peer_ended = true;
+        }
+        if stream.forgotten {
+            if end {
+                self.settle(key);
+            }
+            return Ok(None);
+        }
+        self.budget.earn(len as u32 / budget::BYTES_PER_UNIT);
+        Ok(Some(key))
+    }
+
+    /// Part of a body came, and with `end` the last one.
+    #[inline]
+    fn arrive(&mut self, key: StreamKey, piece: Piece, end: bool) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        let len = piece.bytes.len() as u32;
+        stream.unread += len;
+        self.received.keep(len);
+        let usual = self.received.usual();
+        let window = &mut stream.receive_window;
+        let before = window.size();
+        if !end
+            && before < usual
+            && !self.pressure.is_on()
+            && let Some(increment) = window.grow_to(usual)
+        {
+            self.received.note_grown(window.size() - before);
+            self.write_control(kind::WINDOW_UPDATE, 0, key.id(), &increment.to_be_bytes());
+        }
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        if len > 0 && !stream.discarded {
+            if !piece.pinned {
+                self.received.copied += piece.bytes.len();
+            }
+            stream.arrived.pieces.push(piece);
+        }
+        if end {
+            stream.arrived.finish(End::Plain);
+        }
+        if stream.taken {
+            self.events.tell(key, stream, News::READABLE);
+        }
+        if stream.discarded {
+            self.credit(key, len);
+        }
+        if end {
+            self.settle(key);
+        }
+    }
+
+    /// Padding is nothing that anybody has to read: its window is given back at once.
+    fn pad(&mut self, key: StreamKey, bytes: u32) {
+        if let Some(stream) = self.streams.get_mut(key)
+            && stream.receiving != Receiving::Done
+            && let Some(increment) = stream.receive_window.release(bytes)
+        {
+            self.write_control(kind::WINDOW_UPDATE, 0, key.id(), &increment.to_be_bytes());
+        }
+    }
+
+    /// DATA on a stream that is in the table and takes none.
+    fn data_ended(&mut self, key: StreamKey, header: FrameHeader) -> Result<(), ConnectionError> {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
+        if stream.reset_by_us && !stream.peer_ended {
+            // It may have been under way (§5.1).
+            let excess = stream.receive_window.receive(header.len).is_err();
+            stream.peer_ended = header.has(flag::END_STREAM);
+            return if excess { Err(beyond_reset()) } else { Ok(()) };
+        }
+        if stream.is_closed() {
+            return Err(ConnectionError::closed("DATA on a closed stream"));
+        }
+        self.stream_error(key, ErrorCode::STREAM_CLOSED, "DATA after END_STREAM")
+    }
+
+    /// DATA on a stream that is not in the table.
+    fn data_gone(&mut self, header: FrameHeader) -> Result<(), ConnectionError> {
+        match self.gone(header.stream, "DATA on an idle stream")? {
+            Gone::Reset => {
+                if !self.closed.take(header.stream, header.len) {
+                    return Err(beyond_reset());
+                }
+                if header.has(flag::END_STREAM) {
+                    self.closed.ended(header.stream);
+                }
+                Ok(())
+            }
+            Gone::Forgotten => self.budget.spend(Cost::Idle),
+            Gone::Ended | Gone::Skipped => Err(ConnectionError::closed("DATA on a closed stream")),
+        }
+    }
+}
+
+/// A peer that goes on sending on a stream we reset, beyond what it can have sent unknowingly.
+const fn beyond_reset() -> ConnectionError {
+    ConnectionError::peer(
+        ErrorCode::FLOW_CONTROL_ERROR,
+        "DATA exceeds the window of a stream that was reset",
+    )
+}

@@ -1,0 +1,86 @@
+//! [`Pinned`]: read buffers that payloads were cut out of. Such a buffer stays, whole, until the last
+//! of its payloads is dropped, and until then it counts whole.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::{Bytes, BytesMut};
+
+/// The largest buffer that is kept for the thread's next read.
+const MAX_SPARE: usize = 512 * 1024;
+
+/// What the pinned buffers of a connection take, in bytes.
+#[derive(Debug, Default)]
+pub(super) struct Pinned(Arc<AtomicUsize>);
+
+impl Pinned {
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Returns the content of a buffer. The buffer counts until all parts of it are dropped.
+    pub(super) fn pin(&self, buffer: BytesMut) -> Bytes {
+        let capacity = buffer.capacity();
+        self.0.fetch_add(capacity, Ordering::Relaxed);
+        Bytes::from_owner(Buffer { bytes: buffer, capacity, sum: Arc::clone(&self.0) })
+    }
+}
+
+struct Buffer {
+    bytes: BytesMut,
+    capacity: usize,
+    sum: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.sum.fetch_sub(self.capacity, Ordering::Relaxed);
+        give_spare(std::mem::take(&mut self.bytes));
+    }
+}
+
+thread_local! {
+    /// What the thread's connections read into, one after another.
+    static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
+}
+
+/// Returns an empty buffer, which has room where the thread had one to spare.
+pub(crate) fn take_spare() -> BytesMut {
+    SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
+}
+
+/// Keeps a buffer for the thread's next read.
+pub(crate) fn give_spare(mut buffer: BytesMut) {
+    buffer.clear();
+    if buffer.capacity() <= MAX_SPARE {
+        // The thread may be ending.
+        let _ = SPARE.try_with(|spare| spare.set(Some(buffer)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_counts_whole_until_the_last_part_of_it_is_dropped() {
+        let pinned = Pinned::default();
+        let mut buffer = BytesMut::with_capacity(100_000);
+        buffer.extend_from_slice(&[7; 50_000]);
+        let capacity = buffer.capacity();
+        let content = pinned.pin(buffer);
+        let part = content.slice(10..20);
+        drop(content);
+        assert_eq!(pinned.bytes(), capacity);
+        drop(part);
+        assert_eq!(pinned.bytes(), 0);
+        assert_eq!(take_spare().capacity(), capacity, "it is the next one's");
+    }
+}
