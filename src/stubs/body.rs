@@ -15,7 +15,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::codegen::tokio_stream::Stream;
 
 use super::cancellation::Cancelled;
-use super::framing::encode;
+use super::framing::{PREFIX, encode, encode_sized, sent_len};
 use super::metadata::{ok_trailers, trailers};
 
 /// Messages that are ready one after the other are sent together up to this size in bytes.
@@ -83,6 +83,30 @@ pin_project! {
     }
 }
 
+/// Appends a message to those that are sent together. `expected` is the size of the last ones in bytes.
+fn append<M: Message>(
+    message: &M,
+    Encoding { compression, limit }: Encoding,
+    expected: usize,
+    buffer: &mut Vec<u8>,
+) -> Result<(), Status> {
+    if compression.is_some() {
+        return encode(message, compression, limit, buffer);
+    }
+    let length = sent_len(message, limit)?;
+    let size = PREFIX + length as usize;
+    if buffer.is_empty() {
+        // As large as the last time, or as large as they get: then nothing has to be moved.
+        let room = if expected > BATCH / 2 { BATCH + size } else { expected.max(size) };
+        buffer.reserve_exact(room);
+    } else if buffer.capacity() - buffer.len() < size {
+        // The last one may end beyond the size of a batch.
+        buffer.reserve_exact(BATCH.saturating_sub(buffer.len()) + size);
+    }
+    encode_sized(message, length, buffer);
+    Ok(())
+}
+
 /// How far a stream has come.
 #[derive(Debug)]
 enum State {
@@ -136,11 +160,8 @@ where
                 Poll::Pending if this.buffer.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(message))) => {
-                    if this.buffer.is_empty() {
-                        this.buffer.reserve(mem::take(this.expected).min(BATCH));
-                    }
-                    let Encoding { compression, limit } = *this.encoding;
-                    if let Err(status) = encode(&message, compression, limit, this.buffer) {
+                    let encoded = append(&message, *this.encoding, *this.expected, this.buffer);
+                    if let Err(status) = encoded {
                         *this.state = State::Ending(Err(status));
                     }
                 }
@@ -184,5 +205,32 @@ impl<S: Stream> Stream for Infallible<S> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.stream.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often the memory of a batch of these messages is taken anew.
+    fn growths(messages: usize, size: usize, expected: usize) -> usize {
+        let (mut buffer, mut growths) = (Vec::new(), 0);
+        let encoding = Encoding { compression: None, limit: usize::MAX };
+        for _ in 0..messages {
+            let before = buffer.capacity();
+            append(&vec![7_u8; size], encoding, expected, &mut buffer).unwrap();
+            growths += usize::from(buffer.capacity() != before);
+        }
+        growths
+    }
+
+    #[test]
+    fn a_batch_is_hardly_ever_moved() {
+        // The sum is the first beyond the size of a batch.
+        for (messages, size) in [(33, 1_000), (322, 95), (4, 10_000)] {
+            assert_eq!(growths(messages, size, BATCH), 1, "{size}");
+            assert_eq!(growths(messages, size, 0), 2, "{size}");
+        }
+        assert_eq!(growths(1, 1 << 20, 0), 1);
     }
 }
