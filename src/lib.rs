@@ -79,6 +79,7 @@ extern crate self as samehost;
 
 mod address;
 mod backoff;
+pub mod blocking;
 mod client;
 mod descriptors;
 mod driver;

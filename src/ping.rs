@@ -8,6 +8,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 pub use stubs::ping_service_client::PingServiceClient;
+pub use stubs::ping_service_client::blocking::PingServiceClient as BlockingPingServiceClient;
 pub use stubs::ping_service_server::{PingService, PingServiceServer};
 pub use stubs::{
     CollectRequest, CollectResponse, ConverseRequest, ConverseResponse, PingRequest, PingResponse,

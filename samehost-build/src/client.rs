@@ -5,14 +5,14 @@ use std::fmt::Write;
 use prost_build::{Method, Service};
 
 use crate::generator::{Options, literal, module_name, types};
-use crate::lints;
+use crate::{blocking, lints};
 
 const TONIC: &str = "::samehost::tonic";
 const RUNTIME: &str = "::samehost::codegen";
 
 /// What a client has of its own on whatever it is made of, and the functions of the prelude's traits
 /// that would be called instead of a method of this name.
-const OWN_FUNCTIONS: [&str; 11] = [
+pub(crate) const OWN_FUNCTIONS: [&str; 11] = [
     "new",
     "with_origin",
     "with_interceptor",
@@ -39,6 +39,7 @@ pub(crate) fn generate(service: &Service, options: &Options, code: &mut String) 
     for it in &service.methods {
         method(it, &full_name, options, &mut methods);
     }
+    let blocking = blocking::generate(service, options);
     let allow = lints::ALLOW.replacen("#[", "#![", 1);
     let _ = write!(
         code,
@@ -69,6 +70,8 @@ pub(crate) fn generate(service: &Service, options: &Options, code: &mut String) 
 
                 {methods}
             }}
+
+            {blocking}
         }}
         "
     );

@@ -90,7 +90,7 @@ pub(crate) fn types(method: &Method) -> (String, String) {
 
 /// A type of the package's module, seen from a module in it. Types of other crates and those of the
 /// language are the same everywhere.
-fn from_within(rust_type: &str) -> String {
+pub(crate) fn from_within(rust_type: &str) -> String {
     const PRIMITIVE: [&str; 8] = ["()", "bool", "i32", "i64", "u32", "u64", "f32", "f64"];
     let everywhere = rust_type.starts_with("::")
         || rust_type.starts_with("crate::")

@@ -39,6 +39,7 @@
 //! than `Empty` and the wrappers.
 
 mod attributes;
+mod blocking;
 mod builder;
 mod client;
 mod error;

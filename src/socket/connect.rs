@@ -21,7 +21,8 @@ use crate::backoff::{Backoff, jittered};
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Between attempts on a server whose backlog is full.
-const FULL_BACKLOG: Backoff = Backoff::new(Duration::from_micros(500), Duration::from_millis(20));
+pub(super) const FULL_BACKLOG: Backoff =
+    Backoff::new(Duration::from_micros(500), Duration::from_millis(20));
 
 /// Connects within `timeout`.
 pub(crate) async fn connect_within(
@@ -81,7 +82,7 @@ async fn connect_unix(
 
 /// The socket address of a path: itself where it fits, else by way of the open inode, which has to
 /// stay open until the connect is done.
-fn path_address(path: &Path) -> rustix::io::Result<(SocketAddrUnix, Option<OwnedFd>)> {
+pub(super) fn path_address(path: &Path) -> rustix::io::Result<(SocketAddrUnix, Option<OwnedFd>)> {
     match SocketAddrUnix::new(path) {
         Ok(address) => Ok((address, None)),
         Err(Errno::NAMETOOLONG) => {

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Extensions, HeaderMap, HeaderValue, Method as HttpMethod, Uri, Version, header};
+use http::{Extensions, HeaderMap, Method as HttpMethod, Uri, Version};
 use http_body::Body as HttpBody;
 use prost::Message;
 use tonic::body::Body;
@@ -22,9 +22,8 @@ use crate::socket::ConnectError;
 
 use super::body::{Encoding, StreamBody, WholeBody};
 use super::cancellation::{Cancelled, unless_cancelled};
-use super::compression::{GRPC_ACCEPT_ENCODING, GRPC_ENCODING, check};
 use super::framing::{Deframer, encode};
-use super::metadata::{CONTENT_TYPE, early_status, headers, with_head};
+use super::metadata::{early_status, with_head};
 use super::options::ClientOptions;
 use super::receive::{conclude, receive};
 use super::streaming::{End, streaming};
@@ -50,6 +49,10 @@ pub struct Method {
 }
 
 impl Method {
+    pub(crate) fn path(self) -> &'static str {
+        self.path
+    }
+
     /// `path` is "/package.Service/Method".
     pub const fn new(path: &'static str, service: &'static str, name: &'static str) -> Self {
         Self { path, service, name }
@@ -88,7 +91,7 @@ impl<T> Client<T> {
     ///
     /// Where the crate's feature of that name is off.
     pub fn send_compressed(&mut self, encoding: CompressionEncoding) {
-        self.options.send = Some(check(encoding));
+        self.options.send_compressed(encoding);
     }
 
     /// Accepts responses that are compressed so.
@@ -97,17 +100,17 @@ impl<T> Client<T> {
     ///
     /// Where the crate's feature of that name is off.
     pub fn accept_compressed(&mut self, encoding: CompressionEncoding) {
-        self.options.accept.add(check(encoding));
+        self.options.accept_compressed(encoding);
     }
 
     /// How large a received message may be, in bytes.
     pub fn max_decoding_message_size(&mut self, limit: usize) {
-        self.options.limits.decoding = limit;
+        self.options.max_decoding_message_size(limit);
     }
 
     /// How large a sent message may be, in bytes.
     pub fn max_encoding_message_size(&mut self, limit: usize) {
-        self.options.limits.encoding = limit;
+        self.options.max_encoding_message_size(limit);
     }
 
     fn encoding(&self) -> Encoding {
@@ -116,15 +119,7 @@ impl<T> Client<T> {
 
     /// The head of a request.
     fn head(&self, method: Method, metadata: MetadataMap, extensions: Extensions) -> Head {
-        let mut headers = headers(metadata);
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
-        if let Some(name) = self.options.send.and_then(|it| it.to_string().try_into().ok()) {
-            headers.insert(GRPC_ENCODING, name);
-        }
-        if let Some(accepted) = self.options.accept.header() {
-            headers.insert(GRPC_ACCEPT_ENCODING, accepted);
-        }
+        let headers = self.options.head(metadata);
         Head { uri: self.uri(method), headers, extensions }
     }
 

@@ -64,7 +64,7 @@ impl Encodings {
 
 /// How messages that arrive may be compressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Received {
+pub(crate) enum Received {
     Identity,
     Compressed(CompressionEncoding),
     /// In a way that this end does not accept.

@@ -120,7 +120,7 @@ pub(super) fn decode_single<M: Message + Default>(mut piece: Bytes) -> Result<M,
 
 /// Finds messages in data that arrives in pieces of any size.
 #[derive(Debug)]
-pub(super) struct Deframer {
+pub(crate) struct Deframer {
     limit: usize,
     received: Received,
     /// The rest of the piece that arrived last.
@@ -133,18 +133,18 @@ pub(super) struct Deframer {
 
 impl Deframer {
     /// `limit` is the size that a message may have, in bytes, compressed and not.
-    pub(super) fn new(received: Received, limit: usize) -> Self {
+    pub(crate) fn new(received: Received, limit: usize) -> Self {
         Self { limit, received, piece: Bytes::new(), partial: BytesMut::new(), expected: None }
     }
 
     /// Adds what has arrived, once [`next`](Self::next) has found no more.
-    pub(super) fn push(&mut self, piece: Bytes) {
+    pub(crate) fn push(&mut self, piece: Bytes) {
         debug_assert!(self.piece.is_empty(), "messages are taken out first");
         self.piece = piece;
     }
 
     /// Whether there is no beginning of a message.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.piece.is_empty() && self.partial.is_empty()
     }
 
@@ -153,7 +153,7 @@ impl Deframer {
     /// # Errors
     ///
     /// Of a prefix or a message that is not as it has to be. Nothing can be read after it.
-    pub(super) fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
+    pub(crate) fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
         if self.partial.is_empty() {
             if let Some(&prefix) = self.piece.first_chunk::<PREFIX>() {
                 let size = self.check(prefix)?;
@@ -255,6 +255,6 @@ fn undecodable(error: &prost::DecodeError) -> Status {
 }
 
 /// The data ended within a message.
-pub(super) fn cut_off() -> Status {
+pub(crate) fn cut_off() -> Status {
     Status::internal("the data ended inside a message")
 }

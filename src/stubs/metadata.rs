@@ -87,7 +87,7 @@ pub(super) fn status_of(headers: &HeaderMap) -> Option<Status> {
 
 /// Takes the status out of the head of a response. It counts if nothing follows the head (gRPC over
 /// HTTP/2, Trailers-Only).
-pub(super) fn early_status(head: &mut HeaderMap) -> Option<Status> {
+pub(crate) fn early_status(head: &mut HeaderMap) -> Option<Status> {
     field(head, &Status::GRPC_STATUS)?;
     let status = status_of(head);
     // One that something follows is none.
@@ -97,7 +97,7 @@ pub(super) fn early_status(head: &mut HeaderMap) -> Option<Status> {
 
 /// The outcome of a call whose response has ended: by its trailers, or else by its HTTP status ("HTTP
 /// to gRPC Status Code Mapping" of the gRPC project).
-pub(super) fn outcome(trailers: Option<&HeaderMap>, http: StatusCode) -> Result<(), Status> {
+pub(crate) fn outcome(trailers: Option<&HeaderMap>, http: StatusCode) -> Result<(), Status> {
     if trailers
         .and_then(|trailers| field(trailers, &Status::GRPC_STATUS))
         .is_some_and(|code| code == "0")
@@ -124,7 +124,7 @@ pub(super) fn outcome(trailers: Option<&HeaderMap>, http: StatusCode) -> Result<
 }
 
 /// Adds what the head of a response says to the status that the call failed with.
-pub(super) fn with_head(mut status: Status, head: HeaderMap) -> Status {
+pub(crate) fn with_head(mut status: Status, head: HeaderMap) -> Status {
     let own = mem::take(status.metadata_mut()).into_headers();
     let metadata = status.metadata_mut();
     merge(metadata, head);

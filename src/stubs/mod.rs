@@ -22,5 +22,8 @@ mod tests;
 mod unary;
 
 pub use client::{Client, Method, connect};
+pub(crate) use framing::{Deframer, cut_off};
+pub(crate) use metadata::{early_status, outcome, with_head};
 pub use options::{ClientOptions, ServerOptions};
+pub(crate) use receive::{Whole, conclude};
 pub use server::{AnyBody, Call, Methods, call, mount};

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Extensions, HeaderMap, StatusCode};
 use http_body::Body as _;
 use prost::Message;
@@ -19,7 +20,7 @@ use super::metadata::{merge, outcome, with_head};
 
 /// What a body had.
 #[derive(Debug)]
-pub(super) struct Whole<M> {
+pub(crate) struct Whole<M> {
     pub(super) message: Option<M>,
     pub(super) trailers: Option<HeaderMap>,
     /// There was no data at all.
@@ -37,18 +38,10 @@ pub(super) async fn receive<M>(mut body: Body, mut messages: Deframer) -> Result
 where
     M: Message + Default,
 {
-    let mut whole = Whole { message: None, trailers: None, empty: true, cut_off: false };
+    let mut whole = Whole::default();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         match frame?.into_data() {
-            Ok(data) => {
-                whole.empty &= data.is_empty();
-                messages.push(data);
-                while let Some(message) = messages.next()? {
-                    if whole.message.replace(message).is_some() {
-                        return Err(cardinality("more than one message"));
-                    }
-                }
-            }
+            Ok(data) => whole.take(data, &mut messages)?,
             Err(frame) => whole.trailers = frame.into_trailers().ok(),
         }
     }
@@ -73,16 +66,40 @@ impl<M: Message + Default> Whole<M> {
         }
         let mut messages = Deframer::new(received, limit);
         while let Some(piece) = pieces.pop() {
-            whole.empty &= piece.is_empty();
-            messages.push(piece);
-            while let Some(message) = messages.next()? {
-                if whole.message.replace(message).is_some() {
-                    return Err(cardinality("more than one message"));
-                }
-            }
+            whole.take(piece, &mut messages)?;
         }
         whole.cut_off = !messages.is_empty();
         Ok(whole)
+    }
+}
+
+impl<M> Default for Whole<M> {
+    fn default() -> Self {
+        Self { message: None, trailers: None, empty: true, cut_off: false }
+    }
+}
+
+impl<M: Message + Default> Whole<M> {
+    /// Adds data of the body.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`]'s.
+    pub(crate) fn take(&mut self, data: Bytes, messages: &mut Deframer) -> Result<(), Status> {
+        self.empty &= data.is_empty();
+        messages.push(data);
+        while let Some(message) = messages.next()? {
+            if self.message.replace(message).is_some() {
+                return Err(cardinality("more than one message"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the end of the body.
+    pub(crate) fn end(&mut self, trailers: Option<HeaderMap>, messages: &Deframer) {
+        self.trailers = trailers;
+        self.cut_off = !messages.is_empty();
     }
 }
 
@@ -99,7 +116,7 @@ impl<M> Whole<M> {
 
 /// The outcome of a call that is to be answered by one message. `early` is the status of the
 /// response's head.
-pub(super) fn conclude<M>(
+pub(crate) fn conclude<M>(
     whole: Whole<M>,
     early: Option<Status>,
     http: StatusCode,

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::imports::{Module, circles, graph};
 
 /// The modules from the top down. A module may use only those that come after it.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "ping",
+    "blocking",
     "stubs",
     "server",
     "client",
@@ -94,7 +95,7 @@ fn every_module_has_its_layer() {
 }
 
 /// The files of `socket`, from the top down. A client uses none above `connect`.
-const SOCKET: [&str; 28] = [
+const SOCKET: [&str; 29] = [
     "inherit",
     "parts",
     "bind",
@@ -112,6 +113,7 @@ const SOCKET: [&str; 28] = [
     "location",
     "bind_error",
     "message",
+    "connect_blocking",
     "connect",
     "connect_error",
     "accept",

@@ -1,6 +1,7 @@
 //! The integration tests are one binary, so that it is linked once.
 
 mod architecture;
+mod blocking;
 mod busy_poll;
 mod calls;
 mod channel;
@@ -18,6 +19,7 @@ mod idle_exit;
 mod imports;
 mod in_process;
 mod inherit;
+mod metrics;
 mod notes;
 mod observer;
 mod policy;

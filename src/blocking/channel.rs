@@ -1,0 +1,153 @@
+//! [`Channel`]: a way to one server for calls that block.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tonic::Status;
+
+use super::connection::{Connection, TimedOut};
+use crate::address::{Address, AddressParseError};
+use crate::driver::Lost;
+use crate::socket::{CONNECT_TIMEOUT, ConnectError, connect_blocking};
+
+/// How often a connection is opened again at once when the server ended before it was ready: its successor
+/// may be there.
+const SUCCESSORS: u32 = 2;
+
+/// A client's way to one server, for calls that block: see the [module](super). A clone is a reference.
+/// Clones share one connection, which is opened at the first call and opened again after it was lost.
+///
+/// A call that no server has processed is sent again; no other call is repeated. Errors are
+/// [`Status`]es: UNAVAILABLE where there is no connection, with the [`ConnectError`] as its source. There is
+/// no deadline unless the caller sets one, by `Request::set_timeout` or [`ChannelBuilder::timeout`].
+#[derive(Clone)]
+pub struct Channel(Arc<Inner>);
+
+struct Inner {
+    config: ChannelBuilder,
+    connection: Mutex<Option<Arc<Connection>>>,
+}
+
+/// How a [`Channel`] connects and calls; from [`Channel::builder`].
+#[derive(Clone, Debug)]
+pub struct ChannelBuilder {
+    address: Result<Arc<Address>, AddressParseError>,
+    connect_timeout: Duration,
+    timeout: Option<Duration>,
+}
+
+impl ChannelBuilder {
+    /// Sets how long connecting may take, until the server begins to speak. A host name is resolved before
+    /// that, without a bound. Default 20 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets the deadline of calls that have none of their own: so long after the call was made, at both
+    /// ends. Default: none.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Returns a channel that is connected: the server has sent its SETTINGS.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConnectError`] that says what to do, after the connect timeout at the latest.
+    pub fn connect(self) -> Result<Channel, ConnectError> {
+        let channel = self.connect_lazy();
+        channel.connection(None)?;
+        Ok(channel)
+    }
+
+    /// Returns a channel that connects at its first call.
+    pub fn connect_lazy(self) -> Channel {
+        Channel(Arc::new(Inner { config: self, connection: Mutex::default() }))
+    }
+
+    fn open(&self, deadline: Option<Instant>) -> Result<Connection, ConnectError> {
+        let address = self.address.clone().map_err(ConnectError::from)?;
+        let until = Instant::now().checked_add(self.connect_timeout);
+        let until = until.into_iter().chain(deadline).min();
+        let mut again = SUCCESSORS;
+        loop {
+            let socket = connect_blocking(&address, until, self.connect_timeout)?;
+            let connection = Connection::new(socket, Arc::clone(&address));
+            let ready = connection.until(until, |state| match &state.lost {
+                Some(lost) => Some(Err(lost.clone())),
+                None => state.ready.then_some(Ok(())),
+            });
+            match ready {
+                Ok(Ok(())) => return Ok(connection),
+                Ok(Err(Lost::Closed | Lost::Io(_))) if again > 0 => again -= 1,
+                Ok(Err(lost @ Lost::NotHttp2(_))) => {
+                    return Err(ConnectError::not_http2(Some(&address), &lost));
+                }
+                Ok(Err(lost)) => return Err(ConnectError::closed(Some(&address), &lost)),
+                Err(TimedOut) => {
+                    return Err(ConnectError::silent(Some(&address), self.connect_timeout));
+                }
+            }
+        }
+    }
+}
+
+impl Channel {
+    /// Returns a channel that is connected to `address`, with the defaults of [`ChannelBuilder`].
+    ///
+    /// # Errors
+    ///
+    /// See [`ChannelBuilder::connect`].
+    pub fn connect<A>(address: A) -> Result<Self, ConnectError>
+    where
+        A: TryInto<Address, Error: Into<AddressParseError>>,
+    {
+        Self::builder(address).connect()
+    }
+
+    /// Returns options for a channel. What is no address is told when it connects.
+    pub fn builder<A>(address: A) -> ChannelBuilder
+    where
+        A: TryInto<Address, Error: Into<AddressParseError>>,
+    {
+        let address = address.try_into().map(Arc::new).map_err(Into::into);
+        ChannelBuilder { address, connect_timeout: CONNECT_TIMEOUT, timeout: None }
+    }
+
+    /// The default deadline.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.0.config.timeout
+    }
+
+    /// The connection, opened now if there is none that takes calls. Calls that come meanwhile wait for it.
+    pub(super) fn connection(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<Connection>, ConnectError> {
+        let mut place = self.0.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = place.as_ref().filter(|connection| connection.is_open()) {
+            return Ok(Arc::clone(connection));
+        }
+        let opened = Arc::new(self.0.config.open(deadline)?);
+        *place = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+}
+
+/// UNAVAILABLE, with the error as its source.
+pub(super) fn unavailable(error: ConnectError) -> Status {
+    let mut status = Status::unavailable(error.to_string());
+    status.set_source(Arc::new(error));
+    status
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! [`Client`]: what generated blocking clients are made of.
+
+use prost::Message;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use super::call::{Asked, Call, ask};
+use super::channel::Channel;
+use super::streaming::{Conversation, Streaming, encoded, single};
+use crate::stubs::{ClientOptions, Method};
+
+/// What a generated blocking client is made of. Not for others: it changes without notice.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: Channel,
+    options: ClientOptions,
+}
+
+impl Client {
+    /// Calls go through `channel`.
+    pub fn new(channel: Channel) -> Self {
+        Self { channel, options: ClientOptions::default() }
+    }
+
+    /// Compresses requests so.
+    ///
+    /// # Panics
+    ///
+    /// Where the crate's feature of that name is off.
+    pub fn send_compressed(&mut self, encoding: CompressionEncoding) {
+        self.options.send_compressed(encoding);
+    }
+
+    /// Accepts responses that are compressed so.
+    ///
+    /// # Panics
+    ///
+    /// Where the crate's feature of that name is off.
+    pub fn accept_compressed(&mut self, encoding: CompressionEncoding) {
+        self.options.accept_compressed(encoding);
+    }
+
+    /// How large a received message may be, in bytes.
+    pub fn max_decoding_message_size(&mut self, limit: usize) {
+        self.options.max_decoding_message_size(limit);
+    }
+
+    /// How large a sent message may be, in bytes.
+    pub fn max_encoding_message_size(&mut self, limit: usize) {
+        self.options.max_encoding_message_size(limit);
+    }
+
+    fn asked(&self, method: Method, metadata: MetadataMap) -> Asked {
+        Asked::new(&self.channel, method.path(), self.options.head(metadata))
+    }
+
+    /// A request, a response.
+    pub fn unary<Q, R>(
+        &mut self,
+        method: Method,
+        request: Request<Q>,
+    ) -> Result<Response<R>, Status>
+    where
+        Q: Message,
+        R: Message + Default,
+    {
+        let (metadata, message) = encoded(request, &self.options)?;
+        let (call, head) = ask(&self.channel, &self.asked(method, metadata), &message)?;
+        single(call, head, &self.options)
+    }
+
+    /// A request, a stream of responses.
+    pub fn server_streaming<Q, R>(
+        &mut self,
+        method: Method,
+        request: Request<Q>,
+    ) -> Result<Response<Streaming<R>>, Status>
+    where
+        Q: Message,
+        R: Message + Default,
+    {
+        let (metadata, message) = encoded(request, &self.options)?;
+        let (call, head) = ask(&self.channel, &self.asked(method, metadata), &message)?;
+        Ok(Streaming::new(call, head, &self.options))
+    }
+
+    /// A stream of requests, a response.
+    pub fn client_streaming<Q, R, I>(
+        &mut self,
+        method: Method,
+        request: Request<I>,
+    ) -> Result<Response<R>, Status>
+    where
+        Q: Message,
+        R: Message + Default,
+        I: IntoIterator<Item = Q>,
+    {
+        let (metadata, _, messages) = request.into_parts();
+        let mut call = Call::open(&self.channel, &self.asked(method, metadata), false)?;
+        for message in messages {
+            let mut data = Vec::new();
+            self.options.encode(&message, &mut data)?;
+            if !call.send(data, false)? {
+                break;
+            }
+        }
+        call.finish();
+        let head = call.head()?;
+        single(call, head, &self.options)
+    }
+
+    /// Streams both ways.
+    pub fn streaming<Q, R>(
+        &mut self,
+        method: Method,
+        request: Request<()>,
+    ) -> Result<Conversation<Q, R>, Status>
+    where
+        Q: Message,
+        R: Message + Default,
+    {
+        let (metadata, _, ()) = request.into_parts();
+        Conversation::begin(&self.channel, &self.options, &self.asked(method, metadata))
+    }
+}

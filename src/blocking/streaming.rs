@@ -1,0 +1,248 @@
+//! [`Streaming`] and [`Conversation`]: messages of a call, one after another.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use prost::Message;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request, Response, Status};
+
+use super::call::{Asked, Call, Head, Next};
+use super::channel::Channel;
+use crate::stubs::{
+    ClientOptions, Deframer, Whole, conclude, cut_off, early_status, outcome, with_head,
+};
+
+/// The responses of a call: an iterator that waits for each. It ends after the last one, or after an error.
+/// Dropped before that, it cancels the call.
+pub struct Streaming<R> {
+    call: Call,
+    status: http::StatusCode,
+    early: Option<Status>,
+    messages: Deframer,
+    /// There was no data.
+    empty: bool,
+    trailers: Option<MetadataMap>,
+    over: bool,
+    of: PhantomData<fn() -> R>,
+}
+
+impl<R: Message + Default> Streaming<R> {
+    pub(super) fn new(call: Call, head: Head, options: &ClientOptions) -> Response<Self> {
+        let Head { status, mut headers } = head;
+        let messages = options.messages(&headers);
+        let early = early_status(&mut headers);
+        let streaming = Self {
+            call,
+            status,
+            early,
+            messages,
+            empty: true,
+            trailers: None,
+            over: false,
+            of: PhantomData,
+        };
+        Response::from_parts(MetadataMap::from_headers(headers), streaming, http::Extensions::new())
+    }
+
+    /// Waits for the next message. `None` after the last one.
+    ///
+    /// # Errors
+    ///
+    /// The call's status, where it is not OK. After it there are no more messages.
+    pub fn message(&mut self) -> Result<Option<R>, Status> {
+        if self.over {
+            return Ok(None);
+        }
+        let next = self.find();
+        self.over = !matches!(next, Ok(Some(_)));
+        next
+    }
+
+    fn find(&mut self) -> Result<Option<R>, Status> {
+        loop {
+            if let Some(message) = self.messages.next()? {
+                return Ok(Some(message));
+            }
+            match self.call.next()? {
+                Next::Data(data) => {
+                    self.empty &= data.is_empty();
+                    self.messages.push(data);
+                }
+                Next::End(trailers) => {
+                    match self.early.take() {
+                        Some(status) if self.empty && trailers.is_none() => {
+                            return if status.code() == Code::Ok { Ok(None) } else { Err(status) };
+                        }
+                        _ => outcome(trailers.as_ref(), self.status)?,
+                    }
+                    if !self.messages.is_empty() {
+                        return Err(cut_off());
+                    }
+                    self.trailers = trailers.map(MetadataMap::from_headers);
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Returns the metadata that came after the last message, once that was read.
+    pub fn trailers(&self) -> Option<&MetadataMap> {
+        self.trailers.as_ref()
+    }
+}
+
+impl<R: Message + Default> Iterator for Streaming<R> {
+    type Item = Result<R, Status>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.message().transpose()
+    }
+}
+
+/// A call whose requests and responses are streams: each is sent and read when the caller says so. Dropped
+/// before its end, it cancels the call.
+///
+/// A server that waits for a request while this waits for its response waits for ever, unless there is a
+/// deadline.
+pub struct Conversation<Q, R> {
+    state: State<R>,
+    options: ClientOptions,
+    of: PhantomData<fn(Q)>,
+}
+
+enum State<R> {
+    /// The head of the response was not read.
+    Begun(Call),
+    Answered(Box<(MetadataMap, Streaming<R>)>),
+    Over,
+}
+
+impl<Q: Message, R: Message + Default> Conversation<Q, R> {
+    pub(super) fn begin(
+        channel: &Channel,
+        options: &ClientOptions,
+        asked: &Asked,
+    ) -> Result<Self, Status> {
+        let call = Call::open(channel, asked, false)?;
+        let options = options.clone();
+        Ok(Self { state: State::Begun(call), options, of: PhantomData })
+    }
+
+    /// Sends a request, and waits while the server takes no more. Returns whether it takes more: where it
+    /// has ended the call, [`message`](Self::message) says how.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED where the message is too large, DEADLINE_EXCEEDED.
+    pub fn send(&mut self, request: &Q) -> Result<bool, Status> {
+        let mut data = Vec::new();
+        self.options.encode(request, &mut data)?;
+        match &mut self.state {
+            State::Begun(call) => Ok(call.send(data, false)?),
+            State::Answered(answered) => Ok(answered.1.call.send(data, false)?),
+            State::Over => Ok(false),
+        }
+    }
+
+    /// Says that there are no more requests.
+    pub fn finish(&mut self) {
+        match &mut self.state {
+            State::Begun(call) => call.finish(),
+            State::Answered(answered) => answered.1.call.finish(),
+            State::Over => {}
+        }
+    }
+
+    /// Waits for the metadata before the first response.
+    ///
+    /// # Errors
+    ///
+    /// The call's status, where it has failed.
+    pub fn metadata(&mut self) -> Result<&MetadataMap, Status> {
+        self.answered().map(|answered| &answered.0)
+    }
+
+    /// Waits for the next response. `None` after the last one.
+    ///
+    /// # Errors
+    ///
+    /// The call's status, where it is not OK. After it there are no more responses.
+    pub fn message(&mut self) -> Result<Option<R>, Status> {
+        if matches!(self.state, State::Over) {
+            return Ok(None);
+        }
+        self.answered()?.1.message()
+    }
+
+    fn answered(&mut self) -> Result<&mut (MetadataMap, Streaming<R>), Status> {
+        if let State::Begun(_) = &self.state
+            && let State::Begun(mut call) = std::mem::replace(&mut self.state, State::Over)
+        {
+            let head = call.head()?;
+            let (metadata, responses, _) = Streaming::new(call, head, &self.options).into_parts();
+            self.state = State::Answered(Box::new((metadata, responses)));
+        }
+        match &mut self.state {
+            State::Answered(answered) => Ok(answered),
+            _ => Err(Status::internal("the call has ended already")),
+        }
+    }
+}
+
+impl<Q: Message, R: Message + Default> Iterator for Conversation<Q, R> {
+    type Item = Result<R, Status>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.message().transpose()
+    }
+}
+
+/// Reads a response that is to have one message.
+pub(super) fn single<R: Message + Default>(
+    mut call: Call,
+    head: Head,
+    options: &ClientOptions,
+) -> Result<Response<R>, Status> {
+    let Head { status, mut headers } = head;
+    let mut messages = options.messages(&headers);
+    let early = early_status(&mut headers);
+    let mut whole = Whole::default();
+    loop {
+        match call.next() {
+            Ok(Next::Data(data)) => {
+                if let Err(status) = whole.take(data, &mut messages) {
+                    return Err(with_head(status, headers));
+                }
+            }
+            Ok(Next::End(trailers)) => {
+                whole.end(trailers, &messages);
+                return conclude(whole, early, status, headers, http::Extensions::new());
+            }
+            Err(status) => return Err(with_head(status, headers)),
+        }
+    }
+}
+
+/// The message of a call that has one.
+pub(super) fn encoded<Q: Message>(
+    request: Request<Q>,
+    options: &ClientOptions,
+) -> Result<(MetadataMap, Vec<u8>), Status> {
+    let (metadata, _, message) = request.into_parts();
+    let mut data = Vec::new();
+    options.encode(&message, &mut data)?;
+    Ok((metadata, data))
+}
+
+impl<R> fmt::Debug for Streaming<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streaming").field("over", &self.over).finish_non_exhaustive()
+    }
+}
+
+impl<Q, R> fmt::Debug for Conversation<Q, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conversation").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,98 @@
+//! Connecting to an [`Address`] without a runtime.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::SocketAddrUnix;
+
+use super::connect::{FULL_BACKLOG, path_address};
+use super::connect_error::ConnectError;
+use super::unix::unix_socket;
+use crate::address::{Address, Kind};
+use crate::backoff::jittered;
+
+/// Connects a socket that blocks. `timeout` is what the error names.
+pub(crate) fn connect_blocking(
+    address: &Address,
+    until: Option<Instant>,
+    timeout: Duration,
+) -> Result<OwnedFd, ConnectError> {
+    let late = || ConnectError::timed_out(address, timeout);
+    match address.kind() {
+        Kind::Unix(path) => connect_unix(until, || path_address(path))
+            .map_err(|errno| ConnectError::unix(address, path, errno))?
+            .ok_or_else(late),
+        Kind::UnixAbstract(name) => {
+            connect_unix(until, || Ok((SocketAddrUnix::new_abstract_name(name)?, None)))
+                .map_err(|errno| match errno {
+                    Errno::CONNREFUSED => ConnectError::no_server(address, ""),
+                    errno => ConnectError::io(address, errno),
+                })?
+                .ok_or_else(late)
+        }
+        Kind::Tcp(ip) => connect_tcp(address, &[*ip], until, late),
+        Kind::Host(host, port) => {
+            let found = (host.as_str(), *port).to_socket_addrs();
+            let found: Vec<_> =
+                found.map_err(|error| ConnectError::unknown_host(address, error))?.collect();
+            connect_tcp(address, &found, until, late)
+        }
+    }
+}
+
+fn is_over(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| until <= Instant::now())
+}
+
+/// `None`: the server's backlog was full until the time was over.
+fn connect_unix(
+    until: Option<Instant>,
+    resolve: impl Fn() -> rustix::io::Result<(SocketAddrUnix, Option<OwnedFd>)>,
+) -> rustix::io::Result<Option<OwnedFd>> {
+    let mut backoff = FULL_BACKLOG;
+    loop {
+        let (at, _inode) = resolve()?;
+        // One that blocks would wait for a full backlog without a bound (connect(2)).
+        let socket = unix_socket()?;
+        match rustix::net::connect(&socket, &at) {
+            Ok(()) => {
+                ioctl_fionbio(&socket, false)?;
+                return Ok(Some(socket));
+            }
+            Err(Errno::AGAIN) if is_over(until) => return Ok(None),
+            Err(Errno::AGAIN) => std::thread::sleep(jittered(backoff.next())),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn connect_tcp(
+    address: &Address,
+    found: &[SocketAddr],
+    until: Option<Instant>,
+    late: impl Fn() -> ConnectError,
+) -> Result<OwnedFd, ConnectError> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for at in found {
+        let connected = match until {
+            None => TcpStream::connect(at),
+            Some(until) => match until.saturating_duration_since(Instant::now()) {
+                Duration::ZERO => return Err(late()),
+                left => TcpStream::connect_timeout(at, left),
+            },
+        };
+        match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
+            Ok(stream) => return Ok(stream.into()),
+            Err(error) => last = error,
+        }
+    }
+    Err(match last.kind() {
+        io::ErrorKind::ConnectionRefused => ConnectError::no_server(address, ""),
+        io::ErrorKind::TimedOut => late(),
+        _ => ConnectError::io(address, last),
+    })
+}

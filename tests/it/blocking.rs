@@ -1,0 +1,324 @@
+//! The blocking client, in threads without a runtime.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use samehost::blocking::Channel;
+use samehost::ping::{
+    BlockingPingServiceClient as Client, CollectRequest, ConverseRequest, PingRequest,
+    PingResponse, WatchRequest, WatchResponse,
+};
+use samehost::{ConnectErrorKind, Server};
+use tokio::runtime::{Handle, Runtime};
+use tonic::{Code, Request, Response, Status};
+
+use crate::support::{Counted, Running, Scripted, Transport, directory, eventually, socket_in};
+
+/// Runs each test on each transport, in a thread without a runtime.
+macro_rules! on_each_transport {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn unix() {
+                super::$name(super::Transport::Unix);
+            }
+
+            #[test]
+            fn tcp() {
+                super::$name(super::Transport::Tcp);
+            }
+        }
+    )+};
+}
+
+on_each_transport!(
+    each_kind_of_call,
+    statuses_and_metadata_come_as_they_were_sent,
+    large_messages_pass_the_windows,
+    a_deadline_ends_a_call_that_waits,
+    the_channels_timeout_is_every_calls_deadline,
+    a_call_after_a_restart_connects_again,
+    a_call_that_waits_fails_with_the_server,
+    threads_share_one_connection,
+    a_stream_that_is_dropped_is_cancelled,
+    a_server_that_ends_a_stream_early_is_heard,
+);
+
+/// A server, on a runtime of its own threads.
+struct Served {
+    runtime: Runtime,
+    running: Running,
+}
+
+impl Served {
+    fn start(transport: Transport, server: Server) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let running = runtime.block_on(Running::start(transport, server));
+        Self { runtime, running }
+    }
+
+    fn client(&self) -> Client {
+        assert!(Handle::try_current().is_err(), "no runtime is needed");
+        Client::connect(&self.running.address).unwrap()
+    }
+}
+
+fn ping_server(transport: Transport) -> Served {
+    Served::start(transport, Scripted::default().server())
+}
+
+fn request(message: &str) -> PingRequest {
+    PingRequest { message: message.into(), ..PingRequest::default() }
+}
+
+fn each_kind_of_call(transport: Transport) {
+    let served = ping_server(transport);
+    let mut client = served.client();
+    for _ in 0..3 {
+        assert_eq!(client.ping(PingRequest::ping()).unwrap().into_inner().message, "pong");
+    }
+
+    let watch = WatchRequest { count: 3, ..WatchRequest::default() };
+    let pongs: Result<Vec<WatchResponse>, Status> =
+        client.watch(watch).unwrap().into_inner().collect();
+    assert_eq!(pongs.unwrap().len(), 3);
+
+    let pings = (0..1_000).map(|_| CollectRequest { message: "ping".into(), ..Default::default() });
+    let collected = client.collect(Request::new(pings)).unwrap().into_inner();
+    assert_eq!(collected.count, 1_000);
+
+    let mut conversation = client.converse(()).unwrap();
+    for sequence in 0..3 {
+        let ping = ConverseRequest { message: "ping".into(), sequence, ..Default::default() };
+        assert!(conversation.send(&ping).unwrap());
+        let pong = conversation.message().unwrap().unwrap();
+        assert_eq!((&*pong.message, pong.sequence), ("pong", sequence));
+        // Another call while the stream is open.
+        client.ping(PingRequest::ping()).unwrap();
+    }
+    conversation.finish();
+    assert!(conversation.message().unwrap().is_none());
+    assert!(conversation.message().unwrap().is_none(), "the end stays the end");
+}
+
+fn statuses_and_metadata_come_as_they_were_sent(transport: Transport) {
+    let service = Scripted::default().on_ping(|request| async move {
+        let token = request.metadata().get("token").cloned();
+        let agent = request.metadata().get("user-agent").unwrap().to_str().unwrap().to_owned();
+        assert!(agent.starts_with("grpc-rust-samehost/"), "{agent}");
+        match token {
+            Some(token) => {
+                let mut response = Response::new(PingResponse::default());
+                response.metadata_mut().insert("token", token);
+                Ok(response)
+            }
+            None => Err(Status::unauthenticated("no token")),
+        }
+    });
+    let served = Served::start(transport, service.server());
+    let mut client = served.client();
+    let status = client.ping(PingRequest::ping()).unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "no token"));
+    let mut with_token = Request::new(PingRequest::ping());
+    with_token.metadata_mut().insert("token", "sesame".parse().unwrap());
+    let response = client.ping(with_token).unwrap();
+    assert_eq!(response.metadata().get("token").unwrap(), "sesame");
+    // A status that comes after messages.
+    let mut conversation = client.converse(()).unwrap();
+    for message in ["ping", "no"] {
+        let message = ConverseRequest { message: message.into(), ..Default::default() };
+        conversation.send(&message).unwrap();
+    }
+    assert_eq!(conversation.message().unwrap().unwrap().message, "pong");
+    assert_eq!(conversation.message().unwrap_err().code(), Code::InvalidArgument);
+    assert!(conversation.message().unwrap().is_none(), "an error ends it");
+}
+
+fn large_messages_pass_the_windows(transport: Transport) {
+    let served = ping_server(transport);
+    let mut client = served.client();
+    let payload: Vec<u8> = (0..3 << 20).map(|n: u32| n.wrapping_mul(2_654_435_761) as u8).collect();
+    let large = PingRequest { payload: payload.clone().into(), ..PingRequest::ping() };
+    for _ in 0..2 {
+        let echoed = client.ping(large.clone()).unwrap().into_inner();
+        assert!(echoed.payload == payload);
+    }
+    let pings = (0..40).map(|_| CollectRequest {
+        message: "ping".into(),
+        payload: payload[..1 << 20].to_vec().into(),
+        ..Default::default()
+    });
+    assert_eq!(client.collect(Request::new(pings)).unwrap().into_inner().count, 40);
+    let watch = WatchRequest {
+        count: 20,
+        payload: payload[..1 << 20].to_vec().into(),
+        ..Default::default()
+    };
+    assert_eq!(client.watch(watch).unwrap().into_inner().filter(Result::is_ok).count(), 20);
+    let too_large = PingRequest { payload: vec![0; 5 << 20].into(), ..PingRequest::ping() };
+    assert_eq!(client.ping(too_large).unwrap_err().code(), Code::ResourceExhausted);
+    client.ping(PingRequest::ping()).unwrap();
+}
+
+fn never_answers() -> Scripted {
+    Scripted::default().on_ping(|request| async move {
+        match &*request.into_inner().message {
+            "wait" => std::future::pending().await,
+            _ => Ok(Response::new(PingResponse::default())),
+        }
+    })
+}
+
+fn a_deadline_ends_a_call_that_waits(transport: Transport) {
+    let served = Served::start(transport, never_answers().server());
+    let mut client = served.client();
+    let began = Instant::now();
+    let mut late = Request::new(request("wait"));
+    late.set_timeout(Duration::from_millis(50));
+    assert_eq!(client.ping(late).unwrap_err().code(), Code::DeadlineExceeded);
+    assert!(began.elapsed() >= Duration::from_millis(50));
+    client.ping(PingRequest::ping()).unwrap();
+    // Of a stream it is the whole call's.
+    let mut late = Request::new(WatchRequest::default());
+    late.get_mut().interval = Some(prost_types::Duration { seconds: 3_600, nanos: 0 });
+    late.set_timeout(Duration::from_millis(50));
+    let ends: Vec<_> = client.watch(late).unwrap().into_inner().map(|one| one.map(drop)).collect();
+    assert_eq!(ends.last().unwrap().as_ref().unwrap_err().code(), Code::DeadlineExceeded);
+}
+
+fn the_channels_timeout_is_every_calls_deadline(transport: Transport) {
+    let served = Served::start(transport, never_answers().server());
+    let channel = Channel::builder(&served.running.address).timeout(Duration::from_millis(50));
+    let mut client = Client::new(channel.connect().unwrap());
+    assert_eq!(client.ping(request("wait")).unwrap_err().code(), Code::DeadlineExceeded);
+}
+
+fn a_call_after_a_restart_connects_again(transport: Transport) {
+    let served = ping_server(transport);
+    let mut client = served.client();
+    client.ping(PingRequest::ping()).unwrap();
+    let Served { runtime, running } = served;
+    let address = running.address.clone();
+    let folder = runtime.block_on(running.stop());
+    let status = client.ping(PingRequest::ping()).unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let running = runtime.block_on(Running::start_at(&address, Scripted::default().server()));
+    client.ping(PingRequest::ping()).unwrap();
+    drop((running, folder));
+}
+
+fn a_call_that_waits_fails_with_the_server(transport: Transport) {
+    let server = never_answers().server().drain_timeout(Duration::from_millis(10));
+    let Served { runtime, running } = Served::start(transport, server);
+    let mut client = Client::connect(&running.address).unwrap();
+    let waiting = thread::spawn(move || client.ping(request("wait")));
+    let probe = running.address.clone();
+    let folder = runtime.block_on(async {
+        // Once it has answered another call, the first has come perhaps; either way it fails.
+        samehost::Channel::connect(&probe).await.unwrap();
+        running.stop().await
+    });
+    assert_eq!(waiting.join().unwrap().unwrap_err().code(), Code::Unavailable);
+    drop(folder);
+}
+
+fn threads_share_one_connection(transport: Transport) {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let server = Scripted::default().server().on_connect(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        http::Extensions::new()
+    });
+    let served = Served::start(transport, server);
+    let client = served.client();
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let mut client = client.clone();
+            scope.spawn(move || {
+                for sequence in 0..200 {
+                    let sequence = thread * 1_000 + sequence;
+                    let ping = PingRequest { sequence, ..PingRequest::ping() };
+                    assert_eq!(client.ping(ping).unwrap().into_inner().sequence, sequence);
+                }
+            });
+        }
+        // One that waits for a stream holds up none of them.
+        let mut client = client.clone();
+        scope.spawn(move || {
+            let mut conversation = client.converse(()).unwrap();
+            for _ in 0..200 {
+                let ping = ConverseRequest { message: "ping".into(), ..Default::default() };
+                conversation.send(&ping).unwrap();
+                conversation.message().unwrap().unwrap();
+            }
+        });
+    });
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+fn a_stream_that_is_dropped_is_cancelled(transport: Transport) {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&alive);
+    let service = Scripted::default().on_watch(move |_| {
+        let counted = Counted::new(&counts);
+        tokio_stream::StreamExt::map(tokio_stream::pending(), move |()| {
+            let _ = &counted;
+            Ok(WatchResponse::default())
+        })
+    });
+    let served = Served::start(transport, service.server());
+    let mut client = served.client();
+    let stream = client.watch(WatchRequest::default()).unwrap();
+    assert_eq!(alive.load(Ordering::SeqCst), 1);
+    drop(stream);
+    eventually("its handler is dropped", || alive.load(Ordering::SeqCst) == 0);
+    client.ping(PingRequest::ping()).unwrap();
+}
+
+fn a_server_that_ends_a_stream_early_is_heard(transport: Transport) {
+    let service = Scripted::default().on_collect(|_| async { Err(Status::aborted("enough")) });
+    let served = Served::start(transport, service.server());
+    let mut client = served.client();
+    let endless = std::iter::repeat_with(|| CollectRequest {
+        message: "ping".into(),
+        payload: vec![0; 64 * 1024].into(),
+        ..Default::default()
+    });
+    let status = client.collect(Request::new(endless)).unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Aborted, "enough"));
+    client.ping(PingRequest::ping()).unwrap();
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let folder = directory();
+    let address = socket_in(folder.path());
+    let error = Channel::connect(&address).unwrap_err();
+    assert_eq!((error.kind(), error.address()), (ConnectErrorKind::NoServer, Some(&address)));
+    let mut client = Client::new(Channel::builder(&address).connect_lazy());
+    let status = client.ping(PingRequest::ping()).unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, &*error.to_string()));
+    let error = Channel::connect("no address").unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::InvalidAddress);
+}
+
+#[test]
+fn a_server_that_says_nothing_is_given_up() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let channel = Channel::builder(listener.local_addr().unwrap());
+    let error = channel.connect_timeout(Duration::from_millis(50)).connect().unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::TimedOut);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_in_an_async_function_does_not_panic() {
+    let server = Running::ping(Transport::Unix).await;
+    let mut client = Client::connect(&server.address).unwrap();
+    client.ping(PingRequest::ping()).unwrap();
+}
