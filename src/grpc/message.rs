@@ -10,9 +10,9 @@ pub(super) struct Message {
     left: usize,
     /// The number of bytes that have come of an incomplete message, with its prefix.
     bytes: usize,
-    /// The messages that are complete.
+    /// The number of messages that are complete.
     complete: usize,
-    /// The size of the first one.
+    /// The size of the first message, with its prefix.
     first: usize,
 }
 
@@ -22,7 +22,8 @@ impl Message {
         self.bytes
     }
 
-    /// The size of the one message of a body that has ended, with its prefix: 0 where there were several.
+    /// Returns the size of the single message of a body that has ended, with its prefix, or 0 if
+    /// there were several.
     pub(super) fn only(&self) -> usize {
         if self.complete == 1 { self.first } else { 0 }
     }

@@ -161,7 +161,7 @@ impl Body for ArrivingBody {
         if let Some(kept) = kept {
             kept.set(message.incomplete());
             if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
-                // The handler of a unary call has it until the call has ended.
+                // The handler of a unary call holds the message until the call has ended.
                 kept.hold(message.only());
                 *message = Message::default();
             }

@@ -22,7 +22,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many bytes a server buffers for all connections together.
 const MAX_BUFFERED: usize = 256 << 20;
 
-/// The part of that which one user may hold while others hold something: one in so many.
+/// One user may hold this fraction of it while others hold something: one in so many.
 const USER_SHARE: usize = 4;
 
 /// How long a client's handshake may take while at most half of the permits are taken.
@@ -44,7 +44,7 @@ pub(super) struct ServerOptions {
     pub(super) max_connections: usize,
     pub(super) max_connections_per_uid: usize,
     pub(super) max_buffered: usize,
-    /// `None`: a quarter of that.
+    /// `None` means a quarter of `max_buffered`.
     pub(super) max_user_share: Option<usize>,
     pub(super) keep_alive_interval: Option<Duration>,
     pub(super) keep_alive_timeout: Duration,
@@ -97,7 +97,7 @@ impl ServerOptions {
         Observers::new(self.observers.clone(), self.traces_calls)
     }
 
-    /// What the connections of a server may hold together.
+    /// Returns the limits of what the connections of a server may hold together.
     pub(super) fn memory(&self) -> Arc<Memory> {
         let share = self.max_user_share.unwrap_or(self.max_buffered / USER_SHARE);
         Memory::new(self.max_buffered, share)

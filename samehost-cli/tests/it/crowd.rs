@@ -396,7 +396,8 @@ async fn who_filled_a_server_is_read_again_when_all_of_it_is_gone() {
     assert_eq!((reply.count, reply.bytes), (MESSAGES as u64, MESSAGES as u64 * 1024));
 }
 
-/// Unary calls with large requests, all at once on so many connections, to a server with room for a few.
+/// Makes unary calls with large requests at the same time on several connections, to a server with
+/// room for a few.
 async fn large_calls(connections: usize, calls: usize, size: usize, room: usize) {
     let service = Scripted::default().on_ping(|ping: tonic::Request<PingRequest>| async move {
         let length = ping.into_inner().payload.len() as u64;

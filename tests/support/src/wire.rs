@@ -245,8 +245,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
         self.io.write_all(bytes).await
     }
 
-    /// Sends a body and its end as the stream's window allows, which is the default one at first. Other
-    /// frames than what widens it are thrown away.
+    /// Sends a body and its end as the stream's window allows, which is the default one at first.
+    /// Drops all frames but those that widen the window.
     pub async fn send_body(&mut self, stream: u32, body: &[u8]) {
         let mut window = 65_535;
         for chunk in body.chunks(16_384) {
