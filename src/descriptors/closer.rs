@@ -9,11 +9,16 @@ use std::os::fd::OwnedFd;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::MAX_PER_CALL;
+
 /// So many closes can block before the next one waits.
 const MAX_THREADS: usize = 32;
 
 /// The same of one user's descriptors.
-const MAX_THREADS_PER_USER: usize = 4;
+pub(crate) const MAX_THREADS_PER_USER: usize = 4;
+
+/// More descriptors of one user than this do not wait: four of the largest sets.
+const BEHIND: usize = 4 * MAX_PER_CALL;
 
 /// A thread without work for so long ends.
 const IDLE: Duration = Duration::from_secs(5);
@@ -43,7 +48,8 @@ struct Queue {
 
 #[derive(Default)]
 struct Jobs {
-    waiting: VecDeque<Job>,
+    /// Each with the number of its descriptors.
+    waiting: VecDeque<(usize, Job)>,
     /// Threads that close some now.
     busy: usize,
 }
@@ -54,7 +60,7 @@ pub(crate) fn close(user: User, descriptors: Vec<OwnedFd>, after: impl Send + 's
     if descriptors.is_empty() {
         return;
     }
-    run(user, move |hurries| {
+    run(user, descriptors.len(), move |hurries| {
         if hurries {
             descriptors.iter().for_each(do_not_linger);
         }
@@ -63,10 +69,17 @@ pub(crate) fn close(user: User, descriptors: Vec<OwnedFd>, after: impl Send + 's
     });
 }
 
-/// Runs `job`, which closes descriptors of `user`, in the same way. It is told whether it has to see to
-/// it that no socket lingers.
-pub(crate) fn run(user: User, job: impl FnOnce(bool) + Send + 'static) {
-    CLOSER.push(user, Box::new(job));
+/// Runs `job`, which closes `count` descriptors of `user`, in the same way. It is told whether it has to
+/// see to it that no socket lingers.
+pub(crate) fn run(user: User, count: usize, job: impl FnOnce(bool) + Send + 'static) {
+    CLOSER.push(user, (count, Box::new(job)));
+}
+
+/// Returns whether so many descriptors of `user` wait to be closed that no more should be received.
+pub(crate) fn is_behind(user: User) -> bool {
+    let queue = CLOSER.lock();
+    let waiting = queue.users.get(&user).map(|jobs| &jobs.waiting);
+    waiting.is_some_and(|waiting| waiting.iter().map(|(count, _)| count).sum::<usize>() > BEHIND)
 }
 
 /// Lets close(2) of a socket return at once. That holds for its other descriptors as well: its sender,
@@ -77,7 +90,7 @@ pub(crate) fn do_not_linger(descriptor: &OwnedFd) {
 }
 
 impl Closer {
-    fn push(&'static self, user: User, job: Job) {
+    fn push(&'static self, user: User, job: (usize, Job)) {
         let mut queue = self.lock();
         queue.users.entry(user).or_default().waiting.push_back(job);
         // A thread that was notified counts as idle until it has its job.
@@ -89,7 +102,7 @@ impl Closer {
                 // Without any thread a close that may block is better than a leak.
                 let users = std::mem::take(&mut queue.users);
                 drop(queue);
-                users.into_values().flat_map(|jobs| jobs.waiting).for_each(|job| job(true));
+                users.into_values().flat_map(|jobs| jobs.waiting).for_each(|(_, job)| job(true));
                 return;
             }
         }
@@ -136,7 +149,8 @@ impl Queue {
         let (user, jobs) = may_begin.min_by_key(|(_, jobs)| jobs.busy)?;
         jobs.busy += 1;
         let is_last = jobs.busy == MAX_THREADS_PER_USER;
-        Some((*user, jobs.waiting.pop_front()?, is_last))
+        let (_, job) = jobs.waiting.pop_front()?;
+        Some((*user, job, is_last))
     }
 
     fn done(&mut self, user: User) {

@@ -16,7 +16,7 @@ use super::rights::{self, Received};
 use super::stream::{Direct, Stream};
 use super::unix::peer_user;
 use crate::address::Address;
-use crate::descriptors::{Arrived, Descriptors, Quota};
+use crate::descriptors::{Arrived, Descriptors, Quota, closer};
 
 /// A connection that a [`Listener`](crate::Listener) accepted or a channel opened.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ struct Passing {
     /// Of the peer.
     user: Option<u32>,
     sets: VecDeque<Arrived>,
+    /// The last set was refused, and many wait to be closed: nothing more is received.
+    is_over: bool,
 }
 
 /// Who is at the other end of a connection, as each transport knows it.
@@ -119,6 +121,7 @@ impl Conn {
     ) -> Poll<io::Result<usize>> {
         match &mut self.passing {
             None => self.stream.poll_receive(cx, input),
+            Some(passing) if passing.is_over => Poll::Ready(Err(behind())),
             Some(passing) => self.stream.poll_receive_with(cx, input, |received| {
                 passing.arrived(received);
             }),
@@ -126,14 +129,19 @@ impl Conn {
     }
 
     /// Takes descriptors from the peer from now on, as far as `quotas` allow. Returns whether that is
-    /// possible: it is not over TCP.
+    /// possible: it is not over TCP, nor while too many of its user wait to be closed.
     pub(crate) fn take_descriptors(&mut self, quotas: Vec<Arc<Quota>>) -> bool {
-        if self.is_unix {
-            self.stream.take_descriptors();
-            let user = peer_user(&self.stream);
-            self.passing = Some(Box::new(Passing { quotas, user, sets: VecDeque::new() }));
+        if !self.is_unix {
+            return false;
         }
-        self.is_unix
+        let user = peer_user(&self.stream);
+        let takes = !closer::is_behind(user);
+        if takes {
+            self.stream.take_descriptors();
+            self.passing =
+                Some(Box::new(Passing { quotas, user, sets: VecDeque::new(), is_over: false }));
+        }
+        takes
     }
 
     /// Takes what came with the bytes that were received, one set at a time.
@@ -157,6 +165,7 @@ impl Conn {
     pub(crate) fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize> {
         match &mut self.passing {
             None => self.stream.receive(input),
+            Some(passing) if passing.is_over => Err(behind()),
             Some(passing) => {
                 let received = rights::receive(&self.stream, input)?;
                 let bytes = received.bytes;
@@ -189,11 +198,19 @@ impl Conn {
     }
 }
 
+/// Why a connection ends on which descriptors come that can be neither held nor closed.
+fn behind() -> io::Error {
+    io::Error::other("too many file descriptors from its user wait to be closed")
+}
+
 impl Passing {
     fn arrived(&mut self, received: Received) {
         let Received { descriptors, truncated, .. } = received;
         if truncated || !descriptors.is_empty() {
-            self.sets.push_back(Arrived::new(descriptors, truncated, &self.quotas, self.user));
+            let set = Arrived::new(descriptors, truncated, &self.quotas, self.user);
+            // No quota counts what was refused.
+            self.is_over |= set.set.is_err() && closer::is_behind(self.user);
+            self.sets.push_back(set);
         }
     }
 }
@@ -236,5 +253,57 @@ impl AsyncWrite for Conn {
 
     fn is_write_vectored(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::descriptors::MAX_PER_CALL;
+
+    fn pair() -> (Conn, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Conn::unix(ours.into()).unwrap(), theirs)
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_whose_descriptors_can_be_neither_held_nor_closed() {
+        let (mut conn, peer) = pair();
+        assert!(conn.take_descriptors(vec![Quota::new(0)]));
+        let user = peer_user(&peer);
+        // Threads that close something which blocks.
+        let (began, begin) = mpsc::channel();
+        let mut release = Vec::new();
+        for _ in 0..closer::MAX_THREADS_PER_USER {
+            let (sender, blocked) = mpsc::channel::<()>();
+            let began = began.clone();
+            closer::run(user, 1, move |_| {
+                began.send(()).unwrap();
+                let _ = blocked.recv();
+            });
+            release.push(sender);
+            begin.recv().unwrap();
+        }
+        let mut input = BytesMut::with_capacity(64);
+        let mut sets = 0;
+        let error = loop {
+            rights::send(&peer, b"x", &[peer.as_fd(); MAX_PER_CALL]).unwrap();
+            match poll_fn(|cx| conn.poll_receive(cx, &mut input)).await {
+                Ok(_) => assert!(conn.next_set().unwrap().set.is_err()),
+                Err(error) => break error,
+            }
+            sets += 1;
+            assert!(sets <= 5);
+        };
+        assert!(error.to_string().contains("wait to be closed"), "{error}");
+        let (mut another, _peer) = pair();
+        assert!(!another.take_descriptors(vec![Quota::new(1)]));
+        drop(release);
     }
 }

@@ -97,7 +97,7 @@ pub(crate) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<Rec
 
 /// Closes a socket in which descriptors may lie unread, on a thread for that: they are closed with it.
 pub(super) fn close(socket: OwnedFd) {
-    closer::run(peer_user(&socket), move |hurries| {
+    closer::run(peer_user(&socket), 1, move |hurries| {
         if hurries {
             // The peer can add none after that.
             let _ = rustix::net::shutdown(&socket, Shutdown::Both);
