@@ -1,19 +1,58 @@
 //! gRPC between processes on the same host, over Unix domain sockets.
 //!
-//! A service written for [tonic] runs unchanged. What is here is everything below its stubs: the
-//! [`Address`], the socket and its file ([`Listener`]), the [`Server`] and the [`Channel`]. One
-//! string picks the transport: `unix:/run/app.sock` or `127.0.0.1:50051`.
+//! A service written for [tonic](https://docs.rs/tonic) runs unchanged. What is here is everything below
+//! its trait: the stubs, gRPC's rules, the HTTP/2 connection ([`Server`], [`Channel`]), the socket and its
+//! file ([`Listener`]), and who is at the other end ([`PeerIdentity`]). One string picks the transport:
+//! `unix:/run/app.sock` or `127.0.0.1:50051` ([`Address`]). Clients of any language connect with their
+//! defaults.
 //!
-//! A server:
+//! # A service of one's own
+//!
+//! `Cargo.toml`:
+//!
+//! ```toml
+//! [dependencies]
+//! samehost = "0.1"
+//! prost = "0.14"
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
+//!
+//! [build-dependencies]
+//! samehost-build = "0.1"
+//! ```
+//!
+//! `build.rs`, which needs no `protoc`:
+//!
+//! ```ignore
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     samehost_build::compile(&["proto/greeter.proto"], &["proto"])
+//! }
+//! ```
+//!
+//! `src/main.rs` includes what that made by [`include_proto!`]. The names and signatures are those of
+//! tonic's generator, and tonic itself is [`samehost::tonic`](tonic):
+//!
+//! ```ignore
+//! use samehost::tonic::{Request, Response, Status};
+//!
+//! mod greeter {
+//!     samehost::include_proto!("greeter.v1");
+//! }
+//! ```
+//!
+//! The stubs of `tonic_prost_build` work as well, with `build_transport(false)`. They cost about twice the
+//! CPU time.
+//!
+//! # A server and a client
+//!
+//! Here and below with the Ping service of the feature `ping`; a service of one's own takes its place.
 //!
 //! ```no_run
 //! # #[cfg(feature = "ping")]
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
 //! use samehost::ping::{Ping, PingServiceServer};
-//! use samehost::{Address, Listener, Server};
+//! use samehost::{Listener, Server};
 //!
-//! let address: Address = "unix:/run/ping.sock".parse()?;
-//! let listener = Listener::bind(&address).await?;
+//! let listener = Listener::bind("unix:/run/ping.sock").await?;
 //! Server::new()
 //!     .add_service(PingServiceServer::new(Ping::default()))
 //!     .serve(listener)
@@ -21,22 +60,178 @@
 //! # Ok(()) }
 //! ```
 //!
-//! And a client of it:
-//!
 //! ```no_run
 //! # #[cfg(feature = "ping")]
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
 //! use samehost::ping::{PingRequest, PingServiceClient};
-//! use samehost::{Address, Channel};
 //!
-//! let address: Address = "unix:/run/ping.sock".parse()?;
-//! let channel = Channel::connect(&address).await?;
-//! let reply = PingServiceClient::new(channel).ping(PingRequest::ping()).await?;
-//! assert_eq!(reply.into_inner().message, "pong");
+//! let mut client = PingServiceClient::connect("unix:/run/ping.sock").await?;
+//! let response = client.ping(PingRequest::ping()).await?;
+//! assert_eq!(response.into_inner().message, "pong");
 //! # Ok(()) }
 //! ```
 //!
-//! Generate the stubs of your own service with `tonic_prost_build` and `build_transport(false)`.
+//! # Shutdown by a signal
+//!
+//! The socket file goes first, so that a successor can bind at once. Calls in flight may finish
+//! ([`Server::drain_timeout`]).
+//!
+//! ```no_run
+//! # #[cfg(feature = "ping")]
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! # use samehost::ping::{Ping, PingServiceServer};
+//! # use samehost::{Listener, Server};
+//! use tokio::signal::unix::{SignalKind, signal};
+//!
+//! let mut terminated = signal(SignalKind::terminate())?;
+//! let listener = Listener::bind("unix:/run/ping.sock").await?;
+//! Server::new()
+//!     .add_service(PingServiceServer::new(Ping::default()))
+//!     .serve_with_shutdown(listener, async move {
+//!         terminated.recv().await;
+//!     })
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # A restart that loses no call
+//!
+//! Each new process takes the listening socket over from the one before it, which then drains. Nothing
+//! changes on disk, and no client notices. Bind last: from then on the new process is the server.
+//!
+//! ```no_run
+//! # #[cfg(feature = "ping")]
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! # use samehost::ping::{Ping, PingServiceServer};
+//! # use samehost::Server;
+//! use samehost::BindOptions;
+//!
+//! let options = BindOptions::new().take_over(true).allow_take_over(true);
+//! let listener = options.bind("unix:/run/ping.sock").await?;
+//! // Returns after a successor has taken over and the calls in flight have ended.
+//! Server::new()
+//!     .add_service(PingServiceServer::new(Ping::default()))
+//!     .serve(listener)
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Started by systemd
+//!
+//! With a socket unit, systemd keeps the socket while no server runs: the first client starts the server,
+//! and later ones wait in the queue during a restart.
+//!
+//! ```no_run
+//! # #[cfg(feature = "ping")]
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! # use samehost::ping::{Ping, PingServiceServer};
+//! use std::time::Duration;
+//!
+//! use samehost::{Listener, Server};
+//!
+//! let (_name, listener) = Listener::from_systemd()?.pop().ok_or("started without a socket unit")?;
+//! Server::new()
+//!     .add_service(PingServiceServer::new(Ping::default()))
+//!     .serve_until_idle(listener, Duration::from_secs(60), std::future::pending())
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Between a parent and its child
+//!
+//! No address at all: one end of a socketpair(2) each.
+//!
+//! ```no_run
+//! # #[cfg(feature = "ping")]
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! use samehost::ping::{Ping, PingServiceClient, PingServiceServer};
+//! use samehost::{Channel, Server};
+//! use tokio::net::UnixStream;
+//!
+//! let (parent, child) = UnixStream::pair()?;
+//! let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+//! tokio::spawn(server.serve_connection(child));
+//! let client = PingServiceClient::new(Channel::from_stream(parent));
+//! # let _ = client;
+//! # Ok(()) }
+//! ```
+//!
+//! # Health and reflection
+//!
+//! By the crates `tonic-health` and `tonic-reflection`. `samehost_build::configure()` writes the file that
+//! reflection hands out (`file_descriptor_set_path`).
+//!
+//! ```no_run
+//! # #[cfg(feature = "ping")]
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! use samehost::ping::{FILE_DESCRIPTOR_SET, Ping, PingServiceServer};
+//! use samehost::{Listener, Server};
+//!
+//! let (health, health_service) = tonic_health::server::health_reporter();
+//! health.set_serving::<PingServiceServer<Ping>>().await;
+//! let reflection = tonic_reflection::server::Builder::configure()
+//!     .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+//!     .build_v1()?;
+//! Server::new()
+//!     .add_service(health_service)
+//!     .add_service(reflection)
+//!     .add_service(PingServiceServer::new(Ping::default()))
+//!     .serve(Listener::bind("unix:/run/ping.sock").await?)
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Layers
+//!
+//! Any tower layer of HTTP requests goes around all services, and any tower layer goes around a channel. A
+//! server with layers answers unary calls by HTTP requests, as tonic does, which costs CPU time.
+//!
+//! ```no_run
+//! # #[cfg(feature = "ping")]
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! use samehost::ping::{Ping, PingServiceClient, PingServiceServer};
+//! use samehost::{Channel, Listener, Server};
+//! use tower::ServiceBuilder;
+//! use tower::limit::GlobalConcurrencyLimitLayer;
+//!
+//! let server = Server::new()
+//!     .layer(GlobalConcurrencyLimitLayer::new(64))
+//!     .add_service(PingServiceServer::new(Ping::default()));
+//! server.serve(Listener::bind("unix:/run/ping.sock").await?).await?;
+//!
+//! let channel = Channel::connect("unix:/run/ping.sock").await?;
+//! let client = PingServiceClient::new(ServiceBuilder::new().concurrency_limit(8).service(channel));
+//! # let _ = client;
+//! # Ok(()) }
+//! ```
+//!
+//! # Waiting for a server, and trying again
+//!
+//! What no server has processed is sent again by itself. More is a matter of the channel's options, or of
+//! one call's extension [`WaitForReady`].
+//!
+//! ```no_run
+//! # #[cfg(feature = "ping")]
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use samehost::ping::{PingRequest, PingServiceClient};
+//! use samehost::tonic::Code;
+//! use samehost::{Channel, RetryPolicy};
+//!
+//! let retries = RetryPolicy::new()
+//!     .max_attempts(3)
+//!     .backoff(Duration::from_millis(10), Duration::from_secs(1))
+//!     .codes([Code::Unavailable]);
+//! let channel = Channel::builder("unix:/run/ping.sock")
+//!     .wait_for_ready(true) // a call waits until there is a server,
+//!     .timeout(Duration::from_secs(5)) // for as long as its deadline allows,
+//!     .retry(retries) // and is made again if it fails so
+//!     .connect_lazy();
+//! let response = PingServiceClient::new(channel).ping(PingRequest::ping()).await?;
+//! # let _ = response;
+//! # Ok(()) }
+//! ```
 //!
 //! # Who is calling
 //!
@@ -49,6 +244,8 @@
 //!
 //! None is on by default.
 //!
+//! - `gzip`, `deflate`, `zstd`: compression of messages, on either kind of stub.
+//! - `metrics`: an [`Observer`] that feeds the `metrics` facade under OpenTelemetry's names.
 //! - `ping`: the Ping service in `samehost::ping`, which the command, the examples and the tests
 //!   use.
 //! - `serde`: an [`Address`] in configuration files, as its string.
