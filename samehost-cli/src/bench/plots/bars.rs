@@ -26,8 +26,6 @@ const FIGURES: i32 = 28;
 
 pub(super) struct Bars {
     pub(super) groups: Vec<Group>,
-    /// What is left for the bars' labels.
-    pub(super) label_width: i32,
     /// All groups have one scale, with an axis below; otherwise each has its own, without.
     pub(super) is_one_scale: bool,
 }
@@ -87,7 +85,8 @@ impl Scale {
 impl Bars {
     pub(super) fn draw(&self, frame: &Frame) -> Result<String> {
         let all = || self.groups.iter().flat_map(|group| &group.bars);
-        let left = MARGIN as i32 + self.label_width;
+        let label_width = all().map(|bar| width_of(&bar.label)).fold(0.0, f64::max) + 12.0;
+        let left = MARGIN as i32 + label_width as i32;
         let value_width = all().map(|bar| width_of(&bar.value)).fold(0.0, f64::max) + 10.0;
         let pixels = f64::from(WIDTH as i32 - MARGIN as i32 - left) - value_width;
         let bars_height: i32 = self.groups.iter().map(Group::height).sum();

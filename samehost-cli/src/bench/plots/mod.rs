@@ -19,7 +19,7 @@ use self::figures::{decimal_bytes, figure_short, percentile, short};
 use self::frame::{Entry, Frame, Sample};
 use self::lines::{Line, draw_lines};
 use self::style::{Colour, IN_KERNEL, IN_PROGRAM, WAITING, colour_of};
-use super::cell::{Carrier, Kind, Series, Stack, Stubs, Transport, Wait};
+use super::cell::{Kind, Series, Stack, Stubs, Transport, Wait};
 use super::machine::Machine;
 use super::plan::Plan;
 use super::report::Row;
@@ -303,7 +303,7 @@ fn times(
             "CPU time by getrusage(2), and the rest, in which a process waits for the other one \
                   or for its CPU to wake up. A process that spins does not wait."
                 .to_owned(),
-        svg: Bars { groups, label_width: 66, is_one_scale: true }.draw(&frame)?,
+        svg: Bars { groups, is_one_scale: true }.draw(&frame)?,
     }))
 }
 
@@ -359,7 +359,7 @@ fn overview(rows: &[&Row], conditions: &Conditions) -> Result<Option<Plot>> {
     Ok(Some(Plot {
         name: "overview".to_owned(),
         caption: "Shorter is better in latency, longer in calls per second.".to_owned(),
-        svg: Bars { groups, label_width: 200, is_one_scale: false }.draw(&frame)?,
+        svg: Bars { groups, is_one_scale: false }.draw(&frame)?,
     }))
 }
 
@@ -374,8 +374,10 @@ fn memory(rows: &[Row], conditions: &Conditions) -> Result<Option<Plot>> {
         };
         let series = row.cell().series();
         let label = match series.carrier {
-            Some(carrier @ (Carrier::SealedOnce | Carrier::SealedAnew)) => carrier.to_string(),
-            Some(Carrier::Message) => format!("message, {}", long_name(series)),
+            Some(carrier) if series.stack == Stack::Samehost => match series.stubs {
+                Some(Stubs::Tonic) => format!("{carrier}, tonic's stubs"),
+                _ => carrier.to_string(),
+            },
             _ => long_name(series).to_owned(),
         };
         let ms = 1e3 / row.calls_per_second;
@@ -403,7 +405,7 @@ fn memory(rows: &[Row], conditions: &Conditions) -> Result<Option<Plot>> {
             "From one payload to the next, in ms: shorter is better. Memory is sealed once for all \
                   calls, or made anew for each; a message is decoded; a bare socket copies."
                 .to_owned(),
-        svg: Bars { groups, label_width: 216, is_one_scale: false }.draw(&frame)?,
+        svg: Bars { groups, is_one_scale: false }.draw(&frame)?,
     }))
 }
 
