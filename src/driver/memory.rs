@@ -22,7 +22,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Context;
 use std::time::{Duration, Instant};
 
+use super::peak::Peak;
+use super::rounds::{Rounds, Taken};
 use super::shared::Shared;
+use super::timer::now;
 use super::turns::Turns;
 use crate::http2::StreamKey;
 
@@ -61,6 +64,9 @@ pub(crate) struct Memory {
     turns: Turns,
     next: AtomicU64,
     users: Mutex<HashMap<Owner, Weak<User>>>,
+    peak: Arc<Peak>,
+    /// Turns of users' connections, whatever they hold.
+    rounds: Arc<Rounds>,
 }
 
 /// On whose behalf a connection holds memory.
@@ -78,8 +84,12 @@ pub(crate) enum Owner {
 pub(crate) struct User {
     memory: Arc<Memory>,
     owner: Owner,
+    /// Tells users apart.
+    number: u64,
     held: AtomicUsize,
     turns: Turns,
+    /// What its turns have taken.
+    taken: Taken,
 }
 
 impl Memory {
@@ -93,8 +103,10 @@ impl Memory {
             held: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
             turns: Turns::default(),
-            next: AtomicU64::new(0),
+            next: AtomicU64::new(1),
             users: Mutex::default(),
+            peak: Arc::default(),
+            rounds: Arc::new(Rounds::new(now())),
         })
     }
 
@@ -112,8 +124,10 @@ impl Memory {
         let user = Arc::new(User {
             memory: Arc::clone(self),
             owner,
+            number: self.next.fetch_add(1, Ordering::Relaxed),
             held: AtomicUsize::new(0),
             turns: Turns::default(),
+            taken: Taken::default(),
         });
         users.insert(owner, Arc::downgrade(&user));
         user
@@ -171,11 +185,13 @@ impl User {
         if self.held.fetch_add(bytes, Ordering::Relaxed) == 0 {
             self.memory.holders.fetch_add(1, Ordering::Relaxed);
         }
-        self.memory.held.fetch_add(bytes, Ordering::Relaxed);
+        let held = self.memory.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.memory.peak.rise(held);
     }
 
     fn subtract(&self, bytes: usize) {
-        self.memory.held.fetch_sub(bytes, Ordering::Relaxed);
+        let held = self.memory.held.fetch_sub(bytes, Ordering::Relaxed) - bytes;
+        self.memory.peak.fall(held);
         if self.held.fetch_sub(bytes, Ordering::Relaxed) == bytes && bytes > 0 {
             self.memory.holders.fetch_sub(1, Ordering::Relaxed);
         }
@@ -207,8 +223,10 @@ pub(super) struct Account {
     looks: bool,
     /// It is in a line: waits for a turn, or has it.
     lined_up: bool,
+    /// Users share their turns.
+    shares_turns: bool,
     /// Since when it is read, or has sent nothing to read, and did not become less: of a pressed user's.
-    since: Option<Instant>,
+    since: Option<Box<Instant>>,
     turn: Option<Box<Turn>>,
 }
 
@@ -226,7 +244,16 @@ impl Account {
     /// `None`: nobody counts.
     pub(super) fn new(user: Option<Arc<User>>) -> Self {
         let id = user.as_ref().map_or(0, |user| user.memory.next.fetch_add(1, Ordering::Relaxed));
-        Self { user, id, counted: 0, looks: false, lined_up: false, since: None, turn: None }
+        Self {
+            user,
+            id,
+            counted: 0,
+            looks: false,
+            lined_up: false,
+            shares_turns: false,
+            since: None,
+            turn: None,
+        }
     }
 
     /// The connection holds so many bytes of data at the end of a pass, and calls take so many more.
@@ -253,6 +280,22 @@ impl Account {
         self.counted = steps;
         if steps == 0 {
             self.leave();
+        }
+    }
+
+    /// Returns whether the connection may have a turn of its task now. Otherwise it is woken for it.
+    #[inline]
+    pub(super) fn enter(&mut self, now: Instant, cx: &Context<'_>) -> bool {
+        let Some(user) = &self.user else { return true };
+        self.shares_turns = user.memory.rounds.are_shared(user.number, now);
+        !self.shares_turns || user.memory.rounds.enter(&user.taken, cx.waker())
+    }
+
+    /// That turn ends, which began then.
+    #[inline]
+    pub(super) fn exit(&self, began: Instant) {
+        if let (true, Some(user)) = (self.shares_turns, &self.user) {
+            user.memory.rounds.leave(&user.taken, now().saturating_duration_since(began));
         }
     }
 
@@ -299,7 +342,7 @@ impl Account {
         if user.memory.is_beyond() && !user.memory.turns.take(self.id, cx.waker()) {
             return Reading::Not;
         }
-        self.since.get_or_insert(now);
+        self.since.get_or_insert_with(|| Box::new(now));
         if self.turn.is_none() {
             self.turn = Some(Box::new(Turn { began: now, last: now, held: self.counted }));
         }
@@ -334,7 +377,7 @@ impl Account {
         if sent {
             self.since = None;
         } else {
-            self.since.get_or_insert(now);
+            self.since.get_or_insert_with(|| Box::new(now));
         }
     }
 
@@ -357,14 +400,14 @@ impl Account {
         waits_for_peer: impl FnOnce() -> bool,
     ) -> bool {
         let Some(user) = &self.user else { return false };
-        if self.since.is_none_or(|since| now < since + PATIENCE) || !self.is_pressed() {
+        if self.since.as_ref().is_none_or(|since| now < **since + PATIENCE) || !self.is_pressed() {
             return false;
         }
         let stuck = self.turn.is_some() && user.is_beyond();
         if stuck || (user.memory.is_full() && waits_for_peer()) {
             return true;
         }
-        self.since = Some(now);
+        self.since = Some(Box::new(now));
         false
     }
 

@@ -174,7 +174,17 @@ where
 
     /// One turn. Ready when the connection is over and everything written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
-        let mut turn = self.begin(cx);
+        let now = now();
+        if !self.account.enter(now, cx) {
+            return Poll::Pending;
+        }
+        let polled = self.turn(cx, now);
+        self.account.exit(now);
+        polled
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Lost> {
+        let mut turn = self.begin(cx, now);
         let input = self.read(cx, &mut turn);
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
@@ -226,8 +236,7 @@ where
 
     // ---- The steps of a turn, in their order -------------------------------------------------
 
-    fn begin(&mut self, cx: &Context<'_>) -> Turn {
-        let now = now();
+    fn begin(&mut self, cx: &Context<'_>, now: Instant) -> Turn {
         let reading = match self.phase {
             Phase::Open => self.account.reading(now, cx),
             _ => Reading::Not,

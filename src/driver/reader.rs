@@ -14,6 +14,9 @@ use crate::http2::{give_spare, take_spare};
 /// What one read takes at least and at most; it grows with what arrives at a time.
 pub(super) const READ: (usize, usize) = (16 * 1024, 256 * 1024);
 
+/// What is read at a time of a connection that holds nothing while its user has to wait.
+const LITTLE: usize = 2 * 1024;
+
 /// What is left of a frame at the end of a turn and is not more is copied out of the buffer that it
 /// was read into.
 const KEPT: usize = 1024;
@@ -162,11 +165,11 @@ impl Reader {
         self.buffer.reserve(self.read_size.saturating_sub(rest).max(READ.0));
     }
 
-    /// A buffer that takes little.
+    /// A buffer that takes little: a few bytes can stand for large maps of header fields.
     #[cold]
     fn prepare_little(&mut self) {
         let rest = std::mem::take(&mut self.buffer);
-        self.buffer = BytesMut::with_capacity(rest.len() + READ.0);
+        self.buffer = BytesMut::with_capacity(rest.len() + LITTLE);
         self.buffer.extend_from_slice(&rest);
     }
 

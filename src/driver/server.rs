@@ -36,6 +36,10 @@ use crate::http2::{
 /// row has a task of its own from then on, so that the connection's other calls need not wait for it.
 const SLOW: Duration = Duration::from_micros(100);
 
+/// When handlers have run for so long in a turn, the other requests are for the next turn: so that other
+/// connections need not wait for all of them.
+const LONGEST: Duration = Duration::from_micros(500);
+
 /// Methods of a connection that are known to be slow, at most.
 const SLOW_METHODS: usize = 64;
 
@@ -266,7 +270,13 @@ impl<H: Handler> Role for ServerRole<H> {
     ) -> MutexGuard<'a, State> {
         let Self { handler, requests, slow } = self;
         let mut message = Room::take();
-        for key in requests.drain(..) {
+        let began = (requests.len() > 1).then(Instant::now);
+        let mut taken = 0;
+        while let Some(key) = requests.get(taken).copied() {
+            if taken > 0 && began.is_some_and(|began| began.elapsed() > LONGEST) {
+                break;
+            }
+            taken += 1;
             let Request { head, body, descriptors } = match state.h2.take_request(key) {
                 Ok(request) => request,
                 Err(NoRequest::Gone) => continue,
@@ -319,6 +329,7 @@ impl<H: Handler> Role for ServerRole<H> {
             let task = tokio::spawn(Task { shared: Arc::clone(shared), key, stage });
             state.waiters.set_task(key, task.abort_handle());
         }
+        requests.drain(..taken);
         state
     }
 

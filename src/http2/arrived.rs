@@ -142,7 +142,11 @@ impl Pieces {
     }
 
     /// Bytes in the pieces that are copies of their own.
+    #[inline]
     pub(super) fn copied(&self) -> usize {
+        if self.first.is_none() {
+            return 0;
+        }
         self.iter().filter(|piece| !piece.pinned).map(|piece| piece.bytes.len()).sum()
     }
 

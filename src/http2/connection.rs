@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::arrived::{End, Failure, Reset};
+use super::arrived::{Arrived, End, Failure, Reset};
 use super::block::Block;
 use super::budget::{self, Budget, Cost};
 use super::closed::ClosedStreams;
@@ -26,6 +26,7 @@ use super::outflow::Outflow;
 use super::passing::Passing;
 use super::pinned::Pinned;
 use super::pressure::Pressure;
+use super::receive::{MAX_FIELDS, MAX_OPENED};
 use super::role::Role;
 use super::sent_heads::SentHeads;
 use super::settings::{self, PeerSettings};
@@ -105,6 +106,16 @@ pub(super) struct ServerSide {
     pub(super) unwritten: VecDeque<u64>,
     /// Streams that the peer has opened in this turn.
     pub(super) opened: u32,
+    /// Fields that were decoded in this turn.
+    pub(super) fields: u32,
+}
+
+impl ServerSide {
+    /// Whether further requests are for the next turn.
+    #[inline]
+    pub(super) fn is_turn_over(&self) -> bool {
+        self.opened == MAX_OPENED || self.fields > MAX_FIELDS
+    }
 }
 
 impl Connection {
@@ -156,6 +167,7 @@ impl Connection {
                 last_accepted: 0,
                 unwritten: VecDeque::new(),
                 opened: 0,
+                fields: 0,
             },
         }
     }
@@ -206,7 +218,8 @@ impl Connection {
         }
         stream.forgotten = true;
         let unread = std::mem::take(&mut stream.unread);
-        let arrived = std::mem::take(&mut stream.arrived);
+        let copied = stream.arrived.pieces.copied() as u32;
+        stream.arrived = Arrived::default();
         let code = match self.role {
             Role::Client if !stream.is_closed() => Some(ErrorCode::CANCEL),
             Role::Server if matches!(stream.sending, Sending::Head | Sending::Body) => {
@@ -215,7 +228,7 @@ impl Connection {
             _ => None,
         };
         self.received.release(unread);
-        self.received.copied -= arrived.pieces.copied();
+        self.received.copied -= copied;
         self.streams.let_go(key);
         match code {
             Some(code) => self.reset_stream(key, code),
@@ -427,7 +440,7 @@ impl Connection {
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
         let block = self.block.as_ref().map_or(0, |block| block.bytes.capacity());
-        let received = self.received.copied + self.pinned.bytes() + block;
+        let received = self.received.copied as usize + self.pinned.bytes() + block;
         received + self.outflow.queued() as usize + self.write_buffer.len()
     }
 

@@ -43,7 +43,7 @@ impl Connection {
                 self.pad(key, header.len - len as u32);
             }
             if len > 0 || end {
-                let piece = input.take(HEADER_LEN + from, len, &self.pinned);
+                let piece = input.take(HEADER_LEN + from, len, &mut self.pinned);
                 self.arrive(key, piece, end);
             }
         }
@@ -130,7 +130,7 @@ impl Connection {
         };
         if len > 0 && !stream.discarded {
             if !piece.pinned {
-                self.received.copied += piece.bytes.len();
+                self.received.copied += len;
             }
             stream.arrived.pieces.push(piece);
         }

@@ -159,7 +159,7 @@ pub(super) struct Inflow {
     /// Bytes that arrived on streams and were not read.
     unread: usize,
     /// Bytes of these that are not part of a read buffer which counts whole.
-    pub(super) copied: usize,
+    pub(super) copied: u32,
     /// The largest window that a reader of this connection has made use of.
     usual: u32,
     /// What the windows of streams have grown by, together: at most the connection's own window. So

@@ -226,6 +226,7 @@ impl Connection {
             ConnectionError::peer(ErrorCode::COMPRESSION_ERROR, "a header block cannot be decoded")
         })?;
         let head = builder.finish();
+        self.server.fields += head.as_ref().map_or(block.len(), Head::fields) as u32;
         if let Ok(head) = &head
             && self.decoder.generation() == generation
         {

@@ -12,18 +12,19 @@ const MAX_SPARE: usize = 512 * 1024;
 
 /// What the pinned buffers of a connection take, in bytes.
 #[derive(Debug, Default)]
-pub(super) struct Pinned(Arc<AtomicUsize>);
+pub(super) struct Pinned(Option<Arc<AtomicUsize>>);
 
 impl Pinned {
     pub(super) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.as_ref().map_or(0, |sum| sum.load(Ordering::Relaxed))
     }
 
     /// Returns the content of a buffer. The buffer counts until all parts of it are dropped.
-    pub(super) fn pin(&self, buffer: BytesMut) -> Bytes {
+    pub(super) fn pin(&mut self, buffer: BytesMut) -> Bytes {
         let capacity = buffer.capacity();
-        self.0.fetch_add(capacity, Ordering::Relaxed);
-        Bytes::from_owner(Buffer { bytes: buffer, capacity, sum: Arc::clone(&self.0) })
+        let sum = Arc::clone(self.0.get_or_insert_default());
+        sum.fetch_add(capacity, Ordering::Relaxed);
+        Bytes::from_owner(Buffer { bytes: buffer, capacity, sum })
     }
 }
 
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_buffer_counts_whole_until_the_last_part_of_it_is_dropped() {
-        let pinned = Pinned::default();
+        let mut pinned = Pinned::default();
         let mut buffer = BytesMut::with_capacity(100_000);
         buffer.extend_from_slice(&[7; 50_000]);
         let capacity = buffer.capacity();

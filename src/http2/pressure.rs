@@ -10,8 +10,8 @@ use super::stream::{Receiving, Stream};
 pub(super) struct Pressure {
     /// Memory is short.
     is_on: bool,
-    /// The request that gets window meanwhile.
-    first: Option<StreamKey>,
+    /// The stream of the request that gets window meanwhile. 0: none does.
+    first: u32,
 }
 
 impl Pressure {
@@ -43,7 +43,7 @@ impl Connection {
             self.first_under_pressure();
             return;
         }
-        self.pressure.first = None;
+        self.pressure.first = 0;
         // What was held back.
         for key in self.streams.keys() {
             self.give_back(key);
@@ -53,8 +53,7 @@ impl Connection {
     /// The peer does not go on with the request that it got window for: another one gets some.
     pub(crate) fn give_to_another(&mut self) {
         if self.pressure.is_on {
-            let after = self.pressure.first.map_or(0, StreamKey::id);
-            self.choose(after);
+            self.choose(self.pressure.first);
         }
     }
 
@@ -99,11 +98,10 @@ impl Connection {
 
     /// The request that gets window: the oldest that is under way, until it has arrived.
     fn first_under_pressure(&mut self) -> Option<StreamKey> {
-        let first = self.pressure.first;
-        let goes_on = first
-            .and_then(|key| self.streams.get(key))
-            .is_some_and(|stream| stream.receiving == Receiving::Body);
-        if goes_on { first } else { self.choose(0) }
+        match self.find(self.pressure.first) {
+            Some((key, stream)) if stream.receiving == Receiving::Body => Some(key),
+            _ => self.choose(0),
+        }
     }
 
     /// The oldest request under way after stream `after`, or the oldest at all.
@@ -112,7 +110,7 @@ impl Connection {
         // Those that come later in their order come first here, as they are behind `after`.
         let order = |key: StreamKey| (key.id() <= after, key.id());
         let chosen = under_way.map(|(key, _)| key).min_by_key(|key| order(*key));
-        self.pressure.first = chosen;
+        self.pressure.first = chosen.map_or(0, StreamKey::id);
         if let Some(key) = chosen {
             self.give_back(key);
         }

@@ -121,7 +121,7 @@ impl Connection {
         let pieces = std::mem::take(&mut stream.arrived.pieces);
         let unread = std::mem::take(&mut stream.unread);
         self.received.release(unread);
-        self.received.copied -= pieces.copied();
+        self.received.copied -= pieces.copied() as u32;
         if self.role == Role::Server {
             self.streams.hold(key, unread as usize);
         }
@@ -135,7 +135,7 @@ impl Connection {
         };
         if let Some(Piece { bytes, pinned }) = stream.arrived.pieces.pop_piece() {
             if !pinned {
-                self.received.copied -= bytes.len();
+                self.received.copied -= bytes.len() as u32;
             }
             self.credit(key, bytes.len() as u32);
             return Read::Data(bytes);
@@ -166,7 +166,7 @@ impl Connection {
         };
         stream.discarded = true;
         let pieces = std::mem::take(&mut stream.arrived.pieces);
-        self.received.copied -= pieces.copied();
+        self.received.copied -= pieces.copied() as u32;
         let unread = stream.unread;
         self.credit(key, unread);
     }

@@ -24,6 +24,10 @@ pub(super) const CUT_OUT: usize = 8 * 1024;
 /// may be open by default, so that no other client notices.
 pub(super) const MAX_OPENED: u32 = 256;
 
+/// How many fields are decoded in one turn before the rest is for the next one: a small block can stand
+/// for hundreds of them. Twice as many as 256 ordinary heads have in all, so that no other client notices.
+pub(super) const MAX_FIELDS: u32 = 4_096;
+
 /// How far [`Connection::receive`] went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
@@ -58,7 +62,7 @@ impl Input<'_> {
 
     /// Takes `len` bytes out, from `from` on after those dealt with.
     #[inline]
-    pub(super) fn take(&mut self, from: usize, len: usize, pins: &Pinned) -> Piece {
+    pub(super) fn take(&mut self, from: usize, len: usize, pins: &mut Pinned) -> Piece {
         let start = self.at + from;
         if len >= CUT_OUT && (self.pinned.is_some() || self.is_worth_it()) {
             let pinned = self.pinned.get_or_insert_with(|| pins.pin(std::mem::take(self.bytes)));
@@ -129,6 +133,7 @@ impl Connection {
             return Ok(Received::All);
         }
         self.server.opened = 0;
+        self.server.fields = 0;
         while let Some(bytes) = input.rest().first_chunk::<HEADER_LEN>() {
             let header = FrameHeader::parse(*bytes);
             if !self.handshake.is_introduced() {
@@ -150,7 +155,7 @@ impl Connection {
                 self.data(header, input)?;
                 continue;
             }
-            if header.kind == kind::HEADERS && self.server.opened == MAX_OPENED {
+            if header.kind == kind::HEADERS && self.server.is_turn_over() {
                 return Ok(Received::Some);
             }
             self.frame(header, &input.rest()[HEADER_LEN..end], now)?;

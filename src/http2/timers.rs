@@ -24,7 +24,7 @@ pub(super) struct Timers {
     /// Since when the end of the connection is announced and not final.
     draining: Option<Instant>,
     /// Until when what the peer sent was left unread, if it is.
-    unread: Option<Instant>,
+    unread: Option<Box<Instant>>,
 }
 
 impl Timers {
@@ -44,7 +44,7 @@ impl Timers {
     /// The peer has sent something, which was not read in all the time until `now`. That time is no delay
     /// of the peer's: nothing is due earlier for it. Returns how much time it was since the last call.
     pub(super) fn stand_still(&mut self, now: Instant) -> Duration {
-        let since = self.unread.replace(now).unwrap_or(now);
+        let since = self.unread.replace(Box::new(now)).map_or(now, |since| *since);
         let time = now.saturating_duration_since(since);
         self.start += time;
         self.heard += time;

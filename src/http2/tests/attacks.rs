@@ -11,7 +11,7 @@ use crate::http2::budget;
 use crate::http2::closed::MAX_REMEMBERED;
 use crate::http2::connection::MAX_CONTROL;
 use crate::http2::error::{Cause, ConnectionError, ErrorCode};
-use crate::http2::receive::MAX_OPENED;
+use crate::http2::receive::{MAX_FIELDS, MAX_OPENED};
 use crate::http2::{Config, Connection, Received};
 
 /// Sends frames until the connection gives up, and says how many that took. Reads the answers, and
@@ -130,6 +130,35 @@ fn rapid_reset_is_taken_turn_by_turn() {
     assert_eq!(turns, 10_000u32.div_ceil(MAX_OPENED));
     assert_eq!(server.connection.active_streams(), 0);
     assert_eq!(server.connection.budget.left(), budget::CAPACITY);
+}
+
+/// A field that is in the table takes one byte: what is decoded in a turn is bounded by fields.
+#[test]
+fn heads_of_many_fields_are_decoded_a_few_in_a_turn() {
+    let mut server = Tested::server();
+    // The first one puts a field into the table, and each refers to it 400 times.
+    let mut first = request_block();
+    first.extend_from_slice(&[0x40, 1, b'a', 1, b'b']);
+    let mut heavy = request_block();
+    heavy.extend_from_slice(&[0x80 | 62; 400]);
+    headers(1, first, true).write(&mut server.input);
+    for n in 1..60 {
+        headers(2 * n + 1, &heavy, true).write(&mut server.input);
+    }
+    let mut turns = 0;
+    loop {
+        turns += 1;
+        let before = server.connection.active_streams();
+        let received = server.connection.receive(&mut server.input, server.now);
+        let opened = server.connection.active_streams() - before;
+        // One more than fits, and the light one.
+        assert!(opened <= MAX_FIELDS as usize / 400 + 2, "{opened} in one turn");
+        if received.expect("no offence") == Received::All {
+            break;
+        }
+    }
+    assert_eq!(server.connection.active_streams(), 60);
+    assert!(turns >= 5, "{turns}");
 }
 
 /// Frames that are left for the next turn are no delay of the peer's.

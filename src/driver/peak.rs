@@ -1,0 +1,114 @@
+//! [`Peak`]: sees that much less is held than was, and has freed memory given back to the system.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::heap;
+
+/// When so many bytes fewer are held than there were, freed memory is given back.
+const FALL: usize = 8 << 20;
+
+/// That has to last for so long: what is about to be held again is not given back.
+const CALM: Duration = Duration::from_secs(3);
+
+/// The most that was held.
+#[derive(Debug, Default)]
+pub(super) struct Peak {
+    /// Since memory was last given back.
+    highest: AtomicUsize,
+    /// Since the watch last looked.
+    recent: AtomicUsize,
+    now: AtomicUsize,
+    /// A task watches whether the fall lasts.
+    watched: AtomicBool,
+}
+
+impl Peak {
+    /// So much is held now, which is more than before.
+    pub(super) fn rise(&self, held: usize) {
+        self.now.store(held, Ordering::Relaxed);
+        self.highest.fetch_max(held, Ordering::Relaxed);
+        self.recent.fetch_max(held, Ordering::Relaxed);
+    }
+
+    /// So much is held now, which is less than before.
+    pub(super) fn fall(self: &Arc<Self>, held: usize) {
+        self.now.store(held, Ordering::Relaxed);
+        if !self.begins_watch() {
+            return;
+        }
+        // While the runtime shuts down there is nobody to do it.
+        let Ok(runtime) = Handle::try_current() else {
+            self.watched.store(false, Ordering::Relaxed);
+            return;
+        };
+        let peak = Arc::clone(self);
+        runtime.spawn(async move {
+            loop {
+                peak.look().await;
+                peak.watched.store(false, Ordering::Relaxed);
+                if !peak.begins_watch() {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// Whether there is something to watch, and no other task does it.
+    fn begins_watch(&self) -> bool {
+        self.is_below(self.now.load(Ordering::Relaxed))
+            && !self.watched.swap(true, Ordering::Relaxed)
+    }
+
+    fn is_below(&self, held: usize) -> bool {
+        self.highest.load(Ordering::Relaxed).saturating_sub(held) >= FALL
+    }
+
+    /// Gives memory back if little is held for a while.
+    async fn look(&self) {
+        self.recent.store(self.now.load(Ordering::Relaxed), Ordering::Relaxed);
+        tokio::time::sleep(CALM).await;
+        let recent = self.recent.load(Ordering::Relaxed);
+        if self.is_below(recent) {
+            self.highest.store(recent, Ordering::Relaxed);
+            // A failure is the runtime's end.
+            let _ = tokio::task::spawn_blocking(heap::give_back).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn highest(peak: &Peak) -> usize {
+        peak.highest.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_given_back_when_a_fall_lasts() {
+        let peak = Arc::new(Peak::default());
+        peak.rise(3 * FALL);
+        peak.fall(2 * FALL + 1);
+        assert!(!peak.watched.load(Ordering::Relaxed), "too small a fall");
+        peak.fall(10);
+        peak.rise(20);
+        tokio::time::sleep(2 * CALM).await;
+        assert_eq!(highest(&peak), 20, "given back");
+        // What goes up and down is left, until it stays down.
+        peak.rise(3 * FALL);
+        for _ in 0..10 {
+            peak.fall(10);
+            tokio::time::sleep(CALM / 2).await;
+            peak.rise(3 * FALL);
+        }
+        assert_eq!(highest(&peak), 3 * FALL);
+        peak.fall(10);
+        tokio::time::sleep(3 * CALM).await;
+        assert_eq!(highest(&peak), 10);
+        assert!(!peak.watched.load(Ordering::Relaxed));
+    }
+}
