@@ -29,7 +29,7 @@
 //! ```
 //!
 //! `src/main.rs` includes what that made by [`include_proto!`]. The names and signatures are those of
-//! tonic's generator, and tonic itself is [`samehost::tonic`](tonic):
+//! tonic's generator, and tonic itself is `samehost::tonic`:
 //!
 //! ```ignore
 //! use samehost::tonic::{Request, Response, Status};

@@ -5,6 +5,9 @@
 //! and writes, and between calls nothing does. Several threads may share a [`Channel`]: one of those that
 //! wait reads for all of them.
 //!
+//! Since nothing runs between calls, a keep-alive PING from the server is answered only when the next call is
+//! made. A server that sends them may close the connection before, and then that call opens a new one.
+//!
 //! In an async function a call blocks the runtime's thread; it does not panic, but the server must not need
 //! that thread. Use the asynchronous [`Channel`](crate::Channel) there.
 //!

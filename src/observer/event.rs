@@ -7,7 +7,7 @@ use super::connection::ConnectionInfo;
 use crate::address::Address;
 use crate::socket::{ConnectError, Peer};
 
-/// What an [`Observer`] is told.
+/// What an [`Observer`](super::Observer) is told.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
