@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use prost_build::{Method, Service};
 
-use crate::client::OWN_FUNCTIONS;
+use crate::client::{OWN_FUNCTIONS, setters};
 use crate::generator::{Options, from_within, literal, types};
 
 const TONIC: &str = "::samehost::tonic";
@@ -17,6 +17,7 @@ pub(crate) fn generate(service: &Service, options: &Options) -> String {
     let full_name = options.full_name(service);
     let docs = options.docs(&full_name, &service.comments);
     let connect = connect(service, options);
+    let setters = setters();
     let mut methods = String::new();
     for it in &service.methods {
         method(it, &full_name, options, &mut methods);
@@ -38,34 +39,7 @@ pub(crate) fn generate(service: &Service, options: &Options) -> String {
 
                 {connect}
 
-                /// Compresses requests so. A server that does not accept it answers UNIMPLEMENTED.
-                #[must_use]
-                pub fn send_compressed(mut self, encoding: {RUNTIME}::CompressionEncoding) -> Self {{
-                    self.inner.send_compressed(encoding);
-                    self
-                }}
-
-                /// Accepts responses that are compressed so. Default: only what is not compressed.
-                #[must_use]
-                pub fn accept_compressed(mut self, encoding: {RUNTIME}::CompressionEncoding) -> Self {{
-                    self.inner.accept_compressed(encoding);
-                    self
-                }}
-
-                /// How large a message that is received may be, in bytes. A larger one ends its call
-                /// with RESOURCE_EXHAUSTED. Default: 4 MiB.
-                #[must_use]
-                pub fn max_decoding_message_size(mut self, limit: usize) -> Self {{
-                    self.inner.max_decoding_message_size(limit);
-                    self
-                }}
-
-                /// How large a message that is sent may be, in bytes. Default: no limit.
-                #[must_use]
-                pub fn max_encoding_message_size(mut self, limit: usize) -> Self {{
-                    self.inner.max_encoding_message_size(limit);
-                    self
-                }}
+                {setters}
 
                 {methods}
             }}

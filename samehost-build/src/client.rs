@@ -103,6 +103,7 @@ fn connect(service: &Service, options: &Options) -> String {
 }
 
 fn own_functions(name: &str) -> String {
+    let setters = setters();
     format!(
         "/// A client whose calls go through a channel, or through whatever else takes them.
         pub fn new(inner: T) -> Self {{
@@ -135,17 +136,24 @@ fn own_functions(name: &str) -> String {
             {name}Client::new({RUNTIME}::InterceptedService::new(inner, interceptor))
         }}
 
-        /// Compresses requests so. A server that does not accept it answers UNIMPLEMENTED.
+        {setters}"
+    )
+}
+
+/// The functions that set a client's options.
+pub(crate) fn setters() -> String {
+    format!(
+        "/// Compresses requests so. A server that does not accept it answers UNIMPLEMENTED.
         #[must_use]
         pub fn send_compressed(mut self, encoding: {RUNTIME}::CompressionEncoding) -> Self {{
-            self.inner.send_compressed(encoding);
+            self.inner.options().send_compressed(encoding);
             self
         }}
 
         /// Accepts responses that are compressed so. Default: only what is not compressed.
         #[must_use]
         pub fn accept_compressed(mut self, encoding: {RUNTIME}::CompressionEncoding) -> Self {{
-            self.inner.accept_compressed(encoding);
+            self.inner.options().accept_compressed(encoding);
             self
         }}
 
@@ -153,14 +161,14 @@ fn own_functions(name: &str) -> String {
         /// RESOURCE_EXHAUSTED. Default: 4 MiB.
         #[must_use]
         pub fn max_decoding_message_size(mut self, limit: usize) -> Self {{
-            self.inner.max_decoding_message_size(limit);
+            self.inner.options().max_decoding_message_size(limit);
             self
         }}
 
         /// How large a message that is sent may be, in bytes. Default: no limit.
         #[must_use]
         pub fn max_encoding_message_size(mut self, limit: usize) -> Self {{
-            self.inner.max_encoding_message_size(limit);
+            self.inner.options().max_encoding_message_size(limit);
             self
         }}"
     )

@@ -184,7 +184,7 @@ impl Call {
         if progress == Progress::Closed {
             return Ok(false);
         }
-        // What is last need not have left: whoever reads the response drives it.
+        // The last data need not have left yet: reading the response writes the rest of it.
         let sent = self.connection.until(self.deadline.at, |state| {
             (end || !state.h2.is_blocked(key) || state.lost.is_some()).then_some(())
         });

@@ -1,7 +1,6 @@
 //! [`Client`]: what generated blocking clients are made of.
 
 use prost::Message;
-use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
@@ -23,32 +22,9 @@ impl Client {
         Self { channel, options: ClientOptions::default() }
     }
 
-    /// Compresses requests so.
-    ///
-    /// # Panics
-    ///
-    /// Where the crate's feature of that name is off.
-    pub fn send_compressed(&mut self, encoding: CompressionEncoding) {
-        self.options.send_compressed(encoding);
-    }
-
-    /// Accepts responses that are compressed so.
-    ///
-    /// # Panics
-    ///
-    /// Where the crate's feature of that name is off.
-    pub fn accept_compressed(&mut self, encoding: CompressionEncoding) {
-        self.options.accept_compressed(encoding);
-    }
-
-    /// How large a received message may be, in bytes.
-    pub fn max_decoding_message_size(&mut self, limit: usize) {
-        self.options.max_decoding_message_size(limit);
-    }
-
-    /// How large a sent message may be, in bytes.
-    pub fn max_encoding_message_size(&mut self, limit: usize) {
-        self.options.max_encoding_message_size(limit);
+    /// Returns the options of the client.
+    pub fn options(&mut self) -> &mut ClientOptions {
+        &mut self.options
     }
 
     fn asked(&self, method: Method, metadata: MetadataMap) -> Asked {

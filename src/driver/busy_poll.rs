@@ -87,7 +87,7 @@ impl Spin {
         self.until = now + self.time;
     }
 
-    /// So many bytes were ever sent, by whomever.
+    /// Notes how many bytes the connection has sent since it began. More than before is activity.
     pub(super) fn note(&mut self, sent: u64, now: Instant) {
         if std::mem::replace(&mut self.sent, sent) != sent {
             self.extend(now);

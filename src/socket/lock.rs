@@ -201,15 +201,15 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     Ok(file)
 }
 
-/// Leaves no lock file behind that was opened for nothing: whoever gets its lock may remove it.
+/// Removes a lock file that this process opened and does not use, if nobody holds its lock.
 fn give_up(location: &Arc<Location>, file: OwnedFd) {
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
         drop(Lock { file: Some(file), location: Arc::clone(location) });
     }
 }
 
-/// Whether a lock of this user's is one of ours. Root, too, trusts no other user: whoever owns the lock
-/// file of a directory can put another server in the place of root's.
+/// Returns whether the owner of a lock file is trusted: this process's user or root. Root trusts no other
+/// user, since the owner of the lock file could put another server in the place of root's.
 fn is_trusted(owner: u32) -> bool {
     owner == rustix::process::geteuid().as_raw() || owner == 0
 }

@@ -11,7 +11,6 @@ use http_body::Body as HttpBody;
 use prost::Message;
 use tonic::body::Body;
 use tonic::client::GrpcService;
-use tonic::codec::CompressionEncoding;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, GrpcMethod, Request, Response, Status, Streaming};
@@ -85,32 +84,9 @@ impl<T> Client<T> {
         Self { inner, origin, options: ClientOptions::default() }
     }
 
-    /// Compresses requests so.
-    ///
-    /// # Panics
-    ///
-    /// Where the crate's feature of that name is off.
-    pub fn send_compressed(&mut self, encoding: CompressionEncoding) {
-        self.options.send_compressed(encoding);
-    }
-
-    /// Accepts responses that are compressed so.
-    ///
-    /// # Panics
-    ///
-    /// Where the crate's feature of that name is off.
-    pub fn accept_compressed(&mut self, encoding: CompressionEncoding) {
-        self.options.accept_compressed(encoding);
-    }
-
-    /// How large a received message may be, in bytes.
-    pub fn max_decoding_message_size(&mut self, limit: usize) {
-        self.options.max_decoding_message_size(limit);
-    }
-
-    /// How large a sent message may be, in bytes.
-    pub fn max_encoding_message_size(&mut self, limit: usize) {
-        self.options.max_encoding_message_size(limit);
+    /// Returns the options of the client.
+    pub fn options(&mut self) -> &mut ClientOptions {
+        &mut self.options
     }
 
     fn encoding(&self) -> Encoding {
