@@ -8,11 +8,13 @@ use std::task::{Context, Poll};
 use http::{HeaderName, HeaderValue};
 
 use super::body::Incoming;
+use super::closing::LostOnDrop;
 use super::error::{Lost, StreamError};
 use super::memory::Account;
 use super::options::Options;
 use super::outgoing::{Outgoing, OutgoingHead};
-use super::pass::{LostOnDrop, Pass, Role};
+use super::pass::Pass;
+use super::role::Role;
 use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::timer::now;

@@ -3,42 +3,30 @@
 //! sleep, or the end.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 
 use super::busy_poll::{BusyPoll, Spin};
 use super::error::Lost;
 use super::memory::{Account, Reading};
 use super::reader::{Input, Reader};
-use super::server::Ended;
+use super::role::Role;
 use super::shared::{Shared, State, Written, write_outgoing};
 use super::socket::{Socket, Unread};
 use super::spare::trim;
 use super::timer::{Timer, now};
-use crate::http2::{Cause, ErrorCode, Event, Received};
+use crate::http2::{Cause, ErrorCode, Received};
 
 /// A larger write buffer is not kept for the next connection.
 const MOST_LENT: usize = 64 * 1024;
 
 /// What one turn writes at most.
 const WRITE: usize = 1024 * 1024;
-
-/// What is read and thrown away before the socket is closed, so that what was sent last is not lost
-/// to a reset (a Unix or TCP socket that is closed over unread data resets the peer's end).
-const LINGER: usize = 256 * 1024;
-
-/// How long that may take.
-pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
-
-/// Reads of what the peer had sent when writing failed, at most.
-const LAST_READS: u32 = 64;
 
 /// A server starts no handler while more than this waits for the socket: a client that reads
 /// nothing could otherwise ask for responses without end, for those that are heads alone take no
@@ -48,41 +36,9 @@ const MOST_OUTGOING: usize = 1 << 20;
 /// Nor while more than this waits for the client's windows. Above what one large message takes.
 const MOST_QUEUED: u64 = 64 << 20;
 
-/// What an end of a connection adds to what both do.
-pub(super) trait Role {
-    /// Whether most of what is sent is encoded by the turn itself: then the buffer for it can be the
-    /// next connection's while this one sleeps.
-    const LENDS: bool;
-
-    /// Deals with an event.
-    fn event(&mut self, state: &mut State, event: Event);
-
-    /// Whether so many events were taken that the rest has to wait for the next turn.
-    fn is_full(&self, state: &State) -> bool;
-
-    /// Whether requests were taken and no handler was called for them: because too much waits to be
-    /// sent.
-    fn holds(&self) -> bool {
-        false
-    }
-
-    /// Calls the handlers of those requests: gives the lock back meanwhile, and has it again at the
-    /// end.
-    fn run<'a>(
-        &mut self,
-        state: MutexGuard<'a, State>,
-        _shared: &'a Arc<Shared>,
-    ) -> MutexGuard<'a, State> {
-        state
-    }
-
-    /// Gives back memory that an idle connection does not need.
-    fn trim(&mut self) {}
-}
-
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Open,
     /// The client has closed its writing side. What it asked for before is answered.
     HalfClosed,
@@ -125,22 +81,22 @@ enum Next {
 }
 
 pub(super) struct Pass<T, R> {
-    io: T,
-    shared: Arc<Shared>,
-    role: R,
+    pub(super) io: T,
+    pub(super) shared: Arc<Shared>,
+    pub(super) role: R,
     account: Account,
-    reader: Reader,
+    pub(super) reader: Reader,
     timer: Timer,
-    phase: Phase,
+    pub(super) phase: Phase,
     /// This end has ended the connection, and has said why.
-    has_last_words: bool,
+    pub(super) has_last_words: bool,
     /// Events are left of the last turn.
     backlog: bool,
     /// Whole frames may be left of the last turn in what was read.
     unparsed: bool,
     /// The last turn left what is outgoing, so that other tasks could add to it.
     lingered: bool,
-    wakes: Vec<Waker>,
+    pub(super) wakes: Vec<Waker>,
 }
 
 impl<T, R> Pass<T, R>
@@ -475,7 +431,7 @@ where
 
     /// Hands over the descriptors that came with what was read.
     #[inline]
-    fn receive_sets(&mut self, state: &mut State) {
+    pub(super) fn receive_sets(&mut self, state: &mut State) {
         while let Some(set) = self.io.next_set() {
             state.h2.receive_set(set);
         }
@@ -485,25 +441,6 @@ where
     fn end(&mut self, state: &mut State, lost: Lost) {
         self.phase = Phase::Over;
         state.lose(lost);
-    }
-
-    /// Writing has failed. What the peer sent before it closed says more than that does: a GOAWAY
-    /// with its reason, or whole responses.
-    fn hear_out(&mut self, cx: &mut Context<'_>, state: &mut State, now: Instant) {
-        if self.phase != Phase::Open {
-            return;
-        }
-        for _ in 0..LAST_READS {
-            let Input::Bytes = self.reader.read(&mut self.io, cx, false, false) else { break };
-            self.receive_sets(state);
-            while state.h2.receive(self.reader.buffer(), now) == Ok(Received::Some) {}
-            if state.h2.failure().is_some() {
-                break;
-            }
-        }
-        while let Some(event) = state.h2.poll_event() {
-            self.role.event(state, event);
-        }
     }
 
     fn unlock_and_wake(&mut self, mut state: MutexGuard<'_, State>) {
@@ -534,47 +471,6 @@ where
         let look = if closing { None } else { self.account.next_look(now) };
         self.timer.set([state.h2.next_timeout(), look].into_iter().flatten().min());
     }
-
-    /// Lets calls in flight finish and takes no more.
-    pub(super) fn shut_down(&mut self) {
-        let mut state = self.shared.lock();
-        if state.ready {
-            state.h2.go_away();
-        } else {
-            // A peer that has not even introduced itself does not hold up the end.
-            state.h2.close(ErrorCode::NO_ERROR, "the server is shutting down");
-        }
-    }
-
-    /// How a connection has ended that did not fail. `told`: the server shuts down.
-    pub(super) fn ended(&self, told: bool) -> Ended {
-        let state = self.shared.lock();
-        match state.h2.failure() {
-            Some(error) if error.code == ErrorCode::ENHANCE_YOUR_CALM => Ended::NoRoom,
-            _ if !told && state.h2.is_draining() => Ended::Idle,
-            _ => Ended::Closed,
-        }
-    }
-
-    /// Closes the socket so that what was written last still arrives.
-    pub(super) async fn close(&mut self) {
-        self.wakes.drain(..).for_each(Waker::wake);
-        if self.io.shutdown().await.is_err() || !self.has_last_words {
-            return;
-        }
-        let mut rest = BytesMut::with_capacity(LINGER / 16);
-        let drain = async {
-            let mut left = LINGER;
-            while left > 0 {
-                rest.clear();
-                match poll_fn(|cx| self.io.poll_receive(cx, &mut rest)).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(bytes) => left = left.saturating_sub(bytes),
-                }
-            }
-        };
-        let _ = tokio::time::timeout(LAST_WORDS, drain).await;
-    }
 }
 
 thread_local! {
@@ -585,13 +481,4 @@ thread_local! {
 fn is_held_up(state: &State) -> bool {
     !state.is_client
         && (state.h2.outgoing_len() > MOST_OUTGOING || state.h2.queued_len() > MOST_QUEUED)
-}
-
-/// Marks a connection as lost when its driver is dropped, however that comes.
-pub(super) struct LostOnDrop(pub(super) Arc<Shared>);
-
-impl Drop for LostOnDrop {
-    fn drop(&mut self) {
-        self.0.lose(Lost::Closed);
-    }
 }

@@ -6,7 +6,7 @@ use std::task::Poll;
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 
-use super::pass::LAST_WORDS;
+use super::closing::LAST_WORDS;
 use super::reader::READ;
 use super::socket::Socket;
 use super::timer::now;

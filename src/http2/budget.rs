@@ -7,7 +7,7 @@
 //! A call that its caller cancels spends nothing, however early. "Rapid reset" (CVE-2023-44487) is
 //! bounded by what it costs: a cancelled call counts against the advertised number of streams until
 //! its handler has ended, and one turn of a connection opens a bounded number of streams
-//! ([`MAX_OPENED`](super::receive::MAX_OPENED)).
+//! ([`MAX_OPENED`](super::sides::MAX_OPENED)).
 
 use std::time::Instant;
 

@@ -1,49 +1,42 @@
-//! The connection itself: what it consists of, its beginning and its end, and how streams end.
-//! Receiving is in `receive` and `headers`, reading in `read`, sending in `send`, deadlines in `time`.
+//! The connection itself: what it consists of, its beginning, its events and the bytes to be written.
+//! Receiving is in `receive` and `headers`, reading in `read`, sending in `send_head` and `send`, deadlines
+//! in `time`, the ends in `stream_end` and `connection_end`.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Instant;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
-use super::arrived::{Arrived, End, Failure, Reset};
 use super::block::Block;
-use super::budget::{self, Budget, Cost};
+use super::budget::Budget;
 use super::closed::ClosedStreams;
 use super::config::Config;
 use super::draining::Draining;
-use super::error::{Cause, ConnectionError, ErrorCode};
+use super::error::ConnectionError;
 use super::event::{Event, Events, GoAway};
-use super::flow::{Inflow, MAX_WINDOW};
+use super::flow::Inflow;
 use super::frame::{self, FrameHeader, kind};
 use super::handshake::Handshake;
 use super::header_cache::HeaderCache;
 use super::hpack::{Decoder, Encoder};
 use super::key::StreamKey;
-use super::news::News;
 use super::outflow::Outflow;
 use super::passing::Passing;
 use super::pinned::Pinned;
 use super::pressure::Pressure;
-use super::receive::{MAX_FIELDS, MAX_OPENED};
 use super::role::Role;
 use super::sent_heads::SentHeads;
 use super::settings::{self, PeerSettings};
+use super::sides::{ClientSide, ServerSide};
 use super::spare::trim;
-use super::stream::{Receiving, Sending, Stream, Streams};
+use super::stream::{Stream, Streams};
 use super::timers::Timers;
 use super::write_buffer::WriteBuffer;
 
 /// Answers that may wait for a peer which does not read. As much as one pass of the driver can
 /// provoke: no answer is longer than the frames it answers.
 pub(super) const MAX_CONTROL: usize = 256 * 1024;
-
-/// The PING whose answer says that the peer has seen the first GOAWAY of a graceful end.
-pub(super) const SHUTDOWN_PING: [u8; 8] = *b"goodbye.";
-
-/// The PING that asks a silent peer whether it lives.
-pub(super) const KEEP_ALIVE_PING: [u8; 8] = *b"alive?..";
 
 /// One end of an HTTP/2 connection. The module's first lines say how it is used.
 #[derive(Debug)]
@@ -82,40 +75,6 @@ pub(crate) struct Connection {
     pub(super) closed: ClosedStreams,
     pub(super) client: ClientSide,
     pub(super) server: ServerSide,
-}
-
-/// What only a client has.
-#[derive(Debug)]
-pub(super) struct ClientSide {
-    /// Of the next request: odd (RFC 9113 §5.1.1).
-    pub(super) next_id: u32,
-    /// What the server's GOAWAY said.
-    pub(super) go_away: Option<GoAway>,
-    /// A request was turned away for want of a slot.
-    pub(super) wants_slot: bool,
-}
-
-/// What only a server has.
-#[derive(Debug)]
-pub(super) struct ServerSide {
-    /// The highest identifier that the peer has used.
-    pub(super) last_id: u32,
-    /// The highest one that was not refused.
-    pub(super) last_accepted: u32,
-    /// Where, in all that was ever sent, complete answers end that are not written yet.
-    pub(super) unwritten: VecDeque<u64>,
-    /// Streams that the peer has opened in this turn.
-    pub(super) opened: u32,
-    /// Fields that were decoded in this turn.
-    pub(super) fields: u32,
-}
-
-impl ServerSide {
-    /// Whether further requests are for the next turn.
-    #[inline]
-    pub(super) fn is_turn_over(&self) -> bool {
-        self.opened == MAX_OPENED || self.fields > MAX_FIELDS
-    }
 }
 
 impl Connection {
@@ -199,189 +158,6 @@ impl Connection {
     /// What the peer said when it announced the connection's end, if it did.
     pub(crate) fn peer_go_away(&self) -> Option<&GoAway> {
         self.client.go_away.as_ref()
-    }
-
-    // ---- What the application does to a stream ---------------------------------------------
-
-    /// The driver's side of a stream is gone: no more events for it. A server calls this when the
-    /// handler is really dropped, for until then it counts against `max_streams`.
-    ///
-    /// What was given to be sent is still sent. A request whose response is not complete is
-    /// cancelled; a response that was not finished is reset as an internal error; a request whose
-    /// rest nobody will read is stopped without blame (RFC 9113 §8.1).
-    pub(crate) fn forget(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        if stream.forgotten {
-            return;
-        }
-        stream.forgotten = true;
-        let unread = std::mem::take(&mut stream.unread);
-        let copied = stream.arrived.pieces.copied() as u32;
-        stream.arrived = Arrived::default();
-        let code = match self.role {
-            Role::Client if !stream.is_closed() => Some(ErrorCode::CANCEL),
-            Role::Server if matches!(stream.sending, Sending::Head | Sending::Body) => {
-                Some(ErrorCode::INTERNAL_ERROR)
-            }
-            _ => None,
-        };
-        self.received.release(unread);
-        self.received.copied -= copied;
-        self.streams.let_go(key);
-        match code {
-            Some(code) => self.reset_stream(key, code),
-            None => self.settle(key),
-        }
-    }
-
-    /// Ends a stream before its time, unless it has ended already. What is queued for it is
-    /// dropped. It is still to be [forgotten](Self::forget), and there is no [`Event::Reset`].
-    pub(crate) fn reset(&mut self, key: StreamKey, code: ErrorCode) {
-        if self.streams.get(key).is_some_and(|stream| !stream.is_closed()) {
-            self.reset_stream(key, code);
-        }
-    }
-
-    /// Ends a stream before its time, and whoever reads it sees why. It is still to be
-    /// [forgotten](Self::forget).
-    pub(crate) fn abort(&mut self, key: StreamKey, reset: Reset) {
-        if self.streams.get(key).is_some_and(|stream| !stream.is_closed()) {
-            self.tell_reset(key, reset);
-            self.reset_stream(key, reset.code);
-        }
-    }
-
-    /// Whether the stream is not forgotten.
-    pub(crate) fn is_known(&self, key: StreamKey) -> bool {
-        self.streams.get(key).is_some_and(|stream| !stream.forgotten)
-    }
-
-    // ---- The connection's end --------------------------------------------------------------
-
-    /// Lets what is in flight finish, and takes no more. [`is_done`](Self::is_done) says when.
-    ///
-    /// A server first says so without naming a last stream, and names it when the peer has answered
-    /// a PING, so that no request under way is lost (RFC 9113 §6.8).
-    pub(crate) fn go_away(&mut self) {
-        if self.dead.is_some() || self.draining != Draining::No {
-            return;
-        }
-        match self.role {
-            Role::Client => {
-                self.draining = Draining::Final;
-                self.write_go_away(0, ErrorCode::NO_ERROR, "");
-            }
-            Role::Server => {
-                self.draining = Draining::Announced;
-                self.write_go_away(MAX_WINDOW, ErrorCode::NO_ERROR, "");
-                if self.handshake.is_introduced() {
-                    self.write_control(kind::PING, 0, 0, &SHUTDOWN_PING);
-                } else {
-                    // Nothing can be under way from a peer that has not sent its SETTINGS.
-                    self.name_last_stream();
-                }
-            }
-        }
-    }
-
-    /// The second GOAWAY.
-    pub(super) fn name_last_stream(&mut self) {
-        if self.draining == Draining::Announced {
-            self.draining = Draining::Final;
-            self.write_go_away(self.server.last_accepted, ErrorCode::NO_ERROR, "");
-        }
-    }
-
-    /// Ends the connection now. Only what [`outgoing`](Self::outgoing) has is still to be written.
-    pub(crate) fn close(&mut self, code: ErrorCode, why: &'static str) {
-        self.fail(ConnectionError { code, cause: Cause::Local, why });
-    }
-
-    /// Whether nothing is left to do: no more streams will come, none is open, all is written.
-    pub(crate) fn is_done(&self) -> bool {
-        let ends = self.dead.is_some()
-            || self.draining == Draining::Final
-            || self.client.go_away.is_some();
-        ends && (self.dead.is_some() || self.streams.len() == 0) && self.write_buffer.len() == 0
-    }
-
-    /// Whether this end has told the other one that it takes no more streams.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining != Draining::No
-    }
-
-    /// Why the connection ended, if it did.
-    pub(crate) fn failure(&self) -> Option<ConnectionError> {
-        self.dead
-    }
-
-    pub(super) fn fail(&mut self, error: ConnectionError) -> ConnectionError {
-        if let Some(earlier) = self.dead {
-            return earlier;
-        }
-        let last = match self.role {
-            Role::Client => 0,
-            Role::Server => self.server.last_accepted,
-        };
-        self.write_go_away(last, error.code, error.why);
-        self.dead = Some(error);
-        self.end_streams();
-        error
-    }
-
-    /// Ends the connection without a word: the socket has failed, or the peer has closed it. What
-    /// has arrived can still be read.
-    pub(crate) fn lose(&mut self) {
-        if self.dead.is_none() {
-            let why = "the connection was lost";
-            self.dead =
-                Some(ConnectionError { code: ErrorCode::NO_ERROR, cause: Cause::Local, why });
-            self.end_streams();
-            self.write_buffer.clear();
-            self.passing.clear();
-        }
-    }
-
-    /// The peer sends nothing more, and reads on: whole requests are answered, others are not.
-    pub(crate) fn end_of_input(&mut self) {
-        self.draining = Draining::Final;
-        self.handshake.settings_came();
-        self.handshake.acknowledged();
-        self.block = None;
-        self.timers.input_ended();
-        self.config.keep_alive = None;
-        for key in self.streams.keys() {
-            if self.streams.get(key).is_some_and(|stream| stream.receiving != Receiving::Done) {
-                self.lose_stream(key);
-            }
-        }
-    }
-
-    /// With the connection all its streams end.
-    fn end_streams(&mut self) {
-        self.outflow.clear_ready();
-        self.block = None;
-        self.client.wants_slot = false;
-        for key in self.streams.keys() {
-            self.lose_stream(key);
-        }
-    }
-
-    /// A stream ends that nothing can come on any more.
-    fn lose_stream(&mut self, key: StreamKey) {
-        let written = self.write_buffer.written();
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        // The driver need not learn of a request that it has not seen.
-        stream.forgotten |= !stream.taken;
-        let unprocessed = written <= stream.first_byte;
-        stream.arrived.finish(End::Failed(Failure::Lost { unprocessed }));
-        self.events.tell(key, stream, News::RESET);
-        self.close_stream(key);
-        self.settle(key);
     }
 
     // ---- Bytes out ------------------------------------------------------------------------
@@ -507,120 +283,6 @@ impl Connection {
             return Err(ConnectionError::limit("the peer does not read the answers it provokes"));
         }
         Ok(())
-    }
-
-    fn write_go_away(&mut self, last: u32, code: ErrorCode, debug: &str) {
-        let mut payload = Vec::with_capacity(8 + debug.len());
-        payload.extend_from_slice(&last.to_be_bytes());
-        payload.extend_from_slice(&code.0.to_be_bytes());
-        payload.extend_from_slice(debug.as_bytes());
-        self.write_control(kind::GOAWAY, 0, 0, &payload);
-    }
-
-    /// RST_STREAM, whatever state the stream is in, and its end.
-    pub(super) fn reset_stream(&mut self, key: StreamKey, code: ErrorCode) {
-        if self.streams.get(key).is_none() {
-            return;
-        }
-        self.write_control(kind::RST_STREAM, 0, key.id(), &code.0.to_be_bytes());
-        if let Some(stream) = self.streams.get_mut(key) {
-            stream.reset_by_us = true;
-        }
-        self.close_stream(key);
-        self.settle(key);
-    }
-
-    /// Both directions end at once; what is queued is dropped.
-    pub(super) fn close_stream(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        stream.sending = Sending::Done;
-        stream.receiving = Receiving::Done;
-        stream.ready = false;
-        stream.wants_writable = false;
-        if let Some(backlog) = stream.backlog.take() {
-            let queued: usize = backlog.queue.iter().map(Bytes::len).sum();
-            self.outflow.dequeue(queued);
-        }
-    }
-
-    /// Resets a stream in the table for an error of the peer, and tells the driver.
-    pub(super) fn stream_error(
-        &mut self,
-        key: StreamKey,
-        code: ErrorCode,
-        why: &'static str,
-    ) -> Result<(), ConnectionError> {
-        let reset = Reset { code, by_peer: false, never_processed: false, why, limit: None };
-        self.tell_reset(key, reset);
-        self.reset_stream(key, code);
-        if self.streams.get(key).is_some_and(|stream| !stream.taken) {
-            // No handler has been called for it, and none is.
-            self.forget(key);
-        }
-        self.budget.spend(Cost::Violation)?;
-        self.check_control()
-    }
-
-    /// The stream ends before its time: the driver is told, unless it has not seen the request.
-    pub(super) fn tell_reset(&mut self, key: StreamKey, reset: Reset) {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        stream.arrived.finish(End::Failed(Failure::Reset(reset)));
-        if stream.taken {
-            self.events.tell(key, stream, News::RESET);
-        }
-    }
-
-    /// Does what a change of a stream's state asks for: a stream that has ended frees its slot, one
-    /// that is forgotten as well leaves the table.
-    #[inline]
-    pub(super) fn settle(&mut self, key: StreamKey) {
-        if let Some(stream) = self.streams.get_mut(key)
-            && stream.sending == Sending::Done
-            && (stream.receiving == Receiving::Done || stream.forgotten)
-        {
-            self.settle_ended(key);
-        }
-    }
-
-    fn settle_ended(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        let early = stream.receiving != Receiving::Done;
-        if early {
-            // The response is complete, and nobody will read the rest of the request (§8.1).
-            stream.reset_by_us = true;
-            stream.receiving = Receiving::Done;
-        }
-        let first = !std::mem::replace(&mut stream.settled, true);
-        let complete = early || !(stream.reset_by_us || stream.reset_by_peer);
-        if stream.forgotten {
-            if stream.reset_by_us && !stream.peer_ended {
-                self.closed.reset(stream.id, stream.receive_window.available());
-            }
-            self.received.note_gone(stream.receive_window.grown());
-            self.streams.remove(key);
-        }
-        if first {
-            self.streams.close_one();
-            if complete {
-                if self.role == Role::Server && self.dead.is_none() {
-                    self.server.unwritten.push_back(self.write_buffer.end());
-                }
-                self.budget.earn(budget::CALL_COMPLETED);
-            }
-        }
-        if early {
-            let code = ErrorCode::NO_ERROR.0.to_be_bytes();
-            self.write_control(kind::RST_STREAM, 0, key.id(), &code);
-        }
-        if self.client.wants_slot {
-            self.offer_slots();
-        }
     }
 
     /// Tells a client that waits for a slot that there is one.

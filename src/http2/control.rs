@@ -4,13 +4,15 @@ use bytes::Bytes;
 
 use super::arrived::Reset;
 use super::budget::{self, Cost};
-use super::connection::{Connection, KEEP_ALIVE_PING, SHUTDOWN_PING};
+use super::connection::Connection;
+use super::connection_end::SHUTDOWN_PING;
 use super::error::{ConnectionError, ErrorCode};
 use super::event::GoAway;
 use super::flow::DEFAULT_WINDOW;
 use super::frame::{FrameHeader, flag, kind, u31};
 use super::role::Role;
 use super::stream::{Receiving, Sending};
+use super::time::KEEP_ALIVE_PING;
 
 /// What is kept of a GOAWAY's debug data.
 const MAX_DEBUG: usize = 256;

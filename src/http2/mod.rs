@@ -21,8 +21,8 @@
 //!                 bytes                             bytes
 //!   receive.rs ◄─────────── the driver ◄─────────────────── write_buffer.rs
 //!   headers.rs    events     │      │       messages to send    ▲
-//!       │      ─────────────►│      │───────────────────────► send.rs
-//!       ▼         messages   │
+//!       │      ─────────────►│      │───────────────────────► send_head.rs
+//!       ▼         messages   │                             send.rs
 //!   arrived.rs ──► read.rs ─►│
 //! ```
 
@@ -32,6 +32,7 @@ mod budget;
 mod closed;
 mod config;
 mod connection;
+mod connection_end;
 mod control;
 mod data;
 mod draining;
@@ -56,10 +57,13 @@ mod read;
 mod receive;
 mod role;
 mod send;
+mod send_head;
 mod sent_heads;
 mod settings;
+mod sides;
 mod spare;
 mod stream;
+mod stream_end;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -78,5 +82,6 @@ pub(crate) use key::StreamKey;
 pub(crate) use pinned::{give_spare, take_spare};
 pub(crate) use read::{Body, Content, NoRequest, Read, Request};
 pub(crate) use receive::Received;
-pub(crate) use send::{NotNow, Progress, SendRequest};
+pub(crate) use send::Progress;
+pub(crate) use send_head::{NotNow, SendRequest};
 pub(crate) use sent_heads::HeadId;

@@ -19,15 +19,6 @@ use super::role::Role;
 /// ([`Pinned`]). Smaller payloads are copied out of it.
 pub(super) const CUT_OUT: usize = 8 * 1024;
 
-/// How many streams a client may open in one turn of its connection, whatever becomes of them. It
-/// bounds what a turn costs: a stream that is opened and reset at once advances nothing. As many as
-/// may be open by default, so that no other client notices.
-pub(super) const MAX_OPENED: u32 = 256;
-
-/// How many fields are decoded in one turn before the rest is for the next one: a small block can stand
-/// for hundreds of them. Twice as many as 256 ordinary heads have in all, so that no other client notices.
-pub(super) const MAX_FIELDS: u32 = 4_096;
-
 /// How far [`Connection::receive`] went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {

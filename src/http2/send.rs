@@ -1,25 +1,17 @@
-//! Messages out: heads, data and trailers, encoded straight into the outgoing buffer as far as the
-//! peer's windows and the buffer's size allow; the rest is queued with its stream.
+//! Data out: encoded straight into the outgoing buffer as far as the peer's windows and the buffer's size
+//! allow; the rest is queued with its stream.
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use bytes::{BufMut, Bytes};
 
 use super::budget;
 use super::connection::Connection;
-use super::draining::Draining;
-use super::fields;
-use super::flow::{MAX_WINDOW, ReceiveWindow, SendWindow};
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
-use super::hpack::{BlockEncoder, Pseudo};
 use super::key::StreamKey;
 use super::news::News;
-use super::role::Role;
-use super::sent_heads::HeadId;
 use super::stream::{Backlog, Ending, Sending, Stream};
 use super::write_buffer::{self, WriteBuffer};
-use crate::descriptors::Descriptors;
 
 /// From so much outgoing on, data waits with its stream: a stream that has much to send does not
 /// stand before those that have little, and what the socket does not take stays countable.
@@ -27,52 +19,6 @@ const HIGH_WATER: usize = 256 * 1024;
 
 /// What one stream sends before it is another one's turn.
 const QUANTUM: usize = 64 * 1024;
-
-/// A request's head, borrowed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SendRequest<'a> {
-    pub(crate) method: &'a str,
-    pub(crate) scheme: &'a str,
-    pub(crate) authority: &'a [u8],
-    pub(crate) path: &'a str,
-    pub(crate) headers: &'a HeaderMap,
-    /// Fields beside those: to add them to a map would cost more than to send them.
-    pub(crate) more: [Option<(&'a HeaderName, &'a HeaderValue)>; 2],
-    pub(crate) descriptors: Option<&'a Descriptors>,
-    /// Where all but the descriptors is the same for as long as the connection lasts.
-    pub(crate) id: Option<HeadId>,
-}
-
-impl<'a> SendRequest<'a> {
-    /// All but Host: `:authority` says it (RFC 9113 §8.3.1).
-    fn fields(&self) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
-        self.headers
-            .iter()
-            .chain(self.more.into_iter().flatten())
-            .filter(|(name, _)| *name != header::HOST)
-    }
-
-    /// What the whole of its head is made of.
-    fn head_id(&self) -> Option<HeadId> {
-        self.id.map(|id| id.with(self.more.map(|field| field.is_some())))
-    }
-}
-
-/// Why a request cannot be sent on this connection now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotNow {
-    /// The server's limit is reached. [`Event::SlotsAvailable`](super::Event::SlotsAvailable) says when it is not.
-    NoSlot,
-    /// One of the ends has announced the connection's end, or it has ended: take another one.
-    GoingAway,
-    /// All 2^30 identifiers are used (RFC 9113 §5.1.1): take another connection.
-    Exhausted,
-    /// The headers are larger than the server accepts.
-    TooLarge { limit: u32 },
-    /// The connection carries fewer descriptors with a request: what the server takes, or none where
-    /// this end did not ask for it.
-    TooManyDescriptors { limit: u32 },
-}
 
 /// What became of what was given to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,224 +32,6 @@ pub(crate) enum Progress {
 }
 
 impl Connection {
-    // ---- Heads -----------------------------------------------------------------------------
-
-    /// Client: whether the connection takes requests, now or once there is a slot.
-    pub(crate) fn takes_requests(&self) -> bool {
-        self.dead.is_none()
-            && self.draining == Draining::No
-            && self.client.go_away.is_none()
-            && self.client.next_id <= MAX_WINDOW
-    }
-
-    /// Client: opens a stream. With `end` the request has no body.
-    pub(crate) fn send_request(
-        &mut self,
-        request: SendRequest<'_>,
-        end: bool,
-    ) -> Result<StreamKey, NotNow> {
-        debug_assert_eq!(self.role, Role::Client);
-        if self.dead.is_some() || self.draining != Draining::No || self.client.go_away.is_some() {
-            return Err(NotNow::GoingAway);
-        }
-        if self.client.next_id > MAX_WINDOW {
-            return Err(NotNow::Exhausted);
-        }
-        if self.streams.open() >= self.peer.max_concurrent_streams as usize {
-            self.client.wants_slot = true;
-            return Err(NotNow::NoSlot);
-        }
-        let limit = self.peer.max_header_list_size;
-        let head_id = request.head_id();
-        let is_known = self.sent_heads.find(head_id, &self.encoder, limit).is_some();
-        if !is_known && limit != u32::MAX && list_size(&request) > limit as usize {
-            return Err(NotNow::TooLarge { limit });
-        }
-        if let Some(descriptors) = request.descriptors {
-            let limit = if self.config.descriptors > 0 { self.peer.descriptors } else { 0 };
-            if descriptors.len() > limit as usize {
-                return Err(NotNow::TooManyDescriptors { limit });
-            }
-        }
-        let id = self.client.next_id;
-        self.client.next_id += 2;
-        let mut stream = Stream::new(
-            id,
-            SendWindow::new(self.peer.initial_window_size),
-            ReceiveWindow::new(self.initial_receive_window()),
-        );
-        stream.taken = true;
-        stream.first_byte = self.write_buffer.end();
-        stream.sending = if end { Sending::Done } else { Sending::Body };
-        let key = self.streams.insert(stream);
-        if let Some(descriptors) = request.descriptors {
-            self.write_descriptors(key, descriptors);
-        }
-        if self.write_known_head(id, end, head_id) {
-            return Ok(key);
-        }
-        let literals = self.encoder.literals();
-        let start = self.write_head(id, end, |block| {
-            block.pseudo(Pseudo::Method, request.method.as_bytes());
-            block.pseudo(Pseudo::Scheme, request.scheme.as_bytes());
-            block.pseudo(Pseudo::Path, request.path.as_bytes());
-            block.pseudo(Pseudo::Authority, request.authority);
-            fields::write(block, request.fields());
-        });
-        if head_id.is_some() {
-            self.keep_head(head_id, literals, list_size(&request), start);
-        }
-        Ok(key)
-    }
-
-    /// Server: answers a request, informational responses first if any. With `end` the response
-    /// has neither body nor trailers.
-    ///
-    /// A list that is larger than the client takes is cut down; a head with a body to follow becomes a
-    /// status, after which the stream takes no body.
-    pub(crate) fn send_response(
-        &mut self,
-        key: StreamKey,
-        status: StatusCode,
-        headers: &HeaderMap,
-        end: bool,
-    ) -> Progress {
-        self.respond(key, status, headers, end, None)
-    }
-
-    /// Server: sends the head of a response with status 200, whose fields never change. Otherwise as
-    /// [`send_response`](Self::send_response).
-    pub(crate) fn send_static_response(
-        &mut self,
-        key: StreamKey,
-        headers: &'static HeaderMap,
-    ) -> Progress {
-        self.respond(key, StatusCode::OK, headers, false, Some(HeadId::fields(headers)))
-    }
-
-    fn respond(
-        &mut self,
-        key: StreamKey,
-        status: StatusCode,
-        headers: &HeaderMap,
-        end: bool,
-        head_id: Option<HeadId>,
-    ) -> Progress {
-        debug_assert_eq!(self.role, Role::Server);
-        debug_assert_eq!(self.role, Role::Server);
-        let Some(stream) = self.streams.get_mut(key) else {
-            return Progress::Closed;
-        };
-        if stream.sending != Sending::Head || self.dead.is_some() {
-            debug_assert_ne!(stream.sending, Sending::Body, "two heads");
-            return Progress::Closed;
-        }
-        let id = stream.id;
-        if head_id.is_some() && self.write_known_head(id, false, head_id) {
-            if let Some(stream) = self.streams.get_mut(key) {
-                stream.sending = Sending::Body;
-            }
-            return Progress::Sent;
-        }
-        let informational = status.is_informational();
-        debug_assert!(!(informational && end), "a 1xx response that ends the stream");
-        let mut end = end && !informational;
-        let limit = self.peer.max_header_list_size as usize;
-        let pseudo = fields::field_size(":status", 3);
-        let mut cut = None;
-        if limit < u32::MAX as usize && !informational && pseudo + fields::size(headers) > limit {
-            if end {
-                cut = Some(fields::cut(headers, limit.saturating_sub(pseudo)));
-            } else if fields::are_grpc(headers) {
-                cut = Some(fields::refusal(headers, limit));
-                end = true;
-            }
-        }
-        let is_cut = cut.is_some();
-        let headers = cut.as_ref().unwrap_or(headers);
-        if let Some(stream) = self.streams.get_mut(key) {
-            stream.sending = match (informational, end) {
-                (true, _) => Sending::Head,
-                (false, false) => Sending::Body,
-                (false, true) => Sending::Done,
-            };
-        }
-        let literals = self.encoder.literals();
-        let start = self.write_head(id, end, |block| {
-            block.pseudo(Pseudo::Status, status.as_str().as_bytes());
-            fields::write(block, headers);
-        });
-        if head_id.is_some() && !is_cut {
-            self.keep_head(head_id, literals, pseudo + fields::size(headers), start);
-        }
-        if end {
-            self.settle(key);
-        }
-        Progress::Sent
-    }
-
-    /// Ends the message with trailers, behind all data given before.
-    pub(crate) fn send_trailers(&mut self, key: StreamKey, trailers: &HeaderMap) -> Progress {
-        self.end_with(key, trailers, None)
-    }
-
-    /// The same with trailers that never change.
-    pub(crate) fn send_static_trailers(
-        &mut self,
-        key: StreamKey,
-        trailers: &'static HeaderMap,
-    ) -> Progress {
-        self.end_with(key, trailers, Some(HeadId::fields(trailers)))
-    }
-
-    fn end_with(
-        &mut self,
-        key: StreamKey,
-        trailers: &HeaderMap,
-        head_id: Option<HeadId>,
-    ) -> Progress {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return Progress::Closed;
-        };
-        if stream.sending != Sending::Body || self.dead.is_some() {
-            debug_assert_ne!(stream.sending, Sending::Head, "trailers before the head");
-            return Progress::Closed;
-        }
-        if let Some(backlog) = &mut stream.backlog {
-            backlog.ending = Some(Ending::Trailers(trailers.clone()));
-            stream.sending = Sending::Ending;
-            return Progress::Queued;
-        }
-        stream.sending = Sending::Done;
-        let id = stream.id;
-        self.write_trailers(id, trailers, head_id);
-        self.settle(key);
-        Progress::Sent
-    }
-
-    /// Trailers without a length, which only a head may have (RFC 9110 §6.5.1), cut down to what the
-    /// peer takes.
-    fn write_trailers(&mut self, id: u32, trailers: &HeaderMap, head_id: Option<HeadId>) {
-        if head_id.is_some() && self.write_known_head(id, true, head_id) {
-            return;
-        }
-        let limit = self.peer.max_header_list_size as usize;
-        let is_too_large = limit < u32::MAX as usize && fields::size(trailers) > limit;
-        let cut = is_too_large.then(|| fields::cut(trailers, limit));
-        let is_cut = cut.is_some();
-        let trailers = cut.as_ref().unwrap_or(trailers);
-        let literals = self.encoder.literals();
-        let start = self.write_head(id, true, |block| {
-            let fields = trailers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH);
-            fields::write(block, fields);
-        });
-        if head_id.is_some() && !is_cut {
-            self.keep_head(head_id, literals, fields::size(trailers), start);
-        }
-    }
-
-    // ---- Data ------------------------------------------------------------------------------
-
     /// Sends a part of a body; with `end` the last one, which may be empty.
     ///
     /// Everything is taken, whatever the windows: whoever goes on after [`Progress::Queued`] makes
@@ -498,100 +226,6 @@ impl Connection {
             }
         }
     }
-
-    // ---- Others ----------------------------------------------------------------------------
-
-    /// As if all identifiers but the last `left` had been used.
-    #[cfg(test)]
-    pub(crate) fn leave_identifiers(&mut self, left: u32) {
-        self.client.next_id = MAX_WINDOW - 2 * left + 2;
-    }
-
-    /// HEADERS with a block that was sent before, if there is one. Returns whether there was.
-    #[inline]
-    fn write_known_head(&mut self, id: u32, end: bool, head_id: Option<HeadId>) -> bool {
-        let limit = self.peer.max_header_list_size;
-        let Some(block) = self.sent_heads.find(head_id, &self.encoder, limit) else {
-            return false;
-        };
-        let header = FrameHeader {
-            len: block.len() as u32,
-            kind: kind::HEADERS,
-            flags: flag::END_HEADERS | if end { flag::END_STREAM } else { 0 },
-            stream: id,
-        };
-        let out = self.write_buffer.buffer();
-        out.reserve(HEADER_LEN + block.len());
-        out.put_slice(&header.bytes());
-        out.put_slice(block);
-        true
-    }
-
-    /// Keeps the block that begins at `start` for the next head of the same kind, if it refers to
-    /// nothing but whole fields: there were so many `literals` before it.
-    #[cold]
-    fn keep_head(
-        &mut self,
-        head_id: Option<HeadId>,
-        literals: u64,
-        list_size: usize,
-        start: usize,
-    ) {
-        let Some(head_id) = head_id.filter(|_| self.encoder.literals() == literals) else { return };
-        let block = &self.write_buffer.buffer()[start + HEADER_LEN..];
-        self.sent_heads.keep(head_id, &self.encoder, list_size, block);
-    }
-
-    /// HEADERS with what `fill` writes, and CONTINUATION where it does not fit one frame. Returns where
-    /// in the buffer the frame begins.
-    #[inline]
-    fn write_head(
-        &mut self,
-        id: u32,
-        end: bool,
-        fill: impl FnOnce(&mut BlockEncoder<'_>),
-    ) -> usize {
-        let max = self.peer.max_frame_size as usize;
-        let out = self.write_buffer.buffer();
-        let start = out.len();
-        out.reserve(128);
-        let mut header = FrameHeader {
-            len: 0,
-            kind: kind::HEADERS,
-            flags: flag::END_HEADERS | if end { flag::END_STREAM } else { 0 },
-            stream: id,
-        };
-        out.put_slice(&header.bytes());
-        fill(&mut self.encoder.begin(out));
-        let len = out.len() - start - HEADER_LEN;
-        if len > max {
-            split_head(out, start, header, max);
-            return start;
-        }
-        header.len = len as u32;
-        out[start..start + HEADER_LEN].copy_from_slice(&header.bytes());
-        start
-    }
-}
-
-/// A block that is longer than the peer's frames (§6.10).
-#[cold]
-fn split_head(out: &mut BytesMut, start: usize, mut header: FrameHeader, max: usize) {
-    let frames = out.split_off(start);
-    let mut block = &frames[HEADER_LEN..];
-    header.flags &= !flag::END_HEADERS;
-    while !block.is_empty() {
-        let len = block.len().min(max);
-        header.len = len as u32;
-        if len == block.len() {
-            header.flags |= flag::END_HEADERS;
-        }
-        out.put_slice(&header.bytes());
-        out.put_slice(&block[..len]);
-        block.advance(len);
-        header.kind = kind::CONTINUATION;
-        header.flags = 0;
-    }
 }
 
 #[inline]
@@ -621,13 +255,4 @@ fn write_data(out: &mut WriteBuffer, id: u32, bytes: Bytes, end: bool) {
     };
     out.buffer().put_slice(&header.bytes());
     out.push_payload(bytes);
-}
-
-/// As SETTINGS_MAX_HEADER_LIST_SIZE counts (§6.5.2).
-fn list_size(request: &SendRequest<'_>) -> usize {
-    let pseudo = fields::field_size(":method", request.method.len())
-        + fields::field_size(":scheme", request.scheme.len())
-        + fields::field_size(":authority", request.authority.len())
-        + fields::field_size(":path", request.path.len());
-    pseudo + fields::size(request.fields())
 }

@@ -4,12 +4,15 @@
 
 use std::time::Instant;
 
-use super::connection::{Connection, KEEP_ALIVE_PING};
+use super::connection::Connection;
 use super::draining::Draining;
 use super::error::{ConnectionError, ErrorCode};
 use super::frame::kind;
 use super::handshake::Awaited;
 use super::role::Role;
+
+/// The PING that asks a silent peer whether it lives.
+pub(super) const KEEP_ALIVE_PING: [u8; 8] = *b"alive?..";
 
 impl Connection {
     /// Notes what waits since `now`, if it did not before. The driver calls this at the end of each

@@ -196,6 +196,25 @@ fn package_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// Files of the library that are still longer than [`MOST_LINES`].
+const LONG_FILES: [&str; 1] = ["driver/memory.rs"];
+
+/// Lines of a file without its tests, at most.
+const MOST_LINES: usize = 500;
+
+#[test]
+fn no_file_is_longer_than_500_lines_without_its_tests() {
+    for (module, text) in library() {
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let file = format!("{}.rs", module.join("/"));
+        let lines = code.lines().count();
+        assert!(
+            lines <= MOST_LINES || LONG_FILES.contains(&file.as_str()),
+            "{file}: {lines} lines"
+        );
+    }
+}
+
 /// Returns the library's modules with their source, without tests.
 fn library() -> Vec<(Module, String)> {
     let root = package_path("src");

@@ -11,7 +11,7 @@ use crate::http2::budget;
 use crate::http2::closed::MAX_REMEMBERED;
 use crate::http2::connection::MAX_CONTROL;
 use crate::http2::error::{Cause, ConnectionError, ErrorCode};
-use crate::http2::receive::{MAX_FIELDS, MAX_OPENED};
+use crate::http2::sides::{MAX_FIELDS, MAX_OPENED};
 use crate::http2::{Config, Connection, Received};
 
 /// Sends frames until the connection gives up, and says how many that took. Reads the answers, and

@@ -8,7 +8,7 @@ use super::raw::*;
 use super::seen::Event;
 use crate::descriptors::{Arrived, Descriptors, Quota};
 use crate::http2::error::ErrorCode;
-use crate::http2::send::NotNow;
+use crate::http2::send_head::NotNow;
 use crate::http2::{Config, StreamKey};
 
 /// The SETTINGS parameter.

@@ -10,7 +10,7 @@ use crate::http2::connection::Connection;
 use crate::http2::error::{ConnectionError, ErrorCode};
 use crate::http2::frame::PREFACE;
 use crate::http2::key::StreamKey;
-use crate::http2::send::SendRequest;
+use crate::http2::send_head::SendRequest;
 use crate::http2::{Config, Received, Reset};
 
 use super::seen::{self, Event};

@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
 use super::seen::Event;
-use crate::http2::send::NotNow;
+use crate::http2::send_head::NotNow;
 use crate::http2::{Config, HeadId, SendRequest};
 
 static HEAD: LazyLock<HeaderMap> = LazyLock::new(|| {

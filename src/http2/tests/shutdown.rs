@@ -7,7 +7,7 @@ use http::HeaderMap;
 use super::raw::*;
 use super::seen::Event;
 use crate::http2::NotNow;
-use crate::http2::connection::SHUTDOWN_PING;
+use crate::http2::connection_end::SHUTDOWN_PING;
 use crate::http2::error::{Cause, ErrorCode};
 
 fn shutdown_ack() -> Frame {

@@ -1,0 +1,97 @@
+//! [`HandlerTask`]: a call that was not answered in place.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::handler::{Answer, PollAnswer};
+use super::options::BoxError;
+use super::response::{send_message, send_reply, taken_apart};
+use super::room::Room;
+use super::send::{Outbound, SendBody};
+use super::shared::Shared;
+use crate::http2::{ErrorCode, StreamKey};
+
+/// A handler that was not ready in place, or the rest of its response. However it ends, the stream
+/// ends with it.
+pub(super) struct HandlerTask<R, B> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: StreamKey,
+    pub(super) stage: Stage<R, B>,
+}
+
+pub(super) enum Stage<R, B> {
+    Call(R),
+    Body(SendBody<B>),
+}
+
+impl<R, B> Future for HandlerTask<R, B>
+where
+    R: PollAnswer<Body = B> + Unpin,
+    B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        match catch_unwind(AssertUnwindSafe(|| this.advance(cx))) {
+            Ok(polled) => polled,
+            Err(_) => {
+                let key = this.key;
+                this.shared.with(|state| state.h2.reset(key, ErrorCode::INTERNAL_ERROR));
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl<R, B> HandlerTask<R, B>
+where
+    R: PollAnswer<Body = B> + Unpin,
+    B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.stage {
+                Stage::Call(reply) => {
+                    let mut message = Room::take();
+                    let Poll::Ready(answer) = reply.poll_answer(cx, &mut message) else {
+                        return Poll::Pending;
+                    };
+                    let key = self.key;
+                    let response = match answer {
+                        Answer::Response(response) => response,
+                        Answer::Message { head, descriptors, trailers } => {
+                            let head = (&head, descriptors);
+                            self.shared.with(|state| {
+                                send_message(state, key, head, &mut message, trailers);
+                            });
+                            return Poll::Ready(());
+                        }
+                    };
+                    let reply = taken_apart(response);
+                    let rest = self.shared.with(|state| send_reply(state, key, reply));
+                    match rest {
+                        None => return Poll::Ready(()),
+                        Some((body, next)) => {
+                            let shared = Arc::clone(&self.shared);
+                            self.stage = Stage::Body(SendBody::new(shared, key, body, next));
+                        }
+                    }
+                }
+                Stage::Body(body) => return Pin::new(body).poll(cx),
+            }
+        }
+    }
+}
+
+impl<R, B> Drop for HandlerTask<R, B> {
+    fn drop(&mut self) {
+        let key = self.key;
+        self.shared.with(|state| state.forget(key));
+    }
+}

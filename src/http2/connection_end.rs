@@ -1,0 +1,131 @@
+//! How a connection ends: with a GOAWAY and time for what is in flight, at once, or with the socket.
+
+use super::connection::Connection;
+use super::draining::Draining;
+use super::error::{Cause, ConnectionError, ErrorCode};
+use super::flow::MAX_WINDOW;
+use super::frame::kind;
+use super::role::Role;
+use super::stream::Receiving;
+
+/// The PING whose answer says that the peer has seen the first GOAWAY of a graceful end.
+pub(super) const SHUTDOWN_PING: [u8; 8] = *b"goodbye.";
+
+impl Connection {
+    /// Lets what is in flight finish, and takes no more. [`is_done`](Self::is_done) says when.
+    ///
+    /// A server first says so without naming a last stream, and names it when the peer has answered
+    /// a PING, so that no request under way is lost (RFC 9113 §6.8).
+    pub(crate) fn go_away(&mut self) {
+        if self.dead.is_some() || self.draining != Draining::No {
+            return;
+        }
+        match self.role {
+            Role::Client => {
+                self.draining = Draining::Final;
+                self.write_go_away(0, ErrorCode::NO_ERROR, "");
+            }
+            Role::Server => {
+                self.draining = Draining::Announced;
+                self.write_go_away(MAX_WINDOW, ErrorCode::NO_ERROR, "");
+                if self.handshake.is_introduced() {
+                    self.write_control(kind::PING, 0, 0, &SHUTDOWN_PING);
+                } else {
+                    // Nothing can be under way from a peer that has not sent its SETTINGS.
+                    self.name_last_stream();
+                }
+            }
+        }
+    }
+
+    /// The second GOAWAY.
+    pub(super) fn name_last_stream(&mut self) {
+        if self.draining == Draining::Announced {
+            self.draining = Draining::Final;
+            self.write_go_away(self.server.last_accepted, ErrorCode::NO_ERROR, "");
+        }
+    }
+
+    /// Ends the connection now. Only what [`outgoing`](Self::outgoing) has is still to be written.
+    pub(crate) fn close(&mut self, code: ErrorCode, why: &'static str) {
+        self.fail(ConnectionError { code, cause: Cause::Local, why });
+    }
+
+    /// Whether nothing is left to do: no more streams will come, none is open, all is written.
+    pub(crate) fn is_done(&self) -> bool {
+        let ends = self.dead.is_some()
+            || self.draining == Draining::Final
+            || self.client.go_away.is_some();
+        ends && (self.dead.is_some() || self.streams.len() == 0) && self.write_buffer.len() == 0
+    }
+
+    /// Whether this end has told the other one that it takes no more streams.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining != Draining::No
+    }
+
+    /// Why the connection ended, if it did.
+    pub(crate) fn failure(&self) -> Option<ConnectionError> {
+        self.dead
+    }
+
+    pub(super) fn fail(&mut self, error: ConnectionError) -> ConnectionError {
+        if let Some(earlier) = self.dead {
+            return earlier;
+        }
+        let last = match self.role {
+            Role::Client => 0,
+            Role::Server => self.server.last_accepted,
+        };
+        self.write_go_away(last, error.code, error.why);
+        self.dead = Some(error);
+        self.end_streams();
+        error
+    }
+
+    /// Ends the connection without a word: the socket has failed, or the peer has closed it. What
+    /// has arrived can still be read.
+    pub(crate) fn lose(&mut self) {
+        if self.dead.is_none() {
+            let why = "the connection was lost";
+            self.dead =
+                Some(ConnectionError { code: ErrorCode::NO_ERROR, cause: Cause::Local, why });
+            self.end_streams();
+            self.write_buffer.clear();
+            self.passing.clear();
+        }
+    }
+
+    /// The peer sends nothing more, and reads on: whole requests are answered, others are not.
+    pub(crate) fn end_of_input(&mut self) {
+        self.draining = Draining::Final;
+        self.handshake.settings_came();
+        self.handshake.acknowledged();
+        self.block = None;
+        self.timers.input_ended();
+        self.config.keep_alive = None;
+        for key in self.streams.keys() {
+            if self.streams.get(key).is_some_and(|stream| stream.receiving != Receiving::Done) {
+                self.lose_stream(key);
+            }
+        }
+    }
+
+    /// With the connection all its streams end.
+    fn end_streams(&mut self) {
+        self.outflow.clear_ready();
+        self.block = None;
+        self.client.wants_slot = false;
+        for key in self.streams.keys() {
+            self.lose_stream(key);
+        }
+    }
+
+    fn write_go_away(&mut self, last: u32, code: ErrorCode, debug: &str) {
+        let mut payload = Vec::with_capacity(8 + debug.len());
+        payload.extend_from_slice(&last.to_be_bytes());
+        payload.extend_from_slice(&code.0.to_be_bytes());
+        payload.extend_from_slice(debug.as_bytes());
+        self.write_control(kind::GOAWAY, 0, 0, &payload);
+    }
+}
