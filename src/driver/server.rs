@@ -136,6 +136,26 @@ fn attempt<H: Handler>(
     }
 }
 
+/// Takes a request for a handler. Its descriptors are closed when the call ends. If its headers are too
+/// large, it is answered at once.
+#[inline]
+fn take_request<H: Handler>(state: &mut State, key: StreamKey) -> Option<Request> {
+    match state.h2.take_request(key) {
+        Ok(request) => {
+            if let Some(Ok(descriptors)) = request.descriptors.as_ref().map(|arrived| &arrived.set)
+            {
+                state.close_at_the_end(key, descriptors.clone());
+            }
+            Some(request)
+        }
+        Err(NoRequest::Gone) => None,
+        Err(NoRequest::TooLarge { limit, foreign }) => {
+            refuse_headers(state, key, H::too_large(limit, foreign));
+            None
+        }
+    }
+}
+
 impl<H: Handler> Role for ServerRole<H> {
     const LENDS: bool = true;
 
@@ -174,17 +194,10 @@ impl<H: Handler> Role for ServerRole<H> {
                 break;
             }
             taken += 1;
-            let Request { head, body, descriptors } = match state.h2.take_request(key) {
-                Ok(request) => request,
-                Err(NoRequest::Gone) => continue,
-                Err(NoRequest::TooLarge { limit, foreign }) => {
-                    refuse_headers(&mut state, key, H::too_large(limit, foreign));
-                    continue;
-                }
+            let Some(Request { head, body, descriptors }) = take_request::<H>(&mut state, key)
+            else {
+                continue;
             };
-            if let Some(Ok(descriptors)) = descriptors.as_ref().map(|arrived| &arrived.set) {
-                state.close_at_the_end(key, descriptors.clone());
-            }
             drop(state);
             let body = match body {
                 Body::Whole(content) => Incoming::whole(content),
@@ -195,32 +208,29 @@ impl<H: Handler> Role for ServerRole<H> {
                     state = shared.lock();
                     let head = (&head, descriptors);
                     send_message(&mut state, key, head, &mut message, trailers);
-                    state.forget(key);
-                    continue;
+                    None
                 }
                 Outcome::Ready(Answer::Response(response)) => {
                     let reply = taken_apart(response);
                     state = shared.lock();
-                    match send_reply(&mut state, key, reply) {
-                        None => {
-                            state.forget(key);
-                            continue;
-                        }
-                        Some((body, next)) => {
-                            Stage::Body(SendBody::new(Arc::clone(shared), key, body, next))
-                        }
-                    }
+                    let rest = send_reply(&mut state, key, reply);
+                    rest.map(|(body, next)| {
+                        Stage::Body(SendBody::new(Arc::clone(shared), key, body, next))
+                    })
                 }
                 Outcome::Pending(reply) => {
                     state = shared.lock();
-                    Stage::Call(reply)
+                    Some(Stage::Call(reply))
                 }
                 Outcome::Panicked => {
                     state = shared.lock();
                     state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
-                    state.forget(key);
-                    continue;
+                    None
                 }
+            };
+            let Some(stage) = stage else {
+                state.forget(key);
+                continue;
             };
             // The task waits for the lock that is held here, and so for its entry.
             let task = tokio::spawn(HandlerTask { shared: Arc::clone(shared), key, stage });

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use tonic::Status;
@@ -107,6 +108,38 @@ impl<D> Grpc<D> {
     }
 }
 
+impl<D: Dispatch> Grpc<D> {
+    /// Answers a request that is not gRPC.
+    fn call_http(&mut self, head: Arc<RequestHead>, body: Incoming, is_post: bool) -> Reply {
+        if self.dispatch.takes_http() {
+            let request = request(head, body, self.extensions.clone());
+            return Reply::new(Answering::Http(self.dispatch.call_http(request)), None);
+        }
+        refuse(match is_post {
+            true => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            false => StatusCode::METHOD_NOT_ALLOWED,
+        })
+    }
+}
+
+/// Returns a call that `observer` is told of. It is an HTTP request, so that its bodies can be counted. It
+/// begins when it is first polled: a task of its own does that for a method that takes long.
+fn observed(
+    observer: CallObserver,
+    mut dispatch: impl Dispatch,
+    path: PathAndQuery,
+    request: Request<RequestBody>,
+) -> Answering {
+    Answering::Unstarted(Box::new(move || {
+        let known = dispatch.knows(path.path());
+        let mut observed = Box::new(observer.began(&path, known));
+        let request = request.map(|body| body.counted(observed.received()));
+        let call = AssertUnwindSafe(|| observed.run(|| dispatch.call(request)));
+        let call = catch_unwind(call).unwrap_or_else(|panic| answer(panicked(&*panic)));
+        (call, observed)
+    }))
+}
+
 impl<D: Dispatch + Clone> Handler for Grpc<D> {
     type Body = ReplyBody;
     type Reply = Reply;
@@ -120,14 +153,7 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
         let usual = self.usual.find(&head);
         let is_post = usual.is_some() || head.method == Method::POST;
         if !is_post || usual.is_none() && !is_grpc(&head.headers) {
-            if self.dispatch.takes_http() {
-                let request = request(head, body, self.extensions.clone());
-                return Reply::new(Answering::Http(self.dispatch.call_http(request)), None);
-            }
-            return refuse(match is_post {
-                true => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                false => StatusCode::METHOD_NOT_ALLOWED,
-            });
+            return self.call_http(head, body, is_post);
         }
         let asked = if usual.is_some() { None } else { grpc_timeout(&head.headers) };
         let timeout = match (asked, self.timeout) {
@@ -168,20 +194,9 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
             let call = started.unwrap_or_else(|panic| Answering::Http(answer(panicked(&*panic))));
             return Reply::new(call, deadline);
         };
-        // A call that is observed is an HTTP request, so that its bodies can be counted. It begins when
-        // it is polled: where that takes long, it is by a task of its own.
-        let known = self.dispatch.knows(head.path.path());
-        let (observer, mut dispatch, path) =
-            (observer.clone(), self.dispatch.clone(), head.path.clone());
+        let (observer, path) = (observer.clone(), head.path.clone());
         let request = request(head, body, extensions);
-        let start = move || {
-            let mut observed = Box::new(observer.began(&path, known));
-            let request = request.map(|body| body.counted(observed.received()));
-            let call = AssertUnwindSafe(|| observed.run(|| dispatch.call(request)));
-            let call = catch_unwind(call).unwrap_or_else(|panic| answer(panicked(&*panic)));
-            (call, observed)
-        };
-        Reply::new(Answering::Unstarted(Box::new(start)), deadline)
+        Reply::new(observed(observer, self.dispatch.clone(), path, request), deadline)
     }
 
     fn too_large(limit: u32, foreign: bool) -> (StatusCode, HeaderMap) {

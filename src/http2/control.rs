@@ -8,10 +8,10 @@ use super::connection::Connection;
 use super::connection_end::SHUTDOWN_PING;
 use super::error::{ConnectionError, ErrorCode};
 use super::event::GoAway;
-use super::flow::DEFAULT_WINDOW;
+use super::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
 use super::frame::{FrameHeader, flag, kind, u31};
 use super::role::Role;
-use super::stream::{Receiving, Sending};
+use super::stream::{Receiving, Sending, Stream};
 use super::time::KEEP_ALIVE_PING;
 
 /// What is kept of a GOAWAY's debug data.
@@ -83,8 +83,17 @@ impl Connection {
         Ok(())
     }
 
-    /// What a new stream's window is for the peer. Before it has acknowledged our SETTINGS it may
-    /// go by either value (§6.5.3), so the larger one counts.
+    /// Returns a stream with the windows that both ends' SETTINGS give it.
+    pub(super) fn new_stream(&self, id: u32) -> Stream {
+        Stream::new(
+            id,
+            SendWindow::new(self.peer.initial_window_size),
+            ReceiveWindow::new(self.initial_receive_window()),
+        )
+    }
+
+    /// Returns a new stream's window for the peer. Before the peer has acknowledged our SETTINGS it may
+    /// use the old value or the new one (§6.5.3), so the larger one counts.
     pub(super) fn initial_receive_window(&self) -> u32 {
         if self.handshake.is_acknowledged() {
             self.config.stream_window

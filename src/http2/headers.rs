@@ -10,14 +10,13 @@ use super::closed::Gone;
 use super::connection::Connection;
 use super::draining::Draining;
 use super::error::{ConnectionError, ErrorCode};
-use super::flow::{ReceiveWindow, SendWindow};
 use super::frame::{FrameHeader, flag, kind, u31, unpad};
 use super::head::{Head, HeadBuilder, HeadError, HeadKind, fields_size};
 use super::key::StreamKey;
 use super::news::News;
 use super::passing::Attached;
 use super::role::Role;
-use super::stream::{CALL, Receiving, Stream, UNKNOWN_LENGTH};
+use super::stream::{CALL, Receiving, UNKNOWN_LENGTH};
 
 /// A header block may have this many bytes at least. Most of them are more than the limit on header
 /// lists: a block that is too long is decoded, as the table has to stay in step, and refused for its
@@ -273,11 +272,7 @@ impl Connection {
             return self.bad_request(id, end, ErrorCode::PROTOCOL_ERROR); // §8.1.1
         }
         self.server.last_accepted = id;
-        let mut stream = Stream::new(
-            id,
-            SendWindow::new(self.peer.initial_window_size),
-            ReceiveWindow::new(self.initial_receive_window()),
-        );
+        let mut stream = self.new_stream(id);
         stream.receiving = if end { Receiving::Done } else { Receiving::Body };
         stream.peer_ended = end;
         stream.expected = expected;

@@ -76,7 +76,16 @@ impl Connection {
             }
             return Progress::Sent;
         }
-        self.outflow.enqueue(len);
+        self.send_queued(key, bytes, end)
+    }
+
+    /// Queues the data of a stream that has none in its queue, and sends as much of it as there is room
+    /// for.
+    fn send_queued(&mut self, key: StreamKey, bytes: Bytes, end: bool) -> Progress {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Progress::Closed;
+        };
+        self.outflow.enqueue(bytes.len());
         stream.backlog = Some(Box::new(Backlog {
             queue: VecDeque::from([bytes]),
             ending: end.then_some(Ending::Data),
@@ -206,23 +215,29 @@ impl Connection {
                 }
                 continue;
             }
-            stream.ready = false;
-            let ending = backlog.ending.take();
-            stream.backlog = None;
-            match ending {
-                None => {
-                    if std::mem::take(&mut stream.wants_writable) {
-                        self.events.tell(key, stream, News::WRITABLE);
-                    }
+            self.end_queue(key);
+        }
+    }
+
+    /// Sends what follows the queued data of a stream: its end, or the news that there is room again.
+    fn end_queue(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        stream.ready = false;
+        match stream.backlog.take().and_then(|backlog| backlog.ending) {
+            None => {
+                if std::mem::take(&mut stream.wants_writable) {
+                    self.events.tell(key, stream, News::WRITABLE);
                 }
-                Some(ending) => {
-                    stream.sending = Sending::Done;
-                    if let Ending::Trailers(trailers) = ending {
-                        let id = stream.id;
-                        self.write_trailers(id, &trailers, None);
-                    }
-                    self.settle(key);
+            }
+            Some(ending) => {
+                stream.sending = Sending::Done;
+                if let Ending::Trailers(trailers) = ending {
+                    let id = stream.id;
+                    self.write_trailers(id, &trailers, None);
                 }
+                self.settle(key);
             }
         }
     }

@@ -6,14 +6,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use super::connection::Connection;
 use super::draining::Draining;
 use super::fields;
-use super::flow::{MAX_WINDOW, ReceiveWindow, SendWindow};
+use super::flow::MAX_WINDOW;
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
 use super::hpack::{BlockEncoder, Pseudo};
 use super::key::StreamKey;
 use super::role::Role;
 use super::send::Progress;
 use super::sent_heads::HeadId;
-use super::stream::{Ending, Sending, Stream};
+use super::stream::{Ending, Sending};
 use crate::descriptors::Descriptors;
 
 /// A request's head, borrowed.
@@ -102,11 +102,7 @@ impl Connection {
         }
         let id = self.client.next_id;
         self.client.next_id += 2;
-        let mut stream = Stream::new(
-            id,
-            SendWindow::new(self.peer.initial_window_size),
-            ReceiveWindow::new(self.initial_receive_window()),
-        );
+        let mut stream = self.new_stream(id);
         stream.taken = true;
         stream.first_byte = self.write_buffer.end();
         stream.sending = if end { Sending::Done } else { Sending::Body };

@@ -215,6 +215,55 @@ fn no_file_is_longer_than_500_lines_without_its_tests() {
     }
 }
 
+/// Lines of a function, at most.
+const MOST_LINES_OF_A_FUNCTION: usize = 60;
+
+#[test]
+fn no_function_is_longer_than_60_lines() {
+    let mut paths = Vec::new();
+    collect(&package_path("src"), &mut paths);
+    let mut seen = 0;
+    for path in paths {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (name, lines) in functions(&text) {
+            seen += 1;
+            let file = path.display();
+            assert!(lines <= MOST_LINES_OF_A_FUNCTION, "{file}: {name} has {lines} lines");
+        }
+    }
+    assert!(seen > 1000, "functions are no longer found: {seen}");
+}
+
+/// Returns the names of the functions in a formatted file, and how many lines each has.
+fn functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut functions = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let Some((before, after)) = line.split_once("fn ") else { continue };
+        let is_function = before.split_whitespace().all(|word| {
+            ["pub", "pub(crate)", "pub(super)", "const", "async", "unsafe", "extern", "\"C\""]
+                .contains(&word)
+        });
+        let is_first =
+            |line: &&str| line.ends_with('{') || line.ends_with(';') || line.ends_with('}');
+        let Some(signature) = lines[start..].iter().position(is_first) else { continue };
+        if !is_function || !lines[start + signature].ends_with('{') {
+            continue;
+        }
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let is_last = |line: &&str| line.strip_prefix(indent) == Some("}");
+        let len = lines[start..].iter().position(is_last).map_or(usize::MAX, |last| last + 1);
+        functions.push((after.split(['(', '<']).next().unwrap_or_default(), len));
+    }
+    functions
+}
+
+#[test]
+fn the_lines_of_a_function_are_counted() {
+    let text = "fn a(\n    b: u8,\n) -> u8 {\n    b\n}\n\ntrait T {\n    fn c();\n\n    async fn d() {\n        if e {\n        }\n    }\n}\n";
+    assert_eq!(functions(text), [("a", 5), ("d", 4)]);
+}
+
 /// Returns the library's modules with their source, without tests.
 fn library() -> Vec<(Module, String)> {
     let root = package_path("src");

@@ -307,69 +307,11 @@ impl Pair {
         self.seed += 1;
         let seed = self.seed;
         match *step {
-            Step::Request { head, end } => {
-                let headers = fields(head, seed);
-                let side = &mut self.client;
-                match side.connection.send_request(raw::head(&headers), end) {
-                    Ok(key) => {
-                        side.keys.insert(key.id(), key);
-                        let seen = side.streams.entry(key.id()).or_default();
-                        seen.sent_head = Some(flat(&headers));
-                        seen.sent_end = end;
-                    }
-                    Err(not_now) => assert_eq!(not_now, NotNow::NoSlot),
-                }
-            }
-            Step::Respond { pick, head, end } => {
-                let Some((id, key)) = self.pick(End::Server, pick) else {
-                    return;
-                };
-                let seen = self.server.streams.get_mut(&id).expect("seen");
-                if seen.sent_head.is_some() || seen.reset {
-                    return;
-                }
-                let headers = fields(head, seed);
-                let progress =
-                    self.server.connection.send_response(key, StatusCode::OK, &headers, end);
-                if progress != Progress::Closed {
-                    seen.sent_head = Some(flat(&headers));
-                    seen.sent_end = end;
-                }
-            }
-            Step::Data { from, pick, len, end } => {
-                let Some((id, key)) = self.pick(from, pick) else {
-                    return;
-                };
-                let side = self.side(from);
-                let seen = side.streams.get_mut(&id).expect("seen");
-                // As a driver does: nothing more before the queue is empty.
-                if seen.sent_head.is_none() || seen.sent_end || seen.reset || seen.queued {
-                    return;
-                }
-                let payload: Vec<u8> =
-                    (0..len).map(|n| (n.wrapping_mul(31) + seed) as u8).collect();
-                let bytes = Bytes::from(payload.clone());
-                let progress = side.connection.send_data(key, bytes, end);
-                if progress != Progress::Closed {
-                    seen.sent.extend_from_slice(&payload);
-                    seen.sent_end = end;
-                    seen.queued = progress == Progress::Queued;
-                }
-            }
+            Step::Request { head, end } => self.request(&fields(head, seed), end),
+            Step::Respond { pick, head, end } => self.respond(pick, &fields(head, seed), end),
+            Step::Data { from, pick, len, end } => self.data(from, pick, len, end),
             Step::Trailers { from, pick, head } => {
-                let Some((id, key)) = self.pick(from, pick) else {
-                    return;
-                };
-                let side = self.side(from);
-                let seen = side.streams.get_mut(&id).expect("seen");
-                if seen.sent_head.is_none() || seen.sent_end || seen.reset {
-                    return;
-                }
-                let trailers = fields(head, seed);
-                if side.connection.send_trailers(key, &trailers) != Progress::Closed {
-                    seen.sent_trailers = Some(flat(&trailers));
-                    seen.sent_end = true;
-                }
+                self.trailers(from, pick, &fields(head, seed));
             }
             Step::Reset { from, pick } => {
                 let Some((id, key)) = self.pick(from, pick) else {
@@ -396,17 +338,7 @@ impl Pair {
                 }
             }
             Step::Settings { from, window, frame, table } => {
-                let side = self.side(from);
-                if side.settings_sent > 40 {
-                    return;
-                }
-                side.settings_sent += 1;
-                // By hand, for the engine never changes its own, and within what it goes by as a
-                // receiver. `finish` sets the window right again.
-                let window = window.min(side.connection.config.stream_window);
-                let frame = frame.min(side.connection.config.max_frame_size);
-                let frame = raw::settings(&[(1, table), (4, window), (5, frame)]);
-                frame.write(side.connection.write_buffer.buffer());
+                self.settings(from, window, frame, table);
             }
             Step::Ping { from } => {
                 let side = self.side(from);
@@ -418,6 +350,84 @@ impl Pair {
             }
             Step::Shrink { at } => self.side(at).connection.trim(),
         }
+    }
+
+    fn request(&mut self, headers: &HeaderMap, end: bool) {
+        let side = &mut self.client;
+        match side.connection.send_request(raw::head(headers), end) {
+            Ok(key) => {
+                side.keys.insert(key.id(), key);
+                let seen = side.streams.entry(key.id()).or_default();
+                seen.sent_head = Some(flat(headers));
+                seen.sent_end = end;
+            }
+            Err(not_now) => assert_eq!(not_now, NotNow::NoSlot),
+        }
+    }
+
+    fn respond(&mut self, pick: u8, headers: &HeaderMap, end: bool) {
+        let Some((id, key)) = self.pick(End::Server, pick) else {
+            return;
+        };
+        let seen = self.server.streams.get_mut(&id).expect("seen");
+        if seen.sent_head.is_some() || seen.reset {
+            return;
+        }
+        let progress = self.server.connection.send_response(key, StatusCode::OK, headers, end);
+        if progress != Progress::Closed {
+            seen.sent_head = Some(flat(headers));
+            seen.sent_end = end;
+        }
+    }
+
+    fn data(&mut self, from: End, pick: u8, len: u32, end: bool) {
+        let seed = self.seed;
+        let Some((id, key)) = self.pick(from, pick) else {
+            return;
+        };
+        let side = self.side(from);
+        let seen = side.streams.get_mut(&id).expect("seen");
+        // As a driver does: nothing more before the queue is empty.
+        if seen.sent_head.is_none() || seen.sent_end || seen.reset || seen.queued {
+            return;
+        }
+        let payload: Vec<u8> = (0..len).map(|n| (n.wrapping_mul(31) + seed) as u8).collect();
+        let bytes = Bytes::from(payload.clone());
+        let progress = side.connection.send_data(key, bytes, end);
+        if progress != Progress::Closed {
+            seen.sent.extend_from_slice(&payload);
+            seen.sent_end = end;
+            seen.queued = progress == Progress::Queued;
+        }
+    }
+
+    fn trailers(&mut self, from: End, pick: u8, trailers: &HeaderMap) {
+        let Some((id, key)) = self.pick(from, pick) else {
+            return;
+        };
+        let side = self.side(from);
+        let seen = side.streams.get_mut(&id).expect("seen");
+        if seen.sent_head.is_none() || seen.sent_end || seen.reset {
+            return;
+        }
+        if side.connection.send_trailers(key, trailers) != Progress::Closed {
+            seen.sent_trailers = Some(flat(trailers));
+            seen.sent_end = true;
+        }
+    }
+
+    fn settings(&mut self, from: End, window: u32, frame: u32, table: u32) {
+        let side = self.side(from);
+        if side.settings_sent > 40 {
+            return;
+        }
+        side.settings_sent += 1;
+        // By hand, for the engine never changes its own, and within what it goes by as a
+        // receiver. `finish` sets the window right again.
+        let window = window.min(side.connection.config.stream_window);
+        let frame = frame.min(side.connection.config.max_frame_size);
+        let frame = raw::settings(&[(1, table), (4, window), (5, frame)]);
+        frame.write(side.connection.write_buffer.buffer());
     }
 
     fn forget(&mut self, from: End, id: u32, key: StreamKey) {
@@ -523,7 +533,22 @@ impl Pair {
                 break;
             }
         }
-        // Nothing lost, nothing reordered.
+        self.check_messages();
+        for end in [End::Client, End::Server] {
+            for (id, key) in self.side(end).keys.clone() {
+                self.forget(end, id, key);
+            }
+        }
+        self.settle();
+        self.check_ends();
+        self.client.connection.go_away();
+        self.server.connection.go_away();
+        self.settle();
+        assert!(self.client.connection.is_done() && self.server.connection.is_done());
+    }
+
+    /// Nothing was lost, nothing reordered.
+    fn check_messages(&self) {
         let pairs = self.client.streams.iter().map(|(id, ours)| (id, ours, &self.server.streams));
         for (id, ours, theirs) in pairs {
             let Some(theirs) = theirs.get(id) else {
@@ -534,12 +559,9 @@ impl Pair {
             same(*id, ours, theirs, whole);
             same(*id, theirs, ours, whole);
         }
-        for end in [End::Client, End::Server] {
-            for (id, key) in self.side(end).keys.clone() {
-                self.forget(end, id, key);
-            }
-        }
-        self.settle();
+    }
+
+    fn check_ends(&mut self) {
         for end in [End::Client, End::Server] {
             let side = self.side(end);
             let connection = &side.connection;
@@ -556,10 +578,6 @@ impl Pair {
             assert_eq!(a.connection.outflow.available(), b.connection.receive_allowance() as usize);
             assert_eq!(b.watch.connection, i64::from(b.connection.receive_allowance()));
         }
-        self.client.connection.go_away();
-        self.server.connection.go_away();
-        self.settle();
-        assert!(self.client.connection.is_done() && self.server.connection.is_done());
     }
 }
 
