@@ -21,21 +21,21 @@ use crate::observer::{Observer, Observers};
 use crate::policy::PeerPolicy;
 use crate::socket::{CONNECT_TIMEOUT, ConnectError};
 
-/// How long a PING may go without an answer, unless set otherwise: gRPC's default.
+/// How long a PING may go without an answer by default. It is gRPC's default.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where the name and version of this library stand in a user agent, in the form that "gRPC over
-/// HTTP2" asks for.
+/// Where a user agent names this library and its version, in the form that "gRPC over HTTP2" asks
+/// for.
 pub(super) const AGENT: &str = concat!("grpc-rust-samehost/", env!("CARGO_PKG_VERSION"));
 
-/// How a [`Channel`] connects and calls; from [`Channel::builder`].
+/// The options of a [`Channel`]: how it connects and calls. [`Channel::builder`] makes it.
 #[derive(Clone)]
 pub struct ChannelBuilder {
     pub(super) target: Target,
     pub(super) connect_timeout: Duration,
     pub(super) wait_for_ready: bool,
     pub(super) server: Option<PeerPolicy>,
-    /// The default deadline, and what it is on the wire.
+    /// The default deadline, and its value on the wire.
     pub(super) timeout: Option<(Duration, HeaderValue)>,
     pub(super) user_agent: Option<HeaderValue>,
     pub(super) retry: Option<RetryPolicy>,
@@ -45,24 +45,24 @@ pub struct ChannelBuilder {
     pub(super) options: Options,
     observing: Vec<Arc<dyn Observer>>,
     traces_calls: bool,
-    /// Of those, once there is a channel.
+    /// The observers above, shared, once the channel exists.
     pub(super) observers: Option<Observers>,
 }
 
 /// Where a new connection comes from.
 #[derive(Clone)]
 pub(super) enum Target {
-    /// In order of preference; at least one.
+    /// In order of preference. There is at least one.
     Addresses(Arc<[Arc<Address>]>),
     Connector(Connect),
-    /// The stream was given, and there is no second one.
+    /// The caller gave a connected stream. There is no second one.
     Stream,
-    /// What was given is no address.
+    /// What the caller gave is not an address.
     Nowhere(ConnectError),
 }
 
-/// One address, or several in order of preference: what [`Channel::builder`] takes. It is made from
-/// whatever becomes an [`Address`], and from an array, a slice or a `Vec` of that.
+/// One address, or several in order of preference, for [`Channel::builder`]. It is made from
+/// anything that converts to an [`Address`], and from an array, a slice or a `Vec` of such values.
 #[derive(Clone, Debug)]
 pub struct Addresses(Result<Vec<Address>, AddressParseError>);
 
@@ -112,7 +112,7 @@ impl Addresses {
 impl From<Addresses> for Target {
     fn from(Addresses(addresses): Addresses) -> Self {
         match addresses {
-            // The empty address says what to write.
+            // Parsing the empty address gives an error that says what to write.
             Ok(addresses) if addresses.is_empty() => Self::from(Addresses::from("")),
             Ok(addresses) => Self::Addresses(addresses.into_iter().map(Arc::new).collect()),
             Err(error) => Self::Nowhere(error.into()),
@@ -121,7 +121,7 @@ impl From<Addresses> for Target {
 }
 
 /// Whether one call waits for a server, whatever its channel does
-/// ([`ChannelBuilder::wait_for_ready`]): an extension of the request.
+/// ([`ChannelBuilder::wait_for_ready`]). It is an extension of the request.
 ///
 /// ```
 /// use samehost::WaitForReady;
@@ -153,13 +153,14 @@ impl ChannelBuilder {
         }
     }
 
-    /// The options of a channel that is being made.
+    /// Returns the options that the new channel keeps.
     pub(super) fn into_config(mut self) -> Self {
         self.observers = Observers::new(self.observing.clone(), self.traces_calls);
         self
     }
 
-    /// Options for a channel whose connections `connect` opens: see [`Channel::from_connector`].
+    /// Returns options for a channel whose connections `connect` opens. See
+    /// [`Channel::from_connector`].
     pub fn from_connector<F, C, T, E>(connect: F) -> Self
     where
         F: Fn() -> C + Send + Sync + 'static,
@@ -176,50 +177,52 @@ impl ChannelBuilder {
         }))))
     }
 
-    /// Sets how long connecting may take, for Unix sockets as for TCP: name resolution, the wait for
-    /// a server whose backlog is full, and the wait until it begins to speak are included. Of several
-    /// addresses each has so long. Default 20 s, as in gRPC; `Duration::MAX` for no limit.
+    /// Sets how long connecting may take, on Unix sockets and over TCP. That includes name
+    /// resolution, the wait for a server whose backlog is full, and the wait until the server
+    /// begins to speak. With several addresses, each may take that long. Default: 20 s, as in gRPC.
+    /// `Duration::MAX` means no limit.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Sets whether a call that finds no server waits for one, within its own deadline, rather than
-    /// fails with UNAVAILABLE. Default: no. [`WaitForReady`] says it for one call.
+    /// Sets whether a call that finds no server waits for one within its deadline. Without this it
+    /// fails with UNAVAILABLE. Default: no. [`WaitForReady`] sets it for one call.
     ///
-    /// A server is there when it has sent its SETTINGS: one that accepts a connection and closes it,
-    /// or that is about to end, is waited out. All calls of a channel that wait share one attempt to
-    /// connect, 5 ms after the first failure and up to 1 s after later ones, varied by up to 20 %.
-    /// What only a person can change is not waited for: see
-    /// [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). A call whose
-    /// deadline ends the wait says what it waited for.
+    /// A server is there when it has sent its SETTINGS. If it accepts a connection and closes it,
+    /// or is about to end, the call goes on waiting. All waiting calls of a channel share one
+    /// attempt to connect. The next attempt comes 5 ms after the first failure and up to 1 s after
+    /// later ones, varied by up to 20 %. A call does not wait for what only a person can change:
+    /// see [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). If the
+    /// deadline ends the wait, the error says what the call waited for.
     #[must_use]
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.wait_for_ready = wait;
         self
     }
 
-    /// Sets the deadline of calls that have none of their own: so long after the call was made, at
-    /// both ends (`grpc-timeout`). Default: none. A call sets its own by `Request::set_timeout`,
-    /// which may be longer.
+    /// Sets the deadline of calls that have none of their own, counted from the moment the call is
+    /// made. It holds at both ends (`grpc-timeout`). Default: none. A call sets its own by
+    /// `Request::set_timeout`, which may be longer.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some((timeout, timeout_value(timeout)));
         self
     }
 
-    /// Sets which failed calls are made again: see [`RetryPolicy`]. Default: none. Calls that no
-    /// server has processed are sent again without it.
+    /// Sets which failed calls are made again. See [`RetryPolicy`]. Default: none. Calls that no
+    /// server has processed are sent again in any case.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = Some(policy);
         self
     }
 
-    /// Sets which servers to talk to. A server is the process that began to listen on the Unix socket: in
-    /// `/tmp`, for one, that can be anybody. A connection to any other is closed before anything is
-    /// sent; over TCP no server can be told from another, and connecting fails. Default: any.
+    /// Sets which servers the channel may talk to. A server is the process that began to listen on
+    /// the Unix socket. In `/tmp`, for example, that can be anybody's process. A connection to
+    /// another server is closed before anything is sent. Over TCP no server can be identified, so
+    /// connecting fails. Default: any server.
     ///
     /// ```no_run
     /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
@@ -236,10 +239,10 @@ impl ChannelBuilder {
         self
     }
 
-    /// Sends a PING (RFC 9113 §6.7) after `interval` without traffic while calls are open. Where no
-    /// answer comes within [`keep_alive_timeout`](Self::keep_alive_timeout), the connection is closed
-    /// and its calls fail with UNAVAILABLE. Default: no PINGs. On one host it finds servers that are
-    /// stopped or stuck; one that has ended is noticed at once anyway.
+    /// Sends a PING (RFC 9113 §6.7) after `interval` without traffic while calls are open. If no
+    /// answer comes within [`keep_alive_timeout`](Self::keep_alive_timeout), the connection is
+    /// closed and its calls fail with UNAVAILABLE. Default: no PINGs. On one host this finds
+    /// servers that are stopped or stuck. A server that has ended is noticed at once without it.
     ///
     /// A server that finds this too often closes the connection (GOAWAY, "too_many_pings"). From the
     /// channel's next connection on, the interval is twice as long (gRFC A8).
@@ -249,16 +252,16 @@ impl ChannelBuilder {
         self
     }
 
-    /// Sets how long a PING may go without an answer. Default 20 s. It has an effect with
-    /// [`keep_alive_interval`](Self::keep_alive_interval) only.
+    /// Sets how long a PING may go without an answer. Default: 20 s. It has an effect only with
+    /// [`keep_alive_interval`](Self::keep_alive_interval).
     #[must_use]
     pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
         self.keep_alive_timeout = timeout;
         self
     }
 
-    /// Sets whether PINGs are sent while no call is open, too. Default: no. It has an effect with
-    /// [`keep_alive_interval`](Self::keep_alive_interval) only.
+    /// Sets whether PINGs are also sent while no call is open. Default: no. It has an effect only
+    /// with [`keep_alive_interval`](Self::keep_alive_interval).
     #[must_use]
     pub fn keep_alive_while_idle(mut self, enabled: bool) -> Self {
         self.keep_alive_while_idle = enabled;
@@ -266,15 +269,15 @@ impl ChannelBuilder {
     }
 
     /// Sets how long a connection may have no call before it is closed. The next call opens another
-    /// one. Default: without end.
+    /// one. Default: no limit.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.options.http2.idle_timeout = Some(timeout);
         self
     }
 
-    /// Sets what the program is called in the `user-agent` that servers see, before this library's
-    /// name and version: `app/1.0 grpc-rust-samehost/0.1.0`. A request that has the field already
+    /// Sets the program's name in the `user-agent` that servers see. It comes before this library's
+    /// name and version: `app/1.0 grpc-rust-samehost/0.1.0`. A request that already has the field
     /// keeps it.
     ///
     /// ```
@@ -287,59 +290,62 @@ impl ChannelBuilder {
     ///
     /// # Errors
     ///
-    /// Where `agent` is no field value: it has a control character or the like.
+    /// If `agent` is not a valid field value, for example because it has a control character.
     pub fn user_agent<A>(mut self, agent: A) -> Result<Self, A::Error>
     where
         A: TryInto<HeaderValue>,
     {
         let agent = agent.try_into()?;
         let whole = [agent.as_bytes(), b" ", AGENT.as_bytes()].concat();
-        // Both parts are valid, and so is what they make together.
+        // Both parts are valid field values, so both together are one.
         self.user_agent = HeaderValue::from_bytes(&whole).ok();
         Ok(self)
     }
 
-    /// Sets how many bytes of headers a response may have, counted as
-    /// SETTINGS_MAX_HEADER_LIST_SIZE counts them (RFC 9113 §6.5.2: name, value and 32 for each field);
-    /// trailers have the same limit. It is told to the server. A response that exceeds it fails its
-    /// call, and no other one, with RESOURCE_EXHAUSTED. Default 16 KiB.
+    /// Sets how many bytes of headers a response may have. They are counted as for
+    /// SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 §6.5.2): name, value and 32 for each field. Trailers
+    /// have the same limit. The server is told the limit. If a response exceeds it, only its own
+    /// call fails, with RESOURCE_EXHAUSTED. Default: 16 KiB.
     #[must_use]
     pub fn max_header_list_size(mut self, bytes: u32) -> Self {
         self.options.http2.max_header_list_size = bytes;
         self
     }
 
-    /// Lets calls carry [`Descriptors`](crate::Descriptors) over a Unix socket, to a server that takes them
-    /// (`Server::descriptors`), and takes at most `max_per_call` with one response (253 are possible).
+    /// Lets calls carry [`Descriptors`](crate::Descriptors) over a Unix socket, to a server that
+    /// takes them (`Server::descriptors`). The channel takes at most `max_per_call` with one
+    /// response; the maximum is 253.
     ///
-    /// A request with more than the server takes fails with FAILED_PRECONDITION before anything is sent;
-    /// so does one of a channel without this, and one over TCP. What servers have sent and nobody has
-    /// taken yet is at most a quarter of what this process may have open (RLIMIT_NOFILE), for each
-    /// connection; a call beyond fails with RESOURCE_EXHAUSTED. Default 0.
+    /// A request with more descriptors than the server takes fails with FAILED_PRECONDITION before
+    /// anything is sent. So does a request with descriptors on a channel without this option, or
+    /// over TCP. Of each connection, the descriptors that have arrived and that nobody has taken
+    /// yet are at most a quarter of RLIMIT_NOFILE. A call beyond that fails with
+    /// RESOURCE_EXHAUSTED. Default: 0.
     #[must_use]
     pub fn descriptors(mut self, max_per_call: u8) -> Self {
         self.options.http2.descriptors = max_per_call.min(MAX_PER_CALL as u8);
         self
     }
 
-    /// Spends CPU time to answer faster: see [`BusyPoll`]. Default: not.
+    /// Spends CPU time to answer faster. See [`BusyPoll`]. Default: off.
     #[must_use]
     pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
         self.options.busy_poll = busy_poll.where_it_helps();
         self
     }
 
-    /// Adds an [`Observer`], which is told what happens on the channel's connections and calls. Several are
-    /// told one after the other. With one, unary calls on stubs of `samehost-build` are made as HTTP
-    /// requests, whose bodies can be counted. Default: none, which costs nothing.
+    /// Adds an [`Observer`], which is told what happens on the channel's connections and calls.
+    /// Several observers are told one after the other. With an observer, stubs of `samehost-build`
+    /// make unary calls as HTTP requests, whose bodies can be counted. Default: none, which costs
+    /// nothing.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observing.push(Arc::new(observer));
         self
     }
 
-    /// Returns statistics of what the channel is doing, which can be read at any time. They count from now on
-    /// and cost as much as an [`observer`](Self::observer).
+    /// Returns statistics of what the channel is doing, which can be read at any time. They count
+    /// from now on, and cost as much as an [`observer`](Self::observer).
     ///
     /// ```no_run
     /// # fn f() {
@@ -356,7 +362,7 @@ impl ChannelBuilder {
         stats
     }
 
-    /// Sets whether each call has a span of its own (`tracing`, INFO, "call"), with the field names of
+    /// Sets whether each call has its own span (`tracing`, INFO, "call"), with the field names of
     /// OpenTelemetry's conventions for RPC. Its parent is the caller's span. Default: no.
     #[must_use]
     pub fn trace_calls(mut self, traces: bool) -> Self {
@@ -368,11 +374,11 @@ impl ChannelBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConnectError`] that says what to do, after the connect timeout at the latest.
+    /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest.
     ///
     /// # Cancel safety
     ///
-    /// Cancelled, it leaves no connection.
+    /// If it is cancelled, no connection remains.
     ///
     /// # Panics
     ///

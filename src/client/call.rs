@@ -1,5 +1,5 @@
-//! [`Calling`]: one call, from the channel to the response. What may be sent again, and what is an
-//! error's status.
+//! [`Calling`]: one call, from the channel to the response. It decides what may be sent again, and
+//! which status an error becomes.
 
 use std::fmt;
 use std::future::Future;
@@ -23,7 +23,7 @@ use crate::grpc::{Deadline, GRPC_TIMEOUT, field, grpc_timeout, status};
 use crate::http2::ResponseHead;
 use crate::socket::ConnectError;
 
-/// How often a call is sent again that no server has processed.
+/// How often a call that no server has processed is sent again.
 const RESENDS: u8 = 5;
 
 static TIMEOUT: HeaderName = GRPC_TIMEOUT;
@@ -33,56 +33,56 @@ static USUAL_AGENT: HeaderValue = HeaderValue::from_static(AGENT);
 /// One call, from the channel to the response: all attempts to connect and to send it. Dropping it
 /// cancels the call.
 ///
-/// Every call begins by [`new`](Self::new), whichever way its request is made: by [`ResponseFuture`],
-/// or by [`Channel::call_directly`](super::direct).
+/// Every call begins with [`new`](Self::new), whether its request is made by [`ResponseFuture`] or
+/// by [`Channel::call_directly`](super::direct).
 ///
 /// [`ResponseFuture`]: super::ResponseFuture
 pub(crate) struct Calling<R> {
     channel: Arc<Shared>,
     request: R,
     deadline: Option<Deadline>,
-    /// What the deadline is that long after the call was made.
+    /// The time from the call's start to its deadline.
     timeout: Duration,
     stage: Stage,
-    /// The channel's user agent is to be added to the headers.
+    /// Whether the channel's user agent is still to be added to the headers.
     adds_agent: bool,
-    /// So is the channel's timeout.
+    /// Whether the channel's timeout is still to be added, too.
     adds_timeout: bool,
-    /// How often it was sent again, since no server had processed it.
+    /// How often it was sent again because no server had processed it.
     resends: u8,
-    /// How often it was made, with a [`RetryPolicy`](super::RetryPolicy).
+    /// How often a [`RetryPolicy`](super::RetryPolicy) had it made.
     attempts: u8,
     /// How often it was put into a connection.
     sent: u32,
-    /// It waits for a server.
+    /// Whether the call waits for a server.
     wait: bool,
 }
 
 enum Stage {
-    /// To be put into the connection.
+    /// The call is next put into the connection.
     Send,
-    /// For want of a connection.
+    /// It waits for a connection.
     Connect(Pin<Box<dyn Future<Output = Result<Arc<Link>, Unconnected>> + Send>>),
-    /// For want of a slot: the server takes so many calls at a time.
+    /// It waits for a slot: the server takes a limited number of calls at a time.
     Wait(Waiter, Arc<Link>),
     Call(driver::Call, Arc<Link>),
-    /// Until the next attempt.
+    /// It waits until the next attempt.
     Backoff(Pin<Box<Sleep>>),
 }
 
-/// A response, and the connection that it came by.
+/// A response, and the connection that it came on.
 pub(super) struct Answer {
     pub(super) responded: Responded,
     pub(super) link: Arc<Link>,
 }
 
 impl<R: Outgoing> Calling<R> {
-    /// `wait_for_ready` is the call's own choice, where it has one.
+    /// Begins a call. `wait_for_ready` is the call's own choice, if it has one.
     pub(super) fn new(channel: &Channel, request: R, wait_for_ready: Option<WaitForReady>) -> Self {
         let channel = &channel.0;
         let config = &channel.config;
         let head = request.head();
-        // What never changes has neither a timeout nor a user agent.
+        // A head that never changes has neither a timeout nor a user agent.
         let (own_timeout, adds_agent) = match head.id {
             Some(_) => (None, true),
             None => (grpc_timeout(head.headers), field(head.headers, &USER_AGENT).is_none()),
@@ -104,7 +104,7 @@ impl<R: Outgoing> Calling<R> {
         }
     }
 
-    /// Polls as a future is polled, up to the deadline.
+    /// Polls as a future is polled. It fails when the deadline passes.
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         if let Poll::Ready(result) = self.advance(cx) {
             return Poll::Ready(result);
@@ -120,28 +120,28 @@ impl<R: Outgoing> Calling<R> {
         Poll::Pending
     }
 
-    /// How often the policy had it made again, and how often it was sent again without that.
+    /// Returns how often the policy had it made again, and how often it was sent again otherwise.
     pub(super) fn made_again(&self) -> (u32, u32) {
         let retries = u32::from(self.attempts) - 1;
         (retries, self.sent.saturating_sub(1 + retries))
     }
 
-    /// Whether it waits for anything but the answer.
+    /// Returns whether it waits for anything but the answer.
     pub(super) fn waits(&self) -> bool {
         !matches!(self.stage, Stage::Call(..))
     }
 
-    /// The deadline, for what is still to come of the response.
+    /// Takes the deadline, which also holds for the rest of the response.
     pub(super) fn take_deadline(&mut self) -> Option<Deadline> {
         self.deadline.take()
     }
 
-    /// The same, with what a status after it names.
+    /// Returns the deadline with what a status after it names.
     pub(super) fn named(&self, deadline: Deadline) -> Deadline {
         deadline.of_response(self.request.head().path, self.timeout)
     }
 
-    /// All attempts.
+    /// Polls all attempts.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         loop {
             match ready!(self.attempt(cx)) {
@@ -151,7 +151,7 @@ impl<R: Outgoing> Calling<R> {
         }
     }
 
-    /// Whether the policy has the call made once more, which this then prepares.
+    /// Returns whether the policy has the call made once more, and prepares that.
     fn retry(&mut self, code: Code, headers: Option<&HeaderMap>) -> bool {
         let Some(policy) = &self.channel.config.retry else { return false };
         if !self.request.can_be_sent() {
@@ -166,7 +166,7 @@ impl<R: Outgoing> Calling<R> {
         true
     }
 
-    /// The same at a response's head: one without a body may be a failure.
+    /// Does the same when a response's head has come: one without a body may be a failure.
     fn retry_response(&mut self, head: &ResponseHead) -> bool {
         let Some(policy) = &self.channel.config.retry else { return false };
         match head.headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes())) {
@@ -178,7 +178,7 @@ impl<R: Outgoing> Calling<R> {
         }
     }
 
-    /// One attempt, which sends the call again while no server has processed it.
+    /// Polls one attempt, which sends the call again while no server has processed it.
     fn attempt(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
         loop {
             match &mut self.stage {
@@ -188,7 +188,8 @@ impl<R: Outgoing> Calling<R> {
                 },
                 Stage::Connect(connect) => {
                     let connected = ready!(connect.as_mut().poll(cx));
-                    // Its own connection, even if it is lost by now: what it says counts.
+                    // The call uses the connection that it waited for, even if that is lost by now:
+                    // its error counts.
                     self.send(connected?, cx)?;
                 }
                 Stage::Wait(waiter, _) => {
@@ -218,7 +219,7 @@ impl<R: Outgoing> Calling<R> {
         self.stage = Stage::Connect(Box::pin(connect));
     }
 
-    /// Sends the request, or says what is next.
+    /// Sends the request, or sets what the call waits for.
     fn send(&mut self, link: Arc<Link>, cx: &Context<'_>) -> Result<(), Status> {
         match self.put_into(&link, cx) {
             Ok(call) => {
@@ -251,7 +252,7 @@ impl<R: Outgoing> Calling<R> {
         Ok(())
     }
 
-    /// Puts the request into the connection, with the fields that the channel adds to its own.
+    /// Puts the request into the connection, with the fields that the channel adds.
     fn put_into(&mut self, link: &Link, cx: &Context<'_>) -> Result<driver::Call, Unsent> {
         let config = &self.channel.config;
         let agent = config.user_agent.as_ref().unwrap_or(&USUAL_AGENT);
@@ -261,7 +262,7 @@ impl<R: Outgoing> Calling<R> {
         link.sender.send(&mut self.request, &link.authority, [agent, timeout], cx)
     }
 
-    /// No server has the call, for the connection's sake: it goes to another connection.
+    /// The connection failed before any server had the call. The call goes to another connection.
     fn elsewhere(&mut self, link: &Link, error: StreamError) -> Result<(), Status> {
         if self.channel.is_of_stream() {
             return Err(status(error, None));
@@ -276,7 +277,7 @@ impl<R: Outgoing> Calling<R> {
         Ok(())
     }
 
-    /// The call was sent, and failed.
+    /// Deals with the failure of a call that was sent.
     fn failed(&mut self, link: &Link, error: StreamError) -> Result<(), Status> {
         let again = error.may_be_sent_again() && self.request.can_be_sent();
         match error {
@@ -306,7 +307,8 @@ impl<R: Outgoing> Calling<R> {
         self.resends <= RESENDS
     }
 
-    /// What the call was waiting for when its deadline passed.
+    /// Returns the status of a call whose deadline has passed. It says what the call was waiting
+    /// for.
     fn deadline_exceeded(&self) -> Status {
         let waited = Human(self.timeout);
         let path = self.request.head().path;
@@ -336,14 +338,14 @@ impl<R: Outgoing> Calling<R> {
     }
 }
 
-/// A server's address and a space, where there is one to name.
+/// Writes the server's address and a space, if the link has an address.
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.as_ref().map_or(Ok(()), |address| write!(f, "at {address} "))
     }
 }
 
-/// A duration as people write it, such as `3 s`.
+/// A duration in the form that people write, such as `3 s`.
 struct Human(Duration);
 
 impl fmt::Display for Human {

@@ -19,16 +19,17 @@ use crate::driver::{BoxError, Lost, Sender, Sleeping};
 use crate::http2::ErrorCode;
 use crate::socket::ConnectError;
 
-/// A client's way to one server: give a clone to each stub. Clones share one connection, which is
+/// A client's way to one server. Give each stub a clone. Clones share one connection, which is
 /// opened when it is needed and opened again after it was lost. Any number of calls can be in
-/// flight; those beyond what the server allows wait.
+/// flight; calls beyond what the server allows wait.
 ///
-/// A call that no server has processed is sent again, on a new connection where it takes one; no
-/// other call is repeated, unless there is a [`RetryPolicy`](crate::RetryPolicy). Errors are
-/// [`Status`](tonic::Status)es: UNAVAILABLE where there is no connection, with the [`ConnectError`]
-/// as its source. There is no deadline unless the caller sets one, by `Request::set_timeout` or
-/// [`ChannelBuilder::timeout`]: it covers the whole call, on both ends. A response over a Unix
-/// socket has the server's [`PeerIdentity`](crate::PeerIdentity) among its extensions.
+/// A call that no server has processed is sent again, on a new connection if there is one. No other
+/// call is repeated, unless there is a [`RetryPolicy`](crate::RetryPolicy). Errors are
+/// [`Status`](tonic::Status)es. If there is no connection, the status is UNAVAILABLE with the
+/// [`ConnectError`] as its source. A call has no deadline unless the caller sets one, by
+/// `Request::set_timeout` or
+/// [`ChannelBuilder::timeout`]. The deadline covers the whole call, on both ends. A response over a
+/// Unix socket has the server's [`PeerIdentity`](crate::PeerIdentity) among its extensions.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]
@@ -71,17 +72,17 @@ pub(super) struct Shared {
     pub(super) config: Arc<ChannelBuilder>,
     /// The connection that calls go to.
     link: Mutex<Option<Arc<Link>>>,
-    /// The attempt to connect that is under way, so that calls which start together share one
-    /// connection, or one failure.
+    /// The attempt to connect that is under way. Calls that start together share it and its
+    /// outcome.
     pub(super) attempt: Mutex<Weak<Attempt>>,
-    /// Between attempts for calls that wait for a server.
+    /// The backoff between attempts for calls that wait for a server.
     pub(super) backoff: Mutex<Backoff>,
     /// Why the last attempt failed, if it did.
     pub(super) failure: Mutex<Option<ConnectError>>,
-    /// The state, but for what the connection itself knows.
+    /// The state, without what the connection itself knows.
     pub(super) changes: watch::Sender<ChannelState>,
     pub(super) tokens: Tokens,
-    /// How often a server has found keep-alive PINGs too many.
+    /// How often a server has found that this channel sends too many keep-alive PINGs.
     pub(super) too_many_pings: AtomicU32,
 }
 
@@ -90,8 +91,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// See [`ChannelBuilder::connect`], which also tells of cancellation and panics. What is no
-    /// address is [`InvalidAddress`](crate::ConnectErrorKind::InvalidAddress).
+    /// See [`ChannelBuilder::connect`], which also describes cancellation and panics. If `address`
+    /// is not an address, the kind is [`InvalidAddress`](crate::ConnectErrorKind::InvalidAddress).
     pub async fn connect<A>(address: A) -> Result<Self, ConnectError>
     where
         A: TryInto<Address, Error: Into<AddressParseError>>,
@@ -101,14 +102,14 @@ impl Channel {
     }
 
     /// Returns options for a channel to one address, or to the first of several that has a server.
-    /// What is no address is told by [`ChannelBuilder::connect`], or by the calls of a channel that
-    /// connects lazily.
+    /// If something is not an address, [`ChannelBuilder::connect`] reports it, or the calls of a
+    /// channel that connects lazily.
     ///
     /// Several addresses are in order of preference (gRPC's `pick_first`). Each attempt to connect
-    /// begins with the first; the next is tried when it fails, or has not answered within 250 ms.
-    /// While the connection is to a later one, those before it are tried again after 1 s, and at
-    /// intervals that double up to 30 s: new calls return to the first that is back, and calls in
-    /// flight end where they are.
+    /// begins with the first. The next is tried when that fails, or has not answered within 250 ms.
+    /// While a later address is in use, the ones before it are tried again after 1 s, and at
+    /// intervals that double up to 30 s. New calls return to the first address that works again.
+    /// Calls in flight end where they are.
     ///
     /// ```no_run
     /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
@@ -140,9 +141,10 @@ impl Channel {
         Self::new(config, Some(Arc::new(Link::given(sender))))
     }
 
-    /// Returns a channel whose connections `connect` opens: a child's standard input and output, a
-    /// vsock, something in memory. It is called at the first call, and again when a call finds that
-    /// the connection has ended. [`ChannelBuilder::from_connector`] has options for it.
+    /// Returns a channel whose connections `connect` opens. They may lead to a child's standard
+    /// input and output, a vsock or something in memory. `connect` is called at the first call, and
+    /// again when a call finds that the connection has ended. [`ChannelBuilder::from_connector`]
+    /// has options for it.
     ///
     /// ```no_run
     /// # #[cfg(feature = "ping")]
@@ -164,7 +166,7 @@ impl Channel {
         ChannelBuilder::from_connector(connect).connect_lazy()
     }
 
-    /// Whether somebody observes the channel's calls.
+    /// Returns whether somebody observes the channel's calls.
     pub(crate) fn is_observed(&self) -> bool {
         self.0.config.observers.is_some()
     }
@@ -195,17 +197,17 @@ impl Shared {
         matches!(self.config.target, Target::Stream)
     }
 
-    /// The last connection, whether it lives or not.
+    /// Returns the last connection, even if it has ended.
     pub(super) fn link(&self) -> Option<Arc<Link>> {
         lock(&self.link).clone()
     }
 
-    /// The connection, if there is one that takes calls.
+    /// Returns the connection if it takes calls.
     pub(super) fn current(&self) -> Option<Arc<Link>> {
         lock(&self.link).as_ref().filter(|link| link.sender.is_open()).cloned()
     }
 
-    /// Calls go to `link` from now on.
+    /// Makes `link` the connection that calls go to.
     pub(super) fn install(&self, link: Arc<Link>) {
         *lock(&self.failure) = None;
         let earlier = lock(&self.link).replace(link);
@@ -213,19 +215,19 @@ impl Shared {
         self.changes.send_replace(ChannelState::Ready);
     }
 
-    /// `link` takes no more calls: the next one opens another connection.
+    /// Removes `link`, which takes no more calls. The next call opens another connection.
     pub(super) fn discard(&self, link: &Arc<Link>) {
         let discarded = lock(&self.link).take_if(|current| Arc::ptr_eq(current, link));
         self.retire(discarded);
     }
 
-    /// The connection that ended, if the last one did.
+    /// Removes the last connection if it has ended.
     pub(super) fn discard_ended(&self) {
         let discarded = lock(&self.link).take_if(|current| !current.sender.is_open());
         self.retire(discarded);
     }
 
-    /// The end of a link may be that of its connection, which is not to run under the lock.
+    /// Drops a link without the lock, since that may end the connection.
     fn retire(&self, link: Option<Arc<Link>>) {
         let Some(link) = link else { return };
         if let Some(Lost::GoneAway { code: ErrorCode::ENHANCE_YOUR_CALM, debug }) =

@@ -1,4 +1,4 @@
-//! [`Attempt`]: connecting, for all calls of a channel that wait for a connection.
+//! [`Attempt`]: connecting, on behalf of all calls of a channel that wait for a connection.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,21 +18,21 @@ use crate::driver::Lost;
 use crate::observer::Event;
 use crate::socket::ConnectError;
 
-/// Between attempts for calls that wait for a server.
+/// The backoff between attempts for calls that wait for a server.
 pub(super) const WAITING: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
 
-/// Connects, again and again while a call waits for a server. It goes on as long as a call has a
-/// reference to it, whichever that is.
+/// A task that connects, repeatedly while a call waits for a server. It runs as long as any call
+/// has a reference to it.
 pub(super) struct Attempt {
     progress: watch::Receiver<Progress>,
     callers: Arc<Callers>,
-    /// Aborted with the last reference.
+    /// Dropping it aborts the task.
     _task: JoinSet<()>,
 }
 
 #[derive(Clone)]
 enum Progress {
-    /// So often it has failed, the last time for this reason.
+    /// It has failed this often, the last time for this reason.
     Trying {
         failures: u32,
         last: Option<ConnectError>,
@@ -40,12 +40,12 @@ enum Progress {
     Done(Result<Arc<Link>, ConnectError>),
 }
 
-/// What the calls want of it.
+/// What the calls want from the attempt.
 #[derive(Default)]
 struct Callers {
-    /// So many wait for a server.
+    /// How many calls wait for a server.
     waiting: AtomicUsize,
-    /// One does not, and wants to know now.
+    /// Notified when a call does not wait, and wants to know the outcome now.
     hurry: Notify,
 }
 
@@ -68,7 +68,7 @@ impl Drop for Waiting {
 /// Why there is no connection to send a call on.
 pub(super) enum Unconnected {
     Connect(ConnectError),
-    /// The stream that was given has ended.
+    /// The stream that the channel was made from has ended.
     Stream(Option<Lost>),
 }
 
@@ -97,7 +97,7 @@ impl From<Unconnected> for Status {
 }
 
 impl Shared {
-    /// Connects once, as a call that does not wait for a server does.
+    /// Connects once. A call that does not wait for a server does this.
     pub(super) async fn connect_once(self: &Arc<Self>) -> Result<(), ConnectError> {
         match self.connect(false, false).await {
             Err(Unconnected::Connect(error)) => Err(error),
@@ -105,9 +105,9 @@ impl Shared {
         }
     }
 
-    /// The connection, opened now if there is none. Its outcome is that of all calls that wait for
-    /// it. With `wait`, failures are not the end of it, but for those that only a person can mend.
-    /// With `later`, a connection was of no use, and the next one is opened after the backoff.
+    /// Returns the connection, and opens one if there is none. All calls that wait for it get the
+    /// same outcome. With `wait`, only failures that a person has to mend end the wait. With
+    /// `later`, a connection was of no use, and the next one is opened after the backoff.
     pub(super) async fn connect(
         self: &Arc<Self>,
         wait: bool,
@@ -135,7 +135,7 @@ impl Shared {
             let news = news.await.map(|news| news.clone());
             match news {
                 Ok(Progress::Done(Ok(link))) => return Ok(link),
-                // It ended before it knew of this call.
+                // The attempt ended before it knew of this call.
                 Ok(Progress::Done(Err(error))) if wait && !error.kind().is_permanent() => {
                     later = true;
                 }
@@ -150,7 +150,7 @@ impl Shared {
         }
     }
 
-    /// The connection, or the attempt to get one, begun now if there is none.
+    /// Returns the connection, or the attempt to get one. It begins an attempt if there is none.
     fn attempt(self: &Arc<Self>, later: bool) -> Found {
         if let Target::Stream = self.config.target {
             return match self.link() {
@@ -159,7 +159,7 @@ impl Shared {
             };
         }
         let mut under_way = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that has come to its end drops the other half of its channel.
+        // An attempt that has ended has dropped the other half of its channel.
         let earlier = under_way.upgrade().filter(|it| it.progress.has_changed().is_ok());
         if let Some(attempt) = earlier {
             return Found::Attempt(attempt);
@@ -195,7 +195,8 @@ impl Shared {
             match self.open().await {
                 Ok(link) => {
                     std::mem::forget(given_up);
-                    // A server whose connections are of no use does not get them one by one.
+                    // If a server's connections are of no use, they follow each other only after
+                    // the backoff.
                     if !later {
                         lock(&self.backoff).reset();
                     }
@@ -224,7 +225,7 @@ impl Shared {
         self.changes.send_replace(ChannelState::TransientFailure);
     }
 
-    /// The backoff, unless a call wants to know now.
+    /// Waits for the backoff, unless a call wants to know now.
     async fn wait(&self, callers: &Callers) {
         let wait = jittered(lock(&self.backoff).next());
         if let Some(observers) = &self.config.observers {
@@ -236,7 +237,7 @@ impl Shared {
         }
     }
 
-    /// Why there is no connection, as far as is known.
+    /// Returns why there is no connection, as far as is known.
     pub(super) fn last_failure(&self) -> Option<ConnectError> {
         lock(&self.failure).clone()
     }
@@ -248,7 +249,7 @@ enum Found {
     Ended(Option<Lost>),
 }
 
-/// An attempt that no call waits for any more is dropped in the middle.
+/// Clears the state when an attempt is dropped before its end because no call waits any more.
 struct GivenUp<'a>(&'a Shared);
 
 impl Drop for GivenUp<'_> {

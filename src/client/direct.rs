@@ -40,8 +40,8 @@ pub(crate) struct DirectCall<M>(Calling<MessageRequest<M>>);
 pub(crate) struct DirectResponse {
     pub(crate) head: Arc<ResponseHead>,
     pub(crate) extensions: Extensions,
-    /// The metadata of head and trailers, where these are the same as of an earlier response that was
-    /// a success, and whose message was not compressed.
+    /// The metadata of head and trailers, if they are the same as those of an earlier response that
+    /// was a success and whose message was not compressed.
     pub(crate) usual: Option<HeaderMap>,
     link: Arc<Link>,
 }
@@ -49,7 +49,7 @@ pub(crate) struct DirectResponse {
 /// What follows a response's head.
 pub(crate) enum DirectBody {
     Whole(Content),
-    /// It is still arriving.
+    /// The rest is still arriving.
     Open(ResponseBody),
 }
 
@@ -89,14 +89,14 @@ impl<M: EncodeMessage> DirectCall<M> {
     }
 }
 
-/// How the responses of a connection mostly look: whatever a method returns, most of them have the
-/// same head and the same trailers.
+/// What most responses of a connection have in common: whatever method they answer, their heads are
+/// the same and their trailers are the same.
 #[derive(Debug, Default)]
 pub(super) struct Usual(Mutex<Option<Box<Known>>>);
 
 #[derive(Debug)]
 struct Known {
-    // Kept here, neither address is used again for anything else.
+    // Both are kept here, so their addresses are not reused for other values.
     head: Arc<ResponseHead>,
     trailers: Arc<HeaderMap>,
     metadata: HeaderMap,
@@ -119,7 +119,8 @@ pub(crate) struct UsualFields {
 }
 
 impl DirectResponse {
-    /// Its fields, if others are likely to have the same: then the connection's header cache has them.
+    /// Returns its fields if other responses are likely to have the same ones, which is so if the
+    /// header cache holds them.
     pub(crate) fn usual_fields(&self, content: &Content) -> Option<UsualFields> {
         let trailers = content.trailers.as_ref()?;
         let cached = Arc::strong_count(&self.head) > 1 && Arc::strong_count(trailers) > 1;
@@ -132,7 +133,8 @@ impl DirectResponse {
 }
 
 impl UsualFields {
-    /// A response of these fields was a success, of this metadata, whose message is not compressed.
+    /// Notes that a response with these fields was a success with this metadata, and that its
+    /// message was not compressed.
     pub(crate) fn remember(self, metadata: &HeaderMap) {
         let Self { link, head, trailers } = self;
         let metadata = metadata.clone();

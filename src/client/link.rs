@@ -24,14 +24,14 @@ use crate::observer::ConnectionInfo;
 use crate::policy::PeerPolicy;
 use crate::socket::{self, Conn, ConnectError, ConnectErrorKind, Peer, PeerIdentity};
 
-/// How often a connection is opened again at once when the server ended before it was ready: its
-/// successor may be there, and no call is lost by it.
+/// How often a connection is opened again at once if the server ended before it was ready. Its
+/// successor may already be there, so that no call is lost.
 const SUCCESSORS: u32 = 2;
 
-/// Longer than any timer that is set.
+/// Longer than any timer that is set. It stands for "never".
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The authority of a Unix socket, which has no host to name.
+/// The authority for a Unix socket, which has no host name.
 const LOCAL: &[u8] = b"localhost";
 
 /// What a connector opens.
@@ -54,19 +54,19 @@ pub(super) struct Link {
     pub(super) authority: Vec<u8>,
     /// `None` for a stream that a connector or the user opened.
     pub(super) address: Option<Arc<Address>>,
-    /// Of each response: the server, where the transport tells.
+    /// The extensions of each response: they identify the server if the transport can.
     extensions: Extensions,
-    /// Which of the channel's addresses it is.
+    /// The index of its address among the channel's addresses.
     pub(super) preference: usize,
     pub(super) usual: Usual,
-    /// As observers see it, where there are some.
+    /// The connection as observers see it, if there are observers.
     pub(super) observed: Option<Arc<ConnectionInfo>>,
-    /// Looks for a server that is preferred to this one. It ends with the link.
+    /// The task that looks for a server that is preferred to this one. It ends with the link.
     search: Mutex<Option<JoinSet<()>>>,
 }
 
 impl Link {
-    /// On a stream that was given.
+    /// Returns a link on a stream that the caller gave.
     pub(super) fn given(sender: Sender) -> Self {
         Self::new(sender, None, None, 0)
     }
@@ -90,11 +90,12 @@ impl Link {
         Self { observed, ..self }
     }
 
-    /// The extensions of a response that came by it, with the descriptors that came with its head.
+    /// Returns the extensions of a response on this connection, with the descriptors that came with
+    /// its head.
     ///
     /// # Errors
     ///
-    /// RESOURCE_EXHAUSTED where this process could not take the descriptors.
+    /// RESOURCE_EXHAUSTED if this process could not take the descriptors.
     pub(super) fn extensions(
         &self,
         descriptors: Option<Box<Arrived>>,
@@ -114,7 +115,8 @@ impl Link {
 }
 
 impl ChannelBuilder {
-    /// For a connection after `too_many_pings` ones that a server closed for too many PINGs.
+    /// Returns the options for a connection, after servers closed `too_many_pings` connections for
+    /// too many PINGs.
     pub(super) fn driver_options(&self, too_many_pings: u32) -> Options {
         let mut options = self.options;
         options.http2.keep_alive = self.keep_alive_interval.map(|interval| KeepAlive {
@@ -122,14 +124,13 @@ impl ChannelBuilder {
             timeout: self.keep_alive_timeout,
             when_idle: self.keep_alive_while_idle,
         });
-        // The wait for the server's SETTINGS has its own bounds, the connect timeout and the calls'
-        // deadlines. This one is for the acknowledgement of ours, which comes after them.
+        // The wait for the server's SETTINGS has its own limits: the connect timeout and the calls'
+        // deadlines. This timeout is for the acknowledgement of ours, which comes later.
         options.http2.handshake_timeout = match self.target {
             Target::Stream => FAR,
             _ => self.connect_timeout.saturating_mul(2).min(FAR),
         };
-        // Until then no request is sent: one that a server did not read cannot be told from one that
-        // it did.
+        // No request is sent until then: a client cannot know whether a server read it.
         options.http2.initial_max_streams = 0;
         options
     }
@@ -184,7 +185,7 @@ impl ChannelBuilder {
         }
     }
 
-    /// The same by a connector.
+    /// Opens a connection by a connector.
     pub(super) async fn open_stream(
         &self,
         connect: &Connect,
@@ -220,7 +221,7 @@ fn not_ready(address: Option<&Address>, lost: Option<Lost>) -> ConnectError {
     }
 }
 
-/// Whether the server is one that `policy` accepts.
+/// Fails if `policy` does not accept the server.
 fn check_server(policy: &PeerPolicy, conn: &Conn, address: &Address) -> Result<(), ConnectError> {
     match conn.peer_identity() {
         Some(server) if policy.allows(server) => Ok(()),

@@ -1,5 +1,5 @@
-//! Which of several addresses a channel is connected to: the first that has a server, and the
-//! return to it (gRPC's `pick_first`).
+//! The choice among several addresses: a channel uses the first that has a server, and returns to
+//! an earlier one later (gRPC's `pick_first`).
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -15,10 +15,10 @@ use crate::address::Address;
 use crate::backoff::{Backoff, jittered};
 use crate::socket::ConnectError;
 
-/// How long an address is tried before the next one is, too: RFC 8305 §5.
+/// How long an address is tried before the next one is tried as well (RFC 8305 §5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Between looks for a server that is preferred to the one in use.
+/// The backoff between searches for a server that is preferred to the one in use.
 const RETURN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 impl Shared {
@@ -32,7 +32,7 @@ impl Shared {
             },
             Target::Connector(connect) => self.config.open_stream(connect, pings).await,
             Target::Nowhere(error) => Err(error.clone()),
-            // It never gets here: there is nothing to open.
+            // This is never reached: there is nothing to open.
             Target::Stream => Err(ConnectError::connector(std::io::ErrorKind::NotConnected.into())),
         }
     }
@@ -72,7 +72,8 @@ impl Shared {
         }
     }
 
-    /// Calls go to `link` from now on, and to a server that is preferred to it once there is one.
+    /// Sends calls to `link` from now on, and to a server that is preferred to it as soon as there
+    /// is one.
     pub(super) fn use_link(self: &Arc<Self>, link: Link) -> Arc<Link> {
         let link = Arc::new(link);
         if link.preference > 0 {
@@ -85,7 +86,7 @@ impl Shared {
     }
 }
 
-/// Looks for a server that is preferred to that of `link`, as long as that is in use.
+/// Looks for a server that is preferred to that of `link`, as long as `link` is in use.
 async fn search_preferred(channel: Weak<Shared>, link: Weak<Link>) {
     let mut backoff = RETURN;
     loop {
@@ -94,13 +95,13 @@ async fn search_preferred(channel: Weak<Shared>, link: Weak<Link>) {
         let (Some(shared), Some(preference)) = (channel.upgrade(), preference) else { return };
         let pings = shared.too_many_pings.load(Ordering::Relaxed);
         let config = Arc::clone(&shared.config);
-        // A search keeps no channel alive.
+        // A search does not keep the channel alive.
         drop(shared);
         let Target::Addresses(addresses) = &config.target else { return };
         for (better, address) in addresses[..preference].iter().enumerate() {
             if let Ok(found) = config.open_address(address, better, pings).await {
                 tracing::debug!(%address, "returning to a preferred server");
-                // The last step: what ends here may be this very task.
+                // This is the last step, because it may end this very task.
                 if let Some(shared) = channel.upgrade() {
                     shared.use_link(found);
                 }

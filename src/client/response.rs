@@ -26,14 +26,14 @@ impl Service<Request<Body>> for Channel {
     type Error = Status;
     type Future = ResponseFuture;
 
-    /// Always ready: a call waits for its connection itself.
+    /// A channel is always ready: each call waits for its connection itself.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
         let (mut parts, body) = request.into_parts();
-        // A server would reset the stream for a length that is not the body's (RFC 9113 §8.1.1).
+        // A server would reset the stream if the length were not the body's (RFC 9113 §8.1.1).
         if field(&parts.headers, &CONTENT_LENGTH).is_some_and(|length| !is_length_of(length, &body))
         {
             parts.headers.remove(CONTENT_LENGTH);
@@ -53,12 +53,12 @@ impl Service<Request<Body>> for Channel {
     }
 }
 
-/// The descriptors that travel with a call, where there are some.
+/// Returns the descriptors that travel with a call, if there are any.
 pub(super) fn of_call(descriptors: Option<Descriptors>) -> OfCall {
     OfCall(descriptors.filter(|list| !list.is_empty()))
 }
 
-/// A [`Channel`]'s call, until the response's head is there. Dropping it cancels the call.
+/// A [`Channel`]'s call, until the response's head has come. Dropping it cancels the call.
 pub struct ResponseFuture {
     call: Calling<BodyRequest<Body>>,
     watched: Option<WatchedCall>,

@@ -1,5 +1,5 @@
-//! [`RetryPolicy`]: calls that failed and are made again (gRFC A6 of the gRPC project), and the
-//! tokens that bound how many.
+//! [`RetryPolicy`]: which failed calls are made again (gRFC A6 of the gRPC project), and the tokens
+//! that bound how many.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -9,14 +9,15 @@ use tonic::Code;
 
 use crate::backoff::jittered;
 
-/// Says how often the call was made before, in each attempt but the first.
+/// The field that says how often the call was made before, in each attempt but the first.
 pub(super) const PREVIOUS_ATTEMPTS: HeaderName =
     HeaderName::from_static("grpc-previous-rpc-attempts");
 
-/// How a server says when to try again, in milliseconds, or by anything else that it should not be.
+/// The field by which a server says when to try again, in milliseconds. Any other value means
+/// "never".
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
-/// gRFC A6: more attempts than this are not made, whatever is asked for.
+/// The maximum number of attempts (gRFC A6), whatever the caller asks for.
 const MOST_ATTEMPTS: u32 = 5;
 
 /// Which failed calls are made again, how often and when (gRFC A6); for
@@ -28,8 +29,8 @@ const MOST_ATTEMPTS: u32 = 5;
 /// (`grpc-previous-rpc-attempts`), and a server can say when to try again or that nobody should
 /// (`grpc-retry-pushback-ms`).
 ///
-/// Only set it where the methods called may run twice: a call that failed may have been processed.
-/// Calls that no server has processed are sent again without a policy, see
+/// Set it only if the methods called may run twice, because a call that failed may have been
+/// processed. Calls that no server has processed are sent again without a policy. See
 /// [`Channel`](crate::Channel).
 ///
 /// ```no_run
@@ -53,9 +54,9 @@ pub struct RetryPolicy {
     multiplier: f64,
     codes: Vec<Code>,
     max_buffered: usize,
-    /// How many tokens there are, in thousandths.
+    /// The number of tokens, in thousandths.
     pub(super) tokens: i64,
-    /// What a success gives back, in thousandths.
+    /// What a success gives back, in thousandths of a token.
     refill: i64,
 }
 
@@ -66,8 +67,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The defaults: 3 attempts at UNAVAILABLE, 100 ms between the first two, twice as long each
-    /// time up to 1 s, requests of up to 256 KiB, and gRPC's throttle of 10 tokens of which a
+    /// Returns the defaults: 3 attempts at UNAVAILABLE, 100 ms between the first two, twice as long
+    /// each time up to 1 s, requests of up to 256 KiB, and gRPC's throttle of 10 tokens, of which a
     /// success gives back 0.1.
     pub fn new() -> Self {
         Self {
@@ -89,39 +90,40 @@ impl RetryPolicy {
         self
     }
 
-    /// Sets how long to wait before the second attempt, and at most before any; each wait varies by
-    /// up to 20 %. Default 100 ms and 1 s.
+    /// Sets the wait before the second attempt, and the longest wait before any. Each wait varies
+    /// by up to 20 %. Default: 100 ms and 1 s.
     #[must_use]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         (self.first, self.longest) = (first, longest);
         self
     }
 
-    /// Sets by what a wait is longer than the one before it: 1 or more. Default 2.
+    /// Sets by what factor each wait is longer than the one before it: 1 or more. Default: 2.
     #[must_use]
     pub fn backoff_multiplier(mut self, multiplier: f64) -> Self {
         self.multiplier = if multiplier >= 1.0 { multiplier } else { 1.0 };
         self
     }
 
-    /// Sets which failures are tried again. Default UNAVAILABLE.
+    /// Sets which status codes are tried again. Default: UNAVAILABLE.
     #[must_use]
     pub fn codes(mut self, codes: impl IntoIterator<Item = Code>) -> Self {
         self.codes = codes.into_iter().collect();
         self
     }
 
-    /// Sets how large a request may be, in bytes, to be kept for another attempt. A larger one is
-    /// sent once. Default 256 KiB.
+    /// Sets the size of the largest request that is kept for another attempt, in bytes. A larger
+    /// one is sent once. Default: 256 KiB.
     #[must_use]
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
         self.max_buffered = bytes;
         self
     }
 
-    /// Sets how failures stop retries for a while, so that they do not add to what troubles the
-    /// server: all calls of a channel share `tokens`; a failure takes one, a success gives back
-    /// `refill` of one, and with half of them or less no call is made again. Default 10 and 0.1.
+    /// Sets when failures stop retries for a while, so that retries do not add to a server's
+    /// trouble. All calls of a channel share `tokens`. A failure takes one token, a success gives
+    /// back `refill` of a token. No call is made again while half of the tokens or fewer are left.
+    /// Default: 10 and 0.1.
     #[must_use]
     pub fn throttle(mut self, tokens: u32, refill: f32) -> Self {
         self.tokens = i64::from(tokens) * 1_000;
@@ -129,8 +131,8 @@ impl RetryPolicy {
         self
     }
 
-    /// How long to wait before attempt number `attempts + 1`. `None`: there is none. `headers` are
-    /// those of a response without a body.
+    /// Returns how long to wait before attempt number `attempts + 1`, or `None` if there is none.
+    /// `headers` are those of a response without a body.
     pub(super) fn next(
         &self,
         tokens: &Tokens,
@@ -163,7 +165,7 @@ impl RetryPolicy {
     }
 }
 
-/// `None`: do not try again.
+/// Returns the wait, or `None` if the value means "never".
 fn milliseconds(value: &HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.parse().ok().map(Duration::from_millis)
 }
@@ -177,14 +179,14 @@ impl Tokens {
         Self(AtomicI64::new(policy.map_or(0, |policy| policy.tokens)))
     }
 
-    /// A failure takes one. Returns whether the call may be made again.
+    /// Takes a token for a failure. Returns whether the call may be made again.
     fn take(&self, policy: &RetryPolicy) -> bool {
         let change = |tokens: i64| Some((tokens - 1_000).max(0));
         let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
         before.is_ok_and(|before| (before - 1_000).max(0) > policy.tokens / 2)
     }
 
-    /// A success gives back a share of one.
+    /// Gives back a share of a token for a success.
     pub(super) fn refill(&self, policy: &RetryPolicy) {
         let change = |tokens: i64| Some((tokens + policy.refill).min(policy.tokens));
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
@@ -248,7 +250,7 @@ mod tests {
         let may = || policy.next(&tokens, 1, Code::Unavailable, None, 0).is_some();
         assert!(may(), "three are left");
         assert!(!may(), "two are half of them");
-        // A failure that is not to be tried again takes none.
+        // A failure that is not tried again takes no token.
         policy.next(&tokens, 1, Code::Internal, None, 0);
         for _ in 0..4 {
             tokens.refill(&policy);

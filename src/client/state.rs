@@ -17,10 +17,10 @@ pub enum ChannelState {
     Connecting,
     /// There is a connection, and the server's SETTINGS have come.
     Ready,
-    /// The last attempt to connect failed. The next call makes another one; calls that wait for a
-    /// server go on trying.
+    /// The last attempt to connect failed. The next call makes another attempt. Calls that wait for
+    /// a server go on trying.
     TransientFailure,
-    /// The stream that the channel was made from has ended: nothing can be called any more.
+    /// The stream that the channel was made from has ended. No call can succeed any more.
     Shutdown,
 }
 
@@ -40,14 +40,14 @@ impl fmt::Display for ChannelState {
 impl Channel {
     /// Returns what the channel's connection is doing.
     ///
-    /// A state is no promise: a server may end right after. Make the call, and set
-    /// [`wait_for_ready`](crate::ChannelBuilder::wait_for_ready) where it should wait.
+    /// A state is no promise: the server may end right after. Make the call, and set
+    /// [`wait_for_ready`](crate::ChannelBuilder::wait_for_ready) if it should wait.
     pub fn state(&self) -> ChannelState {
         self.0.state()
     }
 
-    /// Waits until the state is another one than at the time of this call, and returns it. States
-    /// that last a moment only may be missed.
+    /// Waits until the state differs from the state at this call, and returns the new one. It may
+    /// miss states that last only a moment.
     ///
     /// ```no_run
     /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
@@ -68,7 +68,7 @@ impl Channel {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it changes nothing. It keeps the channel alive, and opens no connection.
+    /// Dropping it changes nothing. It keeps the channel alive, and opens no connection.
     pub fn state_changed(&self) -> impl Future<Output = ChannelState> + Send + use<> {
         let shared = Arc::clone(&self.0);
         let before = shared.state();
@@ -104,7 +104,7 @@ impl Shared {
             (Some(Phase::Ready), _) => ChannelState::Ready,
             (Some(Phase::Handshake), _) if given => ChannelState::Connecting,
             (_, _) if given => ChannelState::Shutdown,
-            // It was, and its connection has ended since.
+            // The channel was ready, and its connection has ended since.
             (_, ChannelState::Ready) => ChannelState::Idle,
             (_, state) => state,
         }

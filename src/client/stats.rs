@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::observer::{Event, Observer};
 
-/// Tells what a channel is doing: see [`ChannelBuilder::stats`](crate::ChannelBuilder::stats). A clone is a
-/// reference.
+/// Tells what a channel is doing. See [`ChannelBuilder::stats`](crate::ChannelBuilder::stats).
+/// Clones share the same statistics.
 #[derive(Clone, Debug, Default)]
 pub struct ChannelStats(Arc<Inner>);
 
@@ -25,13 +25,14 @@ struct Inner {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelSnapshot {
-    /// Open connections: one at most takes new calls, the others are there until their calls have ended.
+    /// Open connections. At most one takes new calls; the others stay until their calls have ended.
     pub connections: usize,
     /// Connections that were opened.
     pub connections_opened: u64,
     /// Attempts to open a connection that have failed.
     pub connect_failures: u64,
-    /// Calls that were made and have not ended, those included that wait for a connection or a slot.
+    /// Calls that were made and have not ended, including those that wait for a connection or a
+    /// slot.
     pub calls_in_flight: usize,
     /// Calls that have ended.
     pub calls_ended: u64,
@@ -43,8 +44,8 @@ pub struct ChannelSnapshot {
 }
 
 impl ChannelStats {
-    /// What the channel is doing now. Each number is right by itself; between reading one and the next the
-    /// channel goes on.
+    /// Returns what the channel is doing now. Each number is right by itself, but the channel goes
+    /// on between two of them.
     pub fn snapshot(&self) -> ChannelSnapshot {
         let inner = &*self.0;
         ChannelSnapshot {

@@ -20,8 +20,8 @@ fn call(channel: &Channel) -> ResponseFuture {
     channel.clone().call(request)
 }
 
-/// A channel, and the bare socket at the other end, which has sent its SETTINGS and has read all
-/// that came. No other connection is accepted.
+/// Returns a channel, and the bare socket at the other end. That end has sent its SETTINGS and has
+/// read all that came. It accepts no other connection.
 async fn connected(directory: &Path) -> (Channel, UnixStream) {
     let path = directory.join("bare.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -92,8 +92,8 @@ async fn what_a_caller_cannot_send_the_driver_does() {
     let (mut bytes, mut some) = (Vec::new(), [0; 64]);
     let mut last = 0;
     let waiting = loop {
-        // The driver sends how the one before ended, so that this one is alone. If there is just
-        // no room for that, some is made.
+        // The driver sends how the previous call ended, so that this one is alone. If there is no
+        // room for that, the test makes some.
         for turn in 0.. {
             if !link.sender.has_unsent() {
                 break;
@@ -127,7 +127,7 @@ async fn what_a_caller_cannot_send_the_driver_does() {
     }
 }
 
-/// 2^30 calls take days; what comes after them does not.
+/// 2^30 calls take days, so the test starts near the end of the identifiers.
 #[tokio::test]
 async fn a_connection_without_identifiers_is_followed_by_another() {
     let directory = tempfile::tempdir().unwrap();
@@ -139,7 +139,7 @@ async fn a_connection_without_identifiers_is_followed_by_another() {
     first.sender.leave_identifiers(3);
     for call in 0..6 {
         let next = self::call(&channel);
-        // There is no such service, which it takes a server to say.
+        // There is no such service. Only a server can say that.
         let response = next.await.unwrap();
         assert_eq!(response.headers()["grpc-status"], "12");
         let same = channel.0.current().is_some_and(|link| link.sender.is_same(&first.sender));

@@ -1,5 +1,5 @@
-//! What a channel tells its observers: of attempts to connect ([`Attempted`]), of connections
-//! ([`Watched`]) and of calls ([`WatchedCall`]).
+//! What a channel tells its observers about attempts to connect ([`Attempted`]), connections
+//! ([`Watched`]) and calls ([`WatchedCall`]).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) struct Attempted<'a> {
 }
 
 impl<'a> Attempted<'a> {
-    /// Tells that it begins.
+    /// Tells the observers that an attempt begins.
     pub(super) fn began(config: &'a ChannelBuilder, address: Option<&'a Address>) -> Self {
         let observers = config.observers.as_ref().map(|observers| {
             observers.tell(&Event::ConnectBegan { address });
@@ -41,7 +41,7 @@ impl<'a> Attempted<'a> {
         Self { observers, address }
     }
 
-    /// Tells that it has failed, if it has. That it has not is told by the connection's task.
+    /// Tells the observers if the attempt has failed. The connection's task tells of success.
     pub(super) fn ended<T>(self, result: Result<T, ConnectError>) -> Result<T, ConnectError> {
         if let (Some((observers, began)), Err(error)) = (self.observers, &result) {
             let (address, duration) = (self.address, began.elapsed());
@@ -51,7 +51,7 @@ impl<'a> Attempted<'a> {
     }
 }
 
-/// A connection, from when the server has begun to speak.
+/// A connection, from the moment when the server has begun to speak.
 pub(super) struct Watched {
     observers: Observers,
     connection: Arc<ConnectionInfo>,
@@ -59,7 +59,8 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// What is to watch a connection that is being opened, and the connection as observers see it.
+    /// Returns the watch over a connection that is being opened, and the connection as observers
+    /// see it.
     pub(super) fn opening(
         config: &ChannelBuilder,
         address: Option<&Address>,
@@ -93,27 +94,27 @@ impl Watch for Watched {
     }
 }
 
-/// A call that is observed, until its response's head.
+/// A call that is observed, until its response's head has come.
 #[derive(Debug)]
 pub(super) struct WatchedCall {
     observation: Box<CallObservation>,
-    /// It waits since then, for anything but its answer.
+    /// Since when the call waits for anything but its answer.
     waits_since: Option<Instant>,
 }
 
 impl WatchedCall {
-    /// Tells that it begins.
+    /// Tells the observers that the call begins.
     pub(super) fn began(observers: &Observers, path: &PathAndQuery) -> Self {
         let observation = Box::new(CallObservation::of_channel(observers, path));
         Self { observation, waits_since: None }
     }
 
-    /// The same body, whose bytes are counted.
+    /// Returns the same body, whose bytes are counted.
     pub(super) fn counted(&self, body: Body) -> Body {
         Body::new(Counted { body, sent: self.observation.sent_counter() })
     }
 
-    /// Polls the call within its span, and notes how long it waits.
+    /// Polls the call within its span, and measures how long it waits.
     pub(super) fn poll<R: Outgoing>(
         &mut self,
         call: &mut Calling<R>,
@@ -130,12 +131,12 @@ impl WatchedCall {
         polled
     }
 
-    /// Tells that it ended without an answer.
+    /// Tells the observers that the call ended without a response.
     pub(super) fn failed(mut self, code: Code) {
         self.observation.ended_with(code);
     }
 
-    /// It was answered on `link`: what is left is the response's body.
+    /// Notes that the call was answered on `link`. Only the response's body is left.
     pub(super) fn answered(mut self, link: &Link, headers: &HeaderMap) -> Box<CallObservation> {
         self.observation.answered(link.observed.clone());
         self.observation.fields(headers);

@@ -1,4 +1,4 @@
-//! Closes descriptors that came from another process, away from the threads that serve calls.
+//! Closes descriptors that came from another process, on other threads than those that serve calls.
 //!
 //! close(2) of a foreign descriptor can block: a TCP socket waits for its unsent data (SO_LINGER,
 //! socket(7)), and a file of a FUSE file system waits for its server. Each user has some threads for that.
@@ -11,23 +11,23 @@ use std::time::Duration;
 
 use super::MAX_PER_CALL;
 
-/// So many closes can block before the next one waits.
+/// When this many closes block, the next one waits.
 const MAX_THREADS: usize = 32;
 
-/// The same of one user's descriptors.
+/// The same number for one user's descriptors.
 pub(crate) const MAX_THREADS_PER_USER: usize = 4;
 
-/// More descriptors of one user than this do not wait: four of the largest sets.
+/// If more descriptors of one user than this wait, no more are received: four of the largest sets.
 const BEHIND: usize = 4 * MAX_PER_CALL;
 
-/// A thread without work for so long ends.
+/// A thread ends after this time without work.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Whose descriptors they are: the user of the process that sent them. `None`: this process's own, or it
-/// is not known.
+/// The owner of descriptors: the user of the process that sent them. `None` means that they are
+/// this process's own, or that the user is not known.
 pub(crate) type User = Option<u32>;
 
-/// Closes what it has. Told `true`, it lets no socket linger.
+/// A function that closes its descriptors. If its argument is `true`, it lets no socket linger.
 type Job = Box<dyn FnOnce(bool) + Send>;
 
 static CLOSER: LazyLock<Closer> = LazyLock::new(Closer::default);
@@ -40,7 +40,7 @@ struct Closer {
 
 #[derive(Default)]
 struct Queue {
-    /// Users with descriptors to be closed.
+    /// Users whose descriptors wait to be closed.
     users: HashMap<User, Jobs>,
     threads: usize,
     idle: usize,
@@ -48,14 +48,14 @@ struct Queue {
 
 #[derive(Default)]
 struct Jobs {
-    /// Each with the number of its descriptors.
+    /// The jobs that wait, each with the number of its descriptors.
     waiting: VecDeque<(usize, Job)>,
-    /// Threads that close some now.
+    /// How many threads close descriptors of this user now.
     busy: usize,
 }
 
-/// Closes `descriptors` of `user` on a thread of its own and drops `after` there, when they are closed.
-/// Never blocks. A user whose closes block delays those of no other.
+/// Closes `descriptors` of `user` on another thread, and drops `after` there when they are closed.
+/// It never blocks. If one user's closes block, no other user's closes wait for them.
 pub(crate) fn close(user: User, descriptors: Vec<OwnedFd>, after: impl Send + 'static) {
     if descriptors.is_empty() {
         return;
@@ -69,8 +69,8 @@ pub(crate) fn close(user: User, descriptors: Vec<OwnedFd>, after: impl Send + 's
     });
 }
 
-/// Runs `job`, which closes `count` descriptors of `user`, in the same way. It is told whether it has to
-/// see to it that no socket lingers.
+/// Runs `job`, which closes `count` descriptors of `user`, in the same way. Its argument says
+/// whether it must ensure that no socket lingers.
 pub(crate) fn run(user: User, count: usize, job: impl FnOnce(bool) + Send + 'static) {
     CLOSER.push(user, (count, Box::new(job)));
 }
@@ -82,10 +82,10 @@ pub(crate) fn is_behind(user: User) -> bool {
     waiting.is_some_and(|waiting| waiting.iter().map(|(count, _)| count).sum::<usize>() > BEHIND)
 }
 
-/// Lets close(2) of a socket return at once. That holds for its other descriptors as well: its sender,
-/// if it still has one, finds that its own close(2) leaves the unsent data to the kernel.
+/// Lets close(2) of a socket return at once. That also holds for other descriptors of the socket:
+/// if its sender still has one, its own close(2) leaves the unsent data to the kernel.
 pub(crate) fn do_not_linger(descriptor: &OwnedFd) {
-    // What is no socket has no such option.
+    // Other files than sockets have no such option.
     let _ = rustix::net::sockopt::set_socket_linger(descriptor, None);
 }
 
@@ -99,7 +99,7 @@ impl Closer {
             if thread.spawn(|| self.run()).is_ok() {
                 queue.threads += 1;
             } else if queue.threads == 0 {
-                // Without any thread a close that may block is better than a leak.
+                // If no thread can be made, a close that may block is better than a leak.
                 let users = std::mem::take(&mut queue.users);
                 drop(queue);
                 users.into_values().flat_map(|jobs| jobs.waiting).for_each(|(_, job)| job(true));
@@ -138,12 +138,13 @@ impl Closer {
 }
 
 impl Queue {
-    /// How many jobs may begin now.
+    /// Returns how many jobs may begin now.
     fn may_begin(&self) -> usize {
         self.users.values().map(Jobs::may_begin).sum()
     }
 
-    /// Takes a job of the user that has the fewest threads. Says whether they are all at work now.
+    /// Takes a job of the user that has the fewest threads. Also returns whether all threads are
+    /// busy now.
     fn next(&mut self) -> Option<(User, Job, bool)> {
         let may_begin = self.users.iter_mut().filter(|(_, jobs)| jobs.may_begin() > 0);
         let (user, jobs) = may_begin.min_by_key(|(_, jobs)| jobs.busy)?;

@@ -85,11 +85,11 @@ impl SealedMemory {
     /// - [`SealedMemoryErrorKind::NotMemory`] for anything that is no memfd, and for a memfd of huge
     ///   pages, whose holes can raise SIGBUS;
     /// - [`SealedMemoryErrorKind::NotSealed`] if one of the three seals is missing;
-    /// - [`SealedMemoryErrorKind::Executable`] if it is sealed as a program (F_SEAL_EXEC), which no
-    ///   payload is.
+    /// - [`SealedMemoryErrorKind::Executable`] if it is sealed as a program (F_SEAL_EXEC).
     pub fn from_fd(file: OwnedFd) -> Result<Self, SealedMemoryError> {
         let seals = match fcntl_get_seals(&file) {
-            // What has no seals answers EINVAL, and what is only a path EBADF (fcntl(2), open(2)).
+            // A file that cannot have seals answers EINVAL, and a descriptor that is only a path
+            // EBADF (fcntl(2), open(2)).
             Err(Errno::INVAL | Errno::BADF) => return Err(Problem::NotMemory.into()),
             seals => seals.map_err(io::Error::from)?,
         };
@@ -106,7 +106,7 @@ impl SealedMemory {
         {
             return Err(Problem::Executable.into());
         }
-        // Nothing changes the length after the seals were seen.
+        // The length cannot change any more after the seals were seen.
         let len = u64::try_from(stat.st_size).map_err(|_| Problem::NotMemory)?;
         Ok(Self { file: Arc::new(file), len })
     }
@@ -295,11 +295,11 @@ pub struct SealedMemoryError {
     problem: Problem,
 }
 
-/// What a [`SealedMemoryError`] is about.
+/// The kind of a [`SealedMemoryError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SealedMemoryErrorKind {
-    /// The descriptor is no memfd, or one of huge pages.
+    /// The descriptor is not a memfd, or is one of huge pages.
     NotMemory,
     /// A seal against shrinking, growing or writing is missing.
     NotSealed,
@@ -307,14 +307,14 @@ pub enum SealedMemoryErrorKind {
     Executable,
     /// The memory is larger than the reader's limit.
     TooLarge,
-    /// The bytes are no message of the type that was asked for.
+    /// The bytes are not a message of the requested type.
     NotDecodable,
     /// A system call failed.
     Io,
 }
 
 impl SealedMemoryError {
-    /// Returns what the error is about.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> SealedMemoryErrorKind {
         match self.problem {

@@ -61,7 +61,7 @@ fn nobody_can_change_it_afterwards_not_even_through_a_descriptor_from_before() {
 #[test]
 fn memory_with_a_seal_missing_is_refused_and_the_error_names_it() {
     for missing in [SealFlags::SHRINK, SealFlags::GROW, SealFlags::WRITE] {
-        // One against writes in future only leaves the writable mappings that exist.
+        // A seal against future writes leaves the writable mappings that exist.
         let seals = NEEDED.difference(missing) | SealFlags::FUTURE_WRITE;
         let error = sealed(memfd(), seals).unwrap_err();
         assert_eq!(error.kind(), NotSealed);
@@ -92,7 +92,7 @@ fn what_is_no_memfd_is_refused() {
     {
         assert_eq!(SealedMemory::from_fd(descriptor).unwrap_err().kind(), NotMemory);
     }
-    // A file of the file system that memfds are on has seals, but not these.
+    // A file on the same file system as memfds has seals, but not these.
     assert_eq!(SealedMemory::from_fd(shm.into()).unwrap_err().kind(), NotSealed);
 }
 

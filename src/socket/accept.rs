@@ -1,5 +1,5 @@
-//! [`ListeningSocket`]: one socket that accepts connections, Unix or TCP, and what an error of
-//! accept(2) concerns: one connection or the moment.
+//! [`ListeningSocket`]: one socket that accepts connections, Unix or TCP. It tells whether an error
+//! of accept(2) concerns one connection or the listener.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +20,7 @@ pub(super) struct ListeningSocket {
 }
 
 impl ListeningSocket {
-    /// Of a socket that does not block.
+    /// Returns the listener of a socket that does not block.
     pub(super) fn new(socket: OwnedFd, is_unix: bool) -> io::Result<Self> {
         Ok(Self { socket: asynchronous(socket)?, is_unix })
     }
@@ -29,7 +29,7 @@ impl ListeningSocket {
         self.is_unix
     }
 
-    /// Waits for the next connection. Cancelled, it loses none.
+    /// Waits for the next connection. If it is cancelled, no connection is lost.
     pub(super) async fn accept(&self, address: &Address) -> io::Result<Conn> {
         loop {
             let mut ready = self.socket.readable().await?;
@@ -40,16 +40,16 @@ impl ListeningSocket {
         }
     }
 
-    /// Returns the next connection that is in the queue right now, if there is one. It knows its
-    /// peer's identity; one whose identity can't be read is closed, as is one that has failed by
-    /// itself: a peer can bring that about, and no other peer has to wait for it.
+    /// Returns the next connection that is in the queue right now, if there is one. The connection
+    /// knows its peer's identity. A connection whose identity cannot be read, or that has failed,
+    /// is closed: its peer caused that, and no other peer has to wait for it.
     pub(super) fn accept_queued(&self, address: &Address) -> io::Result<Option<Conn>> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         loop {
             let stream = match rustix::net::accept_with(&self.socket, flags) {
                 Ok(stream) => stream,
                 Err(Errno::AGAIN) => return Ok(None),
-                // A client that has gone again (accept(2)).
+                // The client has gone already (accept(2)).
                 Err(Errno::CONNABORTED | Errno::INTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };

@@ -1,4 +1,4 @@
-//! [`Adoption`]: a published socket that another process made, and what is looked at before this one
+//! [`Adoption`]: a published socket that another process made, and the checks before this process
 //! serves it.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,8 +18,8 @@ use super::lock::{Lock, is_lock_of};
 use super::published::{Published, Settings};
 use super::unix::{asynchronous, file_type};
 
-/// A socket that was handed over: checked, and registered with the runtime. Dropped, it changes
-/// nothing: the file and the lock are the other process's.
+/// A socket that was handed over, checked and registered with the runtime. Dropping it changes
+/// nothing: the file and the lock belong to the other process.
 pub(super) struct Adoption {
     location: Arc<Location>,
     socket: ListeningSocket,
@@ -27,12 +27,12 @@ pub(super) struct Adoption {
     inode: Arc<OwnedFd>,
     control: Option<(AsyncFd<OwnedFd>, Arc<OwnedFd>)>,
     settings: Settings,
-    /// What the file is like.
+    /// The attributes of the socket file.
     stat: Stat,
 }
 
 impl Adoption {
-    /// Looks at what a server offers.
+    /// Checks what a server offers.
     pub(super) fn of_offer(
         location: &Arc<Location>,
         settings: &Settings,
@@ -57,7 +57,7 @@ impl Adoption {
         Ok(adoption)
     }
 
-    /// Looks at a socket, its lock and its inode. Mode and group stay as they are.
+    /// Checks a socket, its lock and its inode. Mode and group stay as they are.
     pub(super) fn new(
         location: &Arc<Location>,
         settings: &Settings,
@@ -69,7 +69,7 @@ impl Adoption {
         if !is_listener(&socket, SocketType::STREAM) {
             return refuse("its socket does not listen");
         }
-        // flock(2): succeeds at once where this very description has the lock already.
+        // flock(2) succeeds at once if this open file description has the lock already.
         if is_lock_of(location, lock.as_fd()) != Ok(true)
             || rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err()
         {
@@ -94,8 +94,8 @@ impl Adoption {
         })
     }
 
-    /// Whether mode and group can be made what was asked for: after the commit it is too late to find
-    /// that they can't.
+    /// Fails if the file cannot get the mode and group that were asked for. After the commit it
+    /// would be too late to find that out.
     fn check_ownership(&self) -> Result<(), BindError> {
         let us = geteuid();
         let is_owner = us.is_root() || us.as_raw() == self.stat.st_uid;
@@ -117,7 +117,7 @@ impl Adoption {
         Ok(())
     }
 
-    /// Whether the socket and the lock are where they were.
+    /// Returns whether the socket and the lock are still where they were.
     pub(super) fn is_there(&self) -> bool {
         let lock = FlockOperation::NonBlockingLockExclusive;
         is_named(&self.location, &self.location.name, self.inode.as_fd()) == Ok(true)
@@ -125,8 +125,8 @@ impl Adoption {
             && rustix::fs::flock(&self.lock, lock).is_ok()
     }
 
-    /// Makes it this process's own, with its mode and group. An error is that of any server that fails
-    /// while it serves: the socket is removed.
+    /// Makes the socket this process's own, with its mode and group. If that fails, the socket is
+    /// removed, as when a server fails while it serves.
     pub(super) fn take(self) -> Result<(ListeningSocket, Published), BindError> {
         let Self { location, socket, lock, inode, control, settings, stat } = self;
         let lock = Lock::of_holder(lock, &location);
@@ -135,7 +135,7 @@ impl Adoption {
             let location = &location;
             move |errno| location.error(step, &location.name, errno)
         };
-        // Clients see who called listen last (unix(7), SO_PEERCRED).
+        // Clients see the process that called listen(2) last (unix(7), SO_PEERCRED).
         rustix::net::listen(&socket, settings.backlog).map_err(failed("listen on"))?;
         let control = control.map(|(socket, inode)| {
             let name = location.beside(CONTROL);
@@ -155,20 +155,20 @@ impl Adoption {
             set_mode(file.inode().as_fd(), settings.mode).map_err(failed("set the mode of"))?;
         }
         lock.sign();
-        // Dropped where no take-over is permitted, it is removed.
+        // If no take-over is permitted, dropping the control socket removes it.
         let control = control.filter(|_| settings.allow_take_over);
         Ok((socket, Published { offer: None, control, file, lock, location }))
     }
 }
 
-/// Whether it is a Unix socket of this type that listens (socket(7), SO_ACCEPTCONN).
+/// Returns whether it is a Unix socket of this type that listens (socket(7), SO_ACCEPTCONN).
 fn is_listener(socket: &OwnedFd, kind: SocketType) -> bool {
     sockopt::socket_acceptconn(socket).unwrap_or(false)
         && sockopt::socket_type(socket) == Ok(kind)
         && sockopt::socket_domain(socket) == Ok(AddressFamily::UNIX)
 }
 
-/// Whether it refers to a socket's file (`O_PATH`).
+/// Returns whether it refers to a socket's file (`O_PATH`).
 fn is_inode(inode: &OwnedFd) -> bool {
     fcntl_getfl(inode).is_ok_and(|flags| flags.contains(OFlags::PATH))
         && rustix::fs::fstat(inode).is_ok_and(|stat| file_type(&stat) == FileType::Socket)

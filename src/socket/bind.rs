@@ -1,4 +1,4 @@
-//! [`BindOptions`]: how a listening socket is made. The socket file's own rules are in `file`.
+//! [`BindOptions`]: how a listening socket is made. `file` has the rules of the socket file.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,11 +21,11 @@ use super::published::{Published, Settings};
 use super::unix::unix_socket;
 use crate::address::{Address, AddressParseError, Kind};
 
-/// The queue of connections that wait to be accepted; the kernel caps it at
-/// `net.core.somaxconn` (listen(2)).
+/// The queue of connections that wait to be accepted. The kernel limits it to `net.core.somaxconn`
+/// (listen(2)).
 const BACKLOG: u32 = 4096;
 
-/// How often a take-over is tried where the server there ends meanwhile.
+/// How often a take-over is tried again if the server ends meanwhile.
 const TAKE_OVER_ATTEMPTS: u32 = 5;
 
 /// How a [`Listener`] is bound. The defaults are the safe ones: a Unix socket that only its owner
@@ -95,42 +95,42 @@ impl Default for BindOptions {
 }
 
 impl BindOptions {
-    /// The defaults: mode 0600, a backlog of 4096, no group, nothing unsafe allowed.
+    /// Returns the defaults: mode 0600, a backlog of 4096, no group, and no unsafe option.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The permission bits of a Unix socket's file; connecting needs write permission (unix(7)).
-    /// The file never shows a wider mode, and the process's umask is neither used nor changed.
-    /// Default 0600. Of no effect on TCP and abstract sockets.
+    /// Sets the permission bits of a Unix socket's file. Connecting needs write permission
+    /// (unix(7)). The file never has a wider mode, and the process's umask is neither used nor
+    /// changed. Default: 0600. It has no effect on TCP and abstract sockets.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
     }
 
-    /// The group of a Unix socket's file. The process must be root or a member of it (chown(2)).
-    /// Default: the one that the file system gives it, in most cases the process's own. Of no effect
-    /// on TCP and abstract sockets.
+    /// Sets the group of a Unix socket's file. The process must be root or a member of it
+    /// (chown(2)). Default: the group that the file system gives it, in most cases the process's
+    /// own. It has no effect on TCP and abstract sockets.
     #[must_use]
     pub fn group(mut self, group: impl Into<Group>) -> Self {
         self.group = Some(group.into());
         self
     }
 
-    /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-    /// Default 4096.
+    /// Sets how many connections may wait to be accepted. The kernel limits it to
+    /// `net.core.somaxconn`. Default: 4096.
     #[must_use]
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = i32::try_from(connections).unwrap_or(i32::MAX);
         self
     }
 
-    /// Allows a Unix socket in a directory that others can write to, or that another user owns.
-    /// Whoever can write there can take the name and pose as the server. Kubernetes' `emptyDir` is
-    /// such a directory. A sticky directory such as `/tmp` needs no allowance, nor does one that the
-    /// socket's own group can write to. Only the directory itself is looked at, by owner and mode:
-    /// not its parents, and not ACLs. Default false.
+    /// Allows a Unix socket in a directory that others can write to, or that another user owns. A
+    /// process that can write there can take the name and pose as the server. Kubernetes'
+    /// `emptyDir` is such a directory. It is not needed for a sticky directory such as `/tmp`, nor
+    /// for one that only the socket's own group can write to. The check is of the directory's owner
+    /// and mode, not of its parents or its ACLs. Default: false.
     #[must_use]
     pub fn allow_shared_directory(mut self, allow: bool) -> Self {
         self.allow_shared_directory = allow;
@@ -138,45 +138,46 @@ impl BindOptions {
     }
 
     /// Allows TCP on an address other than loopback. Everything is sent in plain text, and a TCP
-    /// peer has no identity. Default false.
+    /// peer has no identity. Default: false.
     #[must_use]
     pub fn allow_remote(mut self, allow: bool) -> Self {
         self.allow_remote = allow;
         self
     }
 
-    /// Publishes the socket again where its file was deleted or moved away while it is served, by a
-    /// cleaner of `/tmp` or a restart of the kubelet. It is a new socket at the same address with the
-    /// same mode and group; clients that waited in the old one's queue are served first. Without it
-    /// the listener logs once (`tracing`, WARN) that no client can connect any more. The kernel
-    /// reports the removal (inotify(7)); where it cannot, the file is looked at every 5 s. Default
-    /// false. Of no effect on TCP and abstract sockets.
+    /// Publishes the socket again if its file is deleted or moved away while it is served, for
+    /// example by a cleaner of `/tmp` or a restart of the kubelet. It is a new socket at the same
+    /// address with the same mode and group. Clients that waited in the old one's queue are served
+    /// first. Without this the listener logs once (`tracing`, WARN) that no client can connect any
+    /// more. The kernel reports the removal (inotify(7)); if it cannot, the file is checked every 5
+    /// s. Default: false. It has no effect on TCP and abstract sockets.
     #[must_use]
     pub fn republish(mut self, republish: bool) -> Self {
         self.republish = republish;
         self
     }
 
-    /// Takes the socket over where the address is being served, instead of failing: the server there
-    /// hands over its listening socket, accepts no more connections and drains. Neither the file nor
-    /// the queue of connections changes, and no client sees anything. It has to permit that
-    /// ([`allow_take_over`](Self::allow_take_over)) and to be of this process's own user.
-    /// Where nobody serves the address, it is bound.
+    /// Takes the socket over if the address is being served, instead of failing. The server there
+    /// hands over its listening socket, accepts no more connections and drains. Neither the file
+    /// nor the queue of connections changes, and clients notice nothing. That server must permit it
+    /// ([`allow_take_over`](Self::allow_take_over)) and run as this process's user. If no process
+    /// serves the address, it is bound.
     ///
-    /// Mode, group, policies and limits are the successor's: the file is given the mode asked for here.
-    /// Call it when the process is ready to serve: when it returns, the other one has stopped
-    /// accepting. Default false. Of no effect on TCP and abstract sockets.
+    /// Mode, group, policies and limits are the successor's: the file gets the mode asked for here.
+    /// Call it when the process is ready to serve, because the other server has stopped accepting
+    /// when it returns. Default: false. It has no effect on TCP and abstract sockets.
     #[must_use]
     pub fn take_over(mut self, take_over: bool) -> Self {
         self.take_over = take_over;
         self
     }
 
-    /// Permits a successor to take over the socket: a process of this process's own user, or of root,
-    /// that can write to the directory. It connects to a control socket beside the socket file,
-    /// `.NAME.control`, of mode 0600. Afterwards [`Listener::accept`] fails, and
-    /// [`Server::serve`](crate::Server::serve) drains and returns. Whoever hosts several users' processes
-    /// under one user id should leave it off. Default false. Of no effect on TCP and abstract sockets.
+    /// Permits a successor to take over the socket: a process of this process's own user, or of
+    /// root, that can write to the directory. It connects to a control socket beside the socket
+    /// file, `.NAME.control`, of mode 0600. Afterwards [`Listener::accept`] fails, and
+    /// [`Server::serve`](crate::Server::serve) drains and returns. Leave it off where several
+    /// users' processes run under one user id. Default: false. It has no effect on TCP and abstract
+    /// sockets.
     #[must_use]
     pub fn allow_take_over(mut self, allow: bool) -> Self {
         self.allow_take_over = allow;
@@ -185,18 +186,19 @@ impl BindOptions {
 
     /// Binds `address` and listens on it.
     ///
-    /// A Unix socket left by a server that was killed is replaced; a live one never is. When it
-    /// returns, the file has its final mode and group, and clients can connect. Beside the file
-    /// stands a lock file, `.NAME.lock`, which is removed together with it. (A name over 64 bytes
-    /// is replaced by a hash in it.) Of the addresses of a host name the first that works is bound.
+    /// If a killed server left a Unix socket, it is replaced. A socket that is served is never
+    /// replaced. When this returns, the file has its final mode and group, and clients can connect.
+    /// A lock file, `.NAME.lock`, stands beside the socket file and is removed with it. (In its
+    /// name, a hash replaces a name of over 64 bytes.) If a host name has several addresses, the
+    /// first that works is bound.
     ///
     /// # Errors
     ///
-    /// A [`BindError`]; then nothing is left behind.
+    /// A [`BindError`]. Then nothing is left behind.
     ///
     /// # Cancel safety
     ///
-    /// Cancelled, it leaves nothing behind.
+    /// If it is cancelled, nothing is left behind.
     ///
     /// # Panics
     ///
@@ -316,10 +318,10 @@ impl BindOptions {
         Ok(Listener::new(Address::from(bound), register(address, socket, false)?))
     }
 
-    /// Returns the socket and the address that it has, by which port 0 is told.
+    /// Returns the socket and its address, which says what port 0 became.
     fn listen_tcp(&self, ip: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
         let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A restart need not wait for the last connections' TIME_WAIT (socket(7)).
+        // After a restart it need not wait for the TIME_WAIT of the last connections (socket(7)).
         socket.set_reuseaddr(true)?;
         socket.bind(ip)?;
         let listener = socket.listen(self.backlog.cast_unsigned())?;
@@ -333,7 +335,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// See [`BindOptions::bind`], which also tells of cancellation and panics.
+    /// See [`BindOptions::bind`], which also describes cancellation and panics.
     pub async fn bind(
         address: impl TryInto<Address, Error: Into<AddressParseError>>,
     ) -> Result<Self, BindError> {
@@ -363,7 +365,7 @@ fn group_id(address: &Address, group: &Group) -> Result<Gid, BindError> {
             }
         },
     };
-    // chown(2) takes this one for "leave it as it is".
+    // chown(2) takes this id to mean "leave the group as it is".
     if id == u32::MAX {
         return Err(none(id.to_string()));
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::address::{Address, AddressParseError, shown_path};
 
-/// Why an address could not be bound. The message names the address and what to do; `Debug` prints
+/// Why an address could not be bound. The message names the address and the remedy. `Debug` prints
 /// the same text, so that a `main` that returns the error is readable.
 #[derive(Clone)]
 pub struct BindError(Arc<(Option<Address>, Problem)>);
@@ -18,7 +18,7 @@ pub struct BindError(Arc<(Option<Address>, Problem)>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BindErrorKind {
-    /// What was given is no address.
+    /// What the caller gave is not an address.
     InvalidAddress,
     /// Another process serves this address.
     AlreadyServed,
@@ -61,12 +61,12 @@ impl BindError {
         Self(Arc::new((Some(address.clone()), problem)))
     }
 
-    /// What was given is no address.
+    /// What the caller gave is not an address.
     pub(super) fn invalid(error: &AddressParseError) -> Self {
         Self(Arc::new((None, Problem::InvalidAddress { text: error.to_string() })))
     }
 
-    /// A system call that concerns a file failed.
+    /// Returns the error of a system call that concerns a file.
     pub(super) fn file(
         address: &Address,
         step: &'static str,
@@ -76,7 +76,7 @@ impl BindError {
         Self::new(address, Problem::File { step, path: path.to_owned(), source: source.into() })
     }
 
-    /// A system call that concerns no file failed.
+    /// Returns the error of a system call that concerns no file.
     pub(super) fn io(address: &Address, step: &'static str, source: impl Into<io::Error>) -> Self {
         Self::new(address, Problem::Io { step, source: source.into() })
     }
@@ -113,12 +113,13 @@ impl BindError {
         }
     }
 
-    /// Returns the address that was to be bound. `None` where what was given is none.
+    /// Returns the address that was to be bound, or `None` if what the caller gave is not an
+    /// address.
     pub fn address(&self) -> Option<&Address> {
         self.0.0.as_ref()
     }
 
-    /// Returns the system's error, where one is the cause. The message includes its text.
+    /// Returns the system's error if one is the cause. The message includes its text.
     pub fn io_error(&self) -> Option<&io::Error> {
         match &self.0.1 {
             Problem::TakeOver { error: source }
@@ -148,13 +149,13 @@ impl fmt::Debug for BindError {
 }
 
 impl Error for BindError {
-    /// The cause of [`io_error`](BindError::io_error), which the message includes already.
+    /// Returns the source of [`io_error`](BindError::io_error), which the message includes already.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.io_error()?.source()
     }
 }
 
-/// What went wrong, as the text that follows the address.
+/// The text that follows the address in the message.
 #[derive(thiserror::Error, Debug)]
 pub(super) enum Problem {
     #[error("{text}")]
@@ -254,7 +255,7 @@ fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("pid {pid}"))
 }
 
-/// What to do about an error of a system call that concerns a file.
+/// Returns the remedy for an error of a system call that concerns a file.
 fn file_remedy(error: &io::Error) -> &'static str {
     use io::ErrorKind as K;
     match error.kind() {
@@ -267,7 +268,7 @@ fn file_remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// What to do about an error of binding a TCP port.
+/// Returns the remedy for an error of binding a TCP port.
 fn port_remedy(error: &io::Error) -> &'static str {
     use io::ErrorKind as K;
     match error.kind() {
@@ -280,7 +281,7 @@ fn port_remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// What to do about an error that any system call may have.
+/// Returns the remedy for an error that any system call may have.
 fn remedy(error: &io::Error) -> &'static str {
     match rustix::io::Errno::from_io_error(error) {
         Some(rustix::io::Errno::MFILE) => {

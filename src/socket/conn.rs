@@ -24,22 +24,22 @@ pub struct Conn {
     stream: Stream,
     is_unix: bool,
     peer: Option<Peer>,
-    /// Set where the peer may send descriptors.
+    /// Set if the peer may send descriptors.
     passing: Option<Box<Passing>>,
 }
 
-/// Descriptors that come with what is read.
+/// The state of receiving descriptors.
 #[derive(Debug)]
 struct Passing {
     quotas: Vec<Arc<Quota>>,
-    /// Of the peer.
+    /// The peer's user.
     user: Option<u32>,
     sets: VecDeque<Arrived>,
-    /// The last set was refused, and many wait to be closed: nothing more is received.
+    /// The last set was refused, and many sets wait to be closed. Nothing more is received.
     is_over: bool,
 }
 
-/// Who is at the other end of a connection, as each transport knows it.
+/// The other end of a connection, as far as the transport knows it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Peer {
@@ -52,7 +52,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// The process at the other end, where the transport knows it.
+    /// Returns the process at the other end if the transport knows it.
     pub fn identity(&self) -> Option<&PeerIdentity> {
         match self {
             Self::Unix(identity) => Some(identity),
@@ -60,13 +60,13 @@ impl Peer {
         }
     }
 
-    /// That of a connection, which has one once it was accepted.
+    /// Returns the peer of a connection that was accepted.
     pub(crate) fn of(conn: Option<&Conn>) -> Self {
         conn.and_then(|conn| conn.peer.clone()).unwrap_or(Self::Unknown)
     }
 
-    /// Makes it known to whoever handles the request: one extension, [`PeerIdentity`] or
-    /// [`TcpPeer`]. With the feature `tonic-transport`, tonic's own as well.
+    /// Adds it to a request's extensions: one extension, [`PeerIdentity`] or [`TcpPeer`]. With the
+    /// feature `tonic-transport` it adds tonic's own as well.
     pub(crate) fn add_to(&self, extensions: &mut http::Extensions) {
         match self {
             Self::Unix(peer) => drop(extensions.insert(peer.clone())),
@@ -83,20 +83,20 @@ impl Peer {
 }
 
 impl Conn {
-    /// Of a Unix socket that does not block.
+    /// Returns a connection on a Unix socket that does not block.
     pub(super) fn unix(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self { stream: Stream::unix(socket)?, is_unix: true, peer: None, passing: None })
     }
 
-    /// Of a TCP socket that does not block. Small messages must not wait for the acknowledgement of
-    /// earlier ones (tcp(7)).
+    /// Returns a connection on a TCP socket that does not block. Small messages must not wait for
+    /// the acknowledgement of earlier ones (tcp(7)).
     pub(super) fn tcp(socket: OwnedFd) -> io::Result<Self> {
         rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
         Ok(Self { stream: Stream::tcp(socket)?, is_unix: false, peer: None, passing: None })
     }
 
-    /// Notes who is at the other end of a connection to or from `address`. One whose peer can't be
-    /// told is refused.
+    /// Finds out the peer of a connection to or from `address`. It fails if the peer cannot be
+    /// identified.
     pub(crate) fn identified(mut self, address: &Address) -> io::Result<Self> {
         self.peer = Some(if self.is_unix {
             Peer::Unix(PeerIdentity::of(self.stream.downgrade(), address)?)
@@ -108,12 +108,12 @@ impl Conn {
         Ok(self)
     }
 
-    /// The process at the other end. `None` over TCP, which does not know it.
+    /// Returns the process at the other end, or `None` over TCP, which does not know it.
     pub fn peer_identity(&self) -> Option<&PeerIdentity> {
         self.peer.as_ref()?.identity()
     }
 
-    /// Appends to `input` what is there, as much as its capacity takes.
+    /// Appends the bytes that are there to `input`, as many as its capacity takes.
     pub(crate) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -128,8 +128,9 @@ impl Conn {
         }
     }
 
-    /// Takes descriptors from the peer from now on, as far as `quotas` allow. Returns whether that is
-    /// possible: it is not over TCP, nor while too many of its user wait to be closed.
+    /// Takes descriptors from the peer from now on, as far as `quotas` allow. Returns whether that
+    /// is possible. It is not possible over TCP, nor while too many descriptors of the same user
+    /// wait to be closed.
     pub(crate) fn take_descriptors(&mut self, quotas: Vec<Arc<Quota>>) -> bool {
         if !self.is_unix {
             return false;
@@ -160,8 +161,8 @@ impl Conn {
         self.stream.poll_send_descriptors(cx, bytes, descriptors)
     }
 
-    /// The same of what is there right now: asks the kernel, where `poll_receive` would ask the
-    /// runtime what it last heard from epoll, and wakes nobody later.
+    /// Does the same with the bytes that are there right now. It asks the kernel, while
+    /// `poll_receive` asks the runtime what epoll last reported. It wakes no task later.
     pub(crate) fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize> {
         match &mut self.passing {
             None => self.stream.receive(input),
@@ -175,19 +176,19 @@ impl Conn {
         }
     }
 
-    /// Returns whether there is something to read, which it leaves where it is. `None`: there is nothing,
-    /// and never will be, or the peer has closed both of its sides.
+    /// Returns whether there is something to read, without reading it. `None` means that nothing
+    /// can come any more, or that the peer has closed both of its sides.
     pub(crate) fn has_unread(&self) -> io::Result<Option<bool>> {
         self.stream.has_unread()
     }
 
-    /// Ready once the peer has closed both of its sides. Over TCP that looks like the end of its
-    /// writing side until one writes, and counts as both.
+    /// Is ready once the peer has closed both of its sides. Over TCP, the end of the peer's writing
+    /// side looks the same until this end writes, and counts as both.
     pub(crate) fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_unix { self.stream.poll_hang_up(cx) } else { Poll::Ready(()) }
     }
 
-    /// A second way to send, beside [`AsyncWrite`].
+    /// Returns a second way to send, beside [`AsyncWrite`].
     pub(crate) fn direct(&self) -> Direct {
         self.stream.direct()
     }
@@ -198,7 +199,7 @@ impl Conn {
     }
 }
 
-/// Why a connection ends on which descriptors come that can be neither held nor closed.
+/// Returns why a connection ends if its descriptors can neither be held nor closed.
 fn behind() -> io::Error {
     io::Error::other("too many file descriptors from its user wait to be closed")
 }
@@ -208,7 +209,7 @@ impl Passing {
         let Received { descriptors, truncated, .. } = received;
         if truncated || !descriptors.is_empty() {
             let set = Arrived::new(descriptors, truncated, &self.quotas, self.user);
-            // No quota counts what was refused.
+            // No quota counts the descriptors of a refused set.
             self.is_over |= set.set.is_err() && closer::is_behind(self.user);
             self.sets.push_back(set);
         }
@@ -234,7 +235,7 @@ impl AsyncWrite for Conn {
         self.stream.poll_write(cx, buf)
     }
 
-    /// Nothing is kept back.
+    /// Nothing is buffered here.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -16,11 +16,11 @@ use super::unix::{by_descriptor, unix_socket};
 use crate::address::{Address, Kind};
 use crate::backoff::{Backoff, jittered};
 
-/// How long connecting may take, unless set otherwise: gRPC's MIN_CONNECT_TIMEOUT
+/// How long connecting may take by default. It is gRPC's MIN_CONNECT_TIMEOUT
 /// ("connection-backoff.md" of the gRPC project).
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Between attempts on a server whose backlog is full.
+/// The backoff between attempts on a server whose backlog is full.
 pub(super) const FULL_BACKLOG: Backoff =
     Backoff::new(Duration::from_micros(500), Duration::from_millis(20));
 
@@ -35,8 +35,8 @@ pub(crate) async fn connect_within(
     }
 }
 
-/// Connects. A full backlog is tried again without end: a non-blocking connect fails with `EAGAIN`
-/// where a blocking one would wait (connect(2)).
+/// Connects. If the backlog is full, it tries again without end: there a non-blocking connect fails
+/// with `EAGAIN`, and a blocking one would wait (connect(2)).
 async fn connect(address: &Address) -> Result<Conn, ConnectError> {
     match address.kind() {
         Kind::Unix(path) => connect_unix(address, || path_address(path))
@@ -61,8 +61,8 @@ async fn connect_unix(
 ) -> rustix::io::Result<Conn> {
     let mut backoff = FULL_BACKLOG;
     loop {
-        // Looked up each time: the server may have restarted meanwhile. The descriptor stays open
-        // during the connect, as the address may lead through it.
+        // The path is resolved in each attempt, because the server may have restarted meanwhile.
+        // The descriptor stays open during the connect, as the address may lead through it.
         let (at, _inode) = resolve()?;
         let socket = unix_socket()?;
         match rustix::net::connect(&socket, &at) {
@@ -80,8 +80,8 @@ async fn connect_unix(
     }
 }
 
-/// The socket address of a path: itself where it fits, else by way of the open inode, which has to
-/// stay open until the connect is done.
+/// Returns the socket address of a path: the path itself if it fits, otherwise a path through the
+/// open inode, which has to stay open until the connect is done.
 pub(super) fn path_address(path: &Path) -> rustix::io::Result<(SocketAddrUnix, Option<OwnedFd>)> {
     match SocketAddrUnix::new(path) {
         Ok(address) => Ok((address, None)),

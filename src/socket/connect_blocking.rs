@@ -14,7 +14,7 @@ use super::unix::unix_socket;
 use crate::address::{Address, Kind};
 use crate::backoff::jittered;
 
-/// Connects a socket that blocks. `timeout` is what the error names.
+/// Connects a socket that blocks. The error names `timeout`.
 pub(crate) fn connect_blocking(
     address: &Address,
     until: Option<Instant>,
@@ -47,7 +47,7 @@ fn is_over(until: Option<Instant>) -> bool {
     until.is_some_and(|until| until <= Instant::now())
 }
 
-/// `None`: the server's backlog was full until the time was over.
+/// Returns `None` if the server's backlog was full until the time was over.
 fn connect_unix(
     until: Option<Instant>,
     resolve: impl Fn() -> rustix::io::Result<(SocketAddrUnix, Option<OwnedFd>)>,
@@ -55,7 +55,7 @@ fn connect_unix(
     let mut backoff = FULL_BACKLOG;
     loop {
         let (at, _inode) = resolve()?;
-        // One that blocks would wait for a full backlog without a bound (connect(2)).
+        // A blocking socket would wait without limit for a full backlog (connect(2)).
         let socket = unix_socket()?;
         match rustix::net::connect(&socket, &at) {
             Ok(()) => {

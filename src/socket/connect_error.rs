@@ -14,8 +14,8 @@ use super::identity::PeerIdentity;
 use super::unix::kind_name;
 use crate::address::{Address, AddressParseError, shown_path};
 
-/// Why there is no connection. The message names the address and says what to do, on one line.
-/// A clone is a reference.
+/// Why there is no connection. The message is one line that names the address and the remedy.
+/// Clones share the same error.
 ///
 /// ```
 /// use samehost::{Channel, ConnectErrorKind};
@@ -39,39 +39,39 @@ struct Inner {
     server: Option<PeerIdentity>,
 }
 
-/// What a [`ConnectError`] is about.
+/// The kind of a [`ConnectError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectErrorKind {
     /// No server listens there.
     NoServer,
-    /// What stands at the path is no stream socket.
+    /// The file at the path is not a stream socket.
     NotASocket,
-    /// The path cannot be one: it is too long, leads through a file or goes round in a circle.
+    /// The path is not valid: it is too long, leads through a file or goes round in a circle.
     InvalidPath,
-    /// The file's mode, or a directory's, keeps this process out.
+    /// The mode of the file or of a directory does not let this process in.
     PermissionDenied,
-    /// There was no connection, or none that the server spoke on, within the connect timeout.
+    /// Within the connect timeout there was no connection, or the server did not speak on it.
     TimedOut,
     /// The host name could not be resolved.
     UnknownHost,
     /// The server closed the connection before it was ready for calls.
     Closed,
-    /// What answers there does not speak HTTP/2.
+    /// The program that answers there does not speak HTTP/2.
     NotHttp2,
-    /// The server is not one that the channel was told to accept.
+    /// The channel was told not to accept this server.
     WrongServer,
-    /// The channel was told which servers to accept, and TCP or a connector does not tell who the
+    /// The channel was told which servers to accept, but TCP and connectors do not tell who the
     /// server is.
     UnknownServer,
-    /// What was given is no address.
+    /// What the caller gave is not an address.
     InvalidAddress,
     /// Anything else. [`ConnectError::io_error`] tells more.
     Io,
 }
 
 impl ConnectErrorKind {
-    /// Whether waiting for a server cannot help, since a person has to change something first.
+    /// Returns whether waiting cannot help, because a person has to change something first.
     pub fn is_permanent(self) -> bool {
         match self {
             Self::NotASocket
@@ -104,28 +104,29 @@ impl ConnectError {
         self
     }
 
-    /// What it is about.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ConnectErrorKind {
         self.0.kind
     }
 
-    /// The address to connect to. `None` where what was given is no address, and for a channel
-    /// that was made from a connector.
+    /// Returns the address to connect to. It is `None` if what the caller gave is not an address,
+    /// or if the channel was made from a connector.
     pub fn address(&self) -> Option<&Address> {
         self.0.address.as_ref()
     }
 
-    /// The failure of the operating system or of a connector, where there was one.
+    /// Returns the error of the operating system or of a connector, if there was one.
     pub fn io_error(&self) -> Option<&io::Error> {
         self.0.cause.as_ref()
     }
 
-    /// The server that was not accepted, for [`ConnectErrorKind::WrongServer`].
+    /// Returns the server that was not accepted, for [`ConnectErrorKind::WrongServer`].
     pub fn server(&self) -> Option<&PeerIdentity> {
         self.0.server.as_ref()
     }
 
-    /// `why` is what was found instead, with a leading colon, or nothing.
+    /// Returns the error for an address without a server. `why` says what was found instead, after
+    /// a colon, or is empty.
     pub(super) fn no_server(address: &Address, why: &str) -> Self {
         let message = format!(
             "no server is listening at {address}{why}: start the server or check the address"
@@ -162,7 +163,7 @@ impl ConnectError {
         Self::new(ConnectErrorKind::NotHttp2, address, message)
     }
 
-    /// The server is another one than `require_server` accepts.
+    /// Returns the error for a server that `require_server` does not accept.
     pub(crate) fn wrong_server(address: &Address, server: &PeerIdentity) -> Self {
         let message = format!(
             "{address}: the server runs as uid {}, gid {}, which this client was told not to \
@@ -191,13 +192,13 @@ impl ConnectError {
         Self::new(ConnectErrorKind::UnknownServer, address, message)
     }
 
-    /// A connector failed, or what it opens cannot be had.
+    /// Returns the error for a connector that failed, or that opened something unusable.
     pub(crate) fn connector(cause: io::Error) -> Self {
         let message = format!("the connector failed: {cause}");
         Self::new(ConnectErrorKind::Io, None, message).because(cause)
     }
 
-    /// The server accepted the connection, and that was all.
+    /// Returns the error for a server that accepted the connection and then was silent.
     pub(crate) fn silent(address: Option<&Address>, timeout: Duration) -> Self {
         let message = format!(
             "the server {}took the connection and has sent no SETTINGS within {timeout:?}: it may \
@@ -207,7 +208,7 @@ impl ConnectError {
         Self::new(ConnectErrorKind::TimedOut, address, message)
     }
 
-    /// The server closed the connection before it took a call.
+    /// Returns the error for a server that closed the connection before it took a call.
     pub(crate) fn closed(address: Option<&Address>, why: &dyn fmt::Display) -> Self {
         let message = format!(
             "the server {}closed the connection before it took a call: {why}: \
@@ -217,19 +218,20 @@ impl ConnectError {
         Self::new(ConnectErrorKind::Closed, address, message)
     }
 
-    /// No address of several has a server. The kind and the address are those of the preferred one.
+    /// Returns the error if none of several addresses has a server. The kind and the address are
+    /// those of the preferred one.
     pub(crate) fn all(errors: impl Iterator<Item = Self>) -> Self {
         let errors: Vec<_> = errors.collect();
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
         let message = texts.join("; ");
         let mut kinds = errors.iter().map(Self::kind);
-        // One that may get better is a reason to wait.
+        // If one of them may get better, waiting makes sense.
         let kind = kinds.clone().find(|kind| !kind.is_permanent()).or_else(|| kinds.next());
         let kind = kind.unwrap_or(ConnectErrorKind::Io);
         Self::new(kind, errors.first().and_then(Self::address), message)
     }
 
-    /// Says what stands in the way of a Unix socket, by a look at the file.
+    /// Looks at a Unix socket's file and returns what is wrong with it.
     pub(super) fn unix(address: &Address, path: &Path, errno: Errno) -> Self {
         match errno {
             Errno::NOENT => Self::no_server(address, ": there is no such file"),
@@ -278,21 +280,21 @@ impl fmt::Display for ConnectError {
     }
 }
 
-/// The message, as `main` prints the error that it returns.
+/// Writes the message, because `main` prints the error that it returns in this form.
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// The message has the cause; the source is what is behind that.
+/// The message has the cause, so the source is what is behind the cause.
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.cause.as_ref()?.source()
     }
 }
 
-/// An address and a space, where there is one to name.
+/// An address and a space, or nothing if there is no address.
 struct At<'a>(Option<&'a Address>);
 
 impl fmt::Display for At<'_> {
@@ -301,7 +303,8 @@ impl fmt::Display for At<'_> {
     }
 }
 
-/// The file on the way to `path` that keeps this process out, with its mode and owner.
+/// Returns the file on the way to `path` that does not let this process in, with its mode and
+/// owner.
 fn closed_file(path: &Path) -> String {
     let mut closed: PathBuf = path.to_owned();
     loop {
@@ -313,7 +316,8 @@ fn closed_file(path: &Path) -> String {
                 stat.st_uid
             );
         }
-        // A directory above may not be searched: the nearest one that can be seen is it.
+        // A directory above cannot be searched. The nearest one that can be seen is the one to
+        // name.
         if !closed.pop() || closed.as_os_str().is_empty() {
             return shown_path(path).to_string();
         }

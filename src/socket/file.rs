@@ -1,5 +1,6 @@
-//! [`SocketFile`]: the life of a Unix socket's file, from the look at its name to its removal. The
-//! only place that creates or removes sockets, and it removes only what it created.
+//! [`SocketFile`]: the life of a Unix socket's file, from the first check of its name to its
+//! removal. This is the only place that creates or removes sockets, and it removes only what it
+//! created.
 //!
 //! Two servers that bind the same path must never both believe they have it, a file that is not
 //! ours must never be lost, and no client may meet a socket with a wider mode than the one asked
@@ -22,29 +23,29 @@ use super::bind_error::{BindError, Problem};
 use super::location::Location;
 use super::unix::{by_descriptor, file_type, kind_name, new_socket, open_inode, probe, same_file};
 
-/// A server that has bound but does not listen yet refuses connections, as a dead one does; this
-/// is how long it is given.
+/// How long a server that refuses connections may take to begin to listen. A server that has bound
+/// but does not listen yet refuses connections, as a dead one does.
 const STALE_RECHECK: Duration = Duration::from_millis(50);
 
-/// How often the name is looked at again when it changed hands between look and rename.
+/// How often the name is checked again if its file changes between the check and the rename.
 const PUBLISH_ATTEMPTS: u32 = 10;
 
-/// What the name of the control socket beside it ends in.
+/// How the name of the control socket beside the socket file ends.
 pub(super) const CONTROL: &str = "control";
 
-/// A published socket file. Dropping it removes the file if it is still this one, which takes that
-/// the lock is held.
+/// A published socket file. Dropping it removes the file if it is still this one. The lock must be
+/// held then.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     location: Arc<Location>,
     name: OsString,
-    /// The file's inode. Open, so that the kernel cannot give its number to another file.
+    /// The file's inode. It stays open, so that the kernel cannot give its number to another file.
     inode: Arc<OwnedFd>,
-    /// Whether the file is this process's to remove.
+    /// Whether this process has to remove the file.
     armed: bool,
 }
 
-/// What a new socket file is like.
+/// The attributes of a new socket file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileOptions {
     pub(super) kind: SocketType,
@@ -74,7 +75,7 @@ impl SocketFile {
         Err(location.refuse(Problem::Contended))
     }
 
-    /// Of a file that this process has published, or was given.
+    /// Returns a file that this process has published, or that it was given.
     pub(super) fn of(location: &Arc<Location>, name: &OsStr, inode: Arc<OwnedFd>) -> Self {
         Self { location: Arc::clone(location), name: name.to_owned(), inode, armed: true }
     }
@@ -83,12 +84,12 @@ impl SocketFile {
         &self.location
     }
 
-    /// Whether the file is still at its place, in the directory as it is now.
+    /// Returns whether the file is still at its place in the directory.
     pub(super) fn is_at(&self, location: &Location) -> bool {
         is_named(location, &self.name, self.inode.as_fd()) == Ok(true)
     }
 
-    /// Leaves the file as it is when dropped: it is another process's.
+    /// Makes dropping it leave the file, which now belongs to another process.
     pub(super) fn disarm(&mut self) {
         self.armed = false;
     }
@@ -110,15 +111,15 @@ impl Drop for SocketFile {
     }
 }
 
-/// What stands at the name.
+/// What has the name.
 enum Occupant {
     Nothing,
-    /// A socket that nobody listens on, kept open so that its inode number stays its own.
+    /// A socket that no process listens on. It stays open so that its inode number is not reused.
     Stale(OwnedFd),
 }
 
-/// Looks at what stands at the name, without following a symbolic link. Only a socket that
-/// refuses connections twice is stale; everything else but nothing is refused.
+/// Checks what has the name, without following a symbolic link. Only a socket that refuses
+/// connections twice is stale. Everything else is an error.
 async fn look(location: &Location, name: &OsStr) -> Result<Occupant, BindError> {
     let inode = match open_inode(&location.directory, name) {
         Ok(inode) => inode,
@@ -133,7 +134,7 @@ async fn look(location: &Location, name: &OsStr) -> Result<Occupant, BindError> 
     for wait in [Some(STALE_RECHECK), None] {
         match probe(inode.as_fd()) {
             Err(Errno::CONNREFUSED) => {}
-            // PROTOTYPE: a live socket of another type, such as a datagram one.
+            // PROTOTYPE means a live socket of another type, such as a datagram socket.
             Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
                 return Err(location.refuse(Problem::AlreadyServed));
             }
@@ -148,16 +149,16 @@ async fn look(location: &Location, name: &OsStr) -> Result<Occupant, BindError> 
     Ok(Occupant::Stale(inode))
 }
 
-/// Removes sockets that a killed server left: under temporary names, and its control socket. The
-/// lock says that no other server is at work on one; what accepts connections all the same is not
-/// touched.
+/// Removes sockets that a killed server left: those with temporary names, and its control socket.
+/// The lock ensures that no other server is working on one. A socket that accepts connections is
+/// not touched.
 pub(super) fn sweep(location: &Location) -> Result<(), BindError> {
     let failed =
         |errno| BindError::file(&location.address, "list", location.directory_path(), errno);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let entries = match rustix::fs::openat(&location.directory, ".", flags, Mode::empty()) {
         Ok(directory) => rustix::fs::Dir::new(directory).map_err(failed)?,
-        // A directory may be writable and not readable; then there is nothing to see.
+        // A directory may be writable but not readable. Then nothing can be found.
         Err(Errno::ACCESS) => return Ok(()),
         Err(errno) => return Err(failed(errno)),
     };
@@ -178,8 +179,8 @@ fn is_dead_socket(location: &Location, name: &OsStr) -> bool {
         && probe(inode.as_fd()) == Err(Errno::CONNREFUSED)
 }
 
-/// Binds a socket under a temporary name, gives the file its group and mode, and listens. The
-/// file is created with mode 0, so nobody can connect before its mode is right.
+/// Binds a socket under a temporary name, gives the file its group and mode, and listens. The file
+/// is created with mode 0, so no client can connect before its mode is right.
 fn bind_temporary(
     location: &Location,
     options: FileOptions,
@@ -191,7 +192,7 @@ fn bind_temporary(
             move |errno: Errno| location.error(step, name, errno)
         };
         let socket = new_socket(options.kind).map_err(failed("create a socket for"))?;
-        // bind gives the file the socket's own mode, less the umask (unix(7)).
+        // bind(2) gives the file the socket's own mode without the bits of the umask (unix(7)).
         rustix::fs::fchmod(&socket, Mode::empty()).map_err(failed("set the mode of"))?;
         let at = location.sun_path(&name).map_err(failed("name"))?;
         match rustix::net::bind(&socket, &at) {
@@ -228,20 +229,20 @@ pub(super) fn set_group(
     })
 }
 
-/// Gives a file its mode, by its inode, so that a shared directory gives nobody a chance to redirect
-/// it.
+/// Gives a file its mode, by its inode, so that nobody can redirect it in a shared directory.
 pub(super) fn set_mode(inode: BorrowedFd<'_>, mode: u32) -> rustix::io::Result<()> {
     rustix::fs::chmod(by_descriptor(inode), Mode::from_raw_mode(mode))
 }
 
-/// Opens the socket file that was just made under a temporary name. In a shared directory
-/// another file may have been moved there since, which must not be given our mode: only a new
-/// socket of ours has mode 0.
+/// Opens the socket file that was just made under a temporary name. In a shared directory another
+/// process may have moved a different file there, which must not get our mode. Only a new socket of
+/// ours has mode 0.
 fn own(location: &Location, name: OsString) -> Result<Temporary<'_>, BindError> {
     let opened = open_inode(&location.directory, &name)
         .and_then(|inode| rustix::fs::fstat(&inode).map(|stat| (inode, stat)));
     let (inode, stat) = opened.map_err(|errno| {
-        // For want of file descriptors, say: nothing is to be left behind all the same.
+        // There may be no file descriptor left, for example. Nothing may be left behind in that
+        // case either.
         let here = rustix::fs::statat(&location.directory, &name, AtFlags::SYMLINK_NOFOLLOW);
         if here.is_ok_and(|stat| is_new(&stat)) {
             let _ = rustix::fs::unlinkat(&location.directory, &name, AtFlags::empty());
@@ -254,8 +255,8 @@ fn own(location: &Location, name: OsString) -> Result<Temporary<'_>, BindError> 
     Ok(Temporary { location, name, inode: Arc::new(inode) })
 }
 
-/// Gives the temporary file its name. False: what stands at the name is no longer `occupant`,
-/// and nothing was changed.
+/// Gives the temporary file its final name. Returns false if the file that has the name is no
+/// longer `occupant`; then nothing was changed.
 fn publish(
     temporary: &Temporary<'_>,
     name: &OsStr,
@@ -283,17 +284,17 @@ fn publish(
         rustix::fs::statat(&location.directory, &temporary.name, AtFlags::SYMLINK_NOFOLLOW);
     match (displaced, rustix::fs::fstat(stale)) {
         (Ok(displaced), Ok(stale)) if same_file(&displaced, &stale) => {
-            // The socket is published: what can't be removed now, the next sweep finds.
+            // The socket is published. The next sweep finds what cannot be removed now.
             let _ = rustix::fs::unlinkat(&location.directory, &temporary.name, AtFlags::empty());
             Ok(true)
         }
-        // Another program put its own file there since the look: give it back its name.
+        // Another program put its own file there since the check. It gets its name back.
         _ => put_back(location, &temporary.name, name).map(|()| false),
     }
 }
 
-/// Undoes an exchange: the file now at `temporary` gets the socket's name again, even where
-/// somebody has removed what stood there in its place.
+/// Undoes an exchange: the file now at `temporary` gets the socket's name again, even if the file
+/// that replaced it was removed.
 fn put_back(location: &Location, temporary: &OsStr, name: &OsStr) -> Result<(), BindError> {
     let renamed = match rename(location, temporary, name, RenameFlags::EXCHANGE) {
         Err(Errno::NOENT) => rename(location, temporary, name, RenameFlags::NOREPLACE),
@@ -316,7 +317,7 @@ fn rename(
 }
 
 /// The socket under its temporary name, until it is published. Dropping it removes the file if it
-/// still has that name: what an interrupted exchange left there is not ours to remove.
+/// still has that name. Files that an interrupted exchange left there are not ours to remove.
 struct Temporary<'a> {
     location: &'a Location,
     name: OsString,
@@ -329,7 +330,8 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// Removes the file of that name if it is this inode; else it is somebody else's, or gone.
+/// Removes the file of that name if it is this inode. Otherwise it belongs to somebody else, or is
+/// gone.
 fn remove(location: &Location, name: &OsStr, inode: BorrowedFd<'_>) -> rustix::io::Result<()> {
     if is_named(location, name, inode)? {
         rustix::fs::unlinkat(&location.directory, name, AtFlags::empty())?;
@@ -337,7 +339,7 @@ fn remove(location: &Location, name: &OsStr, inode: BorrowedFd<'_>) -> rustix::i
     Ok(())
 }
 
-/// Whether the name leads to this inode.
+/// Returns whether the name leads to this inode.
 pub(super) fn is_named(
     location: &Location,
     name: &OsStr,
@@ -349,7 +351,7 @@ pub(super) fn is_named(
     }
 }
 
-/// Whether it is a socket of ours that has been given no mode yet.
+/// Returns whether it is a socket of ours that has no mode yet.
 fn is_new(stat: &Stat) -> bool {
     file_type(stat) == FileType::Socket
         && stat.st_uid == rustix::process::geteuid().as_raw()
@@ -378,7 +380,7 @@ mod tests {
         Location::open(&Address::unix(&path).unwrap(), &path).unwrap()
     }
 
-    /// What `make` puts at the name between the look and the rename stays as it is.
+    /// Checks that what `make` puts at the name between the check and the rename stays as it is.
     async fn publish_after(look_at: impl Fn(&Path), make: impl Fn(&Path)) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
@@ -446,8 +448,8 @@ mod tests {
         }
     }
 
-    /// In a shared directory somebody could move another socket of ours there, for us to open it
-    /// to others.
+    /// In a shared directory another process could move a different socket of ours there, and we
+    /// would open it to others.
     #[test]
     fn only_a_new_socket_is_given_a_mode() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! [`Guard`]: a task that watches over a published socket while its listener is open, and answers
-//! successors where a take-over is permitted.
+//! successors if a take-over is permitted.
 
 use std::future;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::shared::Shared;
 /// How long after a failure the socket is published again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The task, ended when dropped.
+/// The task. Dropping it ends the task.
 #[derive(Debug)]
 pub(super) struct Guard(JoinHandle<()>);
 
@@ -37,8 +37,8 @@ impl Drop for Guard {
     }
 }
 
-/// Notices that the socket file was deleted or moved away, and logs it. Publishes the socket again
-/// where that was asked for. Ends when the socket was handed over.
+/// Notices that the socket file was deleted or moved away, and logs it. If asked for, it publishes
+/// the socket again. It ends when the socket was handed over.
 async fn watch(shared: &Arc<Shared>, settings: &Settings) {
     while let Some((file, control)) = shared.watched() {
         let answering = async {
@@ -79,12 +79,12 @@ async fn republish(
     former: &Location,
 ) -> Result<(), BindError> {
     let address = &former.address;
-    // The directory may have been deleted and made anew, and the lock file with it.
+    // The directory may have been deleted and made again, and the lock file with it.
     let location = Arc::new(former.reopen()?);
     if !settings.allow_shared_directory {
         location.check_directory(settings.group)?;
     }
-    // Who was offered the old socket does not get it any more.
+    // A successor that was offered the old socket does not get it any more.
     if shared.decide() {
         return Ok(());
     }
@@ -101,7 +101,7 @@ async fn republish(
     let (file, socket) = socket_file(&location, settings).await?;
     let socket = ListeningSocket::new(socket, true)
         .map_err(|error| BindError::io(address, "register the socket with the runtime", error))?;
-    // What answers successors may have made another offer before it was stopped.
+    // The task that answers successors may have made another offer before it was stopped.
     shared.replace(socket, |published| published.renew(location, control, file, lock));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! [`Held`]: a connected socket, which is closed where that may take its time.
+//! [`Held`]: a connected socket, which is closed on another thread if closing it may block.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,11 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use super::rights;
 use super::underway::{self, Sender, Sent};
 
-/// A socket that may have descriptors of the peer lie unread in it. To close it closes them, which can
-/// block (SO_LINGER, socket(7)): then it is closed on a thread for that.
+/// A socket in which descriptors of the peer may lie unread. Closing it closes them too, which can
+/// block (SO_LINGER, socket(7)). In that case a thread for that purpose closes it.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// Always there until it is dropped.
+    /// `Some` until it is dropped.
     socket: Option<OwnedFd>,
     may_block: AtomicBool,
     /// Descriptors that the peer may not have read yet.

@@ -1,5 +1,5 @@
-//! [`PeerIdentity`]: which process is at the other end of a Unix socket. What it may do is decided
-//! in `policy`.
+//! [`PeerIdentity`]: the process at the other end of a Unix socket. `policy` decides what it may
+//! do.
 
 use std::fmt;
 use std::io;
@@ -17,12 +17,12 @@ use crate::address::Address;
 #[cfg(feature = "tonic-transport")]
 use crate::address::Kind;
 
-/// Which process is at the other end of a Unix socket, as the kernel vouches for it.
+/// The process at the other end of a Unix socket, as the kernel reports it.
 ///
-/// On a server it is the client, as of the moment at which it connected: what it became since, by
-/// setuid(2) or exec(2), changes nothing, and neither does who holds the socket now. Each request
-/// over a Unix socket has it among its extensions; one over TCP has a [`TcpPeer`] instead, for TCP
-/// does not know who is there.
+/// On a server it is the client, at the moment when it connected. A later setuid(2) or exec(2)
+/// changes nothing, and it does not matter which process holds the socket now. Each request over a
+/// Unix socket has the identity among its extensions. A request over TCP has a [`TcpPeer`] instead,
+/// because TCP does not know the process.
 ///
 /// ```
 /// use samehost::PeerIdentity;
@@ -35,7 +35,7 @@ use crate::address::Kind;
 /// }
 /// ```
 ///
-/// A clone is a reference. See unix(7), SO_PEERCRED.
+/// Clones share the same identity. See unix(7), SO_PEERCRED.
 #[derive(Clone)]
 pub struct PeerIdentity(Arc<Identity>);
 
@@ -43,18 +43,19 @@ struct Identity {
     uid: u32,
     gid: u32,
     pid: Option<u32>,
-    /// Once they have been asked for.
+    /// Set when they were first asked for.
     groups: OnceLock<Vec<u32>>,
     address: Address,
     socket: Weak<Held>,
 }
 
 impl PeerIdentity {
-    /// Of a connected socket, which is asked for the rest for as long as it is open.
+    /// Returns the identity of the peer of a connected socket. The socket is asked for the rest as
+    /// long as it is open.
     pub(super) fn of(socket: Weak<Held>, address: &Address) -> io::Result<Self> {
         let stream = socket.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         let credentials = getsockopt(&stream, sockopt::PeerCredentials)?;
-        // What the kernel says where it knows of no peer.
+        // The kernel returns these values if it knows of no peer.
         if credentials.uid() == u32::MAX || credentials.gid() == u32::MAX {
             return Err(io::Error::new(
                 io::ErrorKind::NotConnected,
@@ -71,29 +72,29 @@ impl PeerIdentity {
         })))
     }
 
-    /// Its effective user id. See [`has_known_user`](Self::has_known_user).
+    /// Returns its effective user id. See [`has_known_user`](Self::has_known_user).
     pub fn uid(&self) -> u32 {
         self.0.uid
     }
 
-    /// Its effective group id.
+    /// Returns its effective group id.
     pub fn gid(&self) -> u32 {
         self.0.gid
     }
 
-    /// Its process id; `None` where it is in a PID namespace that this process cannot see. A process
-    /// that has ended since may have left its number to another one: a number says nothing for
-    /// certain, [`pidfd`](Self::pidfd) does.
+    /// Returns its process id, or `None` if it is in a PID namespace that this process cannot see.
+    /// If the process has ended, another process may have its number now. Use
+    /// [`pidfd`](Self::pidfd) to be certain.
     pub fn pid(&self) -> Option<u32> {
         self.0.pid
     }
 
-    /// Its supplementary groups (getgroups(2)), in the kernel's order. Asked for once in a
-    /// connection, by a system call.
+    /// Returns its supplementary groups (getgroups(2)), in the kernel's order. The first call on a
+    /// connection makes a system call.
     ///
     /// # Errors
     ///
-    /// Those of getsockopt(2), SO_PEERGROUPS; `NotConnected` once the connection is over.
+    /// The errors of getsockopt(2), SO_PEERGROUPS. `NotConnected` once the connection has ended.
     pub fn groups(&self) -> io::Result<&[u32]> {
         if let Some(groups) = self.0.groups.get() {
             return Ok(groups);
@@ -102,35 +103,34 @@ impl PeerIdentity {
         Ok(self.0.groups.get_or_init(|| groups))
     }
 
-    /// A descriptor of the process, which stays that of this very process (pidfd_open(2)). A new
-    /// one each time.
+    /// Returns a new descriptor of the process. It never refers to another process (pidfd_open(2)).
     ///
     /// # Errors
     ///
-    /// Those of getsockopt(2), SO_PEERPIDFD: `ENOPROTOOPT` before Linux 6.5, `EMFILE`, and on some
-    /// kernels `ESRCH` or `EINVAL` once the process has ended. `NotConnected` once the connection is
-    /// over.
+    /// The errors of getsockopt(2), SO_PEERPIDFD: `ENOPROTOOPT` before Linux 6.5, `EMFILE`, and on
+    /// some kernels `ESRCH` or `EINVAL` once the process has ended. `NotConnected` once the
+    /// connection has ended.
     pub fn pidfd(&self) -> io::Result<OwnedFd> {
         Ok(getsockopt(&self.socket()?, sockopt::PeerPidfd)?)
     }
 
-    /// What it is connected to: the [`Listener`](crate::Listener)'s address.
+    /// Returns the address that it is connected to: the [`Listener`](crate::Listener)'s.
     pub fn local_addr(&self) -> &Address {
         &self.0.address
     }
 
-    /// Whether the user is one of this process's user namespace. Any other shows as the overflow
-    /// user, 65534 unless set otherwise, and so do all of them alike: it may be anyone, root of the
-    /// host included (user_namespaces(7)). The user "nobody" is not told from it either.
+    /// Returns whether the user is known in this process's user namespace. All others show as the
+    /// same overflow user, by default 65534. Such a user may be anyone, even root of the host
+    /// (user_namespaces(7)). The user "nobody" counts as unknown, since it has the same number.
     pub fn has_known_user(&self) -> bool {
         is_known_user(self.0.uid)
     }
 
-    /// The same in tonic's words. Empty, as tonic has it, where the socket can't be asked.
+    /// Returns the same as tonic's type. It is empty, as in tonic, if the socket cannot be asked.
     #[cfg(feature = "tonic-transport")]
     pub(super) fn uds_connect_info(&self) -> UdsConnectInfo {
         let ask = || {
-            // tokio can look only at a socket of its own: a duplicate will do.
+            // tokio can only ask a socket of its own, so it gets a duplicate.
             let stream = tokio::net::UnixStream::from_std(
                 std::os::fd::AsFd::as_fd(&self.socket()?).try_clone_to_owned()?.into(),
             )?;
@@ -140,7 +140,7 @@ impl PeerIdentity {
         ask().unwrap_or_else(unknown)
     }
 
-    /// For tests of what is made of an identity.
+    /// Returns an identity for tests.
     #[cfg(test)]
     pub(crate) fn invented(uid: u32, gid: u32, groups: &[u32]) -> Self {
         let mut peer = Self::invented_without_groups(uid, gid);
@@ -177,7 +177,7 @@ impl fmt::Debug for PeerIdentity {
     }
 }
 
-/// The overflow ids unless `/proc/sys/kernel` names others.
+/// The overflow ids, unless `/proc/sys/kernel` has others.
 const OVERFLOW: u32 = 65_534;
 
 static OVERFLOW_UID: LazyLock<u32> = LazyLock::new(|| overflow("/proc/sys/kernel/overflowuid"));
@@ -187,12 +187,12 @@ fn overflow(file: &str) -> u32 {
     std::fs::read_to_string(file).ok().and_then(|id| id.trim().parse().ok()).unwrap_or(OVERFLOW)
 }
 
-/// Whether `uid` is one user for certain, not what all unknown ones show as.
+/// Returns whether `uid` is certainly one user, and not the id that stands for all unknown ones.
 pub(super) fn is_known_user(uid: u32) -> bool {
     is_known(uid, *OVERFLOW_UID)
 }
 
-/// Whether `gid` is one group for certain, not what all unknown ones show as.
+/// Returns whether `gid` is certainly one group, and not the id that stands for all unknown ones.
 pub(crate) fn is_known_group(gid: u32) -> bool {
     is_known(gid, *OVERFLOW_GID)
 }
@@ -201,8 +201,8 @@ fn is_known(id: u32, overflow: u32) -> bool {
     id != OVERFLOW && id != overflow && id != u32::MAX
 }
 
-/// Who is at the other end of a TCP connection, as far as TCP knows. Each request over TCP has it
-/// among its extensions. A clone is a reference.
+/// The other end of a TCP connection, as far as TCP knows it. Each request over TCP has it among
+/// its extensions. Clones share the same value.
 #[derive(Clone, Debug)]
 pub struct TcpPeer(Arc<(SocketAddr, Address)>);
 
@@ -211,17 +211,17 @@ impl TcpPeer {
         Self(Arc::new((remote, local.clone())))
     }
 
-    /// Where it connected from.
+    /// Returns the address that it connected from.
     pub fn remote_addr(&self) -> SocketAddr {
         self.0.0
     }
 
-    /// What it is connected to: the [`Listener`](crate::Listener)'s address.
+    /// Returns the address that it is connected to: the [`Listener`](crate::Listener)'s.
     pub fn local_addr(&self) -> &Address {
         &self.0.1
     }
 
-    /// The same in tonic's words.
+    /// Returns the same as tonic's type.
     #[cfg(feature = "tonic-transport")]
     pub(super) fn tcp_connect_info(&self) -> TcpConnectInfo {
         let local_addr = match self.local_addr().kind() {

@@ -1,5 +1,5 @@
-//! Listening sockets that another process bound: a parent's, or those of systemd's socket
-//! activation. Their files are not ours and never removed.
+//! Listening sockets that another process bound: a parent process, or systemd's socket activation.
+//! Their files are not ours and are never removed.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -17,7 +17,7 @@ use super::listener::Listener;
 use super::sys;
 use crate::address::Address;
 
-/// The queue of connections that wait to be accepted: as much as the kernel allows (listen(2),
+/// The queue of connections that wait to be accepted. The kernel limits it (listen(2),
 /// `net.core.somaxconn`).
 const BACKLOG: i32 = i32::MAX;
 
@@ -25,14 +25,15 @@ impl Listener {
     /// Takes a socket that is bound and listens already: a `std::os::unix::net::UnixListener`, a
     /// `std::net::TcpListener`, or an `OwnedFd` of either kind.
     ///
-    /// It is told to listen once more, for the peers of a Unix socket see who did so last; its
-    /// address is the one that it was bound to. A socket's file stays when the listener is dropped.
-    /// Who bound it has decided who can reach it: TCP beyond loopback is taken, too.
+    /// It calls listen(2) again, because the peers of a Unix socket see the process that did so
+    /// last. Its address is the one that it was bound to. A socket's file stays when the listener
+    /// is dropped. The process that bound the socket has decided who can reach it, so TCP beyond
+    /// loopback is accepted, too.
     ///
     /// # Errors
     ///
-    /// [`InheritErrorKind::NotAListener`] where it is none, [`InheritErrorKind::Io`] for what the kernel
-    /// says.
+    /// [`InheritErrorKind::NotAListener`] if the socket does not listen, [`InheritErrorKind::Io`]
+    /// if a system call fails.
     ///
     /// # Panics
     ///
@@ -42,16 +43,16 @@ impl Listener {
     }
 
     /// Takes the sockets that systemd passed to this process (sd_listen_fds(3)), each with its name
-    /// (`FileDescriptorName=`; `unknown` where there is none). None where nothing was passed. See
-    /// [`from_std`](Self::from_std) for what becomes of them. Who can connect is the unit's to say:
-    /// systemd's own default, `SocketMode=0666`, is everybody.
+    /// (`FileDescriptorName=`, or `unknown`). The list is empty if no socket was passed. See
+    /// [`from_std`](Self::from_std) for what becomes of them. The systemd unit decides who can
+    /// connect: its default, `SocketMode=0666`, lets everybody in.
     ///
     /// Only the first call in a process gets them.
     ///
     /// # Errors
     ///
-    /// [`InheritErrorKind::Environment`] where `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` make no
-    /// sense, [`InheritErrorKind::Taken`] on a second call, and those of `from_std`.
+    /// [`InheritErrorKind::Environment`] if `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` are not
+    /// valid, [`InheritErrorKind::Taken`] on a second call, and the errors of `from_std`.
     ///
     /// # Panics
     ///
@@ -88,7 +89,8 @@ fn inherit(what: &str, socket: OwnedFd) -> Result<Listener, InheritError> {
     match family {
         AddressFamily::UNIX => {
             let address = unix_address(name).ok_or_else(none)?;
-            // Clients that came before may have sent some; each connection looks for itself.
+            // Clients that came before may have sent descriptors. Each connection checks that
+            // itself.
             let _ = sys::pass_descriptors(&socket, false);
             let socket = ListeningSocket::new(socket, true).map_err(registered)?;
             Ok(Listener::new(address, socket).inherited())
@@ -102,7 +104,7 @@ fn inherit(what: &str, socket: OwnedFd) -> Result<Listener, InheritError> {
     }
 }
 
-/// Whether it is a stream socket that listens (socket(7), SO_ACCEPTCONN).
+/// Returns whether it is a stream socket that listens (socket(7), SO_ACCEPTCONN).
 fn is_listener(socket: &OwnedFd) -> bool {
     sockopt::socket_acceptconn(socket).unwrap_or(false)
         && sockopt::socket_type(socket) == Ok(SocketType::STREAM)
@@ -116,18 +118,18 @@ fn unix_address(name: SocketAddrAny) -> Option<Address> {
     Address::unix(OsStr::from_bytes(name.path()?.to_bytes())).ok()
 }
 
-/// Why a socket could not be inherited. `Debug` prints the message, too.
+/// Why a socket could not be inherited. `Debug` prints the message as `Display` does.
 #[derive(Clone)]
 pub struct InheritError(Arc<Problem>);
 
-/// What kind of [`InheritError`] it is.
+/// The kind of an [`InheritError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InheritErrorKind {
     /// It is not a Unix or TCP stream socket that listens.
     NotAListener,
-    /// `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` make no sense, or a descriptor they name is
-    /// not open.
+    /// `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` are not valid, or a descriptor that they name
+    /// is not open.
     Environment,
     /// An earlier call has taken the sockets.
     Taken,
@@ -165,7 +167,7 @@ impl InheritError {
         }
     }
 
-    /// Returns the system's error, where one is the cause. The message includes its text.
+    /// Returns the system's error if one is the cause. The message includes its text.
     pub fn io_error(&self) -> Option<&io::Error> {
         match &*self.0 {
             Problem::Environment { source } | Problem::Io { source, .. } => Some(source),
@@ -187,7 +189,8 @@ impl fmt::Debug for InheritError {
 }
 
 impl Error for InheritError {
-    /// The cause of [`io_error`](InheritError::io_error), which the message includes already.
+    /// Returns the source of [`io_error`](InheritError::io_error), which the message includes
+    /// already.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.io_error()?.source()
     }

@@ -23,38 +23,38 @@ use super::shared::{Shared, Sockets};
 use crate::address::Address;
 use crate::backoff::Backoff;
 
-/// How long nothing is accepted after accept(2) has failed, so that a process without file
-/// descriptors neither spins nor stops accepting.
+/// How long nothing is accepted after accept(2) has failed. So a process without free file
+/// descriptors does not use up a CPU, and does not stop accepting.
 pub(crate) const ACCEPT_BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
 
 /// A bound address that accepts connections: a Unix socket or a TCP port.
 ///
-/// Dropping it closes the socket and removes the socket's file, unless another file has taken its
-/// place since.
+/// Dropping it closes the socket and removes the socket's file, unless another file has replaced
+/// it.
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
-    /// The socket that was bound at first, and may have been replaced since.
+    /// The socket that was bound first. A newer one may have replaced it.
     socket: Arc<ListeningSocket>,
     shared: Arc<Shared>,
-    /// Where there is a file to watch over.
+    /// Set if there is a file to watch over.
     guard: Option<Guard>,
-    /// Another process has the socket, too.
+    /// Whether another process has the socket, too.
     inherited: bool,
     #[cfg(feature = "tonic-transport")]
     accepting: Accepting,
 }
 
 impl Listener {
-    /// Of a socket without a file of ours.
+    /// Returns the listener of a socket without a file of ours.
     pub(super) fn new(address: Address, socket: ListeningSocket) -> Self {
         let socket = Arc::new(socket);
         let shared = Shared::new(Arc::clone(&socket), None);
         Self::with(address, socket, shared, None)
     }
 
-    /// Of a socket and its file.
+    /// Returns the listener of a socket and its file.
     pub(super) fn published(
         address: Address,
         socket: ListeningSocket,
@@ -84,66 +84,66 @@ impl Listener {
         }
     }
 
-    /// Puts another form of the address that it was bound to in place of the kernel's.
+    /// Replaces the kernel's form of the address with the one that was bound.
     pub(super) fn at(mut self, address: Address) -> Self {
         self.address = address;
         self
     }
 
-    /// What it listens on. For TCP, the IP address and port that were bound, so port 0 reads as
-    /// the port that the kernel chose.
+    /// Returns the address that it listens on. For TCP these are the IP address and port that were
+    /// bound, so instead of port 0 it has the port that the kernel chose.
     pub fn local_addr(&self) -> &Address {
         &self.address
     }
 
-    /// The same, of a socket that another process has as well.
+    /// Notes that another process has the socket as well.
     pub(super) fn inherited(mut self) -> Self {
         self.inherited = true;
         self
     }
 
-    /// Lets the socket accept connections after this listener's end.
+    /// Lets the socket accept connections after this listener has ended.
     pub(super) fn keep_open(&mut self) {
         self.inherited = true;
     }
 
-    /// Whether connections that nobody accepts here may be accepted by another process.
+    /// Returns whether another process may accept the connections that are not accepted here.
     pub(crate) fn is_inherited(&self) -> bool {
         self.inherited
     }
 
-    /// Whether its connections know who their peers are, as those of Unix sockets do.
+    /// Returns whether its connections know their peers, as those of Unix sockets do.
     pub(crate) fn knows_peers(&self) -> bool {
         self.socket.is_unix()
     }
 
-    /// Waits for the next connection. Over a Unix socket it knows its peer's identity; one whose
-    /// identity can't be read is closed, as is one that has failed by itself.
+    /// Waits for the next connection. Over a Unix socket it knows its peer's identity. A connection
+    /// whose peer cannot be identified, or that has failed, is closed.
     ///
     /// # Errors
     ///
-    /// Those of accept(2) that concern the moment, such as `EMFILE`: they are likely to come again at
-    /// once. The listener goes on. `NotConnected` once the socket was handed over to a successor (see
-    /// [`handed_over`](Self::handed_over)): then no connection comes any more.
+    /// The errors of accept(2) that concern the listener, such as `EMFILE`. They are likely to come
+    /// again at once. The listener goes on. `NotConnected` once the socket was handed over to a
+    /// successor (see [`handed_over`](Self::handed_over)): then no connection comes any more.
     ///
     /// # Cancel safety
     ///
-    /// Cancelled, it loses no connection.
+    /// If it is cancelled, no connection is lost.
     pub async fn accept(&self) -> io::Result<Conn> {
         accept(self.shared.sockets(), &self.address).await
     }
 
-    /// Completes once a successor has taken the socket over, which takes
-    /// [`BindOptions::allow_take_over`](crate::BindOptions::allow_take_over). Connections that were
-    /// accepted before are still this process's: it lets their calls finish and ends. Its listener should
-    /// be dropped soon: it keeps the socket open, should the successor end.
+    /// Completes once a successor has taken the socket over, which needs
+    /// [`BindOptions::allow_take_over`](crate::BindOptions::allow_take_over). This process still
+    /// has the connections that it accepted before. It lets their calls finish, and ends. Drop the
+    /// listener soon: while it exists, the socket stays open even if the successor ends.
     ///
     /// # Cancel safety
     ///
     /// It can be cancelled and called again.
     pub async fn handed_over(&self) {
         let mut sockets = self.shared.sockets();
-        // The sender is this listener's own.
+        // The sender belongs to this listener, so it still exists.
         let _ = sockets.wait_for(|sockets| sockets.current.is_none()).await;
     }
 
@@ -177,8 +177,8 @@ impl Listener {
         Poll::Ready(Some(accepted))
     }
 
-    /// The next connection that is in the queue right now, if there is one. `accept` would not do:
-    /// it asks the kernel only after the runtime has heard of a connection.
+    /// Returns the next connection that is in the queue right now, if there is one. `accept` asks
+    /// the kernel only after the runtime has heard of a connection.
     pub(crate) fn accept_queued(&self) -> io::Result<Option<Conn>> {
         let Sockets { current, former } = self.shared.sockets().borrow().clone();
         if let Some(conn) = former.map_or(Ok(None), |former| former.accept_queued(&self.address))? {
@@ -187,21 +187,22 @@ impl Listener {
         current.map_or(Ok(None), |current| current.accept_queued(&self.address))
     }
 
-    /// Returns what it has on disk, which is the caller's from now on.
+    /// Returns what it has on disk. The caller owns that from now on.
     pub(super) fn end(&self) -> Option<Published> {
         self.shared.end()
     }
 
-    /// Removes the socket's file and lets a successor bind the path. Clients that have connected
-    /// already can still be accepted.
+    /// Removes the socket's file and lets a successor bind the path. Clients that have already
+    /// connected can still be accepted.
     pub(crate) fn unpublish(&mut self) {
         self.guard = None;
         self.shared.unpublish();
-        // A successor's socket is left alone: it is the same.
+        // If a successor has the socket, it is the same socket, so nothing is done to it.
         let current = self.shared.current();
         if let Some(socket) = current.filter(|socket| !self.inherited && socket.is_unix()) {
-            // Who has found the file but not connected yet is refused from now on, rather than reset
-            // when the socket closes; the queue stays (`unix_stream_connect` in Linux' af_unix.c).
+            // From now on, clients that have found the file but have not connected are refused.
+            // Otherwise they would be reset when the socket closes. The queue stays
+            // (`unix_stream_connect` in Linux' af_unix.c).
             let _ = rustix::net::shutdown(&socket, Shutdown::Read);
         }
     }
@@ -214,17 +215,17 @@ impl Drop for Listener {
     }
 }
 
-/// The listening socket. After it was published again (`BindOptions::republish`) it is still the one
-/// that was bound at first.
+/// Returns the listening socket. After it was published again (`BindOptions::republish`) this is
+/// still the one that was bound first.
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// Waits for the next connection on whichever socket has the address.
+/// Waits for the next connection on the socket that has the address.
 async fn accept(mut sockets: watch::Receiver<Sockets>, address: &Address) -> io::Result<Conn> {
-    // A flood of connections must not keep the runtime's thread.
+    // Many connections in a row must not keep the runtime's thread.
     consume_budget().await;
     loop {
         let Sockets { current, former } = sockets.borrow_and_update().clone();
@@ -249,8 +250,7 @@ fn handed_over() -> io::Error {
     )
 }
 
-/// The connection that a listener waits for as a stream, and how long it accepts nothing before,
-/// after a failure.
+/// The stream of connections that a listener waits for, and its backoff after a failure.
 #[cfg(feature = "tonic-transport")]
 struct Accepting {
     backoff: Backoff,
@@ -282,7 +282,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn as_a_stream_it_pauses_after_each_failure() {
         let mut listener = listener().await;
-        // It listens no longer, and accept(2) fails from now on.
+        // It does not listen any more, so accept(2) fails from now on.
         rustix::net::shutdown(&listener, Shutdown::Read).unwrap();
         let started = Instant::now();
         for pauses in [0, 5, 5 + 10, 5 + 10 + 20] {

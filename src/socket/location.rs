@@ -1,4 +1,4 @@
-//! [`Location`]: where a socket file is to be, and how the files beside it are named.
+//! [`Location`]: the place of a socket file, and the names of the files beside it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,18 +16,18 @@ use crate::address::Address;
 /// The longest path that fits a `sockaddr_un` with its closing NUL (unix(7)).
 const SUN_PATH_MAX: usize = 107;
 
-/// File names longer than this are replaced by their hash in the names of the files beside them.
+/// In the names of the files beside it, a hash replaces a file name longer than this.
 const STEM_MAX: usize = 64;
 
 /// The open directory of a socket file, and the file's name in it.
 #[derive(Debug)]
 pub(super) struct Location {
     pub(super) address: Address,
-    /// The directory as it was given, for messages and short addresses.
+    /// The directory's path as it was given, for messages and short addresses.
     directory_path: PathBuf,
     pub(super) directory: OwnedFd,
     pub(super) name: OsString,
-    /// What the names of the lock file and of temporary files are made of.
+    /// The common part of the names of the lock file and of temporary files.
     stem: OsString,
 }
 
@@ -35,7 +35,7 @@ impl Location {
     pub(super) fn open(address: &Address, path: &Path) -> Result<Self, BindError> {
         let last = path.as_os_str().as_bytes().rsplit(|&b| b == b'/').next();
         let name = match path.file_name() {
-            // `Path` overlooks a trailing slash or dot; the kernel doesn't.
+            // `Path` ignores a trailing slash or dot, but the kernel does not.
             Some(name) if Some(name.as_bytes()) == last => name.to_owned(),
             _ => return Err(BindError::new(address, Problem::NoFileName)),
         };
@@ -57,12 +57,12 @@ impl Location {
         Ok(Self { address: address.clone(), directory_path, directory, name, stem })
     }
 
-    /// Opens the same location anew: its directory may be another one by now.
+    /// Opens the same location again: its path may lead to another directory by now.
     pub(super) fn reopen(&self) -> Result<Self, BindError> {
         Self::open(&self.address, &self.path(&self.name))
     }
 
-    /// Refuses a directory in which another user could replace the socket.
+    /// Fails if another user could replace a socket in the directory.
     pub(super) fn check_directory(&self, group: Option<Gid>) -> Result<(), BindError> {
         let stat = rustix::fs::fstat(&self.directory).map_err(|errno| {
             BindError::file(&self.address, "look at", &self.directory_path, errno)
@@ -109,7 +109,7 @@ impl Location {
         name
     }
 
-    /// Whether it is a name that a socket of this location has before it is published.
+    /// Returns whether it is a temporary name of a socket of this location.
     pub(super) fn is_temporary(&self, name: &OsStr) -> bool {
         let suffix = name
             .as_bytes()
@@ -119,8 +119,8 @@ impl Location {
         suffix.is_some_and(|suffix| suffix.len() == 8 && suffix.iter().all(u8::is_ascii_hexdigit))
     }
 
-    /// Returns the socket address of a name in the directory: its path where that fits, else the same
-    /// by way of the open directory.
+    /// Returns the socket address of a name in the directory: its path if that fits, otherwise a
+    /// path through the open directory.
     pub(super) fn sun_path(&self, name: &OsStr) -> rustix::io::Result<SocketAddrUnix> {
         let path = self.path(name);
         if path.as_os_str().len() <= SUN_PATH_MAX {
@@ -130,7 +130,7 @@ impl Location {
         }
     }
 
-    /// An error of a system call on the file of this name.
+    /// Returns the error of a system call on the file of this name.
     pub(super) fn error(&self, step: &'static str, name: &OsStr, errno: Errno) -> BindError {
         BindError::file(&self.address, step, &self.path(name), errno)
     }
@@ -140,8 +140,8 @@ impl Location {
     }
 }
 
-/// Returns a file name, or where it is long its hash (64-bit FNV-1a in hexadecimal), so that what is
-/// added to it keeps within the 255 bytes of a file name and the 107 of a socket address.
+/// Returns a file name, or its hash if the name is long (64-bit FNV-1a in hexadecimal). So the
+/// names made from it stay within the 255 bytes of a file name and the 107 of a socket address.
 fn stem(name: &OsStr) -> OsString {
     let bytes = name.as_bytes();
     if bytes.len() <= STEM_MAX {

@@ -1,9 +1,9 @@
-//! [`Lock`]: the lock file beside a socket file. Whoever holds it may publish the socket and remove
-//! it.
+//! [`Lock`]: the lock file beside a socket file. The process that holds it may publish the socket
+//! and remove it.
 //!
-//! The file is removed together with the socket. That is safe because each locker looks, once it has
-//! the lock, whether the name still leads to the inode that it locked, and starts over if not: only
-//! the lock on the file that has the name counts.
+//! The file is removed together with the socket. That is safe because each process checks, once it
+//! has the lock, whether the name still leads to the inode that it locked. If not, it starts over:
+//! only the lock on the file that has the name counts.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,8 +17,8 @@ use super::bind_error::{BindError, Problem};
 use super::location::Location;
 use super::unix::{file_type, kind_name, same_file};
 
-/// How often the file may have been removed between its opening and its lock. Each time another
-/// server has ended just then.
+/// How often the file may be removed between its opening and its lock. Each time, another server
+/// has ended at that moment.
 const ATTEMPTS: u32 = 1_000;
 
 /// The lock on a socket's name. Dropping it removes the lock file and releases the lock.
@@ -33,8 +33,8 @@ pub(super) struct Lock {
 pub(super) struct Held(OwnedFd);
 
 impl Lock {
-    /// Takes the lock, unless another process holds it. The kernel releases it when its holder ends,
-    /// however it ends (flock(2)).
+    /// Takes the lock, unless another process holds it. The kernel releases the lock when its
+    /// holder ends for any reason (flock(2)).
     pub(super) fn acquire(location: &Arc<Location>) -> Result<Result<Self, Held>, BindError> {
         let name = location.beside("lock");
         for _ in 0..ATTEMPTS {
@@ -46,7 +46,7 @@ impl Lock {
                 give_up(location, file);
                 return Err(location.error("lock", &name, errno));
             }
-            // Its holder removes the file before it releases the lock.
+            // The holder removes the file before it releases the lock.
             match is_lock_of(location, file.as_fd()) {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -59,19 +59,19 @@ impl Lock {
                 return Ok(Err(Held(file)));
             }
             let lock = Self { file: Some(file), location: Arc::clone(location) };
-            // A killed server's process id may stand there.
+            // The file may still have the process id of a killed server.
             lock.clear().map_err(|errno| location.error("empty the lock file", &name, errno))?;
             return Ok(Ok(lock));
         }
         Err(location.refuse(Problem::Contended))
     }
 
-    /// Whether this is the lock of that location: its lock file there was not replaced.
+    /// Returns whether this is the lock of that location: its lock file was not replaced.
     pub(super) fn is_of(&self, location: &Location) -> bool {
         self.file.as_ref().is_some_and(|file| is_lock_of(location, file.as_fd()) == Ok(true))
     }
 
-    /// Of a lock that this process was given together with its file.
+    /// Returns a lock that another process handed over together with its file.
     pub(super) fn of_holder(file: OwnedFd, location: &Arc<Location>) -> Self {
         Self { file: Some(file), location: Arc::clone(location) }
     }
@@ -80,20 +80,21 @@ impl Lock {
         self.file.as_ref()
     }
 
-    /// Returns the locked file, which is left as it is. The lock is on it for as long as it is open in
-    /// any process.
+    /// Returns the locked file and leaves it as it is. It stays locked as long as any process has
+    /// it open.
     pub(super) fn take_file(&mut self) -> Option<OwnedFd> {
         self.file.take()
     }
 
-    /// Writes this process's id to the file: its socket is published. Only messages depend on it.
+    /// Writes this process's id to the file when its socket is published. Only messages depend on
+    /// it.
     pub(super) fn sign(&self) {
         let _ = self.clear();
         let id = format!("{}\n", std::process::id());
         let _ = self.file.as_ref().map(|file| rustix::io::pwrite(file, id.as_bytes(), 0));
     }
 
-    /// Removes the process id again: the socket is about to go.
+    /// Removes the process id again, before the socket is removed.
     pub(super) fn clear(&self) -> rustix::io::Result<()> {
         self.file.as_ref().map_or(Ok(()), |file| rustix::fs::ftruncate(file, 0))
     }
@@ -122,21 +123,21 @@ impl Held {
         &self.0
     }
 
-    /// Says why the address cannot be bound: its server is there, or is there without a file.
+    /// Returns why the address cannot be bound: a server has it, with or without a file.
     pub(super) fn refusal(&self, location: &Location) -> BindError {
         self.without_file(location).unwrap_or_else(|| location.refuse(Problem::AlreadyServed))
     }
 
-    /// Says so where the server is there without a file.
+    /// Returns the reason for a server that has no file.
     pub(super) fn without_file(&self, location: &Location) -> Option<BindError> {
         let pid = self.server_without_file(location)?;
         Some(location.refuse(Problem::SocketFileGone { pid }))
     }
 
-    /// Whether a server holds the lock and its socket's name is free, with the server's process id
-    /// where it can be told. A server has its process id in the lock file from after the socket is
-    /// published until before it is removed. So the file was taken away by somebody else if the id
-    /// stands there before and after a look that finds no file.
+    /// Checks whether a server holds the lock although its socket file is gone. Returns its process
+    /// id if that is known. A server's id is in the lock file from after the socket is published
+    /// until before it is removed. So if the id is there before and after a check that finds no
+    /// socket file, somebody else removed the file.
     fn server_without_file(&self, location: &Location) -> Option<Option<u32>> {
         let before = self.signature()?;
         let look =
@@ -147,15 +148,15 @@ impl Held {
         Some(self.is_open_in(before).then_some(before))
     }
 
-    /// The process id in the file.
+    /// Returns the process id in the file.
     fn signature(&self) -> Option<u32> {
         let mut text = [0; 16];
         let length = rustix::io::pread(&self.0, &mut text, 0).ok()?;
         std::str::from_utf8(&text[..length]).ok()?.trim_end().parse().ok()
     }
 
-    /// Whether the process has this lock file open. A number may be that of another PID namespace, or
-    /// have become another process's (pid_namespaces(7)).
+    /// Returns whether the process has this lock file open. The number may be of another PID
+    /// namespace, or have become another process's (pid_namespaces(7)).
     fn is_open_in(&self, pid: u32) -> bool {
         let Ok(ours) = rustix::fs::fstat(&self.0) else { return false };
         let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
@@ -166,7 +167,7 @@ impl Held {
     }
 }
 
-/// Opens or creates the lock file, and refuses what is none.
+/// Opens or creates the lock file. It fails if something else has the name.
 fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     let name = location.beside("lock");
     let path = || location.path(&name);
@@ -177,7 +178,7 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     let foreign = |stat: &Stat| {
         location.refuse(Problem::ForeignLockFile { path: path(), owner: stat.st_uid })
     };
-    // NONBLOCK: a FIFO in its place must not block the open.
+    // NONBLOCK, because a FIFO with that name must not block the open.
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
@@ -201,7 +202,7 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     Ok(file)
 }
 
-/// Removes a lock file that this process opened and does not use, if nobody holds its lock.
+/// Removes a lock file that this process opened and does not use, if no process holds its lock.
 fn give_up(location: &Arc<Location>, file: OwnedFd) {
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
         drop(Lock { file: Some(file), location: Arc::clone(location) });
@@ -214,7 +215,7 @@ fn is_trusted(owner: u32) -> bool {
     owner == rustix::process::geteuid().as_raw() || owner == 0
 }
 
-/// Whether the lock file's name leads to this file.
+/// Returns whether the lock file's name leads to this file.
 pub(super) fn is_lock_of(location: &Location, file: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     let name = location.beside("lock");
     match rustix::fs::statat(&location.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -260,7 +261,7 @@ mod tests {
         let file = directory.path().join(".x.lock");
         std::fs::write(&file, "").unwrap();
         if std::os::unix::fs::chown(&file, Some(54_321), None).is_err() {
-            // That takes root.
+            // This test needs root.
             return;
         }
         let refused = Lock::acquire(&location).unwrap_err();
@@ -277,7 +278,7 @@ mod tests {
         let removed = Lock::acquire(&location).unwrap().unwrap();
         std::fs::remove_file(directory.path().join(".x.lock")).unwrap();
         let held = Lock::acquire(&location).unwrap().unwrap();
-        // It removes its own file only.
+        // It removes only its own file.
         drop(removed);
         Lock::acquire(&location).unwrap().unwrap_err();
         drop(held);
@@ -322,7 +323,7 @@ mod tests {
         std::fs::write(directory.path().join("x"), "").unwrap();
         assert_eq!(refusal().kind(), BindErrorKind::AlreadyServed);
         std::fs::remove_file(directory.path().join("x")).unwrap();
-        // A number that is another process's, or nobody's.
+        // A number of another process, or of none.
         std::fs::write(directory.path().join(".x.lock"), "1\n").unwrap();
         assert!(refusal().to_string().contains(": another process holds"), "{}", refusal());
         lock.clear().unwrap();

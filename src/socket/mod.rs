@@ -1,5 +1,5 @@
 //! Sockets on this host: binding and connecting by [`Address`](crate::Address), the life of a Unix
-//! socket's file, and the connected stream. Nothing here knows HTTP/2 or gRPC.
+//! socket's file, and the connected stream. Nothing here uses HTTP/2 or gRPC.
 
 mod accept;
 mod adopt;

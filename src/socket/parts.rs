@@ -12,30 +12,30 @@ use super::location::Location;
 use super::published::Settings;
 use crate::address::{Address, Kind};
 
-/// What a [`Listener`] is made of. Its descriptors may be given to another process, by inheritance or
-/// SCM_RIGHTS (unix(7)), which makes a listener of them again ([`Listener::from_parts`]).
+/// The parts of a [`Listener`]. Its descriptors may be given to another process, by inheritance or
+/// SCM_RIGHTS (unix(7)). That process makes a listener of them again ([`Listener::from_parts`]).
 ///
-/// The descriptors are close-on-exec. While they are open anywhere the address stays taken; once all
-/// are closed, the socket file is what a killed server leaves: the next server replaces it.
+/// The descriptors are close-on-exec. The address stays taken while any process has them open. Once
+/// all are closed, the socket file is like that of a killed server: the next server replaces it.
 pub struct ListenerParts {
     /// The listening socket.
     pub socket: OwnedFd,
-    /// What it listens on.
+    /// The address that it listens on.
     pub address: Address,
-    /// The lock file, locked (flock(2)). `None` where the listener has no socket file of its own: TCP,
-    /// abstract names, and sockets that somebody else has bound.
+    /// The lock file, locked (flock(2)). `None` if the listener has no socket file of its own: TCP,
+    /// abstract names, and sockets that another process has bound.
     pub lock: Option<OwnedFd>,
-    /// The socket file's inode (`O_PATH`); `None` where there is no `lock`.
+    /// The socket file's inode (`O_PATH`). `None` if there is no `lock`.
     pub inode: Option<OwnedFd>,
 }
 
 impl Listener {
-    /// Takes the listener apart. Its socket goes on listening, its file and its lock stay; a control
-    /// socket for take-overs is removed.
+    /// Takes the listener apart. Its socket goes on listening, and its file and its lock stay. A
+    /// control socket for take-overs is removed.
     ///
     /// # Errors
     ///
-    /// `EMFILE`, where this process can have no more descriptors; then the listener ends as if it were
+    /// `EMFILE` if this process can have no more descriptors. Then the listener ends as if it were
     /// dropped.
     pub fn into_parts(mut self) -> io::Result<ListenerParts> {
         let socket = self.as_fd().try_clone_to_owned()?;
@@ -48,19 +48,19 @@ impl Listener {
                 (published.lock.take_file(), Some(inode))
             }
         };
-        // Its end must not close the socket to new connections.
+        // The listener's end must not close the socket to new connections.
         self.keep_open();
         Ok(ListenerParts { socket, address, lock, inode })
     }
 
-    /// Puts a listener together again, as [`into_parts`](Self::into_parts) took it apart. It is told
-    /// to listen once more, since the peers of a Unix socket see who did so last. The file keeps its
-    /// mode and group, and is removed when the listener is dropped.
+    /// Makes a listener again from what [`into_parts`](Self::into_parts) returned. It calls
+    /// listen(2) again, because the peers of a Unix socket see the process that did so last. The
+    /// file keeps its mode and group, and is removed when the listener is dropped.
     ///
     /// # Errors
     ///
-    /// A [`BindError`] where the socket does not listen, or file and lock are no longer those of the
-    /// address. Then nothing is changed, and the descriptors are closed.
+    /// A [`BindError`] if the socket does not listen, or if file and lock are no longer those of
+    /// the address. Then nothing is changed, and the descriptors are closed.
     ///
     /// # Panics
     ///

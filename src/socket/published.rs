@@ -13,7 +13,7 @@ use super::location::Location;
 use super::lock::Lock;
 use super::unix::asynchronous;
 
-/// How a socket file is made.
+/// The options of a socket file.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) mode: u32,
@@ -28,32 +28,33 @@ pub(super) struct Settings {
 /// releases the lock.
 #[derive(Debug)]
 pub(super) struct Published {
-    /// What a successor was offered and has not answered yet.
+    /// The offer to a successor that is not answered yet.
     pub(super) offer: Option<Offer>,
-    /// Where a take-over is permitted.
+    /// Set if a take-over is permitted.
     pub(super) control: Option<Control>,
     pub(super) file: SocketFile,
-    /// Dropped after the files, so that their removal races with no successor.
+    /// Dropped after the files, so that removing them cannot affect a successor's.
     pub(super) lock: Lock,
     pub(super) location: Arc<Location>,
 }
 
 impl Published {
-    /// Publishes a new socket under a lock that was taken. Returns it with the listening socket.
+    /// Publishes a new socket under a lock that the caller took. Returns it with the listening
+    /// socket.
     pub(super) async fn new(
         location: Arc<Location>,
         lock: Lock,
         settings: &Settings,
     ) -> Result<(Self, OwnedFd), BindError> {
-        // Who sees the socket sees the control socket, too.
+        // A process that sees the socket must also see the control socket.
         let control = control(&location, settings).await?;
         let (file, socket) = socket_file(&location, settings).await?;
         lock.sign();
         Ok((Self { offer: None, control, file, lock, location }, socket))
     }
 
-    /// Takes new files in place of what is gone, and a new lock where there is one. A successor that
-    /// was offered the old ones can't have them any more.
+    /// Replaces files that are gone, and the lock if there is a new one. A successor that was
+    /// offered the old ones cannot get them any more.
     pub(super) fn renew(
         &mut self,
         location: Arc<Location>,
@@ -72,7 +73,7 @@ impl Published {
         self.lock.sign();
     }
 
-    /// Leaves files and lock as they are: they are a successor's.
+    /// Leaves files and lock as they are, because they belong to a successor.
     pub(super) fn leave(mut self) {
         self.file.disarm();
         if let Some(control) = &mut self.control {
@@ -84,12 +85,13 @@ impl Published {
 
 impl Drop for Published {
     fn drop(&mut self) {
-        // Before the file goes: who finds the process id and no file is told that it was deleted.
+        // The process id goes before the file: a process that finds the id but no file reports that
+        // the file was deleted.
         let _ = self.lock.clear();
     }
 }
 
-/// Publishes a new socket at the location, for which the lock is held.
+/// Publishes a new socket at the location. The caller holds the lock.
 pub(super) async fn socket_file(
     location: &Arc<Location>,
     settings: &Settings,
@@ -104,7 +106,7 @@ pub(super) async fn socket_file(
     SocketFile::publish(location, &location.name, options).await
 }
 
-/// Publishes a control socket beside it, where a take-over is permitted.
+/// Publishes a control socket beside it if a take-over is permitted.
 pub(super) async fn control(
     location: &Arc<Location>,
     settings: &Settings,

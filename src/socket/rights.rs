@@ -13,23 +13,24 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown
 use super::unix::peer_user;
 use crate::descriptors::{MAX_PER_CALL, closer};
 
-/// Room for the control message with the most descriptors that the kernel sends at once, in units of
-/// its alignment.
+/// The size of a control message with the most descriptors that the kernel sends at once, in units
+/// of its alignment.
 const CONTROL: usize = (rustix::cmsg_space!(ScmRights(MAX_PER_CALL))).div_ceil(size_of::<u64>());
 
 /// Bytes that are read at a time from a socket that is about to be closed.
 const PIECE: usize = 16 << 10;
 
-/// What one [`receive`] brought.
+/// The result of one [`receive`].
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// 0 at the end of the stream.
+    /// The number of bytes: 0 at the end of the stream.
     pub(crate) bytes: usize,
-    /// In the order in which they were sent; close-on-exec.
+    /// The descriptors, in the order in which they were sent. They are close-on-exec.
     pub(crate) descriptors: Vec<OwnedFd>,
-    /// The kernel dropped some, as this process may not open more (RLIMIT_NOFILE).
+    /// Whether the kernel dropped some, because this process may not open more (RLIMIT_NOFILE).
     pub(crate) truncated: bool,
-    /// The packet had more bytes than there was room for, and they are gone (SOCK_SEQPACKET).
+    /// Whether the packet had more bytes than there was room for. The rest is lost
+    /// (SOCK_SEQPACKET).
     pub(crate) cut: bool,
 }
 
@@ -49,8 +50,9 @@ pub(crate) fn send(
     sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
 }
 
-/// Appends to `input` what is there, as much as its capacity takes, up to and with the first set of
-/// descriptors: recvmsg(2) never returns two sets, but may return earlier bytes together with one.
+/// Appends the bytes that are there to `input`, as many as its capacity takes, up to the first set
+/// of descriptors and with it. recvmsg(2) never returns two sets, but may return earlier bytes
+/// together with one.
 pub(crate) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<Received> {
     let room = input.spare_capacity_mut();
     let mut bytes = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
@@ -74,7 +76,7 @@ pub(crate) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<Rec
     let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     while !header.is_null() {
         // SAFETY: the header is not null, so it is a message within `control`, whose data have the
-        // length that it says. Each descriptor in it is open and belongs to nobody else: the kernel
+        // length that it states. Each descriptor in it is open and has no other owner: the kernel
         // has just made it for this process.
         unsafe {
             if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
@@ -95,11 +97,12 @@ pub(crate) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<Rec
     Ok(Received { bytes: received, descriptors, truncated, cut })
 }
 
-/// Closes a socket in which descriptors may lie unread, on a thread for that: they are closed with it.
+/// Closes a socket on a thread for that purpose, because closing it also closes descriptors that
+/// may lie unread in it.
 pub(super) fn close(socket: OwnedFd) {
     closer::run(peer_user(&socket), 1, move |hurries| {
         if hurries {
-            // The peer can add none after that.
+            // The peer cannot add any after that.
             let _ = rustix::net::shutdown(&socket, Shutdown::Both);
             let mut bytes = BytesMut::with_capacity(PIECE);
             while let Ok(received) = receive(&socket, &mut bytes) {

@@ -1,4 +1,4 @@
-//! [`Shared`]: what a listener shares with the tasks that watch over it.
+//! [`Shared`]: the state that a listener shares with the tasks that watch over it.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,18 +13,18 @@ use super::watched::Watched;
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// What is on disk; `None` where nothing is, or it is no longer this listener's.
+    /// The files on disk. `None` if there are none, or if they are no longer this listener's.
     published: Mutex<Option<Published>>,
-    /// What accepts connections.
+    /// The sockets that accept connections.
     sockets: watch::Sender<Sockets>,
 }
 
 /// The sockets that a listener accepts from.
 #[derive(Clone, Debug)]
 pub(super) struct Sockets {
-    /// The one that has the address; `None` once it was handed over.
+    /// The socket that has the address, or `None` once it was handed over.
     pub(super) current: Option<Arc<ListeningSocket>>,
-    /// One whose file was deleted: clients may wait in its queue.
+    /// A socket whose file was deleted. Clients may wait in its queue.
     pub(super) former: Option<Arc<ListeningSocket>>,
 }
 
@@ -42,14 +42,14 @@ impl Shared {
         self.sockets.borrow().current.clone()
     }
 
-    /// Accepts from a new socket once the former one's queue is empty. `renew` puts its files in place of
-    /// those that are gone. Both happen unless a successor has just taken what was there before.
+    /// Accepts from a new socket once the former one's queue is empty. `renew` replaces the files
+    /// that are gone. Neither happens if a successor has just taken the old ones.
     pub(super) fn replace(&self, socket: ListeningSocket, renew: impl FnOnce(&mut Published)) {
         let mut published = self.published();
         if self.decide_on(&mut published) {
             return;
         }
-        // The listener may have ended meanwhile: then the new files go again.
+        // The listener may have ended meanwhile. Then the new files are removed again.
         let Some(published) = published.as_mut() else { return };
         renew(published);
         let socket = Some(Arc::new(socket));
@@ -58,7 +58,7 @@ impl Shared {
         });
     }
 
-    /// What is to be watched: the socket file, and the control socket where there is one.
+    /// Returns what is to be watched: the socket file, and the control socket if there is one.
     pub(super) fn watched(&self) -> Option<(Watched, Option<Arc<AsyncFd<OwnedFd>>>)> {
         let published = self.published();
         let published = published.as_ref()?;
@@ -72,8 +72,8 @@ impl Shared {
         drop(self.end());
     }
 
-    /// Ends an offer. Returns whether the successor has taken it: then all is its own, and this
-    /// listener accepts no more connections.
+    /// Ends an offer. Returns whether the successor has taken it. Then everything belongs to the
+    /// successor, and this listener accepts no more connections.
     pub(super) fn decide(&self) -> bool {
         self.decide_on(&mut self.published())
     }
@@ -90,7 +90,7 @@ impl Shared {
         handed_over
     }
 
-    /// Decides, and returns what is left to this listener.
+    /// Ends an offer, and returns what this listener still owns.
     pub(super) fn end(&self) -> Option<Published> {
         self.decide();
         self.published().take()

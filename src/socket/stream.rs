@@ -1,12 +1,13 @@
-//! [`Stream`]: a connected stream socket, Unix or TCP. tokio's own would do, but for three things: the
-//! peer's identity and who sends [directly](Direct) share the socket, and where the peer can attach
-//! file descriptors to what it sends a read that stops short is not the last one.
+//! [`Stream`]: a connected stream socket, Unix or TCP. It differs from tokio's in two points. The
+//! peer's identity and [`Direct`] senders share the socket. And if the peer can attach file
+//! descriptors to its bytes, a read that stops short is not taken as the last one.
 //!
-//! The socket is watched for room as well as for something to read. So over a Unix socket a peer that
-//! reads wakes its sender, which has nothing to do then, but whose CPU is awake when the answer comes:
-//! that hides most of the time that waking takes (`unix_write_space` in Linux' net/unix/af_unix.c;
-//! epoll(7)). Where both ends have one CPU, and the same, there is none to be woken early, and the
-//! sender would only get in the way: there the socket is watched for room while a write waits for it.
+//! The socket is watched for room as well as for something to read. So on a Unix socket, a peer
+//! that reads wakes its sender. The sender has nothing to do then, but its CPU is awake when the
+//! answer comes, which hides most of the time that waking takes (`unix_write_space` in Linux'
+//! net/unix/af_unix.c; epoll(7)). If both ends are bound to the same single CPU, there is no other
+//! CPU to wake, and the sender would only disturb. Then the socket is watched for room only while a
+//! write waits for it.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -30,24 +31,25 @@ use crate::descriptors::Descriptors;
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: AsyncFd<Arc<Held>>,
-    /// The peer may have attached file descriptors, which are closed unread. A read stops short at
-    /// them though there is more (unix(7)).
+    /// Whether the peer may have attached file descriptors, which are closed unread. A read stops
+    /// before them although there is more (unix(7)).
     stops_short: bool,
     watches_room: bool,
-    /// Where the socket itself is not watched for room: a second descriptor of it that is, from when
-    /// it was full until it has had room for a while.
+    /// If the socket itself is not watched for room: a second descriptor of it that is watched. It
+    /// exists from when the socket was full until it has had room for a while.
     room: Option<AsyncFd<OwnedFd>>,
-    /// Writes until then.
+    /// The number of writes until then.
     calm: u8,
 }
 
-/// What a Unix socket's sender may be ahead of its reader, in bytes: four times the usual default of
-/// Linux where `net.core.wmem_max` allows it, twice where that is as it usually is (the kernel doubles
-/// what is asked for, and counts its own bookkeeping; socket(7), SO_SNDBUF). With many streams both
-/// ends wait less for each other: a quarter more messages each second. TCP sizes its buffers itself.
+/// How far a Unix socket's sender may be ahead of its reader, in bytes. It is four times Linux's
+/// usual default if `net.core.wmem_max` allows that, and twice the default with the usual value of
+/// that limit (the kernel doubles what is asked for, and counts its own bookkeeping; socket(7),
+/// SO_SNDBUF). With many streams both ends wait less for each other, and a quarter more messages
+/// pass each second. TCP sizes its buffers itself.
 const SEND_BUFFER: usize = 425_984;
 
-/// After so many writes that went through at once, a socket that was full is no longer watched.
+/// A socket that was full is no longer watched after this many writes that did not wait.
 const CALM: u8 = 64;
 
 impl Stream {
@@ -59,13 +61,13 @@ impl Stream {
 
     fn unix_watching_room(socket: OwnedFd, watches_room: bool) -> io::Result<Self> {
         if sockopt::socket_send_buffer_size(&socket).is_ok_and(|size| size < 2 * SEND_BUFFER) {
-            // A smaller one does, too.
+            // A smaller buffer works, too.
             let _ = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
         }
         // Some may have come before they are refused here, unless the listener refused them.
         let stops_short = sys::takes_descriptors(&socket).unwrap_or(true);
         if stops_short {
-            // An older kernel can't.
+            // An older kernel cannot refuse them.
             let _ = sys::pass_descriptors(&socket, false);
         }
         Self::new(socket, stops_short, watches_room)
@@ -82,17 +84,17 @@ impl Stream {
         Ok(Self { socket, stops_short, watches_room, room: None, calm: 0 })
     }
 
-    /// A second way to send.
+    /// Returns a second way to send.
     pub(super) fn direct(&self) -> Direct {
         Direct(Arc::clone(self.socket.get_ref()))
     }
 
-    /// The socket, for as long as the connection lasts.
+    /// Returns a reference to the socket that lasts as long as the connection.
     pub(super) fn downgrade(&self) -> Weak<Held> {
         Arc::downgrade(self.socket.get_ref())
     }
 
-    /// Appends to `input` what its capacity takes.
+    /// Appends as many bytes to `input` as its capacity takes.
     pub(super) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
@@ -102,7 +104,7 @@ impl Stream {
         self.poll(cx, room, |socket| sys::receive(socket, input))
     }
 
-    /// The same where descriptors may come with the bytes.
+    /// Does the same if descriptors may come with the bytes.
     pub(super) fn poll_receive_with(
         &self,
         cx: &mut Context<'_>,
@@ -136,7 +138,7 @@ impl Stream {
         self.write(cx, |_| underway::send(&held, bytes, descriptors))
     }
 
-    /// The same, at once.
+    /// Does the same without waiting.
     pub(super) fn receive(&self, input: &mut BytesMut) -> io::Result<usize> {
         sys::receive(self.as_fd(), input)
     }
@@ -166,7 +168,8 @@ impl Stream {
             match read(ready.get_inner().as_fd()) {
                 Ok(bytes) => {
                     if bytes > 0 && bytes < room && !self.stops_short {
-                        // All there was: what comes next is told anew (epoll(7), edge-triggered).
+                        // That was all. epoll(7) reports what comes next as a new event, since it
+                        // is edge-triggered.
                         ready.clear_ready();
                     }
                     return Poll::Ready(Ok(bytes));
@@ -194,7 +197,7 @@ impl Stream {
         self.write(cx, |socket| send(socket, bufs))
     }
 
-    /// Tries at once; only a socket that is full is waited for.
+    /// Tries at once, and waits only if the socket is full.
     fn write(
         &mut self,
         cx: &mut Context<'_>,
@@ -214,7 +217,8 @@ impl Stream {
                     return Poll::Ready(written);
                 }
             }
-            // What was known before this write is outdated; what is known now calls for another.
+            // The readiness that was known before this write is outdated. What is known now needs
+            // another write.
             if self.watches_room {
                 ready!(self.socket.poll_write_ready(cx))?.clear_ready();
                 continue;
@@ -231,8 +235,8 @@ impl Stream {
         }
     }
 
-    /// Ready once the peer has closed both of its sides: that is EPOLLHUP, where EPOLLRDHUP alone
-    /// is the end of its writing side (epoll_ctl(2)).
+    /// Is ready once the peer has closed both of its sides. That is EPOLLHUP; EPOLLRDHUP alone
+    /// means that the peer has closed its writing side (epoll_ctl(2)).
     pub(super) fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match ready!(self.socket.poll_write_ready(cx)) {
@@ -244,7 +248,8 @@ impl Stream {
     }
 
     pub(super) fn has_unread(&self) -> io::Result<Option<bool>> {
-        // poll(2): what is closed on both sides has hung up, whatever can still be read.
+        // poll(2) reports a hang-up for a socket that is closed on both sides, even if there is
+        // something to read.
         let mut polled = [PollFd::new(self, PollFlags::IN)];
         rustix::event::poll(&mut polled, Some(&Timespec::default()))?;
         let events = polled[0].revents();
@@ -254,7 +259,7 @@ impl Stream {
         if !events.contains(PollFlags::IN) {
             return Ok(Some(false));
         }
-        // The end of what the peer sends can be read, too (recv(2)).
+        // The end of what the peer sends can be read as well (recv(2)).
         let (bytes, _) =
             rustix::net::recv(self, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
         Ok((bytes > 0).then_some(true))
@@ -271,12 +276,14 @@ impl AsFd for Stream {
     }
 }
 
-/// Sends on a connection's socket from beside who drives the connection. Keeps the socket open.
+/// Sends on a connection's socket, beside the task that drives the connection. It keeps the socket
+/// open.
 #[derive(Debug)]
 pub(crate) struct Direct(Arc<Held>);
 
 impl Direct {
-    /// As much as there is room for, or fails with [`WouldBlock`](io::ErrorKind::WouldBlock).
+    /// Sends as much as there is room for. It fails with [`WouldBlock`](io::ErrorKind::WouldBlock)
+    /// if there is none.
     pub(crate) fn send(
         &self,
         bytes: &[IoSlice<'_>],
@@ -289,7 +296,8 @@ impl Direct {
     }
 }
 
-/// Without SIGPIPE, which a program that is not Rust's own may not ignore (send(2)).
+/// Sends without SIGPIPE. A program that is not a Rust program may not ignore that signal
+/// (send(2)).
 fn send(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     Ok(match slices {
@@ -298,8 +306,8 @@ fn send(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     }?)
 }
 
-/// Whether both ends are bound to one CPU, the same one (sched_getaffinity(2)). Where the peer can't
-/// be asked they are not.
+/// Returns whether both ends are bound to the same single CPU (sched_getaffinity(2)). It returns
+/// false if the peer cannot be asked.
 fn share_one_cpu(socket: BorrowedFd<'_>) -> bool {
     let Ok(own) = sched_getaffinity(None) else { return false };
     if own.count() != 1 {
@@ -416,7 +424,7 @@ mod tests {
             assert!(ours.poll_read(&mut cx, &mut ReadBuf::new(&mut bytes)).is_pending());
             assert!(matches!(ours.poll_write(&mut cx, b"ping"), Poll::Ready(Ok(4))));
             assert_eq!(read_from(&theirs, 16).await, b"ping");
-            // The runtime has looked at every event by the time that this one has come.
+            // When this event has come, the runtime has seen every event before it.
             poll_fn(|cx| theirs.poll_write(cx, b"pong")).await.unwrap();
             while wakes.0.load(Ordering::Relaxed) == round {
                 tokio::task::yield_now().await;
@@ -436,11 +444,11 @@ mod tests {
         }
         drop(end);
         let ours = Stream::unix(ours.into()).unwrap();
-        // Each read stops at the next descriptor; no event tells of what is behind it.
+        // Each read stops at the next descriptor. No event reports what is behind it.
         for _ in 0..3 {
             assert_eq!(read_from(&ours, 16).await, b"x");
         }
-        // Only descriptors of its other end would keep it open.
+        // Only descriptors of its other end could keep it open.
         assert_eq!(std::io::read_to_string(pipe).unwrap(), "");
     }
 

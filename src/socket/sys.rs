@@ -1,5 +1,5 @@
-//! The few system calls that neither rustix nor nix has, or not without clearing memory first; and the
-//! only file with `unsafe` code.
+//! The few system calls that rustix and nix do not have, or only with cleared memory. The socket
+//! layer's `unsafe` code is here and in `rights`.
 #![allow(unsafe_code, reason = "system calls without a safe wrapper")]
 
 use std::io;
@@ -10,14 +10,14 @@ use bytes::BytesMut;
 use nix::libc::{self, c_int, c_void, socklen_t};
 use rustix::net::RecvFlags;
 
-/// Groups that most peers have no more than: one call then is enough.
+/// Most peers have no more groups than this, so that one call is enough.
 const USUAL_GROUPS: usize = 32;
 
-/// Not in libc. The number is that of asm-generic/socket.h; SPARC has its own.
+/// It is not in libc. The number is that of asm-generic/socket.h; SPARC has another one.
 const SO_PASSRIGHTS: c_int =
     if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) { 0x5c } else { 83 };
 
-/// The peer's supplementary groups, as of its connect (SO_PEERGROUPS, Linux 4.13).
+/// Returns the peer's supplementary groups when it connected (SO_PEERGROUPS, Linux 4.13).
 pub(super) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let mut groups = vec![0_u32; USUAL_GROUPS];
     loop {
@@ -36,7 +36,7 @@ pub(super) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
         };
         let error = if result == 0 { None } else { Some(io::Error::last_os_error()) };
         match error {
-            // The list is fixed when the peer connects: the second call is the last.
+            // The list is fixed when the peer connects, so a second call is always enough.
             Some(error) if error.raw_os_error() != Some(libc::ERANGE) || bytes <= room => {
                 return Err(error);
             }
@@ -49,8 +49,8 @@ pub(super) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     }
 }
 
-/// Whether a peer may attach file descriptors to what it sends over a Unix socket. The error says
-/// that this kernel can't refuse them (SO_PASSRIGHTS, Linux 6.16).
+/// Returns whether a peer may attach file descriptors to its bytes on a Unix socket. The error
+/// means that this kernel cannot refuse them (SO_PASSRIGHTS, Linux 6.16).
 pub(super) fn takes_descriptors(socket: impl AsFd) -> io::Result<bool> {
     let mut value: c_int = 0;
     let mut bytes = socklen(size_of_val(&value))?;
@@ -67,8 +67,9 @@ pub(super) fn takes_descriptors(socket: impl AsFd) -> io::Result<bool> {
     if result == 0 { Ok(value != 0) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Takes or refuses file descriptors from now on: a peer that attaches some to a socket that refuses
-/// them gets EPERM. On a listening socket it holds for what connects from now on.
+/// Takes or refuses file descriptors from now on. A peer that attaches some to a socket that
+/// refuses them gets EPERM. On a listening socket this holds for the clients that connect from now
+/// on.
 pub(super) fn pass_descriptors(socket: impl AsFd, takes: bool) -> io::Result<()> {
     let value = c_int::from(takes);
     // SAFETY: `value` is readable for the bytes named.
@@ -84,11 +85,12 @@ pub(super) fn pass_descriptors(socket: impl AsFd, takes: bool) -> io::Result<()>
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether the peer has read all that was sent on a Unix socket, or has closed its end (SIOCOUTQ, which
-/// has the number of TIOCOUTQ; ioctl_tty(2)).
+/// Returns whether the peer has read all that was sent on a Unix socket, or has closed its end
+/// (SIOCOUTQ, which has the number of TIOCOUTQ; ioctl_tty(2)).
 pub(super) fn is_read(socket: impl AsFd) -> io::Result<bool> {
-    /// What is unread is counted by the memory that it takes, and no message takes less. One that was
-    /// read still counts as a byte while the sender is told that there is room.
+    /// The kernel counts unread messages by the memory that they take, and no message takes less
+    /// than this. A message that was read still counts as one byte while the sender is told that
+    /// there is room.
     const LEAST: c_int = 256;
     let mut unread: c_int = 0;
     // SAFETY: the call writes a `c_int` to where it is pointed.
@@ -97,8 +99,8 @@ pub(super) fn is_read(socket: impl AsFd) -> io::Result<bool> {
     if result == 0 { Ok(unread < LEAST) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Appends to `input` what is there, as much as its capacity takes, without clearing that first
-/// (recv(2)).
+/// Appends the bytes that are there to `input`, as many as its capacity takes, without clearing the
+/// memory first (recv(2)).
 #[inline]
 pub(super) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<usize> {
     let room = input.spare_capacity_mut();
@@ -109,8 +111,8 @@ pub(super) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<usi
     Ok(bytes)
 }
 
-/// The sockets that systemd passed to this process, with their names: all on the first call, `None`
-/// on any later one (sd_listen_fds(3)).
+/// Returns the sockets that systemd passed to this process, with their names. The first call gets
+/// all of them, and later calls get `None` (sd_listen_fds(3)).
 pub(super) fn passed_descriptors() -> io::Result<Option<Vec<(String, OwnedFd)>>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let passed = sd_notify::listen_fds_with_names()?;
@@ -118,9 +120,9 @@ pub(super) fn passed_descriptors() -> io::Result<Option<Vec<(String, OwnedFd)>>>
         return Ok(None);
     }
     let owned = passed.map(|(descriptor, name)| {
-        // SAFETY: it is open, for setting its close-on-exec flag has just worked. By passing it in
-        // LISTEN_FDS to this very process (LISTEN_PID) its owner gave it away, and `TAKEN` keeps it
-        // from being taken twice.
+        // SAFETY: it is open, because setting its close-on-exec flag has just worked. Its owner
+        // gave it away by naming it in LISTEN_FDS for this very process (LISTEN_PID), and `TAKEN`
+        // ensures that it is taken only once.
         (name, unsafe { OwnedFd::from_raw_fd(descriptor) })
     });
     Ok(Some(owned.collect()))
@@ -184,7 +186,7 @@ pub(super) mod tests {
         assert!(peer_groups(io::stdin()).is_err());
         drop(theirs);
 
-        // More than fit the first call. Groups are a thread's; only root may set them.
+        // More groups than one call returns. Groups belong to a thread, and only root may set them.
         let many: Vec<u32> = (10_000..10_000 + USUAL_GROUPS as u32 * 3).collect();
         let groups: Vec<_> = many.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
         let pair = std::thread::spawn(move || {

@@ -1,10 +1,10 @@
 //! [`Underway`]: descriptors that this process has sent and whose receivers have not read them yet.
 //!
-//! The kernel counts them for each user. Once they are more than RLIMIT_NOFILE it refuses all processes
-//! of that user further ones (unix(7), ETOOMANYREFS). So a peer that does not read is sent only a part of
-//! them, and so is a user that is not this process's own.
+//! The kernel counts them for each user. Once a user has more than RLIMIT_NOFILE, the kernel
+//! refuses further ones to all processes of that user (unix(7), ETOOMANYREFS). So a peer that does
+//! not read gets only a part of them, and so does a foreign user.
 //!
-//! Nobody tells a sender when a message was read. It asks whether any bytes are left unread (SIOCOUTQ).
+//! A sender is not told when a message was read. It asks whether any bytes are left unread (SIOCOUTQ).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,16 +24,16 @@ use crate::descriptors::{Descriptors, Quota, Quotas, Reservation};
 /// that is larger waits likewise, and then goes alone.
 const MOST: usize = 64;
 
-/// How many open connections are looked at when another one is registered.
+/// How many open connections are checked when another one is registered.
 const LOOKS: usize = 4;
 
-/// The same where a quota is used up.
+/// How many are checked if a quota is used up.
 const LOOKS_FOR_ROOM: usize = 256;
 
-/// How often closed connections are looked at.
+/// How often closed connections are checked.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// Of this process.
+/// The descriptors of this process.
 static UNDERWAY: LazyLock<Underway> = LazyLock::new(|| Underway::new(Quotas::underway()));
 
 /// A connected socket, and what was sent on it.
@@ -41,13 +41,13 @@ pub(super) trait Sender: AsFd + fmt::Debug + Send + Sync + 'static {
     fn sent(&self) -> &Mutex<Sent>;
 }
 
-/// What is underway on one connection.
+/// The descriptors that are underway on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
-    /// What counts it, once some were sent.
+    /// The quotas that count it, set once some were sent.
     quotas: Vec<Arc<Quota>>,
     reservations: Vec<Reservation>,
-    /// The socket is in the list of open ones.
+    /// Whether the socket is in the list of open ones.
     registered: bool,
 }
 
@@ -58,18 +58,18 @@ struct Underway {
 
 #[derive(Default)]
 struct Sockets {
-    /// Open connections on which some were sent. Those that were not looked at for the longest time
-    /// come first.
+    /// Open connections on which some were sent. Those whose last check is the longest ago come
+    /// first.
     open: VecDeque<Weak<dyn Sender>>,
     /// Sockets of connections that have ended. Their peers may still read what was sent.
     closed: Vec<(OwnedFd, Sent)>,
-    /// A thread looks at `closed` from time to time.
+    /// Whether a thread checks `closed` from time to time.
     watched: bool,
 }
 
 /// Sends `bytes` with `descriptors` beside the first of them. Fails with
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) as long as the peer has to read first, and with ETOOMANYREFS
-/// where other connections have to.
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) as long as this peer has to read first, and with
+/// ETOOMANYREFS if other peers have to.
 pub(super) fn send<S: Sender>(
     socket: &Arc<S>,
     bytes: &[IoSlice<'_>],
@@ -78,8 +78,8 @@ pub(super) fn send<S: Sender>(
     UNDERWAY.send(socket, bytes.first().map_or(&[][..], |bytes| bytes), descriptors)
 }
 
-/// Takes the socket of a connection that has ended, and what was sent on it. It is closed when the peer
-/// has read that, or has closed its own end.
+/// Takes the socket of a connection that has ended, and what was sent on it. The socket is closed
+/// when the peer has read that, or has closed its own end.
 pub(super) fn close(socket: OwnedFd, sent: Sent) {
     if is_read(&socket) {
         rights::close(socket);
@@ -118,7 +118,8 @@ impl Underway {
                 return Err(io::Error::from(io::ErrorKind::WouldBlock));
             }
             let Some(reservation) = self.reserve(list.len(), &sent.quotas) else {
-                // The peer of this connection makes room when it reads, of which the runtime hears.
+                // The peer of this connection makes room when it reads, and the runtime reports
+                // that.
                 let errno = if sent.count() > 0 { Errno::AGAIN } else { Errno::TOOMANYREFS };
                 return Err(errno.into());
             };
@@ -148,9 +149,10 @@ impl Underway {
         self.sockets().open.push_back(socket);
     }
 
-    /// Looks at `count` open connections. Where everything was read, nothing is underway any more.
+    /// Checks `count` open connections. If the peer has read everything, nothing is underway on it
+    /// any more.
     fn look(&self, count: usize) {
-        // The last reference of a socket may be among them. It takes the lock when it is dropped.
+        // The last reference to a socket may be among them. Dropping it takes the lock.
         let mut looked_at = Vec::new();
         let mut sockets = self.sockets();
         for _ in 0..count.min(sockets.open.len()) {
@@ -162,7 +164,7 @@ impl Underway {
                     true
                 }
                 Ok(_) => false,
-                // It sends just now.
+                // The connection is sending right now.
                 Err(TryLockError::WouldBlock) => false,
                 Err(TryLockError::Poisoned(_)) => true,
             };
@@ -209,9 +211,9 @@ impl Sockets {
     }
 }
 
-/// Whether the peer has read all that was sent, or has closed its end.
+/// Returns whether the peer has read all that was sent, or has closed its end.
 fn is_read(socket: impl AsFd) -> bool {
-    // What cannot be asked has no peer any more.
+    // If the socket cannot be asked, it has no peer any more.
     sys::is_read(socket).unwrap_or(true)
 }
 
@@ -269,7 +271,7 @@ mod tests {
         assert_eq!(read(&theirs), MOST / 2);
         assert_eq!(refused(underway.send(&ours, b"x", &set)), Errno::AGAIN);
         assert_eq!(read(&theirs), MOST / 2);
-        // One that is larger than what may be underway goes alone.
+        // A set that is larger than the maximum goes alone.
         assert_eq!(underway.send(&ours, b"x", &some(MOST + 1)).unwrap(), 1);
         assert_eq!(refused(underway.send(&ours, b"x", &some(1))), Errno::AGAIN);
     }
@@ -281,7 +283,7 @@ mod tests {
         let (second, second_peer) = pair();
         underway.send(&first, b"x", &some(2)).unwrap();
         underway.send(&second, b"x", &some(1)).unwrap();
-        // This one's peer has to read, and then the first one's.
+        // This connection's peer has to read, and then the first one's peer.
         assert_eq!(refused(underway.send(&second, b"x", &some(1))), Errno::AGAIN);
         read(&second_peer);
         assert_eq!(refused(underway.send(&second, b"x", &some(2))), Errno::TOOMANYREFS);

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use super::sys;
 
 /// Creates a Unix stream socket, non-blocking and close-on-exec. It refuses file descriptors from
-/// its peers where the kernel can do that.
+/// its peers if the kernel can do that.
 pub(super) fn unix_socket() -> rustix::io::Result<OwnedFd> {
     let socket = new_socket(SocketType::STREAM)?;
     let _ = sys::pass_descriptors(&socket, false);
@@ -38,20 +38,22 @@ pub(super) fn peer_user(socket: impl AsFd) -> Option<u32> {
     rustix::net::sockopt::socket_peercred(socket).ok().map(|peer| peer.uid.as_raw())
 }
 
-/// Opens what has this name in a directory, only to refer to it (`O_PATH`, open(2)). A symbolic link
-/// is not followed.
+/// Opens the file of this name in a directory, only to refer to it (`O_PATH`, open(2)). A symbolic
+/// link is not followed.
 pub(super) fn open_inode(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(directory, name, flags, Mode::empty())
 }
 
-/// Connects a new stream socket to a socket's inode, which tells whether a server listens on it.
+/// Connects a new stream socket to a socket's inode. The result tells whether a server listens on
+/// it.
 pub(super) fn probe(inode: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let address = SocketAddrUnix::new(by_descriptor(inode))?;
     rustix::net::connect(unix_socket()?, &address)
 }
 
-/// Returns a path that leads to what the descriptor has open, however long its own path is (proc(5)).
+/// Returns a path that leads to the descriptor's open file, however long the file's own path is
+/// (proc(5)).
 pub(super) fn by_descriptor(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
@@ -64,7 +66,7 @@ pub(super) fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// The kind of a file for messages, with its article.
+/// Returns the kind of a file for messages, with its article.
 pub(super) fn kind_name(stat: &Stat) -> &'static str {
     match file_type(stat) {
         FileType::RegularFile => "a regular file",

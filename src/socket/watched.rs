@@ -14,7 +14,7 @@ use super::file::{SocketFile, is_named};
 use super::location::Location;
 use super::unix::{asynchronous, by_descriptor};
 
-/// How often the file is looked at where the kernel does not report its removal.
+/// How often the file is checked if the kernel does not report its removal.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// A socket file to be watched.
@@ -36,13 +36,13 @@ impl Watched {
     }
 
     /// Completes once the name no longer leads to the inode. The kernel reports it (inotify(7)):
-    /// a change of the inode's number of links is one of its attributes.
+    /// the number of links is one of the inode's attributes.
     pub(super) async fn gone(&self) {
         let reports = self.reports();
         while self.is_there() {
             match &reports {
                 Ok(reports) => wait_for_report(reports).await,
-                // For want of inotify instances, or of permission to read the file.
+                // There are no free inotify instances, or the file may not be read.
                 Err(_) => sleep(INTERVAL).await,
             }
         }
@@ -55,14 +55,15 @@ impl Watched {
         asynchronous(reports)
     }
 
-    /// An error says nothing of the file: it counts as there.
+    /// Returns whether the file is there. An error says nothing about the file, so it counts as
+    /// there.
     fn is_there(&self) -> bool {
         let name = &self.location.name;
         is_named(&self.location, name, self.inode.as_fd()).unwrap_or(true)
     }
 }
 
-/// Waits until something happened to the file. What it was is seen by a look.
+/// Waits until something happened to the file. A check then finds out what.
 async fn wait_for_report(reports: &AsyncFd<OwnedFd>) {
     let Ok(mut ready) = reports.readable().await else { return sleep(INTERVAL).await };
     let mut events = [0; 4096];

@@ -11,10 +11,10 @@ use crate::socket::rights;
 /// The first bytes of each message. The last of them is the protocol's version.
 const MAGIC: &[u8; 16] = b"samehost-handov1";
 
-/// Of an offer.
+/// The number of descriptors in an offer.
 const DESCRIPTORS: usize = 5;
 
-/// Bytes of which no message has more.
+/// No message has more bytes.
 const LONGEST: usize = 64;
 
 /// What passes from one process to the other.
@@ -22,7 +22,7 @@ const LONGEST: usize = 64;
 pub(in crate::socket) struct Parts {
     pub(in crate::socket) socket: OwnedFd,
     pub(in crate::socket) lock: OwnedFd,
-    /// Of the published socket (`O_PATH`).
+    /// The inode of the published socket (`O_PATH`).
     pub(in crate::socket) inode: OwnedFd,
     /// The control socket, and its inode.
     pub(in crate::socket) control: OwnedFd,
@@ -33,18 +33,18 @@ pub(in crate::socket) struct Parts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Nonce([u8; 16]);
 
-/// Why a server does not hand over.
+/// Why a server does not hand over its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// Another successor was there first.
     Busy,
-    /// The successor is another user.
+    /// The successor's user is another one.
     User,
     /// The successor cannot write to the lock file.
     Lock,
 }
 
-/// What a successor says.
+/// A message of the successor.
 #[derive(Debug)]
 pub(super) enum Request {
     /// It asks, and shows that it can write to the lock file.
@@ -53,7 +53,7 @@ pub(super) enum Request {
     Acknowledge(Nonce),
 }
 
-/// What the server says.
+/// A message of the server.
 #[derive(Debug)]
 pub(super) enum Reply {
     Offer(Nonce, Parts),
@@ -94,7 +94,7 @@ pub(super) fn refuse(socket: impl AsFd, refusal: Refusal) -> io::Result<()> {
     send(socket, b'-', &[code], &[])
 }
 
-/// Receives what a successor says. `None` at the end.
+/// Receives a message of the successor, or `None` at the end.
 pub(super) fn request(socket: impl AsFd) -> io::Result<Option<Request>> {
     let Some((kind, rest, descriptors)) = receive(socket)? else { return Ok(None) };
     let request = match (kind, <[OwnedFd; 1]>::try_from(descriptors), <[u8; 16]>::try_from(rest)) {
@@ -105,7 +105,7 @@ pub(super) fn request(socket: impl AsFd) -> io::Result<Option<Request>> {
     Ok(Some(request))
 }
 
-/// Receives what the server says. `None` at the end.
+/// Receives a message of the server, or `None` at the end.
 pub(super) fn reply(socket: impl AsFd) -> io::Result<Option<Reply>> {
     let Some((kind, rest, descriptors)) = receive(socket)? else { return Ok(None) };
     let descriptors = <[OwnedFd; DESCRIPTORS]>::try_from(descriptors);
@@ -122,7 +122,7 @@ pub(super) fn reply(socket: impl AsFd) -> io::Result<Option<Reply>> {
     Ok(Some(reply))
 }
 
-/// What the other end sent is none of this protocol's messages.
+/// Returns the error for bytes that are not a message of this protocol.
 fn garbage() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "what answers there is no hand-over of samehost")
 }
@@ -197,14 +197,14 @@ mod tests {
             let error = request(&ours).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{bytes:?}");
         }
-        // An acknowledgement with descriptors, and a request with more than one.
+        // An acknowledgement with descriptors, then a request with more than one.
         send(&theirs, b'.', &[0; 16], &[ours.as_fd()]).unwrap();
         request(&ours).unwrap_err();
         send(&theirs, b'?', &[], &[ours.as_fd(); 2]).unwrap();
         request(&ours).unwrap_err();
     }
 
-    /// What the decision between the two ends rests on.
+    /// The decision between the two ends depends on this.
     #[test]
     fn after_the_reader_has_shut_down_a_send_fails_and_one_from_before_is_read() {
         let (ours, theirs) = pair();

@@ -1,5 +1,6 @@
-//! A listening socket passes from one process to its successor, without a moment in which nobody
-//! listens. Nothing on disk changes: the socket file's inode stays, and so does the lock.
+//! How a listening socket passes from one process to its successor, so that there is always a
+//! process that listens. Nothing on disk changes: the socket file's inode stays, and so does the
+//! lock.
 //!
 //! The server that permits it answers on a control socket beside the socket file. A lock of flock(2)
 //! belongs to the open file description, so it passes with its descriptor (unix(7), SCM_RIGHTS).
@@ -15,10 +16,11 @@
 //!  listens again, serves                    does not unlock, drains
 //! ```
 //!
-//! The acknowledgement is the commit. Whether it was sent decides, for both: a predecessor that loses
-//! its patience, or is told to stop, first makes the successor's send fail (shutdown(2)) and then looks
-//! for one that came before. So at each moment either one is responsible. Whoever is killed before the
-//! commit leaves the other one serving; after it, the successor's crash is any crash.
+//! The acknowledgement is the commit. Whether it was sent decides for both ends. If a predecessor
+//! runs out of patience, or is told to stop, it first makes the successor's send fail
+//! (shutdown(2)). Then it looks for an acknowledgement that came before. So exactly one of the two
+//! is responsible at each moment. If one is killed before the commit, the other one serves. After
+//! the commit, a crash of the successor is like any crash.
 
 mod message;
 mod offer;
@@ -37,12 +39,12 @@ pub(super) use offer::{Control, Offer};
 pub(super) use predecessor::answer;
 pub(super) use successor::{Answer, ask};
 
-/// How long either end waits for the other one's next message.
+/// How long each end waits for the other one's next message.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether the process at the other end may be a part in a hand-over: one of this process's own user, or
-/// of root. A user that this process's namespace does not know is nobody for certain, not even where
-/// this process is one (user_namespaces(7)).
+/// Returns whether the process at the other end may take part in a hand-over: its user is this
+/// process's own, or root. If this process's namespace does not know a user, it shows as "nobody".
+/// Such a user is never trusted, even if this process itself runs as "nobody" (user_namespaces(7)).
 fn is_trusted(uid: u32) -> bool {
     is_own_or_root(uid, geteuid().as_raw())
 }
@@ -51,8 +53,8 @@ fn is_own_or_root(uid: u32, own: u32) -> bool {
     is_known_user(uid) && (uid == own || uid == 0)
 }
 
-/// A step at which a test may have the process stopped once, to kill it or its peer just there. Nothing in
-/// release builds.
+/// Marks a step at which a test may stop the process once, to kill it or its peer there. It does
+/// nothing in release builds.
 pub(super) fn step(name: &str) {
     static STOPPED: AtomicBool = AtomicBool::new(false);
     if cfg!(debug_assertions)

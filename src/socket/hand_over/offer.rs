@@ -1,5 +1,5 @@
-//! What a server that permits a take-over keeps for it: the control socket, and an offer that was
-//! made and not decided yet.
+//! What a server that permits a take-over keeps for it: the control socket, and the offer that is
+//! not decided yet.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,7 +19,7 @@ pub(in crate::socket) struct Control {
     pub(in crate::socket) socket: Arc<AsyncFd<OwnedFd>>,
 }
 
-/// An offer that was made and not decided yet.
+/// An offer that is not decided yet.
 #[derive(Debug)]
 pub(in crate::socket) struct Offer {
     successor: Arc<AsyncFd<OwnedFd>>,
@@ -31,7 +31,8 @@ impl Offer {
         Self { successor, nonce }
     }
 
-    /// Ends it. Returns whether the successor has acknowledged it: afterwards it cannot any more.
+    /// Ends the offer. Returns whether the successor has acknowledged it. Afterwards it cannot do
+    /// so any more.
     pub(in crate::socket) fn end(self) -> bool {
         let _ = rustix::net::shutdown(&self.successor, Shutdown::Read);
         let acknowledged = loop {
@@ -46,10 +47,10 @@ impl Offer {
 }
 
 impl Control {
-    /// How many successors may wait to be heard.
+    /// How many successors may wait for an answer.
     pub(in crate::socket) const BACKLOG: i32 = 16;
 
-    /// Tells whoever is in the queue that another successor was there first.
+    /// Tells the processes in the queue that another successor was first.
     pub(in crate::socket) fn turn_all_away(&self) {
         while let Ok(Some(successor)) = accept_queued(&self.socket) {
             let _ = message::refuse(&successor, Refusal::Busy);
@@ -82,8 +83,8 @@ mod tests {
     use crate::socket::shared::Shared;
     use crate::socket::unix::asynchronous;
 
-    /// The file of a server is deleted and published again while a successor has an offer of the old
-    /// one. Returns whether the offer was taken, and whether the server still has a socket.
+    /// The file of a server is deleted and published again while a successor has an offer of the
+    /// old one. Returns whether the offer was taken, and whether the server still has a socket.
     async fn published_again(acknowledges: bool) -> (bool, bool) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");

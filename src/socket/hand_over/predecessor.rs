@@ -1,4 +1,4 @@
-//! The server's end of a hand-over: it answers whoever connects to the control socket.
+//! The server's end of a hand-over. It answers the processes that connect to the control socket.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,10 +19,10 @@ use super::message::{self, Nonce, Refusal, Request};
 use super::offer::{Offer, accept_queued};
 use super::{PATIENCE, is_trusted, step};
 
-/// How many may talk to the control socket at a time; others wait in its queue.
+/// How many processes may talk to the control socket at a time. Others wait in its queue.
 const EXCHANGES_MAX: usize = 8;
 
-/// How long nothing is accepted after accept(2) has failed.
+/// How long to wait before the next accept(2) after one has failed.
 const BACKOFF: Duration = Duration::from_secs(1);
 
 /// Answers successors until one of them has taken over.
@@ -79,7 +79,8 @@ async fn exchange(shared: Arc<Shared>, successor: OwnedFd) -> bool {
     };
     step("predecessor-asked");
     let offered = offer(&shared, &successor, &lock);
-    // A descriptor of somebody else's: closing it may take time (SO_LINGER of socket(7)).
+    // The descriptor came from another process, so closing it may take time (SO_LINGER of
+    // socket(7)).
     tokio::task::spawn_blocking(move || drop(lock));
     match offered {
         Ok(()) => {}
@@ -121,8 +122,9 @@ async fn request(successor: &AsyncFd<OwnedFd>) -> io::Result<Option<Request>> {
     }
 }
 
-/// The peer has to be of the server's own user, or root, as of its connect (unix(7), SO_PEERCRED). A
-/// user that this process's namespace does not know is nobody for certain. Returns its process id.
+/// Fails unless the peer was of the server's own user, or root, when it connected (unix(7),
+/// SO_PEERCRED). A user that this process's namespace does not know shows as "nobody" and is not
+/// trusted. Returns the peer's process id.
 fn check_user(successor: &OwnedFd) -> Result<i32, Refusal> {
     let peer = getsockopt(successor, sockopt::PeerCredentials).map_err(|_| Refusal::User)?;
     if is_trusted(peer.uid()) {
@@ -137,14 +139,14 @@ fn check_user(successor: &OwnedFd) -> Result<i32, Refusal> {
     }
 }
 
-/// Makes the offer. From here on the successor may acknowledge it.
+/// Makes the offer. From now on the successor may acknowledge it.
 fn offer(
     shared: &Shared,
     successor: &Arc<AsyncFd<OwnedFd>>,
     lock: &OwnedFd,
 ) -> Result<(), Refusal> {
     let mut published = shared.published();
-    // Ended meanwhile, as after a hand-over to another one.
+    // The listener has ended meanwhile, for example after a hand-over to another successor.
     let Some(published) = published.as_mut() else { return Err(Refusal::Busy) };
     if published.offer.is_some() {
         return Err(Refusal::Busy);
@@ -173,8 +175,9 @@ fn offer(
     }
 }
 
-/// Whether a descriptor is of the lock file and was opened for writing. A process of the server's own
-/// user in a container that has the directory mounted read-only can connect, but not do that.
+/// Returns whether a descriptor is of the lock file and was opened for writing. A process of the
+/// server's user in a container that mounts the directory read-only can connect, but cannot open
+/// the file for writing.
 fn is_writable_copy(lock: &OwnedFd, ours: &OwnedFd) -> bool {
     let same = matches!(
         (rustix::fs::fstat(lock), rustix::fs::fstat(ours)),

@@ -1,4 +1,4 @@
-//! The new server's end of a hand-over: it asks, looks at what it is offered, and takes it.
+//! The new server's end of a hand-over. It asks, checks what it is offered, and takes it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,20 +18,21 @@ use super::super::unix::{asynchronous, by_descriptor, new_socket, open_inode};
 use super::message::{self, Parts, Refusal, Reply};
 use super::{PATIENCE, is_trusted, step};
 
-/// How long a server may take to answer: others that say nothing may be in the queue before.
+/// How long a server may take to answer. Other successors that say nothing may be before this one
+/// in the queue.
 const ANSWER: Duration = Duration::from_secs(3 * PATIENCE.as_secs());
 
-/// How long a server may take to be gone after its end of the connection was closed.
+/// How long a server may take to end after it has closed its end of the connection.
 const END: Duration = Duration::from_secs(1);
 
-/// How long to wait where the control socket's queue is full.
+/// How long to wait if the control socket's queue is full.
 const FULL: Duration = Duration::from_millis(20);
 
-/// What came of asking.
+/// The outcome of asking.
 pub(in crate::socket) enum Answer<T> {
     /// The offer was taken: this process is the server now.
     Taken(T),
-    /// The server ended, whose process id is known if it could be asked. The lock may be free.
+    /// The server ended. Its process id is known if it could be asked. The lock may be free.
     Ended(Option<i32>),
 }
 
@@ -39,17 +40,17 @@ pub(in crate::socket) enum Answer<T> {
 struct Server {
     socket: AsyncFd<OwnedFd>,
     credentials: UnixCredentials,
-    /// Of the process, by which its end is told from a refusal.
+    /// A descriptor of the process, by which its end is told from a refusal.
     process: Option<AsyncFd<OwnedFd>>,
 }
 
-/// Asks the server that holds the lock for its socket. `prepare` looks at what it offers and makes
-/// everything ready; `take` is called after the commit. Where the server died before it, nobody but
-/// this process has the socket and the lock, and `take` is called if `is_there` finds them in place: it
-/// may have ended in order just before.
+/// Asks the server that holds the lock for its socket. `prepare` checks what it offers and makes
+/// everything ready. `take` is called after the commit. If the server died before the commit, only
+/// this process has the socket and the lock. Then `take` is called if `is_there` finds the files in
+/// place, because the server may have ended in order just before.
 ///
-/// `ended` is the process that was asked before and ended without an answer. If another one serves now,
-/// it was first: it is not asked.
+/// `ended` is the process that was asked before and ended without an answer. If another process
+/// serves now, that one was first, and it is not asked.
 pub(in crate::socket) async fn ask<P, T>(
     location: &Location,
     lock: BorrowedFd<'_>,
@@ -96,7 +97,8 @@ pub(in crate::socket) async fn ask<P, T>(
 }
 
 impl Server {
-    /// Connects to the control socket. `None`: it has none any more, so it has ended.
+    /// Connects to the control socket. Returns `None` if there is none any more, which means that
+    /// the server has ended.
     async fn connect(location: &Location) -> Result<Option<Self>, BindError> {
         let name = location.beside(CONTROL);
         let failed = |step| {
@@ -114,7 +116,7 @@ impl Server {
                 let socket = new_socket(SocketType::SEQPACKET)?;
                 match rustix::net::connect(&socket, &address) {
                     Ok(()) => return Ok(socket),
-                    // Its queue is full (connect(2)).
+                    // The queue of the control socket is full (connect(2)).
                     Err(Errno::AGAIN) => sleep(FULL).await,
                     Err(Errno::INTR) => {}
                     Err(errno) => return Err(errno),
@@ -123,7 +125,7 @@ impl Server {
         };
         let socket = match timeout(PATIENCE, connected).await {
             Ok(Ok(socket)) => socket,
-            // Left by a server that was killed.
+            // The file was left by a server that was killed.
             Ok(Err(Errno::CONNREFUSED)) => return Ok(None),
             Ok(Err(errno)) => return Err(failed("connect to")(errno)),
             Err(_) => return Err(failed("connect to")(Errno::AGAIN)),
@@ -173,8 +175,8 @@ impl Server {
     }
 }
 
-/// A descriptor of the process that listens at the other end (SO_PEERPIDFD, Linux 6.5; before, by its
-/// number).
+/// Returns a descriptor of the process that listens at the other end (SO_PEERPIDFD, Linux 6.5). On
+/// older kernels it is found by its number.
 fn process_of(socket: &OwnedFd, credentials: UnixCredentials) -> Option<OwnedFd> {
     let by_number = || {
         let pid = Pid::from_raw(credentials.pid())?;
