@@ -16,7 +16,7 @@ use crate::driver::{Lost, StreamError};
 use crate::grpc::{GRPC_TIMEOUT, field, grpc_timeout, normalise, not_grpc, status, timeout_value};
 use crate::http2::{Body, Content, NotNow, Progress, Read, SendRequest, StreamKey};
 
-/// How often a call is sent again that no server has processed.
+/// How often a call that no server has processed is sent again.
 const RESENDS: u32 = 5;
 
 /// The authority of every request.
@@ -27,14 +27,14 @@ static AGENT: HeaderValue =
 
 static AGENT_NAME: HeaderName = USER_AGENT;
 
-/// What is asked for.
+/// The head of a request, and its deadline.
 pub(super) struct Asked {
     pub(super) path: &'static str,
     pub(super) headers: HeaderMap,
     pub(super) deadline: Deadline,
 }
 
-/// When a call has to have ended, and what its status says after that.
+/// The moment when a call has to have ended, and the status that it gets after that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     at: Option<Instant>,
@@ -50,7 +50,8 @@ impl Deadline {
         ))
     }
 
-    /// Past its deadline a call has failed by that, whichever end has ended it.
+    /// Returns the status of a call that has failed. After the deadline that is the deadline's
+    /// status, whichever end has ended the call.
     fn or(&self, status: Status) -> Status {
         match self.at {
             Some(at) if at <= Instant::now() => self.exceeded(),
@@ -60,7 +61,7 @@ impl Deadline {
 }
 
 impl Asked {
-    /// With the channel's deadline, where the headers have none.
+    /// Returns what is asked for, with the channel's deadline if the headers have none.
     pub(super) fn new(channel: &Channel, path: &'static str, mut headers: HeaderMap) -> Self {
         let mut timeout: Option<Duration> = grpc_timeout(&headers);
         if timeout.is_none()
@@ -81,25 +82,25 @@ pub(super) struct Head {
     pub(super) headers: HeaderMap,
 }
 
-/// A call. Dropped before its end, it is cancelled.
+/// A call. If it is dropped before its end, it is cancelled.
 pub(super) struct Call {
     connection: Arc<Connection>,
     key: StreamKey,
     deadline: Deadline,
-    /// What of the response was read with its head, or its end.
+    /// What was read together with the response's head: its messages, or its end.
     arrived: VecDeque<Next>,
     over: bool,
 }
 
-/// What comes next of a response.
+/// The next part of a response.
 pub(super) enum Next {
     Data(Bytes),
     End(Option<HeaderMap>),
 }
 
-/// Why a call did not come so far.
+/// Why a call has no response.
 pub(super) enum Unsent {
-    /// No server has processed it.
+    /// No server has processed it, so it can be sent again.
     Again(Status),
     Failed(Status),
 }
@@ -154,7 +155,7 @@ impl Call {
         let opened =
             connection.until(deadline.at, |state| match state.h2.send_request(request, end) {
                 Ok(key) => Some(Ok(key)),
-                // The server takes no more calls at a time.
+                // The server takes no more calls at the moment.
                 Err(NotNow::NoSlot) if state.lost.is_none() => None,
                 Err(not_now) => Some(Err((not_now, state.lost.clone()))),
             });
@@ -176,15 +177,15 @@ impl Call {
         Ok(Self { connection, key, deadline, arrived: VecDeque::new(), over: false })
     }
 
-    /// Sends a part of the request, and waits until the server takes more. Returns whether it does: it need
-    /// not read what it has answered already.
+    /// Sends a part of the request, and waits until the server takes more. Returns whether it does:
+    /// a server that has already answered need not read the rest.
     pub(super) fn send(&mut self, mut data: Vec<u8>, end: bool) -> Result<bool, Unsent> {
         let key = self.key;
         let progress = self.connection.lock().h2.send_small(key, &mut data, end);
         if progress == Progress::Closed {
             return Ok(false);
         }
-        // The last data need not have left yet: reading the response writes the rest of it.
+        // The last data may still be in the buffer: reading the response writes the rest of it.
         let sent = self.connection.until(self.deadline.at, |state| {
             (end || !state.h2.is_blocked(key) || state.lost.is_some()).then_some(())
         });
@@ -237,7 +238,7 @@ impl Call {
         Ok(Head { status, headers })
     }
 
-    /// Waits for what comes next of the response. After its end that is the end again.
+    /// Waits for the next part of the response. After the end it returns the end again.
     pub(super) fn next(&mut self) -> Result<Next, Status> {
         if let Some(next) = self.arrived.pop_front() {
             return Ok(next);

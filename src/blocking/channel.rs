@@ -11,16 +11,17 @@ use crate::address::{Address, AddressParseError};
 use crate::driver::Lost;
 use crate::socket::{CONNECT_TIMEOUT, ConnectError, connect_blocking};
 
-/// How often a connection is opened again at once when the server ended before it was ready: its successor
-/// may be there.
+/// How often a connection is opened again at once if the server ended before it was ready. Its
+/// successor may already be there.
 const SUCCESSORS: u32 = 2;
 
-/// A client's way to one server, for calls that block: see the [module](super). A clone is a reference.
-/// Clones share one connection, which is opened at the first call and opened again after it was lost.
+/// A client's way to one server, for calls that block. See the [module](super). Clones share one
+/// connection, which is opened at the first call and opened again after it was lost.
 ///
-/// A call that no server has processed is sent again; no other call is repeated. Errors are
-/// [`Status`]es: UNAVAILABLE where there is no connection, with the [`ConnectError`] as its source. There is
-/// no deadline unless the caller sets one, by `Request::set_timeout` or [`ChannelBuilder::timeout`].
+/// A call that no server has processed is sent again. No other call is repeated. Errors are
+/// [`Status`]es. If there is no connection, the status is UNAVAILABLE with the [`ConnectError`] as
+/// its source. A call has no deadline unless the caller sets one, by `Request::set_timeout` or
+/// [`ChannelBuilder::timeout`].
 #[derive(Clone)]
 pub struct Channel(Arc<Inner>);
 
@@ -29,7 +30,7 @@ struct Inner {
     connection: Mutex<Option<Arc<Connection>>>,
 }
 
-/// How a [`Channel`] connects and calls; from [`Channel::builder`].
+/// The options of a [`Channel`]: how it connects and calls. [`Channel::builder`] makes it.
 #[derive(Clone, Debug)]
 pub struct ChannelBuilder {
     address: Result<Arc<Address>, AddressParseError>,
@@ -38,16 +39,16 @@ pub struct ChannelBuilder {
 }
 
 impl ChannelBuilder {
-    /// Sets how long connecting may take, until the server begins to speak. A host name is resolved before
-    /// that, without a bound. Default 20 s.
+    /// Sets how long connecting may take, until the server begins to speak. A host name is resolved
+    /// before that, without a limit. Default: 20 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Sets the deadline of calls that have none of their own: so long after the call was made, at both
-    /// ends. Default: none.
+    /// Sets the deadline of calls that have none of their own, counted from the moment the call is
+    /// made. It holds at both ends. Default: none.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -58,7 +59,7 @@ impl ChannelBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConnectError`] that says what to do, after the connect timeout at the latest.
+    /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest.
     pub fn connect(self) -> Result<Channel, ConnectError> {
         let channel = self.connect_lazy();
         channel.connection(None)?;
@@ -110,7 +111,7 @@ impl Channel {
         Self::builder(address).connect()
     }
 
-    /// Returns options for a channel. What is no address is told when it connects.
+    /// Returns options for a channel. If `address` is not an address, connecting reports it.
     pub fn builder<A>(address: A) -> ChannelBuilder
     where
         A: TryInto<Address, Error: Into<AddressParseError>>,
@@ -119,12 +120,13 @@ impl Channel {
         ChannelBuilder { address, connect_timeout: CONNECT_TIMEOUT, timeout: None }
     }
 
-    /// The default deadline.
+    /// Returns the default deadline.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.0.config.timeout
     }
 
-    /// The connection, opened now if there is none that takes calls. Calls that come meanwhile wait for it.
+    /// Returns the connection, and opens one if there is none that takes calls. Calls that come
+    /// meanwhile wait for it.
     pub(super) fn connection(
         &self,
         deadline: Option<Instant>,
@@ -139,7 +141,7 @@ impl Channel {
     }
 }
 
-/// UNAVAILABLE, with the error as its source.
+/// Returns UNAVAILABLE, with the error as its source.
 pub(super) fn unavailable(error: ConnectError) -> Status {
     let mut status = Status::unavailable(error.to_string());
     status.set_source(Arc::new(error));

@@ -1,4 +1,4 @@
-//! [`Client`]: what generated blocking clients are made of.
+//! [`Client`]: the part that all generated blocking clients share.
 
 use prost::Message;
 use tonic::metadata::MetadataMap;
@@ -9,7 +9,8 @@ use super::channel::Channel;
 use super::streaming::{Conversation, Streaming, encoded, single};
 use crate::stubs::{ClientOptions, Method};
 
-/// What a generated blocking client is made of. Not for others: it changes without notice.
+/// The part that all generated blocking clients share. It is for generated code only, and changes
+/// without notice.
 #[derive(Clone, Debug)]
 pub struct Client {
     channel: Channel,
@@ -17,7 +18,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Calls go through `channel`.
+    /// Returns a client whose calls go through `channel`.
     pub fn new(channel: Channel) -> Self {
         Self { channel, options: ClientOptions::default() }
     }
@@ -31,7 +32,7 @@ impl Client {
         Asked::new(&self.channel, method.path(), self.options.head(metadata))
     }
 
-    /// A request, a response.
+    /// Makes a call with one request and one response.
     pub fn unary<Q, R>(
         &mut self,
         method: Method,
@@ -46,7 +47,7 @@ impl Client {
         single(call, head, &self.options)
     }
 
-    /// A request, a stream of responses.
+    /// Makes a call with one request and a stream of responses.
     pub fn server_streaming<Q, R>(
         &mut self,
         method: Method,
@@ -61,7 +62,7 @@ impl Client {
         Ok(Streaming::new(call, head, &self.options))
     }
 
-    /// A stream of requests, a response.
+    /// Makes a call with a stream of requests and one response.
     pub fn client_streaming<Q, R, I>(
         &mut self,
         method: Method,
@@ -86,7 +87,7 @@ impl Client {
         single(call, head, &self.options)
     }
 
-    /// Streams both ways.
+    /// Makes a call with streams in both directions.
     pub fn streaming<Q, R>(
         &mut self,
         method: Method,

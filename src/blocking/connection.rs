@@ -1,4 +1,4 @@
-//! [`Connection`]: HTTP/2 on a socket that the threads which wait drive themselves.
+//! [`Connection`]: HTTP/2 on a socket. The threads that wait for it drive it.
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -14,34 +14,35 @@ use crate::address::Address;
 use crate::driver::{Lost, StreamError};
 use crate::http2::{self, Config, ErrorCode, Event, Failure, StreamKey};
 
-/// What is read at once, in bytes.
+/// How much is read at once, in bytes.
 const READ: usize = 64 * 1024;
 
-/// Pieces that are written at once.
+/// How many pieces are written at once.
 const SLICES: usize = 16;
 
 /// How long a thread waits for room in the socket before it looks again.
 const ROOM: Duration = Duration::from_millis(10);
 
-/// No timer of the connection's is used: calls have deadlines, and between calls nobody looks.
+/// No timer of the connection is used: calls have their own deadlines, and between calls no thread
+/// runs it.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 pub(super) struct Connection {
     pub(super) address: Arc<Address>,
     socket: OwnedFd,
     state: Mutex<State>,
-    /// The thread that was reading reads no more.
+    /// Notified when the thread that was reading stops.
     read: Condvar,
 }
 
-/// What a thread that waits looks at.
+/// The state that a waiting thread checks.
 pub(super) struct State {
     pub(super) h2: http2::Connection,
-    /// The server's SETTINGS have come.
+    /// Whether the server's SETTINGS have come.
     pub(super) ready: bool,
     pub(super) lost: Option<Lost>,
     input: BytesMut,
-    /// What a read fills. The thread that reads has it.
+    /// The buffer for reads. The thread that reads takes it.
     scratch: Option<Vec<u8>>,
 }
 
@@ -54,11 +55,11 @@ enum Received {
 }
 
 impl Connection {
-    /// On a connected socket.
+    /// Returns a connection on a connected socket.
     pub(super) fn new(socket: OwnedFd, address: Arc<Address>) -> Self {
         let config = Config {
-            // Until the server's SETTINGS are there no request is sent: one that a server did not read
-            // cannot be told from one that it did.
+            // No request is sent until the server's SETTINGS have come: a client cannot know
+            // whether a server read it.
             initial_max_streams: 0,
             handshake_timeout: NEVER,
             frame_timeout: NEVER,
@@ -79,11 +80,12 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it takes calls, as far as is known.
+    /// Returns whether it takes calls, as far as is known.
     pub(super) fn is_open(&self) -> bool {
         let mut state = self.lock();
-        // The server may have closed it while nobody looked. Over a Unix socket the request cannot be
-        // written then, and goes elsewhere; TCP takes it, and nobody knows what became of it.
+        // The server may have closed it between two calls. Over a Unix socket the request then
+        // cannot be written, and goes to another connection. TCP takes it, and nobody knows what
+        // became of it.
         if !self.address.is_unix() && state.lost.is_none() {
             let received = self.receive_into(&mut state);
             state.take_in(received.map(|_| Received::Nothing));
@@ -99,7 +101,7 @@ impl Connection {
     ) -> Result<T, TimedOut> {
         let mut state = self.lock();
         loop {
-            // What is looked for may be that all is written, and finding it may give something to write.
+            // `find` may wait until everything is written, and it may add something to write.
             self.flush(&mut state);
             if let Some(found) = find(&mut state) {
                 self.flush(&mut state);
@@ -150,7 +152,7 @@ impl Connection {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
                 Err(errno) => {
-                    // What the server has said before it left comes first.
+                    // What the server said before it closed comes first.
                     while let Ok(Received::Bytes(_)) = self.receive_into(state) {}
                     state.lose(Lost::Io(Arc::new(errno.into())));
                 }
@@ -179,7 +181,8 @@ impl Connection {
         received(recv(&self.socket, scratch, flags).map(|(bytes, _)| bytes))
     }
 
-    /// Waits until the socket takes more, while another thread reads. Not for long: that one may stop.
+    /// Waits until the socket takes more, while another thread reads. The wait is short, because
+    /// that thread may stop.
     fn wait_for_room(&self, timeout: Option<Duration>) {
         let timeout = timeout.unwrap_or(ROOM).min(ROOM);
         let timeout = Timespec::try_from(timeout).ok();
@@ -199,7 +202,7 @@ impl Connection {
         received
     }
 
-    /// The call of this stream is over for its caller.
+    /// Forgets the stream of a call that has ended for its caller.
     pub(super) fn forget(&self, key: StreamKey) {
         let mut state = self.lock();
         state.h2.forget(key);
@@ -263,7 +266,7 @@ impl State {
         self.h2.lose();
     }
 
-    /// Why a stream has failed.
+    /// Returns the status for a failure of a stream.
     pub(super) fn error(&self, failure: Failure) -> StreamError {
         match failure {
             Failure::Reset(reset) => StreamError::Reset(reset),

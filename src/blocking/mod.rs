@@ -1,15 +1,16 @@
 //! A client without a runtime: calls block the thread that makes them.
 //!
-//! For command-line tools, PAM and NSS modules, and whatever is called from another language. Nothing here
-//! starts a thread or needs tokio: the thread that waits for an answer drives the connection by plain reads
-//! and writes, and between calls nothing does. Several threads may share a [`Channel`]: one of those that
-//! wait reads for all of them.
+//! It is for command-line tools, PAM and NSS modules, and code that other languages call. It starts
+//! no thread and does not need tokio. The thread that waits for an answer drives the connection
+//! with plain reads and writes. Between calls, nothing does. Several threads may share a
+//! [`Channel`]: one of the waiting threads reads for all of them.
 //!
-//! Since nothing runs between calls, a keep-alive PING from the server is answered only when the next call is
-//! made. A server that sends them may close the connection before, and then that call opens a new one.
+//! Since nothing runs between calls, a keep-alive PING from the server is answered only during the
+//! next call. A server that sends PINGs may have closed the connection by then. In that case the
+//! call opens a new one.
 //!
-//! In an async function a call blocks the runtime's thread; it does not panic, but the server must not need
-//! that thread. Use the asynchronous [`Channel`](crate::Channel) there.
+//! In an async function, a call blocks the runtime's thread. It does not panic, but the server must
+//! not need that thread. Use the asynchronous [`Channel`](crate::Channel) there.
 //!
 //! `samehost-build` generates `greeter_client::blocking::GreeterClient` for each service:
 //!
@@ -24,9 +25,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A unary method takes a request and returns a response, as asynchronous stubs have it. A method with a
-//! stream of responses returns a [`Streaming`], which is an iterator. One with a stream of requests takes a
-//! `Request` of anything that can be iterated over. One with both returns a [`Conversation`].
+//! A unary method takes a request and returns a response, as asynchronous stubs do. A method with a
+//! stream of responses returns a [`Streaming`], which is an iterator. A method with a stream of
+//! requests takes a `Request` of anything that can be iterated over. A method with both returns a
+//! [`Conversation`].
 
 mod call;
 mod channel;

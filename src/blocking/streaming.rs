@@ -13,14 +13,14 @@ use crate::stubs::{
     ClientOptions, Deframer, Whole, conclude, cut_off, early_status, outcome, with_head,
 };
 
-/// The responses of a call: an iterator that waits for each. It ends after the last one, or after an error.
-/// Dropped before that, it cancels the call.
+/// The responses of a call: an iterator that waits for each. It ends after the last one, or after
+/// an error. Dropping it before that cancels the call.
 pub struct Streaming<R> {
     call: Call,
     status: http::StatusCode,
     early: Option<Status>,
     messages: Deframer,
-    /// There was no data.
+    /// Whether there was no data.
     empty: bool,
     trailers: Option<MetadataMap>,
     over: bool,
@@ -45,11 +45,11 @@ impl<R: Message + Default> Streaming<R> {
         Response::from_parts(MetadataMap::from_headers(headers), streaming, http::Extensions::new())
     }
 
-    /// Waits for the next message. `None` after the last one.
+    /// Waits for the next message. Returns `None` after the last one.
     ///
     /// # Errors
     ///
-    /// The call's status, where it is not OK. After it there are no more messages.
+    /// The call's status if it is not OK. There are no more messages after it.
     pub fn message(&mut self) -> Result<Option<R>, Status> {
         if self.over {
             return Ok(None);
@@ -86,7 +86,7 @@ impl<R: Message + Default> Streaming<R> {
         }
     }
 
-    /// Returns the metadata that came after the last message, once that was read.
+    /// Returns the metadata that came after the last message, once that message was read.
     pub fn trailers(&self) -> Option<&MetadataMap> {
         self.trailers.as_ref()
     }
@@ -100,11 +100,11 @@ impl<R: Message + Default> Iterator for Streaming<R> {
     }
 }
 
-/// A call whose requests and responses are streams: each is sent and read when the caller says so. Dropped
-/// before its end, it cancels the call.
+/// A call whose requests and responses are streams. The caller decides when to send and when to
+/// read. Dropping it before its end cancels the call.
 ///
-/// A server that waits for a request while this waits for its response waits for ever, unless there is a
-/// deadline.
+/// If the server waits for a request while the caller waits for a response, both wait for ever,
+/// unless there is a deadline.
 pub struct Conversation<Q, R> {
     state: State<R>,
     options: ClientOptions,
@@ -112,7 +112,7 @@ pub struct Conversation<Q, R> {
 }
 
 enum State<R> {
-    /// The head of the response was not read.
+    /// The head of the response is not read yet.
     Begun(Call),
     Answered(Box<(MetadataMap, Streaming<R>)>),
     Over,
@@ -129,12 +129,12 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
         Ok(Self { state: State::Begun(call), options, of: PhantomData })
     }
 
-    /// Sends a request, and waits while the server takes no more. Returns whether it takes more: where it
-    /// has ended the call, [`message`](Self::message) says how.
+    /// Sends a request, and waits while the server takes no more. Returns whether the server takes
+    /// more. If it has ended the call, [`message`](Self::message) returns its status.
     ///
     /// # Errors
     ///
-    /// RESOURCE_EXHAUSTED where the message is too large, DEADLINE_EXCEEDED.
+    /// RESOURCE_EXHAUSTED if the message is too large, or DEADLINE_EXCEEDED.
     pub fn send(&mut self, request: &Q) -> Result<bool, Status> {
         let mut data = Vec::new();
         self.options.encode(request, &mut data)?;
@@ -145,7 +145,7 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
         }
     }
 
-    /// Says that there are no more requests.
+    /// Tells the server that there are no more requests.
     pub fn finish(&mut self) {
         match &mut self.state {
             State::Begun(call) => call.finish(),
@@ -158,16 +158,16 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
     ///
     /// # Errors
     ///
-    /// The call's status, where it has failed.
+    /// The call's status if it has failed.
     pub fn metadata(&mut self) -> Result<&MetadataMap, Status> {
         self.answered().map(|answered| &answered.0)
     }
 
-    /// Waits for the next response. `None` after the last one.
+    /// Waits for the next response. Returns `None` after the last one.
     ///
     /// # Errors
     ///
-    /// The call's status, where it is not OK. After it there are no more responses.
+    /// The call's status if it is not OK. There are no more responses after it.
     pub fn message(&mut self) -> Result<Option<R>, Status> {
         if matches!(self.state, State::Over) {
             return Ok(None);
@@ -198,7 +198,7 @@ impl<Q: Message, R: Message + Default> Iterator for Conversation<Q, R> {
     }
 }
 
-/// Reads a response that is to have one message.
+/// Reads a response that must have one message.
 pub(super) fn single<R: Message + Default>(
     mut call: Call,
     head: Head,
@@ -224,7 +224,7 @@ pub(super) fn single<R: Message + Default>(
     }
 }
 
-/// The message of a call that has one.
+/// Returns the message of a call that has one.
 pub(super) fn encoded<Q: Message>(
     request: Request<Q>,
     options: &ClientOptions,

@@ -9,14 +9,14 @@ use crate::observer::{ConnectionInfo, Event, server_address};
 
 const DURATION: &str = "rpc.client.call.duration";
 
-/// gRFC A66, as are those of its kind.
+/// This metric and the others with its prefix are those of gRFC A66.
 const ATTEMPTS: &str = "grpc.client.attempt.started";
 
 const SENT: &str = "grpc.client.attempt.sent_total_compressed_message_size";
 
 const RECEIVED: &str = "grpc.client.attempt.rcvd_total_compressed_message_size";
 
-/// gRFC A96, as is the next one.
+/// This metric and the next one are those of gRFC A96.
 const RETRIES: &str = "grpc.client.call.retries";
 
 const RESENDS: &str = "grpc.client.call.transparent_retries";
@@ -25,7 +25,7 @@ const ACTIVE: &str = "samehost.client.calls";
 
 const WAITED: &str = "samehost.client.call.waited";
 
-/// gRFC A94, as are the other ones of connections.
+/// The metrics of connections are those of gRFC A94.
 const CONNECTIONS: &str = "grpc.subchannel.open_connections";
 
 const OPENED: &str = "grpc.subchannel.connection_attempts_succeeded";
@@ -98,7 +98,7 @@ fn of_connection(connection: &ConnectionInfo) -> Vec<Label> {
     labels
 }
 
-/// `server.address` and `server.port`: a channel has few of them.
+/// Returns `server.address` and `server.port`. A channel has only a few of them.
 fn of_server(address: Option<&Address>) -> Vec<Label> {
     let Some((address, port)) = address.map(server_address) else { return Vec::new() };
     let port = port.map(|port| Label::new("server.port", port.to_string()));

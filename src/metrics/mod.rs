@@ -12,19 +12,20 @@ use tonic::Code;
 use crate::observer::{CallEnd, CallInfo, Event, Observer, Side, code_name};
 use crate::socket::Peer;
 
-/// Methods that have a value of their own; those that come later are one.
+/// How many methods have their own value. All later ones share one.
 const METHODS: usize = 1_000;
 
-/// What stands for methods that the server does not have, and for those beyond 1,000.
+/// The value for methods that the server does not have, and for those beyond the first 1,000.
 const OTHER: &str = "_OTHER";
 
-/// An [`Observer`] of a server or a channel that feeds the [`metrics`] facade, under the names and units of
-/// OpenTelemetry's conventions for RPC and, where they have none, of gRPC's own. `docs/observability.md`
-/// has all of them in a table. Which recorder takes them in is the program's to install, before this is
-/// made.
+/// An [`Observer`] of a server or a channel that feeds the [`metrics`] facade. The metrics have the
+/// names and units of OpenTelemetry's conventions for RPC. Where these have none, they have gRPC's
+/// own. `docs/observability.md` has a table of all. The program has to install a recorder before it
+/// makes this value.
 ///
-/// A client cannot make values without end: calls of a service that the server does not have, or that end
-/// with UNIMPLEMENTED, are all of the method `_OTHER`, as are those of methods beyond the first 1,000.
+/// A client cannot make an unlimited number of values. The method is `_OTHER` for calls of a
+/// service that the server does not have, for calls that end with UNIMPLEMENTED, and for methods
+/// beyond the first 1,000.
 ///
 /// ```
 /// use samehost::{Channel, Metrics, Server};
@@ -44,14 +45,15 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Bounds of the buckets for durations, in seconds, which resolve the microseconds that a call takes
-    /// on one host: 10 µs to 10 s. A recorder whose histograms have buckets has to be told.
+    /// Bounds of the buckets for durations, in seconds: 10 µs to 10 s. They resolve the
+    /// microseconds that a call takes on one host. A recorder whose histograms have buckets needs
+    /// to be given them.
     pub const DURATION_BUCKETS: [f64; 19] = [
         0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02,
         0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
     ];
 
-    /// The same for the bytes of a call's messages: 64 B to 64 MiB.
+    /// Bounds of the buckets for the bytes of a call's messages: 64 B to 64 MiB.
     pub const SIZE_BUCKETS: [f64; 11] = [
         64.0,
         256.0,
@@ -66,14 +68,14 @@ impl Metrics {
         67_108_864.0,
     ];
 
-    /// Describes the metrics to the recorder that is installed.
+    /// Describes the metrics to the installed recorder.
     pub fn new() -> Self {
         server::describe();
         client::describe();
         Self { methods: Mutex::default() }
     }
 
-    /// A method's name, if there is room for another one.
+    /// Returns a method's name if there is room for another one.
     fn method(&self, call: &CallInfo, code: Code) -> Label {
         let method = call.method();
         if !call.service_is_known() || code == Code::Unimplemented {
@@ -89,7 +91,7 @@ impl Metrics {
         Label::new("rpc.method", method.to_owned())
     }
 
-    /// The attributes of a call that has ended.
+    /// Returns the attributes of a call that has ended.
     fn of_call(&self, call: &CallInfo, end: &CallEnd) -> Vec<Label> {
         let code = code_name(end.code());
         let mut labels = vec![

@@ -15,13 +15,13 @@ use tracing::Span;
 use super::names::server_address;
 use super::{ConnectionInfo, Event, Observers};
 
-/// Which end of a connection or a call is observed.
+/// The observed end of a connection or a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Side {
-    /// The channel's.
+    /// The channel's end.
     Client,
-    /// The server's.
+    /// The server's end.
     Server,
 }
 
@@ -44,23 +44,24 @@ impl CallInfo {
         Self { side, connection, path, known }
     }
 
-    /// Which end is observed.
+    /// Returns which end is observed.
     pub fn side(&self) -> Side {
         self.side
     }
 
-    /// The full name of its method, such as `ping.v1.PingService/Ping`. On a server it is what the client
-    /// sent, which may be anything.
+    /// Returns the full name of its method, such as `ping.v1.PingService/Ping`. On a server the
+    /// client sent this name, so it may be anything.
     pub fn method(&self) -> &str {
         self.path.path().trim_start_matches('/')
     }
 
-    /// Whether the server has the service. A channel takes it for granted.
+    /// Returns whether the server has the service. A channel assumes that it has.
     pub fn service_is_known(&self) -> bool {
         self.known
     }
 
-    /// The connection that it is made on. A channel's call has one once it was answered: that of the answer.
+    /// Returns the connection that carries it. A channel's call has one once it was answered: the
+    /// connection of the answer.
     pub fn connection(&self) -> Option<&ConnectionInfo> {
         self.connection.as_deref()
     }
@@ -79,56 +80,59 @@ pub struct CallEnd {
 /// How often a channel has made a call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Attempts {
-    /// More often than once, by the channel's policy.
+    /// How often the channel's policy had the call made again.
     pub(crate) retries: u32,
-    /// Without the policy, since no server had processed it.
+    /// How often it was sent again without the policy, because no server had processed it.
     pub(crate) resends: u32,
-    /// For a connection, a slot, or the next attempt.
+    /// How long it waited for a connection, a slot, or the next attempt.
     pub(crate) waited: Duration,
 }
 
 impl CallEnd {
-    /// Its status. CANCELLED where the call was given up before it had one: a channel's caller has dropped
-    /// it, or a server's client. INTERNAL where its handler panicked.
+    /// Returns its status. CANCELLED means that the call was given up before it had a status: the
+    /// channel's caller dropped it, or the server's client cancelled it. INTERNAL means that the
+    /// handler panicked.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// How long it took, from its beginning.
+    /// Returns how long it took from its beginning.
     pub fn duration(&self) -> Duration {
         self.duration
     }
 
-    /// Bytes of messages that this end has sent, as they are on the wire: compressed, and each with its
-    /// prefix of five bytes.
+    /// Returns how many bytes of messages this end has sent. They are counted as on the wire:
+    /// compressed, and each message with its prefix of five bytes.
     pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }
 
-    /// Bytes of messages that have come and were read.
+    /// Returns how many bytes of messages have arrived and were read.
     pub fn received_bytes(&self) -> u64 {
         self.received_bytes
     }
 
-    /// Channel: how often the call was made again by the channel's [`RetryPolicy`](crate::RetryPolicy).
+    /// Channel: returns how often the call was made again by the channel's
+    /// [`RetryPolicy`](crate::RetryPolicy).
     pub fn retries(&self) -> u32 {
         self.attempts.retries
     }
 
-    /// Channel: how often it was sent again because no server had processed it (gRFC A6 calls these retries
-    /// transparent).
+    /// Channel: returns how often it was sent again because no server had processed it (gRFC A6
+    /// calls these retries transparent).
     pub fn resends(&self) -> u32 {
         self.attempts.resends
     }
 
-    /// Channel: how long it waited for a connection, for a slot (the server takes so many calls at a time),
-    /// or for the next attempt.
+    /// Channel: returns how long it waited for a connection, for a slot (the server takes a limited
+    /// number of calls at a time), or for the next attempt.
     pub fn waited(&self) -> Duration {
         self.attempts.waited
     }
 }
 
-/// Tells of one call: that it began when this is made, and that it ended when it is dropped.
+/// Tells the observers of one call: that it began when this value is made, and that it ended when
+/// this value is dropped.
 #[derive(Debug)]
 pub(crate) struct CallObservation {
     observers: Observers,
@@ -138,7 +142,7 @@ pub(crate) struct CallObservation {
     received: Arc<AtomicU64>,
     attempts: Attempts,
     code: Option<Code>,
-    /// The call's own code runs right now, or has panicked.
+    /// Whether the call's own code runs right now, or has panicked.
     running: bool,
     span: Span,
 }
@@ -160,18 +164,18 @@ impl CallObservation {
         }
     }
 
-    /// A channel's.
+    /// Returns the observation of a channel's call.
     pub(crate) fn of_channel(observers: &Observers, path: &PathAndQuery) -> Self {
         let call = CallInfo::new(Side::Client, None, path.clone(), true);
         Self::began(observers.clone(), call)
     }
 
-    /// Runs a channel's code within its span. It is the library's, and does not panic.
+    /// Runs a channel's code within its span. That code is the library's, and does not panic.
     pub(crate) fn within<T>(&self, run: impl FnOnce() -> T) -> T {
         self.span.in_scope(run)
     }
 
-    /// A channel's call was answered on `connection`.
+    /// Notes that a channel's call was answered on `connection`.
     pub(crate) fn answered(&mut self, connection: Option<Arc<ConnectionInfo>>) {
         if let Some((address, port)) =
             connection.as_ref().and_then(|it| it.address()).map(server_address)
@@ -182,7 +186,7 @@ impl CallObservation {
         self.call.connection = connection;
     }
 
-    /// How often a channel's call was made so far.
+    /// Returns how often a channel's call was made so far.
     pub(crate) fn attempts(&mut self) -> &mut Attempts {
         &mut self.attempts
     }
@@ -195,12 +199,12 @@ impl CallObservation {
         result
     }
 
-    /// What counts the bytes of messages that come.
+    /// Returns the counter for bytes of messages that arrive.
     pub(crate) fn received(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.received)
     }
 
-    /// What counts the bytes of messages that are sent.
+    /// Returns the counter for bytes of messages that are sent.
     pub(crate) fn sent_counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.sent)
     }
@@ -209,14 +213,15 @@ impl CallObservation {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Looks for the status among a response's headers or trailers.
+    /// Looks for the status in a response's headers or trailers.
     pub(crate) fn fields(&mut self, fields: &HeaderMap) {
         if let Some(code) = fields.get("grpc-status") {
             self.code = Some(Code::from_bytes(code.as_bytes()));
         }
     }
 
-    /// A channel's caller has read this of the response. Returns itself unless that was the end.
+    /// Notes what a channel's caller has read of the response. Returns itself unless that was the
+    /// end.
     pub(crate) fn read(
         mut self: Box<Self>,
         next: &Option<Result<Frame<Bytes>, Status>>,
@@ -261,7 +266,7 @@ impl Drop for CallObservation {
     }
 }
 
-/// With the names of OpenTelemetry's conventions for RPC, v1.45.0.
+/// Returns a span whose fields have the names of OpenTelemetry's conventions for RPC, v1.45.0.
 fn span(call: &CallInfo) -> Span {
     let method = call.method();
     let kind = match call.side() {
@@ -271,7 +276,7 @@ fn span(call: &CallInfo) -> Span {
     let connection = call.connection();
     let address = connection.and_then(ConnectionInfo::address).map(server_address);
     let (address, port) = address.map_or((None, None), |(address, port)| (Some(address), port));
-    // A server's connection may last for days: it is no parent of its calls.
+    // A server's connection may last for days, so its span is not the parent of its calls' spans.
     let parent = match call.side() {
         Side::Client => Span::current().id(),
         Side::Server => None,
@@ -294,7 +299,7 @@ fn span(call: &CallInfo) -> Span {
     span
 }
 
-/// The name of a status code as gRPC writes it.
+/// Returns the name of a status code as gRPC writes it.
 pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

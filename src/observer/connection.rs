@@ -31,31 +31,31 @@ impl ConnectionInfo {
         Arc::new(Self { side, number, address, peer: peer.clone() })
     }
 
-    /// Which end is observed.
+    /// Returns which end is observed.
     pub fn side(&self) -> Side {
         self.side
     }
 
-    /// Its number, counted from 1 for each server or channel. A channel's numbers have gaps where an attempt
-    /// to connect has failed.
+    /// Returns its number, counted from 1 for each server or channel. A channel's numbers have gaps
+    /// where an attempt to connect failed.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The server's address: what the listener listens on, or what the channel is connected to. `None` for
-    /// streams that somebody else accepted or opened.
+    /// Returns the server's address: the one that the listener listens on, or that the channel is
+    /// connected to. It is `None` for streams that somebody else accepted or opened.
     pub fn address(&self) -> Option<&Address> {
         self.address.as_ref()
     }
 
-    /// The other end: the client of a server, the server of a channel.
+    /// Returns the other end: the client of a server, or the server of a channel.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 }
 
-/// Tells of one connection: that it was opened when this is made, and that it was closed when it is
-/// dropped.
+/// Tells the observers of one connection: that it was opened when this value is made, and that it
+/// was closed when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionObservation {
     observers: Observers,
@@ -64,7 +64,7 @@ pub(crate) struct ConnectionObservation {
     error: Option<String>,
 }
 
-/// What tells of a connection's calls.
+/// Tells the observers of a connection's calls.
 #[derive(Clone, Debug)]
 pub(crate) struct CallObserver {
     pub(super) observers: Observers,
@@ -72,7 +72,7 @@ pub(crate) struct CallObserver {
 }
 
 impl ConnectionObservation {
-    /// Of a server.
+    /// Returns the observation of a server's connection.
     pub(crate) fn opened(observers: &Observers, address: Option<&Address>, peer: &Peer) -> Self {
         Self::opened_as(observers, ConnectionInfo::new(Side::Server, observers, address, peer))
     }
@@ -86,24 +86,24 @@ impl ConnectionObservation {
         CallObserver { observers: self.observers.clone(), connection: Arc::clone(&self.connection) }
     }
 
-    /// The client was told to make no further calls.
+    /// Tells that the client was told to make no further calls.
     pub(crate) fn go_away_sent(&self, reason: GoAwayReason) {
         self.calls().go_away_sent(reason);
     }
 
-    /// The server takes no further calls.
+    /// Tells that the server takes no further calls.
     pub(crate) fn go_away_received(&self, code: &str) {
         self.observers.tell(&Event::GoAwayReceived { connection: &self.connection, code });
     }
 
-    /// It ended by this.
+    /// Notes the error that ended the connection.
     pub(crate) fn failed(&mut self, error: &impl ToString) {
         self.error = Some(error.to_string());
     }
 }
 
 impl CallObserver {
-    /// A call has begun.
+    /// Tells that a call has begun.
     pub(crate) fn began(&self, path: &PathAndQuery, known: bool) -> CallObservation {
         let connection = Some(Arc::clone(&self.connection));
         let call = CallInfo::new(Side::Server, connection, path.clone(), known);

@@ -12,90 +12,91 @@ use crate::socket::{ConnectError, Peer};
 #[non_exhaustive]
 pub enum Event<'a> {
     /// Channel: an attempt to open a connection begins. It ends with
-    /// [`ConnectionOpened`](Self::ConnectionOpened), with [`ConnectFailed`](Self::ConnectFailed), or without
-    /// an event where no call waits for it any more.
+    /// [`ConnectionOpened`](Self::ConnectionOpened), with [`ConnectFailed`](Self::ConnectFailed),
+    /// or, if no call waits for it any more, without an event.
     #[non_exhaustive]
     ConnectBegan {
-        /// The server's address, where the channel has one.
+        /// The server's address, if the channel has one.
         address: Option<&'a Address>,
     },
     /// Channel: an attempt to open a connection has failed.
     #[non_exhaustive]
     ConnectFailed {
-        /// The server's address, where the channel has one.
+        /// The server's address, if the channel has one.
         address: Option<&'a Address>,
-        /// Why.
+        /// Why it failed.
         error: &'a ConnectError,
         /// How long it took.
         duration: Duration,
     },
-    /// Channel: the calls that wait for a server wait for the next attempt to connect.
+    /// Channel: calls that wait for a server now wait for the next attempt to connect.
     #[non_exhaustive]
     BackoffBegan {
-        /// How long, unless a call that does not wait for a server comes before.
+        /// How long they wait, unless a call that does not wait for a server comes before.
         wait: Duration,
     },
-    /// A connection is there. On a server it was admitted by the policy and the limits; that the client
-    /// speaks HTTP/2 is not known yet. On a channel the server's SETTINGS have come.
+    /// A connection is open. On a server the policy and the limits have admitted it; it is not
+    /// known yet whether the client speaks HTTP/2. On a channel the server's SETTINGS have come.
     #[non_exhaustive]
     ConnectionOpened {
-        /// Which.
+        /// The connection.
         connection: &'a ConnectionInfo,
     },
-    /// Server: a connection may not come in. Its calls, which are told so, are no events.
+    /// Server: a connection was refused. Its calls get the reason as their status. They are not
+    /// events.
     #[non_exhaustive]
     ConnectionRefused {
-        /// The listener's address, where a listener accepted it.
+        /// The listener's address, if a listener accepted it.
         address: Option<&'a Address>,
         /// The other end.
         peer: &'a Peer,
-        /// Why not.
+        /// Why it was refused.
         reason: RefusalReason,
     },
-    /// Server: the client was told to make no further calls on the connection (GOAWAY, RFC 9113 §6.8).
-    /// Calls in flight may finish, but for a connection that has failed.
+    /// Server: the client was told to make no further calls on the connection (GOAWAY, RFC 9113
+    /// §6.8). Calls in flight may finish, unless the connection has failed.
     #[non_exhaustive]
     GoAwaySent {
-        /// Which.
+        /// The connection.
         connection: &'a ConnectionInfo,
-        /// Why.
+        /// Why the client was told so.
         reason: GoAwayReason,
     },
     /// Channel: the server takes no further calls on the connection (GOAWAY, RFC 9113 §6.8). Calls in flight
     /// may finish.
     #[non_exhaustive]
     GoAwayReceived {
-        /// Which.
+        /// The connection.
         connection: &'a ConnectionInfo,
         /// The error code's name, such as `NO_ERROR` or `ENHANCE_YOUR_CALM`.
         code: &'a str,
     },
-    /// A connection is over.
+    /// A connection was closed.
     #[non_exhaustive]
     ConnectionClosed {
-        /// Which.
+        /// The connection.
         connection: &'a ConnectionInfo,
         /// How long it was open.
         duration: Duration,
-        /// What went wrong: that the other end closed it, or this one did, is no error.
+        /// What went wrong. A close by either end is not an error.
         error: Option<&'a str>,
     },
-    /// A call has begun: on a server, its request's head has come; on a channel, it was made, and there may
-    /// be no connection yet.
+    /// A call has begun. On a server, its request's head has come. On a channel, it was made, and
+    /// there may be no connection yet.
     #[non_exhaustive]
     CallBegan {
-        /// Which.
+        /// The call.
         call: &'a CallInfo,
     },
-    /// A call is over.
+    /// A call has ended.
     #[non_exhaustive]
     CallEnded {
-        /// Which.
+        /// The call.
         call: &'a CallInfo,
         /// How it went.
         end: &'a CallEnd,
     },
-    /// Server: a listener accepts no more and its connections are given time to finish.
+    /// Server: a listener accepts no more, and its connections have time to finish.
     #[non_exhaustive]
     DrainBegan {
         /// The listener's address.
@@ -103,32 +104,32 @@ pub enum Event<'a> {
         /// How many connections there are.
         connections: usize,
     },
-    /// Server: the drain of a listener is over.
+    /// Server: the drain of a listener has ended.
     #[non_exhaustive]
     DrainEnded {
         /// The listener's address.
         address: Option<&'a Address>,
         /// How long it took.
         duration: Duration,
-        /// How many connections had not finished in time and were cut off.
+        /// How many connections had not finished in time and were closed.
         cut_off: usize,
     },
 }
 
-/// Why a connection may not come in.
+/// Why a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefusalReason {
-    /// [`Server::peer_policy`](crate::Server::peer_policy).
+    /// [`Server::peer_policy`](crate::Server::peer_policy) does not accept the peer.
     Policy,
-    /// [`Server::max_connections`](crate::Server::max_connections).
+    /// There are [`Server::max_connections`](crate::Server::max_connections).
     MaxConnections,
-    /// [`Server::max_connections_per_uid`](crate::Server::max_connections_per_uid).
+    /// The user has [`Server::max_connections_per_uid`](crate::Server::max_connections_per_uid).
     MaxConnectionsPerUid,
 }
 
 impl RefusalReason {
-    /// What the client is told.
+    /// Returns the text that the client gets.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Policy => "refused by the server's policy",
@@ -144,7 +145,8 @@ impl RefusalReason {
 pub enum GoAwayReason {
     /// The server shuts down.
     Shutdown,
-    /// The connection is older than [`Server::max_connection_age`](crate::Server::max_connection_age).
+    /// The connection is older than
+    /// [`Server::max_connection_age`](crate::Server::max_connection_age).
     MaxAge,
     /// The connection had no call for [`Server::idle_timeout`](crate::Server::idle_timeout).
     Idle,
@@ -152,6 +154,6 @@ pub enum GoAwayReason {
     Violation,
     /// The client met a limit.
     Limit,
-    /// The client was silent, or did not read, for too long.
+    /// The client was silent or did not read for too long.
     Timeout,
 }

@@ -1,5 +1,5 @@
-//! [`Observer`]: is told what happens on connections. What it is told is made by `server`,
-//! `client` and `grpc`; what is done with it is somebody else's.
+//! [`Observer`]: is told what happens on connections. `server`, `client` and `grpc` make the
+//! events. The observer decides what to do with them.
 
 mod call;
 mod connection;
@@ -46,28 +46,30 @@ pub(crate) use names::{peer_address, server_address};
 ///
 /// # Order
 ///
-/// [`Event::ConnectionOpened`] is a connection's first event; a GOAWAY comes after it, and
-/// [`Event::ConnectionClosed`], once, is the last. [`Event::CallBegan`] and [`Event::CallEnded`] come once for
-/// each call, in that order. Between connections, and between calls, there is no order.
+/// A connection's first event is [`Event::ConnectionOpened`], and its last, once, is
+/// [`Event::ConnectionClosed`]. A GOAWAY comes in between. [`Event::CallBegan`] and
+/// [`Event::CallEnded`] come once for each call, in that order. There is no order between
+/// connections, or between calls.
 ///
-/// On a server a call begins after its connection was opened and before its layers and its handler run. It
-/// ends when the last of its response was given to the connection, or when it was given up. A call that ends
-/// with its connection may be told after it, since handlers are dropped by tasks of their own.
-/// [`Event::DrainBegan`] comes before the GOAWAYs of its connections, [`Event::DrainEnded`] after they were
-/// closed.
+/// On a server, a call begins after its connection was opened, and before its layers and its
+/// handler run. It ends when the last part of its response was given to the connection, or when it
+/// was given up. If a call ends together with its connection, its event may come after the
+/// connection's, since handlers are dropped by their own tasks. [`Event::DrainBegan`] comes before
+/// the GOAWAYs of its connections, [`Event::DrainEnded`] after they were closed.
 ///
-/// On a channel [`Event::ConnectBegan`] comes before the [`Event::ConnectionOpened`] or
-/// [`Event::ConnectFailed`] of that attempt, and [`Event::BackoffBegan`] after an attempt that failed, where
-/// calls wait for a server. A call begins when it is made, before there is a connection perhaps, and ends
-/// when the end of its response was read, or when it was given up. All its attempts are one call.
+/// On a channel, [`Event::ConnectBegan`] comes before the [`Event::ConnectionOpened`] or
+/// [`Event::ConnectFailed`] of that attempt. [`Event::BackoffBegan`] comes after an attempt that
+/// failed, if calls wait for a server. A call begins when it is made, which may be before there is
+/// a connection. It ends when the end of its response was read, or when it was given up. All
+/// attempts of a call are one call.
 ///
 /// # Threads, panics and time
 ///
-/// It is called where the event happens: by the task of the connection, or of the call. No lock is held,
-/// and so it may use the channel or the server's handles. Its panic is caught, logged and harms nothing.
-/// While it runs, that connection or that call waits, and it must not block: what takes long belongs into a
-/// queue that another task empties. On a multi-thread runtime one that does take long (over 1 ms) holds up
-/// no call but the one that it is told of, once it has done so twice.
+/// The task of the connection or of the call calls it where the event happens. No lock is held, so
+/// it may use the channel or the server's handles. If it panics, that is caught and logged, and
+/// nothing else happens. While it runs, that connection or call waits, so it must not block. Work
+/// that takes long belongs in a queue that another task empties. On a multi-thread runtime, after
+/// an observer has twice taken long (over 1 ms), it holds up only the call that it is told of.
 pub trait Observer: Send + Sync + 'static {
     /// Is told one event.
     fn observe(&self, event: &Event<'_>);
@@ -80,20 +82,20 @@ pub(crate) struct Observers(Arc<All>);
 struct All {
     observers: Vec<Arc<dyn Observer>>,
     traces_calls: bool,
-    /// Of the next connection.
+    /// The number of the next connection.
     next: AtomicU64,
     /// How often telling an event took longer than [`SLOW`].
     slow: AtomicU32,
 }
 
-/// An observer that takes longer has its events told where it holds up nobody else.
+/// If an observer takes longer than this, its events are told where no other task has to wait.
 const SLOW: Duration = Duration::from_millis(1);
 
-/// Once may be chance.
+/// One slow event may be chance.
 const SLOW_TIMES: u32 = 2;
 
 impl Observers {
-    /// `None` where nobody observes, and calls have no spans.
+    /// Returns `None` if there are no observers, and calls have no spans.
     pub(crate) fn new(observers: Vec<Arc<dyn Observer>>, traces_calls: bool) -> Option<Self> {
         let some = traces_calls || !observers.is_empty();
         let (next, slow) = (AtomicU64::new(1), AtomicU32::new(0));
@@ -125,8 +127,8 @@ impl Observers {
     }
 }
 
-/// Runs what takes long, and gives the other tasks of a multi-thread runtime's thread to another one
-/// meanwhile. That thread may be the only one that waits for the runtime's sockets.
+/// Runs something that takes long. Meanwhile another thread of a multi-thread runtime takes over
+/// this thread's other tasks. This thread may be the only one that waits for the runtime's sockets.
 fn beside_the_runtime(run: impl FnOnce()) {
     let is_multi_thread = Handle::try_current()
         .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
@@ -135,7 +137,7 @@ fn beside_the_runtime(run: impl FnOnce()) {
     }
     let mut run = Some(run);
     let mut take = || run.take().map(|run| run());
-    // Within a `LocalSet` it panics before it runs anything.
+    // Within a `LocalSet` this panics before it runs anything.
     if catch_unwind(AssertUnwindSafe(|| tokio::task::block_in_place(&mut take))).is_err() {
         take();
     }

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use crate::address::{Address, Kind};
 
-/// Returns an address' values of `server.address` and `server.port`: the path of a Unix socket, `@` and the
-/// name of an abstract one, or a host or an IP address and its port.
+/// Returns an address' values of `server.address` and `server.port`. The first is the path of a
+/// Unix socket, `@` and the name of an abstract one, or a host or IP address, which also has a
+/// port.
 pub(crate) fn server_address(address: &Address) -> (String, Option<u16>) {
     match address.kind() {
         Kind::Unix(path) => (path.to_string_lossy().into_owned(), None),

@@ -1,5 +1,5 @@
-//! Bodies of messages that are sent: [`WholeBody`] of one that is encoded already, [`StreamBody`] of
-//! a stream of messages.
+//! Bodies of messages to be sent: [`WholeBody`] has one message that is already encoded,
+//! [`StreamBody`] a stream of messages.
 
 use std::mem;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use super::metadata::{ok_trailers, trailers};
 /// Messages that are ready one after the other are sent together up to this size in bytes.
 const BATCH: usize = 32 << 10;
 
-/// One encoded message, and trailers on a server.
+/// One encoded message, and on a server the trailers.
 #[derive(Debug)]
 pub(super) struct WholeBody {
     data: Option<Bytes>,
@@ -62,12 +62,12 @@ impl Body for WholeBody {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Encoding {
     pub(super) compression: Option<CompressionEncoding>,
-    /// In bytes.
+    /// The largest message in bytes.
     pub(super) limit: usize,
 }
 
 pin_project! {
-    /// A stream's messages. A server's body ends with trailers, a client's fails where the stream
+    /// A stream's messages. A server's body ends with trailers. A client's body fails if the stream
     /// cannot be sent.
     pub(super) struct StreamBody<S> {
         #[pin]
@@ -75,9 +75,9 @@ pin_project! {
         encoding: Encoding,
         is_server: bool,
         cancelled: Option<Cancelled>,
-        // Encoded and not given away.
+        // The messages that are encoded and not yet sent.
         buffer: Vec<u8>,
-        // The size of what was given away last: the next is likely to be as large.
+        // The size of what was sent last. The next is likely to be as large.
         expected: usize,
         state: State,
     }
@@ -96,11 +96,12 @@ fn append<M: Message>(
     let length = sent_len(message, limit)?;
     let size = PREFIX + length as usize;
     if buffer.is_empty() {
-        // As large as the last time, or as large as they get: then nothing has to be moved.
+        // The buffer gets the size of the last batch, or the largest size, so that nothing has to
+        // be moved.
         let room = if expected > BATCH / 2 { BATCH + size } else { expected.max(size) };
         buffer.reserve_exact(room);
     } else if buffer.capacity() - buffer.len() < size {
-        // The last one may end beyond the size of a batch.
+        // The last message may end beyond the size of a batch.
         buffer.reserve_exact(BATCH.saturating_sub(buffer.len()) + size);
     }
     encode_sized(message, length, buffer);
@@ -111,7 +112,7 @@ fn append<M: Message>(
 #[derive(Debug)]
 enum State {
     More,
-    /// With trailers or an error, once what is encoded has been given away.
+    /// The stream ends with trailers or an error, once what is encoded was sent.
     Ending(Result<(), Status>),
     Ended,
 }
@@ -189,7 +190,7 @@ where
 }
 
 pin_project! {
-    /// A stream that cannot fail, as one that can.
+    /// Turns a stream that cannot fail into one that can.
     pub(super) struct Infallible<S> {
         #[pin]
         stream: S,
@@ -212,7 +213,7 @@ impl<S: Stream> Stream for Infallible<S> {
 mod tests {
     use super::*;
 
-    /// How often the memory of a batch of these messages is taken anew.
+    /// Counts how often the memory of a batch of these messages is allocated again.
     fn growths(messages: usize, size: usize, expected: usize) -> usize {
         let (mut buffer, mut growths) = (Vec::new(), 0);
         let encoding = Encoding { compression: None, limit: usize::MAX };
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_hardly_ever_moved() {
-        // The sum is the first beyond the size of a batch.
+        // The sum is the first one beyond the size of a batch.
         for (messages, size) in [(33, 1_000), (322, 95), (4, 10_000)] {
             assert_eq!(growths(messages, size, BATCH), 1, "{size}");
             assert_eq!(growths(messages, size, 0), 2, "{size}");

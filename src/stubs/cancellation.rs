@@ -1,7 +1,7 @@
-//! [`Cancelled`]: a caller gives a call up by the `CancellationHandle` of tonic's request.
+//! [`Cancelled`]: the caller gives up a call by the `CancellationHandle` of tonic's request.
 //!
-//! tonic has no public way to wait for one: its own client alone does, in the body of a request that
-//! still sends. So one such body, of a request that never sends anything, waits here.
+//! tonic has no public way to wait for that. Only its own client does, in the body of a request
+//! that is still being sent. So such a body, of a request that never sends anything, waits here.
 
 use std::fmt;
 use std::future::Future;
@@ -17,11 +17,11 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{CancellationHandle, Request, Status};
 
-/// Waits until a call is given up. Without a handle nobody can give it up so.
+/// Waits until a call is given up. Without a handle, no caller can give it up this way.
 pub(super) struct Cancelled(Body);
 
 impl Cancelled {
-    /// For a request with these extensions.
+    /// Returns it for a request with these extensions.
     pub(super) fn of(extensions: &Extensions) -> Option<Self> {
         extensions.get::<CancellationHandle>().map(Self::new)
     }
@@ -38,7 +38,7 @@ impl Cancelled {
         let mut client = tonic::client::Grpc::new(capture);
         {
             let call = client.streaming(request, PathAndQuery::from_static("/"), Nothing);
-            // The service is called at the first poll, and answers then.
+            // The service is called at the first poll, and answers at once.
             let mut call = std::pin::pin!(call);
             let _ = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
@@ -46,12 +46,12 @@ impl Cancelled {
         Self(body)
     }
 
-    /// What a call that was given up fails with.
+    /// Returns the status of a call that was given up.
     pub(super) fn status() -> Status {
         Status::cancelled("the caller has cancelled the call")
     }
 
-    /// Ready once the call is given up.
+    /// Is ready once the call is given up.
     pub(super) fn poll_cancelled(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.get_mut().0).poll_frame(cx).map(|_| ())
     }
@@ -63,7 +63,7 @@ impl fmt::Debug for Cancelled {
     }
 }
 
-/// The output of `call`, unless it is given up before.
+/// Returns the output of `call`, unless the call is given up before.
 pub(super) async fn unless_cancelled<T>(
     cancelled: &mut Option<Cancelled>,
     call: impl Future<Output = Result<T, Status>>,
@@ -88,7 +88,7 @@ impl Stream for Never {
     }
 }
 
-/// Codes no messages.
+/// A codec for no messages.
 struct Nothing;
 
 impl Codec for Nothing {

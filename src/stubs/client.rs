@@ -1,4 +1,4 @@
-//! [`Client`]: the client's stubs, through whatever takes HTTP requests.
+//! [`Client`]: the client's stubs, on top of any service that takes HTTP requests.
 
 use std::any::Any;
 use std::fmt;
@@ -30,7 +30,7 @@ use super::unary::{Direct, Unary};
 
 type StdError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A channel that is connected to `address`.
+/// Returns a channel that is connected to `address`.
 pub async fn connect<A>(address: A) -> Result<Channel, ConnectError>
 where
     A: TryInto<Address, Error: Into<AddressParseError>>,
@@ -52,20 +52,20 @@ impl Method {
         self.path
     }
 
-    /// `path` is "/package.Service/Method".
+    /// Returns a method. `path` is "/package.Service/Method".
     pub const fn new(path: &'static str, service: &'static str, name: &'static str) -> Self {
         Self { path, service, name }
     }
 }
 
-/// The channel that `inner` is, if it is one of ours. Where its calls are observed they are HTTP requests,
-/// whose bodies can be counted.
+/// Returns the channel that `inner` is, if it is one of ours. If its calls are observed it returns
+/// `None`: such calls are HTTP requests, whose bodies can be counted.
 #[inline]
 fn as_channel<T: 'static>(inner: &T) -> Option<&Channel> {
     (inner as &dyn Any).downcast_ref().filter(|channel: &&Channel| !channel.is_observed())
 }
 
-/// What a generated client is made of.
+/// The part that all generated clients share.
 #[derive(Clone)]
 pub struct Client<T> {
     inner: T,
@@ -74,12 +74,13 @@ pub struct Client<T> {
 }
 
 impl<T> Client<T> {
-    /// Calls go through `inner`.
+    /// Returns a client whose calls go through `inner`.
     pub fn new(inner: T) -> Self {
         Self::with_origin(inner, Uri::default())
     }
 
-    /// Requests have scheme, authority and path of `origin` before the method's path.
+    /// Returns a client whose requests have the scheme, the authority and the path of `origin`
+    /// before the method's path.
     pub fn with_origin(inner: T, origin: Uri) -> Self {
         Self { inner, origin, options: ClientOptions::default() }
     }
@@ -93,7 +94,7 @@ impl<T> Client<T> {
         Encoding { compression: self.options.send, limit: self.options.limits.encoding }
     }
 
-    /// The head of a request.
+    /// Returns the head of a request.
     fn head(&self, method: Method, metadata: MetadataMap, extensions: Extensions) -> Head {
         let headers = self.options.head(metadata);
         Head { uri: self.uri(method), headers, extensions }
@@ -131,12 +132,12 @@ impl Head {
     }
 }
 
-/// A response whose messages are still to come.
+/// A response whose messages have not been read.
 struct Reply {
     head: http::response::Parts,
     body: Body,
     messages: Deframer,
-    /// From the head, where it has one. It counts if nothing follows (gRPC over HTTP/2,
+    /// The status in the head, if it has one. It counts only if nothing follows (gRPC over HTTP/2,
     /// Trailers-Only).
     status: Option<Status>,
 }
@@ -148,7 +149,7 @@ where
     T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
     <T::ResponseBody as HttpBody>::Error: Into<StdError>,
 {
-    /// A request, a response.
+    /// Makes a call with one request and one response.
     pub fn unary<Q, R>(
         &mut self,
         method: Method,
@@ -184,7 +185,7 @@ where
         unless_cancelled(&mut cancelled, call).await
     }
 
-    /// A request, a stream of responses.
+    /// Makes a call with one request and a stream of responses.
     pub async fn server_streaming<Q, R>(
         &mut self,
         method: Method,
@@ -199,7 +200,7 @@ where
         self.many(method, metadata, extensions, body).await
     }
 
-    /// A stream of requests, a response.
+    /// Makes a call with a stream of requests and one response.
     pub async fn client_streaming<Q, R, S>(
         &mut self,
         method: Method,
@@ -217,7 +218,7 @@ where
         unless_cancelled(&mut cancelled, call).await
     }
 
-    /// Streams both ways.
+    /// Makes a call with streams in both directions.
     pub async fn streaming<Q, R, S>(
         &mut self,
         method: Method,
@@ -233,7 +234,7 @@ where
         self.many(method, metadata, extensions, Body::new(body)).await
     }
 
-    /// The body of one message.
+    /// Returns the body of one message.
     fn one<Q: Message>(&self, message: &Q) -> Result<Body, Status> {
         let Encoding { compression, limit } = self.encoding();
         let mut data = Vec::new();
@@ -262,7 +263,7 @@ where
         Ok(Reply { head, body: Body::new(body), messages, status })
     }
 
-    /// A call whose response is one message.
+    /// Makes a call whose response is one message.
     async fn whole<R>(
         &mut self,
         method: Method,
@@ -281,7 +282,7 @@ where
         }
     }
 
-    /// A call whose response is a stream.
+    /// Makes a call whose response is a stream.
     async fn many<R>(
         &mut self,
         method: Method,

@@ -1,4 +1,5 @@
-//! Compression of messages: which kinds there are, how the two ends agree on one, and the work itself.
+//! Compression of messages: which kinds there are, how the two ends agree on one, and the
+//! compression itself.
 
 use std::io::{self, Read};
 
@@ -11,11 +12,11 @@ use crate::grpc::field;
 pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 pub(super) const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
-/// The window that every zstd decoder is to support (RFC 8878 §3.1.1.1.2), as a power of two.
+/// The window that every zstd decoder should support (RFC 8878 §3.1.1.1.2), as a power of two.
 #[cfg(feature = "zstd")]
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// The kinds of compression that an end uses, the one that was added first before all others.
+/// The kinds of compression that an end uses, in the order in which they were added.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Encodings(Vec<CompressionEncoding>);
 
@@ -26,7 +27,7 @@ impl Encodings {
         }
     }
 
-    /// For `grpc-accept-encoding`. `None` where there is no compression to tell of.
+    /// Returns the value of `grpc-accept-encoding`, or `None` if there is no compression.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         if self.0.is_empty() {
             return None;
@@ -36,12 +37,13 @@ impl Encodings {
         HeaderValue::try_from(names.join(",")).ok()
     }
 
-    /// The one of this name.
+    /// Returns the kind of this name.
     fn named(&self, name: &[u8]) -> Option<CompressionEncoding> {
         self.0.iter().copied().find(|encoding| encoding.to_string().as_bytes() == name)
     }
 
-    /// The first one that the peer accepts, in the order of its `grpc-accept-encoding`.
+    /// Returns the first kind that the peer accepts, in the order of the peer's
+    /// `grpc-accept-encoding`.
     pub(super) fn accepted_by(&self, headers: &HeaderMap) -> Option<CompressionEncoding> {
         if self.0.is_empty() {
             return None;
@@ -50,7 +52,7 @@ impl Encodings {
         accepted.split(|byte| *byte == b',').find_map(|name| self.named(name.trim_ascii()))
     }
 
-    /// What `grpc-encoding` says of messages that arrive.
+    /// Returns what `grpc-encoding` says about messages that arrive.
     pub(super) fn received(&self, headers: &HeaderMap) -> Received {
         match field(headers, &GRPC_ENCODING).map(HeaderValue::as_bytes) {
             None | Some(b"identity") => Received::Identity,
@@ -67,13 +69,13 @@ impl Encodings {
 pub(crate) enum Received {
     Identity,
     Compressed(CompressionEncoding),
-    /// In a way that this end does not accept.
+    /// They may be compressed in a way that this end does not accept.
     Unknown(String),
 }
 
 impl Received {
-    /// For a server: UNIMPLEMENTED, and what it would accept, where it does not accept this
-    /// ("Compression", compression.md of the gRPC project).
+    /// For a server: fails with UNIMPLEMENTED if this end does not accept the encoding, and names
+    /// the accepted ones ("Compression", compression.md of the gRPC project).
     pub(super) fn or_unimplemented(self, accepted: &Encodings) -> Result<Self, Status> {
         let Self::Unknown(name) = self else { return Ok(self) };
         let mut status = Status::unimplemented(format!(
@@ -85,11 +87,11 @@ impl Received {
     }
 }
 
-/// The encoding, if this crate can do it.
+/// Returns the encoding if this crate can do it.
 ///
 /// # Panics
 ///
-/// Where its feature is off: tonic knows it by the feature of another crate.
+/// If its feature is off, tonic may still know it by the feature of another crate.
 pub(super) fn check(encoding: CompressionEncoding) -> CompressionEncoding {
     let known = match encoding {
         #[cfg(feature = "gzip")]
@@ -134,7 +136,8 @@ pub(super) fn compress(
     }
 }
 
-/// The message, of at most `limit` bytes. What is larger is not decompressed further than that.
+/// Returns the decompressed message, of at most `limit` bytes. A larger one is not decompressed
+/// further than that.
 #[cfg_attr(
     not(any(feature = "gzip", feature = "deflate", feature = "zstd")),
     allow(unused_variables, reason = "there is nothing that decompresses")
@@ -159,7 +162,7 @@ pub(super) fn decompress(
         #[cfg(feature = "zstd")]
         CompressionEncoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::new(compressed).map_err(failed)?;
-            // The decoder reserves a window of the size that the message asks for.
+            // The decoder reserves a window of the size that the message requests.
             let limit_log = usize::BITS - limit.leading_zeros();
             decoder.window_log_max(limit_log.clamp(ZSTD_WINDOW_LOG, 31)).map_err(failed)?;
             read_limited(decoder, limit, failed)

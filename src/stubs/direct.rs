@@ -1,7 +1,7 @@
-//! [`Direct`]: a call on a connection of samehost's own server, without an HTTP request in between.
+//! [`Direct`]: a call on a connection of samehost's own server, without an HTTP request.
 //!
-//! A unary request that has arrived whole is decoded from what was received, and its response is
-//! encoded into a buffer that the connection keeps. All other calls take the way of [`Layered`].
+//! A unary request that has arrived whole is decoded from the received bytes, and its response is
+//! encoded into a buffer that the connection keeps. All other calls go through [`Layered`].
 
 use std::future::Future;
 use std::pin::Pin;
@@ -43,7 +43,7 @@ pub(super) fn answer<D: Methods>(server: &D, call: Arriving) -> Answering {
     server.answer(method::<D>(head.path.path()), Direct(call))
 }
 
-/// The method's name in a path, "/package.Service/Method" (gRPC over HTTP/2, Requests).
+/// Returns the method's name in a path, "/package.Service/Method" (gRPC over HTTP/2, Requests).
 pub(super) fn method<D: Methods>(path: &str) -> &str {
     let path = path.strip_prefix('/').and_then(|path| path.strip_prefix(D::NAME));
     path.and_then(|path| path.strip_prefix('/')).unwrap_or_default()
@@ -121,7 +121,8 @@ impl Call for Direct {
     }
 }
 
-/// The one message of a request that has arrived whole, its trailers, and how to encode the response.
+/// Returns the one message of a request that has arrived whole, its trailers, and how to encode the
+/// response.
 fn decode<Q: Message + Default>(
     headers: &HeaderMap,
     is_plain: bool,
@@ -143,7 +144,7 @@ fn decode<Q: Message + Default>(
 }
 
 pin_project! {
-    /// A unary method at work.
+    /// A unary method that is running.
     struct Unary<F> {
         #[pin]
         call: F,

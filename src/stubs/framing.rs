@@ -1,4 +1,4 @@
-//! Messages as bytes: each has a prefix, whether it is compressed and its length in four bytes
+//! Messages as bytes. Each has a prefix: whether it is compressed, and its length in four bytes
 //! ("Length-Prefixed-Message", PROTOCOL-HTTP2.md of the gRPC project).
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -11,11 +11,11 @@ use super::compression::{Received, compress, decompress};
 /// The size of a prefix in bytes.
 pub(super) const PREFIX: usize = 5;
 
-/// Appends a message, with its prefix, to `out`. Where it fails, `out` is as it was.
+/// Appends a message, with its prefix, to `out`. If it fails, `out` is unchanged.
 ///
 /// # Errors
 ///
-/// RESOURCE_EXHAUSTED where it is larger than `limit` bytes, as it would be sent.
+/// RESOURCE_EXHAUSTED if it is larger than `limit` bytes as it would be sent.
 pub(super) fn encode<M: Message>(
     message: &M,
     encoding: Option<CompressionEncoding>,
@@ -35,11 +35,11 @@ fn encode_plain<M: Message>(message: &M, limit: usize, out: &mut Vec<u8>) -> Res
     Ok(())
 }
 
-/// The length of a message that is not compressed, without its prefix.
+/// Returns the length of a message that is not compressed, without its prefix.
 ///
 /// # Errors
 ///
-/// RESOURCE_EXHAUSTED where it is larger than `limit` bytes.
+/// RESOURCE_EXHAUSTED if it is larger than `limit` bytes.
 pub(super) fn sent_len<M: Message>(message: &M, limit: usize) -> Result<u32, Status> {
     let length = message.encoded_len();
     check_sent(length, limit)?;
@@ -87,11 +87,11 @@ fn too_large_to_send(length: usize, limit: usize) -> Status {
     ))
 }
 
-/// Pieces below this size are copies of their own, and no parts of what was read (`http2`).
+/// Pieces below this size are copies, and not parts of the read buffer (`http2`).
 const OWN_COPY: usize = 8 * 1024;
 
-/// Whether a piece is one message and nothing else, of at most `limit` bytes and not compressed.
-/// Whatever else it is, [`Deframer`] tells.
+/// Returns whether a piece is exactly one message of at most `limit` bytes that is not compressed.
+/// [`Deframer`] deals with all other pieces.
 #[inline]
 pub(super) fn is_single(piece: &[u8], limit: usize) -> bool {
     let Some((&[flag, length @ ..], message)) = piece.split_first_chunk::<PREFIX>() else {
@@ -101,12 +101,13 @@ pub(super) fn is_single(piece: &[u8], limit: usize) -> bool {
     flag == 0 && length == message.len() && length <= limit
 }
 
-/// The message of a [single](is_single) piece. Its `bytes` fields refer to a piece that is a copy of its
-/// own; they are copied out of another one, which would keep the whole buffer that it was received in.
+/// Decodes the message of a [single](is_single) piece. If the piece is a copy, its `bytes` fields
+/// refer to the piece. Otherwise they are copied out of it, because they would keep the whole read
+/// buffer.
 ///
 /// # Errors
 ///
-/// INTERNAL where it cannot be decoded.
+/// INTERNAL if it cannot be decoded.
 #[inline]
 pub(super) fn decode_single<M: Message + Default>(mut piece: Bytes) -> Result<M, Status> {
     let decoded = if piece.len() < OWN_COPY {
@@ -125,34 +126,34 @@ pub(crate) struct Deframer {
     received: Received,
     /// The rest of the piece that arrived last.
     piece: Bytes,
-    /// A message that has not arrived whole, with its prefix.
+    /// A message that has not arrived completely, with its prefix.
     partial: BytesMut,
-    /// The size of that one with its prefix, once its prefix is there.
+    /// The size of the partial message with its prefix, once the prefix has come.
     expected: Option<usize>,
 }
 
 impl Deframer {
-    /// `limit` is the size that a message may have, in bytes, compressed and not.
+    /// Returns a deframer. `limit` is the largest size of a message in bytes, compressed and not.
     pub(crate) fn new(received: Received, limit: usize) -> Self {
         Self { limit, received, piece: Bytes::new(), partial: BytesMut::new(), expected: None }
     }
 
-    /// Adds what has arrived, once [`next`](Self::next) has found no more.
+    /// Adds what has arrived, once [`next`](Self::next) has found no more messages.
     pub(crate) fn push(&mut self, piece: Bytes) {
         debug_assert!(self.piece.is_empty(), "messages are taken out first");
         self.piece = piece;
     }
 
-    /// Whether there is no beginning of a message.
+    /// Returns whether no message has begun.
     pub(crate) fn is_empty(&self) -> bool {
         self.piece.is_empty() && self.partial.is_empty()
     }
 
-    /// The next message, if it is there.
+    /// Returns the next message if it has arrived.
     ///
     /// # Errors
     ///
-    /// Of a prefix or a message that is not as it has to be. Nothing can be read after it.
+    /// The status for a prefix or a message that is not valid. Nothing can be read after it.
     pub(crate) fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
         if self.partial.is_empty() {
             if let Some(&prefix) = self.piece.first_chunk::<PREFIX>() {
@@ -169,7 +170,7 @@ impl Deframer {
         self.gather()
     }
 
-    /// Puts a message together that arrives in several pieces.
+    /// Assembles a message that arrives in several pieces.
     fn gather<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
         if self.expected.is_none() {
             self.take(PREFIX);
@@ -182,18 +183,19 @@ impl Deframer {
             return Ok(None);
         }
         self.expected = None;
-        // The next one has a buffer of its own: a small message never keeps an earlier one's room.
+        // The next message gets its own buffer, so that a small message never keeps the room of a
+        // larger one.
         let mut message = std::mem::take(&mut self.partial).freeze();
         let compressed = message[0];
         message.advance(PREFIX);
         if compressed == 0 {
-            // Its `bytes` fields may hold on to it: nothing else is in it.
+            // Its `bytes` fields may keep the buffer, because nothing else is in it.
             return M::decode(message).map(Some).map_err(|error| undecodable(&error));
         }
         self.decode(compressed, &message).map(Some)
     }
 
-    /// Moves bytes of the piece to the message until that has `size` of them.
+    /// Moves bytes of the piece to the message until the message has `size` of them.
     fn take(&mut self, size: usize) {
         let missing = size.saturating_sub(self.partial.len());
         let taken = missing.min(self.piece.len());
@@ -204,12 +206,12 @@ impl Deframer {
         self.piece.advance(taken);
     }
 
-    /// The size of a message with its prefix.
+    /// Returns the size of a message with its prefix.
     fn check(&self, prefix: [u8; PREFIX]) -> Result<usize, Status> {
         let [flag, length @ ..] = prefix;
         match (flag, &self.received) {
             (0, _) | (1, Received::Compressed(_)) => {}
-            // A message that is compressed in no way that was agreed on is INTERNAL (compression.md).
+            // A message that is compressed without an agreed encoding is INTERNAL (compression.md).
             (1, Received::Identity) => {
                 return Err(Status::internal(
                     "a message is flagged as compressed, and there is no grpc-encoding",
@@ -237,8 +239,8 @@ impl Deframer {
         Ok(PREFIX + length)
     }
 
-    /// A message without its prefix. Its `bytes` fields are copied, so that none of them keeps the
-    /// whole buffer that it was received in.
+    /// Decodes a message without its prefix. Its `bytes` fields are copied, so that none of them
+    /// keeps the whole read buffer.
     fn decode<M: Message + Default>(&self, flag: u8, message: &[u8]) -> Result<M, Status> {
         let decoded = match (flag, &self.received) {
             (1, Received::Compressed(encoding)) => {
@@ -254,7 +256,7 @@ fn undecodable(error: &prost::DecodeError) -> Status {
     Status::internal(format!("a message cannot be decoded: {error}"))
 }
 
-/// The data ended within a message.
+/// Returns the status for data that ended within a message.
 pub(crate) fn cut_off() -> Status {
     Status::internal("the data ended inside a message")
 }

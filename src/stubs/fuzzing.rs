@@ -1,4 +1,4 @@
-//! What the fuzz target of the messages' framing calls.
+//! The functions that the fuzz target of message framing calls.
 
 use bytes::Bytes;
 use tonic::codec::CompressionEncoding;
@@ -12,7 +12,8 @@ const LIMIT: usize = 1 << 10;
 
 type Found = (Vec<Bytes>, Result<bool, Code>);
 
-/// The messages of data in pieces of these sizes in turn, and whether nothing is left over.
+/// Returns the messages of data that arrives in pieces of these sizes in turn, and whether nothing
+/// is left over.
 fn found(mut data: &[u8], sizes: &[u8], received: &Received) -> Found {
     let mut deframer = Deframer::new(received.clone(), LIMIT);
     let mut messages = Vec::new();
@@ -33,14 +34,14 @@ fn found(mut data: &[u8], sizes: &[u8], received: &Received) -> Found {
     (messages, Ok(deframer.is_empty()))
 }
 
-/// What may be wrong with a message.
+/// Returns the code of a status that an invalid message may have.
 fn known(status: &Status) -> Code {
     assert!(matches!(status.code(), Code::Internal | Code::ResourceExhausted), "{status:?}");
     status.code()
 }
 
-/// Finds messages in any bytes: however they are cut, the same ones, none of them too large, and what is
-/// one whole message is that on the short way, too.
+/// Finds messages in any bytes. However the bytes are cut, the messages are the same, and none is
+/// too large. A single whole message is also found on the short way.
 pub(crate) fn messages(data: &[u8]) {
     let Some((&[choice, sizes], data)) = data.split_first_chunk::<2>() else { return };
     let received = match choice % 3 {

@@ -1,4 +1,4 @@
-//! Metadata between http's headers and tonic's, and the status that trailers carry.
+//! Metadata between http's headers and tonic's, and the status in trailers.
 
 use std::mem;
 
@@ -8,10 +8,11 @@ use tonic::{Code, Status};
 
 use crate::grpc::field;
 
-/// What a message's head says that it is.
+/// The content type in a message's head.
 pub(super) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// What gRPC itself writes into a head, so that no metadata may have it. The same as tonic's.
+/// The fields that gRPC itself writes into a head, so that metadata must not have them. tonic has
+/// the same list.
 const RESERVED: [HeaderName; 5] = [
     header::TE,
     header::CONTENT_TYPE,
@@ -20,12 +21,12 @@ const RESERVED: [HeaderName; 5] = [
     HeaderName::from_static("grpc-status"),
 ];
 
-/// Whether a request's messages are of protobuf: the content type has no subtype, or `+proto` (gRPC over
-/// HTTP/2, Requests).
+/// Fails unless a request's messages are protobuf: the content type has no subtype, or `+proto`
+/// (gRPC over HTTP/2, Requests).
 ///
 /// # Errors
 ///
-/// UNIMPLEMENTED where they are not.
+/// UNIMPLEMENTED if they are not.
 pub(super) fn check_codec(headers: &HeaderMap) -> Result<(), Status> {
     let content_type = field(headers, &header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let Some(subtype) = content_type.and_then(|it| it.strip_prefix(b"application/grpc+")) else {
@@ -42,7 +43,7 @@ pub(super) fn check_codec(headers: &HeaderMap) -> Result<(), Status> {
     )))
 }
 
-/// Metadata as headers, without what is gRPC's own.
+/// Returns metadata as headers, without gRPC's own fields.
 pub(super) fn headers(metadata: MetadataMap) -> HeaderMap {
     let mut headers = metadata.into_headers();
     if !headers.is_empty() {
@@ -53,29 +54,29 @@ pub(super) fn headers(metadata: MetadataMap) -> HeaderMap {
     headers
 }
 
-/// Adds headers to metadata, as tonic does it: what has the same name is replaced.
+/// Adds headers to metadata as tonic does: fields of the same name are replaced.
 pub(super) fn merge(metadata: &mut MetadataMap, headers: HeaderMap) {
     metadata.as_mut().extend(headers);
 }
 
-/// A status as trailers.
+/// Returns a status as trailers.
 pub(super) fn trailers(status: &Status) -> Result<HeaderMap, Status> {
     let mut trailers = HeaderMap::new();
     status.add_header(&mut trailers)?;
     Ok(trailers)
 }
 
-/// The trailers of a call that succeeded.
+/// Returns the trailers of a call that succeeded.
 pub(super) fn ok_trailers() -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
     trailers
 }
 
-/// The status that headers or trailers carry, if they carry one.
+/// Returns the status in headers or trailers, if there is one.
 pub(super) fn status_of(headers: &HeaderMap) -> Option<Status> {
     match headers.get(Status::GRPC_STATUS_DETAILS) {
-        // tonic panics at details that are no base64.
+        // tonic panics if the details are not base64.
         Some(details) if !is_base64(details.as_bytes()) => {
             let mut headers = headers.clone();
             headers.remove(Status::GRPC_STATUS_DETAILS);
@@ -85,18 +86,18 @@ pub(super) fn status_of(headers: &HeaderMap) -> Option<Status> {
     }
 }
 
-/// Takes the status out of the head of a response. It counts if nothing follows the head (gRPC over
-/// HTTP/2, Trailers-Only).
+/// Takes the status out of the head of a response. It counts only if nothing follows the head (gRPC
+/// over HTTP/2, Trailers-Only).
 pub(crate) fn early_status(head: &mut HeaderMap) -> Option<Status> {
     field(head, &Status::GRPC_STATUS)?;
     let status = status_of(head);
-    // One that something follows is none.
+    // If something follows, the head's status does not count.
     head.remove(Status::GRPC_STATUS);
     status
 }
 
-/// The outcome of a call whose response has ended: by its trailers, or else by its HTTP status ("HTTP
-/// to gRPC Status Code Mapping" of the gRPC project).
+/// Returns the outcome of a call whose response has ended: by its trailers, or otherwise by its
+/// HTTP status ("HTTP to gRPC Status Code Mapping" of the gRPC project).
 pub(crate) fn outcome(trailers: Option<&HeaderMap>, http: StatusCode) -> Result<(), Status> {
     if trailers
         .and_then(|trailers| field(trailers, &Status::GRPC_STATUS))
@@ -123,7 +124,7 @@ pub(crate) fn outcome(trailers: Option<&HeaderMap>, http: StatusCode) -> Result<
     Err(Status::new(code, format!("the response has no grpc-status, and the HTTP status {http}")))
 }
 
-/// Adds what the head of a response says to the status that the call failed with.
+/// Adds the metadata of a response's head to the status that the call failed with.
 pub(crate) fn with_head(mut status: Status, head: HeaderMap) -> Status {
     let own = mem::take(status.metadata_mut()).into_headers();
     let metadata = status.metadata_mut();
@@ -132,7 +133,7 @@ pub(crate) fn with_head(mut status: Status, head: HeaderMap) -> Status {
     status
 }
 
-/// Whether this is base64, with or without its padding (RFC 4648 §4).
+/// Returns whether this is base64, with or without padding (RFC 4648 §4).
 fn is_base64(text: &[u8]) -> bool {
     let digits = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
     if digits.len() != text.len() && !text.len().is_multiple_of(4) {
@@ -147,7 +148,7 @@ fn is_base64(text: &[u8]) -> bool {
         b'/' => Some(63),
         _ => None,
     };
-    // What the last digit has beyond whole bytes is zero (RFC 4648 §3.5).
+    // The bits of the last digit beyond whole bytes are zero (RFC 4648 §3.5).
     let beyond = match digits.len() % 4 {
         0 => 0,
         2 => 0b1111,

@@ -1,8 +1,9 @@
-//! What the stubs that `samehost-build` generates call: messages in and out, under gRPC's rules.
+//! The code that the stubs of `samehost-build` call: messages in and out, by the rules of gRPC.
 //!
-//! A message is five bytes of prefix and its encoding ([`framing`]). A server's stubs answer an
-//! HTTP request by a method of the service ([`server`]); a client's send one through whatever takes
-//! HTTP requests ([`client`]). Streams of messages are tonic's `Streaming`, fed by [`streaming`].
+//! A message is a prefix of five bytes and its encoding ([`framing`]). A server's stubs answer an
+//! HTTP request by a method of the service ([`server`]). A client's stubs send a request through
+//! any service that takes HTTP requests ([`client`]). Streams of messages are tonic's `Streaming`,
+//! fed by [`streaming`].
 
 mod body;
 mod cancellation;

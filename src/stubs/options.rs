@@ -1,4 +1,4 @@
-//! What can be set on generated servers and clients.
+//! The options of generated servers and clients.
 
 use http::{HeaderMap, HeaderValue, header};
 use prost::Message;
@@ -10,7 +10,7 @@ use super::compression::{Encodings, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, check};
 use super::framing::{Deframer, encode};
 use super::metadata::{CONTENT_TYPE, headers};
 
-/// How large a received message may be unless something else is set, as with tonic: 4 MiB.
+/// The default limit for a received message, as in tonic: 4 MiB.
 const MAX_DECODING: usize = 4 << 20;
 
 /// The limits of messages, in bytes.
@@ -26,86 +26,86 @@ impl Default for Limits {
     }
 }
 
-/// What is set on a generated server.
+/// The options of a generated server.
 #[derive(Clone, Debug, Default)]
 pub struct ServerOptions {
-    /// Of requests.
+    /// The encodings of requests.
     pub(super) accept: Encodings,
-    /// Of responses, as far as the client accepts it.
+    /// The encodings of responses, as far as the client accepts them.
     pub(super) send: Encodings,
     pub(super) limits: Limits,
 }
 
 impl ServerOptions {
-    /// Accepts requests that are compressed so.
+    /// Accepts requests with this compression.
     ///
     /// # Panics
     ///
-    /// Where the crate's feature of that name is off.
+    /// If the crate's feature of that name is off.
     pub fn accept_compressed(&mut self, encoding: CompressionEncoding) {
         self.accept.add(check(encoding));
     }
 
-    /// Compresses responses so, for clients that accept it.
+    /// Compresses responses this way for clients that accept it.
     ///
     /// # Panics
     ///
-    /// Where the crate's feature of that name is off.
+    /// If the crate's feature of that name is off.
     pub fn send_compressed(&mut self, encoding: CompressionEncoding) {
         self.send.add(check(encoding));
     }
 
-    /// How large a received message may be, in bytes.
+    /// Sets the largest size of a received message, in bytes.
     pub fn max_decoding_message_size(&mut self, limit: usize) {
         self.limits.decoding = limit;
     }
 
-    /// How large a sent message may be, in bytes.
+    /// Sets the largest size of a sent message, in bytes.
     pub fn max_encoding_message_size(&mut self, limit: usize) {
         self.limits.encoding = limit;
     }
 }
 
-/// What is set on a generated client.
+/// The options of a generated client.
 #[derive(Clone, Debug, Default)]
 pub struct ClientOptions {
-    /// Of responses.
+    /// The encodings of responses.
     pub(super) accept: Encodings,
-    /// Of requests.
+    /// The encoding of requests.
     pub(super) send: Option<CompressionEncoding>,
     pub(super) limits: Limits,
 }
 
 impl ClientOptions {
-    /// Compresses requests so.
+    /// Compresses requests this way.
     ///
     /// # Panics
     ///
-    /// Where the crate's feature of that name is off.
+    /// If the crate's feature of that name is off.
     pub fn send_compressed(&mut self, encoding: CompressionEncoding) {
         self.send = Some(check(encoding));
     }
 
-    /// Accepts responses that are compressed so.
+    /// Accepts responses with this compression.
     ///
     /// # Panics
     ///
-    /// Where the crate's feature of that name is off.
+    /// If the crate's feature of that name is off.
     pub fn accept_compressed(&mut self, encoding: CompressionEncoding) {
         self.accept.add(check(encoding));
     }
 
-    /// How large a received message may be, in bytes.
+    /// Sets the largest size of a received message, in bytes.
     pub fn max_decoding_message_size(&mut self, limit: usize) {
         self.limits.decoding = limit;
     }
 
-    /// How large a sent message may be, in bytes.
+    /// Sets the largest size of a sent message, in bytes.
     pub fn max_encoding_message_size(&mut self, limit: usize) {
         self.limits.encoding = limit;
     }
 
-    /// The headers of a request.
+    /// Returns the headers of a request.
     pub(crate) fn head(&self, metadata: MetadataMap) -> HeaderMap {
         let mut headers = headers(metadata);
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -119,16 +119,16 @@ impl ClientOptions {
         headers
     }
 
-    /// Appends a message as requests have it.
+    /// Appends a message, encoded for a request.
     ///
     /// # Errors
     ///
-    /// RESOURCE_EXHAUSTED where it is larger than the limit.
+    /// RESOURCE_EXHAUSTED if it is larger than the limit.
     pub(crate) fn encode<M: Message>(&self, message: &M, out: &mut Vec<u8>) -> Result<(), Status> {
         encode(message, self.send, self.limits.encoding, out)
     }
 
-    /// What finds the messages of a response with this head.
+    /// Returns what finds the messages of a response with this head.
     pub(crate) fn messages(&self, head: &HeaderMap) -> Deframer {
         Deframer::new(self.accept.received(head), self.limits.decoding)
     }

@@ -1,4 +1,4 @@
-//! The one message of a body that is to have one.
+//! The one message of a body that must have one.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,14 +18,14 @@ use super::compression::Received;
 use super::framing::{Deframer, cut_off, decode_single, is_single};
 use super::metadata::{merge, outcome, with_head};
 
-/// What a body had.
+/// The contents of a body.
 #[derive(Debug)]
 pub(crate) struct Whole<M> {
     pub(super) message: Option<M>,
     pub(super) trailers: Option<HeaderMap>,
-    /// There was no data at all.
+    /// Whether there was no data at all.
     pub(super) empty: bool,
-    /// The end came within a message.
+    /// Whether the end came within a message.
     pub(super) cut_off: bool,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Whole<M> {
 ///
 /// # Errors
 ///
-/// Where the body fails, a message is not as it has to be, or there is a second one.
+/// The status if the body fails, if a message is not valid, or if there is a second one.
 pub(super) async fn receive<M>(mut body: Body, mut messages: Deframer) -> Result<Whole<M>, Status>
 where
     M: Message + Default,
@@ -50,11 +50,11 @@ where
 }
 
 impl<M: Message + Default> Whole<M> {
-    /// What a body that has arrived in full has. `limit` is in bytes.
+    /// Returns the contents of a body that has arrived in full. `limit` is in bytes.
     ///
     /// # Errors
     ///
-    /// As [`receive`]'s.
+    /// As for [`receive`].
     pub(super) fn of(content: Content, received: Received, limit: usize) -> Result<Self, Status> {
         let Content { mut pieces, trailers } = content;
         let trailers = trailers.map(Arc::unwrap_or_clone);
@@ -84,7 +84,7 @@ impl<M: Message + Default> Whole<M> {
     ///
     /// # Errors
     ///
-    /// As [`receive`]'s.
+    /// As for [`receive`].
     pub(crate) fn take(&mut self, data: Bytes, messages: &mut Deframer) -> Result<(), Status> {
         self.empty &= data.is_empty();
         messages.push(data);
@@ -104,7 +104,7 @@ impl<M: Message + Default> Whole<M> {
 }
 
 impl<M> Whole<M> {
-    /// The message and the trailers, where there is exactly that one.
+    /// Returns the message and the trailers if there is exactly one message.
     pub(super) fn into_message(self) -> Result<(M, Option<HeaderMap>), Status> {
         if self.cut_off {
             return Err(cut_off());
@@ -114,7 +114,7 @@ impl<M> Whole<M> {
     }
 }
 
-/// The outcome of a call that is to be answered by one message. `early` is the status of the
+/// Returns the outcome of a call whose answer must be one message. `early` is the status in the
 /// response's head.
 pub(crate) fn conclude<M>(
     whole: Whole<M>,
@@ -140,8 +140,8 @@ pub(crate) fn conclude<M>(
     Ok(Response::from_parts(metadata, message, extensions))
 }
 
-/// A request or a response that is to have one message has another number of them ("Status codes
-/// and their use in gRPC": cardinality violations).
+/// Returns the status for a request or a response that must have one message and has another number
+/// of them ("Status codes and their use in gRPC": cardinality violations).
 fn cardinality(found: &str) -> Status {
     Status::unimplemented(format!("there has to be exactly one message, and there is {found}"))
 }

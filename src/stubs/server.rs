@@ -1,4 +1,4 @@
-//! The server's stubs: from a request, by the method it names, to a response.
+//! The server's stubs: they turn a request, by the method that it names, into a response.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -31,18 +31,18 @@ use super::options::ServerOptions;
 use super::receive::receive;
 use super::streaming::{End, streaming};
 
-/// A generated server: it knows its methods.
+/// A generated server, which knows its methods.
 pub trait Methods: NamedService + Clone + Send + Sync + 'static {
     /// Answers a call by the method of this name.
     fn answer<C: Call>(&self, method: &str, call: C) -> C::Reply;
 }
 
-/// A call that has arrived, however it did. Each function answers it by a method of its kind.
+/// A call that has arrived, in any form. Each function answers it by a method of its kind.
 pub trait Call: Sized {
-    /// What becomes the answer.
+    /// The type of the answer.
     type Reply;
 
-    /// A request, a response.
+    /// Answers by a method with one request and one response.
     fn unary<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
     where
         Q: Message + Default + 'static,
@@ -50,7 +50,7 @@ pub trait Call: Sized {
         H: FnOnce(Request<Q>) -> F + Send + 'static,
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static;
 
-    /// A request, a stream of responses.
+    /// Answers by a method with one request and a stream of responses.
     fn server_streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
     where
         Q: Message + Default + 'static,
@@ -59,7 +59,7 @@ pub trait Call: Sized {
         H: FnOnce(Request<Q>) -> F + Send + 'static,
         F: Future<Output = Result<Response<S>, Status>> + Send + 'static;
 
-    /// A stream of requests, a response.
+    /// Answers by a method with a stream of requests and one response.
     fn client_streaming<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
     where
         Q: Message + Default + 'static,
@@ -67,7 +67,7 @@ pub trait Call: Sized {
         H: FnOnce(Request<Streaming<Q>>) -> F + Send + 'static,
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static;
 
-    /// Streams both ways.
+    /// Answers by a method with streams in both directions.
     fn streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
     where
         Q: Message + Default + 'static,
@@ -76,11 +76,11 @@ pub trait Call: Sized {
         H: FnOnce(Request<Streaming<Q>>) -> F + Send + 'static,
         F: Future<Output = Result<Response<S>, Status>> + Send + 'static;
 
-    /// There is no method of this name.
+    /// Answers that there is no method of this name.
     fn unimplemented(self) -> Self::Reply;
 }
 
-/// Answers an HTTP request, under tower layers, in tonic's own server or in axum.
+/// Answers an HTTP request: under tower layers, in tonic's own server or in axum.
 pub fn call<D: Methods>(
     server: &D,
     request: HttpRequest<Body>,
@@ -89,7 +89,7 @@ pub fn call<D: Methods>(
     server.answer(direct::method::<D>(&path), Layered(request))
 }
 
-/// For samehost's own server.
+/// Returns the service for samehost's own server.
 pub fn mount<D: Methods>(server: D) -> Mounted {
     let directly = server.clone();
     Mounted::new(
@@ -102,13 +102,13 @@ pub fn mount<D: Methods>(server: D) -> Mounted {
 /// An HTTP request.
 pub(super) struct Layered(pub(super) HttpRequest<Body>);
 
-/// What is known of a request when its messages are still to come.
+/// The parts of a request before its messages are read.
 struct Head {
     headers: HeaderMap,
     extensions: http::Extensions,
     messages: Deframer,
     body: Body,
-    /// Of the response.
+    /// The encoding of the response.
     encoding: Encoding,
 }
 
@@ -125,7 +125,7 @@ impl Layered {
         Ok(Head { headers, extensions, messages, body, encoding })
     }
 
-    /// The request of a method that takes one message.
+    /// Returns the request of a method that takes one message.
     async fn one<Q>(self, options: &ServerOptions) -> Result<(Request<Q>, Encoding), Status>
     where
         Q: Message + Default,
@@ -139,7 +139,7 @@ impl Layered {
         Ok((Request::from_parts(metadata, extensions, message), encoding))
     }
 
-    /// The request of a method that takes a stream.
+    /// Returns the request of a method that takes a stream.
     fn many<Q>(self, options: &ServerOptions) -> Result<(Request<Streaming<Q>>, Encoding), Status>
     where
         Q: Message + Default + 'static,
@@ -151,7 +151,7 @@ impl Layered {
     }
 }
 
-/// A response's head.
+/// Returns the head of a response, with its body.
 fn respond(
     metadata: MetadataMap,
     extensions: http::Extensions,
@@ -170,7 +170,7 @@ fn respond(
     response
 }
 
-/// The response of one message.
+/// Returns the response of one message.
 fn respond_one<R: Message>(
     response: Response<R>,
     encoding: Encoding,
@@ -184,7 +184,7 @@ fn respond_one<R: Message>(
     Ok(respond(metadata, extensions, encoding.compression, body))
 }
 
-/// The response of a stream.
+/// Returns the response of a stream.
 fn respond_many<R, S>(response: Response<S>, encoding: Encoding) -> HttpResponse<Body>
 where
     R: Message + 'static,
@@ -268,17 +268,17 @@ impl Call for Layered {
     }
 }
 
-/// There is no method for this path.
+/// Returns the status for a path without a method.
 pub(super) fn unimplemented(path: &str) -> Status {
     Status::unimplemented(format!("there is no method {path}"))
 }
 
-/// A generated server as a tower service for requests with any body: from `into_service`.
+/// A generated server as a tower service for requests with any body. `into_service` returns it.
 #[derive(Clone, Debug)]
 pub struct AnyBody<D>(D);
 
 impl<D> AnyBody<D> {
-    /// Serves what `server` serves.
+    /// Returns a service that serves what `server` serves.
     pub fn new(server: D) -> Self {
         Self(server)
     }
@@ -307,7 +307,7 @@ where
     }
 }
 
-/// Forgets a body's type.
+/// Returns the body as tonic's type.
 fn erase<B>(body: B) -> Body
 where
     B: HttpBody + Send + 'static,
@@ -321,7 +321,7 @@ where
 }
 
 pin_project! {
-    /// A body whose data is in `Bytes`.
+    /// A body whose data is turned into `Bytes`.
     struct InBytes<B> {
         #[pin]
         body: B,

@@ -1,9 +1,9 @@
-//! [`streaming`]: messages that arrive, as tonic's `Streaming`.
+//! [`streaming`]: turns arriving messages into tonic's `Streaming`.
 //!
-//! tonic finds messages in bytes by itself, and gets some of it wrong. So what it is given are no
-//! message's bytes: [`Feed`] finds and decodes the messages, puts them into a queue, and shows tonic
-//! an empty message for each, for which [`Take`] then takes one out of the queue. Errors take the
-//! same way, so that each arrives once, after the messages before it.
+//! tonic finds messages in bytes by itself, and does some of that wrong. So it does not get the
+//! bytes of messages. [`Feed`] finds and decodes the messages, and puts them into a queue. It shows
+//! tonic an empty message for each, and for that [`Take`] takes a message out of the queue. Errors
+//! take the same way, so that each arrives once, after the messages before it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,7 +24,8 @@ use super::cancellation::Cancelled;
 use super::framing::{Deframer, PREFIX, cut_off};
 use super::metadata::outcome;
 
-/// Messages that are decoded at a time, at most: decoded ones may be much larger than their bytes.
+/// The maximum number of messages that are decoded at a time. Decoded messages may be much larger
+/// than their bytes.
 const BATCH: usize = 64;
 
 /// Empty messages.
@@ -36,13 +37,13 @@ pub(super) enum End {
     Request,
     Response {
         http: StatusCode,
-        /// What the head says: it counts if nothing follows.
+        /// The status in the head. It counts only if nothing follows.
         status: Option<Status>,
         cancelled: Option<Cancelled>,
     },
 }
 
-/// The messages of a body.
+/// Returns the messages of a body.
 pub(super) fn streaming<M>(body: Body, messages: Deframer, end: End) -> Streaming<M>
 where
     M: Message + Default + 'static,
@@ -54,12 +55,12 @@ where
     if is_request {
         Streaming::new_request(take, feed, None, None)
     } else {
-        // Whatever the trailers say is the feed's to tell.
+        // The feed itself deals with the trailers.
         Streaming::new_empty(take, feed)
     }
 }
 
-/// Between a [`Feed`] and its [`Take`], which tonic calls in turn.
+/// The queue between a [`Feed`] and its [`Take`], which tonic calls in turn.
 struct Queue<M>(Mutex<VecDeque<Result<M, Status>>>);
 
 impl<M> Default for Queue<M> {
@@ -96,19 +97,19 @@ impl<M> Decoder for Take<M> {
     }
 }
 
-/// A body's messages into the queue, and an empty message for each out.
+/// Puts a body's messages into the queue, and returns an empty message for each.
 struct Feed<M> {
-    /// None once there is nothing more to come.
+    /// `None` once nothing more can come.
     body: Option<Body>,
     messages: Deframer,
     queue: Arc<Queue<M>>,
     end: End,
-    /// No data has come.
+    /// Whether no data has come.
     empty: bool,
 }
 
 impl<M: Message + Default> Feed<M> {
-    /// Decodes messages that are there. Returns how many there are to take, a failure included.
+    /// Decodes messages that have arrived. Returns how many there are to take, including a failure.
     fn decode(&mut self) -> usize {
         let mut queue = self.queue.lock();
         for count in 0..BATCH {
@@ -132,7 +133,7 @@ impl<M: Message + Default> Feed<M> {
         empty_messages(1)
     }
 
-    /// The body has ended.
+    /// Deals with the end of the body.
     fn finish(&mut self, trailers: Option<HeaderMap>) -> Option<Frame<Bytes>> {
         self.body = None;
         if let End::Response { http, status, .. } = &mut self.end {
@@ -157,7 +158,7 @@ impl<M: Message + Default> Feed<M> {
     }
 }
 
-/// For tonic to ask for so many.
+/// Returns empty messages, so that tonic asks for so many.
 fn empty_messages(count: usize) -> Frame<Bytes> {
     Frame::data(Bytes::from_static(&EMPTY[..count * PREFIX]))
 }

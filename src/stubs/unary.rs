@@ -1,5 +1,5 @@
-//! [`Unary`]: a client's unary call. On a channel of ours its message goes straight into the
-//! connection, and the response is decoded from what was received.
+//! [`Unary`]: a client's unary call. On a channel of ours its message is encoded straight into the
+//! connection, and the response is decoded from the received bytes.
 
 use std::fmt;
 use std::future::Future;
@@ -32,20 +32,20 @@ static PLAIN_HEAD: LazyLock<HeaderMap> = LazyLock::new(|| {
     head
 });
 
-/// Adds what every request has.
+/// Adds the fields that every request has.
 fn add_own(head: &mut HeaderMap) {
     head.insert(header::TE, HeaderValue::from_static("trailers"));
     head.insert(header::CONTENT_TYPE, CONTENT_TYPE);
 }
 
-/// The head of a request whose message is not compressed.
+/// Returns the head of a request whose message is not compressed.
 fn head(metadata: MetadataMap, options: &ClientOptions) -> Fields {
     let accepted = options.accept.header();
     if metadata.is_empty() && accepted.is_none() {
         return Fields::Static(&PLAIN_HEAD);
     }
     let mut head = headers(metadata);
-    // One that was copied from another message: it is hardly this one's.
+    // It was copied from another message, so it is probably not the length of this one.
     head.remove(header::CONTENT_LENGTH);
     add_own(&mut head);
     if let Some(accepted) = accepted {
@@ -57,7 +57,7 @@ fn head(metadata: MetadataMap, options: &ClientOptions) -> Fields {
 /// A message to be sent, not compressed.
 struct Plain<Q> {
     message: Q,
-    /// Without its prefix.
+    /// The size without its prefix.
     size: u32,
 }
 
@@ -71,11 +71,11 @@ impl<Q: Message> EncodeMessage for Plain<Q> {
     }
 }
 
-/// A unary call. `L` is the call of an HTTP request.
+/// A unary call. `L` is the type of a call with an HTTP request.
 #[allow(clippy::large_enum_variant, reason = "the large variant is the usual one")]
 pub(super) enum Unary<'a, Q, R, L> {
     Direct(Direct<'a, Q, R>),
-    /// In a box, so that it takes no room where it is not needed.
+    /// In a box, so that it takes no room if it is not needed.
     Layered(Pin<Box<L>>),
     Failed(Option<Status>),
 }
@@ -109,7 +109,7 @@ pub(super) struct Direct<'a, Q, R> {
     call: DirectCall<Plain<Q>>,
     options: &'a ClientOptions,
     cancelled: Option<Box<Cancelled>>,
-    /// What reads a response that did not arrive at once.
+    /// Reads a response that did not arrive at once.
     rest: Option<Rest<R>>,
 }
 
@@ -122,7 +122,7 @@ where
 {
     /// # Errors
     ///
-    /// RESOURCE_EXHAUSTED where the message is larger than the options allow.
+    /// RESOURCE_EXHAUSTED if the message is larger than the options allow.
     pub(super) fn start(
         channel: &Channel,
         options: &'a ClientOptions,
@@ -161,7 +161,7 @@ where
     }
 }
 
-/// The outcome of a call whose response has arrived in full.
+/// Returns the outcome of a call whose response has arrived in full.
 fn whole<R: Message + Default>(
     mut response: DirectResponse,
     mut content: Content,
@@ -200,7 +200,7 @@ fn whole<R: Message + Default>(
     Ok(concluded)
 }
 
-/// The outcome of a call whose response is still arriving.
+/// Returns the outcome of a call whose response is still arriving.
 async fn rest<R: Message + Default>(
     response: DirectResponse,
     mut head: HeaderMap,
@@ -214,7 +214,7 @@ async fn rest<R: Message + Default>(
     }
 }
 
-/// The headers of a response, normalised.
+/// Returns the headers of a response, which the call may change.
 fn unshared(response: &mut DirectResponse) -> HeaderMap {
     let mut headers = match Arc::get_mut(&mut response.head) {
         Some(head) => std::mem::take(&mut head.headers),

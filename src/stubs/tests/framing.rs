@@ -11,7 +11,7 @@ use crate::stubs::framing::{Deframer, PREFIX, encode};
 
 const LIMIT: usize = 1 << 20;
 
-/// The messages of data in pieces of this size, and whether nothing is left over.
+/// Returns the messages of data in pieces of this size, and whether nothing is left over.
 fn found(data: &[u8], size: usize, received: Received) -> Result<(Vec<Vec<u8>>, bool), Code> {
     let mut deframer = Deframer::new(received, LIMIT);
     let mut messages = Vec::new();
@@ -38,7 +38,7 @@ proptest! {
         let (out, complete) = found(&data, size, Received::Identity).unwrap();
         prop_assert_eq!(&out, &messages);
         prop_assert!(complete);
-        // Of one that is cut off, the beginning is left over.
+        // If a message is cut off, its beginning is left over.
         if cut > 0 && data.len() > cut {
             let (out, complete) = found(&data[..data.len() - cut], size, Received::Identity).unwrap();
             prop_assert!(out.len() < messages.len());
@@ -66,7 +66,7 @@ fn compressed_messages_come_out_as_they_went_in() {
         for message in &messages {
             encode(message, Some(encoding), usize::MAX, &mut data).unwrap();
         }
-        // One that is not compressed may stand between others.
+        // A message that is not compressed may stand between others.
         encode(&b"plain".to_vec(), None, usize::MAX, &mut data).unwrap();
         for size in [1, 7, data.len()] {
             let (out, complete) = found(&data, size, Received::Compressed(encoding)).unwrap();
@@ -86,7 +86,7 @@ fn what_is_no_message_has_its_code() {
         (framed(1, b"x"), unknown.clone(), Code::Internal),
         (framed(2, b"x"), Received::Identity, Code::Internal),
         (framed(255, b"x"), gzip.clone(), Code::Internal),
-        // Neither compressed nor a message.
+        // This is neither compressed nor a message.
         (framed(1, b"x"), gzip.clone(), Code::Internal),
         (framed(0, b"\xff"), Received::Identity, Code::Internal),
         // Only its prefix has come.
@@ -97,14 +97,14 @@ fn what_is_no_message_has_its_code() {
             assert_eq!(found(&data, size, received.clone()), Err(code), "{data:?}");
         }
     }
-    // An encoding that is not accepted is no matter where nothing is compressed.
+    // An encoding that is not accepted does not matter if nothing is compressed.
     assert_eq!(found(&framed(0, b""), 1, unknown), Ok((vec![Vec::new()], true)));
 }
 
 #[test]
 fn a_message_of_the_limit_is_taken_and_one_of_more_is_not() {
     for (size, fits) in [(LIMIT, true), (LIMIT + 1, false)] {
-        // Four bytes are its field's.
+        // Four bytes belong to its field.
         let message = vec![0; size - 4];
         let mut data = Vec::new();
         encode(&message, None, usize::MAX, &mut data).unwrap();
@@ -130,7 +130,7 @@ fn a_bomb_is_not_decompressed_beyond_the_limit() {
 
 #[test]
 fn a_zstd_window_is_bounded() {
-    // A frame without a content, whose descriptor asks for a window of 2 GiB (RFC 8878 §3.1.1.1.2).
+    // A frame without content, whose descriptor asks for a window of 2 GiB (RFC 8878 §3.1.1.1.2).
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00];
     let outcome = found(&framed(1, &frame), 64, Received::Compressed(CompressionEncoding::Zstd));
     assert_eq!(outcome, Err(Code::Internal));
@@ -138,7 +138,7 @@ fn a_zstd_window_is_bounded() {
 
 #[test]
 fn what_is_kept_of_a_message_is_only_its_own() {
-    // Its `bytes` do not hold on to the buffer that they were received in.
+    // Its `bytes` do not keep the buffer that they were received in.
     let mut data = string("a message");
     data.resize(1 << 16, 0);
     let received = Bytes::from(data);

@@ -1,4 +1,4 @@
-//! gRPC's rules for messages, by bytes that no stubs would send.
+//! gRPC's rules for messages, tested with bytes that no stubs would send.
 
 mod framing;
 mod rules;

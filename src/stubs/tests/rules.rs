@@ -1,4 +1,4 @@
-//! What a server answers and a client makes of bytes that are not as they have to be.
+//! How a server and a client deal with bytes that are not valid.
 
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
@@ -9,7 +9,7 @@ use super::support::{
     with_trailers,
 };
 
-/// Each kind of method takes the requests apart by itself.
+/// Each kind of method has its own code for requests.
 const METHODS: [&str; 4] = ["Unary", "Down", "Up", "Both"];
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn trailers_of_a_request_are_metadata() {
     assert_eq!(ask(&Echo::default(), "Unary", &[], body).await.status.code(), Code::Ok);
 }
 
-/// The outcome of a unary call that gets this response, and that of a stream.
+/// Returns the outcome of a unary call that gets this response, and that of a stream.
 async fn outcomes(
     headers: &[(&'static str, &'static str)],
     body: impl Fn() -> Frames,
@@ -164,7 +164,7 @@ async fn outcomes(
     (unary, streamed.await)
 }
 
-/// A call over a connection of ours has the outcome of one through an HTTP client.
+/// Checks that a call over a connection of ours has the same outcome as one through an HTTP client.
 #[track_caller]
 fn assert_same(
     direct: Result<tonic::Response<String>, Status>,
@@ -172,7 +172,7 @@ fn assert_same(
 ) {
     let fields = |metadata: &MetadataMap| {
         let mut headers = metadata.clone().into_headers();
-        // The other one's responses have none.
+        // The other client's responses do not have it.
         headers.remove("content-type");
         headers
     };
@@ -229,13 +229,13 @@ async fn a_status_counts_where_it_belongs() {
     let status = unary.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::NotFound, "none here"));
     assert_eq!(code(streamed), Code::NotFound);
-    // In trailers, after a message or none.
+    // The status is in trailers, after one message or none.
     for data in [Vec::new(), string("word")] {
         let body = || with_trailers(pieces(&data, 100), &failed);
         let (unary, streamed) = outcomes(&[], body).await;
         assert_eq!(code(unary), Code::NotFound);
         assert_eq!(code(streamed), Code::NotFound);
-        // That of the head is none then.
+        // Then the status of the head does not count.
         let (unary, streamed) = outcomes(&OK, body).await;
         assert_eq!(code(unary), Code::NotFound);
         assert_eq!(code(streamed), Code::NotFound);
@@ -263,7 +263,7 @@ async fn a_response_that_no_one_can_decode_is_internal() {
         assert_eq!(code(unary), Code::Internal, "{data:?}");
         assert_eq!(code(streamed), Code::Internal, "{data:?}");
     }
-    // Compressed in a way that was never accepted.
+    // It is compressed in a way that was never accepted.
     let snappy = [("grpc-encoding", "snappy")];
     let body = || with_trailers(pieces(&framed(1, b"x"), 100), &OK);
     let (unary, streamed) = outcomes(&snappy, body).await;

@@ -1,4 +1,4 @@
-//! Bodies of any bytes, a service by hand, and what answers a client.
+//! Bodies of any bytes, a service by hand, and servers that answer a client.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -123,7 +123,7 @@ impl Methods for Echo {
     }
 }
 
-/// What a response carries.
+/// The contents of a response.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) head: HeaderMap,
@@ -131,8 +131,8 @@ pub(super) struct Answer {
     pub(super) status: Status,
 }
 
-/// Sends a body to a method of [`Echo`], as to a tower service and over a connection, which have to
-/// answer the same.
+/// Sends a body to a method of [`Echo`], as a tower service and over a connection. Both must answer
+/// the same.
 pub(super) async fn ask(
     server: &Echo,
     method: &str,
@@ -155,7 +155,7 @@ pub(super) async fn ask(
     direct
 }
 
-/// As to a tower service alone.
+/// Sends a body to a method of [`Echo`] as a tower service only.
 pub(super) async fn ask_layered(
     server: &Echo,
     method: &str,
@@ -165,7 +165,7 @@ pub(super) async fn ask_layered(
     ask_one(AnyBody::new(server.clone()), method, headers, body).await
 }
 
-/// What one service answers.
+/// Returns the answer of one service.
 async fn ask_one<S, B, R>(
     mut service: S,
     method: &str,
@@ -200,7 +200,7 @@ where
 
 pub(super) const UNARY: Method = Method::new("/test.Echo/Unary", "test.Echo", "Unary");
 
-/// A client that gets this response to whatever it sends.
+/// Returns a client that gets this response to everything it sends.
 pub(super) fn client_of(
     headers: &[(&'static str, &'static str)],
     body: Frames,
@@ -222,12 +222,12 @@ pub(super) fn client_of(
     }))
 }
 
-/// Answers every call in the same way, over a connection.
+/// A server that answers every call in the same way, over a connection.
 #[derive(Clone)]
 struct Always {
     headers: HeaderMap,
     body: Frames,
-    /// Each part of the body is sent by itself.
+    /// Whether each part of the body is sent by itself.
     slowly: bool,
 }
 
@@ -253,7 +253,7 @@ impl tower::Service<HttpRequest<RequestBody>> for Always {
     }
 }
 
-/// A body of which the peer sees the beginning before there is more.
+/// A body whose beginning the peer sees before there is more.
 struct Slow {
     body: Frames,
     waits: u8,
@@ -277,7 +277,8 @@ impl http_body::Body for Slow {
     }
 }
 
-/// The outcomes of unary calls one after the other, over a connection to a server that answers each so.
+/// Returns the outcomes of unary calls one after the other, over a connection to a server that
+/// gives each the same response.
 pub(super) async fn over_a_connection(
     headers: &[(&'static str, &'static str)],
     body: Frames,
@@ -294,7 +295,7 @@ pub(super) async fn over_a_connection(
     let serving = tokio::spawn(serving);
     let mut client = Client::new(Channel::from_stream(client));
     let mut outcomes = Vec::new();
-    // From the third on the fields of a response are known.
+    // From the third call on, the fields of a response are known.
     for _ in 0..4 {
         outcomes.push(client.unary(UNARY, Request::new("request".to_owned())).await);
     }
@@ -302,7 +303,7 @@ pub(super) async fn over_a_connection(
     outcomes
 }
 
-/// Trailers of these fields, after data.
+/// Returns the body with trailers of these fields after its data.
 pub(super) fn with_trailers(mut body: Frames, fields: &[(&'static str, &'static str)]) -> Frames {
     let mut trailers = HeaderMap::new();
     for (name, value) in fields {
