@@ -1,4 +1,4 @@
-//! Attributes for generated items, by the proto path of what they are generated from.
+//! Attributes for generated items, by the proto path of the item.
 
 /// Pairs of a path and an attribute, in the order in which they were added.
 #[derive(Clone, Debug, Default)]
@@ -9,16 +9,16 @@ impl Attributes {
         self.0.push((path.as_ref().to_owned(), attribute.as_ref().to_owned()));
     }
 
-    /// The attributes whose path matches `name`, a line each.
+    /// Returns the attributes whose path matches `name`, one per line.
     pub(crate) fn of(&self, name: &str) -> String {
         let matching = self.0.iter().filter(|(path, _)| matches(path, name));
         matching.map(|(_, attribute)| format!("{attribute}\n")).collect()
     }
 }
 
-/// Whether a path, as prost's and tonic's builders take it, matches a full name without a leading
-/// dot: `.` matches all, a path with a leading dot matches what begins with it, and any other what
-/// ends with it, by whole segments.
+/// Returns whether a path, in the form of prost's and tonic's builders, matches a full name without
+/// a leading dot. `.` matches everything. A path with a leading dot matches names that begin with
+/// it. Any other path matches names that end with it. Both match whole segments.
 fn matches(path: &str, name: &str) -> bool {
     let segments = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
     match path.strip_prefix('.') {

@@ -11,7 +11,7 @@ const TONIC: &str = "::samehost::tonic";
 const RUNTIME: &str = "::samehost::codegen";
 const BLOCKING: &str = "::samehost::blocking";
 
-/// A module within that of the client.
+/// Generates a module within the client's module.
 pub(crate) fn generate(service: &Service, options: &Options) -> String {
     let name = &service.name;
     let full_name = options.full_name(service);
@@ -32,7 +32,7 @@ pub(crate) fn generate(service: &Service, options: &Options) -> String {
             }}
 
             impl {name}Client {{
-                /// A client whose calls go through a channel.
+                /// Returns a client whose calls go through a channel.
                 pub fn new(channel: {BLOCKING}::Channel) -> Self {{
                     Self {{ inner: {BLOCKING}::Client::new(channel) }}
                 }}
@@ -47,7 +47,7 @@ pub(crate) fn generate(service: &Service, options: &Options) -> String {
     )
 }
 
-/// The constructor that connects, unless a method has its name.
+/// Generates the constructor that connects, unless a method has its name.
 fn connect(service: &Service, options: &Options) -> String {
     if !options.build_connect || service.methods.iter().any(|method| method.name == "connect") {
         return String::new();

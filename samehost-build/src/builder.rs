@@ -1,4 +1,4 @@
-//! [`Builder`]: options, by the names of prost's and tonic's builders.
+//! [`Builder`]: the options, with the names of prost's and tonic's builders.
 
 use std::collections::HashSet;
 use std::env;
@@ -14,7 +14,7 @@ use crate::generator::{Generator, Options};
 use crate::lints;
 use crate::proto;
 
-/// Options for compiling protos. [`compile`](crate::compile) does it with the defaults.
+/// Returns the options for compiling protos. [`compile`](crate::compile) uses the defaults.
 ///
 /// ```no_run
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,12 +38,12 @@ pub fn configure() -> Builder {
         out_dir: None,
         descriptor_set_path: None,
         include_file: None,
-        // Outside of a build script nobody reads what is printed for Cargo.
+        // Outside of a build script nothing reads what is printed for Cargo.
         emit_rerun_if_changed: env::var_os("CARGO").is_some(),
     }
 }
 
-/// How protos are compiled; from [`configure`].
+/// The options for compiling protos. [`configure`] returns it.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
@@ -55,7 +55,7 @@ pub struct Builder {
     emit_rerun_if_changed: bool,
 }
 
-/// What concerns the messages, which are prost's.
+/// The options of the messages, which prost generates.
 #[derive(Clone, Debug, Default)]
 struct Types {
     extern_paths: Vec<(String, String)>,
@@ -90,7 +90,7 @@ impl Types {
         for path in &self.boxed {
             config.boxed(path);
         }
-        // Each of these replaces what a configuration has, so that none may be empty.
+        // Each of these replaces a default, so an empty one must not be set.
         if !self.btree_map.is_empty() {
             config.btree_map(&self.btree_map);
         }
@@ -111,34 +111,34 @@ fn pair(path: impl AsRef<str>, value: impl AsRef<str>) -> (String, String) {
 }
 
 impl Builder {
-    /// Whether clients are generated. Default: yes.
+    /// Sets whether clients are generated. Default: yes.
     pub fn build_client(mut self, enable: bool) -> Self {
         self.options.build_client = enable;
         self
     }
 
-    /// Whether servers are generated. Default: yes.
+    /// Sets whether servers are generated. Default: yes.
     pub fn build_server(mut self, enable: bool) -> Self {
         self.options.build_server = enable;
         self
     }
 
-    /// Whether clients have the constructor `connect`, which connects a channel of samehost's.
+    /// Sets whether clients have the constructor `connect`, which connects a channel of samehost's.
     /// Default: yes.
     pub fn build_transport(mut self, enable: bool) -> Self {
         self.options.build_connect = enable;
         self
     }
 
-    /// Where the generated files go. The directory is made if it does not exist. Default: `OUT_DIR`
-    /// of the environment, which Cargo sets for build scripts.
+    /// Sets the directory of the generated files. It is made if it does not exist. Default:
+    /// `OUT_DIR` of the environment, which Cargo sets for build scripts.
     pub fn out_dir(mut self, directory: impl AsRef<Path>) -> Self {
         self.out_dir = Some(directory.as_ref().to_owned());
         self
     }
 
-    /// Uses Rust types that exist already for what is at a proto path, such as
-    /// `extern_path(".other.v1", "::other::v1")`.
+    /// Uses existing Rust types for everything at a proto path, such as `extern_path(".other.v1",
+    /// "::other::v1")`.
     pub fn extern_path(mut self, proto_path: impl AsRef<str>, rust_path: impl AsRef<str>) -> Self {
         self.types.extern_paths.push(pair(proto_path, rust_path));
         self
@@ -180,14 +180,14 @@ impl Builder {
         self
     }
 
-    /// Generates `bytes::Bytes` for the `bytes` fields at a path, rather than `Vec<u8>`: large ones
+    /// Generates `bytes::Bytes` for the `bytes` fields at a path, rather than `Vec<u8>`. Large ones
     /// are then not copied when they are received.
     pub fn bytes(mut self, path: impl AsRef<str>) -> Self {
         self.types.bytes.push(path.as_ref().to_owned());
         self
     }
 
-    /// Derives no `Debug` for the messages at these paths.
+    /// Does not derive `Debug` for the messages at these paths.
     pub fn skip_debug<I>(mut self, paths: I) -> Self
     where
         I: IntoIterator<Item: AsRef<str>>,
@@ -196,7 +196,7 @@ impl Builder {
         self
     }
 
-    /// Whether the well-known types are generated, too, rather than taken from `prost-types`.
+    /// Sets whether the well-known types are generated too, rather than taken from `prost-types`.
     /// Default: no.
     pub fn compile_well_known_types(mut self, enable: bool) -> Self {
         self.types.well_known = enable;
@@ -252,20 +252,21 @@ impl Builder {
         self
     }
 
-    /// Whether a service's name has its package before it. Default: yes.
+    /// Sets whether a service's name begins with its package. Default: yes.
     pub fn emit_package(mut self, enable: bool) -> Self {
         self.options.emit_package = enable;
         self
     }
 
-    /// Whether the methods of a service's trait take `self: Arc<Self>`. Default: no, `&self`.
+    /// Sets whether the methods of a service's trait take `self: Arc<Self>`. Default: no, they take
+    /// `&self`.
     pub fn use_arc_self(mut self, enable: bool) -> Self {
         self.options.use_arc_self = enable;
         self
     }
 
-    /// Whether the methods of a service's trait have a body that answers UNIMPLEMENTED. What a method
-    /// streams is then a boxed stream, rather than an associated type. Default: no.
+    /// Sets whether the methods of a service's trait have a body that answers UNIMPLEMENTED.
+    /// Methods then return streams as boxed streams, rather than as associated types. Default: no.
     pub fn generate_default_stubs(mut self, enable: bool) -> Self {
         self.options.default_stubs = enable;
         self
@@ -284,8 +285,8 @@ impl Builder {
         self
     }
 
-    /// Whether Cargo is told to run the build script again when one of the protos changes. Default:
-    /// yes where Cargo runs.
+    /// Sets whether Cargo is told to run the build script again when one of the protos changes.
+    /// Default: yes if Cargo runs it.
     pub fn emit_rerun_if_changed(mut self, enable: bool) -> Self {
         self.emit_rerun_if_changed = enable;
         self
@@ -305,11 +306,11 @@ impl Builder {
         self.compile_with_config(Config::new(), protos, includes)
     }
 
-    /// The same, with options of prost's own builder that this one does not have.
+    /// Compiles protos with options of prost's own builder that this one does not have.
     ///
     /// # Errors
     ///
-    /// As [`Builder::compile_protos`].
+    /// As for [`Builder::compile_protos`].
     pub fn compile_with_config(
         self,
         config: Config,
@@ -320,20 +321,21 @@ impl Builder {
         self.generate(compiled.descriptors, &compiled.encoded, config)
     }
 
-    /// Generates code for protos that are compiled already, by whatever compiler.
+    /// Generates code for protos that another compiler has compiled already.
     ///
     /// # Errors
     ///
-    /// An [`Error`] where a file cannot be written, or the set does not have all imports.
+    /// An [`Error`] if a file cannot be written, or if the set does not have all imports.
     pub fn compile_fds(self, descriptors: FileDescriptorSet) -> Result<(), Error> {
         self.compile_fds_with_config(descriptors, Config::new())
     }
 
-    /// The same, with options of prost's own builder that this one does not have.
+    /// Generates code for compiled protos with options of prost's own builder that this one does
+    /// not have.
     ///
     /// # Errors
     ///
-    /// As [`Builder::compile_fds`].
+    /// As for [`Builder::compile_fds`].
     pub fn compile_fds_with_config(
         self,
         descriptors: FileDescriptorSet,
@@ -343,7 +345,7 @@ impl Builder {
         self.generate(descriptors, &encoded, config)
     }
 
-    /// The generator of the stubs alone, for `prost_build::Config::service_generator`.
+    /// Returns the generator of the stubs alone, for `prost_build::Config::service_generator`.
     pub fn service_generator(self) -> Box<dyn prost_build::ServiceGenerator> {
         Box::new(Generator::new(self.options))
     }
@@ -368,7 +370,8 @@ impl Builder {
             })?,
         };
         self.types.apply(&mut config);
-        // Only what the user names is told apart from `OUT_DIR`, whose files are included by `env!`.
+        // Only a directory that the user names differs from `OUT_DIR`, whose files are included by
+        // `env!`.
         if self.out_dir.is_some() {
             config.out_dir(&directory);
         }
@@ -393,12 +396,12 @@ impl Builder {
     }
 }
 
-/// What prost calls the file of a proto's package.
+/// Returns the file name that prost uses for a proto's package.
 fn file_name(file: &prost_types::FileDescriptorProto) -> String {
     Module::from_protobuf_package_name(file.package()).to_file_name_or("_")
 }
 
-/// A file need not exist: nothing is generated for a package without messages and services.
+/// The file may be missing: nothing is generated for a package without messages and services.
 fn exempt(path: &Path) -> Result<(), Error> {
     let Ok(generated) = fs::read_to_string(path) else { return Ok(()) };
     fs::write(path, lints::exempt(&generated)).map_err(|error| Error::write(path, error))

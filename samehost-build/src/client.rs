@@ -10,8 +10,8 @@ use crate::{blocking, lints};
 const TONIC: &str = "::samehost::tonic";
 const RUNTIME: &str = "::samehost::codegen";
 
-/// What a client has of its own on whatever it is made of, and the functions of the prelude's traits
-/// that would be called instead of a method of this name.
+/// The functions that every client has of its own, and the functions of the prelude's traits that
+/// would be called instead of a method of this name.
 pub(crate) const OWN_FUNCTIONS: [&str; 11] = [
     "new",
     "with_origin",
@@ -77,7 +77,7 @@ pub(crate) fn generate(service: &Service, options: &Options, code: &mut String) 
     );
 }
 
-/// The constructor that connects, unless a method has its name.
+/// Generates the constructor that connects, unless a method has its name.
 fn connect(service: &Service, options: &Options) -> String {
     if !options.build_connect || service.methods.iter().any(|method| method.name == "connect") {
         return String::new();
@@ -85,7 +85,7 @@ fn connect(service: &Service, options: &Options) -> String {
     let name = &service.name;
     format!(
         "impl {name}Client<::samehost::Channel> {{
-            /// A client that is connected to an address, such as `unix:/run/app.sock`.
+            /// Returns a client that is connected to an address, such as `unix:/run/app.sock`.
             pub async fn connect<A>(
                 address: A,
             ) -> ::core::result::Result<Self, ::samehost::ConnectError>
@@ -110,12 +110,12 @@ fn own_functions(name: &str) -> String {
             Self {{ inner: {RUNTIME}::Client::new(inner) }}
         }}
 
-        /// The same, for services that look at the request's URI.
+        /// Returns a client for services that look at the request's URI.
         pub fn with_origin(inner: T, origin: {RUNTIME}::http::Uri) -> Self {{
             Self {{ inner: {RUNTIME}::Client::with_origin(inner, origin) }}
         }}
 
-        /// A client whose requests an interceptor sees first.
+        /// Returns a client whose requests an interceptor sees first.
         pub fn with_interceptor<F>(
             inner: T,
             interceptor: F,
@@ -140,7 +140,7 @@ fn own_functions(name: &str) -> String {
     )
 }
 
-/// The functions that set a client's options.
+/// Returns the functions that set a client's options.
 pub(crate) fn setters() -> String {
     format!(
         "/// Compresses requests so. A server that does not accept it answers UNIMPLEMENTED.
@@ -150,14 +150,14 @@ pub(crate) fn setters() -> String {
             self
         }}
 
-        /// Accepts responses that are compressed so. Default: only what is not compressed.
+        /// Accepts responses with this compression. Default: only responses without compression.
         #[must_use]
         pub fn accept_compressed(mut self, encoding: {RUNTIME}::CompressionEncoding) -> Self {{
             self.inner.options().accept_compressed(encoding);
             self
         }}
 
-        /// How large a message that is received may be, in bytes. A larger one ends its call with
+        /// Sets the largest size of a received message, in bytes. A larger one ends its call with
         /// RESOURCE_EXHAUSTED. Default: 4 MiB.
         #[must_use]
         pub fn max_decoding_message_size(mut self, limit: usize) -> Self {{
@@ -165,7 +165,7 @@ pub(crate) fn setters() -> String {
             self
         }}
 
-        /// How large a message that is sent may be, in bytes. Default: no limit.
+        /// Sets the largest size of a sent message, in bytes. Default: no limit.
         #[must_use]
         pub fn max_encoding_message_size(mut self, limit: usize) -> Self {{
             self.inner.options().max_encoding_message_size(limit);

@@ -4,10 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-/// Why protos could not be compiled. For a broken proto the text has the file, the line and the
+/// Why protos could not be compiled. For an invalid proto the text has the file, the line and the
 /// column.
 ///
-/// A build script that returns it prints the text as it is: `Debug` and `Display` are the same.
+/// `Debug` and `Display` are the same, because a build script that returns the error prints its
+/// `Debug` text.
 pub struct Error(Kind);
 
 enum Kind {
@@ -40,7 +41,7 @@ impl From<Error> for io::Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            // protox says where only in its Debug form.
+            // protox has the place only in its `Debug` text.
             Kind::Proto(error) => write!(f, "{error:?}"),
             Kind::Io { what, source } => write!(f, "{what}: {source}"),
         }

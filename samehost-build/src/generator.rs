@@ -1,5 +1,5 @@
-//! [`Generator`]: the stubs of a service, as prost's builder asks for them; and what those of the
-//! server and of the client have in common.
+//! [`Generator`]: generates the stubs of a service when prost's builder asks for them. It also has
+//! what the stubs of the server and of the client have in common.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use prost_build::{Comments, Method, Service};
 use crate::attributes::Attributes;
 use crate::{client, server};
 
-/// What concerns the stubs.
+/// The options of the stubs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) build_client: bool,
@@ -46,12 +46,12 @@ impl prost_build::ServiceGenerator for Generator {
 }
 
 impl Options {
-    /// The package's name as far as it is a part of names.
+    /// Returns the package's name if it is a part of names.
     pub(crate) fn package<'a>(&self, service: &'a Service) -> &'a str {
         if self.emit_package { &service.package } else { "" }
     }
 
-    /// The service's full name, as it is in a request's path.
+    /// Returns the service's full name, as in a request's path.
     pub(crate) fn full_name(&self, service: &Service) -> String {
         match self.package(service) {
             "" => service.proto_name.clone(),
@@ -59,7 +59,7 @@ impl Options {
         }
     }
 
-    /// The comments of a service or of one of its methods as docs.
+    /// Returns the comments of a service or of one of its methods as docs.
     pub(crate) fn docs(&self, full_name: &str, comments: &Comments) -> String {
         let mut docs = String::new();
         if !self.without_comments.contains(full_name) {
@@ -70,8 +70,8 @@ impl Options {
     }
 }
 
-/// The name of a module for a service: its own in snake case, each capital letter a new word, which
-/// is how tonic names it.
+/// Returns the name of a module for a service: the service's name in snake case, where each capital
+/// letter begins a new word, as in tonic.
 pub(crate) fn module_name(service: &str, suffix: &str) -> String {
     let mut name = String::new();
     for letter in service.chars() {
@@ -83,13 +83,13 @@ pub(crate) fn module_name(service: &str, suffix: &str) -> String {
     name + suffix
 }
 
-/// The Rust types of a method's request and response, as the modules of the stubs see them.
+/// Returns the Rust types of a method's request and response, as the modules of the stubs see them.
 pub(crate) fn types(method: &Method) -> (String, String) {
     (from_within(&method.input_type), from_within(&method.output_type))
 }
 
-/// A type of the package's module, seen from a module in it. Types of other crates and those of the
-/// language are the same everywhere.
+/// Returns a type of the package's module, as seen from a module in it. Types of other crates and
+/// of the language are the same everywhere.
 pub(crate) fn from_within(rust_type: &str) -> String {
     const PRIMITIVE: [&str; 8] = ["()", "bool", "i32", "i64", "u32", "u64", "f32", "f64"];
     let everywhere = rust_type.starts_with("::")
@@ -98,7 +98,7 @@ pub(crate) fn from_within(rust_type: &str) -> String {
     if everywhere { rust_type.to_owned() } else { format!("super::{rust_type}") }
 }
 
-/// A string as a literal.
+/// Returns a string as a literal.
 pub(crate) fn literal(text: &str) -> String {
     format!("{text:?}")
 }

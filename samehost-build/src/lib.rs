@@ -1,7 +1,7 @@
 //! Compiles `.proto` files to prost messages and to the gRPC stubs of samehost, in pure Rust: no
 //! `protoc` is needed.
 //!
-//! All of a `build.rs`:
+//! A complete `build.rs`:
 //!
 //! ```no_run
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -9,7 +9,7 @@
 //! }
 //! ```
 //!
-//! and in the crate:
+//! And in the crate:
 //!
 //! ```ignore
 //! mod greeter {
@@ -29,14 +29,14 @@
 //! - `GreeterServer` takes requests with tonic's own body only. `GreeterServer::into_service` makes
 //!   it a service for any body, as axum and some tower layers need it, and
 //!   `GreeterServer::with_interceptor` returns that form.
-//! - What a client is made of has to be `'static`.
+//! - The inner service of a client has to be `'static`.
 //! - A method whose snake-case name is one of the client's own functions, such as `new` or `clone`,
 //!   has an underscore at its end in the client (`new_`). A method named `connect` keeps its name, and the
 //!   client has no constructor of that name then.
 //!
-//! The generated code names `::samehost`, and `::prost` for the messages. Well-known types are those
-//! of the crate `prost-types`, which has to be a dependency where a proto uses one of them other
-//! than `Empty` and the wrappers.
+//! The generated code names `::samehost`, and `::prost` for the messages. Well-known types are
+//! those of the crate `prost-types`. It has to be a dependency if a proto uses one of them, except
+//! for `Empty` and the wrappers.
 
 mod attributes;
 mod blocking;
@@ -65,8 +65,8 @@ pub use prost_types::FileDescriptorSet;
 ///
 /// # Errors
 ///
-/// An [`Error`] that names the proto file and the line where the proto is broken, or the file that
-/// could not be read or written. It is boxed, so that it can be what `main` returns.
+/// An [`Error`] that names the proto file and the line of an invalid proto, or the file that could
+/// not be read or written. It is boxed, so that `main` can return it.
 pub fn compile(
     protos: &[impl AsRef<Path>],
     includes: &[impl AsRef<Path>],

@@ -1,4 +1,4 @@
-//! Which lints generated code is exempt from. It is no code that its user could mend.
+//! The lints from which generated code is exempt, because its user could not mend it.
 
 /// On each generated item.
 pub(crate) const ALLOW: &str = "#[allow(\
@@ -7,15 +7,16 @@ pub(crate) const ALLOW: &str = "#[allow(\
     single_use_lifetimes, unnameable_types, unreachable_pub, unused_qualifications, \
     unused_variables)]";
 
-/// rustfmt would break the exemption into lines, and put others in another order.
+/// rustfmt would break the exemption into lines, and put other attributes in another order.
 const AS_IT_IS: &str = "#[rustfmt::skip]";
 
-/// Puts the exemption on each item of a generated file, also from rustfmt. prost's builder can put attributes on
-/// messages and enums, but not on the modules and `impl` blocks beside them.
+/// Exempts each item of a generated file, from rustfmt as well. prost's builder can put attributes
+/// on messages and enums, but not on the modules and `impl` blocks beside them.
 pub(crate) fn exempt(generated: &str) -> String {
     let mut exempted = String::with_capacity(generated.len() * 9 / 8);
     for line in generated.lines() {
-        // What begins in the first column is an item of the file, or an attribute or comment of it.
+        // A line that begins in the first column is an item of the file, or an attribute or comment
+        // of it.
         if ["pub struct ", "pub enum ", "pub mod ", "impl "].iter().any(|it| line.starts_with(it)) {
             exempted.push_str(AS_IT_IS);
             exempted.push('\n');

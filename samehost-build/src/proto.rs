@@ -1,4 +1,4 @@
-//! Proto files to descriptors.
+//! Compiles proto files to descriptors.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use crate::error::Error;
 
 /// Compiled protos.
 pub(crate) struct Compiled {
-    /// With all imports, each file after what it imports.
+    /// The files with all imports, each file after its imports.
     pub(crate) descriptors: FileDescriptorSet,
-    /// The same, encoded. It has the options that `prost_types` does not know, too.
+    /// The same, encoded. It also has the options that `prost_types` does not know.
     pub(crate) encoded: Vec<u8>,
 }
 
-/// Compiles the files and what they import. With `announce`, Cargo is told to run the build script
-/// again when one of them changes. (It runs one that failed again in any case.)
+/// Compiles the files and their imports. With `announce`, Cargo is told to run the build script
+/// again when one of them changes. (Cargo runs a failed build script again in any case.)
 pub(crate) fn compile(
     protos: &[impl AsRef<Path>],
     includes: &[impl AsRef<Path>],

@@ -60,21 +60,21 @@ pub(crate) fn generate(service: &Service, options: &Options, code: &mut String) 
     );
 }
 
-/// The functions and the tower service of a server.
+/// Returns the functions and the tower service of a server.
 fn server(name: &str) -> String {
     format!(
         "impl<T> {name}Server<T> {{
-            /// A server of this service.
+            /// Returns a server of this service.
             pub fn new(inner: T) -> Self {{
                 Self::from_arc(::std::sync::Arc::new(inner))
             }}
 
-            /// A server of a service that others hold, too.
+            /// Returns a server of a service that other owners share.
             pub fn from_arc(inner: ::std::sync::Arc<T>) -> Self {{
                 Self {{ inner, options: ::core::default::Default::default() }}
             }}
 
-            /// A server whose requests an interceptor sees first.
+            /// Returns a server whose requests an interceptor sees first.
             pub fn with_interceptor<F>(
                 inner: T,
                 interceptor: F,
@@ -85,27 +85,28 @@ fn server(name: &str) -> String {
                 {RUNTIME}::InterceptedService::new(Self::new(inner).into_service(), interceptor)
             }}
 
-            /// The same as a tower service for requests with any body, as axum has them. It is
-            /// slower on a server of samehost's, which calls the service by itself otherwise.
+            /// Returns the same as a tower service for requests with any body, such as axum's. On a
+            /// server of samehost's it is slower than the plain service, which that server calls
+            /// directly.
             pub fn into_service(self) -> {RUNTIME}::AnyBody<Self> {{
                 {RUNTIME}::AnyBody::new(self)
             }}
 
-            /// Accepts requests that are compressed so. Default: only what is not compressed.
+            /// Accepts requests with this compression. Default: only requests without compression.
             #[must_use]
             pub fn accept_compressed(mut self, encoding: {RUNTIME}::CompressionEncoding) -> Self {{
                 self.options.accept_compressed(encoding);
                 self
             }}
 
-            /// Compresses responses so, for clients that accept it.
+            /// Compresses responses this way for clients that accept it.
             #[must_use]
             pub fn send_compressed(mut self, encoding: {RUNTIME}::CompressionEncoding) -> Self {{
                 self.options.send_compressed(encoding);
                 self
             }}
 
-            /// How large a message that is received may be, in bytes. A larger one gets
+            /// Sets the largest size of a received message, in bytes. A larger one gets
             /// RESOURCE_EXHAUSTED. Default: 4 MiB.
             #[must_use]
             pub fn max_decoding_message_size(mut self, limit: usize) -> Self {{
@@ -113,7 +114,7 @@ fn server(name: &str) -> String {
                 self
             }}
 
-            /// How large a message that is sent may be, in bytes. Default: no limit.
+            /// Sets the largest size of a sent message, in bytes. Default: no limit.
             #[must_use]
             pub fn max_encoding_message_size(mut self, limit: usize) -> Self {{
                 self.options.max_encoding_message_size(limit);
@@ -211,7 +212,7 @@ fn trait_method(method: &Method, service: &str, options: &Options, code: &mut St
     );
 }
 
-/// How a server finds the method of a request and calls it.
+/// Generates the code by which a server finds the method of a request and calls it.
 fn dispatch(service: &Service, options: &Options) -> String {
     let name = &service.name;
     let mut arms = String::new();

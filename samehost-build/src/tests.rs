@@ -1,4 +1,4 @@
-//! What the builder does beside generating code that compiles, which `tests/stubs` holds.
+//! What the builder does beside generating code. `tests/stubs` checks that the code compiles.
 
 use std::fs;
 use std::path::Path;
@@ -56,7 +56,7 @@ fn a_compiled_set_of_files_is_enough() {
     assert!(!fs::read(bytes).unwrap().is_empty());
 }
 
-/// What is generated for a small proto with these options.
+/// Returns the code for a small proto with these options.
 fn generated(options: impl FnOnce(crate::Builder) -> crate::Builder) -> String {
     let directory = tempfile::tempdir().unwrap();
     let text = "syntax = \"proto3\";\npackage a.b;\n\
@@ -69,7 +69,7 @@ fn generated(options: impl FnOnce(crate::Builder) -> crate::Builder) -> String {
     fs::read_to_string(directory.path().join("a.b.rs")).unwrap()
 }
 
-/// How often `part` is in the generated code.
+/// Counts how often `part` is in the generated code.
 fn count(generated: &str, part: &str) -> usize {
     generated.matches(part).count()
 }
