@@ -1,4 +1,4 @@
-//! [`Arrived`]: what has come of a stream and was not read yet.
+//! [`Arrived`]: what has arrived on a stream and was not read yet.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,41 +9,41 @@ use http::HeaderMap;
 use super::error::ErrorCode;
 use super::head::Head;
 
-/// Pieces of less than this are put together, so that a body that is sent byte by byte takes no more
-/// memory than its bytes.
+/// Smaller pieces are joined, so that a body that is sent byte by byte takes no more memory than
+/// its bytes.
 const SMALL: usize = 4 * 1024;
 
-/// How large put-together pieces get.
+/// The largest size of joined pieces.
 const MERGED: usize = 16 * 1024;
 
-/// What a stream keeps until somebody reads it.
+/// What a stream keeps until it is read.
 #[derive(Debug, Default)]
 pub(super) struct Arrived {
-    /// A request's or a response's. `None` once it is taken, and for a request whose header list is
-    /// too large.
+    /// The head of a request or a response. `None` once it is taken, and for a request whose header
+    /// list is too large.
     pub(super) head: Option<Head>,
     pub(super) pieces: Pieces,
     pub(super) end: End,
 }
 
-/// How a message ends.
+/// The end of a message.
 #[derive(Debug, Default)]
 pub(super) enum End {
-    /// Not yet.
+    /// It has not come.
     #[default]
     Open,
-    /// With END_STREAM on its head or data, or with trailers that were read.
+    /// It came with END_STREAM on the head or the data, or with trailers that were read.
     Plain,
     Trailers(Arc<HeaderMap>),
     Failed(Failure),
 }
 
-/// Why a message has no regular end.
+/// Why a message did not end regularly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     Reset(Reset),
-    /// The connection ended before the message did. `unprocessed`: nothing of the request had been
-    /// handed to the socket.
+    /// The connection ended before the message did. `unprocessed` means that the socket had taken
+    /// nothing of the request.
     Lost {
         unprocessed: bool,
     },
@@ -53,17 +53,18 @@ pub(crate) enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reset {
     pub(crate) code: ErrorCode,
-    /// The peer did it. Otherwise we did, for something the peer did wrong.
+    /// Whether the peer reset it. Otherwise this end did, because of an error of the peer.
     pub(crate) by_peer: bool,
-    /// The server has not touched the request: it may be sent again (RFC 9113 §8.7).
+    /// Whether the server has not processed the request, so that it may be sent again (RFC 9113
+    /// §8.7).
     pub(crate) never_processed: bool,
     pub(crate) why: &'static str,
-    /// The limit that was exceeded, in bytes, where it was one.
+    /// The limit that was exceeded, in bytes, if that is the reason.
     pub(crate) limit: Option<u32>,
 }
 
 impl Arrived {
-    /// The message ends here, unless it has ended before.
+    /// Ends the message, unless it has ended before.
     pub(super) fn finish(&mut self, end: End) {
         if matches!(self.end, End::Open) {
             self.end = end;
@@ -71,15 +72,16 @@ impl Arrived {
     }
 }
 
-/// A part of a body, as it is kept until somebody reads it.
+/// A part of a body, which is kept until it is read.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) bytes: Bytes,
-    /// It is part of a [`Pinned`](super::pinned::Pinned) buffer, which counts by itself.
+    /// Whether it is part of a [`Pinned`](super::pinned::Pinned) buffer, which counts by itself.
     pub(super) pinned: bool,
 }
 
-/// Pieces of a body in their order. The usual one of a single piece allocates nothing.
+/// Pieces of a body in their order. A body of a single piece, which is the usual case, allocates
+/// nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Pieces {
     first: Option<Piece>,
@@ -113,7 +115,7 @@ impl Pieces {
         self.rest.push_back(piece);
     }
 
-    /// The next piece.
+    /// Takes the next piece.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         self.pop_piece().map(|piece| piece.bytes)
@@ -126,7 +128,7 @@ impl Pieces {
         Some(first)
     }
 
-    /// The only piece, where there is only one.
+    /// Returns the piece if there is only one.
     #[inline]
     pub(crate) fn single(&self) -> Option<&Bytes> {
         self.first.as_ref().filter(|_| self.rest.is_empty()).map(|piece| &piece.bytes)
@@ -136,12 +138,12 @@ impl Pieces {
         self.first.is_none()
     }
 
-    /// Bytes in all pieces.
+    /// Returns the number of bytes in all pieces.
     pub(crate) fn len(&self) -> usize {
         self.iter().map(|piece| piece.bytes.len()).sum()
     }
 
-    /// Bytes in the pieces that are copies of their own.
+    /// Returns the number of bytes in the pieces that are copies.
     #[inline]
     pub(super) fn copied(&self) -> usize {
         if self.first.is_none() {

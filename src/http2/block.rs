@@ -10,7 +10,7 @@ pub(super) struct Block {
     pub(super) stream: u32,
     pub(super) since: Instant,
     pub(super) end_stream: bool,
-    /// Its stream was made to depend on itself (§5.3.1 of RFC 7540).
+    /// Whether its stream was made to depend on itself (§5.3.1 of RFC 7540).
     pub(super) depends_on_itself: bool,
     pub(super) bytes: Vec<u8>,
     pub(super) frames: u32,

@@ -1,39 +1,39 @@
-//! What a peer may make us do for nothing.
+//! Limits the work that a peer causes without any use.
 //!
-//! HTTP/2 has many frames that cost the sender a few bytes and bring no call forward. Each spends;
-//! calls completed, data delivered and time earn. A peer that spends faster than that is told
-//! ENHANCE_YOUR_CALM (RFC 9113 §10.5). Which frame costs what is in one place: here.
+//! HTTP/2 has many frames that cost their sender a few bytes and do not advance a call. Each of
+//! them spends budget. Completed calls, delivered data and time earn budget. A peer that spends
+//! faster than it earns gets ENHANCE_YOUR_CALM (RFC 9113 §10.5). This file has the price of each
+//! frame.
 //!
-//! A call that its caller cancels spends nothing, however early. "Rapid reset" (CVE-2023-44487) is
-//! bounded by what it costs: a cancelled call counts against the advertised number of streams until
-//! its handler has ended, and one turn of a connection opens a bounded number of streams
-//! ([`MAX_OPENED`](super::sides::MAX_OPENED)).
+//! A call that its caller cancels spends nothing, however early. "Rapid reset" (CVE-2023-44487) has
+//! other limits: a cancelled call counts as a stream until its handler has ended, and one turn of a
+//! connection opens a limited number of streams ([`MAX_OPENED`](super::sides::MAX_OPENED)).
 
 use std::time::Instant;
 
 use super::error::ConnectionError;
 
-/// What a connection starts with, and the most it can hold.
+/// What a connection has at its start, and its maximum.
 pub(super) const CAPACITY: u32 = 8_192;
 
 /// What a second earns.
 pub(super) const PER_SECOND: u32 = 2_048;
 
-/// A stream that ended as both ends wished. Pays for the PING, the WINDOW_UPDATEs and the rest that
-/// peers send along with every call.
+/// What a stream earns that ended as both ends wished. It pays for the PING, the WINDOW_UPDATEs and
+/// other frames that peers send with every call.
 pub(super) const CALL_COMPLETED: u32 = 8;
 
-/// A DATA frame that we sent: the peer may answer it with a WINDOW_UPDATE for the stream and one
-/// for the connection, however small.
+/// What a DATA frame that we sent earns. However small it is, the peer may answer it with a
+/// WINDOW_UPDATE for the stream and one for the connection.
 pub(super) const DATA_SENT: u32 = 2;
 
-/// Payload, either way, is worth one for so many bytes.
+/// This many bytes of payload, in either direction, earn one unit.
 pub(super) const BYTES_PER_UNIT: u32 = 2_048;
 
 /// WINDOW_UPDATEs from this size on are free.
 pub(super) const TINY_WINDOW_UPDATE: u32 = 1_024;
 
-/// What a peer spends.
+/// The price of what a peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Cost {
@@ -50,8 +50,9 @@ pub(super) enum Cost {
     Settings = 16,
 }
 
-/// What a header list costs that is too large to keep: what its call earns once it is answered, and
-/// what it takes to decode the block and the fields beyond the limit, which a few bytes can stand for.
+/// Returns the price of a header list that is too large to keep. It takes back what its call earns
+/// when it is answered. It also pays for decoding the block, and for the fields beyond the limit,
+/// because a few bytes can stand for many fields.
 pub(super) const fn too_large(block: usize, fields: u32) -> u32 {
     CALL_COMPLETED + (block / 4_096) as u32 + fields / 256
 }
@@ -59,7 +60,7 @@ pub(super) const fn too_large(block: usize, fields: u32) -> u32 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     left: u32,
-    /// When `left` was last brought up to date with the time.
+    /// When `left` was last updated.
     at: Instant,
 }
 
@@ -89,7 +90,7 @@ impl Budget {
         }
     }
 
-    /// Earns what the time since the last call is worth.
+    /// Earns the units for the time since the last call.
     #[inline]
     pub(super) fn pass_time(&mut self, now: Instant) {
         if self.left == CAPACITY {

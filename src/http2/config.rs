@@ -1,63 +1,67 @@
-//! What a connection is told at its start: limits, windows, times. It never changes afterwards.
+//! The options of a connection: limits, windows, times. They are given at its start.
 
 use std::time::Duration;
 
-/// Sizes in bytes, unless said otherwise.
+/// Sizes are in bytes unless stated otherwise.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
-    /// Server: requests at a time, advertised. A stream counts until it is forgotten.
+    /// Server: the advertised number of concurrent requests. A stream counts until it is forgotten.
     pub(crate) max_streams: u32,
-    /// Server: streams that are over for the peer and not forgotten yet, which do not count: the
-    /// peer may replace a call that it cancelled before its handler is dropped.
+    /// Server: how many streams that have ended for the peer, but are not forgotten yet, do not
+    /// count. So the peer may replace a call that it cancelled before its handler is dropped.
     pub(crate) max_lingering: u32,
-    /// Client: requests at a time until the server's first SETTINGS name its own limit.
+    /// Client: the number of concurrent requests until the server's first SETTINGS state its own
+    /// limit.
     pub(crate) initial_max_streams: u32,
-    /// What a peer may send on one stream before the application has read any of it.
+    /// How much a peer may send on one stream before the application has read any of it.
     ///
-    /// 64 KiB, which is what peers assume: hundreds of streams that nobody reads hold little.
+    /// 64 KiB, which peers assume by default. With this size, hundreds of streams that are not read
+    /// hold little.
     pub(crate) stream_window: u32,
-    /// What that grows to while the application reads.
+    /// What the stream window grows to while the application reads.
     ///
-    /// 1 MiB: more than a Unix socket's own buffer holds (at most 832 KiB, see `socket`), so that the
-    /// window never is what a sender waits for while the reader keeps up.
+    /// 1 MiB is more than a Unix socket's own buffer holds (at most 832 KiB, see `socket`). So a
+    /// sender never waits for this window while the reader keeps up.
     pub(crate) max_stream_window: u32,
-    /// What may be under way on all streams together. What has arrived does not count.
+    /// How much may be under way on all streams together. Data that has arrived does not count.
     pub(crate) connection_window: u32,
     /// The largest frame we accept, 16,384 to 16,777,215 (RFC 9113 §4.2).
     ///
-    /// 40 KiB: tonic hands over a stream's messages when they come to 32 KiB, and so they fit one
-    /// frame. Much larger frames would have the receiver wait where it could work.
+    /// 40 KiB: tonic sends a stream's messages once they are 32 KiB together, and so they fit into
+    /// one frame. With much larger frames, the receiver would wait at times when it could work.
     pub(crate) max_frame_size: u32,
-    /// The largest header list we accept, counted as RFC 9113 §6.5.2 says.
+    /// The largest header list that we accept, counted as in RFC 9113 §6.5.2.
     pub(crate) max_header_list_size: u32,
-    /// How many descriptors may come with one head, at most 253. 0: the peer may send none, and learns
-    /// nothing of it.
+    /// How many descriptors may come with one head, at most 253. With 0 the peer may send none, and
+    /// is told nothing about them.
     pub(crate) descriptors: u8,
-    /// `:authority` may be any bytes, or absent: over a Unix socket it carries no meaning.
+    /// Whether `:authority` may have any bytes, or be absent: over a Unix socket it has no meaning.
     /// Otherwise the rules of RFC 9113 §8.3.1 hold.
     pub(crate) any_authority: bool,
-    /// From the start to the peer's preface, SETTINGS and the acknowledgement of ours.
+    /// The time from the start until the peer has sent its preface and SETTINGS, and has
+    /// acknowledged ours.
     pub(crate) handshake_timeout: Duration,
     /// How long a frame, or a header block of several frames, may take to arrive.
     pub(crate) frame_timeout: Duration,
-    /// How long the peer may let data wait that it does not read: bytes that the socket does not
-    /// take, or more than `max_stalled` bytes for which it gives no window.
+    /// How long the peer may leave data unread: bytes that the socket does not take, or more than
+    /// `max_stalled` bytes for which the peer gives no window.
     pub(crate) send_timeout: Duration,
-    /// Data that may wait for the peer's windows without end. A slow reader is no offence.
+    /// How much data may wait for the peer's windows without a time limit. A slow reader is
+    /// allowed.
     pub(crate) max_stalled: u64,
-    /// PING after silence. `None`: never.
+    /// Whether PINGs are sent after silence. `None` means never.
     pub(crate) keep_alive: Option<KeepAlive>,
-    /// A connection without a call for so long is ended. `None`: never.
+    /// A connection without a call for this long is ended. `None` means never.
     pub(crate) idle_timeout: Option<Duration>,
 }
 
-/// A PING after `interval` without a sign of the peer; `timeout` more without one, and the
-/// connection is dead.
+/// A PING is sent after `interval` without a byte from the peer. After another `timeout` without
+/// one, the connection is dead.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepAlive {
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
-    /// Also while no stream is open.
+    /// Whether this also holds while no stream is open.
     pub(crate) when_idle: bool,
 }
 

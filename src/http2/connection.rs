@@ -34,11 +34,11 @@ use super::stream::{Stream, Streams};
 use super::timers::Timers;
 use super::write_buffer::WriteBuffer;
 
-/// Answers that may wait for a peer which does not read. As much as one pass of the driver can
-/// provoke: no answer is longer than the frames it answers.
+/// How many bytes of answers may wait for a peer that does not read. One turn of the driver cannot
+/// cause more: no answer is longer than the frames that it answers.
 pub(super) const MAX_CONTROL: usize = 256 * 1024;
 
-/// One end of an HTTP/2 connection. The module's first lines say how it is used.
+/// One end of an HTTP/2 connection. The first lines of the module explain its use.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(super) role: Role,
@@ -78,7 +78,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// The end that sends requests.
+    /// Returns the end that sends requests.
     pub(crate) fn client(config: Config, now: Instant) -> Self {
         let mut connection = Self::new(Role::Client, config, now);
         connection.write_buffer.buffer().put_slice(frame::PREFACE);
@@ -86,7 +86,7 @@ impl Connection {
         connection
     }
 
-    /// The end that answers them.
+    /// Returns the end that answers requests.
     pub(crate) fn server(config: Config, now: Instant) -> Self {
         let mut connection = Self::new(Role::Server, config, now);
         connection.introduce();
@@ -142,39 +142,39 @@ impl Connection {
 
     // ---- Events ----------------------------------------------------------------------------
 
-    /// What happened. Ask after [`receive`](Self::receive), [`advance`](Self::advance) and
-    /// [`on_timeout`](Self::on_timeout), until there is nothing.
+    /// Returns the next event. Call it after [`receive`](Self::receive), [`advance`](Self::advance)
+    /// and [`on_timeout`](Self::on_timeout), until there is none.
     #[inline]
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.poll(&mut self.streams)
     }
 
-    /// Whether [`poll_event`](Self::poll_event) may have something.
+    /// Returns whether [`poll_event`](Self::poll_event) may have an event.
     #[inline]
     pub(crate) fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
 
-    /// What the peer said when it announced the connection's end, if it did.
+    /// Returns the peer's announcement of the connection's end, if it has sent one.
     pub(crate) fn peer_go_away(&self) -> Option<&GoAway> {
         self.client.go_away.as_ref()
     }
 
     // ---- Bytes out ------------------------------------------------------------------------
 
-    /// Fills `slices` with what is to be written first, and says how many it filled. A frame that a
-    /// set of descriptors goes with comes alone.
+    /// Fills `slices` with the bytes to be written first. Returns how many slices it filled. A
+    /// frame that descriptors travel with comes alone.
     pub(crate) fn outgoing<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         self.write_buffer.slices(slices, self.passing.limit(self.write_buffer.written()))
     }
 
-    /// All of it, if that is one piece and no descriptors go with it.
+    /// Returns all bytes to be written if they are one piece and no descriptors travel with them.
     #[inline]
     pub(crate) fn contiguous(&self) -> Option<&[u8]> {
         if self.passing.sends() { None } else { self.write_buffer.contiguous() }
     }
 
-    /// Bytes that were ever written.
+    /// Returns how many bytes were ever written.
     pub(crate) fn written(&self) -> u64 {
         self.write_buffer.written()
     }
@@ -187,7 +187,8 @@ impl Connection {
         self.write_buffer.len() > 0
     }
 
-    /// So many bytes of [`outgoing`](Self::outgoing) were written. More may take their place.
+    /// Notes that this many bytes of [`outgoing`](Self::outgoing) were written. More may take their
+    /// place.
     pub(crate) fn advance(&mut self, bytes: usize) {
         self.write_buffer.advance(bytes);
         let written = self.write_buffer.written();
@@ -201,18 +202,18 @@ impl Connection {
 
     // ---- What it is like -------------------------------------------------------------------
 
-    /// Streams that are open on the wire or not forgotten.
+    /// Returns the number of streams that are open on the wire or not forgotten.
     pub(crate) fn active_streams(&self) -> usize {
         self.streams.len()
     }
 
-    /// Data given to [`send_data`](Self::send_data) that waits for windows or for room.
+    /// Returns how many bytes given to [`send_data`](Self::send_data) wait for windows or for room.
     pub(crate) fn queued_len(&self) -> u64 {
         self.outflow.queued()
     }
 
-    /// Bytes that are kept here: received and not dropped, given to be sent and not written.
-    /// [`calls`](Self::calls) come on top.
+    /// Returns the number of bytes that are kept here: received and not dropped, or to be sent and
+    /// not written. The bytes of [`calls`](Self::calls) come in addition.
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
         let block = self.block.as_ref().map_or(0, |block| block.bytes.capacity());
@@ -220,36 +221,37 @@ impl Connection {
         received + self.outflow.queued() as usize + self.write_buffer.len()
     }
 
-    /// Bytes that calls take by being open: their heads, what their handlers keep of their requests,
-    /// and entries in tables.
+    /// Returns the number of bytes that open calls take: their heads, what their handlers keep of
+    /// their requests, and entries in tables.
     #[inline]
     pub(crate) fn calls(&self) -> usize {
         self.streams.held()
     }
 
-    /// The peer may send this much before anything is read.
+    /// Returns how much the peer may send before anything is read.
     #[cfg(test)]
     pub(crate) fn receive_allowance(&self) -> u32 {
         self.received.available()
     }
 
-    /// Whether there is a buffer to encode into. One can be lent, instead of a new one.
+    /// Returns whether there is a buffer to encode into. The caller can lend one, so that none has
+    /// to be allocated.
     pub(crate) fn has_buffer(&self) -> bool {
         self.write_buffer.has_buffer()
     }
 
-    /// In place of a buffer that is not there.
+    /// Lends a buffer if there is none.
     pub(crate) fn lend_buffer(&mut self, buffer: BytesMut) {
         self.write_buffer.lend(buffer);
     }
 
-    /// The buffer, if nothing is in it.
+    /// Takes the buffer if nothing is in it.
     pub(crate) fn unused_buffer(&mut self) -> Option<BytesMut> {
         self.write_buffer.unused()
     }
 
-    /// Gives back memory that an idle connection does not need. Costs little when there is none, and
-    /// nothing where there are streams.
+    /// Gives back memory that an idle connection does not need. It costs little if there is none,
+    /// and does nothing while there are streams.
     pub(crate) fn trim(&mut self) {
         self.write_buffer.trim();
         self.passing.trim();
@@ -264,7 +266,7 @@ impl Connection {
 
     // ---- Shared by receiving and sending ---------------------------------------------------
 
-    /// Writes a frame that carries neither head nor data.
+    /// Writes a frame that has neither a head nor data.
     pub(super) fn write_control(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         if self.dead.is_some() {
             return;
@@ -277,7 +279,7 @@ impl Connection {
         self.write_buffer.count_control(frame::HEADER_LEN + payload.len());
     }
 
-    /// The peer made us answer. It has to read the answers, too.
+    /// Fails if the peer causes many answers and does not read them.
     pub(super) fn check_control(&mut self) -> Result<(), ConnectionError> {
         if self.write_buffer.count_control(0) > MAX_CONTROL {
             return Err(ConnectionError::limit("the peer does not read the answers it provokes"));
@@ -285,7 +287,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Tells a client that waits for a slot that there is one.
+    /// Tells a client that waits for a slot that there is a free one.
     pub(super) fn offer_slots(&mut self) {
         if self.client.wants_slot && self.streams.open() < self.peer.max_concurrent_streams as usize
         {

@@ -1,4 +1,5 @@
-//! How a connection ends: with a GOAWAY and time for what is in flight, at once, or with the socket.
+//! How a connection ends: with a GOAWAY and time for calls in flight, at once, or together with the
+//! socket.
 
 use super::connection::Connection;
 use super::draining::Draining;
@@ -8,14 +9,15 @@ use super::frame::kind;
 use super::role::Role;
 use super::stream::Receiving;
 
-/// The PING whose answer says that the peer has seen the first GOAWAY of a graceful end.
+/// The PING that asks whether the peer has seen the first GOAWAY of a graceful end.
 pub(super) const SHUTDOWN_PING: [u8; 8] = *b"goodbye.";
 
 impl Connection {
-    /// Lets what is in flight finish, and takes no more. [`is_done`](Self::is_done) says when.
+    /// Lets calls in flight finish, and takes no more. [`is_done`](Self::is_done) tells when that
+    /// is complete.
     ///
-    /// A server first says so without naming a last stream, and names it when the peer has answered
-    /// a PING, so that no request under way is lost (RFC 9113 §6.8).
+    /// A server first announces the end without naming a last stream. It names the last stream when
+    /// the peer has answered a PING, so that no request under way is lost (RFC 9113 §6.8).
     pub(crate) fn go_away(&mut self) {
         if self.dead.is_some() || self.draining != Draining::No {
             return;
@@ -31,14 +33,14 @@ impl Connection {
                 if self.handshake.is_introduced() {
                     self.write_control(kind::PING, 0, 0, &SHUTDOWN_PING);
                 } else {
-                    // Nothing can be under way from a peer that has not sent its SETTINGS.
+                    // A peer that has not sent its SETTINGS can have nothing under way.
                     self.name_last_stream();
                 }
             }
         }
     }
 
-    /// The second GOAWAY.
+    /// Sends the second GOAWAY, which names the last stream.
     pub(super) fn name_last_stream(&mut self) {
         if self.draining == Draining::Announced {
             self.draining = Draining::Final;
@@ -46,12 +48,14 @@ impl Connection {
         }
     }
 
-    /// Ends the connection now. Only what [`outgoing`](Self::outgoing) has is still to be written.
+    /// Ends the connection now. Only the bytes of [`outgoing`](Self::outgoing) are still to be
+    /// written.
     pub(crate) fn close(&mut self, code: ErrorCode, why: &'static str) {
         self.fail(ConnectionError { code, cause: Cause::Local, why });
     }
 
-    /// Whether nothing is left to do: no more streams will come, none is open, all is written.
+    /// Returns whether the connection is complete: no more streams will come, none is open, and
+    /// everything is written.
     pub(crate) fn is_done(&self) -> bool {
         let ends = self.dead.is_some()
             || self.draining == Draining::Final
@@ -59,12 +63,12 @@ impl Connection {
         ends && (self.dead.is_some() || self.streams.len() == 0) && self.write_buffer.len() == 0
     }
 
-    /// Whether this end has told the other one that it takes no more streams.
+    /// Returns whether this end has announced that it takes no more streams.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining != Draining::No
     }
 
-    /// Why the connection ended, if it did.
+    /// Returns why the connection ended, if it did.
     pub(crate) fn failure(&self) -> Option<ConnectionError> {
         self.dead
     }
@@ -83,7 +87,7 @@ impl Connection {
         error
     }
 
-    /// Ends the connection without a word: the socket has failed, or the peer has closed it. What
+    /// Ends the connection without a GOAWAY: the socket has failed, or the peer has closed it. What
     /// has arrived can still be read.
     pub(crate) fn lose(&mut self) {
         if self.dead.is_none() {
@@ -96,7 +100,8 @@ impl Connection {
         }
     }
 
-    /// The peer sends nothing more, and reads on: whole requests are answered, others are not.
+    /// Notes that the peer sends nothing more but still reads. Complete requests are answered,
+    /// others are not.
     pub(crate) fn end_of_input(&mut self) {
         self.draining = Draining::Final;
         self.handshake.settings_came();
@@ -111,7 +116,7 @@ impl Connection {
         }
     }
 
-    /// With the connection all its streams end.
+    /// Ends all streams, because the connection has ended.
     fn end_streams(&mut self) {
         self.outflow.clear_ready();
         self.block = None;

@@ -14,7 +14,7 @@ use super::role::Role;
 use super::stream::{Receiving, Sending, Stream};
 use super::time::KEEP_ALIVE_PING;
 
-/// What is kept of a GOAWAY's debug data.
+/// How many bytes of a GOAWAY's debug data are kept.
 const MAX_DEBUG: usize = 256;
 
 impl Connection {
@@ -36,7 +36,7 @@ impl Connection {
         }
         let first = !self.handshake.is_introduced();
         if first {
-            // No limit is what a peer means that names none (§6.5.2).
+            // A peer that names no limit means that there is none (§6.5.2).
             self.peer.max_concurrent_streams = u32::MAX;
         } else {
             self.budget.spend(Cost::Settings)?;
@@ -59,7 +59,7 @@ impl Connection {
         self.check_control()
     }
 
-    /// Our settings hold from here on (§6.5.3).
+    /// Our settings hold from now on (§6.5.3).
     fn settings_acknowledged(&mut self) -> Result<(), ConnectionError> {
         if self.handshake.is_acknowledged() {
             return self.budget.spend(Cost::Idle);
@@ -71,7 +71,7 @@ impl Connection {
             for key in self.streams.keys() {
                 let Some(stream) = self.streams.get_mut(key) else { continue };
                 stream.receive_window.adjust(difference);
-                // What was read before may be more than the peer has left now.
+                // What was read before may be more than the window that the peer has now.
                 if stream.receiving != Receiving::Done
                     && let Some(increment) = stream.receive_window.release(0)
                 {
@@ -102,7 +102,8 @@ impl Connection {
         }
     }
 
-    /// SETTINGS_INITIAL_WINDOW_SIZE moves every stream's window, below zero if need be (§6.9.2).
+    /// SETTINGS_INITIAL_WINDOW_SIZE changes every stream's window, which may then be below zero
+    /// (§6.9.2).
     fn move_send_windows(&mut self, by: i64) -> Result<(), ConnectionError> {
         let mut ready = Vec::new();
         for (key, stream) in self.streams.iter_mut() {
@@ -171,7 +172,7 @@ impl Connection {
         let last_stream = u31(*last);
         let code = ErrorCode(u32::from_be_bytes(*code));
         let debug = Bytes::copy_from_slice(&debug[..debug.len().min(MAX_DEBUG)]);
-        // Of several, none may name more than the one before (§6.8).
+        // If there are several, none may name a later stream than the one before (§6.8).
         let earlier = self.client.go_away.as_ref().map(|go_away| go_away.last_stream);
         let last_stream = earlier.map_or(last_stream, |earlier| earlier.min(last_stream));
         self.client.go_away = Some(GoAway { last_stream, code, debug });
@@ -182,7 +183,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The server has not processed streams above `last`, and never will.
+    /// Resets the streams above `last`, which the server has not processed and never will.
     fn refused_after(&mut self, last: u32) {
         for key in self.streams.keys() {
             let Some(stream) = self.streams.get_mut(key) else { continue };
@@ -204,7 +205,7 @@ impl Connection {
         }
     }
 
-    /// Priorities are deprecated (§5.3.2): checked, and ignored.
+    /// Priorities are deprecated (§5.3.2). They are checked and ignored.
     pub(super) fn priority(
         &mut self,
         header: FrameHeader,
@@ -226,8 +227,9 @@ impl Connection {
         self.error_on(header.stream, why.0, why.1)
     }
 
-    /// A stream error on a stream that may be gone, which nobody has to be told, or idle, which
-    /// cannot be reset (§5.1): then it is the connection's.
+    /// Deals with a stream error on a stream that may have ended or be idle. If it has ended,
+    /// nobody has to be told. If it is idle, it cannot be reset (§5.1), so the error is the
+    /// connection's.
     fn error_on(
         &mut self,
         id: u32,
@@ -271,7 +273,7 @@ impl Connection {
         }
         let Some((key, stream)) = self.find(header.stream) else {
             self.gone(header.stream, "WINDOW_UPDATE on an idle stream")?;
-            // Sent before the peer knew (§5.1).
+            // The frame was sent before the peer knew (§5.1).
             return self.budget.spend(Cost::Idle);
         };
         if stream.is_closed() {

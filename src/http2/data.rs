@@ -1,4 +1,4 @@
-//! DATA (RFC 9113 §6.1): checked, and given to the stream that it is for.
+//! DATA (RFC 9113 §6.1): checks it, and gives it to its stream.
 
 use super::arrived::{End, Piece};
 use super::budget::{self, Cost};
@@ -24,7 +24,7 @@ impl Connection {
         let payload = &input.rest()[HEADER_LEN..HEADER_LEN + header.len as usize];
         let (from, to) = unpad(header, payload)?;
         let len = to - from;
-        // All of the payload counts, padding included (§6.9.1), and whatever the stream is.
+        // The whole payload counts, with its padding (§6.9.1), whatever state the stream is in.
         match self.received.receive(header.len) {
             Ok(None) => {}
             Ok(Some(increment)) => {
@@ -51,7 +51,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The stream that takes `len` bytes of payload, if one does. All checks are here.
+    /// Returns the stream that takes `len` bytes of payload, if there is one. All checks are here.
     fn data_stream(
         &mut self,
         header: FrameHeader,
@@ -105,7 +105,7 @@ impl Connection {
         Ok(Some(key))
     }
 
-    /// Part of a body came, and with `end` the last one.
+    /// Gives a stream a part of a body, and with `end` the last part.
     #[inline]
     fn arrive(&mut self, key: StreamKey, piece: Piece, end: bool) {
         let Some(stream) = self.streams.get_mut(key) else {
@@ -148,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// Padding is nothing that anybody has to read: its window is given back at once.
+    /// Gives back the window for padding at once, because padding is not read.
     fn pad(&mut self, key: StreamKey, bytes: u32) {
         if let Some(stream) = self.streams.get_mut(key)
             && stream.receiving != Receiving::Done
@@ -158,13 +158,13 @@ impl Connection {
         }
     }
 
-    /// DATA on a stream that is in the table and takes none.
+    /// Deals with DATA on a stream that is in the table and takes none.
     fn data_ended(&mut self, key: StreamKey, header: FrameHeader) -> Result<(), ConnectionError> {
         let Some(stream) = self.streams.get_mut(key) else {
             return Ok(());
         };
         if stream.reset_by_us && !stream.peer_ended {
-            // It may have been under way (§5.1).
+            // The data may have been under way (§5.1).
             let excess = stream.receive_window.receive(header.len).is_err();
             stream.peer_ended = header.has(flag::END_STREAM);
             return if excess { Err(beyond_reset()) } else { Ok(()) };
@@ -175,7 +175,7 @@ impl Connection {
         self.stream_error(key, ErrorCode::STREAM_CLOSED, "DATA after END_STREAM")
     }
 
-    /// DATA on a stream that is not in the table.
+    /// Deals with DATA on a stream that is not in the table.
     fn data_gone(&mut self, header: FrameHeader) -> Result<(), ConnectionError> {
         match self.gone(header.stream, "DATA on an idle stream")? {
             Gone::Reset => {
@@ -193,7 +193,8 @@ impl Connection {
     }
 }
 
-/// A peer that goes on sending on a stream we reset, beyond what it can have sent unknowingly.
+/// Returns the error for a peer that sends more on a stream that we reset than it can have sent
+/// before it knew.
 const fn beyond_reset() -> ConnectionError {
     ConnectionError::peer(
         ErrorCode::FLOW_CONTROL_ERROR,

@@ -1,8 +1,9 @@
-//! Error codes, and the failure that ends a connection. One that ends a single stream is an event.
+//! Error codes, and the error that ends a connection. An error that ends a single stream is an
+//! event.
 
 use std::fmt;
 
-/// An error code as RST_STREAM and GOAWAY carry it (RFC 9113 §7). Any number may arrive.
+/// An error code of RST_STREAM and GOAWAY (RFC 9113 §7). Any number may arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ErrorCode(pub(crate) u32);
 
@@ -54,20 +55,20 @@ impl fmt::Debug for ErrorCode {
     }
 }
 
-/// Which side ended the connection, and by what.
+/// Which end caused the connection's end, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// The peer broke a rule of HTTP/2.
     Protocol,
-    /// The peer kept the rules and asked too much: it met one of our limits.
+    /// The peer kept the rules but exceeded one of our limits.
     Limit,
-    /// The peer was silent, or did not read, for too long.
+    /// The peer was silent or did not read for too long.
     Timeout,
-    /// Nobody: this end was told to close.
+    /// This end was told to close. There was no error.
     Local,
 }
 
-/// The connection is over. The GOAWAY that says so to the peer is already queued.
+/// The error that ended the connection. The GOAWAY that tells the peer is already queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionError {
     pub(crate) code: ErrorCode,

@@ -1,5 +1,5 @@
-//! What a connection tells its driver: that something happened, and on which stream. What arrived
-//! stays with the stream until it is read.
+//! Events: what a connection tells its driver, and on which stream it happened. Data that arrived
+//! stays with its stream until it is read.
 
 use std::collections::VecDeque;
 
@@ -11,39 +11,40 @@ use super::news::News;
 use super::spare::trim;
 use super::stream::{Stream, Streams};
 
-/// Something happened. No event concerns a stream after
-/// [`Connection::forget`](super::Connection::forget).
+/// An event. No event concerns a stream after [`Connection::forget`](super::Connection::forget).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The peer's preface and first SETTINGS are here: it speaks HTTP/2.
+    /// The peer's preface and first SETTINGS have come: it speaks HTTP/2.
     Ready,
-    /// Server: a request came. [`take_request`](super::Connection::take_request) has it, with all
-    /// that has arrived of its body by then.
+    /// Server: a request came. [`take_request`](super::Connection::take_request) returns it, with
+    /// the part of its body that has arrived by then.
     Opened(StreamKey),
-    /// A response's head, part of a body or the message's end came:
+    /// A response's head, a part of a body or the message's end came. Call
     /// [`take_response`](super::Connection::take_response) or [`read`](super::Connection::read).
     Readable(StreamKey),
-    /// What was queued by [`send_data`](super::Connection::send_data) has left: send more.
+    /// The data that [`send_data`](super::Connection::send_data) queued was sent, so more can be
+    /// sent.
     Writable(StreamKey),
-    /// The stream is over before its time: nothing more can be sent on it, and reading says why.
+    /// The stream ended early. Nothing more can be sent on it, and reading tells why.
     Reset(StreamKey),
-    /// Client: a request turned away with [`NotNow::NoSlot`](super::NotNow::NoSlot) may go now.
+    /// Client: a request that got [`NotNow::NoSlot`](super::NotNow::NoSlot) may be sent now.
     SlotsAvailable,
-    /// The peer takes no new streams: [`peer_go_away`](super::Connection::peer_go_away) has what it
-    /// said. Streams that it has not processed are reset, each with its own event after this one.
+    /// The peer takes no new streams. [`peer_go_away`](super::Connection::peer_go_away) has its
+    /// announcement. Streams that it has not processed are reset, each with its own event after
+    /// this one.
     GoAway,
 }
 
-/// What the peer's last GOAWAY said (RFC 9113 §6.8).
+/// The peer's last GOAWAY (RFC 9113 §6.8).
 #[derive(Clone, Debug)]
 pub(crate) struct GoAway {
     pub(crate) last_stream: u32,
     pub(crate) code: ErrorCode,
-    /// As much of it as is kept.
+    /// The beginning of its debug data.
     pub(crate) debug: Bytes,
 }
 
-/// A stream's next event, if there is one.
+/// Takes a stream's next event, if there is one.
 #[inline]
 fn next(news: &mut News, key: StreamKey) -> Option<Event> {
     if news.take(News::OPENED) {
@@ -59,12 +60,12 @@ fn next(news: &mut News, key: StreamKey) -> Option<Event> {
     }
 }
 
-/// Events that were not polled yet. Those of a stream are a set that the stream keeps, so that there
-/// are never more than there are streams.
+/// Events that were not polled yet. The events of one stream are a set in the stream, so there are
+/// never more than there are streams.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     connection: News,
-    /// Streams with news, each once. Streams that are gone stay in it for a while.
+    /// Streams with news, each once. Streams that have ended stay here for a while.
     streams: VecDeque<StreamKey>,
 }
 
@@ -93,7 +94,7 @@ impl Events {
         stream.news.add(news);
     }
 
-    /// Drops entries of streams that are gone where they could outnumber the others.
+    /// Drops entries of ended streams before they can outnumber the others.
     #[inline]
     pub(super) fn bound(&mut self, streams: &Streams) {
         if self.streams.len() > 2 * streams.len() + 16 {
@@ -101,8 +102,8 @@ impl Events {
         }
     }
 
-    /// The next event: the connection's before those of streams, a stream's in the order in which
-    /// they follow from each other.
+    /// Takes the next event. The connection's events come before those of streams, and a stream's
+    /// come in their natural order.
     #[inline]
     pub(super) fn poll(&mut self, streams: &mut Streams) -> Option<Event> {
         if !self.connection.is_empty() {
@@ -133,7 +134,7 @@ impl Events {
         self.connection.take(News::SLOTS).then_some(Event::SlotsAvailable)
     }
 
-    /// Whether [`poll`](Self::poll) may have something.
+    /// Returns whether there is no event.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.connection.is_empty() && self.streams.is_empty()

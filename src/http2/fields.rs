@@ -1,11 +1,11 @@
-//! Header lists on their way out: fields that HTTP/2 forbids are left out, and a list that is larger
-//! than the peer takes is cut down to what matters.
+//! Header lists to be sent. Fields that HTTP/2 forbids are left out. A list that is larger than the
+//! peer takes is cut down to the important fields.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::hpack::BlockEncoder;
 
-/// What a field adds to its bytes in a header list (RFC 9113 §6.5.2).
+/// The size of a field in a header list, beyond its bytes (RFC 9113 §6.5.2).
 const OVERHEAD: usize = 32;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -15,13 +15,13 @@ const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bi
 /// RESOURCE_EXHAUSTED.
 const TOO_LARGE: HeaderValue = HeaderValue::from_static("8");
 
-/// A message is not cut to fewer bytes for the sake of metadata: the metadata goes.
+/// A status message is not cut below this size to keep metadata. The metadata is dropped instead.
 const SHORT_MESSAGE: usize = 256;
 
-/// What a cut message ends with.
+/// The end of a message that was cut.
 const CUT: &[u8] = b"...";
 
-/// Writes the fields that may stand in a message, their values without spaces at the ends.
+/// Writes the fields that HTTP/2 allows, without spaces at the ends of their values.
 #[inline]
 pub(super) fn write<'a>(
     block: &mut BlockEncoder<'_>,
@@ -34,8 +34,8 @@ pub(super) fn write<'a>(
     }
 }
 
-/// Whether HTTP/2 allows the field in a message (RFC 9113 §8.2.2). Metadata and layers may bring
-/// others, of HTTP/1.1 or copied from elsewhere: a peer would reset the stream for them.
+/// Returns whether HTTP/2 allows the field in a message (RFC 9113 §8.2.2). Metadata and layers may
+/// add other fields, for example of HTTP/1.1, for which a peer would reset the stream.
 #[inline]
 fn is_allowed(name: &HeaderName, value: &HeaderValue) -> bool {
     let name = name.as_str();
@@ -49,8 +49,8 @@ fn is_allowed(name: &HeaderName, value: &HeaderValue) -> bool {
     }
 }
 
-/// A value may not begin or end with a space or a tab (RFC 9113 §8.2.1). What else is forbidden there
-/// cannot be in a [`HeaderValue`].
+/// Removes spaces and tabs from the ends of a value (RFC 9113 §8.2.1). A [`HeaderValue`] cannot
+/// have other forbidden bytes.
 #[inline]
 fn trimmed(value: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
@@ -60,7 +60,7 @@ fn trimmed(value: &[u8]) -> &[u8] {
     value
 }
 
-/// Its size as SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 §6.5.2).
+/// Returns the size as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113 §6.5.2).
 pub(super) fn size<'a>(
     fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>,
 ) -> usize {
@@ -71,9 +71,9 @@ pub(super) const fn field_size(name: &str, value: usize) -> usize {
     name.len() + value + OVERHEAD
 }
 
-/// The list that carries a gRPC status, cut down to `limit` bytes as far as it can be. Details go
-/// first, then most of the message, then metadata. The code stays; but a success whose metadata does
-/// not fit is none.
+/// Returns the list with a gRPC status, cut down to `limit` bytes as far as possible. Details go
+/// first, then most of the message, then metadata. The code stays, but a success whose metadata
+/// does not fit becomes an error.
 pub(super) fn cut(headers: &HeaderMap, limit: usize) -> HeaderMap {
     let Some(code) = headers.get(GRPC_STATUS) else {
         return headers.clone();
@@ -99,13 +99,13 @@ pub(super) fn cut(headers: &HeaderMap, limit: usize) -> HeaderMap {
     rest
 }
 
-/// Whether this is the head of one of gRPC's responses.
+/// Returns whether this is the head of a gRPC response.
 pub(super) fn are_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// A status in place of a response whose metadata is larger than the client takes.
+/// Returns a status to replace a response whose metadata is larger than the client takes.
 pub(super) fn refusal(headers: &HeaderMap, limit: usize) -> HeaderMap {
     let mut status = status(headers, TOO_LARGE);
     let message =
@@ -116,7 +116,7 @@ pub(super) fn refusal(headers: &HeaderMap, limit: usize) -> HeaderMap {
     status
 }
 
-/// A code alone, with the content type where there was one.
+/// Returns a code alone, with the content type if there was one.
 fn status(headers: &HeaderMap, code: HeaderValue) -> HeaderMap {
     let mut status = HeaderMap::with_capacity(3);
     if let Some(kind) = headers.get(header::CONTENT_TYPE) {
@@ -126,25 +126,26 @@ fn status(headers: &HeaderMap, code: HeaderValue) -> HeaderMap {
     status
 }
 
-/// The beginning of a percent-encoded message, with dots behind it. Cuts between characters.
+/// Returns the beginning of a percent-encoded message, followed by dots. It cuts between
+/// characters.
 fn cut_message(message: &HeaderValue, room: usize) -> Option<HeaderValue> {
     let message = message.as_bytes();
     if message.len() <= room {
         return HeaderValue::from_bytes(message).ok();
     }
     let mut end = room.checked_sub(CUT.len())?;
-    // Not within "%C3".
+    // The cut must not be within "%C3".
     if let Some(percent) = (1..=2).find(|back| end >= *back && message[end - back] == b'%') {
         end -= percent;
     }
-    // Nor before a byte that continues a character, encoded or not.
+    // It must not be before a byte that continues a character, percent-encoded or not.
     while end > 0 && continues(&message[end..]) {
         end -= if end >= 3 && message[end - 3] == b'%' { 3 } else { 1 };
     }
     HeaderValue::from_bytes(&[&message[..end], CUT].concat()).ok()
 }
 
-/// Whether the text begins with a byte 10xxxxxx of UTF-8, percent-encoded or as it is.
+/// Returns whether the text begins with a byte 10xxxxxx of UTF-8, percent-encoded or not.
 fn continues(text: &[u8]) -> bool {
     match text {
         [b'%', b'8' | b'9' | b'a' | b'A' | b'b' | b'B', ..] => true,
@@ -185,7 +186,7 @@ mod tests {
             assert!(message.starts_with("mmm") && message.ends_with("..."), "{message}");
             assert_eq!(cut.contains_key("x-kept"), limit > 400, "{limit}");
         }
-        // Where not even a code fits, a code is sent all the same: the limit is advice.
+        // If not even a code fits, a code is sent anyway: the limit is only advice.
         assert_eq!(cut(&headers, 0)["grpc-status"], "3");
     }
 

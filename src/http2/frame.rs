@@ -1,4 +1,5 @@
-//! The nine bytes that begin a frame (RFC 9113 §4.1), and the payload rules that need no state.
+//! The nine bytes at the beginning of a frame (RFC 9113 §4.1), and the rules for payloads that need
+//! no state.
 
 use super::error::ConnectionError;
 
@@ -22,7 +23,7 @@ pub(super) mod kind {
     pub(in crate::http2) const GOAWAY: u8 = 0x7;
     pub(in crate::http2) const WINDOW_UPDATE: u8 = 0x8;
     pub(in crate::http2) const CONTINUATION: u8 = 0x9;
-    /// Ours: docs/descriptors.md.
+    /// A frame type of our own. See docs/descriptors.md.
     pub(in crate::http2) const DESCRIPTORS: u8 = 0xfd;
 }
 
@@ -36,11 +37,11 @@ pub(super) mod flag {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {
-    /// 24 bits.
+    /// The length of the payload, in 24 bits.
     pub(super) len: u32,
     pub(super) kind: u8,
     pub(super) flags: u8,
-    /// 31 bits; 0 is the connection.
+    /// The stream identifier, in 31 bits. 0 is the connection.
     pub(super) stream: u32,
 }
 
@@ -70,7 +71,7 @@ impl FrameHeader {
     }
 }
 
-/// Where the content of a padded payload begins and ends (RFC 9113 §6.1).
+/// Returns where the content of a padded payload begins and ends (RFC 9113 §6.1).
 #[inline]
 pub(super) fn unpad(
     header: FrameHeader,
@@ -89,7 +90,7 @@ pub(super) fn unpad(
     }
 }
 
-/// The first four bytes, without the reserved bit.
+/// Reads the first four bytes without the reserved bit.
 #[inline]
 pub(super) fn u31(bytes: [u8; 4]) -> u32 {
     u32::from_be_bytes(bytes) & 0x7fff_ffff

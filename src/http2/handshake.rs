@@ -1,26 +1,27 @@
-//! [`Handshake`]: how far both ends have introduced themselves (RFC 9113 §3.4).
+//! [`Handshake`]: what the ends have sent of their prefaces and SETTINGS (RFC 9113 §3.4).
 
 use super::role::Role;
 
-/// What the peer has sent of what it has to send before anything else.
+/// What the peer has sent of what must come before everything else.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Handshake {
     awaited: Awaited,
-    /// The peer has acknowledged our SETTINGS: their limits hold (§6.5.3).
+    /// Whether the peer has acknowledged our SETTINGS, so that their limits hold (§6.5.3).
     acknowledged: bool,
 }
 
-/// What has to come next.
+/// What the peer has to send next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awaited {
     Preface,
     Settings,
-    /// Frames of any type may come.
+    /// Frames of all types may come.
     Nothing,
 }
 
 impl Handshake {
-    /// A server waits for the client's preface, a client for the server's SETTINGS.
+    /// Returns the start: a server waits for the client's preface, a client for the server's
+    /// SETTINGS.
     pub(super) fn new(role: Role) -> Self {
         let awaited = match role {
             Role::Client => Awaited::Settings,
@@ -46,19 +47,19 @@ impl Handshake {
         self.acknowledged = true;
     }
 
-    /// Whether the peer's first SETTINGS are here.
+    /// Returns whether the peer's first SETTINGS have come.
     #[inline]
     pub(super) fn is_introduced(&self) -> bool {
         self.awaited == Awaited::Nothing
     }
 
-    /// Whether the peer knows our SETTINGS.
+    /// Returns whether the peer knows our SETTINGS.
     #[inline]
     pub(super) fn is_acknowledged(&self) -> bool {
         self.acknowledged
     }
 
-    /// Whether each end has seen the other's SETTINGS.
+    /// Returns whether each end has the other's SETTINGS.
     #[inline]
     pub(super) fn is_complete(&self) -> bool {
         self.is_introduced() && self.acknowledged

@@ -1,5 +1,5 @@
-//! Heads of messages: from decoded fields to a request, a response or trailers, under the rules of
-//! RFC 9113 §8. Knows no stream and no frame.
+//! Heads of messages: turns decoded fields into a request, a response or trailers by the rules of
+//! RFC 9113 §8. Streams and frames do not occur here.
 
 use std::sync::Arc;
 
@@ -14,12 +14,13 @@ use super::hpack::{Field, Pseudo};
 pub(crate) struct RequestHead {
     pub(crate) method: Method,
     pub(crate) scheme: Scheme,
-    /// As it came, unchecked where [`any_authority`](super::Config::any_authority).
+    /// The value as it came. It is not checked if [`any_authority`](super::Config::any_authority)
+    /// is set.
     pub(crate) authority: Option<Bytes>,
     pub(crate) path: PathAndQuery,
     pub(crate) headers: HeaderMap,
     pub(crate) content_length: Option<u64>,
-    /// What all of it takes in memory, in bytes.
+    /// How much memory it takes in total, in bytes.
     pub(super) size: u32,
 }
 
@@ -45,20 +46,21 @@ pub(super) enum HeadKind {
     Trailers,
 }
 
-/// Why fields make no head. It is a stream error, not a connection error (RFC 9113 §8.1.1).
+/// Why fields are not a valid head. This is a stream error, not a connection error (RFC 9113
+/// §8.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadError {
     /// RFC 9113 §8.1.1.
     Malformed(&'static str),
-    /// The list exceeds the limit. `foreign`: it has a content type, which is none of gRPC's.
-    /// `beyond` is the number of fields that followed.
+    /// The list exceeds the limit. `foreign` means that it has a content type that is not gRPC's.
+    /// `beyond` is the number of fields after the limit.
     TooLarge { foreign: bool, beyond: u32 },
-    /// A well-formed CONNECT (§8.5): nothing that a gRPC server answers.
+    /// A well-formed CONNECT (§8.5). A gRPC server does not answer it.
     Connect,
 }
 
 impl Head {
-    /// One that shares nothing with this one but the values.
+    /// Returns a copy that shares only the values with this head.
     pub(super) fn copy(&self) -> Self {
         match self {
             Self::Request(head) => Self::Request(Arc::new(RequestHead::clone(head))),
@@ -91,15 +93,15 @@ pub(super) struct HeadBuilder {
     any_authority: bool,
     /// The limit on the header list.
     limit: usize,
-    /// What is left of it.
+    /// How much of the limit is left.
     room: usize,
     too_large: bool,
-    /// Fields behind the first one that was too much.
+    /// How many fields came after the limit was exceeded.
     beyond: u32,
-    /// A content type was read, and it is none of gRPC's.
+    /// Whether a content type was read that is not gRPC's.
     foreign: bool,
     malformed: Option<&'static str>,
-    /// A regular field was seen: no pseudo-header may follow (§8.3).
+    /// Whether a regular field was seen. No pseudo-header may follow it (§8.3).
     regular: bool,
     method: Option<Method>,
     scheme: Option<Scheme>,
@@ -134,8 +136,8 @@ impl HeadBuilder {
         }
     }
 
-    /// The next field. After the first error the rest is only looked at by the decoder; of a list that
-    /// is too large, the content type still decides how it is refused.
+    /// Adds the next field. After the first error, the rest is only decoded. If the list is too
+    /// large, the content type still decides how it is refused.
     pub(super) fn field(&mut self, field: &Field) {
         if self.too_large || self.malformed.is_some() {
             self.beyond = self.beyond.saturating_add(1);
@@ -163,7 +165,7 @@ impl HeadBuilder {
     fn header(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), &'static str> {
         self.regular = true;
         match *name {
-            // Connection-specific fields have no place in HTTP/2 (§8.2.2).
+            // HTTP/2 does not allow connection-specific fields (§8.2.2).
             header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE => {
                 return Err("a connection-specific header field");
             }
@@ -212,7 +214,7 @@ impl HeadBuilder {
                 once(&mut self.method, method)
             }
             (HeadKind::Request, Pseudo::Scheme) => {
-                // RFC 3986 §3.1: a letter first.
+                // RFC 3986 §3.1: a scheme begins with a letter.
                 if !value.first().is_some_and(u8::is_ascii_alphabetic) {
                     return Err("not a scheme");
                 }
@@ -226,8 +228,8 @@ impl HeadBuilder {
                 if std::mem::replace(&mut self.path_seen, true) {
                     return Err("a pseudo-header twice");
                 }
-                // §8.3.1: never empty, and `*` is a path of OPTIONS only (checked at the end). A
-                // fragment is no part of it (RFC 3986 §3.5).
+                // §8.3.1: a path is never empty, and `*` is only for OPTIONS, which is checked at
+                // the end. A fragment is not part of it (RFC 3986 §3.5).
                 if !matches!(value.first(), Some(b'/' | b'*')) || value.contains(&b'#') {
                     return Err("not a path");
                 }
@@ -244,7 +246,7 @@ impl HeadBuilder {
     }
 
     fn malformed(&mut self, name: &[u8], value: &Bytes) -> Result<(), &'static str> {
-        // Over a Unix socket any bytes do: clients put the socket's path there.
+        // Over a Unix socket any bytes are accepted: clients put the socket's path there.
         if name == b":authority" && self.any_authority && self.kind == HeadKind::Request {
             if self.regular {
                 return Err("a pseudo-header after a header");
@@ -265,7 +267,7 @@ impl HeadBuilder {
             HeadKind::Request => self.request(),
             HeadKind::Response => {
                 let status = self.status.ok_or(HeadError::Malformed("no :status"))?;
-                // Switching protocols is HTTP/1.1's (§8.6).
+                // Only HTTP/1.1 has a switch of protocols (§8.6).
                 if status == StatusCode::SWITCHING_PROTOCOLS {
                     return Err(HeadError::Malformed("status 101"));
                 }
@@ -311,18 +313,18 @@ impl HeadBuilder {
     }
 }
 
-/// What a map of header fields takes in memory beside their names and values, in bytes. A field's name
-/// and value take what RFC 9113 §6.5.2 counts for it, about: 32 bytes more than their length.
+/// Returns how much memory a map of header fields takes beside their names and values, in bytes.
+/// RFC 9113 §6.5.2 counts about what a name and a value take: 32 bytes more than their length.
 fn map_size(headers: &HeaderMap) -> usize {
-    /// The map's entry with its hash, its indices, and what they have in reserve.
+    /// The map's entry with its hash, its indices, and the spare room of both.
     const ENTRY: usize = 112;
-    /// One more value of the same name.
+    /// A further value of the same name.
     const EXTRA: usize = 72;
     let extra = headers.len() - headers.keys_len();
     headers.capacity() * ENTRY + extra.next_power_of_two() * EXTRA
 }
 
-/// What header fields take in memory, in bytes.
+/// Returns how much memory header fields take, in bytes.
 pub(super) fn fields_size(headers: &HeaderMap) -> usize {
     let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
     map_size(headers) + headers.iter().map(field).sum::<usize>()
@@ -335,8 +337,8 @@ fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), &'static str> {
     }
 }
 
-/// RFC 9113 §8.3.1, for `http` and `https`: `:authority` or Host, not empty, no user name, no two
-/// opinions.
+/// Checks RFC 9113 §8.3.1 for `http` and `https`: `:authority` or Host is present, not empty and
+/// without a user name, and both are the same.
 fn check_authority(authority: Option<&[u8]>, headers: &HeaderMap) -> Result<(), &'static str> {
     let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
     let Some(named) = authority.or(host) else {

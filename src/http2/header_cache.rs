@@ -1,19 +1,20 @@
-//! Heads already decoded, by the bytes of their header block.
+//! Heads that were decoded before, found by the bytes of their header block.
 //!
-//! A caller's requests to one method, or a server's answers, become the same few fully indexed
-//! bytes once HPACK's table holds their fields. As long as the table has not changed, the same
-//! bytes are the same head. A block is kept from its second appearance on, so that blocks which
-//! never come again cost a hash and no more.
+//! Once HPACK's table holds their fields, a caller's requests to one method, or a server's
+//! responses, become the same few fully indexed bytes. While the table does not change, the same
+//! bytes mean the same head. A block is kept when it appears a second time, so that a block that
+//! appears once costs only a hash.
 
 use super::head::{Head, HeadKind};
 
-/// How many heads are kept, and how many hashes of blocks seen once.
+/// How many heads are kept, and how many hashes of blocks that appeared once.
 const SLOTS: usize = 8;
 
-/// Longer blocks are not fully indexed ones.
+/// A longer block is not fully indexed.
 const MAX_BLOCK: usize = 256;
 
-/// A few bytes can refer to one large field again and again.
+/// A block with more fields is not kept, because a few bytes can refer to one large field many
+/// times.
 const MAX_FIELDS: usize = 32;
 
 #[derive(Debug)]
@@ -23,30 +24,30 @@ struct Entry {
     head: Head,
 }
 
-/// At most 8 heads; nothing until the first one is worth it.
+/// At most 8 heads. It allocates nothing until the first one is kept.
 #[derive(Debug, Default)]
 pub(super) struct HeaderCache(Option<Box<Slots>>);
 
-/// The hashes lie together: looking for one among them is a matter of a few instructions.
+/// The hashes are next to each other, so that a search takes a few instructions.
 #[derive(Debug, Default)]
 struct Slots {
     hashes: [u64; SLOTS],
-    /// As far as there are any, in the hashes' order.
+    /// The entries, in the order of the hashes.
     entries: Vec<Entry>,
-    /// Of blocks that were decoded, and not kept.
+    /// The hashes of blocks that were decoded and not kept.
     seen: [u64; SLOTS],
     next: usize,
     next_seen: usize,
 }
 
-/// Where a block that was not found may be put.
+/// The place for a block that was not found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     hash: u64,
 }
 
 impl HeaderCache {
-    /// The head of these bytes, or the place to put it.
+    /// Returns the head of these bytes, or the place to put it.
     #[inline]
     pub(super) fn find(
         &self,
@@ -67,14 +68,14 @@ impl HeaderCache {
         Err(Place { hash })
     }
 
-    /// Keeps a head that was decoded without changing the table, if it was seen before.
+    /// Keeps a head that was decoded without changing the table, if its block has appeared before.
     pub(super) fn keep(&mut self, place: Place, generation: u64, block: &[u8], head: &Head) {
         if block.len() > MAX_BLOCK || head.fields() > MAX_FIELDS {
             return;
         }
         let Place { hash } = place;
         let slots = self.0.get_or_insert_with(Box::default);
-        // An outdated entry of the same bytes is replaced by the new one at once.
+        // A new entry replaces an outdated one of the same bytes.
         let at = match slots.hashes.iter().position(|other| *other == hash) {
             Some(at) => at,
             None if slots.seen.contains(&hash) => {
@@ -88,7 +89,7 @@ impl HeaderCache {
                 return;
             }
         };
-        // A copy is exactly as large as it has to be, which a head that grew is not.
+        // A copy has exactly the size that it needs. A head that grew may have more.
         let entry = Entry { generation, block: block.to_vec(), head: head.copy() };
         slots.hashes[at] = hash;
         match slots.entries.get_mut(at) {
@@ -101,7 +102,7 @@ impl HeaderCache {
     }
 }
 
-/// Tells blocks apart. Nothing depends on it but time: the bytes are compared.
+/// Returns a hash of a block. It only saves time, because the bytes are compared as well.
 fn hash(block: &[u8], kind: HeadKind) -> u64 {
     const K: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = (block.len() * 4 + kind as usize + 1) as u64;

@@ -1,5 +1,5 @@
-//! Header blocks (RFC 9113 §4.3): put together, decoded, and given to the stream they open, answer
-//! or end.
+//! Header blocks (RFC 9113 §4.3): assembles them, decodes them, and gives them to the stream that
+//! they open, answer or end.
 
 use std::time::Instant;
 
@@ -18,12 +18,12 @@ use super::passing::Attached;
 use super::role::Role;
 use super::stream::{CALL, Receiving, UNKNOWN_LENGTH};
 
-/// A header block may have this many bytes at least. Most of them are more than the limit on header
-/// lists: a block that is too long is decoded, as the table has to stay in step, and refused for its
-/// call alone.
+/// The least limit for the bytes of a header block. It is far above the limit on header lists. A
+/// block that is longer than that list is decoded, so that the table stays right, and only its own
+/// call is refused.
 const MAX_BLOCK: usize = 1 << 20;
 
-/// A header block may have this many times the limit on header lists, where that is more.
+/// A header block may have this many times the limit on header lists, if that is more.
 const MAX_BLOCK_FACTOR: usize = 4;
 
 /// How many frames a block may have, apart from one for each [`FULL_FRAME`] of the largest block. A
@@ -33,22 +33,22 @@ const MAX_BLOCK_FRAMES: usize = 128;
 /// The frame size that every peer may use (RFC 9113 §4.2).
 const FULL_FRAME: usize = 16_384;
 
-/// What a block is for, decided before it is decoded.
+/// What a block is for. This is known before it is decoded.
 #[derive(Clone, Copy, Debug)]
 enum Target {
-    /// Opens a stream (server).
+    /// It opens a stream (server).
     New,
-    /// A response's head (client).
+    /// It is a response's head (client).
     Response(StreamKey),
     Trailers(StreamKey),
-    /// Nobody, and that is fine: decoded to keep the table in step.
+    /// It is for no stream, which is allowed. It is decoded so that the table stays right.
     Nobody,
-    /// A stream in the table that has ended: a stream error.
+    /// It is for a stream in the table that has ended, which is a stream error.
     Ended(StreamKey),
 }
 
 impl Connection {
-    /// HEADERS (§6.2).
+    /// Receives HEADERS (§6.2).
     pub(super) fn headers(
         &mut self,
         header: FrameHeader,
@@ -87,7 +87,7 @@ impl Connection {
         Ok(())
     }
 
-    /// CONTINUATION (§6.10). That it continues the open block has been checked.
+    /// Receives CONTINUATION (§6.10). It was checked before that it continues the open block.
     pub(super) fn continuation(
         &mut self,
         header: FrameHeader,
@@ -138,7 +138,7 @@ impl Connection {
             && !matches!(target, Target::Nobody)
         {
             let units = budget::too_large(block.len(), *beyond);
-            // A client's call that ends so earns nothing.
+            // A client's call that ends this way earns nothing.
             let earned = if self.role == Role::Client { budget::CALL_COMPLETED } else { 0 };
             self.budget.spend_units(units - earned)?;
         }
@@ -164,8 +164,8 @@ impl Connection {
         }
     }
 
-    /// A head that was under way when we reset its stream, where a message has two or three, or that a
-    /// server sent once more.
+    /// Deals with a head on a stream that was reset or has ended. It may have been under way when
+    /// we reset the stream, or a server has sent trailers twice.
     fn late_head(&mut self, id: u32, end: bool) -> Result<(), ConnectionError> {
         if let Some((_, stream)) = self.find(id) {
             stream.peer_ended |= end;
@@ -176,8 +176,8 @@ impl Connection {
     }
 
     fn target(&mut self, id: u32) -> Result<Target, ConnectionError> {
-        // C-core's servers, 1.51 at least, send a second set of trailers where their own deadline and
-        // the handler's answer meet. It is no reason to end the connection: it costs them budget.
+        // Servers of gRPC C-core, at least 1.51, send trailers twice if their own deadline passes
+        // when the handler answers. That does not end the connection, but it spends budget.
         let client = self.role == Role::Client;
         if let Some((key, stream)) = self.find(id) {
             return Ok(match stream.receiving {
@@ -208,7 +208,7 @@ impl Connection {
         }
     }
 
-    /// A block's head, from memory where it can be had from there.
+    /// Decodes a block's head, or takes it from the header cache.
     fn decode(
         &mut self,
         kind: HeadKind,
@@ -247,8 +247,8 @@ impl Connection {
         self.server.last_id = id;
         self.server.opened += 1;
         if self.draining == Draining::Final || !self.has_room() {
-            // §5.1.2. Before it has acknowledged our SETTINGS the peer cannot know the limit, and what
-            // lingers here of calls that it cancelled it cannot know at all.
+            // §5.1.2. Until it has acknowledged our SETTINGS, the peer cannot know the limit. It
+            // can never know which calls that it cancelled still run here.
             let known = self.handshake.is_acknowledged() && self.is_full();
             self.turn_away(id, end, ErrorCode::REFUSED_STREAM);
             if known {
@@ -294,9 +294,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether one more request is within the limit. Those count whose answer is not complete, those
-    /// whose answer the peer cannot have seen yet, and, beyond a few, those whose handler runs on
-    /// although the peer has given them up.
+    /// Returns whether one more request is within the limit. Requests count until their response is
+    /// complete and the peer can have seen it. If the peer has cancelled a request, it counts while
+    /// its handler runs, except for a few of them.
     fn has_room(&self) -> bool {
         let lingering = self.streams.len() - self.streams.open();
         let lingering = lingering.saturating_sub(self.config.max_lingering as usize);
@@ -304,12 +304,12 @@ impl Connection {
         self.streams.open() + unseen + lingering < self.config.max_streams as usize
     }
 
-    /// Whether the peer, too, must know that it is at the limit.
+    /// Returns whether the peer, too, must know that it is at the limit.
     fn is_full(&self) -> bool {
         self.streams.open() + self.server.unwritten.len() >= self.config.max_streams as usize
     }
 
-    /// A malformed request never becomes a stream (§8.1.1).
+    /// Refuses a malformed request, which never becomes a stream (§8.1.1).
     fn bad_request(&mut self, id: u32, end: bool, code: ErrorCode) -> Result<(), ConnectionError> {
         self.turn_away(id, end, code);
         self.budget.spend(Cost::Violation)?;
@@ -318,7 +318,7 @@ impl Connection {
 
     fn turn_away(&mut self, id: u32, end: bool, code: ErrorCode) {
         self.write_control(kind::RST_STREAM, 0, id, &code.0.to_be_bytes());
-        // The peer may have sent more before it knows, a reset of its own if nothing else.
+        // The peer may have sent more before it knows, at least its own reset.
         let window = if end { 0 } else { self.initial_receive_window() };
         self.closed.reset(id, window);
     }
@@ -343,10 +343,10 @@ impl Connection {
             if end {
                 return self.malformed(key, "a 1xx response that ends the stream"); // §8.1
             }
-            // The real one follows; gRPC has no use for this one.
+            // The final response follows. gRPC does not use informational responses.
             return self.budget.spend(Cost::Informational);
         }
-        // A response to HEAD or with 304 says how long the content would be (RFC 9110 §8.6).
+        // A response to HEAD or with 304 states how long the content would be (RFC 9110 §8.6).
         let expected = match head.content_length {
             Some(length) if head.status != http::StatusCode::NOT_MODIFIED => length,
             _ => UNKNOWN_LENGTH,
@@ -409,7 +409,8 @@ impl Connection {
             HeadError::Malformed(why) => self.malformed(key, why),
             HeadError::Connect => self.malformed(key, "CONNECT"),
             HeadError::TooLarge { .. } => {
-                // No violation: the limit is advice (§10.5.1), and what it cost is spent.
+                // This is not a violation, because the limit is only advice (§10.5.1). Its cost was
+                // spent.
                 let reset = Reset {
                     code: ErrorCode::ENHANCE_YOUR_CALM,
                     by_peer: false,

@@ -1,4 +1,5 @@
-//! [`IdHash`]: a hash of stream identifiers. They are the peer's choice, hence the secret.
+//! [`IdHash`]: a hash of stream identifiers. The peer chooses the identifiers, so the hash has a
+//! secret.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;

@@ -1,6 +1,6 @@
-//! [`StreamKey`]: a stream as the driver names it.
+//! [`StreamKey`]: the driver's name for a stream.
 
-/// Names one stream, and never another one, also after the stream is gone.
+/// The name of one stream. It never becomes another stream's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct StreamKey {
     pub(super) slot: u32,
@@ -8,13 +8,14 @@ pub(crate) struct StreamKey {
 }
 
 impl StreamKey {
-    /// Small, and no other stream's as long as this one is not forgotten: for tables beside ours.
+    /// Returns a small number that no other stream has until this one is forgotten. The driver uses
+    /// it as an index of its tables.
     #[inline]
     pub(crate) fn index(self) -> usize {
         self.slot as usize
     }
 
-    /// The stream identifier on the wire.
+    /// Returns the stream identifier on the wire.
     #[inline]
     pub(crate) fn id(self) -> u32 {
         self.id

@@ -1,21 +1,21 @@
-//! One HTTP/2 connection (RFC 9113), either end of it, as gRPC needs it: bytes in, events out.
+//! One end of an HTTP/2 connection (RFC 9113), as gRPC needs it: bytes go in, events come out.
 //!
-//! There is no socket, task or clock here: bytes and `Instant`s are arguments, so that everything is
-//! tested without IO. Reading, writing and waking are `driver`'s business, what a call means is
-//! `grpc`'s.
+//! There is no socket, task or clock here. Bytes and `Instant`s are arguments, so everything is
+//! tested without IO. `driver` reads, writes and wakes tasks. `grpc` knows what a call means.
 //!
-//! [`Connection`] is the only way in, and its methods have a grammar.
+//! [`Connection`] is the only type that others use, and its methods form groups.
 //!
-//! - In go bytes and time: [`receive`](Connection::receive), [`on_timeout`](Connection::on_timeout).
-//! - Out come [`poll_event`](Connection::poll_event), the bytes to be written
-//!   ([`outgoing`](Connection::outgoing), then [`advance`](Connection::advance)) and
-//!   [`next_timeout`](Connection::next_timeout), before which
-//!   [`note_time`](Connection::note_time) is told what time it is.
-//! - Streams are worked on by their [`StreamKey`]: `take_request`, `take_response`, `read`, `send_*`,
-//!   `reset`, and in the end [`forget`](Connection::forget), once for each stream.
+//! - Bytes and time go in: [`receive`](Connection::receive),
+//!   [`on_timeout`](Connection::on_timeout).
+//! - Events come out of [`poll_event`](Connection::poll_event). The bytes to be written come out of
+//!   [`outgoing`](Connection::outgoing), and [`advance`](Connection::advance) is called after they
+//!   were written. [`next_timeout`](Connection::next_timeout) returns the next timeout;
+//!   [`note_time`](Connection::note_time) is called before it.
+//! - The methods for streams take a [`StreamKey`]: `take_request`, `take_response`, `read`,
+//!   `send_*`, `reset`, and at the end [`forget`](Connection::forget), once for each stream.
 //!
-//! What has arrived of a stream stays here until somebody reads it, and reading gives the peer window
-//! to send more. An [`Event`] only says that there is something, and on which stream.
+//! What has arrived on a stream stays here until it is read. Reading gives the peer window to send
+//! more. An [`Event`] only tells that there is something to read, and on which stream.
 //!
 //! ```text
 //!                 bytes                             bytes

@@ -1,4 +1,4 @@
-//! [`News`]: what the driver has not been told yet.
+//! [`News`]: what the driver still has to be told.
 
 /// A set of things to tell, of one stream or of the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl News {
         self.0 |= news.0;
     }
 
-    /// Whether `news` was in the set, which it leaves.
+    /// Removes `news` from the set. Returns whether it was there.
     #[inline]
     pub(super) fn take(&mut self, news: Self) -> bool {
         let had = self.0 & news.0 != 0;

@@ -1,4 +1,4 @@
-//! [`Outflow`]: what all streams have to send together, and the window that they share.
+//! [`Outflow`]: what all streams together have to send, and the window that they share.
 
 use std::collections::VecDeque;
 
@@ -11,10 +11,10 @@ use super::stream::Streams;
 #[derive(Debug)]
 pub(super) struct Outflow {
     window: SendWindow,
-    /// Streams with something to send and the window for it, each once. Streams that were reset stay
-    /// in it for a while.
+    /// Streams that have something to send and window for it, each once. Streams that were reset
+    /// stay here for a while.
     ready: VecDeque<StreamKey>,
-    /// Bytes that wait with their streams.
+    /// How many bytes wait in their streams.
     queued: u64,
 }
 
@@ -23,19 +23,19 @@ impl Outflow {
         Self { window: SendWindow::new(DEFAULT_WINDOW), ready: VecDeque::new(), queued: 0 }
     }
 
-    /// The connection's window.
+    /// Returns the connection's window.
     #[inline]
     pub(super) fn available(&self) -> usize {
         self.window.available()
     }
 
-    /// `bytes` were taken out of the window.
+    /// Takes `bytes` out of the window.
     #[inline]
     pub(super) fn take(&mut self, bytes: usize) {
         self.window.take(bytes);
     }
 
-    /// A WINDOW_UPDATE for the connection.
+    /// Widens the window by a WINDOW_UPDATE for the connection.
     pub(super) fn widen(&mut self, by: u32) -> Result<(), Overflow> {
         self.window.adjust(i64::from(by))
     }
@@ -44,17 +44,17 @@ impl Outflow {
         self.queued
     }
 
-    /// A stream keeps so many bytes more until it can send them.
+    /// Counts bytes that a stream keeps until it can send them.
     pub(super) fn enqueue(&mut self, bytes: usize) {
         self.queued += bytes as u64;
     }
 
-    /// So many bytes fewer wait: they were sent, or dropped.
+    /// Counts bytes that no longer wait, because they were sent or dropped.
     pub(super) fn dequeue(&mut self, bytes: usize) {
         self.queued -= bytes as u64;
     }
 
-    /// Adds a stream whose `ready` was just set. Entries of streams that have been reset since are
+    /// Adds a stream whose `ready` was just set. Entries of streams that were reset meanwhile are
     /// dropped before they outnumber the others.
     pub(super) fn push_ready(&mut self, key: StreamKey, streams: &Streams) {
         if self.ready.len() > 2 * streams.len() + 16 {

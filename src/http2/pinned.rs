@@ -1,5 +1,5 @@
-//! [`Pinned`]: read buffers that payloads were cut out of. Such a buffer stays, whole, until the last
-//! of its payloads is dropped, and until then it counts whole.
+//! [`Pinned`]: read buffers that payloads were cut out of. The whole buffer stays in memory until
+//! the last of its payloads is dropped, and it counts in full until then.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -48,11 +48,11 @@ impl Drop for Buffer {
 }
 
 thread_local! {
-    /// What the thread's connections read into, one after another.
+    /// The buffer that the thread's connections read into, one after another.
     static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
-/// Returns an empty buffer, which has room where the thread had one to spare.
+/// Returns an empty buffer. It has room if the thread has kept one.
 pub(crate) fn take_spare() -> BytesMut {
     SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! [`Pressure`]: who gets window while memory is short. One request at a time, the oldest first, so
-//! that what has begun can finish and the others wait where they are.
+//! [`Pressure`]: which request gets window while memory is short. One request gets it at a time,
+//! the oldest first. So requests that have begun can finish, and the others wait.
 
 use super::connection::Connection;
 use super::frame::kind;
@@ -8,9 +8,9 @@ use super::stream::{Receiving, Stream};
 
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
-    /// Memory is short.
+    /// Whether memory is short.
     is_on: bool,
-    /// The stream of the request that gets window meanwhile. 0: none does.
+    /// The stream of the request that gets window meanwhile, or 0.
     first: u32,
 }
 
@@ -21,14 +21,15 @@ impl Pressure {
     }
 }
 
-/// Whether a request is under way: some of its window is used up.
+/// Returns whether a request is under way: some of its window is used up.
 fn is_under_way(stream: &Stream) -> bool {
     let window = &stream.receive_window;
     stream.receiving == Receiving::Body && window.available() < window.size()
 }
 
 impl Connection {
-    /// While memory is short only one request gets window. The driver says so in each of its turns.
+    /// Sets whether memory is short, so that only one request gets window. The driver calls this in
+    /// each of its turns.
     #[inline]
     pub(crate) fn set_pressed(&mut self, is_on: bool) {
         if is_on || self.pressure.is_on {
@@ -44,21 +45,22 @@ impl Connection {
             return;
         }
         self.pressure.first = 0;
-        // What was held back.
+        // Give the peers the window that was held back.
         for key in self.streams.keys() {
             self.give_back(key);
         }
     }
 
-    /// The peer does not go on with the request that it got window for: another one gets some.
+    /// Gives window to another request, because the peer does not continue with the one that got
+    /// it.
     pub(crate) fn give_to_another(&mut self) {
         if self.pressure.is_on {
             self.choose(self.pressure.first);
         }
     }
 
-    /// Whether the peer has to go on: it has not sent the rest of a request, or does not take what is
-    /// to be sent.
+    /// Returns whether the peer has to act: it has not sent the rest of a request, or does not take
+    /// what is to be sent.
     pub(crate) fn waits_for_peer(&mut self) -> bool {
         let unsent = self.write_buffer.len() > 0 || self.outflow.queued() > 0;
         unsent
@@ -68,8 +70,8 @@ impl Connection {
             })
     }
 
-    /// Bytes of a stream's data are no longer kept. Returns the increment of its window to announce, if
-    /// it is time to.
+    /// Notes that bytes of a stream's data are no longer kept. Returns the increment of its window
+    /// to announce, if it is time to.
     #[inline]
     pub(super) fn window_after(&mut self, key: StreamKey, bytes: u32) -> Option<u32> {
         if self.pressure.is_on {
@@ -96,7 +98,8 @@ impl Connection {
         None
     }
 
-    /// The request that gets window: the oldest that is under way, until it has arrived.
+    /// Returns the request that gets window. It is the oldest that is under way, until it has
+    /// arrived completely.
     fn first_under_pressure(&mut self) -> Option<StreamKey> {
         match self.find(self.pressure.first) {
             Some((key, stream)) if stream.receiving == Receiving::Body => Some(key),
@@ -104,10 +107,10 @@ impl Connection {
         }
     }
 
-    /// The oldest request under way after stream `after`, or the oldest at all.
+    /// Chooses the oldest request under way after stream `after`, or the oldest of all.
     fn choose(&mut self, after: u32) -> Option<StreamKey> {
         let under_way = self.streams.iter_mut().filter(|(_, stream)| is_under_way(stream));
-        // Those that come later in their order come first here, as they are behind `after`.
+        // The requests after `after` come first, then those before it.
         let order = |key: StreamKey| (key.id() <= after, key.id());
         let chosen = under_way.map(|(key, _)| key).min_by_key(|key| order(*key));
         self.pressure.first = chosen.map_or(0, StreamKey::id);
@@ -117,7 +120,7 @@ impl Connection {
         chosen
     }
 
-    /// Announces the window that was held back of a stream.
+    /// Announces the window of a stream that was held back.
     fn give_back(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if stream.receiving == Receiving::Body

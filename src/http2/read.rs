@@ -1,5 +1,5 @@
-//! Messages in: what the application takes of what has arrived. Whatever is taken gives the peer
-//! window to send as much again.
+//! Messages in: what the application takes of what has arrived. Taking data gives the peer window
+//! to send as much again.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -21,27 +21,27 @@ use crate::descriptors::Arrived;
 pub(crate) struct Request {
     pub(crate) head: Arc<RequestHead>,
     pub(crate) body: Body,
-    /// What came with the head.
+    /// The descriptors that came with the head.
     pub(crate) descriptors: Option<Box<Arrived>>,
 }
 
 /// Why there is no request to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoRequest {
-    /// The peer has given it up: there is nothing to do.
+    /// The peer has cancelled it, so there is nothing to do.
     Gone,
-    /// Its header list is larger than
-    /// [`max_header_list_size`](super::Config::max_header_list_size), which is `limit`. Answer it, and
-    /// forget it. `foreign`: it has a content type, which is none of gRPC's.
+    /// Its header list is larger than `limit`, which is
+    /// [`max_header_list_size`](super::Config::max_header_list_size). The driver has to answer and
+    /// forget it. `foreign` means that it has a content type that is not gRPC's.
     TooLarge { limit: u32, foreign: bool },
 }
 
 /// What follows a head.
 #[derive(Debug)]
 pub(crate) enum Body {
-    /// All of it is here.
+    /// The whole body has arrived.
     Whole(Content),
-    /// It is still arriving: [`Connection::read`].
+    /// The body is still arriving. It is read by [`Connection::read`].
     Open,
 }
 
@@ -52,24 +52,24 @@ pub(crate) struct Content {
     pub(crate) trailers: Option<Arc<HeaderMap>>,
 }
 
-/// What comes next of a body.
+/// The next part of a body.
 #[derive(Debug)]
 pub(crate) enum Read {
     Data(Bytes),
-    /// And with them the end.
+    /// Trailers, and the end.
     Trailers(Arc<HeaderMap>),
     End,
     Failed(Failure),
-    /// Nothing yet: [`Event::Readable`](super::Event::Readable) or
-    /// [`Event::Reset`](super::Event::Reset) says when.
+    /// Nothing has arrived. [`Event::Readable`](super::Event::Readable) or
+    /// [`Event::Reset`](super::Event::Reset) tells when to read again.
     Pending,
     /// The stream was forgotten.
     Gone,
 }
 
 impl Connection {
-    /// Server: takes a request that was [opened](super::Event::Opened), with all of its body if that
-    /// is here.
+    /// Server: takes a request that was [opened](super::Event::Opened), with its whole body if that
+    /// has arrived.
     pub(crate) fn take_request(&mut self, key: StreamKey) -> Result<Request, NoRequest> {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.forgotten) else {
             return Err(NoRequest::Gone);
@@ -87,8 +87,8 @@ impl Connection {
         }
     }
 
-    /// Client: takes a response's head, with all of its body if that is here. Then the stream can be
-    /// [forgotten](Self::forget).
+    /// Client: takes a response's head, with its whole body if that has arrived. Then the stream
+    /// can be [forgotten](Self::forget).
     pub(crate) fn take_response(
         &mut self,
         key: StreamKey,
@@ -128,7 +128,7 @@ impl Connection {
         Body::Whole(Content { pieces, trailers })
     }
 
-    /// Takes what comes next of a body, and lets the peer send as much again.
+    /// Takes the next part of a body, and lets the peer send as much again.
     pub(crate) fn read(&mut self, key: StreamKey) -> Read {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.forgotten) else {
             return Read::Gone;
@@ -154,12 +154,12 @@ impl Connection {
         }
     }
 
-    /// A handler keeps so many bytes more of a request until its call has ended.
+    /// Counts bytes that a handler keeps of a request until its call has ended.
     pub(crate) fn hold(&mut self, key: StreamKey, bytes: usize) {
         self.streams.hold(key, bytes);
     }
 
-    /// Nobody will read what has arrived of a body or will arrive of it: the peer may go on sending.
+    /// Drops what has arrived of a body, because it will not be read. The peer may go on sending.
     pub(crate) fn discard(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
@@ -171,7 +171,8 @@ impl Connection {
         self.credit(key, unread);
     }
 
-    /// `bytes` of a stream's data are no longer kept: the peer may send as many more.
+    /// Notes that `bytes` of a stream's data are no longer kept, so that the peer may send as many
+    /// more.
     pub(super) fn credit(&mut self, key: StreamKey, bytes: u32) {
         let Some(stream) = self.streams.get_mut(key) else {
             return;

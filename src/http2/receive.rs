@@ -1,5 +1,5 @@
-//! Bytes in: frames are cut from the input, checked and acted upon. Header blocks are in `headers`,
-//! payload is in `data`, and what concerns the connection and its windows in `control`.
+//! Bytes in: cuts frames out of the input, checks them and acts on them. `headers` deals with
+//! header blocks, `data` with payloads, and `control` with the connection and its windows.
 
 use std::time::Instant;
 
@@ -15,24 +15,24 @@ use super::handshake::Awaited;
 use super::pinned::{Pinned, take_spare};
 use super::role::Role;
 
-/// DATA from this size on stays in the buffer that it was read into, and all of that counts as kept
-/// ([`Pinned`]). Smaller payloads are copied out of it.
+/// DATA from this size on stays in the read buffer, and then the whole buffer counts ([`Pinned`]).
+/// Smaller payloads are copied out of it.
 pub(super) const CUT_OUT: usize = 8 * 1024;
 
-/// How far [`Connection::receive`] went.
+/// How much [`Connection::receive`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// The input has no further whole frame.
+    /// The input has no more whole frames.
     All,
-    /// The input may have more whole frames: they are for the connection's next turn.
+    /// The input may have more whole frames, for the connection's next turn.
     Some,
 }
 
-/// The input, and how much of it has been dealt with.
+/// The input, and how much of it is done.
 pub(super) struct Input<'a> {
     /// Empty once it is pinned.
     bytes: &'a mut BytesMut,
-    /// What was in `bytes`, where payloads were cut out of it.
+    /// The former content of `bytes`, if payloads were cut out of it.
     pinned: Option<Bytes>,
     at: usize,
 }
@@ -51,7 +51,7 @@ impl Input<'_> {
         self.at += bytes;
     }
 
-    /// Takes `len` bytes out, from `from` on after those dealt with.
+    /// Takes out `len` bytes, which begin `from` bytes after those that are done.
     #[inline]
     pub(super) fn take(&mut self, from: usize, len: usize, pins: &mut Pinned) -> Piece {
         let start = self.at + from;
@@ -63,13 +63,13 @@ impl Input<'_> {
         Piece { bytes, pinned: false }
     }
 
-    /// Whether so much of the buffer was read into that it may be kept. The room in one that is mostly
-    /// empty would be kept for nothing.
+    /// Returns whether enough was read into the buffer to keep it. If it is mostly empty, its free
+    /// room would be kept for nothing.
     fn is_worth_it(&self) -> bool {
         self.bytes.len() >= self.bytes.capacity() / 4 * 3
     }
 
-    /// Leaves what was not dealt with, at the beginning of a buffer. Returns how much that is.
+    /// Leaves what is not done at the beginning of a buffer. Returns how much that is.
     fn finish(self) -> usize {
         let rest = self.rest().len();
         if let Some(pinned) = self.pinned {
@@ -88,10 +88,10 @@ impl Input<'_> {
 }
 
 impl Connection {
-    /// Takes the whole frames out of `input`, as many as are one turn's work, and leaves the rest.
-    /// What they say comes from [`poll_event`](Self::poll_event); what they ask for may be to write.
+    /// Takes whole frames out of `input`, as many as one turn may, and leaves the rest.
+    /// [`poll_event`](Self::poll_event) returns the events, and there may be bytes to write.
     ///
-    /// After an error nothing is received any more: write what is outgoing, and close.
+    /// After an error nothing is received any more. Then write what is outgoing, and close.
     pub(crate) fn receive(
         &mut self,
         input: &mut BytesMut,
@@ -107,7 +107,7 @@ impl Connection {
         let rest = input.finish();
         match result {
             Ok(received) => {
-                // Frames that are left for the next turn are not the peer's delay.
+                // Frames that are left for the next turn are no delay of the peer.
                 let unfinished = received == Received::All && rest > 0;
                 self.timers.received(now, rest != before, unfinished);
                 if self.outflow.has_ready() {
@@ -131,8 +131,8 @@ impl Connection {
                 self.first_frame(header, bytes)?;
             }
             if header.len > self.config.max_frame_size {
-                // §4.2. For all frames alike: a stream error would be possible for some, but
-                // would have to swallow the payload.
+                // §4.2. This is a connection error for all frames. For some a stream error would
+                // do, but then the payload would have to be skipped.
                 return Err(ConnectionError::frame_size(
                     "a frame is larger than SETTINGS_MAX_FRAME_SIZE",
                 ));
@@ -159,7 +159,7 @@ impl Connection {
         }
     }
 
-    /// Whether the client's preface is complete (§3.4).
+    /// Reads the client's preface. Returns whether it is complete (§3.4).
     fn preface(&mut self, input: &mut Input<'_>) -> Result<bool, ConnectionError> {
         let len = input.rest().len().min(frame::PREFACE.len());
         if input.rest()[..len] != frame::PREFACE[..len] {
@@ -173,7 +173,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// §3.4. What is no HTTP/2 at all is told from it here.
+    /// Checks the first frame (§3.4). This finds peers that do not speak HTTP/2.
     #[cold]
     fn first_frame(
         &self,
@@ -190,7 +190,7 @@ impl Connection {
         }))
     }
 
-    /// Frames that may come in any order but this.
+    /// Checks that a frame may come now.
     #[inline]
     fn expects(&self, header: FrameHeader) -> Result<(), ConnectionError> {
         if !self.passing.expects(header) {
@@ -228,17 +228,17 @@ impl Connection {
             kind::DESCRIPTORS if self.config.descriptors > 0 => {
                 self.descriptors_frame(header, payload)
             }
-            // §8.4: a client cannot push, and we never allow a server to.
+            // §8.4: a client cannot push, and we never allow a server to push.
             kind::PUSH_PROMISE => {
                 Err(ConnectionError::protocol("PUSH_PROMISE, which is not allowed"))
             }
-            // §4.1, §5.5: unknown types are ignored, PRIORITY_UPDATE (RFC 9218 §7.1) among them.
+            // §4.1, §5.5: unknown types are ignored, also PRIORITY_UPDATE (RFC 9218 §7.1).
             _ => self.budget.spend(Cost::Idle),
         }
     }
 
-    /// What has become of a stream that is not in the table. Frames on idle ones are no option for
-    /// any type but HEADERS and PRIORITY (§5.1).
+    /// Tells what became of a stream that is not in the table. For an idle stream only HEADERS and
+    /// PRIORITY are allowed (§5.1).
     pub(super) fn gone(&self, id: u32, idle: &'static str) -> Result<Gone, ConnectionError> {
         let used = match self.role {
             Role::Server => id % 2 == 1 && id <= self.server.last_id,
@@ -260,7 +260,7 @@ impl Connection {
         let role = self.role;
         let Some((key, stream)) = self.find(header.stream) else {
             if self.gone(header.stream, "RST_STREAM on an idle stream")? == Gone::Reset {
-                // Both at once: at most one for each stream that we reset.
+                // This happens at most once for each stream that we reset.
                 self.closed.ended(header.stream);
                 return Ok(());
             }
@@ -284,7 +284,7 @@ impl Connection {
             self.tell_reset(key, reset);
             self.settle(key);
         } else {
-            // Opened and reset before its handler was called: it never is.
+            // It was opened and reset before its handler was called, which is now never called.
             self.forget(key);
         }
         Ok(())

@@ -2,8 +2,8 @@
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Opens streams.
+    /// The end that opens streams.
     Client,
-    /// Answers them.
+    /// The end that answers them.
     Server,
 }

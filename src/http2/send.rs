@@ -1,5 +1,5 @@
-//! Data out: encoded straight into the outgoing buffer as far as the peer's windows and the buffer's size
-//! allow; the rest is queued with its stream.
+//! Data out: encoded straight into the write buffer as far as the peer's windows and the buffer's
+//! size allow. The rest is queued in its stream.
 
 use std::collections::VecDeque;
 
@@ -13,29 +13,30 @@ use super::news::News;
 use super::stream::{Backlog, Ending, Sending, Stream};
 use super::write_buffer::{self, WriteBuffer};
 
-/// From so much outgoing on, data waits with its stream: a stream that has much to send does not
-/// stand before those that have little, and what the socket does not take stays countable.
+/// If more than this is outgoing, data waits in its stream. So a stream that has much to send does
+/// not delay others, and what the socket does not take stays limited.
 const HIGH_WATER: usize = 256 * 1024;
 
-/// What one stream sends before it is another one's turn.
+/// What one stream sends before the next stream's turn.
 const QUANTUM: usize = 64 * 1024;
 
-/// What became of what was given to be sent.
+/// What became of data that was given to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// All is on its way: send more.
+    /// All of it is on its way, and more can be sent.
     Sent,
-    /// Some waits for the peer or the socket: send no more before [`Event::Writable`](super::Event::Writable).
+    /// Some of it waits for the peer or the socket. Nothing more should be sent before
+    /// [`Event::Writable`](super::Event::Writable).
     Queued,
-    /// The stream has ended, or the connection: it was dropped.
+    /// The stream or the connection has ended. The data was dropped.
     Closed,
 }
 
 impl Connection {
-    /// Sends a part of a body; with `end` the last one, which may be empty.
+    /// Sends a part of a body. With `end` it is the last part, which may be empty.
     ///
-    /// Everything is taken, whatever the windows: whoever goes on after [`Progress::Queued`] makes
-    /// the queue longer.
+    /// It takes all data, whatever the windows are. If the caller goes on after
+    /// [`Progress::Queued`], the queue grows.
     pub(crate) fn send_data(&mut self, key: StreamKey, bytes: Bytes, end: bool) -> Progress {
         let max_data = self.max_data();
         let Some(stream) = self.streams.get_mut(key) else {
@@ -61,7 +62,7 @@ impl Connection {
             stream.wants_writable = !end;
             return Progress::Queued;
         }
-        // The common case: one frame, now. An empty one needs no window (§6.9).
+        // The usual case: one frame, now. An empty frame needs no window (§6.9).
         if len == 0
             || (len <= max_data
                 && len <= stream.send_window.available()
@@ -79,7 +80,7 @@ impl Connection {
         self.send_queued(key, bytes, end)
     }
 
-    /// Queues the data of a stream that has none in its queue, and sends as much of it as there is room
+    /// Queues the data of a stream whose queue is empty, and sends as much of it as there is room
     /// for.
     fn send_queued(&mut self, key: StreamKey, bytes: Bytes, end: bool) -> Progress {
         let Some(stream) = self.streams.get_mut(key) else {
@@ -107,8 +108,8 @@ impl Connection {
         }
     }
 
-    /// Sends a small part of a body as [`send_data`](Self::send_data) does, and leaves its memory to
-    /// the caller. A large one is taken, so that it is not copied.
+    /// Sends a small part of a body as [`send_data`](Self::send_data) does, and leaves the memory
+    /// to the caller. It takes the memory of a large part, which is then not copied.
     pub(crate) fn send_small(
         &mut self,
         key: StreamKey,
@@ -144,7 +145,7 @@ impl Connection {
         self.send_data(key, bytes, end)
     }
 
-    /// Takes the windows' credit for a frame that is written now.
+    /// Uses up the windows for a frame that is written now.
     #[inline]
     fn count_data(&mut self, key: StreamKey, len: usize, end: bool) {
         if let Some(stream) = self.streams.get_mut(key) {
@@ -157,18 +158,19 @@ impl Connection {
         self.budget.earn(budget::DATA_SENT + len as u32 / budget::BYTES_PER_UNIT);
     }
 
-    /// Whether what was given to [`send_data`](Self::send_data) waits, so that no more should be given
-    /// before [`Event::Writable`](super::Event::Writable).
+    /// Returns whether data that was given to [`send_data`](Self::send_data) waits, so that no more
+    /// should be given before [`Event::Writable`](super::Event::Writable).
     pub(crate) fn is_blocked(&self, key: StreamKey) -> bool {
         self.streams.get(key).is_some_and(Stream::has_queued)
     }
 
-    /// The largest payload of one frame: as the peer allows, and not so large that others wait.
+    /// Returns the largest payload of one frame. The peer sets a limit, and other streams must not
+    /// wait too long.
     fn max_data(&self) -> usize {
         (self.peer.max_frame_size as usize).min(QUANTUM)
     }
 
-    /// Writes queued data, stream by stream, as long as windows and buffer have room.
+    /// Writes queued data, stream by stream, while windows and buffer have room.
     pub(super) fn pump(&mut self) {
         let max_data = self.max_data();
         while self.write_buffer.len() < HIGH_WATER

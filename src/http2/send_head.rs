@@ -1,4 +1,4 @@
-//! Heads out: requests, responses and trailers, encoded straight into the outgoing buffer.
+//! Heads out: requests, responses and trailers, encoded straight into the write buffer.
 
 use bytes::{Buf, BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -24,15 +24,15 @@ pub(crate) struct SendRequest<'a> {
     pub(crate) authority: &'a [u8],
     pub(crate) path: &'a str,
     pub(crate) headers: &'a HeaderMap,
-    /// Fields beside those: to add them to a map would cost more than to send them.
+    /// Further fields. Adding them to a map would cost more than sending them.
     pub(crate) more: [Option<(&'a HeaderName, &'a HeaderValue)>; 2],
     pub(crate) descriptors: Option<&'a Descriptors>,
-    /// Where all but the descriptors is the same for as long as the connection lasts.
+    /// Set if everything but the descriptors stays the same as long as the connection lasts.
     pub(crate) id: Option<HeadId>,
 }
 
 impl<'a> SendRequest<'a> {
-    /// All but Host: `:authority` says it (RFC 9113 §8.3.1).
+    /// Returns all fields except Host, because `:authority` has its value (RFC 9113 §8.3.1).
     fn fields(&self) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
         self.headers
             .iter()
@@ -40,7 +40,7 @@ impl<'a> SendRequest<'a> {
             .filter(|(name, _)| *name != header::HOST)
     }
 
-    /// What the whole of its head is made of.
+    /// Identifies everything that its head consists of.
     fn head_id(&self) -> Option<HeadId> {
         self.id.map(|id| id.with(self.more.map(|field| field.is_some())))
     }
@@ -49,21 +49,22 @@ impl<'a> SendRequest<'a> {
 /// Why a request cannot be sent on this connection now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotNow {
-    /// The server's limit is reached. [`Event::SlotsAvailable`](super::Event::SlotsAvailable) says when it is not.
+    /// The server's limit is reached. [`Event::SlotsAvailable`](super::Event::SlotsAvailable) tells
+    /// when there is a slot.
     NoSlot,
-    /// One of the ends has announced the connection's end, or it has ended: take another one.
+    /// One end has announced the connection's end, or it has ended. Use another connection.
     GoingAway,
-    /// All 2^30 identifiers are used (RFC 9113 §5.1.1): take another connection.
+    /// All 2^30 identifiers are used (RFC 9113 §5.1.1). Use another connection.
     Exhausted,
     /// The headers are larger than the server accepts.
     TooLarge { limit: u32 },
-    /// The connection carries fewer descriptors with a request: what the server takes, or none where
-    /// this end did not ask for it.
+    /// The connection carries fewer descriptors with a request. The limit is the server's, or 0 if
+    /// this end did not ask for descriptors.
     TooManyDescriptors { limit: u32 },
 }
 
 impl Connection {
-    /// Client: whether the connection takes requests, now or once there is a slot.
+    /// Client: returns whether the connection takes requests, now or once there is a slot.
     pub(crate) fn takes_requests(&self) -> bool {
         self.dead.is_none()
             && self.draining == Draining::No
@@ -71,7 +72,7 @@ impl Connection {
             && self.client.next_id <= MAX_WINDOW
     }
 
-    /// Client: opens a stream. With `end` the request has no body.
+    /// Client: sends a request's head, and opens its stream. With `end` the request has no body.
     pub(crate) fn send_request(
         &mut self,
         request: SendRequest<'_>,
@@ -127,11 +128,11 @@ impl Connection {
         Ok(key)
     }
 
-    /// Server: answers a request, informational responses first if any. With `end` the response
-    /// has neither body nor trailers.
+    /// Server: sends the head of a response. Informational responses may come first. With `end` the
+    /// response has neither a body nor trailers.
     ///
-    /// A list that is larger than the client takes is cut down; a head with a body to follow becomes a
-    /// status, after which the stream takes no body.
+    /// A list that is larger than the client takes is cut. If a body were to follow such a head, a
+    /// status replaces it, and then the stream takes no body.
     pub(crate) fn send_response(
         &mut self,
         key: StreamKey,
@@ -142,8 +143,8 @@ impl Connection {
         self.respond(key, status, headers, end, None)
     }
 
-    /// Server: sends the head of a response with status 200, whose fields never change. Otherwise as
-    /// [`send_response`](Self::send_response).
+    /// Server: sends the head of a response with status 200 and fields that never change. Otherwise
+    /// it does the same as [`send_response`](Self::send_response).
     pub(crate) fn send_static_response(
         &mut self,
         key: StreamKey,
@@ -213,12 +214,12 @@ impl Connection {
         Progress::Sent
     }
 
-    /// Ends the message with trailers, behind all data given before.
+    /// Ends the message with trailers, after all data given before.
     pub(crate) fn send_trailers(&mut self, key: StreamKey, trailers: &HeaderMap) -> Progress {
         self.end_with(key, trailers, None)
     }
 
-    /// The same with trailers that never change.
+    /// Ends the message with trailers that never change.
     pub(crate) fn send_static_trailers(
         &mut self,
         key: StreamKey,
@@ -252,8 +253,8 @@ impl Connection {
         Progress::Sent
     }
 
-    /// Trailers without a length, which only a head may have (RFC 9110 §6.5.1), cut down to what the
-    /// peer takes.
+    /// Writes trailers, cut to what the peer takes. They have no length, which only a head may have
+    /// (RFC 9110 §6.5.1).
     pub(super) fn write_trailers(
         &mut self,
         id: u32,
@@ -278,13 +279,14 @@ impl Connection {
         }
     }
 
-    /// As if all identifiers but the last `left` had been used.
+    /// Acts as if all identifiers but the last `left` had been used.
     #[cfg(test)]
     pub(crate) fn leave_identifiers(&mut self, left: u32) {
         self.client.next_id = MAX_WINDOW - 2 * left + 2;
     }
 
-    /// HEADERS with a block that was sent before, if there is one. Returns whether there was.
+    /// Writes HEADERS with a block that was sent before, if there is one. Returns whether there
+    /// was.
     #[inline]
     fn write_known_head(&mut self, id: u32, end: bool, head_id: Option<HeadId>) -> bool {
         let limit = self.peer.max_header_list_size;
@@ -304,8 +306,8 @@ impl Connection {
         true
     }
 
-    /// Keeps the block that begins at `start` for the next head of the same kind, if it refers to
-    /// nothing but whole fields: there were so many `literals` before it.
+    /// Keeps the block that begins at `start` for the next head of the same kind, if it consists of
+    /// indexed fields only. `literals` is the number of literal fields before it.
     #[cold]
     fn keep_head(
         &mut self,
@@ -319,8 +321,8 @@ impl Connection {
         self.sent_heads.keep(head_id, &self.encoder, list_size, block);
     }
 
-    /// HEADERS with what `fill` writes, and CONTINUATION where it does not fit one frame. Returns where
-    /// in the buffer the frame begins.
+    /// Writes HEADERS with the fields that `fill` adds, and CONTINUATION frames if they do not fit
+    /// into one frame. Returns where the frame begins in the buffer.
     #[inline]
     fn write_head(
         &mut self,
@@ -351,7 +353,7 @@ impl Connection {
     }
 }
 
-/// A block that is longer than the peer's frames (§6.10).
+/// Splits a block that is longer than the peer's frames (§6.10).
 #[cold]
 fn split_head(out: &mut BytesMut, start: usize, mut header: FrameHeader, max: usize) {
     let frames = out.split_off(start);
@@ -371,7 +373,7 @@ fn split_head(out: &mut BytesMut, start: usize, mut header: FrameHeader, max: us
     }
 }
 
-/// As SETTINGS_MAX_HEADER_LIST_SIZE counts (§6.5.2).
+/// Returns the size of a request's head as SETTINGS_MAX_HEADER_LIST_SIZE counts it (§6.5.2).
 fn list_size(request: &SendRequest<'_>) -> usize {
     let pseudo = fields::field_size(":method", request.method.len())
         + fields::field_size(":scheme", request.scheme.len())

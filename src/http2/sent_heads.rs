@@ -1,7 +1,7 @@
-//! [`SentHeads`]: header blocks that were sent before, by what their heads are made of.
+//! [`SentHeads`]: header blocks that were sent before, found by what their heads consist of.
 //!
-//! Once the encoder's table holds the fields of a head, the same fields become the same few bytes as
-//! long as the table does not change. A head that never changes need not be encoded again then.
+//! Once the encoder's table holds the fields of a head, the same fields become the same few bytes
+//! while the table does not change. So a head that never changes need not be encoded again.
 
 use http::HeaderMap;
 
@@ -10,31 +10,32 @@ use super::hpack::Encoder;
 /// How many blocks are kept.
 const SLOTS: usize = 8;
 
-/// Longer blocks are not such as refer to the table alone.
+/// A longer block does not consist of references to the table only.
 const MAX_BLOCK: usize = 64;
 
-/// What a head is made of, where all of it is the same for as long as the connection lasts.
+/// What a head consists of, if all of it stays the same as long as the connection lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HeadId {
-    /// Address and length: what is static does not move.
+    /// The address and length of a static value, which does not move.
     path: (usize, usize),
     fields: usize,
-    /// Which fields stand beside those.
+    /// Which of the additional fields are present.
     more: u8,
 }
 
 impl HeadId {
-    /// A request to `path`. Whatever else there is besides `fields` is the connection's.
+    /// Returns the id of a request to `path`. Everything else in it but `fields` belongs to the
+    /// connection.
     pub(crate) fn request(path: &'static str, fields: &'static HeaderMap) -> Self {
         Self { path: (path.as_ptr() as usize, path.len()), ..Self::fields(fields) }
     }
 
-    /// The same with those of two fields beside it that there are.
+    /// Returns the same id, with which of two additional fields are present.
     pub(super) fn with(self, [first, second]: [bool; 2]) -> Self {
         Self { more: u8::from(first) | u8::from(second) << 1, ..self }
     }
 
-    /// A response with status 200, or trailers.
+    /// Returns the id of a response with status 200, or of trailers.
     pub(crate) fn fields(fields: &'static HeaderMap) -> Self {
         Self { path: (0, 0), fields: std::ptr::from_ref(fields) as usize, more: 0 }
     }
@@ -43,14 +44,14 @@ impl HeadId {
 #[derive(Debug)]
 struct Entry {
     id: HeadId,
-    /// The changes that the encoder's table had had.
+    /// The number of changes of the encoder's table.
     changes: u64,
-    /// As SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 §6.5.2).
+    /// The size as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113 §6.5.2).
     list_size: usize,
     block: Box<[u8]>,
 }
 
-/// At most 8 blocks; nothing until the first one.
+/// At most 8 blocks. It allocates nothing until the first one is kept.
 #[derive(Debug, Default)]
 pub(super) struct SentHeads(Option<Box<Blocks>>);
 
@@ -61,7 +62,8 @@ struct Blocks {
 }
 
 impl SentHeads {
-    /// The block of a head that is no larger than `limit`, if it is still what the encoder would make.
+    /// Returns the block of a head that is no larger than `limit`, if the encoder would still make
+    /// the same block.
     #[inline]
     pub(super) fn find(&self, id: Option<HeadId>, encoder: &Encoder, limit: u32) -> Option<&[u8]> {
         let id = id?;
@@ -70,7 +72,7 @@ impl SentHeads {
         (fits && encoder.changes() == Some(entry.changes)).then_some(&entry.block)
     }
 
-    /// Keeps a block that the encoder has just made, if it would make the same again.
+    /// Keeps a block that the encoder has just made, if it would make the same block again.
     pub(super) fn keep(&mut self, id: HeadId, encoder: &Encoder, list_size: usize, block: &[u8]) {
         let Some(changes) = encoder.changes() else { return };
         if block.len() > MAX_BLOCK {

@@ -15,11 +15,11 @@ mod id {
     pub(super) const INITIAL_WINDOW_SIZE: u16 = 0x4;
     pub(super) const MAX_FRAME_SIZE: u16 = 0x5;
     pub(super) const MAX_HEADER_LIST_SIZE: u16 = 0x6;
-    /// Ours: docs/descriptors.md.
+    /// A setting of our own. See docs/descriptors.md.
     pub(super) const DESCRIPTORS: u16 = 0xfd00;
 }
 
-/// What the peer asks of us. Holds what RFC 9113 §6.5.2 says before the first frame.
+/// The peer's settings. Before the first frame they have the values of RFC 9113 §6.5.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PeerSettings {
     pub(super) max_concurrent_streams: u32,
@@ -30,8 +30,8 @@ pub(super) struct PeerSettings {
     pub(super) descriptors: u32,
 }
 
-/// A frame's values for the header table: the smallest one counts as well as the last, for entries
-/// evicted in between stay so (RFC 7541 §4.2).
+/// The header table sizes in one frame. The smallest counts as well as the last, because entries
+/// that were evicted in between stay evicted (RFC 7541 §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TableSizes {
     pub(super) smallest: u32,
@@ -49,7 +49,7 @@ impl PeerSettings {
         }
     }
 
-    /// Takes over a frame's values, in their order. `role` is ours.
+    /// Applies a frame's values in their order. `role` is this end's.
     pub(super) fn apply(
         &mut self,
         payload: &[u8],
@@ -104,7 +104,7 @@ impl PeerSettings {
     }
 }
 
-/// Our SETTINGS frame: whatever differs from the values a peer assumes.
+/// Writes our SETTINGS frame, with the values that differ from those that a peer assumes.
 pub(super) fn write_ours(config: &Config, role: Role, out: &mut BytesMut) {
     let mut settings = [(0u16, 0u32); 6];
     let mut count = 0;

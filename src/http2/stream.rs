@@ -1,5 +1,5 @@
-//! One stream's state, and the table of streams: reached by key or by identifier at a constant
-//! price, however many are open.
+//! The state of one stream, and the table of streams. A stream is found by key or by identifier in
+//! constant time, however many are open.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,35 +14,35 @@ use super::news::News;
 use super::spare::FEW;
 use crate::descriptors;
 
-/// How far sending has come.
+/// How much of the message was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sending {
-    /// No final head yet.
+    /// The final head was not sent.
     Head,
-    /// Head sent, more may follow.
+    /// The head was sent, and more may follow.
     Body,
-    /// The application has given all; some of it is still queued.
+    /// The application has given everything, and some of it is still queued.
     Ending,
-    /// END_STREAM sent, or reset.
+    /// END_STREAM or RST_STREAM was sent.
     Done,
 }
 
-/// How far receiving has come.
+/// How much of the message was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receiving {
-    /// No final head yet (client).
+    /// The final head has not come (client).
     Head,
     Body,
-    /// END_STREAM received, or reset.
+    /// END_STREAM or RST_STREAM was received.
     Done,
 }
 
-/// What waits for a window or for room in the buffer: nothing, for most streams.
+/// What waits for a window or for room in the buffer. Most streams have none.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    /// Never empty between calls.
+    /// The queued data. It is never empty between calls.
     pub(super) queue: VecDeque<Bytes>,
-    /// What comes after that.
+    /// What follows the queue.
     pub(super) ending: Option<Ending>,
 }
 
@@ -53,7 +53,7 @@ pub(super) enum Ending {
 }
 
 /// What an open call takes on a server beside its head and its data, in bytes: entries in tables, a
-/// task, the futures of a handler. Measured: 3.9 KiB for the Ping service.
+/// task, the futures of a handler. For the Ping service 3.9 KiB were measured.
 pub(super) const CALL: u32 = 4 * 1024;
 
 /// No content-length was given.
@@ -66,37 +66,38 @@ pub(super) struct Stream {
     pub(super) receiving: Receiving,
     pub(super) reset_by_us: bool,
     pub(super) reset_by_peer: bool,
-    /// END_STREAM or RST_STREAM came: nothing else can be under way.
+    /// Whether END_STREAM or RST_STREAM came, so that nothing else can be under way.
     pub(super) peer_ended: bool,
-    /// The driver has taken the request, or has opened the stream itself.
+    /// Whether the driver has taken the request, or has opened the stream itself.
     pub(super) taken: bool,
-    /// The driver has forgotten it.
+    /// Whether the driver has forgotten it.
     pub(super) forgotten: bool,
-    /// Nobody reads what arrives.
+    /// Whether arriving data is dropped because it will not be read.
     pub(super) discarded: bool,
-    /// No longer counted as open on the wire.
+    /// Whether it no longer counts as open on the wire.
     pub(super) settled: bool,
-    /// In the list of streams that have something to send and the window for it.
+    /// Whether it is in the list of streams that have something to send and window for it.
     pub(super) ready: bool,
-    /// The driver waits to hear that the queue is empty.
+    /// Whether the driver waits for the queue to be empty.
     pub(super) wants_writable: bool,
     pub(super) send_window: SendWindow,
     pub(super) receive_window: ReceiveWindow,
-    /// What the driver has not been told yet.
+    /// What the driver still has to be told.
     pub(super) news: News,
     pub(super) arrived: Arrived,
     /// Descriptors that came with the head.
     pub(super) descriptors: Option<Box<descriptors::Arrived>>,
-    /// Bytes of data that arrived and were not read.
+    /// How many bytes of data arrived and were not read.
     pub(super) unread: u32,
-    /// What the call takes in memory beside data that was not read, in bytes: counted on a server, of
-    /// each stream until it is forgotten, and [`CALL`] of that as long as it is in the table.
+    /// How much memory the call takes beside data that was not read, in bytes. A server counts it
+    /// for each stream until the stream is forgotten. [`CALL`] of it counts as long as the stream
+    /// is in the table.
     pub(super) held: u32,
-    /// What content-length leaves to come (RFC 9113 §8.1.1).
+    /// How many bytes are still to come by content-length (RFC 9113 §8.1.1).
     pub(super) expected: u64,
-    /// The header list is too large, and its content type is none of gRPC's.
+    /// Whether the header list is too large and its content type is not gRPC's.
     pub(super) foreign: bool,
-    /// Where in all that was ever sent its first frame begins.
+    /// The position at which its first frame begins, counted in bytes ever sent.
     pub(super) first_byte: u64,
     pub(super) backlog: Option<Box<Backlog>>,
 }
@@ -130,13 +131,13 @@ impl Stream {
         }
     }
 
-    /// Closed as RFC 9113 §5.1 has it.
+    /// Returns whether it is closed in the sense of RFC 9113 §5.1.
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.sending == Sending::Done && self.receiving == Receiving::Done
     }
 
-    /// Something waits for a window or for room in the buffer.
+    /// Returns whether data waits for a window or for room in the buffer.
     #[inline]
     pub(super) fn has_queued(&self) -> bool {
         self.backlog.is_some()
@@ -149,14 +150,15 @@ pub(super) struct Streams {
     slots: Vec<Option<Stream>>,
     vacant: Vec<u32>,
     len: usize,
-    /// Of these, streams that are not closed on the wire.
+    /// How many of these are not closed on the wire.
     open: usize,
     /// What all of them [hold](Stream::held), in bytes.
     held: usize,
-    /// Slots, one more than it is, by the lower bits of half the identifier: a power of two of
-    /// them, twice as many as streams. Identifiers follow each other, so this is where most are.
+    /// The index of each stream's entry plus one, found by the lower bits of half the identifier.
+    /// The size is a power of two, and twice the number of streams. Identifiers follow each other,
+    /// so most streams are found here.
     near: Vec<u32>,
-    /// Those whose place in `near` was taken: streams that last.
+    /// The streams whose place in `near` was taken. These are long-lived streams.
     far: HashMap<u32, u32, IdHash>,
 }
 
@@ -165,19 +167,19 @@ impl Streams {
         self.len
     }
 
-    /// Streams that are not closed on the wire.
+    /// Returns how many streams are not closed on the wire.
     #[inline]
     pub(super) fn open(&self) -> usize {
         self.open
     }
 
-    /// What calls take in memory beside data that was not read, in bytes.
+    /// Returns how much memory calls take beside data that was not read, in bytes.
     #[inline]
     pub(super) fn held(&self) -> usize {
         self.held
     }
 
-    /// The call takes so many bytes more, until its stream is forgotten.
+    /// Counts more bytes for a call, until its stream is forgotten.
     #[inline]
     pub(super) fn hold(&mut self, key: StreamKey, bytes: usize) {
         if let Some(stream) = self.get_mut(key).filter(|stream| !stream.forgotten) {
@@ -187,7 +189,7 @@ impl Streams {
         }
     }
 
-    /// The call is over: only its entry is still there.
+    /// Stops counting for a call that has ended, except for its entry.
     #[inline]
     pub(super) fn let_go(&mut self, key: StreamKey) {
         if let Some(stream) = self.get_mut(key) {
@@ -197,7 +199,7 @@ impl Streams {
         }
     }
 
-    /// One of them is closed now.
+    /// Notes that one of them is closed now.
     #[inline]
     pub(super) fn close_one(&mut self) {
         self.open -= 1;
@@ -283,7 +285,7 @@ impl Streams {
         (stream.id == key.id).then_some(stream)
     }
 
-    /// Takes a stream that is in the table out of it.
+    /// Removes a stream that is in the table.
     pub(super) fn remove(&mut self, key: StreamKey) {
         if let Some(stream) = self.slots[key.index()].take() {
             self.held -= stream.held as usize;
@@ -298,7 +300,8 @@ impl Streams {
         }
     }
 
-    /// All of them. Takes as long as there were ever streams at a time.
+    /// Returns the keys of all streams. The time depends on the largest number of streams that
+    /// there has been.
     pub(super) fn keys(&mut self) -> Vec<StreamKey> {
         self.iter_mut().map(|(key, _)| key).collect()
     }

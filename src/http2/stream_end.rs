@@ -1,5 +1,5 @@
-//! How a stream ends: both of its directions are complete, one of the ends resets it, or the connection
-//! is gone; and when it leaves the table of streams.
+//! How a stream ends: both directions are complete, one end resets it, or the connection has ended.
+//! Then it leaves the table of streams.
 
 use bytes::Bytes;
 
@@ -14,12 +14,13 @@ use super::role::Role;
 use super::stream::{Receiving, Sending};
 
 impl Connection {
-    /// The driver's side of a stream is gone: no more events for it. A server calls this when the
-    /// handler is really dropped, for until then it counts against `max_streams`.
+    /// Forgets a stream that the driver has no more use for: there are no more events for it. A
+    /// server calls this when the handler is dropped, because the stream counts against
+    /// `max_streams` until then.
     ///
     /// What was given to be sent is still sent. A request whose response is not complete is
-    /// cancelled; a response that was not finished is reset as an internal error; a request whose
-    /// rest nobody will read is stopped without blame (RFC 9113 §8.1).
+    /// cancelled. A response that was not finished is reset as an internal error. If the rest of a
+    /// request will not be read, the stream is reset without an error (RFC 9113 §8.1).
     pub(crate) fn forget(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
@@ -47,15 +48,15 @@ impl Connection {
         }
     }
 
-    /// Ends a stream before its time, unless it has ended already. What is queued for it is
-    /// dropped. It is still to be [forgotten](Self::forget), and there is no [`Event::Reset`].
+    /// Ends a stream early, unless it has ended already. Its queued data is dropped. It still has
+    /// to be [forgotten](Self::forget), and there is no [`Event::Reset`].
     pub(crate) fn reset(&mut self, key: StreamKey, code: ErrorCode) {
         if self.streams.get(key).is_some_and(|stream| !stream.is_closed()) {
             self.reset_stream(key, code);
         }
     }
 
-    /// Ends a stream before its time, and whoever reads it sees why. It is still to be
+    /// Ends a stream early. Reading it returns the reason. It still has to be
     /// [forgotten](Self::forget).
     pub(crate) fn abort(&mut self, key: StreamKey, reset: Reset) {
         if self.streams.get(key).is_some_and(|stream| !stream.is_closed()) {
@@ -64,18 +65,18 @@ impl Connection {
         }
     }
 
-    /// Whether the stream is not forgotten.
+    /// Returns whether the stream is not forgotten.
     pub(crate) fn is_known(&self, key: StreamKey) -> bool {
         self.streams.get(key).is_some_and(|stream| !stream.forgotten)
     }
 
-    /// A stream ends that nothing can come on any more.
+    /// Ends a stream on which nothing more can arrive.
     pub(super) fn lose_stream(&mut self, key: StreamKey) {
         let written = self.write_buffer.written();
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
-        // The driver need not learn of a request that it has not seen.
+        // The driver need not be told of a request that it has not seen.
         stream.forgotten |= !stream.taken;
         let unprocessed = written <= stream.first_byte;
         stream.arrived.finish(End::Failed(Failure::Lost { unprocessed }));
@@ -84,7 +85,7 @@ impl Connection {
         self.settle(key);
     }
 
-    /// RST_STREAM, whatever state the stream is in, and its end.
+    /// Sends RST_STREAM, whatever state the stream is in, and ends the stream.
     pub(super) fn reset_stream(&mut self, key: StreamKey, code: ErrorCode) {
         if self.streams.get(key).is_none() {
             return;
@@ -97,7 +98,7 @@ impl Connection {
         self.settle(key);
     }
 
-    /// Both directions end at once; what is queued is dropped.
+    /// Ends both directions at once. Queued data is dropped.
     pub(super) fn close_stream(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
@@ -112,7 +113,7 @@ impl Connection {
         }
     }
 
-    /// Resets a stream in the table for an error of the peer, and tells the driver.
+    /// Resets a stream in the table because of an error of the peer, and tells the driver.
     pub(super) fn stream_error(
         &mut self,
         key: StreamKey,
@@ -123,14 +124,14 @@ impl Connection {
         self.tell_reset(key, reset);
         self.reset_stream(key, code);
         if self.streams.get(key).is_some_and(|stream| !stream.taken) {
-            // No handler has been called for it, and none is.
+            // No handler was called for it, and none will be.
             self.forget(key);
         }
         self.budget.spend(Cost::Violation)?;
         self.check_control()
     }
 
-    /// The stream ends before its time: the driver is told, unless it has not seen the request.
+    /// Tells the driver that a stream ended early, unless the driver has not seen the request.
     pub(super) fn tell_reset(&mut self, key: StreamKey, reset: Reset) {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
@@ -141,8 +142,8 @@ impl Connection {
         }
     }
 
-    /// Does what a change of a stream's state asks for: a stream that has ended frees its slot, one
-    /// that is forgotten as well leaves the table.
+    /// Acts on a change of a stream's state. A stream that has ended frees its slot. If it is also
+    /// forgotten, it leaves the table.
     #[inline]
     pub(super) fn settle(&mut self, key: StreamKey) {
         if let Some(stream) = self.streams.get_mut(key)
@@ -159,7 +160,7 @@ impl Connection {
         };
         let early = stream.receiving != Receiving::Done;
         if early {
-            // The response is complete, and nobody will read the rest of the request (§8.1).
+            // The response is complete, and the rest of the request will not be read (§8.1).
             stream.reset_by_us = true;
             stream.receiving = Receiving::Done;
         }

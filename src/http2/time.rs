@@ -1,6 +1,6 @@
-//! What happens by time alone: the end of a handshake or frame that does not come to its own, of a
-//! peer that does not read, of one that may be dead, and of a connection that nobody uses. The
-//! driver brings the time.
+//! What happens at a certain time: the end of a handshake or a frame that does not complete, of a
+//! peer that does not read, of a peer that may be dead, and of a connection that is not used. The
+//! driver passes the time in.
 
 use std::time::Instant;
 
@@ -11,15 +11,15 @@ use super::frame::kind;
 use super::handshake::Awaited;
 use super::role::Role;
 
-/// The PING that asks a silent peer whether it lives.
+/// The PING that checks whether a silent peer is alive.
 pub(super) const KEEP_ALIVE_PING: [u8; 8] = *b"alive?..";
 
 impl Connection {
-    /// Notes what waits since `now`, if it did not before. The driver calls this at the end of each
-    /// turn, before it asks for the [next timeout](Self::next_timeout).
+    /// Notes since when something waits, if that is new at `now`. The driver calls this at the end
+    /// of each turn, before it asks for the [next timeout](Self::next_timeout).
     #[inline]
     pub(crate) fn note_time(&mut self, now: Instant) {
-        // What a client holds back for a server's windows is its own.
+        // Data that a client holds back for a server's windows does not count.
         let hoarded = self.role == Role::Server && self.outflow.queued() > self.config.max_stalled;
         let waits = self.write_buffer.len() > 0 || hoarded;
         self.timers.note_stall(now, waits, self.write_buffer.written());
@@ -34,7 +34,8 @@ impl Connection {
         }
     }
 
-    /// The driver does not read, though the peer has sent something: no time passes for the peer.
+    /// Notes that the driver does not read although the peer has sent something. No time passes for
+    /// the peer meanwhile.
     #[cold]
     pub(crate) fn stand_still(&mut self, now: Instant) {
         let time = self.timers.stand_still(now);
@@ -43,13 +44,13 @@ impl Connection {
         }
     }
 
-    /// The driver reads what the peer sends. The reverse of [`stand_still`](Self::stand_still).
+    /// Notes that the driver reads again. It is the reverse of [`stand_still`](Self::stand_still).
     #[inline]
     pub(crate) fn go_on(&mut self) {
         self.timers.go_on();
     }
 
-    /// When [`on_timeout`](Self::on_timeout) is to be called, if nothing happens before.
+    /// Returns when to call [`on_timeout`](Self::on_timeout) if nothing happens before.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let (timers, config) = (&self.timers, &self.config);
         let sending = timers.stall_deadline(config);
@@ -71,12 +72,12 @@ impl Connection {
         times.into_iter().flatten().min()
     }
 
-    /// When the header block that has begun has to be complete.
+    /// Returns when the header block that has begun has to be complete.
     fn block_deadline(&self) -> Option<Instant> {
         self.block.as_ref().map(|block| block.since + self.config.frame_timeout)
     }
 
-    /// Whether a connection without calls is ended at some time.
+    /// Returns whether a connection without calls is ended after some time.
     pub(crate) fn has_idle_timeout(&self) -> bool {
         self.config.idle_timeout.is_some()
     }
@@ -85,7 +86,7 @@ impl Connection {
         self.timers.keep_alive_deadline(self.config.keep_alive?, self.streams.open() > 0)
     }
 
-    /// Does what is due at `now`. May write, and may end the connection.
+    /// Does what is due at `now`. It may write frames, and may end the connection.
     pub(crate) fn on_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
         self.note_time(now);
         self.due(now).map_err(|error| self.fail(error))

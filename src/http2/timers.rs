@@ -1,10 +1,11 @@
-//! [`Timers`]: since when what is waited for.
+//! [`Timers`]: the moments since when the connection waits for things.
 
 use std::time::{Duration, Instant};
 
 use super::config::{Config, KeepAlive};
 
-/// How long a peer may take to answer the PING that says that it knows of the connection's end.
+/// How long a peer may take to answer the PING that follows the announcement of the connection's
+/// end.
 const LAST_STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -13,17 +14,17 @@ pub(super) struct Timers {
     start: Instant,
     /// When bytes last arrived.
     heard: Instant,
-    /// When the frame began that has not arrived in full.
+    /// When the frame began that is not complete.
     unfinished: Option<Instant>,
-    /// Since when something waits to be sent, and what had been written by then.
+    /// Since when something waits to be sent, and how much was written by then.
     stalled: Option<(Instant, u64)>,
-    /// A keep-alive PING is out since then.
+    /// When the keep-alive PING was sent that is not answered.
     probing: Option<Instant>,
-    /// Since when there is no call, and the last one's stream by then.
+    /// Since when there is no call, and the stream of the last one by then.
     idle: Option<(Instant, u32)>,
-    /// Since when the end of the connection is announced and not final.
+    /// Since when the end of the connection is announced but not final.
     draining: Option<Instant>,
-    /// Until when what the peer sent was left unread, if it is.
+    /// Until when the peer's bytes were left unread, if they are.
     unread: Option<Box<Instant>>,
 }
 
@@ -41,8 +42,8 @@ impl Timers {
         }
     }
 
-    /// The peer has sent something, which was not read in all the time until `now`. That time is no delay
-    /// of the peer's: nothing is due earlier for it. Returns how much time it was since the last call.
+    /// Notes that the peer's bytes were left unread until `now`. That time is not the peer's delay,
+    /// so every deadline moves by it. Returns how long it was since the last call.
     pub(super) fn stand_still(&mut self, now: Instant) -> Duration {
         let since = self.unread.replace(Box::new(now)).map_or(now, |since| *since);
         let time = now.saturating_duration_since(since);
@@ -58,13 +59,13 @@ impl Timers {
         time
     }
 
-    /// What the peer sends is read again.
+    /// Notes that the peer's bytes are read again.
     #[inline]
     pub(super) fn go_on(&mut self) {
         self.unread = None;
     }
 
-    /// After a turn of receiving: whether a frame ended in it, and whether one is left unfinished.
+    /// Notes after a turn of receiving whether a frame ended in it, and whether one is unfinished.
     #[inline]
     pub(super) fn received(&mut self, now: Instant, progress: bool, unfinished: bool) {
         self.heard = now;
@@ -76,13 +77,13 @@ impl Timers {
         }
     }
 
-    /// Nothing comes any more: no frame is unfinished, and no PING is answered.
+    /// Notes that nothing comes any more: no frame is unfinished, and no PING is answered.
     pub(super) fn input_ended(&mut self) {
         self.unfinished = None;
         self.probing = None;
     }
 
-    /// A keep-alive PING was sent.
+    /// Notes that a keep-alive PING was sent.
     pub(super) fn probe(&mut self, now: Instant) {
         self.probing = Some(now);
     }
@@ -91,8 +92,8 @@ impl Timers {
         self.probing.is_some()
     }
 
-    /// Whether something waits to be sent, when `written` bytes have been written. Its time begins
-    /// anew with each byte that is.
+    /// Notes whether something waits to be sent when `written` bytes were written. The time starts
+    /// again whenever a byte is written.
     #[inline]
     pub(super) fn note_stall(&mut self, now: Instant, waits: bool, written: u64) {
         if !waits {
@@ -102,7 +103,7 @@ impl Timers {
         }
     }
 
-    /// Whether there is no call, when `last` was the last one's stream.
+    /// Notes whether there is no call. `last` is the stream of the last one.
     pub(super) fn note_idle(&mut self, now: Instant, idle: bool, last: u32) {
         if !idle {
             self.idle = None;
@@ -111,7 +112,7 @@ impl Timers {
         }
     }
 
-    /// Whether the connection's end is announced and not final.
+    /// Notes whether the connection's end is announced but not final.
     pub(super) fn note_draining(&mut self, now: Instant, draining: bool) {
         if !draining {
             self.draining = None;
@@ -120,33 +121,33 @@ impl Timers {
         }
     }
 
-    /// When the handshake has to be complete.
+    /// Returns when the handshake has to be complete.
     pub(super) fn handshake_deadline(&self, config: &Config) -> Instant {
         self.start + config.handshake_timeout
     }
 
-    /// When the frame that has begun has to be complete.
+    /// Returns when the frame that has begun has to be complete.
     pub(super) fn frame_deadline(&self, config: &Config) -> Option<Instant> {
         self.unfinished.map(|since| since + config.frame_timeout)
     }
 
-    /// When some of what waits to be sent has to have gone.
+    /// Returns when some of the waiting bytes have to be sent.
     pub(super) fn stall_deadline(&self, config: &Config) -> Option<Instant> {
         self.stalled.map(|(since, _)| since + config.send_timeout)
     }
 
-    /// When the end of the connection becomes final, whether the peer has answered or not.
+    /// Returns when the end of the connection becomes final, even if the peer has not answered.
     pub(super) fn draining_deadline(&self) -> Option<Instant> {
         self.draining.map(|since| since + LAST_STREAM_TIMEOUT)
     }
 
-    /// When a connection without calls ends.
+    /// Returns when a connection without calls ends.
     pub(super) fn idle_deadline(&self, config: &Config) -> Option<Instant> {
         let (since, _) = self.idle?;
         since.checked_add(config.idle_timeout?)
     }
 
-    /// When to send a PING, or to give up waiting for the answer to one.
+    /// Returns when to send a PING, or to give up waiting for its answer.
     pub(super) fn keep_alive_deadline(
         &self,
         keep_alive: KeepAlive,

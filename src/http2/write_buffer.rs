@@ -1,5 +1,5 @@
-//! [`WriteBuffer`]: what waits for the socket: heads and small payloads in one contiguous buffer, so that a message
-//! leaves by one write; large payloads beside it, never copied.
+//! [`WriteBuffer`]: the bytes that wait for the socket. Heads and small payloads are in one buffer,
+//! so that a message is written at once. Large payloads are beside it and are never copied.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -11,24 +11,24 @@ use super::spare::FEW;
 /// Payloads from this size on are not copied.
 pub(super) const LARGE: usize = 16 * 1024;
 
-/// What the buffer may keep while nothing waits.
+/// How much memory the buffer may keep while nothing waits.
 const KEPT: usize = 4 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer {
     buffer: BytesMut,
-    /// Each with the place in `buffer`, counted from the connection's start, where it goes in.
+    /// The large payloads. Each has its position in `buffer`, counted from the connection's start.
     payloads: VecDeque<(u64, Bytes)>,
     payload_bytes: usize,
-    /// Bytes that have ever left `buffer`.
+    /// How many bytes have ever left `buffer`.
     buffer_written: u64,
-    /// Bytes that have ever left.
+    /// How many bytes have ever left.
     written: u64,
     control: Control,
 }
 
-/// How much of what waits are answers that the peer made us write. Known to within one turn of the
-/// buffer: everything before `mark` was written before `recent` began to count.
+/// How many of the waiting bytes are answers that the peer caused. The number is exact to within
+/// one turn of the buffer: everything before `mark` was written before `recent` began to count.
 #[derive(Debug, Default)]
 struct Control {
     earlier: usize,
@@ -37,7 +37,7 @@ struct Control {
 }
 
 impl WriteBuffer {
-    /// Where to encode the next frame.
+    /// Returns the buffer for the next frame.
     #[inline]
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
@@ -48,7 +48,8 @@ impl WriteBuffer {
         self.payloads.push_back((self.buffer_written + self.buffer.len() as u64, payload));
     }
 
-    /// Counts `bytes` just written to the buffer as an answer, and says how many wait.
+    /// Counts `bytes` that were just written to the buffer as an answer. Returns how many such
+    /// bytes wait.
     #[inline]
     pub(super) fn count_control(&mut self, bytes: usize) -> usize {
         self.control.recent += bytes;
@@ -60,25 +61,26 @@ impl WriteBuffer {
         self.buffer.len() + self.payload_bytes
     }
 
-    /// All that ever left.
+    /// Returns how many bytes have ever left.
     #[inline]
     pub(super) fn written(&self) -> u64 {
         self.written
     }
 
-    /// Where the next byte stands in all that was ever sent.
+    /// Returns the position of the next byte, counted in bytes ever sent.
     #[inline]
     pub(super) fn end(&self) -> u64 {
         self.written + self.len() as u64
     }
 
-    /// All that waits, where no payload stands beside the buffer.
+    /// Returns all waiting bytes if no payload is beside the buffer.
     #[inline]
     pub(super) fn contiguous(&self) -> Option<&[u8]> {
         self.payloads.is_empty().then_some(&self.buffer[..])
     }
 
-    /// Fills `slices` with what comes first, at most `limit` bytes. Returns how many it filled.
+    /// Fills `slices` with the bytes to be written first, at most `limit` of them. Returns how many
+    /// it filled.
     pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], limit: usize) -> usize {
         let mut count = 0;
         let mut left = limit;
@@ -109,7 +111,7 @@ impl WriteBuffer {
         count
     }
 
-    /// `bytes` were written.
+    /// Removes `bytes` that were written.
     pub(super) fn advance(&mut self, mut bytes: usize) {
         debug_assert!(bytes <= self.len());
         self.written += bytes as u64;
@@ -141,7 +143,7 @@ impl WriteBuffer {
         self.turn();
     }
 
-    /// Everything that `earlier` counts has left once `mark` has.
+    /// Starts to count anew, because all bytes that `earlier` counts have left.
     #[inline]
     fn turn(&mut self) {
         if self.control.earlier | self.control.recent != 0 && self.written >= self.control.mark {
@@ -152,7 +154,7 @@ impl WriteBuffer {
         }
     }
 
-    /// Drops all that waits: nobody takes it any more.
+    /// Drops all waiting bytes, because the socket takes no more.
     pub(super) fn clear(&mut self) {
         self.buffer.clear();
         self.payloads.clear();
@@ -173,7 +175,7 @@ impl WriteBuffer {
         (self.buffer.is_empty() && self.has_buffer()).then(|| std::mem::take(&mut self.buffer))
     }
 
-    /// Gives back the memory of more than a message or two, if nothing waits.
+    /// Gives back the memory if nothing waits and the buffer is larger than a message or two.
     pub(super) fn trim(&mut self) {
         if self.len() == 0 && self.buffer.capacity() > KEPT {
             self.buffer = BytesMut::new();
