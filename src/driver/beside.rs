@@ -1,4 +1,4 @@
-//! [`Beside`]: a future that waits beside a busy one in the same task, and costs it nothing.
+//! [`Beside`]: a future that waits in the same task as a busy one, without slowing it down.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Polls its future only where the future itself asked for it, however often the task is polled for
-/// other reasons.
+/// Polls its future only when that future was woken, however often the task is polled for other
+/// reasons.
 pub(super) struct Beside<'a, F> {
     future: Pin<&'a mut F>,
     alarm: Option<Arc<Alarm>>,

@@ -13,12 +13,12 @@ use super::memory::Kept;
 use super::shared::{Shared, unshare};
 use crate::http2::{Content, ErrorCode, Read, Reset, StreamKey};
 
-/// A request's or a response's body. Reading it gives the peer leave to send more; dropping it
-/// tells a server to send no more, and a client's call is cancelled.
+/// A request's or a response's body. Reading it lets the peer send more. Dropping a server's body
+/// tells the client to send no more. Dropping a client's body cancels the call.
 pub(crate) struct Incoming(Source);
 
 enum Source {
-    /// All of it has arrived: the stream is not needed any more.
+    /// The whole body has arrived, so the stream is not needed any more.
     Whole(Content),
     Stream {
         shared: Arc<Shared>,
@@ -35,7 +35,7 @@ impl Incoming {
         Self(Source::Stream { shared, key })
     }
 
-    /// All of it, where it has arrived in full. Nothing is left of it then.
+    /// Takes the whole body if it has arrived in full. Nothing is left then.
     pub(crate) fn take_whole(&mut self) -> Option<Content> {
         match &mut self.0 {
             Source::Whole(content) => Some(std::mem::take(content)),
@@ -43,7 +43,8 @@ impl Incoming {
         }
     }
 
-    /// For counting what is kept of it while it arrives. `None` if it has.
+    /// Returns the counter for what is kept of the body while it arrives. Returns `None` if it has
+    /// arrived.
     pub(crate) fn kept(&self) -> Option<Kept> {
         match &self.0 {
             Source::Whole(_) => None,
@@ -85,7 +86,7 @@ impl http_body::Body for Incoming {
                         Read::Trailers(trailers) => Some(Ok(Frame::trailers(unshare(trailers)))),
                         Read::Failed(failure) => Some(Err(state.stream_error(key, failure))),
                     };
-                    // A server's stream lives on: the response is still to be sent.
+                    // A server's stream goes on, because the response is still to be sent.
                     if state.is_client {
                         state.forget(key);
                     }
@@ -114,7 +115,7 @@ impl http_body::Body for Incoming {
     }
 }
 
-/// The stream was forgotten under the body: its call is over.
+/// Returns the error for a body whose stream was forgotten because its call has ended.
 fn call_over() -> StreamError {
     StreamError::Reset(Reset {
         code: ErrorCode::CANCEL,

@@ -1,4 +1,4 @@
-//! The client's end: calls into the connection, and their responses out of it.
+//! The client's end: it puts calls into the connection, and takes their responses out.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use super::watch::{Watch, Watching};
 use crate::descriptors::{Arrived, Quota};
 use crate::http2::{Body, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
 
-/// What starts calls on a connection. When all clones are gone the connection ends after its last
+/// Starts calls on a connection. When all clones are dropped, the connection ends after its last
 /// call.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender(Arc<Handle>);
@@ -30,7 +30,7 @@ pub(crate) struct Sender(Arc<Handle>);
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
-    /// The driver is to look for the answer as soon as a call is sent.
+    /// Whether the driver starts to look for the answer as soon as a call is sent.
     spins: bool,
 }
 
@@ -43,7 +43,7 @@ impl Drop for Handle {
 struct ClientRole;
 
 impl Role for ClientRole {
-    // Callers encode, while the driver sleeps.
+    // Callers encode while the driver sleeps.
     const LENDS: bool = false;
 
     fn event(&mut self, state: &mut State, event: Event) {
@@ -55,10 +55,10 @@ impl Role for ClientRole {
     }
 }
 
-/// How far a client's connection is.
+/// The phase of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// The server's SETTINGS are not there.
+    /// The server's SETTINGS have not come.
     Handshake,
     Ready,
     /// It takes no more calls.
@@ -67,26 +67,26 @@ pub(crate) enum Phase {
 
 /// Why a call was not sent.
 pub(crate) enum Unsent {
-    /// The server takes no more at a time.
+    /// The server takes no more calls at the moment.
     Wait(Waiter),
-    /// This connection takes no more calls, and why; another one may.
+    /// This connection takes no more calls, for this reason. Another one may.
     Elsewhere(Lost),
-    /// The connection failed in a way that another one would too.
+    /// The connection failed in a way in which another one would fail, too.
     NotHttp2(Lost),
-    /// The headers are larger than the server takes, in bytes.
+    /// The headers are larger than the server takes. The limit is in bytes.
     TooLarge { limit: u32 },
-    /// The server takes fewer descriptors with a request than it has.
+    /// The server takes fewer descriptors with a request than this one has.
     TooManyDescriptors { limit: u32 },
     /// The body failed before anything was sent.
     Body(StreamError),
 }
 
-/// Fields that a channel adds to a request's own: to put them into its header map would cost more than
-/// to send them.
+/// Fields that a channel adds to a request's own. Adding them to its header map would cost more
+/// than sending them.
 type MoreFields<'a> = [Option<(&'a HeaderName, &'a HeaderValue)>; 2];
 
 impl Sender {
-    /// Starts HTTP/2 on a connected stream; a task of its own drives it.
+    /// Starts HTTP/2 on a connected stream. A task of its own drives it.
     pub(crate) fn start<T>(io: T, options: Options) -> Self
     where
         T: Socket + Send + 'static,
@@ -94,7 +94,7 @@ impl Sender {
         Self::start_watched(io, options, None)
     }
 
-    /// The same, and that task tells `watch` of the connection.
+    /// Does the same. The task also tells `watch` of the connection.
     pub(crate) fn start_watched<T>(
         mut io: T,
         mut options: Options,
@@ -108,7 +108,7 @@ impl Sender {
             options.http2.descriptors = 0;
         }
         let shared = Shared::new(Connection::client(options.http2, now()), true);
-        // A driver that has to watch the calls' time has to know of each.
+        // A driver that watches the calls' time has to know of each call.
         if options.http2.keep_alive.is_none() {
             shared.lock().direct = io.direct();
         }
@@ -139,13 +139,13 @@ impl Sender {
         Self(Arc::new(Handle { shared, spins }))
     }
 
-    /// Whether both are of one connection.
+    /// Returns whether both belong to the same connection.
     #[cfg(test)]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Whether the connection takes calls, as far as is known.
+    /// Returns whether the connection takes calls, as far as is known.
     pub(crate) fn is_open(&self) -> bool {
         self.0.shared.lock().phase() != Phase::Gone
     }
@@ -154,7 +154,7 @@ impl Sender {
         self.0.shared.lock().phase()
     }
 
-    /// Completes when the connection has left `before`, which is not its last phase.
+    /// Completes when the connection has left the phase `before`, which is not the last one.
     pub(crate) async fn phase_after(&self, before: Phase) -> Phase {
         std::future::poll_fn(|cx| {
             self.0.shared.with(|state| {
@@ -171,8 +171,8 @@ impl Sender {
         .await
     }
 
-    /// Completes when the server's SETTINGS are there and it takes calls. It fails without a reason
-    /// where the server said that it is about to end (GOAWAY, NO_ERROR).
+    /// Completes when the server's SETTINGS have come and the connection takes calls. It fails
+    /// without a reason if the server has announced its end (GOAWAY, NO_ERROR).
     pub(crate) async fn ready(&self) -> Result<(), Option<Lost>> {
         match self.phase_after(Phase::Handshake).await {
             Phase::Gone => Err(self.lost()),
@@ -180,24 +180,24 @@ impl Sender {
         }
     }
 
-    /// Why the connection is over, if it is.
+    /// Returns why the connection has ended, if it has.
     pub(crate) fn lost(&self) -> Option<Lost> {
         self.0.shared.lock().lost.clone()
     }
 
-    /// Only `left` calls more, and the connection has no identifiers for another one.
+    /// Leaves identifiers for only `left` more calls.
     #[cfg(test)]
     pub(crate) fn leave_identifiers(&self, left: u32) {
         self.0.shared.lock().h2.leave_identifiers(left);
     }
 
-    /// Whether something waits for the driver to send it.
+    /// Returns whether something waits for the driver to send it.
     #[cfg(test)]
     pub(crate) fn has_unsent(&self) -> bool {
         self.0.shared.lock().h2.has_outgoing()
     }
 
-    /// Puts a request into the connection, with as much of its body as there is.
+    /// Puts a request into the connection, with the part of its body that is ready.
     pub(crate) fn send<R: Outgoing>(
         &self,
         request: &mut R,
@@ -234,7 +234,7 @@ impl Sender {
                     state.wakes.extend(driver);
                 }
             }
-            // Another one that waits may go as well, if there is room.
+            // If there is room, another waiting call may be sent as well.
             state.wake_waiter();
             Ok(key)
         })?;
@@ -242,8 +242,8 @@ impl Sender {
     }
 }
 
-/// A place in the line for a slot. Its holder tries again when its turn has come; dropped after
-/// that without having tried, it lets the next in line try.
+/// A place in the line for a slot. Its holder tries again when its turn has come. If it is dropped
+/// after that without having tried, the next in line tries.
 pub(crate) struct Waiter {
     shared: Arc<Shared>,
     ticket: u64,
@@ -258,7 +258,7 @@ impl Waiter {
         Self { shared: Arc::clone(shared), ticket, tried: false }
     }
 
-    /// Ready once it is this one's turn, to be taken at once.
+    /// Is ready once it is this waiter's turn, which has to be taken at once.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         let polled = self.shared.with(|state| match state.waiting.get_mut(&self.ticket) {
             Some(waker) => {
@@ -282,11 +282,11 @@ impl Drop for Waiter {
     }
 }
 
-/// A response, as far as it is there.
+/// A response, as far as it has arrived.
 pub(crate) struct Responded {
     pub(crate) head: Arc<ResponseHead>,
     pub(crate) body: Incoming,
-    /// What came with the head.
+    /// The descriptors that came with the head.
     pub(crate) descriptors: Option<Box<Arrived>>,
 }
 
@@ -325,7 +325,7 @@ impl Future for Call {
             }
         });
         if polled.is_ready() {
-            // Forgotten, or the body's from here on.
+            // The stream is forgotten, or belongs to the body from now on.
             self.0 = None;
         }
         polled

@@ -1,4 +1,5 @@
-//! The end of a connection: what the peer still has to hear, what it still had to say, and how it ended.
+//! The end of a connection: this end's last frames, the peer's last frames, and how the connection
+//! ended.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,24 +17,24 @@ use super::shared::{Shared, State};
 use super::socket::Socket;
 use crate::http2::{ErrorCode, Received};
 
-/// What is read and thrown away before the socket is closed, so that what was sent last is not lost
-/// to a reset (a Unix or TCP socket that is closed over unread data resets the peer's end).
+/// How much is read and dropped before the socket is closed. A Unix or TCP socket that is closed
+/// over unread data resets the peer's end, and the bytes that were sent last could be lost.
 const LINGER: usize = 256 * 1024;
 
 /// How long that may take.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// Reads of what the peer had sent when writing failed, at most.
+/// How often what the peer had sent is read after writing failed.
 const LAST_READS: u32 = 64;
 
-/// How a server's connection has ended well.
+/// How a server's connection has ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// The client closed it, or the server shuts down.
     Closed,
     /// It had no call for longer than its idle timeout.
     Idle,
-    /// The server had no room for what it held.
+    /// The server had no memory left for it.
     NoRoom,
 }
 
@@ -42,8 +43,8 @@ where
     T: Socket,
     R: Role,
 {
-    /// Writing has failed. What the peer sent before it closed says more than that does: a GOAWAY
-    /// with its reason, or whole responses.
+    /// Writing has failed. The bytes that the peer sent before it closed tell more than that error:
+    /// a GOAWAY with its reason, or complete responses.
     pub(super) fn hear_out(&mut self, cx: &mut Context<'_>, state: &mut State, now: Instant) {
         if self.phase != Phase::Open {
             return;
@@ -61,18 +62,18 @@ where
         }
     }
 
-    /// Lets calls in flight finish and takes no more.
+    /// Lets calls in flight finish, and takes no more.
     pub(super) fn shut_down(&mut self) {
         let mut state = self.shared.lock();
         if state.ready {
             state.h2.go_away();
         } else {
-            // A peer that has not even introduced itself does not hold up the end.
+            // The server does not wait for a peer that has not even sent its SETTINGS.
             state.h2.close(ErrorCode::NO_ERROR, "the server is shutting down");
         }
     }
 
-    /// How a connection has ended that did not fail. `told`: the server shuts down.
+    /// Returns how a connection ended that did not fail. `told` means that the server shuts down.
     pub(super) fn ended(&self, told: bool) -> Ended {
         let state = self.shared.lock();
         match state.h2.failure() {
@@ -82,7 +83,7 @@ where
         }
     }
 
-    /// Closes the socket so that what was written last still arrives.
+    /// Closes the socket in such a way that the last bytes still arrive.
     pub(super) async fn close(&mut self) {
         self.wakes.drain(..).for_each(Waker::wake);
         if self.io.shutdown().await.is_err() || !self.has_last_words {
@@ -103,7 +104,7 @@ where
     }
 }
 
-/// Marks a connection as lost when its driver is dropped, however that comes.
+/// Marks a connection as ended when its driver is dropped for any reason.
 pub(super) struct LostOnDrop(pub(super) Arc<Shared>);
 
 impl Drop for LostOnDrop {

@@ -1,22 +1,22 @@
-//! Why connections and streams end before their time.
+//! Why connections and streams end early.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::http2::{ConnectionError, ErrorCode, Reset};
 
-/// Why a connection is over.
+/// Why a connection has ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Lost {
     /// The peer closed it, or this end did after all calls had ended.
     Closed,
-    /// The peer told to go away with an error.
+    /// The peer has sent GOAWAY with an error.
     GoneAway { code: ErrorCode, debug: String },
     /// Reading or writing failed.
     Io(Arc<std::io::Error>),
-    /// A rule of HTTP/2 was broken, or a limit or a time exceeded.
+    /// The peer broke a rule of HTTP/2, or exceeded a limit or a time.
     Http2(ConnectionError),
-    /// What came first is no HTTP/2.
+    /// The peer's first bytes are not HTTP/2.
     NotHttp2(ConnectionError),
 }
 
@@ -43,18 +43,19 @@ impl std::error::Error for Lost {}
 #[derive(Clone, Debug)]
 pub(crate) enum StreamError {
     Reset(Reset),
-    /// With the connection. `unprocessed`: nothing of the request had been handed to the socket, or the
-    /// peer says so.
+    /// It ended with the connection. `unprocessed` means that the socket had taken nothing of the
+    /// request, or that the peer has said so.
     Lost {
         lost: Lost,
         unprocessed: bool,
     },
-    /// The body to be sent failed by itself.
+    /// The body to be sent failed.
     Body(tonic::Status),
 }
 
 impl StreamError {
-    /// The server has not seen the request: it may be sent again (RFC 9113 §8.7).
+    /// Returns whether the server has not processed the request, so that it may be sent again (RFC
+    /// 9113 §8.7).
     pub(crate) fn may_be_sent_again(&self) -> bool {
         match self {
             Self::Reset(reset) => reset.never_processed,

@@ -1,10 +1,10 @@
-//! [`Fields`]: a message's header fields, which mostly are the same for all.
+//! [`Fields`]: a message's header fields, which are usually the same for all messages of a kind.
 
 use std::ops::Deref;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Header fields, which mostly are the same for all messages of their kind.
+/// Header fields, which are usually the same for all messages of their kind.
 #[derive(Debug)]
 pub(crate) enum Fields {
     Static(&'static HeaderMap),
@@ -12,7 +12,7 @@ pub(crate) enum Fields {
 }
 
 impl Fields {
-    /// Sets a field of this message alone.
+    /// Sets a field of this message only.
     pub(crate) fn set(&mut self, name: HeaderName, value: HeaderValue) {
         if let Self::Static(fields) = self {
             *self = Self::Own(fields.clone());

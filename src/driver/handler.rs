@@ -1,4 +1,4 @@
-//! [`Handler`]: what answers a server's requests.
+//! [`Handler`]: answers a server's requests.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,15 +16,15 @@ use super::send::Outbound;
 use crate::descriptors::{Arrived, Descriptors};
 use crate::http2::RequestHead;
 
-/// What answers requests.
+/// Answers requests.
 pub(crate) trait Handler: Send + 'static {
     type Body: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
 
-    /// A handler at work.
+    /// A running handler.
     type Reply: PollAnswer<Body = Self::Body> + Send + Unpin + 'static;
 
-    /// Starts to answer. The reply is polled once at once; one that is not ready then moves to a
-    /// task of its own.
+    /// Starts to answer. The reply is polled at once. If it is not ready then, it moves to its own
+    /// task.
     fn call(
         &mut self,
         head: Arc<RequestHead>,
@@ -33,17 +33,17 @@ pub(crate) trait Handler: Send + 'static {
     ) -> Self::Reply;
 
     /// Returns the head of the answer to a request whose headers are larger than `limit` bytes.
-    /// `foreign`: its content type is known and none of gRPC's.
+    /// `foreign` means that its content type is known and is not gRPC's.
     fn too_large(_limit: u32, _foreign: bool) -> (StatusCode, HeaderMap) {
         (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, HeaderMap::new())
     }
 }
 
-/// A handler at work: a future that is lent room for its answer.
+/// A running handler: a future that gets a buffer for its answer.
 pub(crate) trait PollAnswer {
     type Body;
 
-    /// Polls as a future is polled. `message` is empty, and room for one message.
+    /// Polls as a future is polled. `message` is an empty buffer for one message.
     fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -51,10 +51,10 @@ pub(crate) trait PollAnswer {
     ) -> Poll<Answer<Self::Body>>;
 }
 
-/// What a handler answers.
+/// The answer of a handler.
 pub(crate) enum Answer<B> {
     Response(Response<B>),
-    /// A response with the message that was put into the room for it, and trailers.
+    /// A response whose message was put into the buffer, and its trailers.
     Message {
         head: Fields,
         descriptors: Option<Descriptors>,

@@ -16,8 +16,8 @@ use super::send::{Outbound, SendBody};
 use super::shared::Shared;
 use crate::http2::{ErrorCode, StreamKey};
 
-/// A handler that was not ready in place, or the rest of its response. However it ends, the stream
-/// ends with it.
+/// A handler that was not ready in place, or the rest of its response. When the task ends, for any
+/// reason, its stream ends too.
 pub(super) struct HandlerTask<R, B> {
     pub(super) shared: Arc<Shared>,
     pub(super) key: StreamKey,

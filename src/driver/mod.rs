@@ -1,10 +1,11 @@
-//! One HTTP/2 connection on one stream of bytes: reads, writes, wakes. The only place that both
-//! touches a socket and knows HTTP/2; server and client share it. What a call means is `grpc`'s.
+//! One HTTP/2 connection on one stream of bytes: it reads, writes and wakes tasks. Server and
+//! client share it. Only here and in `blocking` a socket meets HTTP/2. `grpc` knows what a call
+//! means.
 //!
-//! One task drives a connection ([`pass`](pass::Pass)): it reads what is there, lets `http2` parse
-//! it, hands out the events, and writes everything that has gathered by one write. Callers and
+//! One task drives a connection ([`pass`](pass::Pass)). It reads what has arrived, lets `http2`
+//! parse it, hands out the events, and writes everything that has gathered at once. Callers and
 //! handlers put their frames straight into the connection's buffer, under its lock
-//! ([`shared`](shared::Shared)); only the one who finds the driver asleep wakes it.
+//! ([`shared`](shared::Shared)). A caller wakes the driver only if it finds the driver asleep.
 
 mod beside;
 mod body;

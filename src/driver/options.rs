@@ -1,9 +1,9 @@
-//! What a connection is driven with, and the words that all of the driver uses.
+//! The options of a driver, and the error type that all of it uses.
 
 use super::busy_poll::BusyPoll;
 use crate::http2::Config;
 
-/// What a connection is driven with.
+/// The options of a driver.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) http2: Config,

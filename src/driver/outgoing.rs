@@ -1,5 +1,5 @@
-//! Requests on their way into a connection: [`BodyRequest`] with the body of an HTTP request,
-//! [`MessageRequest`] with one message.
+//! Requests on their way into a connection: [`BodyRequest`] has the body of an HTTP request,
+//! [`MessageRequest`] one message.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use super::shared::{Shared, State};
 use crate::descriptors::{Descriptors, OfCall};
 use crate::http2::{HeadId, StreamKey};
 
-/// A request that can be put into a connection, and put into another one if it was not processed.
+/// A request that can be put into a connection, and into another one if it was not processed.
 pub(crate) trait Outgoing {
-    /// What is made ready before the connection is locked.
+    /// The part that is prepared before the connection is locked.
     type Content;
 
-    /// Makes ready what follows the head. A failure means that nothing can be sent.
+    /// Prepares what follows the head. If that fails, nothing can be sent.
     fn prepare(&mut self) -> Result<Self::Content, Unsent>;
 
     /// Returns what is sent first.
@@ -32,8 +32,8 @@ pub(crate) trait Outgoing {
     /// Returns whether nothing follows the head.
     fn is_empty(&self) -> bool;
 
-    /// Sends what follows the head, as far as it is there. Returns whether that was all of it; a task
-    /// sends the rest.
+    /// Sends what follows the head, as far as it is ready. Returns whether that was everything.
+    /// Otherwise a task sends the rest.
     fn write(
         &mut self,
         content: Self::Content,
@@ -48,7 +48,7 @@ pub(crate) trait Outgoing {
     /// Sets a header field for when it is sent again.
     fn set_field(&mut self, name: HeaderName, value: HeaderValue);
 
-    /// Returns how much of the body is kept for that, in bytes.
+    /// Returns how much of the body is kept for sending it again, in bytes.
     fn buffered(&self) -> usize;
 }
 
@@ -57,14 +57,14 @@ pub(crate) struct OutgoingHead<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     pub(crate) headers: &'a HeaderMap,
-    /// Travel with the head.
+    /// Descriptors that travel with the head.
     pub(crate) descriptors: Option<&'a Descriptors>,
-    /// Where nothing but the descriptors ever changes.
+    /// Set if only the descriptors ever change.
     pub(crate) id: Option<HeadId>,
 }
 
-/// A request with a body. Keeps what it needs to be sent again, as long as its body was complete when
-/// it was made.
+/// A request with a body. It keeps what it needs to be sent again, if its body was complete when it
+/// was made.
 pub(crate) struct BodyRequest<B> {
     method: Method,
     path: PathAndQuery,
@@ -79,7 +79,7 @@ impl<B> BodyRequest<B>
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
-    /// Polls the body as far as it goes at once.
+    /// Polls the body as far as it is ready at once.
     pub(crate) fn new(
         method: Method,
         path: PathAndQuery,
@@ -150,13 +150,13 @@ where
     }
 }
 
-/// A message that is encoded whenever it is to be sent: nearly always that is once, so that no copy
-/// has to be kept.
+/// A message that is encoded each time it is sent. It is nearly always sent once, so no copy is
+/// kept.
 pub(crate) trait EncodeMessage {
     /// Appends the message with its prefix.
     fn encode(&self, out: &mut Vec<u8>);
 
-    /// Returns the size of that in bytes.
+    /// Returns the size of the message with its prefix, in bytes.
     fn encoded_len(&self) -> usize;
 }
 

@@ -25,24 +25,25 @@ use crate::http2::{Cause, ErrorCode, Received};
 /// A larger write buffer is not kept for the next connection.
 const MOST_LENT: usize = 64 * 1024;
 
-/// What one turn writes at most.
+/// The largest number of bytes that one turn writes.
 const WRITE: usize = 1024 * 1024;
 
-/// A server starts no handler while more than this waits for the socket: a client that reads
-/// nothing could otherwise ask for responses without end, for those that are heads alone take no
+/// A server starts no handler while more than this waits for the socket. Otherwise a client that
+/// reads nothing could ask for responses without end, because responses that are only heads need no
 /// window.
 const MOST_OUTGOING: usize = 1 << 20;
 
-/// Nor while more than this waits for the client's windows. Above what one large message takes.
+/// Nor while more than this waits for the client's windows. It is more than one large message
+/// needs.
 const MOST_QUEUED: u64 = 64 << 20;
 
-/// How far a connection is.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
-    /// The client has closed its writing side. What it asked for before is answered.
+    /// The client has closed its writing side. The requests that came before are answered.
     HalfClosed,
-    /// The connection has failed, or is closed by this end: only what is outgoing is still written.
+    /// The connection has failed, or this end closes it. Only outgoing bytes are still written.
     Closing,
     Over,
 }
@@ -52,31 +53,31 @@ pub(super) enum Phase {
 struct Turn {
     now: Instant,
     may_read: bool,
-    /// Little is read at a time.
+    /// Whether only little is read at a time.
     little: bool,
-    /// The peer has sent something that may not be read now.
+    /// Whether the peer has sent something that may not be read now.
     unread: bool,
-    /// The peer does not go on with what it was asked for.
+    /// Whether the peer does not continue with what it was asked for.
     stalls: bool,
     spins: bool,
-    /// There may be more to read, and nothing wakes the task for it.
+    /// Whether there may be more to read for which nothing wakes the task.
     more: bool,
-    /// Bytes came.
+    /// Whether bytes came.
     progress: bool,
-    /// There is more to write than one turn writes.
+    /// Whether there is more to write than one turn writes.
     unsent: bool,
-    /// Other tasks have a turn to add to what is outgoing before it is written.
+    /// Whether other tasks get a turn to add to the outgoing bytes before they are written.
     lingers: bool,
 }
 
 /// What follows a turn.
 #[derive(Debug)]
 enum Next {
-    /// Another one; the other tasks first.
+    /// Another turn, after the other tasks.
     Again,
-    /// One when something happens.
+    /// A turn when something happens.
     Sleep,
-    /// None.
+    /// No further turn.
     Done(Lost),
 }
 
@@ -88,13 +89,13 @@ pub(super) struct Pass<T, R> {
     pub(super) reader: Reader,
     timer: Timer,
     pub(super) phase: Phase,
-    /// This end has ended the connection, and has said why.
+    /// Whether this end has ended the connection, and has told the peer why.
     pub(super) has_last_words: bool,
-    /// Events are left of the last turn.
+    /// Whether events are left from the last turn.
     backlog: bool,
-    /// Whole frames may be left of the last turn in what was read.
+    /// Whether whole frames may be left from the last turn in the read buffer.
     unparsed: bool,
-    /// The last turn left what is outgoing, so that other tasks could add to it.
+    /// Whether the last turn did not write, so that other tasks could add to the outgoing bytes.
     lingered: bool,
     pub(super) wakes: Vec<Waker>,
 }
@@ -128,7 +129,7 @@ where
         }
     }
 
-    /// One turn. Ready when the connection is over and everything written.
+    /// Runs one turn. It is ready when the connection has ended and everything is written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         let now = now();
         if !self.account.enter(now, cx) {
@@ -183,7 +184,7 @@ where
                 Poll::Pending
             }
             Next::Done(lost) => {
-                // They are woken by `close`, without the lock.
+                // `close` wakes them, without the lock.
                 self.wakes.append(&mut state.wakes);
                 Poll::Ready(lost)
             }
@@ -215,12 +216,13 @@ where
     #[inline]
     fn read(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Input {
         if self.backlog {
-            // What is known already comes first, and before the end of the stream in any case.
+            // What is already known comes first, in any case before the end of the stream.
             turn.more = true;
             return Input::Nothing;
         }
         if self.unparsed {
-            // The read that brought it may have left more, which the socket wakes nobody for.
+            // The read that brought these frames may have left more, for which the socket wakes no
+            // task.
             turn.more = true;
             return Input::Bytes;
         }
@@ -242,7 +244,7 @@ where
         input
     }
 
-    /// Only looks whether there is something to read: that is no delay of the peer's.
+    /// Only checks whether there is something to read, because not reading is no delay of the peer.
     #[cold]
     fn leave_unread(&mut self, turn: &mut Turn) -> Input {
         if self.phase != Phase::Open {
@@ -257,7 +259,7 @@ where
         Input::Nothing
     }
 
-    /// Whether busy polling has found nothing, and there is nothing else to do.
+    /// Returns whether busy polling has found nothing, and there is nothing else to do.
     fn is_idle(&self, state: &State, turn: &Turn, input: &Input) -> bool {
         turn.spins
             && !turn.more
@@ -280,7 +282,7 @@ where
         match input {
             Input::Bytes => {
                 self.receive_sets(state);
-                // A failure is seen below.
+                // `notice_failure` deals with an error.
                 let received = state.h2.receive(self.reader.buffer(), turn.now);
                 self.unparsed = received == Ok(Received::Some);
                 turn.progress = true;
@@ -327,8 +329,9 @@ where
         }
     }
 
-    /// Takes events of as many calls as a turn takes up. All of them while no handlers are called:
-    /// those calls are no more than there may be streams, and others want to go on.
+    /// Takes the events of as many calls as one turn starts. While no handlers are called it takes
+    /// all events: there are no more such calls than streams, and events of other calls may be
+    /// behind them.
     fn dispatch(&mut self, state: &mut State, held_up: bool) {
         while let Some(event) = state.h2.poll_event() {
             self.role.event(state, event);
@@ -339,7 +342,8 @@ where
         self.backlog = state.h2.has_events();
     }
 
-    /// From a failure on nothing is read, and only what is outgoing is written.
+    /// Deals with an error of the connection. From then on nothing is read, and only outgoing bytes
+    /// are written.
     fn notice_failure(&mut self, state: &mut State) {
         let Some(error) = state.h2.failure() else { return };
         if matches!(self.phase, Phase::Closing | Phase::Over) {
@@ -347,7 +351,7 @@ where
         }
         self.phase = Phase::Closing;
         self.has_last_words = true;
-        // What was due has happened. The next timeout is that of the last words.
+        // Everything that was due is done. The next timeout is that of the last bytes.
         self.timer.set(None);
         self.reader.close();
         self.unparsed = false;
@@ -367,7 +371,7 @@ where
             return state;
         }
         if !state.wakes.is_empty() {
-            // They need not wait for the handlers.
+            // These tasks need not wait for the handlers.
             self.unlock_and_wake(state);
             state = shared.lock();
         }
@@ -380,7 +384,8 @@ where
         }
         let others = state.h2.active_streams() > 1;
         if others && !turn.progress && !self.lingered && state.h2.has_outgoing() {
-            // Callers that are ready too may add theirs, and all leave by one write.
+            // Other callers that are ready may add their frames, and then everything leaves in one
+            // write.
             turn.lingers = true;
             self.lingered = true;
             return;
@@ -400,7 +405,7 @@ where
         }
     }
 
-    /// The one place where it is decided what follows.
+    /// Decides what follows. This is the only place that does.
     fn decide(&mut self, state: &mut State, turn: &Turn) -> Next {
         if self.phase == Phase::Over || state.h2.is_done() {
             state.lose(Lost::Closed);
@@ -410,7 +415,8 @@ where
             return Next::Again;
         }
         let resumes = self.role.holds() && !is_held_up(state);
-        // What it held is gone since it was asked: neither the socket nor a timer wakes it otherwise.
+        // The connection has given back what it held since it asked whether it may read. Neither
+        // the socket nor a timer wakes it otherwise.
         let readable = !turn.may_read && self.phase == Phase::Open && self.account.holds_nothing();
         if resumes || readable {
             return Next::Again;
@@ -420,7 +426,7 @@ where
         }
         self.reader.note_sent(state.h2.written(), turn.now);
         if self.reader.spins(turn.now) {
-            // Until a turn finds the time over and leaves its waker with the socket.
+            // Until a turn finds that the time is over, and leaves its waker with the socket.
             self.set_timer(state, turn.now);
             return Next::Again;
         }
@@ -429,7 +435,7 @@ where
 
     // ---- What the steps are made of ----------------------------------------------------------
 
-    /// Hands over the descriptors that came with what was read.
+    /// Hands over the descriptors that came with the bytes that were read.
     #[inline]
     pub(super) fn receive_sets(&mut self, state: &mut State) {
         while let Some(set) = self.io.next_set() {
@@ -437,7 +443,7 @@ where
         }
     }
 
-    /// The connection is over, and all of its streams.
+    /// Ends the connection and all of its streams.
     fn end(&mut self, state: &mut State, lost: Lost) {
         self.phase = Phase::Over;
         state.lose(lost);
@@ -449,9 +455,9 @@ where
         self.wakes.drain(..).for_each(Waker::wake);
     }
 
-    /// Gives back what a connection without calls does not need. Done at each sleep rather than
-    /// after a while without calls: a timer that is set, far off as it may be, makes each sleep of
-    /// the runtime dearer.
+    /// Gives back what a connection without calls does not need. This is done at each sleep, not
+    /// after some time without calls, because a timer that is set makes each sleep of the runtime
+    /// slower.
     fn trim(&mut self, state: &mut State) {
         self.reader.trim();
         if R::LENDS
@@ -474,7 +480,7 @@ where
 }
 
 thread_local! {
-    /// What the thread's connections encode into, one after another.
+    /// The buffer that the thread's connections encode into, one after another.
     static OUTPUT: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 

@@ -1,4 +1,5 @@
-//! [`Peak`]: sees that much less is held than was, and has freed memory given back to the system.
+//! [`Peak`]: notices that much less is held than before, and has freed memory given back to the
+//! system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,39 +9,39 @@ use tokio::runtime::Handle;
 
 use super::heap;
 
-/// When so many bytes fewer are held than there were, freed memory is given back.
+/// Freed memory is given back when the bytes held have fallen by this much.
 const FALL: usize = 8 << 20;
 
-/// That has to last for so long: what is about to be held again is not given back.
+/// The fall has to last this long, so that memory that is soon needed again is not given back.
 const CALM: Duration = Duration::from_secs(3);
 
-/// The most that was held.
+/// The largest number of bytes that was held.
 #[derive(Debug, Default)]
 pub(super) struct Peak {
-    /// Since memory was last given back.
+    /// The largest since memory was last given back.
     highest: AtomicUsize,
-    /// Since the watch last looked.
+    /// The largest since the last check.
     recent: AtomicUsize,
     now: AtomicUsize,
-    /// A task watches whether the fall lasts.
+    /// Whether a task checks that the fall lasts.
     watched: AtomicBool,
 }
 
 impl Peak {
-    /// So much is held now, which is more than before.
+    /// Notes how much is held now, which is more than before.
     pub(super) fn rise(&self, held: usize) {
         self.now.store(held, Ordering::Relaxed);
         self.highest.fetch_max(held, Ordering::Relaxed);
         self.recent.fetch_max(held, Ordering::Relaxed);
     }
 
-    /// So much is held now, which is less than before.
+    /// Notes how much is held now, which is less than before.
     pub(super) fn fall(self: &Arc<Self>, held: usize) {
         self.now.store(held, Ordering::Relaxed);
         if !self.begins_watch() {
             return;
         }
-        // While the runtime shuts down there is nobody to do it.
+        // While the runtime shuts down, no task can do it.
         let Ok(runtime) = Handle::try_current() else {
             self.watched.store(false, Ordering::Relaxed);
             return;
@@ -57,7 +58,7 @@ impl Peak {
         });
     }
 
-    /// Whether there is something to watch, and no other task does it.
+    /// Returns whether there is something to check, and no other task does it.
     fn begins_watch(&self) -> bool {
         self.is_below(self.now.load(Ordering::Relaxed))
             && !self.watched.swap(true, Ordering::Relaxed)
@@ -67,14 +68,14 @@ impl Peak {
         self.highest.load(Ordering::Relaxed).saturating_sub(held) >= FALL
     }
 
-    /// Gives memory back if little is held for a while.
+    /// Gives memory back if little was held for a while.
     async fn look(&self) {
         self.recent.store(self.now.load(Ordering::Relaxed), Ordering::Relaxed);
         tokio::time::sleep(CALM).await;
         let recent = self.recent.load(Ordering::Relaxed);
         if self.is_below(recent) {
             self.highest.store(recent, Ordering::Relaxed);
-            // A failure is the runtime's end.
+            // This fails only when the runtime ends.
             let _ = tokio::task::spawn_blocking(heap::give_back).await;
         }
     }
@@ -98,7 +99,7 @@ mod tests {
         peak.rise(20);
         tokio::time::sleep(2 * CALM).await;
         assert_eq!(highest(&peak), 20, "given back");
-        // What goes up and down is left, until it stays down.
+        // Memory that rises and falls again is kept until it stays low.
         peak.rise(3 * FALL);
         for _ in 0..10 {
             peak.fall(10);

@@ -1,4 +1,4 @@
-//! [`Reader`]: what is read of the socket, into which buffer, and how much at a time; with busy
+//! [`Reader`]: reads the socket. It decides into which buffer, how much at a time and, with busy
 //! polling, when.
 
 use std::io;
@@ -11,25 +11,25 @@ use super::busy_poll::Spin;
 use super::socket::Socket;
 use crate::http2::{give_spare, take_spare};
 
-/// What one read takes at least and at most; it grows with what arrives at a time.
+/// The smallest and the largest size of one read. The size grows with what arrives at a time.
 pub(super) const READ: (usize, usize) = (16 * 1024, 256 * 1024);
 
-/// What is read at a time of a connection that holds nothing while its user has to wait.
+/// How much is read at a time from a connection that holds nothing while its user has to wait.
 const LITTLE: usize = 2 * 1024;
 
-/// What is left of a frame at the end of a turn and is not more is copied out of the buffer that it
-/// was read into.
+/// The rest of a frame at the end of a turn is copied out of its read buffer if it is no larger
+/// than this.
 const KEPT: usize = 1024;
 
-/// Reads of one turn at most, for a peer that sends while we read.
+/// The maximum number of reads in one turn, for a peer that sends while we read.
 const READS: u32 = 4;
 
-/// What a read came to.
+/// The outcome of a read.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// Something is there, in [`Reader::buffer`].
+    /// Bytes are in [`Reader::buffer`].
     Bytes,
-    /// Nothing is there now. Where the reader does not spin, the socket wakes the task.
+    /// Nothing has arrived. If the reader does not spin, the socket wakes the task.
     Nothing,
     /// The peer has closed its side.
     End,
@@ -38,12 +38,12 @@ pub(super) enum Input {
 
 #[derive(Debug)]
 pub(super) struct Reader {
-    /// Without capacity while there is nothing in it.
+    /// It has no capacity while nothing is in it.
     buffer: BytesMut,
     read_size: usize,
-    /// What the last read ended with, once what came before it has been dealt with.
+    /// What the last read ended with. It is reported after the bytes before it were dealt with.
     end: Option<Input>,
-    /// There may be more to read, and the socket will not wake the task.
+    /// Whether there may be more to read for which the socket does not wake the task.
     more: bool,
     spin: Option<Spin>,
 }
@@ -53,23 +53,23 @@ impl Reader {
         Self { buffer: BytesMut::new(), read_size: READ.0, end: None, more: false, spin }
     }
 
-    /// What has been read and not dealt with.
+    /// Returns the bytes that were read and not dealt with.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// Whether there may be more to read that the socket does not wake the task for.
+    /// Returns whether there may be more to read for which the socket does not wake the task.
     pub(super) fn has_more(&self) -> bool {
         self.more
     }
 
-    /// Whether the socket is to be asked again and again instead of waited for.
+    /// Returns whether to ask the socket repeatedly instead of waiting for it.
     #[inline]
     pub(super) fn spins(&self, now: Instant) -> bool {
         self.spin.as_ref().is_some_and(|spin| spin.is_on(now))
     }
 
-    /// So many bytes were ever sent: sending is activity, too.
+    /// Notes how many bytes were ever sent, because sending is activity, too.
     #[inline]
     pub(super) fn note_sent(&mut self, sent: u64, now: Instant) {
         if let Some(spin) = &mut self.spin {
@@ -77,7 +77,7 @@ impl Reader {
         }
     }
 
-    /// Something came: the time of busy polling begins anew.
+    /// Notes that something came, so that the time of busy polling starts again.
     #[inline]
     pub(super) fn note_received(&mut self, now: Instant) {
         if let Some(spin) = &mut self.spin {
@@ -85,7 +85,7 @@ impl Reader {
         }
     }
 
-    /// Reads what is there.
+    /// Reads what has arrived.
     #[inline]
     pub(super) fn read<T: Socket>(
         &mut self,
@@ -106,13 +106,13 @@ impl Reader {
         if spinning { self.read_spinning(io) } else { self.read_waiting(io, cx) }
     }
 
-    /// As far as the buffer takes it. Where nothing is left, the socket wakes the task.
+    /// Reads as much as the buffer takes. If nothing is left, the socket wakes the task.
     #[inline]
     fn read_waiting<T: Socket>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Input {
         let room = self.buffer.capacity() - self.buffer.len();
         let mut bytes = 0;
-        // After the first read that leaves room the second one, as a rule, finds nothing and leaves
-        // its waker.
+        // After the first read that leaves room in the buffer, the second one usually finds nothing
+        // and leaves its waker.
         for _ in 0..READS {
             match io.poll_receive(cx, &mut self.buffer) {
                 Poll::Pending if bytes == 0 => return Input::Nothing,
@@ -125,7 +125,7 @@ impl Reader {
                 Poll::Ready(Ok(more)) if more > 0 => bytes += more,
                 Poll::Ready(end) if bytes == 0 => return ended(end),
                 Poll::Ready(end) => {
-                    // What was read before comes first.
+                    // The bytes that were read before come first.
                     self.end = Some(ended(end));
                     break;
                 }
@@ -139,7 +139,7 @@ impl Reader {
         Input::Bytes
     }
 
-    /// What is there right now. Nothing wakes the task.
+    /// Reads what is there right now. Nothing wakes the task.
     fn read_spinning<T: Socket>(&mut self, io: &mut T) -> Input {
         for _ in 0..self.spin.as_ref().map_or(1, Spin::reads) {
             match io.receive(&mut self.buffer) {
@@ -153,7 +153,7 @@ impl Reader {
         Input::Nothing
     }
 
-    /// A buffer to read into, with what was left of the last one.
+    /// Prepares a buffer to read into, with the rest of the last one.
     #[inline]
     fn prepare(&mut self) {
         if self.buffer.capacity() < READ.0 {
@@ -165,7 +165,7 @@ impl Reader {
         self.buffer.reserve(self.read_size.saturating_sub(rest).max(READ.0));
     }
 
-    /// A buffer that takes little: a few bytes can stand for large maps of header fields.
+    /// Prepares a small buffer, because a few bytes can stand for large maps of header fields.
     #[cold]
     fn prepare_little(&mut self) {
         let rest = std::mem::take(&mut self.buffer);
@@ -173,8 +173,8 @@ impl Reader {
         self.buffer.extend_from_slice(&rest);
     }
 
-    /// A connection that sleeps keeps no more than what it has read of an unfinished frame: the
-    /// buffer is the next one's.
+    /// Gives back the buffer for the next connection. A connection that sleeps keeps only the bytes
+    /// of an unfinished frame.
     #[inline]
     pub(super) fn trim(&mut self) {
         if self.buffer.len() > KEPT || self.buffer.capacity() <= KEPT {
@@ -184,14 +184,14 @@ impl Reader {
         give_spare(std::mem::replace(&mut self.buffer, rest));
     }
 
-    /// Bytes that a connection which sleeps keeps here: an unfinished frame, and the buffer that it
-    /// was read into.
+    /// Returns how many bytes a sleeping connection keeps here: an unfinished frame, and the buffer
+    /// that it was read into.
     #[inline]
     pub(super) fn kept(&self) -> usize {
         if self.buffer.len() <= KEPT { self.buffer.len() } else { self.buffer.capacity() }
     }
 
-    /// Nothing is read any more.
+    /// Stops reading for good.
     pub(super) fn close(&mut self) {
         self.buffer = BytesMut::new();
         self.end = None;
@@ -199,7 +199,7 @@ impl Reader {
     }
 }
 
-/// What a read that brought nothing says.
+/// Returns what it means that a read brought nothing.
 fn ended(read: io::Result<usize>) -> Input {
     match read {
         Ok(_) => Input::End,

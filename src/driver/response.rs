@@ -23,10 +23,10 @@ pub(super) fn refuse_headers(
     state.forget(key);
 }
 
-/// What there is to send of a response.
+/// The parts of a response that are sent.
 pub(super) struct Reply<B> {
     parts: Parts,
-    /// Travel with the head.
+    /// Descriptors that travel with the head.
     descriptors: Option<Descriptors>,
     start: Start<B>,
 }
@@ -42,7 +42,7 @@ where
     Reply { parts, descriptors, start: start(body) }
 }
 
-/// Sends a response of one message, and leaves the room of it empty.
+/// Sends a response of one message, and empties the message's buffer.
 pub(super) fn send_message(
     state: &mut State,
     key: StreamKey,
@@ -64,8 +64,8 @@ pub(super) fn send_message(
     message.clear();
 }
 
-/// Sends a head with the descriptors that go with it. Returns whether the rest may follow: where the
-/// client does not take the descriptors, an error was sent instead.
+/// Sends a head with the descriptors that travel with it. Returns whether the rest may follow. If
+/// the client does not take the descriptors, an error was sent instead.
 fn send_head(
     state: &mut State,
     key: StreamKey,
@@ -87,7 +87,7 @@ fn send_head(
     true
 }
 
-/// Sends a head and what its body gave at once. What is returned is the body's rest.
+/// Sends a head and the part of its body that was ready at once. Returns the rest of the body.
 pub(super) fn send_reply<B>(
     state: &mut State,
     key: StreamKey,

@@ -1,24 +1,24 @@
-//! [`Room`]: memory to encode a message in, one piece for each thread.
+//! [`Room`]: a buffer for encoding messages, one for each thread.
 
 use std::cell::Cell;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 
-/// Larger pieces are not kept.
+/// Larger buffers are not kept.
 const KEPT: usize = 16 << 10;
 
 thread_local! {
-    /// What the thread's calls encode into, one after another.
+    /// The buffer that the thread's calls encode into, one after another.
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// An empty vector, mostly with the capacity for an ordinary message. Dropped, it is the thread's
-/// again.
+/// An empty vector, which usually has the capacity for an ordinary message. Dropping it gives it
+/// back to the thread.
 #[derive(Debug)]
 pub(crate) struct Room(Vec<u8>);
 
 impl Room {
-    /// The thread's, if nobody has it.
+    /// Takes the thread's buffer, if it is not in use.
     pub(crate) fn take() -> Self {
         Self(ROOM.take())
     }

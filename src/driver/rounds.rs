@@ -1,28 +1,30 @@
-//! [`Rounds`]: whose turn it is while connections of several users have something to do.
+//! [`Rounds`]: the order of turns while connections of several users have work.
 //!
-//! The runtime polls tasks in the order in which they became ready. A user with many connections would
-//! have as many turns before another user has one. So while several users are active their turns go in
-//! rounds: in each a user's turns may take [`SHARE`], and its other connections wait for the next one. A
-//! round ends when all that was ready has been polled. Where one user alone is active nothing waits.
+//! The runtime polls tasks in the order in which they became ready. So a user with many connections
+//! would get as many turns before another user gets one. Therefore, while several users are active,
+//! their turns come in rounds. In each round a user's turns may take [`SHARE`], and its other
+//! connections wait for the next round. A round ends when every ready task was polled. If only one
+//! user is active, nothing waits.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// What the turns of one user may take in a round before its last one in that.
+/// How long a user's turns may take in a round before its last turn begins.
 const SHARE: Duration = Duration::from_micros(500);
 
-/// Several users are active where the turns of two have followed each other within this time.
+/// Several users are active if turns of two users were within this time of each other.
 const RECENT: Duration = Duration::from_millis(100);
 
 /// The rounds of a server.
 #[derive(Debug)]
 pub(super) struct Rounds {
     began: Instant,
-    /// The number of the user that had the last turn. 0: nobody.
+    /// The number of the user that had the last turn, or 0.
     last: AtomicU64,
-    /// Until when several users count as active, in milliseconds since the beginning. 0: one is.
+    /// Until when several users count as active, in milliseconds since the beginning, or 0 if only
+    /// one is.
     shared_until: AtomicU64,
     /// The number of the round.
     round: AtomicU64,
@@ -32,11 +34,11 @@ pub(super) struct Rounds {
 #[derive(Debug, Default)]
 struct Waiting {
     connections: Vec<Waker>,
-    /// A task begins the next round.
+    /// Whether a task begins the next round.
     goes_on: bool,
 }
 
-/// What a user's turns have taken.
+/// How long a user's turns have taken in a round.
 #[derive(Debug, Default)]
 pub(super) struct Taken(Mutex<(u64, Duration)>);
 
@@ -51,7 +53,8 @@ impl Rounds {
         }
     }
 
-    /// A connection of user `number` is about to have a turn. Returns whether turns are shared now.
+    /// Notes that a connection of user `number` is about to have a turn. Returns whether turns are
+    /// shared now.
     #[inline]
     pub(super) fn are_shared(&self, number: u64, now: Instant) -> bool {
         let same = self.last.load(Ordering::Relaxed) == number;
@@ -77,8 +80,8 @@ impl Rounds {
         is_shared
     }
 
-    /// Returns whether a user may have one more turn in this round. Otherwise `waker` is woken in the
-    /// next one.
+    /// Returns whether a user may have one more turn in this round. Otherwise `waker` is woken in
+    /// the next round.
     pub(super) fn enter(self: &Arc<Self>, taken: &Taken, waker: &Waker) -> bool {
         let round = self.round.load(Ordering::Relaxed);
         if taken.in_round(round).1 < SHARE {
@@ -93,7 +96,8 @@ impl Rounds {
             let rounds = Arc::clone(self);
             tokio::spawn(async move {
                 loop {
-                    // After all tasks that are ready, and those that the sockets make ready.
+                    // This runs after all tasks that are ready, and those that the sockets make
+                    // ready.
                     tokio::task::yield_now().await;
                     if !rounds.begin_next() {
                         break;
@@ -104,12 +108,12 @@ impl Rounds {
         false
     }
 
-    /// A turn of a user took so long.
+    /// Notes how long a turn of a user took.
     pub(super) fn leave(&self, taken: &Taken, time: Duration) {
         taken.in_round(self.round.load(Ordering::Relaxed)).1 += time;
     }
 
-    /// Begins the next round. Returns whether there is somebody who waited for it.
+    /// Begins the next round. Returns whether any task waited for it.
     fn begin_next(&self) -> bool {
         let mut waiting = self.lock();
         self.round.fetch_add(1, Ordering::Relaxed);
@@ -163,7 +167,7 @@ mod tests {
         assert!(enter(&heavy), "not all of it");
         rounds.leave(&heavy, SHARE);
         assert_eq!((enter(&heavy), enter(&light)), (false, true));
-        // Everybody has had a turn.
+        // All have had a turn.
         while !enter(&heavy) {
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! [`SendBody`]: a message's body on its way into a stream, at the peer's pace.
+//! [`SendBody`]: sends a message's body into a stream, at the speed of the peer.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,30 +16,30 @@ use crate::http2::{ErrorCode, Progress, StreamKey};
 
 /// A body to be sent.
 pub(crate) trait Outbound: Body {
-    /// Ready when nothing more of it may be sent. Asked while it waits for the peer: then the body
-    /// itself is not polled.
+    /// Is ready when no more of the body may be sent. It is asked while the body waits for the
+    /// peer, because the body itself is not polled then.
     fn poll_expired(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 }
 
-/// A caller gives up the call itself.
+/// The caller ends the call, so this body never expires.
 impl Outbound for tonic::body::Body {}
 
-/// What a body gave when it was polled in place, before anything of it was sent.
+/// What a body returned when it was polled in place, before anything of it was sent.
 pub(super) struct Start<B> {
     pub(super) data: Option<Bytes>,
     pub(super) end: StartEnd<B>,
 }
 
-/// What is left of a body, and what it gave already of that.
+/// The rest of a body, and the frame that it has already returned.
 pub(super) type Rest<B> = (B, Option<Frame<Bytes>>);
 
 pub(super) enum StartEnd<B> {
     /// The body ends here.
     Plain,
     Trailers(HeaderMap),
-    /// There is more, or may be.
+    /// There is more, or there may be.
     More {
         body: B,
         next: Option<Frame<Bytes>>,
@@ -48,8 +48,8 @@ pub(super) enum StartEnd<B> {
     Panicked,
 }
 
-/// Polls a body as far as its first data and what follows it. An ordinary unary message is then
-/// complete. Whoever goes on polls it again with a waker of its own.
+/// Polls a body up to its first data and the frame after it. An ordinary unary message is then
+/// complete. The caller has to poll the rest again with its own waker.
 pub(super) fn start<B>(mut body: B) -> Start<B>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
@@ -85,12 +85,14 @@ where
     Start { data, end }
 }
 
-/// Sends the rest of a body. Completes when all is given to the connection, or the stream is over.
+/// Sends the rest of a body. It completes when everything was given to the connection, or when the
+/// stream has ended.
 pub(super) struct SendBody<B> {
     shared: Arc<Shared>,
     key: StreamKey,
     body: B,
-    /// Given by the body and not sent yet: what comes after it decides whether it is the last.
+    /// A frame that the body has returned and that is not sent: the next frame tells whether it is
+    /// the last.
     next: Option<Frame<Bytes>>,
 }
 
@@ -107,7 +109,7 @@ where
         Self { shared, key, body, next }
     }
 
-    /// Sends `frame`; with `end` it is the body's last.
+    /// Sends `frame`. With `end` it is the body's last one.
     fn send(&self, frame: Frame<Bytes>, end: bool) -> Progress {
         let key = self.key;
         self.shared.with(|state| match frame.into_data() {
@@ -122,7 +124,7 @@ where
         })
     }
 
-    /// Whether the connection takes no more for now.
+    /// Returns whether the connection takes no more for now.
     fn is_blocked(&self, cx: &Context<'_>) -> bool {
         let key = self.key;
         self.shared.with(|state| {
@@ -159,7 +161,8 @@ where
                     match self.send(frame, false) {
                         Progress::Closed => return Poll::Ready(()),
                         Progress::Queued => {
-                            // Both the body and the stream may wake; either is looked at again.
+                            // The body or the stream may wake the task. Then both are checked
+                            // again.
                             let _ = self.is_blocked(cx);
                         }
                         Progress::Sent => {}
@@ -198,7 +201,7 @@ where
     }
 }
 
-/// The body to be sent failed: the stream cannot be completed.
+/// Resets the stream, because the body failed and the message cannot be completed.
 pub(super) fn fail_body(state: &mut State, key: StreamKey, error: BoxError) {
     if state.is_client {
         state.fail_request(key, tonic::Status::from_error(error));
@@ -208,7 +211,7 @@ pub(super) fn fail_body(state: &mut State, key: StreamKey, error: BoxError) {
     }
 }
 
-/// Sends a body's start behind its head. True: that was all of it.
+/// Sends a body's start after its head. Returns whether that was the whole body.
 pub(super) fn send_start<B>(
     state: &mut State,
     key: StreamKey,

@@ -1,4 +1,4 @@
-//! The server's end: requests to handlers, and their responses into the connection.
+//! The server's end: it gives requests to handlers, and puts their responses into the connection.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,16 +32,16 @@ use crate::http2::{
     Body, Connection, ErrorCode, Event, NoRequest, Request, RequestHead, StreamKey,
 };
 
-/// When handlers have run for so long in a turn, the other requests are for the next turn: so that other
-/// connections need not wait for all of them.
+/// When handlers have run for this long in a turn, the other requests have to wait for the next
+/// turn, so that other connections need not wait for all of them.
 const LONGEST: Duration = Duration::from_micros(500);
 
 /// Serves one connection until the client closes it or, after `shutdown`, until its calls have
-/// ended. Dropped, it drops its handlers.
+/// ended. Dropping it drops its handlers.
 ///
-/// Not an `async fn`: that would hold its arguments twice for as long as it runs.
+/// It is not an `async fn`, which would hold its arguments twice as long as it runs.
 ///
-/// It ends well when the client closes the connection or this end has no more use for it.
+/// Returns `Ok` if the client closes the connection, or if this end has no more use for it.
 pub(crate) fn serve<T, H>(
     io: T,
     handler: H,
@@ -70,17 +70,18 @@ where
             if polled.is_ready() || shutting_down || shutdown.poll(cx).is_pending() {
                 return polled;
             }
-            // After what was already there to read: a peer that has introduced itself is told properly.
+            // What was already there to read comes first. A peer that has sent its SETTINGS gets a
+            // graceful end.
             shutting_down = true;
             pass.shut_down();
             pass.poll(cx)
         })
         .await;
-        // Boxed: as long as the connection lasts it takes no room.
+        // It is boxed, so that it takes no memory as long as the connection lasts.
         Box::pin(pass.close()).await;
         match lost {
             Lost::Closed => Ok(pass.ended(shutting_down)),
-            // A client that leaves as it was told does not wait for the second GOAWAY.
+            // If a client closes as it was told to, it does not wait for the second GOAWAY.
             Lost::Io(_) if pass.ended(shutting_down) == Ended::Idle => Ok(Ended::Idle),
             lost => Err(lost),
         }
@@ -89,13 +90,13 @@ where
 
 struct ServerRole<H: Handler> {
     handler: H,
-    /// No handler was called for these yet.
+    /// Requests whose handlers are not called yet.
     requests: Vec<StreamKey>,
-    /// Which methods are not polled in place. `None` where no other thread could poll them.
+    /// The methods that are not polled in place. `None` if no other thread could poll them.
     slow: Option<SlowMethods>,
 }
 
-/// What became of a handler that was polled in place.
+/// The outcome of polling a handler in place.
 enum Outcome<H: Handler> {
     Ready(Answer<H::Body>),
     Pending(H::Reply),
@@ -120,8 +121,8 @@ fn attempt<H: Handler>(
     if is_slow {
         return Outcome::Pending(reply);
     }
-    // Without a waker: whoever goes on polls again at once. Outside the task's budget, which is the
-    // connection's.
+    // This poll has no waker, because a task that takes over polls again at once. It is outside the
+    // task's budget, which is the connection's.
     let mut cx = Context::from_waker(Waker::noop());
     let in_place = poll_fn(|cx| reply.poll_answer(cx, message));
     let mut in_place = tokio::task::unconstrained(in_place);
@@ -164,7 +165,7 @@ impl<H: Handler> Role for ServerRole<H> {
             Event::Opened(key) => {
                 push(&mut self.requests, key);
                 if self.requests.len() > 2 * state.h2.active_streams() + 16 {
-                    // While no handlers are called, peers may give up what they asked for.
+                    // While no handlers are called, peers may cancel their requests.
                     self.requests.retain(|key| state.h2.is_known(*key));
                 }
             }
@@ -232,7 +233,7 @@ impl<H: Handler> Role for ServerRole<H> {
                 state.forget(key);
                 continue;
             };
-            // The task waits for the lock that is held here, and so for its entry.
+            // The task waits for the lock that is held here, so its entry is there when it runs.
             let task = tokio::spawn(HandlerTask { shared: Arc::clone(shared), key, stage });
             state.waiters.set_task(key, task.abort_handle());
         }

@@ -1,4 +1,4 @@
-//! [`Shared`]: a connection's state, under its lock, as its driver, callers and handlers share it.
+//! [`Shared`]: a connection's state under its lock. The driver, callers and handlers share it.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -17,21 +17,22 @@ use crate::descriptors::Descriptors;
 use crate::http2::{Connection, ErrorCode, Event, Failure, Reset, StreamKey};
 use crate::socket::Direct;
 
-/// Calls that one turn takes up at most, so that one connection starves no other.
+/// The maximum number of calls in one turn, so that one connection does not starve the others.
 const MOST_CALLS: usize = 64;
 
-/// Slices of one vectored write.
+/// The maximum number of slices in a vectored write.
 const SLICES: usize = 40;
 
-/// More than this a caller leaves to the driver.
+/// A caller leaves more bytes than this to the driver.
 const MOST_DIRECT: usize = 16 * 1024;
 
-/// The lock is held for encoding or decoding frames and, by the driver, for the write of what was
-/// encoded; never while a service, a body or a waker runs.
+/// The lock is held while frames are encoded or decoded and, by the driver, while encoded bytes are
+/// written. It is never held while a service, a body or a waker runs.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
-    /// Bytes that handlers keep of what is still arriving: [`Kept`](super::memory::Kept).
+    /// How many bytes handlers keep of messages that are still arriving:
+    /// [`Kept`](super::memory::Kept).
     pub(super) kept: AtomicUsize,
 }
 
@@ -39,24 +40,24 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(super) h2: Connection,
     pub(super) waiters: Waiters,
-    /// Client: why request bodies failed, until the calls' ends are read.
+    /// Client: why request bodies failed. The entries stay until the calls' ends are read.
     failed_bodies: Vec<(StreamKey, Status)>,
-    /// Server: descriptors that handlers were given, which are closed when their calls end.
+    /// Server: descriptors that handlers got. They are closed when their calls end.
     descriptors: Vec<(StreamKey, Descriptors)>,
     /// The driver's waker while it sleeps.
     pub(super) asleep: Option<Waker>,
-    /// Client: how a caller sends what it has encoded, where that is better than to wake the driver.
+    /// Client: how a caller sends what it has encoded, if that is better than waking the driver.
     pub(super) direct: Option<Direct>,
     /// Client: calls that wait for the server to take another one.
     pub(super) waiting: BTreeMap<u64, Waker>,
     pub(super) next_ticket: u64,
-    /// Client: what waits for the connection to be ready, or to take no more calls.
+    /// Client: tasks that wait until the connection is ready, or takes no more calls.
     pub(super) watchers: Vec<Waker>,
-    /// Client: nobody can start a call any more.
+    /// Client: no more calls can start, because all senders were dropped.
     pub(super) abandoned: bool,
     /// The peer's SETTINGS have come: it speaks HTTP/2.
     pub(super) ready: bool,
-    /// The connection is over, and why.
+    /// Why the connection has ended, if it has.
     pub(super) lost: Option<Lost>,
     /// Wakers to be woken once the lock is free.
     pub(super) wakes: Vec<Waker>,
@@ -84,19 +85,21 @@ impl Shared {
         Arc::new(Self { state, kept: AtomicUsize::new(0) })
     }
 
-    /// For the driver, which wakes tasks by itself.
+    /// Locks the state for the driver, which wakes tasks by itself.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that holds the lock runs foreign code; a panic there is a bug, and the state
-        // after it no worse than before.
+        // No foreign code runs under the lock. A panic there is a bug, and does not make the state
+        // worse.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For everybody else: wakes the driver if there is now something for it to do.
+    /// Runs `act` under the lock, for everything but the driver. It wakes the driver if there is
+    /// now something to do.
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = act(&mut state);
         let driver = if state.has_work() { state.asleep.take() } else { None };
-        // Mostly the driver has taken them, and left room that is not to be given back each time.
+        // Usually the driver has taken the wakers, and has left room that need not be given back
+        // each time.
         let wakes = match state.wakes.is_empty() {
             true => Vec::new(),
             false => std::mem::take(&mut state.wakes),
@@ -111,14 +114,14 @@ impl Shared {
         result
     }
 
-    /// Tells every stream that the connection is over.
+    /// Tells every stream that the connection has ended.
     pub(super) fn lose(&self, lost: Lost) {
         self.with(|state| state.lose(lost));
     }
 }
 
 impl State {
-    /// How far a client's connection is.
+    /// Returns the phase of a client's connection.
     pub(super) fn phase(&self) -> Phase {
         if self.lost.is_some() || !self.h2.takes_requests() {
             Phase::Gone
@@ -129,20 +132,20 @@ impl State {
         }
     }
 
-    /// Whether there is something for the driver to do.
+    /// Returns whether there is something for the driver to do.
     pub(super) fn has_work(&self) -> bool {
         self.h2.has_outgoing() || self.h2.has_events() || self.abandoned || self.h2.is_done()
     }
 
-    /// After a call was encoded into an empty buffer: where it is the only one, its
-    /// caller sends it. That spares a turn of the driver, and of another thread perhaps. Several are for the
-    /// driver, which sends them by one write. Whatever the socket does not take is for the driver, too.
+    /// Lets the caller send a call itself, after it was encoded into an empty buffer, if it is the
+    /// only call. That saves a turn of the driver, which may be on another thread. With several
+    /// calls, the driver sends all in one write. It also sends what the socket does not take.
     pub(super) fn send_directly(&mut self) {
         let Some(direct) = &self.direct else { return };
         if self.h2.active_streams() > 1 || self.h2.outgoing_len() > MOST_DIRECT {
             return;
         }
-        // The driver meets the same failure.
+        // The driver will meet the same failure.
         let _ = write_outgoing(&mut self.h2, MOST_DIRECT, |bytes, descriptors| {
             match direct.send(bytes, descriptors) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -151,20 +154,19 @@ impl State {
         });
     }
 
-    /// How many calls a turn takes up before it writes: half of those in flight. So one half is at
-    /// work at the other end, awake by then, while this end has the other half. All at a time would
-    /// be the fewest writes, with each end waiting while the other one works.
+    /// Returns how many calls a turn starts before it writes: half of those in flight. So the other
+    /// end works on one half while this end works on the other half. Taking all calls at once would
+    /// need the fewest writes, but each end would wait while the other one works.
     pub(super) fn batch(&self) -> usize {
         (self.h2.active_streams() / 2).clamp(1, MOST_CALLS)
     }
 
-    /// This end has done with the stream, whatever state it is in. A task that still reads or writes it
-    /// is woken.
+    /// Forgets a stream, whatever state it is in. A task that still reads or writes it is woken.
     pub(super) fn forget(&mut self, key: StreamKey) {
         if let Some(task) = self.waiters.forget(key, &mut self.wakes)
             && self.is_client
         {
-            // A request's body; a server's task is the one that forgets.
+            // The task sends a request's body. A server's task calls this function itself.
             task.abort();
         }
         if !self.failed_bodies.is_empty() {
@@ -175,7 +177,7 @@ impl State {
             of_this_call.for_each(|(_, descriptors)| descriptors.close());
         }
         self.h2.forget(key);
-        // The last one may come when the driver sleeps, which gave back what it could before.
+        // The last stream may end while the driver sleeps, which gave back its memory before.
         if self.asleep.is_some() && self.h2.active_streams() == 0 {
             self.trim();
             if self.h2.has_idle_timeout() {
@@ -185,12 +187,12 @@ impl State {
         }
     }
 
-    /// What a handler does not take of `descriptors` is closed when its call ends.
+    /// Closes those of `descriptors` that the handler has not taken, when its call ends.
     pub(super) fn close_at_the_end(&mut self, key: StreamKey, descriptors: Descriptors) {
         self.descriptors.push((key, descriptors));
     }
 
-    /// Client: the body of a request failed. The call cannot be completed, and ends for that reason.
+    /// Client: ends a call whose request body failed, with that as the reason.
     pub(super) fn fail_request(&mut self, key: StreamKey, status: Status) {
         self.failed_bodies.push((key, status));
         self.h2.abort(
@@ -206,13 +208,13 @@ impl State {
         self.waiters.fail(key, &mut self.wakes);
     }
 
-    /// Why a stream ended before its message did, as far as this end knows.
+    /// Returns why a stream ended before its message did, as far as this end knows.
     pub(super) fn stream_error(&self, key: StreamKey, failure: Failure) -> StreamError {
         if let Some((_, status)) = self.failed_bodies.iter().find(|(failed, _)| *failed == key) {
             return StreamError::Body(status.clone());
         }
         match (failure, &self.lost) {
-            // That says why, which the reset does not.
+            // The GOAWAY says why, which the reset does not.
             (Failure::Reset(reset), Some(lost @ Lost::GoneAway { .. }))
                 if reset.never_processed =>
             {
@@ -239,7 +241,7 @@ impl State {
                 self.wakes.append(&mut self.watchers);
             }
             Event::GoAway => self.peer_went_away(),
-            // A server's own event.
+            // The server's own code deals with this event.
             Event::Opened(_) => {}
         }
     }
@@ -253,17 +255,17 @@ impl State {
                 self.lost = Some(Lost::GoneAway { code, debug });
             }
         }
-        // They go elsewhere.
+        // These calls go to another connection.
         self.wakes.append(&mut self.watchers);
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
     }
 
-    /// The first in line for a slot tries again.
+    /// Wakes the first call in the line for a slot, which tries again.
     pub(super) fn wake_waiter(&mut self) {
         self.wakes.extend(self.waiting.pop_first().map(|(_, waker)| waker));
     }
 
-    /// The connection is over, and with it all of its streams.
+    /// Ends the connection, and all of its streams.
     pub(super) fn lose(&mut self, lost: Lost) {
         self.lost.get_or_insert(lost);
         self.direct = None;
@@ -273,7 +275,7 @@ impl State {
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
     }
 
-    /// Gives back memory that an idle connection does not need. Cheap where there is none.
+    /// Gives back memory that an idle connection does not need. It costs little if there is none.
     pub(super) fn trim(&mut self) {
         self.h2.trim();
         if self.h2.active_streams() == 0 {
@@ -283,19 +285,19 @@ impl State {
     }
 }
 
-/// How far a write of what is outgoing has come.
+/// How much of the outgoing bytes a write has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// Nothing is left.
+    /// All of them.
     All,
     /// The socket takes no more now.
     Blocked,
-    /// As much was written as may be at a time.
+    /// As many as one turn may write.
     Limit,
 }
 
-/// Writes what is outgoing: `most` bytes, and no more than one write beyond. `write` sends bytes, with
-/// descriptors beside the first of them where there are some.
+/// Writes outgoing bytes: up to `most`, plus at most the rest of the last write. `write` sends
+/// bytes, with descriptors beside the first of them if there are some.
 pub(super) fn write_outgoing(
     h2: &mut Connection,
     most: usize,
@@ -328,8 +330,8 @@ pub(super) fn write_outgoing(
     Ok(Written::All)
 }
 
-/// Writes the frame that comes next with the set of descriptors that goes with it, and nothing else.
-/// Where the set cannot be sent, the frame says that instead (docs/descriptors.md).
+/// Writes only the next frame, with the descriptors that travel with it. If they cannot be sent,
+/// the frame says so (docs/descriptors.md).
 fn write_set(
     h2: &mut Connection,
     write: &mut impl FnMut(&[IoSlice<'_>], Option<&Descriptors>) -> Poll<io::Result<usize>>,
@@ -338,7 +340,7 @@ fn write_set(
     let written = if set.descriptors.len() == set.count {
         write_frame(h2, Some(&set.descriptors), write)
     } else {
-        // Its call ended, or the caller took them back.
+        // The call has ended, or the caller has taken the descriptors back.
         Poll::Ready(Err(io::ErrorKind::NotFound.into()))
     };
     let why = match &written {
@@ -355,7 +357,7 @@ fn write_set(
         _ => return written,
     };
     h2.void_set(why);
-    // From here on it is a frame like any other.
+    // From now on it is an ordinary frame.
     write_frame(h2, None, write)
 }
 
@@ -369,14 +371,14 @@ fn write_frame(
     write(&slices, descriptors)
 }
 
-/// Whether sendmsg(2) failed for the descriptors, and not for the connection.
+/// Returns whether sendmsg(2) failed because of the descriptors, and not because of the connection.
 fn is_refused(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let refusals = [Errno::TOOMANYREFS, Errno::PERM, Errno::BADF, Errno::INVAL];
     Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
 }
 
-/// Headers out of what identical messages share.
+/// Returns headers of their own from the ones that identical messages share.
 pub(super) fn unshare(headers: Arc<HeaderMap>) -> HeaderMap {
     Arc::try_unwrap(headers).unwrap_or_else(|shared| HeaderMap::clone(&shared))
 }

@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 
-/// On a runtime of several threads, a method whose handler took longer than this in place twice in a
-/// row has a task of its own from then on, so that the connection's other calls need not wait for it.
+/// On a runtime of several threads, if a method's handler takes longer than this in place twice in
+/// a row, all its later calls get a task of their own. So the connection's other calls need not
+/// wait for it.
 const SLOW: Duration = Duration::from_micros(100);
 
-/// Methods of a connection that are known to be slow, at most.
+/// The maximum number of slow methods that a connection remembers.
 const SLOW_METHODS: usize = 64;
 
-/// The methods of a connection whose handlers hold its task up.
+/// The methods of a connection whose handlers delay its task.
 #[derive(Default)]
 pub(super) struct SlowMethods {
     known: Vec<PathAndQuery>,
-    /// Was slow when it last ran in place: once may be chance.
+    /// A method that was slow when it last ran in place. One slow run may be chance.
     suspect: Option<PathAndQuery>,
 }
 
@@ -24,7 +25,7 @@ impl SlowMethods {
         self.known.contains(path)
     }
 
-    /// A handler took so long in place.
+    /// Notes how long a handler took in place.
     pub(super) fn note(&mut self, path: PathAndQuery, time: Duration) {
         let suspected = self.suspect.as_ref() == Some(&path);
         match (time > SLOW, suspected) {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use crate::descriptors::{Arrived, Descriptors, Quota};
 use crate::socket::{Conn, Direct};
 
-/// What lies in a socket to be read.
+/// What there is to read in a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unread {
     Bytes,
@@ -21,35 +21,38 @@ pub(crate) enum Unread {
     End,
 }
 
-/// What a connection runs on.
+/// The socket or other stream that a connection runs on.
 pub(crate) trait Socket: AsyncWrite + Unpin {
     /// Whether [`receive`](Self::receive) finds anything.
     const CAN_SPIN: bool;
 
-    /// Appends to `input` what is there, as much as its capacity takes.
+    /// Appends the bytes that are there to `input`, as many as its capacity takes.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
         input: &mut BytesMut,
     ) -> Poll<io::Result<usize>>;
 
-    /// The same of what is there right now, or fails with
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock); leaves no waker. tokio makes no system call before
-    /// epoll has reported something: that would be too late for a reader that tries again and again.
+    /// Does the same with the bytes that are there right now. It fails with
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there are none, and leaves no waker. tokio
+    /// makes no system call before epoll has reported something, which would be too late for a
+    /// reader that tries repeatedly.
     fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize>;
 
-    /// Whether there is something to read, without reading it. Where that cannot be told, there may be.
+    /// Returns whether there is something to read, without reading it. If that is not known, there
+    /// may be.
     fn unread(&self) -> Unread {
         Unread::Bytes
     }
 
-    /// Ready once the peer has closed both of its sides. Asked when its writing side is closed; where
-    /// that cannot be told from the whole end, it is the whole end.
+    /// Is ready once the peer has closed both of its sides. It is asked when the peer's writing
+    /// side is closed. If the two cannot be told apart, that counts as both.
     fn poll_hang_up(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
 
-    /// Lets the peer send descriptors from now on, counted against `quotas`. Returns whether it can.
+    /// Lets the peer send descriptors from now on, which count against `quotas`. Returns whether it
+    /// can.
     fn take_descriptors(&mut self, _quotas: Vec<Arc<Quota>>) -> bool {
         false
     }
@@ -64,13 +67,13 @@ pub(crate) trait Socket: AsyncWrite + Unpin {
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
 
-    /// The descriptors that came with what was received, one set at a time.
+    /// Returns the descriptors that came with the received bytes, one set at a time.
     #[inline]
     fn next_set(&mut self) -> Option<Arrived> {
         None
     }
 
-    /// A way to send from beside the driver, where there is one.
+    /// Returns a way to send beside the driver, if there is one.
     fn direct(&self) -> Option<Direct>;
 }
 
@@ -124,7 +127,7 @@ impl Socket for Conn {
     }
 }
 
-/// Any other stream, such as one end of a socketpair: it is read when it says so.
+/// Any other stream, such as one end of a socketpair. It is read when it wakes the task.
 #[derive(Debug)]
 pub(crate) struct Sleeping<T>(pub(crate) T);
 

@@ -1,9 +1,9 @@
-//! How much room lists keep while they are empty.
+//! How much memory lists keep while they are empty.
 
-/// Entries that a list or a table may keep room for while there are none.
+/// An empty list or table may keep room for this many entries.
 pub(super) const FEW: usize = 4;
 
-/// Appends to a list that mostly has one entry, and takes no memory for four because of it.
+/// Appends to a list that usually has one entry, so that it does not allocate room for four.
 pub(super) fn push<T>(list: &mut Vec<T>, entry: T) {
     if list.capacity() == 0 {
         list.reserve_exact(1);
@@ -11,7 +11,7 @@ pub(super) fn push<T>(list: &mut Vec<T>, entry: T) {
     list.push(entry);
 }
 
-/// Gives back the memory of an empty list that has been longer.
+/// Gives back the memory of an empty list that was longer before.
 pub(super) fn trim<T>(list: &mut Vec<T>) {
     if list.is_empty() && list.capacity() > FEW {
         *list = Vec::new();

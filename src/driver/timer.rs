@@ -1,4 +1,4 @@
-//! [`Timer`]: wakes the driver when something is due, and is not set while nothing is.
+//! [`Timer`]: wakes the driver when something is due. It is not set while nothing is.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::time::{Sleep, sleep_until};
 
 #[derive(Debug, Default)]
 pub(super) struct Timer {
-    /// When there is something to be done, whatever comes.
+    /// When something is due.
     due: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
     /// When `sleep` fires, if it has not fired.
@@ -17,13 +17,13 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    /// Whether something is due.
+    /// Returns whether something is due.
     #[inline]
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|at| at <= now)
     }
 
-    /// What was due has been seen to.
+    /// Notes that everything that was due is done.
     #[inline]
     pub(super) fn fired(&mut self, now: Instant) {
         if self.armed.is_some_and(|at| at <= now) {
@@ -31,14 +31,14 @@ impl Timer {
         }
     }
 
-    /// Something is due then, or nothing is.
+    /// Sets when something is due, or that nothing is.
     #[inline]
     pub(super) fn set(&mut self, due: Option<Instant>) {
         self.due = due;
     }
 
-    /// Has the driver woken in time. A timer that fires early enough as it is stays: then it is looked
-    /// at again.
+    /// Ensures that the driver wakes in time. A timer that fires too early stays as it is, and then
+    /// the time is checked again.
     #[inline]
     pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
         let Some(due) = self.due else {
@@ -67,7 +67,7 @@ impl Timer {
     }
 }
 
-/// Through tokio's clock, which tests can hold.
+/// Returns the time of tokio's clock, which tests can stop.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -12,8 +12,8 @@ use super::socket::Socket;
 use super::timer::now;
 use crate::http2::{Config, Connection, ErrorCode};
 
-/// Tells a peer that it is not served, and closes. It may have sent its first request already: what
-/// is there is read, for data that is not would turn the end into a reset.
+/// Tells a peer that it is not served, and closes the connection. The peer may already have sent
+/// its first request. What is there is read, because unread data would turn the end into a reset.
 pub(crate) async fn turn_away<T>(mut io: T, why: &'static str)
 where
     T: Socket,
@@ -26,7 +26,7 @@ where
         io.write_all(&bytes).await?;
         io.shutdown().await
     };
-    // So little always fits a new socket.
+    // So few bytes always fit into a new socket.
     if let Ok(Ok(())) = tokio::time::timeout(LAST_WORDS, said).await {
         bytes.clear();
         bytes.reserve(READ.0);

@@ -1,4 +1,4 @@
-//! [`Turns`]: a line of connections, of which the first one goes on.
+//! [`Turns`]: a line of connections, of which the first one has the turn.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,12 +11,13 @@ pub(super) struct Turns(Mutex<Line>);
 #[derive(Debug, Default)]
 struct Line {
     holder: Option<u64>,
-    /// In the order in which they came.
+    /// The waiting connections, in the order in which they came.
     waiting: VecDeque<(u64, Waker)>,
 }
 
 impl Turns {
-    /// Returns whether it is the turn of `id`. Otherwise it is in the line, and woken for its turn.
+    /// Returns whether it is the turn of `id`. Otherwise it waits in the line, and is woken for its
+    /// turn.
     pub(super) fn take(&self, id: u64, waker: &Waker) -> bool {
         let mut line = self.lock();
         if line.holder == Some(id) {
@@ -36,7 +37,7 @@ impl Turns {
         false
     }
 
-    /// Gives the turn, or the place in the line, to the next one.
+    /// Leaves the line. If `id` had the turn, the next one gets it.
     pub(super) fn leave(&self, id: u64) {
         let mut line = self.lock();
         if line.holder == Some(id) {
@@ -52,7 +53,7 @@ impl Turns {
         }
     }
 
-    /// Whether somebody waits for the turn.
+    /// Returns whether another connection waits for the turn.
     pub(super) fn is_wanted(&self) -> bool {
         !self.lock().waiting.is_empty()
     }
@@ -73,7 +74,7 @@ mod tests {
         assert_eq!([1, 2, 3, 1].map(take), [true, false, false, true]);
         turns.leave(1);
         assert_eq!([1, 3, 2].map(take), [false, false, true]);
-        // One that waits and goes is left out.
+        // A connection that leaves the line gets no turn.
         turns.leave(3);
         turns.leave(2);
         assert_eq!([1, 2].map(take), [true, false]);

@@ -1,5 +1,5 @@
-//! [`Waiters`]: which tasks wait for which stream. What has arrived of a stream, and what waits to
-//! be sent on it, is `http2`'s.
+//! [`Waiters`]: which tasks wait for which stream. `http2` has what has arrived on a stream and
+//! what waits to be sent.
 
 use std::task::Waker;
 
@@ -15,11 +15,11 @@ pub(super) struct Waiters(Vec<Waiter>);
 /// The tasks of one stream.
 #[derive(Debug, Default)]
 struct Waiter {
-    /// Which stream's they are; indexes are used again.
+    /// The stream of these tasks. Indexes are used again.
     key: Option<StreamKey>,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// A server's handler that was not ready in place; a client's request body.
+    /// The task of a server's handler that was not ready in place, or of a client's request body.
     task: Option<AbortHandle>,
 }
 
@@ -34,7 +34,7 @@ impl Waiters {
         remember(&mut self.entry(key).writer, waker);
     }
 
-    /// The task ends with the stream.
+    /// Makes the task end with the stream.
     pub(super) fn set_task(&mut self, key: StreamKey, task: AbortHandle) {
         self.entry(key).task = Some(task);
     }
@@ -47,20 +47,21 @@ impl Waiters {
         self.find(key)?.writer.take()
     }
 
-    /// The stream is over before its time: its task has nothing more to do, and a task that waits is to
-    /// see why.
+    /// Wakes the tasks of a stream that ended early, so that they see why. Its own task has nothing
+    /// more to do.
     pub(super) fn fail(&mut self, key: StreamKey, wakes: &mut Vec<Waker>) {
         if let Some(waiter) = self.find(key) {
             waiter.fail(wakes);
         }
     }
 
-    /// All streams are over.
+    /// Wakes the tasks of all streams, which have ended.
     pub(super) fn fail_all(&mut self, wakes: &mut Vec<Waker>) {
         self.0.iter_mut().for_each(|waiter| waiter.fail(wakes));
     }
 
-    /// The stream is forgotten: a task that still waits learns it from `http2`. Returns its task.
+    /// Forgets a stream. A task that still waits learns that from `http2`. Returns the stream's own
+    /// task.
     #[inline]
     pub(super) fn forget(&mut self, key: StreamKey, wakes: &mut Vec<Waker>) -> Option<AbortHandle> {
         let waiter = std::mem::take(self.find(key)?);
@@ -86,7 +87,7 @@ impl Waiters {
         waiter
     }
 
-    /// Gives back the memory of many. Only where there are no streams.
+    /// Gives back the memory of a large table. It is only called while there are no streams.
     pub(super) fn trim(&mut self) {
         if self.0.capacity() > FEW {
             self.0 = Vec::new();
@@ -104,7 +105,7 @@ impl Waiter {
     }
 }
 
-/// Remembers `waker` unless it is remembered already.
+/// Keeps `waker`, unless the same one is kept already.
 fn remember(slot: &mut Option<Waker>, waker: &Waker) {
     match slot {
         Some(known) if known.will_wake(waker) => {}

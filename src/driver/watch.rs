@@ -1,4 +1,4 @@
-//! [`Watch`]: is told of a client's connection by the task that drives it.
+//! [`Watch`]: the task that drives a client's connection tells it what happens.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use super::error::Lost;
 use super::shared::Shared;
 use crate::http2::ErrorCode;
 
-/// Is told of a connection in the order of these methods, with no lock held. Dropped without
-/// [`ended`](Self::ended), the task was dropped.
+/// Is told of a connection in the order of these methods, with no lock held. If it is dropped
+/// without a call of [`ended`](Self::ended), the task was dropped.
 pub(crate) trait Watch: Send + 'static {
     /// The server's SETTINGS have come.
     fn ready(&mut self);
@@ -16,11 +16,11 @@ pub(crate) trait Watch: Send + 'static {
     /// The server takes no more calls (GOAWAY, RFC 9113 §6.8).
     fn going_away(&mut self, code: ErrorCode);
 
-    /// The connection is over.
+    /// The connection has ended.
     fn ended(&mut self, why: &Lost);
 }
 
-/// Looks, after each turn, for what is to be told.
+/// Checks after each turn whether there is something to tell.
 pub(super) struct Watching {
     watch: Box<dyn Watch>,
     shared: Arc<Shared>,

@@ -1,5 +1,6 @@
-//! h2spec, HTTP/2's conformance suite, against a plain service: gRPC's would refuse every one of
-//! its requests (415) before it had read them. Run by `tests/h2spec/run`, which installs h2spec.
+//! h2spec, the conformance suite for HTTP/2, against a plain service. A gRPC service would refuse
+//! all of its requests (415) before it had read them. `tests/h2spec/run` installs h2spec and runs
+//! this.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -22,8 +23,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[];
 /// Answers every request with 200 and a few bytes, once it has read it.
 struct Plain;
 
-/// Some cases send a complete request and then, in another segment, what is wrong: they take it for
-/// granted that the stream is still open by then (6.3/2).
+/// Some cases send a complete request and then, in another segment, a violation. They assume that
+/// the stream is still open by then (6.3/2).
 const BEFORE_ANSWERING: Duration = Duration::from_millis(20);
 
 impl Handler for Plain {
@@ -70,8 +71,8 @@ async fn h2spec_passes() {
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            // As `Server` does for TCP; and frames of the initial size only, for case 4.2/3 takes
-            // 20 kB for too large whatever our SETTINGS say.
+            // These are the options of `Server` for TCP, with frames of the initial size only: case
+            // 4.2/3 expects 20 kB to be too large whatever our SETTINGS say.
             let max_frame_size = 16_384;
             let http2 = Config { any_authority: false, max_frame_size, ..Config::default() };
             let options = Options { http2, ..Options::default() };
@@ -89,7 +90,7 @@ async fn h2spec_passes() {
     let report = String::from_utf8_lossy(&output.stdout);
     println!("{report}");
     let (cases, failures) = report.split_once("Failures:").unwrap_or((&report, ""));
-    // A crash or an early end must not look like success.
+    // A crash or an early end must not look like a success.
     let passed = cases.matches('✔').count();
     assert!(passed >= 140, "only {passed} cases passed");
     let failed: Vec<&str> = failures

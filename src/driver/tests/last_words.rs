@@ -1,4 +1,5 @@
-//! What the peer said before it closed is heard, also where the end is first met by a write.
+//! The bytes that the peer sent before it closed are read, even if a write is the first to notice
+//! the end.
 
 use std::io;
 use std::pin::Pin;
@@ -14,8 +15,8 @@ use crate::descriptors::OfCall;
 use crate::driver::{BodyRequest, Lost, Options, Sender, Sleeping, StreamError};
 use crate::http2::ErrorCode;
 
-/// A stream whose peer has closed it when the first write comes: that fails, and what the peer sent
-/// before can be read from then on.
+/// A stream whose peer has closed it when the first write comes. The write fails, and what the peer
+/// sent before can be read from then on.
 struct Closed {
     said: io::Cursor<Vec<u8>>,
     written_to: Arc<AtomicBool>,
@@ -56,7 +57,7 @@ impl AsyncWrite for Closed {
     }
 }
 
-/// What becomes of a call to a server that has said `said` and closed.
+/// Returns what becomes of a call to a server that has sent `said` and closed.
 async fn call(said: Vec<u8>) -> Result<http::StatusCode, StreamError> {
     let written_to = Arc::new(AtomicBool::new(false));
     let io = Closed { said: io::Cursor::new(said), written_to, reader: None };

@@ -1,4 +1,4 @@
-//! What needs a connection on a stream and something else behind it than gRPC.
+//! Tests that need a connection on a stream and another handler than gRPC's.
 
 mod h2spec;
 mod last_words;
