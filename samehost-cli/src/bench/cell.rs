@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use samehost::Address;
 use serde::{Deserialize, Serialize};
 
-/// One combination of everything that is varied.
+/// One combination of everything that the benchmark varies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cell {
     pub(super) stack: Stack,
@@ -15,18 +15,19 @@ pub(super) struct Cell {
     pub(super) transport: Transport,
     pub(super) wait: Wait,
     pub(super) kind: Kind,
-    /// Of [`Kind::Bulk`] with `--memory`: how a payload gets to the server.
+    /// For [`Kind::Bulk`] with `--memory`: how a payload gets to the server.
     pub(super) carriage: Option<Carriage>,
-    /// In bytes: in each direction, for [`Kind::Bulk`] in one.
+    /// The payload in bytes, in each direction. For [`Kind::Bulk`] it goes in one direction.
     pub(super) payload: usize,
-    /// Calls in flight; for [`Kind::Stream`] and [`Kind::Bulk`] streams.
+    /// The number of calls in flight. For [`Kind::Stream`] and [`Kind::Bulk`] it is the number of
+    /// streams.
     pub(super) concurrency: usize,
-    /// How many connections these are spread over.
+    /// The number of connections that they are spread over.
     pub(super) connections: usize,
 }
 
 impl Cell {
-    /// Whether the two differ in nothing but the transport.
+    /// Returns whether the two differ only in their transport.
     pub(super) fn is_counterpart(&self, other: &Self) -> bool {
         Self { transport: other.transport, ..*self } == *other && self.transport != other.transport
     }
@@ -48,7 +49,7 @@ impl fmt::Display for Cell {
     }
 }
 
-/// By which way a call goes.
+/// The way that a call takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Series {
     pub(super) stack: Stack,
@@ -59,8 +60,8 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// The stack and, where they are not its own, the stubs; how the payload travels, where that is varied;
-    /// and whether it spins.
+    /// Returns the stack, the stubs if they are not its own, how the payload travels if that is
+    /// varied, and whether it spins.
     pub(super) fn stack_and_wait(&self) -> String {
         let stack = match (self.stack, self.stubs) {
             (Stack::Samehost, Some(Stubs::Tonic)) => "samehost/tonic",
@@ -85,7 +86,7 @@ impl fmt::Display for Series {
     }
 }
 
-/// Whose generated code a call goes through, at both ends.
+/// The generated code that a call goes through, at both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Stubs {
@@ -95,29 +96,29 @@ pub(super) enum Stubs {
     Tonic,
 }
 
-/// How a payload gets to its receiver, and what that does with it.
+/// How a payload gets to its receiver, and what the receiver does with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Carriage {
     pub(super) by: Carrier,
-    /// The receiver reads every byte, instead of only having them.
+    /// Whether the receiver reads every byte, instead of only having them.
     pub(super) read: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Carrier {
-    /// In the message of a call.
+    /// It is in the message of a call.
     Message,
-    /// In memory that was sealed before the first call, and is mapped in each.
+    /// It is in memory that was sealed before the first call, and is mapped in each call.
     SealedOnce,
-    /// In memory that is made and sealed for each call.
+    /// It is in memory that is made and sealed for each call.
     SealedAnew,
-    /// Copied through a bare socket.
+    /// It is copied through a bare socket.
     Socket,
 }
 
 impl Carrier {
-    /// The ways that a stack has.
+    /// Returns the ways that a stack has.
     pub(super) fn of(stack: Stack) -> &'static [Self] {
         match stack {
             Stack::Samehost => &[Self::SealedOnce, Self::SealedAnew, Self::Message],
@@ -138,19 +139,19 @@ impl fmt::Display for Carrier {
     }
 }
 
-/// Whose RPC it is.
+/// The RPC implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Stack {
     Samehost,
     /// tonic on its own transport, with the stubs that it generates.
     Tonic,
-    /// No RPC: a socket, read and written.
+    /// No RPC: a socket that is read and written.
     Raw,
 }
 
 impl Stack {
-    /// The stubs that it is usually called through.
+    /// Returns the stubs that it is usually called through.
     pub(super) fn own_stubs(self) -> Option<Stubs> {
         match self {
             Self::Samehost => Some(Stubs::Samehost),
@@ -159,7 +160,8 @@ impl Stack {
         }
     }
 
-    /// A bare socket has no calls at once, no streams on one connection and no empty messages.
+    /// Returns whether it can measure a cell. A bare socket has no concurrent calls, no streams on
+    /// one connection and no empty messages.
     pub(super) fn measures(self, cell: &Cell) -> bool {
         self != Self::Raw
             || matches!(cell.kind, Kind::Unary | Kind::Bulk)
@@ -202,13 +204,13 @@ impl fmt::Display for Transport {
     }
 }
 
-/// What either end does while there is nothing to read.
+/// What each end does while there is nothing to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Wait {
     /// It sleeps until the kernel wakes it.
     Block,
-    /// It looks again and again, for a time.
+    /// It asks again and again, for some time.
     Spin,
 }
 
@@ -216,13 +218,13 @@ pub(super) enum Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
-    /// One `Ping` and its reply.
+    /// One `Ping` and its response.
     Unary,
     /// One message on a `Converse` stream and its echo.
     Stream,
-    /// One message that `Watch` sends, which sends one after the other.
+    /// One message of `Watch`, which sends one message after the other.
     Bulk,
-    /// A new connection, one `Ping` on it and its reply.
+    /// A new connection, one `Ping` on it and its response.
     Connect,
 }
 

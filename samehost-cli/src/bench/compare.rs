@@ -1,4 +1,4 @@
-//! `--compare`: what has changed since an earlier report.
+//! `--compare`: the changes since an earlier report.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub(super) struct Earlier {
     rows: Vec<Row>,
 }
 
-/// What is read of the file, whatever else it has.
+/// The part of the file that is read.
 #[derive(Deserialize)]
 struct File {
     version: u32,
@@ -41,7 +41,7 @@ impl Earlier {
         }
     }
 
-    /// The change of each cell, and a sentence that says the thing first.
+    /// Returns the change of each cell, and a sentence that sums them up.
     pub(super) fn changes(&self, machine: &Machine, rows: &[Row], width: usize) -> String {
         let changes: Vec<_> =
             rows.iter().filter_map(|now| Change::since(&self.rows, now)).collect();

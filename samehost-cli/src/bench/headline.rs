@@ -1,5 +1,5 @@
-//! What a run found, in a few sentences: like compared with like, each sentence with its conditions,
-//! and what the figures do not bear out said to be uncertain.
+//! The result of a run in a few sentences. Like is compared with like, each sentence has its
+//! conditions, and a result that the figures do not support is called uncertain.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::plan::Plan;
 use super::report::{Report, Row};
 use super::text::size;
 
-/// A row whose rounds lie further apart than this says nothing certain.
+/// If the rounds of a row differ by more than this, the row is not certain.
 const SPREAD_MAX: f64 = 0.25;
 
-/// The sentences that say it first; none where there is nothing to compare.
+/// Returns the sentences for the top of the report. There are none if there is nothing to compare.
 pub(super) fn headline(report: &Report<'_>, busy_poll: Option<Duration>) -> Vec<String> {
     let comparisons: Vec<_> = [
         Comparison::between(report.rows, Pair::Tonic, Wait::Block),
@@ -35,7 +35,7 @@ pub(super) fn headline(report: &Report<'_>, busy_poll: Option<Duration>) -> Vec<
     sentences
 }
 
-/// Why the comparisons, or some of them, are not certain, and what to do about it.
+/// Returns why some of the comparisons are not certain, and what to do about it.
 fn uncertainty(report: &Report<'_>, comparisons: &[Comparison]) -> Option<String> {
     let (mut reasons, mut remedies) = (Vec::new(), Vec::new());
     if report.interrupted {
@@ -63,7 +63,7 @@ fn uncertainty(report: &Report<'_>, comparisons: &[Comparison]) -> Option<String
         .then(|| format!("Not certain: {}. To be sure, {}.", and(&reasons), and(&remedies)))
 }
 
-/// `a, b and c`.
+/// Returns the parts as `a, b and c`.
 fn and<T: AsRef<str>>(parts: &[T]) -> String {
     let parts: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
     match parts.split_last() {
@@ -73,7 +73,7 @@ fn and<T: AsRef<str>>(parts: &[T]) -> String {
     }
 }
 
-/// What is compared with what.
+/// Two things to compare.
 #[derive(Clone, Copy, PartialEq)]
 enum Pair {
     /// samehost with stock tonic, over Unix sockets.
@@ -91,7 +91,7 @@ enum Pair {
 }
 
 impl Pair {
-    /// The cell that one of ours is compared with.
+    /// Returns the cell that one of ours is compared with.
     fn other(self, ours: Cell) -> Cell {
         match self {
             Self::Tonic => Cell { stack: Stack::Tonic, stubs: Some(Stubs::Tonic), ..ours },
@@ -115,13 +115,14 @@ struct Comparison {
     pair: Pair,
     wait: Wait,
     payload: usize,
-    /// With the number of calls at once: the least, and the most where that is another.
+    /// The ratios with the number of concurrent calls: for the smallest number, and for the largest
+    /// if that differs.
     ratios: Vec<(usize, Ratio)>,
 }
 
 impl Comparison {
-    /// Of unary calls with the first payload that both sides have; `None` where no two rows are
-    /// alike.
+    /// Compares unary calls with the first payload that both sides have. Returns `None` if no two
+    /// rows are alike.
     fn between(rows: &[Row], pair: Pair, wait: Wait) -> Option<Self> {
         let ours = rows.iter().filter(|row| {
             row.stack == Stack::Samehost
@@ -151,7 +152,7 @@ impl Comparison {
         Some(Self { pair, wait, payload: first.payload_bytes, ratios })
     }
 
-    /// Of the largest payload that was handed over in sealed memory and is not read.
+    /// Compares the largest payload that was handed over in sealed memory and is not read.
     fn of_memory(rows: &[Row], pair: Pair) -> Option<Self> {
         let sealed = Some(Carriage { by: Carrier::SealedOnce, read: false });
         let ours = rows
@@ -205,23 +206,23 @@ impl Comparison {
     }
 }
 
-/// How many times as many calls per second.
+/// How many times as many calls per second one side has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Ratio {
     pub(super) times: f64,
     /// The larger spread of the two.
     pub(super) spread: f64,
-    /// One of the two has one round only, and so no spread.
+    /// Whether one of the two has only one round, and so no spread.
     one_round: bool,
 }
 
-/// Why a ratio may not be what it seems.
+/// Why a ratio may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Doubt {
     OneRound,
-    /// The rounds of one side differ by so much.
+    /// The rounds of one side differ by this much.
     Spread(f64),
-    /// The sides differ by less than the rounds of one side do.
+    /// The sides differ by less than the rounds of one side, which differ by this much.
     WithinTheSpread(f64),
 }
 
@@ -246,7 +247,7 @@ impl Ratio {
         }
     }
 
-    /// Of a row over UDS to its counterpart over TCP, where there is one.
+    /// Returns the ratio of a row over UDS to its counterpart over TCP, if there is one.
     pub(super) fn to_tcp(row: &Row, rows: &[Row]) -> Option<Self> {
         if row.transport != Transport::Uds {
             return None;
@@ -255,7 +256,7 @@ impl Ratio {
         Some(Self::between(row, tcp))
     }
 
-    /// Whether the difference is larger than the spread.
+    /// Returns whether the difference is larger than the spread.
     pub(super) fn is_beyond_the_spread(self) -> bool {
         (self.times - 1.0).abs() > self.spread
     }
@@ -270,7 +271,7 @@ impl Ratio {
     }
 }
 
-/// Why the figures may not say what they seem to.
+/// Returns why the figures may be misleading.
 pub(super) fn warnings(rows: &[Row], plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
     if cfg!(debug_assertions) {
@@ -299,7 +300,7 @@ pub(super) mod tests {
     use super::super::report::tests::{CELL, row};
     use super::*;
 
-    /// A row of five rounds that agree.
+    /// Returns a row of five rounds that agree.
     fn steady(cell: Cell, calls_per_second: f64) -> Row {
         Row { spread: Some(0.02), ..row(cell, calls_per_second) }
     }
@@ -327,7 +328,8 @@ pub(super) mod tests {
         headline(&report, Some(Duration::from_micros(50)))
     }
 
-    /// Sleeping and spinning samehost, sleeping tonic, sleeping and spinning sockets.
+    /// Returns rows of sleeping and spinning samehost, sleeping tonic, and sleeping and spinning
+    /// sockets.
     fn all() -> Vec<Row> {
         vec![
             of(Stack::Samehost, Wait::Block, 1, 20.0),

@@ -1,4 +1,4 @@
-//! The report as a page: one file that needs no other and no network.
+//! The report as a page: one file that needs no other file and no network.
 
 use std::fs;
 use std::io;
@@ -11,16 +11,16 @@ use super::report::{Report, Row};
 use super::table::{Column, Line, columns, figure, notes, or_dash};
 use crate::failure::Failure;
 
-/// The page without its contents, which replace what is in double braces.
+/// The page without its contents, which replace the names in double braces.
 const PAGE: &str = include_str!("report.html");
 
-/// Makes sure that `directory` is there, before there is anything to lose.
+/// Ensures that `directory` exists, before there are results that could be lost.
 pub(super) fn prepare(directory: &Path) -> Result<(), Failure> {
     fs::create_dir_all(directory).map_err(|error| failed(directory, &error))
 }
 
-/// Writes `report.json`, `report.html` and the plots, removes plots of an earlier report, and says
-/// what it wrote.
+/// Writes `report.json`, `report.html` and the plots. Removes the plots of an earlier report.
+/// Prints what it wrote.
 pub(super) fn write(directory: &Path, plan: &Plan, report: &Report<'_>) -> Result<String, Failure> {
     let plots = plots(report.rows, &Conditions::new(report.machine, plan))
         .map_err(|error| Failure::Failed(format!("cannot draw the plots: {error}")))?;

@@ -1,4 +1,4 @@
-//! [`Load`]: the client half. The workers of a cell, and what a stretch of their calls came to.
+//! [`Load`]: the client half. It has the workers of a cell, and measures their calls.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub(super) struct Load {
     workers: Vec<Box<dyn Worker>>,
 }
 
-/// What a stretch came to.
+/// The result of a measurement.
 pub(super) struct Measured {
     pub(super) calls: u64,
     pub(super) elapsed: Duration,
@@ -31,7 +31,7 @@ pub(super) struct Measured {
 }
 
 impl Load {
-    /// Connects and makes the workers of `cell` ready to call.
+    /// Connects, and makes the workers of `cell` ready to call.
     pub(super) async fn open(
         address: &Address,
         cell: &Cell,
@@ -57,7 +57,7 @@ impl Load {
         Ok(load)
     }
 
-    /// Makes calls up to the limit: at least one for each worker, and all replies awaited.
+    /// Makes calls up to the limit. Each worker makes at least one, and all responses are awaited.
     pub(super) async fn run(&mut self, limit: Limit) -> Result<Measured, Failure> {
         let recorder = Arc::new(Recorder::new()?);
         let count = self.workers.len() as u64;
@@ -68,7 +68,8 @@ impl Load {
             let recorder = Arc::clone(&recorder);
             running.spawn(async move { worker.run(share, recorder).await.map(|()| worker) });
         }
-        // Twice, as a look finds nothing new when all processes have been stopped meanwhile.
+        // It checks twice, because one check finds nothing new if all processes were stopped
+        // meanwhile.
         let mut look = interval(STALL_TIMEOUT / 2);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut calls, mut looks_in_vain) = (0, 0);
@@ -83,7 +84,7 @@ impl Load {
                 _ = look.tick() => {
                     let calls_before = std::mem::replace(&mut calls, recorder.calls());
                     looks_in_vain = if calls == calls_before { looks_in_vain + 1 } else { 0 };
-                    // The first look is at once.
+                    // The first check is immediate.
                     if looks_in_vain > 2 {
                         return Err(self.failure(Problem::Stalled));
                     }
@@ -95,7 +96,7 @@ impl Load {
         Ok(Measured { calls: latencies.len(), elapsed, latencies })
     }
 
-    /// Ends the streams as their protocol says, rather than by cancelling them.
+    /// Ends the streams by their protocol, rather than by cancelling them.
     pub(super) async fn close(self) {
         for worker in self.workers {
             let _ = timeout(STALL_TIMEOUT, worker.close()).await;
@@ -114,7 +115,7 @@ impl Load {
                  ping.v1"
             ),
         };
-        // Any server may be at the other end, and say anything.
+        // Any server may be at the other end, and send any text.
         let text = escaped(&text).into_owned();
         let address = self.address.to_string();
         Failure::Failed(if text.contains(&address) { text } else { format!("{address}: {text}") })

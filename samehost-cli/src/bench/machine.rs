@@ -1,11 +1,11 @@
-//! [`Machine`]: the facts about this host and this build that figures depend on.
+//! [`Machine`]: the facts about this host and this build that the figures depend on.
 
 use std::fs;
 use std::thread::available_parallelism;
 
 use serde::{Deserialize, Serialize};
 
-/// What is unknown is `None`.
+/// Facts that are unknown are `None`.
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Machine {
@@ -13,14 +13,14 @@ pub(super) struct Machine {
     architecture: String,
     /// The model's name.
     cpu: Option<String>,
-    /// How many this process may use.
+    /// How many CPUs this process may use.
     cpus: Option<usize>,
-    /// Whether the CPU says that it is a virtual machine's.
+    /// Whether the CPU reports that it is a virtual machine's.
     virtual_machine: Option<bool>,
-    /// What chooses the CPU's frequency.
+    /// The policy that chooses the CPU's frequency.
     governor: Option<String>,
     memory_mib: Option<u64>,
-    /// Of the last minute, before the first call.
+    /// The load of the last minute, before the first call.
     load: Option<f64>,
     samehost: String,
     release_build: bool,
@@ -63,18 +63,18 @@ impl Machine {
         }
     }
 
-    /// The load before the first call and the number of CPUs, where it was over one for each.
+    /// Returns the load before the first call and the number of CPUs, if the load was larger.
     pub(super) fn overload(&self) -> Option<(f64, usize)> {
         let (load, cpus) = (self.load?, self.cpus?);
         (load > cpus as f64).then_some((load, cpus))
     }
 
-    /// Whether figures of the two can be compared at all.
+    /// Returns whether the figures of the two can be compared at all.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         (&self.cpu, self.cpus, &self.architecture) == (&other.cpu, other.cpus, &other.architecture)
     }
 
-    /// For people: the processor and the kernel, and what else decides the figures.
+    /// Returns a short text: the processor, the kernel, and what else determines the figures.
     pub(super) fn in_short(&self) -> String {
         let cpus = self.cpus.map_or(String::new(), |cpus| format!("{cpus} × "));
         let cpu = self.cpu.as_deref().unwrap_or(&self.architecture);
@@ -82,7 +82,7 @@ impl Machine {
         if self.virtual_machine == Some(true) {
             text += ", virtual machine";
         }
-        // What follows the version is the distribution's.
+        // The distribution adds what follows the version.
         if let Some(version) = self.kernel.as_ref().and_then(|kernel| kernel.split('-').next()) {
             text += &format!(", Linux {version}");
         }
@@ -92,7 +92,7 @@ impl Machine {
         text
     }
 
-    /// For people: what is known, by name.
+    /// Returns the known facts by name, for people.
     pub(super) fn facts(&self) -> Vec<(&'static str, String)> {
         let cpus = self.cpus.map_or(String::new(), |cpus| format!("{cpus} × "));
         let cpu = self.cpu.as_deref().unwrap_or(&self.architecture);
@@ -113,7 +113,8 @@ impl Machine {
     }
 }
 
-/// Of a file in `/proc` with a name and a colon on each line. Not every architecture has all.
+/// Returns a field of a file in `/proc` that has a name and a colon on each line. Not every
+/// architecture has all fields.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;

@@ -1,8 +1,9 @@
-//! `--memory`: one payload after the other that the server is to have, by each way there is: in a message, or
-//! in memory whose descriptor travels with the call. The worker ([`workers`]) and the service ([`Taker`]).
+//! `--memory`: the server receives one payload after the other, in each possible way: in a message,
+//! or in memory whose descriptor travels with the call. Here are the worker ([`workers`]) and the
+//! service ([`Taker`]).
 //!
-//! The server answers each call with what it saw of the payload: its length or, where it is to read every
-//! byte, their sum.
+//! The server answers each call with its result: the length of the payload or, if it has to read
+//! every byte, their sum.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,16 +24,16 @@ use super::stubs::Stub;
 use super::worker::{Problem, Recorder, Share, Worker};
 use crate::args::MEMORY_MAX;
 
-/// What the service is asked to do with a payload: to receive it, or to read it as well.
+/// What the service has to do with a payload: receive it, or also read it.
 const RECEIVE: &str = "receive";
 const READ: &str = "read";
 
-/// Bytes that are not all alike.
+/// Returns bytes that are not all the same.
 pub(super) fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|index| (index % 251) as u8).collect()
 }
 
-/// What a receiver answers: it proves that it had all bytes, or read them.
+/// Returns what a receiver answers. It proves that the receiver had all bytes, or read them.
 pub(super) fn seen(payload: &[u8], read: bool) -> u64 {
     match read {
         true => sum(payload),
@@ -40,14 +41,14 @@ pub(super) fn seen(payload: &[u8], read: bool) -> u64 {
     }
 }
 
-/// The sum of all bytes, as eight-byte numbers: as fast as memory is read.
+/// Returns the sum of all bytes as eight-byte numbers, which is as fast as memory can be read.
 fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let words = words.iter().map(|word| u64::from_le_bytes(*word));
     words.chain(rest.iter().map(|byte| u64::from(*byte))).fold(0, u64::wrapping_add)
 }
 
-/// The workers of a cell that has a [`Carriage`].
+/// Returns the workers of a cell that has a [`Carriage`].
 pub(super) async fn workers(
     dialer: impl Dial,
     cell: &Cell,
@@ -69,14 +70,14 @@ pub(super) async fn workers(
     Ok(workers)
 }
 
-/// One payload after the other.
+/// Sends one payload after the other.
 struct MemoryWorker<T> {
     client: T,
     carriage: Carriage,
     payload: Bytes,
-    /// The same, sealed.
+    /// The payload in sealed memory.
     memory: SealedMemory,
-    /// What the server has to answer.
+    /// The answer that the server must give.
     expected: u64,
 }
 

@@ -1,8 +1,9 @@
-//! `samehost bench`: what a call costs, by which way. The flow; the rest is in the modules below.
+//! `samehost bench`: measures what a call costs on each way. This file has the sequence of steps;
+//! the modules have the rest.
 //!
-//! Server and client are two processes, this one being the client. Rounds are interleaved: every
-//! cell is measured once before any is measured again, so that whatever else the machine does
-//! meets all of them alike.
+//! Server and client are two processes; this one is the client. Rounds are interleaved: every cell
+//! is measured once before any is measured again. So other work of the machine affects all of them
+//! alike.
 
 mod cell;
 mod compare;
@@ -49,7 +50,7 @@ use self::worker::Limit;
 use crate::failure::{Failure, Outcome};
 use crate::shutdown::Signals;
 
-/// A warm-up is this part of what follows it.
+/// A warm-up takes this fraction of the time that follows it.
 const WARM_UP: u32 = 10;
 
 pub(crate) fn run(args: Args) -> Outcome {
@@ -68,7 +69,7 @@ async fn bench(plan: Plan) -> Outcome {
     }
     let machine = Machine::this();
     let mut samples = vec![Vec::new(); plan.cells.len()];
-    // Dropped at a signal, `measure` ends its servers.
+    // A signal drops `measure`, which ends its servers.
     let interrupted = tokio::select! {
         measured = measure(&plan, &mut samples) => measured.map(|()| false)?,
         () = signals.next() => true,
@@ -100,11 +101,11 @@ async fn bench(plan: Plan) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the client half connects.
+/// What the client half connects to.
 enum Target {
-    /// The server for one stack and transport, and one way to wait.
+    /// The server for one stack, one transport and one way to wait.
     Process(ServerArgs, Box<ServerProcess>),
-    /// One for all.
+    /// One server for all cells.
     Running(Address),
 }
 
@@ -131,7 +132,7 @@ impl Target {
     }
 }
 
-/// The server processes that the cells need, or the server that is there.
+/// Starts the server processes that the cells need, or returns the server that is running.
 async fn targets(plan: &Plan) -> Result<Vec<Target>, Failure> {
     let mut targets: Vec<Target> = plan.address.iter().cloned().map(Target::Running).collect();
     for cell in &plan.cells {
@@ -144,7 +145,8 @@ async fn targets(plan: &Plan) -> Result<Vec<Target>, Failure> {
     Ok(targets)
 }
 
-/// The server that a cell needs. A bare socket is told by its client how to wait.
+/// Returns the arguments of the server that a cell needs. The client tells a bare socket how to
+/// wait.
 fn server_args(cell: &Cell, plan: &Plan) -> ServerArgs {
     ServerArgs {
         stack: cell.stack,
@@ -157,7 +159,7 @@ fn server_args(cell: &Cell, plan: &Plan) -> ServerArgs {
     }
 }
 
-/// Measures all cells in all rounds. What `samples` holds is whole whenever this is cancelled.
+/// Measures all cells in all rounds. `samples` is consistent whenever this is cancelled.
 async fn measure(plan: &Plan, samples: &mut [Vec<Sample>]) -> Result<(), Failure> {
     let mut targets = targets(plan).await?;
     let progress = Progress::new(plan.cells.len(), plan.rounds);
@@ -176,7 +178,7 @@ async fn measure(plan: &Plan, samples: &mut [Vec<Sample>]) -> Result<(), Failure
     Ok(())
 }
 
-/// One round of one cell, on connections of its own.
+/// Measures one round of one cell, on connections of its own.
 async fn measure_cell(
     cell: &Cell,
     target: &mut Target,

@@ -1,4 +1,4 @@
-//! [`Pin`]: the CPUs of server and client.
+//! [`Pin`]: the CPUs for server and client.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub(super) struct Pin {
 }
 
 impl Pin {
-    /// `SERVER_CPU,CLIENT_CPU`, both such as this process may use.
+    /// Parses `SERVER_CPU,CLIENT_CPU`. This process must be able to use both.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no pair of CPUs: write SERVER_CPU,CLIENT_CPU");
         let (server, client) = text.split_once(',').ok_or_else(wrong)?;
@@ -31,7 +31,7 @@ impl Pin {
         Ok(pin)
     }
 
-    /// Whether neither process can run while the other does.
+    /// Returns whether neither process can run while the other one does.
     pub(super) fn is_one_cpu(self) -> bool {
         self.server == self.client
     }
@@ -48,7 +48,7 @@ impl fmt::Display for Pin {
     }
 }
 
-/// Keeps this thread, and those that it starts from now on, on one CPU.
+/// Keeps this thread, and the threads that it starts from now on, on one CPU.
 pub(super) fn pin_to(cpu: usize) -> Result<(), Failure> {
     let mut set = CpuSet::new();
     set.set(cpu);

@@ -1,4 +1,4 @@
-//! [`Plan`]: what a run is to do, made of the options.
+//! [`Plan`]: what a run has to do, from the options.
 
 use std::path::PathBuf;
 use std::thread::available_parallelism;
@@ -13,13 +13,13 @@ use super::worker::Limit;
 use crate::args::PAYLOAD_MAX;
 use crate::failure::Failure;
 
-/// What one message of [`Kind::Bulk`] has where nothing else is asked for.
+/// The default size of a message of [`Kind::Bulk`].
 const BULK_PAYLOAD: usize = 1024 * 1024;
 
-/// What is handed over in memory where nothing else is asked for.
+/// The default sizes of payloads that are handed over in memory.
 const MEMORY_PAYLOADS: [usize; 2] = [1024 * 1024, 64 * 1024 * 1024];
 
-/// What a report shows of [`Kind::Bulk`]: 64 B to 16 MiB.
+/// The sizes of [`Kind::Bulk`] in a report: 64 B to 16 MiB.
 const BULK_PAYLOADS: [usize; 10] = {
     let mut payloads = [64; 10];
     let mut index = 1;
@@ -33,31 +33,31 @@ const BULK_PAYLOADS: [usize; 10] = {
 pub(super) struct Plan {
     pub(super) cells: Vec<Cell>,
     pub(super) rounds: u32,
-    /// Of a cell, over all rounds.
+    /// The limit of a cell, over all rounds.
     limit: Limit,
     pub(super) threads: u16,
-    /// Payloads are handed over, instead of calls made.
+    /// Whether payloads are handed over, instead of calls made.
     pub(super) memory: bool,
     pub(super) pin: Option<Pin>,
-    /// `None` where it was not asked for, or is off.
+    /// `None` if it was not asked for, or is off.
     pub(super) busy_poll: Option<Duration>,
-    /// Busy polling was asked for, but there it is off.
+    /// Whether busy polling was asked for but is off.
     pub(super) busy_poll_is_off: bool,
     pub(super) json: bool,
-    /// All columns.
+    /// Whether all columns are shown.
     pub(super) wide: bool,
-    /// A directory to write to.
+    /// The directory to write to.
     pub(super) report: Option<PathBuf>,
-    /// A file with an earlier report.
+    /// The file with an earlier report.
     pub(super) compare: Option<PathBuf>,
-    /// A server that is running already.
+    /// The address of a server that is already running.
     pub(super) address: Option<Address>,
 }
 
 impl Plan {
-    /// Fails with wrong usage where the options don't go together.
+    /// Fails with wrong usage if the options do not fit together.
     pub(super) fn new(mut args: Args) -> Result<Self, Failure> {
-        // As the library decides. Pinned, a process has one CPU.
+        // The library decides the same way. If it is pinned, a process has one CPU.
         let one_cpu = available_parallelism().is_ok_and(|cpus| cpus.get() < 2);
         let busy_poll_is_off = args.busy_poll.is_some() && (args.pin.is_some() || one_cpu);
         args.busy_poll = args.busy_poll.filter(|_| !busy_poll_is_off);
@@ -88,7 +88,7 @@ impl Plan {
         })
     }
 
-    /// How many threads each end has, in words.
+    /// Returns how many threads each end has, in words.
     pub(super) fn threads_in_words(&self) -> String {
         match self.threads {
             1 => "1 thread".to_owned(),
@@ -96,12 +96,12 @@ impl Plan {
         }
     }
 
-    /// How long our own ends look before they sleep, in this cell.
+    /// Returns how long our own ends poll before they sleep, in this cell.
     pub(super) fn busy_poll(&self, cell: &Cell) -> Option<Duration> {
         self.busy_poll.filter(|_| cell.wait == Wait::Spin)
     }
 
-    /// A round's part of [`Plan::limit`].
+    /// Returns a round's part of [`Plan::limit`].
     pub(super) fn limit_of(&self, round: u32) -> Limit {
         match self.limit {
             Limit::Calls(calls) => {
@@ -113,7 +113,7 @@ impl Plan {
     }
 }
 
-/// All cells, those next to each other that are compared with each other.
+/// Returns all cells. Those that are compared with each other are next to each other.
 fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
     check_payloads(args)?;
     let series = series(args)?;
@@ -183,14 +183,14 @@ fn concurrency(args: &Args, kind: Kind) -> Vec<usize> {
     }
 }
 
-/// All ways by which a call goes, or a payload is handed over.
+/// The ways by which calls go, or payloads are handed over.
 type Way = (Stack, Option<Stubs>, Wait, Transport, Option<Carriage>);
 
 fn series(args: &Args) -> Result<Vec<Way>, Failure> {
     let stacks = stacks(args)?;
     let mut series = Vec::new();
     if args.memory {
-        // Descriptors travel over Unix sockets alone.
+        // Descriptors travel only over Unix sockets.
         for read in [false, true] {
             for &(stack, stubs, wait) in &stacks {
                 for &by in Carrier::of(stack) {
@@ -213,9 +213,9 @@ fn series(args: &Args) -> Result<Vec<Way>, Failure> {
     Ok(series)
 }
 
-/// What is compared, with its stubs and how its ends wait.
+/// Returns the stacks to compare, with their stubs and how their ends wait.
 fn stacks(args: &Args) -> Result<Vec<(Stack, Option<Stubs>, Wait)>, Failure> {
-    // Whether another server spins is not known, so only its client is said to.
+    // It is not known whether another server spins, so only its client is described as spinning.
     let waits: &[Wait] = match (&args.address, args.busy_poll) {
         (Some(_), Some(_)) => &[Wait::Spin],
         (None, Some(_)) => &[Wait::Block, Wait::Spin],

@@ -19,7 +19,7 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(cells: usize, rounds: u32) -> Self {
         let lines = !std::io::stderr().is_terminal();
-        // Hidden, it still knows the time left.
+        // If it is hidden, it still knows the time left.
         let target = match lines {
             true => ProgressDrawTarget::hidden(),
             false => ProgressDrawTarget::stderr(),
@@ -66,7 +66,7 @@ impl Drop for Progress {
 
 fn style() -> ProgressStyle {
     let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        // There is nothing to tell it by at the start.
+        // At the start there is nothing to calculate it from.
         let _ = match state.pos() {
             0 => write!(out, "…"),
             _ => write!(out, "{:#} left", HumanDuration(state.eta())),

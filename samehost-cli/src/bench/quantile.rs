@@ -1,7 +1,7 @@
-//! Where among several values a part of them lies: the median, and how far the middle half spreads.
+//! Quantiles of several values: the median, and how far apart the middle half is.
 
-/// Below which value that part of the values lies: 0.5 for the median. Between two values, it is in
-/// proportion.
+/// Returns the value below which `part` of the values are: 0.5 for the median. It interpolates
+/// between two values.
 pub(super) fn quantile(part: f64, mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let place = part * values.len().checked_sub(1)? as f64;
@@ -9,7 +9,7 @@ pub(super) fn quantile(part: f64, mut values: Vec<f64>) -> Option<f64> {
     Some(lower + (upper - lower) * place.fract())
 }
 
-/// How far the middle half of several values lies apart, as a part of their median.
+/// Returns how far apart the middle half of the values is, as a fraction of their median.
 pub(super) fn spread(values: Vec<f64>) -> Option<f64> {
     if values.len() < 2 {
         return None;

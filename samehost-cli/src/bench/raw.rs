@@ -1,7 +1,7 @@
-//! Bare sockets, to measure any RPC against: no RPC, no runtime, one thread at either end.
+//! Bare sockets to compare any RPC with: no RPC, no runtime, one thread at each end.
 //!
-//! A client first says what it wants, as [`Order`]; the two then do that until the client hangs up.
-//! The server has one client at a time.
+//! A client first sends what it wants, as an [`Order`]. Both ends then do that until the client
+//! closes the connection. The server has one client at a time.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,10 +22,10 @@ use super::memory;
 use super::worker::{Problem, Recorder, Share, Worker};
 use crate::failure::Failure;
 
-/// What the reader of a one-way stream asks for at once: as much as samehost's driver.
+/// How much the reader of a one-way stream asks for at once: as much as samehost's driver.
 const READ_MAX: usize = 256 * 1024;
 
-/// What the two ends do.
+/// What the two ends have to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Order {
     job: Job,
@@ -39,9 +39,9 @@ enum Job {
     PingPong,
     /// The server sends one message after the other.
     OneWay,
-    /// The server receives a message, and answers with what it saw of it ([`memory::seen`]).
+    /// The server receives a message, and answers with its result ([`memory::seen`]).
     Take,
-    /// Likewise, and it reads every byte.
+    /// The server does the same, and reads every byte.
     TakeAndRead,
 }
 
@@ -83,7 +83,7 @@ impl Order {
     }
 }
 
-/// A connected socket that sleeps or spins while it can't go on.
+/// A connected socket that sleeps or spins while it has to wait.
 struct Socket {
     socket: OwnedFd,
     wait: Wait,
@@ -103,7 +103,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// What there is: something, or the error that the peer has hung up.
+    /// Reads what is there. It fails if the peer has closed the connection.
     fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         let flags = match self.wait {
             Wait::Block => RecvFlags::empty(),
@@ -156,7 +156,7 @@ pub(super) enum RawListener {
 }
 
 impl RawListener {
-    /// Binds a path, or a port of IPv4. Also says where it listens.
+    /// Binds a path, or a port of IPv4. Returns its address as well.
     pub(super) fn bind(address: &Address) -> Result<(Self, Address), Failure> {
         match address.as_path() {
             Some(path) => Ok((Self::Unix(UnixListener::bind(path)?), address.clone())),
@@ -171,14 +171,14 @@ impl RawListener {
 
     /// Serves one client after the other until accept(2) fails.
     pub(super) fn serve(&self) -> io::Result<()> {
-        // For one client after the other: its pages are there from the first one on.
+        // One buffer for all clients: its pages exist from the first client on.
         let mut message = Vec::new();
         loop {
             let socket = match self {
                 Self::Unix(listener) => listener.accept()?.0.into(),
                 Self::Tcp(listener) => without_delay(listener.accept()?.0)?,
             };
-            // It ends as every connection does: the client hangs up.
+            // Every connection ends in this way: the client closes it.
             let _ = serve(socket, &mut message);
         }
     }
@@ -205,7 +205,8 @@ fn serve(socket: OwnedFd, message: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-/// The client: one message after the other, on a thread of its own and a connection for each run.
+/// The client: it sends one message after the other, with its own thread and connection for each
+/// run.
 pub(super) struct RawWorker {
     address: Address,
     order: Order,
@@ -251,7 +252,7 @@ impl Problem {
     }
 }
 
-/// Ends the thread that uses the socket, however it waits.
+/// Ends the thread that uses the socket, in whatever way it waits.
 struct HangUp(Arc<Socket>);
 
 impl Drop for HangUp {

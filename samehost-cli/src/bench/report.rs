@@ -1,4 +1,4 @@
-//! From [`Sample`]s to [`Row`]s, and the [`Report`] as JSON.
+//! Turns [`Sample`]s into [`Row`]s, and has the [`Report`] as JSON.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -10,13 +10,13 @@ use super::quantile::{quantile, spread};
 use super::text::size;
 use super::usage::UsagePerCall;
 
-/// The version of the JSON's shape.
+/// The version of the JSON format.
 pub(super) const VERSION: u32 = 1;
 
-/// How many points of the latencies' curve lie between two nines, such as p90 and p99.
+/// How many points of the latency curve are between two nines, such as p90 and p99.
 const POINTS_PER_NINE: u32 = 20;
 
-/// What one round of one cell came to.
+/// The result of one round of one cell.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     calls: u64,
@@ -26,10 +26,10 @@ pub(super) struct Sample {
     p99_us: f64,
     p999_us: f64,
     max_us: f64,
-    /// From the shortest to the 99.99th percentile.
+    /// The curve from the shortest latency to the 99.99th percentile.
     curve_us: Vec<f64>,
     client: UsagePerCall,
-    /// `None` for a server that is not ours to ask.
+    /// `None` if the server cannot be asked.
     server: Option<UsagePerCall>,
 }
 
@@ -57,7 +57,7 @@ impl Sample {
     }
 }
 
-/// Where a point of the curve lies: 1 is the 90th percentile, 2 the 99th.
+/// Returns the place of a point of the curve: 1 is the 90th percentile, 2 the 99th.
 fn nines(point: u32) -> f64 {
     f64::from(point) / f64::from(POINTS_PER_NINE)
 }
@@ -71,13 +71,13 @@ fn microseconds(latencies: &Histogram<u64>, quantile: f64) -> f64 {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) stack: Stack,
-    /// Earlier reports do not have it; then they are those of the stack.
+    /// Earlier reports do not have it. Then they are the stubs of the stack.
     #[serde(default)]
     pub(super) stubs: Option<Stubs>,
     pub(super) transport: Transport,
     pub(super) wait: Wait,
     pub(super) kind: Kind,
-    /// With `--memory` alone: how a payload travels, and whether the receiver reads every byte.
+    /// Only with `--memory`: how a payload travels, and whether the receiver reads every byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) carrier: Option<Carrier>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,34 +88,34 @@ pub(super) struct Row {
     pub(super) threads: u16,
     pub(super) calls: u64,
     pub(super) calls_per_second: f64,
-    /// Payload in one direction.
+    /// Bytes of payload in one direction.
     pub(super) bytes_per_second: f64,
     pub(super) p50_us: f64,
     pub(super) p90_us: f64,
     pub(super) p99_us: f64,
     pub(super) p999_us: f64,
     pub(super) max_us: f64,
-    /// How far the middle half of the rounds lies apart in `calls_per_second`, as a part of the
-    /// median; one round has none.
+    /// How far apart the middle half of the rounds is in `calls_per_second`, as a fraction of the
+    /// median. One round has no spread.
     pub(super) spread: Option<f64>,
     pub(super) client_cpu_us_per_call: f64,
     pub(super) server_cpu_us_per_call: Option<f64>,
-    /// What the HTML shows besides.
+    /// What only the HTML shows.
     #[serde(skip)]
     pub(super) detail: Detail,
 }
 
-/// What a [`Row`] has and the JSON does not; medians, too.
+/// The medians that a [`Row`] has and the JSON does not.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Detail {
-    /// The latencies: how many nines the percentile has, and microseconds.
+    /// The latencies: how many nines the percentile has, and the microseconds.
     pub(super) curve: Vec<(f64, f64)>,
     pub(super) client: UsagePerCall,
     pub(super) server: Option<UsagePerCall>,
 }
 
 impl Row {
-    /// `None` where no round was measured.
+    /// Returns `None` if no round was measured.
     pub(super) fn new(cell: &Cell, threads: u16, samples: &[Sample]) -> Option<Self> {
         let over = |figure: &dyn Fn(&Sample) -> f64| {
             quantile(0.5, samples.iter().map(figure).collect()).map(rounded)
@@ -150,7 +150,8 @@ impl Row {
         })
     }
 
-    /// How many calls or streams at once, and on how many connections where that is not one.
+    /// Returns how many calls or streams are concurrent, and on how many connections if there are
+    /// several.
     pub(super) fn at_once(&self) -> String {
         match (self.kind, self.connections) {
             (Kind::Connect, _) | (_, 1) => self.concurrency.to_string(),
@@ -158,7 +159,7 @@ impl Row {
         }
     }
 
-    /// What is measured, in few words: kind, payload and calls at once.
+    /// Returns what is measured in a few words: kind, payload and concurrent calls.
     pub(super) fn what(&self) -> String {
         let payload = size(self.payload_bytes);
         let at_once = match (self.read, self.concurrency) {
@@ -190,7 +191,7 @@ impl Row {
 impl Detail {
     fn new(samples: &[Sample]) -> Option<Self> {
         let servers = samples.iter().map(|sample| sample.server).collect::<Option<Vec<_>>>();
-        // Beyond what a round has calls for, every percentile is the longest one.
+        // Percentiles that need more calls than a round has would all be the longest latency.
         let calls = samples.iter().map(|sample| sample.calls).min()? as f64;
         let point = |point: u32| {
             let us = samples.iter().map(|sample| sample.curve_us[point as usize]).collect();
@@ -207,25 +208,25 @@ impl Detail {
     }
 }
 
-/// To three places, which is as far as the clocks see.
+/// Rounds to three places, which is the precision of the clocks.
 fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// What `--json` prints and `report.json` has.
+/// The contents of `--json` and `report.json`.
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
     version: u32,
     pub(super) machine: &'a Machine,
     pub(super) command: String,
-    /// Ended by a signal before all rounds were done.
+    /// Whether a signal ended it before all rounds were done.
     pub(super) interrupted: bool,
     pub(super) rows: &'a [Row],
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(machine: &'a Machine, rows: &'a [Row], interrupted: bool) -> Self {
-        // Where the command is kept matters to nobody else.
+        // The path of the command is of no interest to others.
         let arguments = std::env::args_os().skip(1);
         let arguments = arguments.map(|argument| quoted(&argument.to_string_lossy()));
         let command = std::iter::once("samehost".to_owned()).chain(arguments);
@@ -234,7 +235,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// As a shell would take it.
+/// Returns the argument in a shell's syntax.
 fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=.,:/@%+[]".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {

@@ -1,5 +1,5 @@
-//! Calls of the Ping service through the stubs, on the channel of any stack: the workers of each
-//! [`Kind`].
+//! Calls of the Ping service through the stubs, on the channel of any stack. Here are the workers
+//! of each [`Kind`].
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -22,10 +22,11 @@ use crate::args::PAYLOAD_MAX;
 /// How many messages a stream has in flight.
 const WINDOW: usize = 256;
 
-/// How many bytes of payload, where that is less: large ones would only wait for each other.
+/// How many bytes of payload a stream has in flight, if that is less. Larger windows would only
+/// make messages wait for each other.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
-/// What a message may have besides its payload.
+/// The size of everything in a message beside its payload.
 pub(super) const FIELDS_MAX: usize = 1024;
 
 /// The largest message that is received, at either end.
@@ -33,12 +34,12 @@ pub(super) const MESSAGE_MAX: usize = PAYLOAD_MAX + FIELDS_MAX;
 
 /// How a stack connects.
 pub(super) trait Dial: Clone + Send + Sync + 'static {
-    /// A client on a new connection each time.
+    /// Returns a client on a new connection.
     fn dial(&self) -> impl Future<Output = Result<impl Stub, Problem>> + Send;
 }
 
-/// Opens the connections and, for [`Kind::Stream`], the streams: a worker for each call in flight
-/// or stream.
+/// Opens the connections and, for [`Kind::Stream`], the streams. Returns a worker for each call in
+/// flight or stream.
 pub(super) async fn workers(
     dialer: impl Dial,
     cell: &Cell,
@@ -78,18 +79,18 @@ pub(super) async fn workers(
     Ok(workers)
 }
 
-/// Makes one call and checks the reply.
+/// Makes one call and checks the response.
 async fn ping(client: &mut impl Stub, payload: &Bytes, sequence: u64) -> Result<(), Problem> {
     let request = PingRequest { payload: payload.clone(), sequence, ..PingRequest::ping() };
     let reply = client.ping(Request::new(request)).await?.into_inner();
     check(&reply.message, &reply.payload, reply.sequence, payload, sequence)
 }
 
-/// One call after the other.
+/// Makes one call after the other.
 struct UnaryWorker<T> {
     client: T,
     payload: Bytes,
-    /// Of the last call.
+    /// The sequence number of the last call.
     sequence: u64,
 }
 
@@ -110,7 +111,7 @@ impl<T: Stub> Worker for UnaryWorker<T> {
     }
 }
 
-/// One connection after the other, with one call on each.
+/// Opens one connection after the other, and makes one call on each.
 struct ConnectWorker<D> {
     dialer: D,
     payload: Bytes,
@@ -133,7 +134,7 @@ impl<D: Dial> Worker for ConnectWorker<D> {
     }
 }
 
-/// A stream that the server fills as fast as it is read.
+/// Reads a stream that the server fills as fast as it is read.
 struct BulkWorker<T> {
     client: T,
     payload: Bytes,
@@ -142,8 +143,8 @@ struct BulkWorker<T> {
 #[tonic::async_trait]
 impl<T: Stub> Worker for BulkWorker<T> {
     async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem> {
-        // A stream of its own each time: what an earlier one has buffered would come for nothing.
-        // Without end where that isn't known, or is out of range.
+        // Each run has its own stream, because what an earlier one has buffered would cost nothing.
+        // If the count is not known or is out of range, the stream has no end.
         let count = match share {
             Share::Calls(calls) => calls.try_into().unwrap_or(0),
             Share::Until(_) => 0,
@@ -164,20 +165,20 @@ impl<T: Stub> Worker for BulkWorker<T> {
     }
 }
 
-/// A stream with a window of messages on their way.
+/// A stream with a window of messages in flight.
 struct StreamWorker {
     requests: mpsc::Sender<ConverseRequest>,
     replies: Streaming<ConverseResponse>,
     payload: Bytes,
-    /// Of the last message sent.
+    /// The sequence number of the last message sent.
     sent: u64,
-    /// Of the last echo.
+    /// The sequence number of the last echo.
     received: u64,
 }
 
 impl StreamWorker {
-    /// Opens a stream and has one message echoed: some servers send nothing before it, not even
-    /// that the call was accepted.
+    /// Opens a stream and has one message echoed. Some servers send nothing before that, not even
+    /// that they have accepted the call.
     async fn open<T: Stub>(mut client: T, payload: Bytes) -> Result<Self, Problem> {
         let (requests, outgoing) = mpsc::channel(WINDOW);
         let first = request(&payload, 1);
@@ -207,8 +208,8 @@ impl Worker for StreamWorker {
                 started += 1;
                 self.sent += 1;
                 in_flight.push_back(Instant::now());
-                // The queue holds a whole window. It closes only with the call, and why that has
-                // ended is what `receive` says.
+                // The queue has room for a whole window. It closes only with the call, and
+                // `receive` returns why the call ended.
                 let _ = self.requests.try_send(request(&self.payload, self.sent));
             }
             let Some(sent) = in_flight.pop_front() else {
@@ -220,7 +221,7 @@ impl Worker for StreamWorker {
         }
     }
 
-    /// Says that nothing follows and waits for the server to say the same.
+    /// Ends the requests, and waits for the server to end the responses.
     async fn close(self: Box<Self>) {
         let Self { requests, mut replies, .. } = *self;
         drop(requests);
@@ -240,7 +241,7 @@ fn ended_early() -> Problem {
     Problem::Other("the server ended the stream before it was told to".to_owned())
 }
 
-/// A figure is worth nothing if the server did not do the work.
+/// Checks a response: a figure has no value if the server did not do the work.
 fn check(
     message: &str,
     payload: &Bytes,

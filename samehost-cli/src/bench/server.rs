@@ -1,9 +1,9 @@
-//! The server half, a process of its own: what it does ([`run`]), and the client half's handle on
-//! it ([`ServerProcess`]).
+//! The server half, which is a process of its own. Here is what it does ([`run`]), and the client
+//! half's handle on it ([`ServerProcess`]).
 //!
-//! The two talk in lines of JSON. The server says where it listens ([`Ready`]), and answers every
-//! line on its standard input with its [`Usage`]. When its standard input ends, so does it: the
-//! kernel closes that pipe however the client half ends, and the server removes what it made.
+//! The two exchange lines of JSON. The server sends where it listens ([`Ready`]), and answers every
+//! line on its standard input with its [`Usage`]. It ends when its standard input ends: the kernel
+//! closes that pipe in whatever way the client half ends. Then the server removes what it made.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ use super::usage::Usage;
 use crate::args::{self, MEMORY_MAX};
 use crate::failure::{Failure, Outcome};
 
-/// Calls or streams at once on a connection, whatever `--concurrency` asks for.
+/// Concurrent calls or streams on a connection, whatever `--concurrency` says.
 const MAX_STREAMS: u32 = 1 << 20;
 
 /// How long a server may take to end before it is killed.
@@ -42,7 +42,7 @@ pub(crate) struct Args {
     pub(super) stack: Stack,
     #[arg(long, value_enum)]
     pub(super) stubs: Option<Stubs>,
-    /// It takes payloads instead of serving Ping.
+    /// Whether it takes payloads instead of serving Ping.
     #[arg(long)]
     pub(super) memory: bool,
     #[arg(long, value_enum)]
@@ -56,7 +56,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// These, as the command takes them.
+    /// Returns these as arguments of the command.
     fn to_arguments(&self) -> Vec<String> {
         let mut arguments = vec![
             format!("--stack={}", self.stack).to_lowercase(),
@@ -79,7 +79,7 @@ enum Ready {
     Error(String),
 }
 
-/// The server process.
+/// Runs the server process.
 pub(crate) fn run(args: Args) -> Outcome {
     match serve(&args) {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -91,7 +91,7 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 fn serve(args: &Args) -> Result<(), Failure> {
-    // Before the runtime, so that it goes after it, and all sockets with it.
+    // It is made before the runtime, so that it is removed after the runtime and all sockets.
     let directory = match args.transport {
         Transport::Uds => Some(private_directory()?),
         Transport::Tcp => None,
@@ -104,7 +104,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
         pin_to(cpu)?;
     }
     crate::runtime::new(args.threads)?.block_on(async {
-        // Ctrl-C is for the client half, which ends this process when it is done with it.
+        // The client half handles Ctrl-C. It ends this process when it no longer needs it.
         let _interrupts_ignored = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
         tokio::select! {
@@ -115,7 +115,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
     })
 }
 
-/// Says where it listens, and serves without end.
+/// Prints where it listens, and serves without end.
 async fn serve_stack(args: &Args, address: &Address) -> Result<(), Failure> {
     match (args.stack, args.memory) {
         (Stack::Raw, _) => serve_raw(address).await,
@@ -124,7 +124,7 @@ async fn serve_stack(args: &Args, address: &Address) -> Result<(), Failure> {
     }
 }
 
-/// Serves `service`, which takes messages up to `limit` bytes, by the stack and stubs that were asked for.
+/// Serves `service`, which takes messages up to `limit` bytes, with the given stack and stubs.
 async fn serve_service(
     args: &Args,
     address: &Address,
@@ -158,7 +158,7 @@ async fn serve_raw(address: &Address) -> Result<(), Failure> {
     Ok(wait.await??)
 }
 
-/// A directory that only this user can enter, removed when it is dropped.
+/// Makes a directory that only this user can enter. It is removed when it is dropped.
 fn private_directory() -> Result<tempfile::TempDir, Failure> {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     tempfile::Builder::new().prefix("samehost-bench-").permissions(mode).tempdir().map_err(
@@ -171,8 +171,8 @@ fn private_directory() -> Result<tempfile::TempDir, Failure> {
     )
 }
 
-/// Answers the lines of standard input until it ends. On a thread of its own, which sleeps while
-/// calls are measured and answers however busy the runtime is.
+/// Answers the lines of standard input until it ends. A thread of its own does that. It sleeps
+/// while calls are measured, and answers even if the runtime is busy.
 fn input_ended() -> oneshot::Receiver<()> {
     let (ended, wait) = oneshot::channel();
     std::thread::spawn(move || {
@@ -198,7 +198,7 @@ pub(super) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Cancelled, it ends the process.
+    /// Starts a server process. If this is cancelled, the process ends.
     pub(super) async fn start(args: &Args) -> Result<Self, Failure> {
         let failed = |why: &str| Failure::Failed(format!("cannot start a server process: {why}"));
         let mut process = Process::spawn(args).map_err(|error| failed(&error.to_string()))?;
@@ -230,10 +230,10 @@ impl ServerProcess {
     }
 }
 
-/// The child and the pipes to it.
+/// The child process and the pipes to it.
 struct Process {
     child: Child,
-    /// `None` tells the child to end.
+    /// Dropping it tells the child to end.
     input: Option<ChildStdin>,
     output: Lines<BufReader<ChildStdout>>,
     /// The directory that the child made.
@@ -242,15 +242,15 @@ struct Process {
 
 impl Process {
     fn spawn(args: &Args) -> io::Result<Self> {
-        // This very file, even where a new build has replaced it by now.
+        // This is the running file, even if a new build has replaced it by now.
         let mut child = Command::new("/proc/self/exe")
             .arg0("samehost")
             .arg("bench-server")
             .args(args.to_arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // What a terminal or a supervisor sends to the whole group, SIGKILL included, must
-            // leave it the time to remove its files.
+            // A terminal or a supervisor may send SIGKILL to the whole group. The child must still
+            // have time to remove its files.
             .process_group(0)
             .spawn()?;
         let piped = || io::Error::other("it has no pipes");
@@ -260,7 +260,7 @@ impl Process {
         Ok(Self { child, input: Some(input), output, directory: None })
     }
 
-    /// The child's next line; `None` when it has ended.
+    /// Returns the child's next line, or `None` when the child has ended.
     async fn line<T: for<'a> Deserialize<'a>>(&mut self) -> Result<Option<T>, Failure> {
         let line = self.output.next_line().await?;
         Ok(line.map(|line| serde_json::from_str(&line)).transpose()?)
@@ -289,7 +289,7 @@ impl Drop for Process {
             eprintln!("samehost: cannot end a server process: {error}");
         }
         if let Some(directory) = &self.directory {
-            // Still there only if the child was killed.
+            // It is still there only if the child was killed.
             let _ = std::fs::remove_dir_all(directory);
         }
     }

@@ -1,4 +1,4 @@
-//! How the stacks that speak gRPC connect: see [`Dial`].
+//! How the stacks that speak gRPC connect. See [`Dial`].
 
 use samehost::{Address, BusyPoll, Channel};
 
@@ -11,7 +11,7 @@ use super::worker::Problem;
 pub(super) struct Samehost {
     pub(super) address: Address,
     pub(super) busy_poll: BusyPoll,
-    /// How many may travel with a call.
+    /// How many descriptors may travel with a call.
     pub(super) descriptors: u8,
 }
 

@@ -1,5 +1,5 @@
-//! [`Stub`]: the Ping service's client, whose generated code it may be; and the server of tonic's
-//! generated code.
+//! [`Stub`]: the Ping service's client, by any of the code generators. Here is also the server of
+//! tonic's generated code.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ mod generated {
     tonic::include_proto!("ping.v1");
 }
 
-/// What the stubs can call through.
+/// The services that the stubs can call through.
 pub(super) trait Caller:
     GrpcService<
         Body,
@@ -79,7 +79,7 @@ pub(super) trait Stub: Clone + Send + 'static {
     ) -> impl Future<Output = Answer<Streaming<WatchResponse>>> + Send;
 }
 
-/// The methods have the same names in either generator's code.
+/// The methods have the same names in the code of both generators.
 macro_rules! stub {
     ($client:ident) => {
         impl<T: Caller> Stub for $client<T> {
@@ -118,7 +118,8 @@ pub(super) fn tonic_client<T: Caller>(channel: T, limit: usize) -> impl Stub {
     TonicPingServiceClient::new(channel).max_decoding_message_size(limit)
 }
 
-/// Tonic's server of a service that was written for ours, which takes messages up to `limit` bytes.
+/// Returns tonic's server of a service that was written for ours. It takes messages up to `limit`
+/// bytes.
 pub(super) fn tonic_server<S: PingService>(
     service: S,
     limit: usize,
@@ -126,7 +127,7 @@ pub(super) fn tonic_server<S: PingService>(
     TonicPingServiceServer::new(OnTonic(service)).max_decoding_message_size(limit)
 }
 
-/// The two traits differ in nothing but their place. The futures are passed on as they are.
+/// The two traits differ only in their module. The futures are passed on unchanged.
 pub(super) struct OnTonic<S>(S);
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Answer<T>> + Send + 'a>>;

@@ -1,4 +1,4 @@
-//! The report as text: the headline, then the table and what has to be known to read it.
+//! The report as text: the headline, then the table and the notes that are needed to read it.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,8 @@ use super::plan::Plan;
 use super::report::{Report, Row};
 use super::text::{widest, wrapped};
 
-/// All of it: the headline first. No line is longer than `width`, but for the wide table's.
+/// Returns the whole text, the headline first. No line is longer than `width`, except in the wide
+/// table.
 pub(super) fn text(plan: &Plan, report: &Report<'_>, width: usize) -> String {
     let mut parts = Vec::new();
     let sentences = headline(report, plan.busy_poll);
@@ -25,7 +26,7 @@ pub(super) fn text(plan: &Plan, report: &Report<'_>, width: usize) -> String {
     parts.join("\n\n")
 }
 
-/// What has to be known to read the table, in sentences.
+/// Returns the notes that are needed to read the table, as sentences.
 pub(super) fn notes(plan: &Plan, rows: &[Row]) -> Vec<String> {
     let threads = plan.threads_in_words();
     let place = plan.pin.map_or("where the scheduler puts them".to_owned(), |pin| pin.to_string());
@@ -75,10 +76,11 @@ pub(super) fn notes(plan: &Plan, rows: &[Row]) -> Vec<String> {
 
 /// One column of a table of `T`s.
 pub(super) struct Column<T> {
-    /// Two lines.
+    /// The title, in two lines.
     pub(super) title: &'static str,
     pub(super) is_text: bool,
-    /// What has to go first where there is no room for all: the lowest. `None` stays.
+    /// The columns with the lowest rank are left out first if there is no room for all. `None`
+    /// stays.
     rank: Option<u8>,
     pub(super) show: fn(&T) -> String,
 }
@@ -92,13 +94,13 @@ impl<T> Column<T> {
         Self { title, is_text: false, rank: None, show }
     }
 
-    /// A number that may be left out.
+    /// Returns a column of numbers that may be left out.
     pub(super) fn optional(rank: u8, title: &'static str, show: fn(&T) -> String) -> Self {
         Self { title, is_text: false, rank: Some(rank), show }
     }
 }
 
-/// The table for a terminal of this width: with as many columns as it has room for.
+/// Returns the table for a terminal of this width, with as many columns as there is room for.
 pub(super) fn to_text_within<T>(width: usize, columns: &[Column<T>], lines: &[T]) -> String {
     let mut shown: Vec<_> = columns.iter().collect();
     loop {
@@ -113,7 +115,7 @@ pub(super) fn to_text_within<T>(width: usize, columns: &[Column<T>], lines: &[T]
     }
 }
 
-/// The table for a terminal, whatever its width.
+/// Returns the table for a terminal, whatever its width.
 pub(super) fn to_text<T>(columns: &[Column<T>], lines: &[T]) -> String {
     table(&columns.iter().collect::<Vec<_>>(), lines)
 }
@@ -136,7 +138,7 @@ fn table<T>(columns: &[&Column<T>], lines: &[T]) -> String {
     table.trim_fmt()
 }
 
-/// What a line of the main table is made of.
+/// The data of a line of the main table.
 pub(super) struct Line<'a> {
     pub(super) row: &'a Row,
     to_tcp: Option<Ratio>,
@@ -148,7 +150,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The columns that matter most: no more than fit on a usual terminal.
+/// Returns the most important columns, which fit on a usual terminal.
 fn few_columns<'a>() -> Vec<Column<Line<'a>>> {
     vec![
         Column::text("\nwhat", |line| line.row.what()),
@@ -165,7 +167,7 @@ fn few_columns<'a>() -> Vec<Column<Line<'a>>> {
     ]
 }
 
-/// All columns.
+/// Returns all columns.
 pub(super) fn columns<'a>() -> Vec<Column<Line<'a>>> {
     vec![
         Column::text("\nkind", |line| match line.row.read {
@@ -179,7 +181,7 @@ pub(super) fn columns<'a>() -> Vec<Column<Line<'a>>> {
         Column::text("\nvia", |line| line.row.transport.to_string()),
         Column::number("\ncalls/s", |line| thousands(line.row.calls_per_second)),
         Column::number("\nMB/s", |line| figure(line.row.bytes_per_second / 1e6)),
-        // A question mark where it may be chance.
+        // A question mark means that it may be chance.
         Column::number("against\nTCP", |line| match line.to_tcp {
             Some(ratio) if ratio.is_beyond_the_spread() => format!("{:.2} ×", ratio.times),
             Some(ratio) => format!("{:.2} ?", ratio.times),
@@ -197,7 +199,7 @@ pub(super) fn columns<'a>() -> Vec<Column<Line<'a>>> {
     ]
 }
 
-/// A dash for what is unknown.
+/// Returns a dash if the value is unknown.
 pub(super) fn or_dash(value: Option<f64>, show: fn(f64) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), show)
 }
@@ -206,7 +208,7 @@ pub(super) fn percent(part: f64) -> String {
     format!("{:.0} %", part * 100.0)
 }
 
-/// Three digits at least, and no more after the point than that takes.
+/// Returns a number with at least three digits, and no more decimals than that needs.
 pub(super) fn figure(value: f64) -> String {
     match value {
         small if small < 10.0 => format!("{small:.2}"),
@@ -215,7 +217,7 @@ pub(super) fn figure(value: f64) -> String {
     }
 }
 
-/// A whole number, its digits in groups.
+/// Returns a whole number, with its digits in groups.
 pub(super) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();

@@ -1,21 +1,21 @@
-//! Text for a terminal of some width: broken between words, and how wide it is.
+//! Text for a terminal of some width: lines are broken between words.
 
-/// What a terminal has that does not say how wide it is.
+/// The width of a terminal that does not report its width.
 const USUAL_WIDTH: usize = 80;
 
-/// Narrower ones are written to as if they had this.
+/// Narrower terminals are treated as if they had this width.
 const LEAST_WIDTH: usize = 60;
 
-/// How wide lines on standard output may be.
+/// Returns how wide lines on standard output may be.
 pub(super) fn width() -> usize {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
     let columns = size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
-    // What a pager or a pipe is given.
+    // A pager or a pipe gets this width.
     let told = || std::env::var("COLUMNS").ok()?.parse().ok();
     columns.or_else(told).unwrap_or(USUAL_WIDTH).max(LEAST_WIDTH)
 }
 
-/// Breaks lines between words, where they are longer than `width` characters.
+/// Breaks lines that are longer than `width` characters between words.
 pub(super) fn wrapped(text: &str, width: usize) -> String {
     text.lines().map(|line| wrapped_line(line, width)).collect::<Vec<_>>().join("\n")
 }
@@ -37,7 +37,7 @@ fn wrapped_line(line: &str, width: usize) -> String {
     text
 }
 
-/// A number of bytes, in powers of two: `1 KiB`.
+/// Returns a number of bytes, in powers of two: `1 KiB`.
 pub(super) fn size(bytes: usize) -> String {
     const KIB: usize = 1024;
     match bytes {
@@ -47,7 +47,7 @@ pub(super) fn size(bytes: usize) -> String {
     }
 }
 
-/// How many characters the longest line has.
+/// Returns how many characters the longest line has.
 pub(super) fn widest(text: &str) -> usize {
     text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
 }

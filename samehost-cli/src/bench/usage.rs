@@ -1,4 +1,4 @@
-//! [`Usage`]: what a process has used up so far, by getrusage(2) and proc(5).
+//! [`Usage`]: what a process has used so far, from getrusage(2) and proc(5).
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -11,9 +11,9 @@ use super::quantile::quantile;
 pub(super) struct Usage {
     user_us: i64,
     system_us: i64,
-    /// Voluntary and involuntary ones.
+    /// Voluntary and involuntary context switches.
     context_switches: i64,
-    /// What it has in memory now; `None` where `/proc` is not mounted.
+    /// Its resident memory. `None` if `/proc` is not mounted.
     resident_kib: Option<u64>,
 }
 
@@ -30,7 +30,7 @@ impl Usage {
         })
     }
 
-    /// What was used between an earlier look and this one, for each of so many calls.
+    /// Returns what was used since `earlier`, for each of `calls`.
     pub(super) fn per_call(&self, earlier: &Self, calls: u64) -> UsagePerCall {
         let each = |now: i64, then: i64| (now - then) as f64 / calls as f64;
         UsagePerCall {
@@ -42,7 +42,7 @@ impl Usage {
     }
 }
 
-/// What one process spends on a call.
+/// What one process uses for a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct UsagePerCall {
     /// CPU time in the program.
@@ -50,7 +50,7 @@ pub(super) struct UsagePerCall {
     /// CPU time in the kernel.
     pub(super) system_us: f64,
     pub(super) context_switches: f64,
-    /// Not for a call: of the process, after the calls. NaN if unknown.
+    /// The process's resident memory after the calls, not per call. NaN if unknown.
     pub(super) resident_mib: f64,
 }
 
@@ -59,7 +59,7 @@ impl UsagePerCall {
         self.user_us + self.system_us
     }
 
-    /// The median of each figure.
+    /// Returns the median of each figure.
     pub(super) fn median(several: impl Iterator<Item = Self> + Clone) -> Self {
         let over = |figure: fn(&Self) -> f64| {
             let values = several.clone().map(|one| figure(&one)).collect();

@@ -1,5 +1,5 @@
-//! [`Worker`]: what makes calls one after the other, what it is told to do ([`Share`]), where it
-//! records how long each call took ([`Recorder`]), and why it may give up ([`Problem`]).
+//! [`Worker`]: makes calls one after the other. [`Share`] tells it how many, [`Recorder`] records
+//! how long each call took, and [`Problem`] is why it may give up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,23 +12,23 @@ use crate::failure::Failure;
 /// A server that answers nothing for this long is given up.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest latency that is told apart from longer ones.
+/// The longest latency that is recorded exactly.
 const LATENCY_MAX: Duration = Duration::from_secs(3600);
 
-/// How much is measured at a stretch.
+/// How much is measured without a break.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Limit {
     Calls(u64),
     Time(Duration),
 }
 
-/// What makes one call after another.
+/// Makes one call after another.
 #[tonic::async_trait]
 pub(super) trait Worker: Send {
-    /// Does its share.
+    /// Does its share of the calls.
     async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem>;
 
-    /// Ends in good order what it has open.
+    /// Closes in order what it has open.
     async fn close(self: Box<Self>) {}
 }
 
@@ -46,13 +46,13 @@ impl From<Status> for Problem {
 }
 
 impl Limit {
-    /// One worker's part.
+    /// Returns one worker's part.
     pub(super) fn share(self, started: Instant, index: u64, workers: u64) -> Share {
         match self {
             Self::Calls(calls) => {
                 Share::Calls(calls / workers + u64::from(index < calls % workers))
             }
-            // Where the clock ends there is no deadline.
+            // A time that the clock cannot represent means no deadline.
             Self::Time(time) => {
                 started.checked_add(time).map_or(Share::Calls(u64::MAX), Share::Until)
             }
@@ -60,7 +60,7 @@ impl Limit {
     }
 }
 
-/// What one worker is to do.
+/// What one worker has to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Share {
     Calls(u64),
@@ -68,7 +68,8 @@ pub(super) enum Share {
 }
 
 impl Share {
-    /// Whether another call is to be started after so many. The first one always is.
+    /// Returns whether to start another call after `started` calls. The first one is always
+    /// started.
     pub(super) fn goes_on(&self, started: u64, now: Instant) -> bool {
         match self {
             _ if started == 0 => true,
@@ -77,7 +78,7 @@ impl Share {
         }
     }
 
-    /// How many calls may follow after so many.
+    /// Returns how many calls may follow after `started` calls.
     pub(super) fn left(&self, started: u64) -> u64 {
         match self {
             Self::Calls(calls) => calls.saturating_sub(started),
@@ -98,7 +99,7 @@ impl Recorder {
         self.record_many(latency, 1);
     }
 
-    /// So many calls that took as long.
+    /// Records a number of calls that took equally long.
     pub(super) fn record_many(&self, latency: Duration, calls: u64) {
         self.lock().saturating_record_n(latency.as_nanos() as u64, calls);
     }

@@ -1,4 +1,4 @@
-//! [`Axis`]: from values to places, and which values are written beside it.
+//! [`Axis`]: maps values to positions, and chooses which values are written beside it.
 
 use std::ops::Range;
 
@@ -7,24 +7,25 @@ use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, KeyPointWeight,
 use super::frame::{PLOT_WIDTH, width_of};
 use super::lines::Line;
 
-/// The slowest stack must not flatten the others: beyond this ratio an axis is logarithmic.
+/// The slowest stack must not flatten the others, so beyond this ratio an axis is logarithmic.
 const PROPORTIONAL_MAX: f64 = 8.0;
 
-/// What lies between two figures at least, in pixels.
+/// The smallest gap between two figures, in pixels.
 const GAP: f64 = 12.0;
 
 #[derive(Clone)]
 pub(super) struct Axis {
     ends: Range<f64>,
     ticks: Vec<f64>,
-    /// What is in proportion to the place of a value.
+    /// The function whose result is proportional to the position of a value.
     scale: fn(f64) -> f64,
     pub(super) label: fn(f64) -> String,
     is_logarithmic: bool,
 }
 
 impl Axis {
-    /// Of values across: a tick for each that there is, the same distance for the same factor.
+    /// Returns a horizontal axis of values. Each value has a tick, and equal factors have equal
+    /// distances.
     pub(super) fn of_what_was_measured(lines: &[Line], label: fn(f64) -> String) -> Self {
         let values = lines.iter().flat_map(|line| line.points.iter().map(|point| point.0));
         let mut ticks: Vec<_> = values.collect();
@@ -34,14 +35,14 @@ impl Axis {
         Self { ends, ticks, scale: f64::log2, label, is_logarithmic: true }.thinned()
     }
 
-    /// Of percentiles across, by their number of nines: as many as there are.
+    /// Returns a horizontal axis of percentiles, by their number of nines.
     pub(super) fn nines(lines: &[Line], label: fn(f64) -> String) -> Self {
         let most = range(lines, |point| point.0).end.ceil().max(1.0);
         let ticks = (0..=most as u32).map(f64::from).collect();
         Self { ends: 0.0..most, ticks, scale: |nines| nines, label, is_logarithmic: true }
     }
 
-    /// Of values upwards, all above zero.
+    /// Returns a vertical axis of values above zero.
     pub(super) fn logarithmic(lines: &[Line], label: fn(f64) -> String) -> Self {
         let Range { start, end } = range(lines, |point| point.1);
         let ends = start.max(1e-3) / 1.2..end.max(1e-3) * 1.2;
@@ -59,7 +60,8 @@ impl Axis {
         Self { ticks: fine, ends, scale: f64::log10, label, is_logarithmic: true }
     }
 
-    /// Of values upwards: in proportion, or logarithmic where that would flatten the lower lines.
+    /// Returns a vertical axis: proportional, or logarithmic if proportional would flatten the
+    /// lower lines.
     pub(super) fn upwards(lines: &[Line], label: fn(f64) -> String) -> Self {
         let least_of = |line: &Line| line.points.iter().map(|point| point.1).fold(0.0, f64::max);
         let peaks = lines.iter().map(least_of);
@@ -71,7 +73,7 @@ impl Axis {
         }
     }
 
-    /// From nothing to a little above the most, in proportion.
+    /// Returns a proportional axis from zero to a little above the largest value.
     pub(super) fn from_zero(most: f64, label: fn(f64) -> String) -> Self {
         let most = most * 1.05;
         let power = 10f64.powf((most / 6.0).log10().floor());
@@ -81,7 +83,7 @@ impl Axis {
         Self { ends: 0.0..most, ticks, scale: |value| value, label, is_logarithmic: false }
     }
 
-    /// What its title has to say besides.
+    /// Returns what the axis's title has to say in addition.
     pub(super) fn remark(&self) -> &'static str {
         if self.is_logarithmic { ", logarithmic" } else { "" }
     }
@@ -90,7 +92,7 @@ impl Axis {
         &self.ticks
     }
 
-    /// Without the ticks whose figures would run into those of others. The last one stays.
+    /// Removes the ticks whose figures would touch others. The last one stays.
     fn thinned(mut self) -> Self {
         let mut limit = f64::INFINITY;
         let mut kept = Vec::new();
@@ -108,7 +110,7 @@ impl Axis {
     }
 }
 
-/// From the least to the most of all points, in one dimension.
+/// Returns the smallest and the largest value of all points in one dimension.
 fn range(lines: &[Line], of: fn(&(f64, f64)) -> f64) -> Range<f64> {
     let values = lines.iter().flat_map(|line| line.points.iter().map(of));
     values.fold(f64::INFINITY..f64::NEG_INFINITY, |range, value| {

@@ -1,4 +1,4 @@
-//! [`Bars`]: plots that consist of bars with a figure at the end of each.
+//! [`Bars`]: plots of bars with a figure at the end of each.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -11,22 +11,23 @@ use super::frame::{
 use super::style::PAPER;
 use super::{Part, Result};
 
-/// Where the longest bar is more than this many times as long as the shortest, long ones are broken.
+/// If the longest bar is more than this many times as long as the shortest, long bars are cut.
 const LENGTH_MAX: f64 = 8.0;
 
-/// They are broken at this many times the median, or at [`LENGTH_MAX`] times the shortest.
+/// They are cut at this many times the median, or at [`LENGTH_MAX`] times the shortest.
 const MEDIANS: f64 = 3.0;
 
-/// In pixels, as all here.
+/// In pixels, like all sizes here.
 const HEADING: i32 = 26;
 const BAR: i32 = 23;
 const GAP: i32 = 12;
-/// For the figures below an axis.
+/// The height of the figures below an axis.
 const FIGURES: i32 = 28;
 
 pub(super) struct Bars {
     pub(super) groups: Vec<Group>,
-    /// All groups have one scale, with an axis below; otherwise each has its own, without.
+    /// Whether all groups share one scale, with an axis below. Otherwise each has its own, without
+    /// an axis.
     pub(super) is_one_scale: bool,
 }
 
@@ -38,7 +39,7 @@ pub(super) struct Group {
 pub(super) struct Bar {
     pub(super) label: String,
     pub(super) parts: Vec<Part>,
-    /// What stands at its end.
+    /// The text at its end.
     pub(super) value: String,
 }
 
@@ -54,9 +55,9 @@ impl Group {
     }
 }
 
-/// From values to pixels.
+/// Maps values to pixels.
 struct Scale {
-    /// Where longer bars are cut off.
+    /// Longer bars are cut at this value.
     most: f64,
     pixels: f64,
 }
@@ -141,7 +142,7 @@ impl Bar {
         }
         let end = left + scale.place(from);
         if from > scale.most {
-            // Two slanted cuts say that it goes on.
+            // Two slanted lines show that it continues.
             for x in [end - 20, end - 12] {
                 let cut = [(x, top + BAR), (x + 6, top)];
                 area.draw(&PathElement::new(cut, PAPER.rgb().stroke_width(3)))?;

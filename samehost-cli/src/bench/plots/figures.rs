@@ -1,20 +1,20 @@
-//! Figures as they stand at an axis or a bar: short, and round.
+//! Figures at an axis or a bar: short and round.
 
 use super::super::table::figure;
 use super::super::text::size;
 
-/// `99.9 %` for three nines.
+/// Returns `99.9 %` for three nines.
 pub(super) fn percentile(nines: f64) -> String {
     let percent = 100.0 - 100.0 * 10f64.powf(-nines);
     format!("{} %", (percent * 1e4).round() / 1e4)
 }
 
-/// `16 KiB`: a power of two.
+/// Returns `16 KiB`: a power of two.
 pub(in super::super) fn size_of(bytes: f64) -> String {
     size(bytes as usize)
 }
 
-/// `10 MB`: a power of ten.
+/// Returns `10 MB`: a power of ten.
 pub(super) fn decimal_bytes(number: f64) -> String {
     match number {
         small if small < 1e6 => format!("{} kB", figure_short(small / 1e3)),
@@ -23,7 +23,7 @@ pub(super) fn decimal_bytes(number: f64) -> String {
     }
 }
 
-/// `400k` for four hundred thousand.
+/// Returns `400k` for four hundred thousand.
 pub(super) fn short(number: f64) -> String {
     match number {
         small if small < 1e4 => figure_short(small),
@@ -32,7 +32,7 @@ pub(super) fn short(number: f64) -> String {
     }
 }
 
-/// As [`figure`], without zeros at the end.
+/// Returns the same as [`figure`], without zeros at the end.
 pub(super) fn figure_short(value: f64) -> String {
     let text = figure(value);
     match text.contains('.') {

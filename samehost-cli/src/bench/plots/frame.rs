@@ -1,6 +1,7 @@
-//! [`Frame`]: what stands around the drawing: title, conditions, titles of the axes, legend.
+//! [`Frame`]: everything around the drawing: title, conditions, titles of the axes, legend.
 //!
-//! The file is as wide as a phone's screen shows it readably (400 pixels), and scales with its place.
+//! The file is as wide as a phone's screen can show readably (400 pixels), and scales with its
+//! container.
 
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
@@ -11,15 +12,15 @@ use super::super::text::wrapped;
 use super::Result;
 use super::style::{Colour, GRID, INK, PAPER, finished};
 
-/// In pixels, as all here.
+/// In pixels, like all sizes here.
 pub(super) const WIDTH: u32 = 560;
-/// At all sides.
+/// The margin on all sides.
 pub(super) const MARGIN: u32 = 12;
-/// For the figures beside an axis that goes upwards.
+/// The width of the figures beside a vertical axis.
 pub(super) const Y_FIGURES: u32 = 66;
-/// For half of the last figure below an axis that goes across.
+/// Room for half of the last figure below a horizontal axis.
 pub(super) const RIGHT: u32 = 36;
-/// Between the axes.
+/// The width between the axes.
 pub(super) const PLOT_WIDTH: u32 = WIDTH - MARGIN - Y_FIGURES - RIGHT;
 
 const TITLE_SIZE: f64 = 20.0;
@@ -28,19 +29,19 @@ const TITLE_LINE: u32 = 27;
 const LINE: u32 = 21;
 const LEGEND_LINE: u32 = 25;
 
-/// The average character of a wide font, as part of its size.
+/// The width of an average character of a wide font, as a fraction of its size.
 const CHARACTER: f64 = 0.58;
 
 /// A drawing area of the file.
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// What stands around a drawing.
+/// The texts around a drawing.
 pub(super) struct Frame {
     pub(super) title: String,
     pub(super) conditions: Vec<String>,
-    /// The title of the axis that goes upwards; empty for none.
+    /// The title of the vertical axis, or empty.
     pub(super) above: String,
-    /// The title of the axis that goes across; empty for none.
+    /// The title of the horizontal axis, or empty.
     pub(super) below: String,
     pub(super) legend: Vec<Entry>,
 }
@@ -56,7 +57,7 @@ pub(super) enum Sample {
 }
 
 impl Frame {
-    /// The file, with what `body` draws on an area of this height.
+    /// Returns the file, with what `body` draws on an area of this height.
     pub(super) fn draw(
         &self,
         height: u32,
@@ -124,13 +125,13 @@ impl Entry {
     }
 }
 
-/// The lines that a text has in this file.
+/// Returns the lines that a text has in this file.
 fn lines(text: &str, size: f64) -> Vec<String> {
     let room = f64::from(WIDTH - 2 * MARGIN) / (size * CHARACTER);
     wrapped(text, room as usize).lines().map(str::to_owned).collect()
 }
 
-/// About how wide a text of the usual size is.
+/// Returns approximately how wide a text of the usual size is.
 pub(super) fn width_of(text: &str) -> f64 {
     text.chars().count() as f64 * TEXT_SIZE * CHARACTER
 }
@@ -148,7 +149,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// The SVG's font sizes are by this much smaller than those that the drawing is asked for.
+/// The font sizes in the SVG are smaller than the requested ones by this factor.
 const BACKEND_SCALE: f64 = 1.24;
 
 pub(super) fn text_style() -> TextStyle<'static> {

@@ -1,4 +1,4 @@
-//! [`Line`]: one series in a plot, and the plots that consist of lines.
+//! [`Line`]: one series in a plot. Here are also the plots that consist of lines.
 
 use plotters::prelude::*;
 
@@ -9,13 +9,13 @@ use super::axis::Axis;
 use super::frame::{Frame, MARGIN, RIGHT, Y_FIGURES, text_style};
 use super::style::{GRID, INK, colour_of};
 
-/// Of the drawing between the axes, in pixels.
+/// The height of the drawing between the axes, in pixels.
 const PLOT_HEIGHT: u32 = 290;
 
-/// For the figures below.
+/// The height of the figures below.
 const X_FIGURES: u32 = 28;
 
-/// More points than this are a curve, without a dot for each.
+/// More points than this are drawn as a curve, without a dot for each.
 const DOTS_MAX: usize = 20;
 
 /// The lengths of strokes and gaps of a dashed line.
@@ -28,7 +28,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// One for each series, in the order of the rows.
+    /// Returns a line for each series, in the order of the rows.
     pub(super) fn all(rows: &[&Row], points: impl Fn(&Row) -> Vec<(f64, f64)>) -> Vec<Self> {
         let mut lines: Vec<Self> = Vec::new();
         for row in rows {
@@ -46,7 +46,7 @@ impl Line {
     }
 }
 
-/// Draws the lines, dashed where they are of TCP.
+/// Draws the lines. Those of TCP are dashed.
 pub(super) fn draw_lines(frame: &Frame, lines: &[Line], x: &Axis, y: &Axis) -> Result<String> {
     frame.draw(MARGIN + PLOT_HEIGHT + X_FIGURES, |area| {
         let mut chart = ChartBuilder::on(area)

@@ -1,4 +1,4 @@
-//! The report's plots, as SVG: what there is to be plotted. Each says in itself under which conditions it
+//! The report's plots as SVG: which plots there are. Each plot names the conditions under which it
 //! was measured, so that it can be shown without the page.
 
 mod axis;
@@ -27,7 +27,7 @@ use super::text::size;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// The names of all plots that there may be.
+/// The names of all possible plots.
 pub(super) const NAMES: [&str; 12] = [
     "overview",
     "latency",
@@ -44,14 +44,14 @@ pub(super) const NAMES: [&str; 12] = [
 ];
 
 pub(super) struct Plot {
-    /// Of its file, without the ending.
+    /// The name of its file, without the ending.
     pub(super) name: String,
     /// How to read it.
     pub(super) caption: String,
     pub(super) svg: String,
 }
 
-/// Under which circumstances the rows were measured.
+/// The conditions under which the rows were measured.
 pub(super) struct Conditions {
     machine: String,
     asleep: String,
@@ -73,7 +73,7 @@ impl Conditions {
         }
     }
 
-    /// What is to be read above a plot of calls that are `what`.
+    /// Returns the text above a plot of calls that are `what`.
     fn lines(&self, what: &str, wait: Wait) -> Vec<String> {
         let wait = match wait {
             Wait::Block => &self.asleep,
@@ -83,7 +83,7 @@ impl Conditions {
     }
 }
 
-/// All that the rows have figures for.
+/// Returns all plots that the rows have figures for.
 pub(super) fn plots(rows: &[Row], conditions: &Conditions) -> Result<Vec<Plot>> {
     let mut plots = Vec::new();
     plots.extend(overview(&alike(rows, Kind::Unary, Wait::Block), conditions)?);
@@ -112,7 +112,7 @@ pub(super) fn plots(rows: &[Row], conditions: &Conditions) -> Result<Vec<Plot>> 
     Ok(plots)
 }
 
-/// The rows of one kind and way to wait, with the first payload and number of connections.
+/// Returns the rows of one kind and way to wait, with the first payload and number of connections.
 fn alike(rows: &[Row], kind: Kind, wait: Wait) -> Vec<&Row> {
     let mut rows = rows.iter().filter(|row| row.kind == kind && row.wait == wait).peekable();
     let Some(&first) = rows.peek() else {
@@ -131,7 +131,7 @@ fn name(plot: &str, wait: Wait) -> String {
     }
 }
 
-/// What a stack is called where there is room.
+/// Returns the long name of a stack.
 fn long_name(series: Series) -> &'static str {
     match (series.stack, series.stubs) {
         (Stack::Samehost, Some(Stubs::Tonic)) => "samehost, tonic's stubs",
@@ -141,7 +141,7 @@ fn long_name(series: Series) -> &'static str {
     }
 }
 
-/// The colours of the stacks, then the strokes of the transports.
+/// Returns the colours of the stacks, then the strokes of the transports.
 fn legend(lines: &[Line]) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     for Line { series, .. } in lines {
@@ -197,7 +197,7 @@ fn latencies(
     })
 }
 
-/// Nothing where only one number was measured.
+/// Returns no plot if only one number was measured.
 fn calls_by_concurrency(
     rows: &[&Row],
     wait: Wait,
@@ -225,10 +225,10 @@ fn calls_by_concurrency(
     }))
 }
 
-/// Nothing where only one payload was measured.
+/// Returns no plot if only one payload was measured.
 fn bytes_by_payload(rows: &[&Row], wait: Wait, conditions: &Conditions) -> Result<Option<Plot>> {
     let mut lines = Line::all(rows, |row| vec![(row.payload_bytes as f64, row.bytes_per_second)]);
-    // Nothing has no place on a logarithmic axis.
+    // Zero cannot be shown on a logarithmic axis.
     lines.iter_mut().for_each(|line| line.points.retain(|point| point.0 > 0.0));
     lines.retain(|line| line.points.len() > 1);
     if lines.is_empty() {
@@ -255,7 +255,8 @@ fn bytes_by_payload(rows: &[&Row], wait: Wait, conditions: &Conditions) -> Resul
     }))
 }
 
-/// What client and server do between one call and the next. Nothing where the server can't be asked.
+/// Plots what client and server do between one call and the next. Returns no plot if the server
+/// cannot be asked.
 fn times(
     rows: &[&Row],
     at_once: usize,
@@ -307,8 +308,8 @@ fn times(
     }))
 }
 
-/// The whole comparison in one picture: ours, stock tonic and the bare socket, over Unix sockets.
-/// Nothing where there is nothing to compare.
+/// Plots the whole comparison in one picture: ours, stock tonic and the bare socket, over Unix
+/// sockets. Returns no plot if there is nothing to compare.
 fn overview(rows: &[&Row], conditions: &Conditions) -> Result<Option<Plot>> {
     let rows: Vec<_> = rows.iter().copied().filter(|row| row.transport == Transport::Uds).collect();
     let at = |at_once: usize| rows.iter().filter(move |row| row.concurrency == at_once);
@@ -363,7 +364,7 @@ fn overview(rows: &[&Row], conditions: &Conditions) -> Result<Option<Plot>> {
     }))
 }
 
-/// How long it takes until the server has a payload, or has read it, by each way.
+/// Plots how long it takes until the server has a payload, or has read it, in each way.
 fn memory(rows: &[Row], conditions: &Conditions) -> Result<Option<Plot>> {
     let rows = rows.iter().filter(|row| row.wait == Wait::Block && row.concurrency == 1);
     let mut groups: Vec<Group> = Vec::new();
@@ -409,7 +410,7 @@ fn memory(rows: &[Row], conditions: &Conditions) -> Result<Option<Plot>> {
     }))
 }
 
-/// A colour by its place in a bar.
+/// A colour and its value in a bar.
 type Part = (Colour, f64);
 
 #[cfg(test)]
@@ -432,7 +433,7 @@ mod tests {
         plots.into_iter().map(|plot| plot.name).collect()
     }
 
-    /// All that is plotted of ours that waits so.
+    /// Returns all of our rows with this way to wait.
     fn rows(wait: Wait) -> Vec<Row> {
         let mut rows = Vec::new();
         for transport in Transport::ALL {
@@ -453,12 +454,12 @@ mod tests {
         assert_eq!(names(&asleep), ["latency", "latency-many", "calls", "time", "bytes"]);
         assert!(names(&[]).is_empty());
         assert_eq!(names(&asleep[..1]), ["latency", "time"]);
-        // A run that was interrupted, and one of a server that can't be asked.
+        // A run that was interrupted, and one of a server that cannot be asked.
         let tcp = Cell { transport: Transport::Tcp, ..asleep[1].cell() };
         let mut two = [asleep[0].clone(), row(tcp, 1.0)];
         two.iter_mut().for_each(|row| row.detail.server = None);
         assert_eq!(names(&two), ["latency", "latency-many"]);
-        // With something to compare with.
+        // Now there is something to compare with.
         let tonic = Cell { stack: Stack::Tonic, stubs: Some(Stubs::Tonic), ..asleep[0].cell() };
         assert_eq!(names(&[asleep[0].clone(), row(tonic, 1.0)])[0], "overview");
     }

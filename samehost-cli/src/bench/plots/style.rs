@@ -1,12 +1,13 @@
-//! The colours, for light and dark screens and for paper. An element has its light colour as an attribute
-//! and a CSS variable as its style: whatever shows the file and knows neither variables nor media queries
-//! shows it light.
+//! The colours, for light and dark screens and for paper. An element has its light colour as an
+//! attribute, and a CSS variable as its style. A program that knows neither variables nor media
+//! queries shows the light colours.
 
 use plotters::style::RGBColor;
 
 use super::super::cell::{Series, Stack, Stubs};
 
-/// A colour while it is drawn: its number stands in the red part until [`finished`] puts in the colour.
+/// A colour during drawing: its number is in the red part until [`finished`] replaces it by the
+/// colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Colour(u8);
 
@@ -55,7 +56,7 @@ pub(super) fn colour_of(series: Series) -> Colour {
     }
 }
 
-/// The variables, for a plot, or a page that has plots in it or is in their style.
+/// Returns the variables, for a plot, or for a page that has plots in it or is in their style.
 pub(in super::super) fn style() -> String {
     let variables = |value: fn(&Definition) -> &'static str| -> String {
         let one = |each: &Definition| format!("{}: {}; ", each.variable, value(each));
@@ -68,7 +69,8 @@ pub(in super::super) fn style() -> String {
     )
 }
 
-/// The file as it is shown: with its colours, and `title` for those who cannot see it.
+/// Returns the file as it is shown: with its colours, and with `title` for people who cannot see
+/// it.
 pub(super) fn finished(drawn: &str, title: &str) -> String {
     let mut svg = drawn.to_owned();
     for Definition { colour: Colour(number), variable, light, .. } in &DEFINITIONS {
