@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 
 use super::channel::{Channel, unavailable};
 use super::connection::{Connection, State, TimedOut};
-use crate::driver::{Lost, StreamError};
+use crate::driver::{CloseReason, StreamError};
 use crate::grpc::{GRPC_TIMEOUT, field, grpc_timeout, normalise, not_grpc, status, timeout_value};
 use crate::http2::{Body, Content, NotNow, Progress, Read, SendRequest, StreamKey};
 
@@ -156,8 +156,8 @@ impl Call {
             connection.until(deadline.at, |state| match state.h2.send_request(request, end) {
                 Ok(key) => Some(Ok(key)),
                 // The server takes no more calls at the moment.
-                Err(NotNow::NoSlot) if state.lost.is_none() => None,
-                Err(not_now) => Some(Err((not_now, state.lost.clone()))),
+                Err(NotNow::NoSlot) if state.close_reason.is_none() => None,
+                Err(not_now) => Some(Err((not_now, state.close_reason.clone()))),
             });
         let key = match opened {
             Ok(Ok(key)) => key,
@@ -167,9 +167,9 @@ impl Call {
                 );
                 return Err(Unsent::Failed(Status::resource_exhausted(text)));
             }
-            Ok(Err((_, lost))) => {
-                let lost = lost.unwrap_or(Lost::Closed);
-                let error = StreamError::Lost { lost, unprocessed: true };
+            Ok(Err((_, close_reason))) => {
+                let close_reason = close_reason.unwrap_or(CloseReason::Closed);
+                let error = StreamError::ConnectionEnded { close_reason, unprocessed: true };
                 return Err(Unsent::Again(status(error, Some(&connection.address))));
             }
             Err(TimedOut) => return Err(Unsent::Failed(deadline.exceeded())),
@@ -187,7 +187,7 @@ impl Call {
         }
         // The last data may still be in the buffer: reading the response writes the rest of it.
         let sent = self.connection.until(self.deadline.at, |state| {
-            (end || !state.h2.is_blocked(key) || state.lost.is_some()).then_some(())
+            (end || !state.h2.is_blocked(key) || state.close_reason.is_some()).then_some(())
         });
         match sent {
             Ok(()) => Ok(true),
@@ -209,7 +209,7 @@ impl Call {
             self.connection.until(self.deadline.at, |state| match state.h2.take_response(key) {
                 Poll::Ready(Ok(head)) => Some(Ok(head)),
                 Poll::Ready(Err(failure)) => Some(Err(state.error(failure))),
-                Poll::Pending if state.lost.is_some() => Some(Err(gone(state))),
+                Poll::Pending if state.close_reason.is_some() => Some(Err(gone(state))),
                 Poll::Pending => None,
             });
         let (head, body) = match head {
@@ -253,7 +253,7 @@ impl Call {
                 Read::Trailers(trailers) => Ok(Next::End(Some(Arc::unwrap_or_clone(trailers)))),
                 Read::End => Ok(Next::End(None)),
                 Read::Failed(failure) => Err(state.error(failure)),
-                Read::Pending if state.lost.is_none() => return None,
+                Read::Pending if state.close_reason.is_none() => return None,
                 Read::Pending | Read::Gone => Err(gone(state)),
             })
         });
@@ -297,6 +297,6 @@ impl Drop for Call {
 }
 
 fn gone(state: &State) -> StreamError {
-    let lost = state.lost.clone().unwrap_or(Lost::Closed);
-    StreamError::Lost { lost, unprocessed: false }
+    let close_reason = state.close_reason.clone().unwrap_or(CloseReason::Closed);
+    StreamError::ConnectionEnded { close_reason, unprocessed: false }
 }

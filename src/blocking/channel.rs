@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::connection::{Connection, TimedOut};
 use crate::address::{Address, AddressParseError};
-use crate::driver::Lost;
+use crate::driver::CloseReason;
 use crate::socket::{CONNECT_TIMEOUT, ConnectError, connect_blocking};
 
 /// How often a connection is opened again at once if the server ended before it was ready. Its
@@ -79,17 +79,19 @@ impl ChannelBuilder {
         loop {
             let socket = connect_blocking(&address, until, self.connect_timeout)?;
             let connection = Connection::new(socket, Arc::clone(&address));
-            let ready = connection.until(until, |state| match &state.lost {
-                Some(lost) => Some(Err(lost.clone())),
+            let ready = connection.until(until, |state| match &state.close_reason {
+                Some(close_reason) => Some(Err(close_reason.clone())),
                 None => state.ready.then_some(Ok(())),
             });
             match ready {
                 Ok(Ok(())) => return Ok(connection),
-                Ok(Err(Lost::Closed | Lost::Io(_))) if again > 0 => again -= 1,
-                Ok(Err(lost @ Lost::NotHttp2(_))) => {
-                    return Err(ConnectError::not_http2(Some(&address), &lost));
+                Ok(Err(CloseReason::Closed | CloseReason::Io(_))) if again > 0 => again -= 1,
+                Ok(Err(close_reason @ CloseReason::NotHttp2(_))) => {
+                    return Err(ConnectError::not_http2(Some(&address), &close_reason));
                 }
-                Ok(Err(lost)) => return Err(ConnectError::closed(Some(&address), &lost)),
+                Ok(Err(close_reason)) => {
+                    return Err(ConnectError::closed(Some(&address), &close_reason));
+                }
                 Err(TimedOut) => {
                     return Err(ConnectError::silent(Some(&address), self.connect_timeout));
                 }

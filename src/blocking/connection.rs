@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 
 use crate::address::Address;
-use crate::driver::{Lost, StreamError};
+use crate::driver::{CloseReason, StreamError};
 use crate::http2::{self, Config, ErrorCode, Event, Failure, StreamKey};
 
 /// How much is read at once, in bytes.
@@ -40,7 +40,7 @@ pub(super) struct State {
     pub(super) h2: http2::Connection,
     /// Whether the server's SETTINGS have come.
     pub(super) ready: bool,
-    pub(super) lost: Option<Lost>,
+    pub(super) close_reason: Option<CloseReason>,
     input: BytesMut,
     /// The buffer for reads. The thread that reads takes it.
     scratch: Option<Vec<u8>>,
@@ -69,7 +69,7 @@ impl Connection {
         let state = State {
             h2: http2::Connection::client(config, Instant::now()),
             ready: false,
-            lost: None,
+            close_reason: None,
             input: BytesMut::new(),
             scratch: Some(vec![0; READ]),
         };
@@ -86,11 +86,11 @@ impl Connection {
         // The server may have closed it between two calls. Over a Unix socket the request then
         // cannot be written, and goes to another connection. TCP takes it, and nobody knows what
         // became of it.
-        if !self.address.is_unix() && state.lost.is_none() {
+        if !self.address.is_unix() && state.close_reason.is_none() {
             let received = self.receive_into(&mut state);
             state.take_in(received.map(|_| Received::Nothing));
         }
-        state.lost.is_none() && state.h2.takes_requests()
+        state.close_reason.is_none() && state.h2.takes_requests()
     }
 
     /// Waits until `find` finds something, and drives the connection meanwhile.
@@ -142,7 +142,7 @@ impl Connection {
 
     /// Writes what the socket takes at once.
     pub(super) fn flush(&self, state: &mut State) {
-        while state.lost.is_none() && state.h2.has_outgoing() {
+        while state.close_reason.is_none() && state.h2.has_outgoing() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let count = state.h2.outgoing(&mut slices);
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
@@ -154,7 +154,7 @@ impl Connection {
                 Err(errno) => {
                     // What the server said before it closed comes first.
                     while let Ok(Received::Bytes(_)) = self.receive_into(state) {}
-                    state.lose(Lost::Io(Arc::new(errno.into())));
+                    state.lose(CloseReason::Io(Arc::new(errno.into())));
                 }
             }
         }
@@ -224,8 +224,10 @@ impl State {
         match received {
             Ok(Received::Nothing) => {}
             Ok(Received::Bytes(_)) => self.parse(),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.lose(Lost::Closed),
-            Err(error) => self.lose(Lost::Io(Arc::new(error))),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.lose(CloseReason::Closed)
+            }
+            Err(error) => self.lose(CloseReason::Io(Arc::new(error))),
         }
     }
 
@@ -236,8 +238,12 @@ impl State {
                 Ok(http2::Received::Some) => {}
                 Ok(http2::Received::All) => break,
                 Err(error) => {
-                    let lost = if self.ready { Lost::Http2(error) } else { Lost::NotHttp2(error) };
-                    self.lose(lost);
+                    let close_reason = if self.ready {
+                        CloseReason::Http2(error)
+                    } else {
+                        CloseReason::NotHttp2(error)
+                    };
+                    self.lose(close_reason);
                     break;
                 }
             }
@@ -254,15 +260,15 @@ impl State {
     fn went_away(&mut self) {
         if let Some(go_away) = self.h2.peer_go_away()
             && go_away.code != ErrorCode::NO_ERROR
-            && self.lost.is_none()
+            && self.close_reason.is_none()
         {
             let (code, debug) = (go_away.code, String::from_utf8_lossy(&go_away.debug).into());
-            self.lose(Lost::GoneAway { code, debug });
+            self.lose(CloseReason::GoneAway { code, debug });
         }
     }
 
-    fn lose(&mut self, lost: Lost) {
-        self.lost.get_or_insert(lost);
+    fn lose(&mut self, close_reason: CloseReason) {
+        self.close_reason.get_or_insert(close_reason);
         self.h2.lose();
     }
 
@@ -270,9 +276,9 @@ impl State {
     pub(super) fn error(&self, failure: Failure) -> StreamError {
         match failure {
             Failure::Reset(reset) => StreamError::Reset(reset),
-            Failure::Lost { unprocessed } => {
-                let lost = self.lost.clone().unwrap_or(Lost::Closed);
-                StreamError::Lost { lost, unprocessed }
+            Failure::ConnectionEnded { unprocessed } => {
+                let close_reason = self.close_reason.clone().unwrap_or(CloseReason::Closed);
+                StreamError::ConnectionEnded { close_reason, unprocessed }
             }
         }
     }

@@ -14,11 +14,11 @@ use tokio::time::Sleep;
 use tonic::{Code, Status};
 
 use super::builder::{AGENT, WaitForReady};
-use super::channel::{Channel, Shared};
+use super::channel::{Channel, ChannelCore};
 use super::connecting::Unconnected;
 use super::link::Link;
 use super::retry::PREVIOUS_ATTEMPTS;
-use crate::driver::{self, Lost, Outgoing, Responded, StreamError, Unsent, Waiter};
+use crate::driver::{self, CloseReason, Outgoing, Responded, StreamError, Unsent, Waiter};
 use crate::grpc::{Deadline, GRPC_TIMEOUT, field, grpc_timeout, status};
 use crate::http2::ResponseHead;
 use crate::socket::ConnectError;
@@ -38,12 +38,12 @@ static USUAL_AGENT: HeaderValue = HeaderValue::from_static(AGENT);
 ///
 /// [`ResponseFuture`]: super::ResponseFuture
 pub(crate) struct Calling<R> {
-    channel: Arc<Shared>,
+    channel: Arc<ChannelCore>,
     request: R,
     deadline: Option<Deadline>,
     /// The time from the call's start to its deadline.
     timeout: Duration,
-    stage: Stage,
+    stage: CallStage,
     /// Whether the channel's user agent is still to be added to the headers.
     adds_agent: bool,
     /// Whether the channel's timeout is still to be added, too.
@@ -58,7 +58,7 @@ pub(crate) struct Calling<R> {
     wait: bool,
 }
 
-enum Stage {
+enum CallStage {
     /// The call is next put into the connection.
     Send,
     /// It waits for a connection.
@@ -71,7 +71,7 @@ enum Stage {
 }
 
 /// A response, and the connection that it came on.
-pub(super) struct Answer {
+pub(super) struct LinkResponse {
     pub(super) responded: Responded,
     pub(super) link: Arc<Link>,
 }
@@ -93,7 +93,7 @@ impl<R: Outgoing> Calling<R> {
             channel: Arc::clone(channel),
             deadline: timeout.and_then(Deadline::after),
             timeout: timeout.unwrap_or_default(),
-            stage: Stage::Send,
+            stage: CallStage::Send,
             adds_agent,
             adds_timeout: own_timeout.is_none() && default.is_some(),
             resends: 0,
@@ -105,7 +105,10 @@ impl<R: Outgoing> Calling<R> {
     }
 
     /// Polls as a future is polled. It fails when the deadline passes.
-    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+    pub(super) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<LinkResponse, Status>> {
         if let Poll::Ready(result) = self.advance(cx) {
             return Poll::Ready(result);
         }
@@ -114,7 +117,7 @@ impl<R: Outgoing> Calling<R> {
         {
             let status = self.deadline_exceeded();
             // Cancels the call.
-            self.stage = Stage::Send;
+            self.stage = CallStage::Send;
             return Poll::Ready(Err(status));
         }
         Poll::Pending
@@ -128,7 +131,7 @@ impl<R: Outgoing> Calling<R> {
 
     /// Returns whether it waits for anything but the answer.
     pub(super) fn waits(&self) -> bool {
-        !matches!(self.stage, Stage::Call(..))
+        !matches!(self.stage, CallStage::Call(..))
     }
 
     /// Takes the deadline, which also holds for the rest of the response.
@@ -142,7 +145,7 @@ impl<R: Outgoing> Calling<R> {
     }
 
     /// Polls all attempts.
-    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<LinkResponse, Status>> {
         loop {
             match ready!(self.attempt(cx)) {
                 Err(status) if self.retry(status.code(), None) => {}
@@ -162,7 +165,7 @@ impl<R: Outgoing> Calling<R> {
         let Some(wait) = wait else { return false };
         self.request.set_field(PREVIOUS_ATTEMPTS, attempts.into());
         self.attempts += 1;
-        self.stage = Stage::Backoff(Box::pin(tokio::time::sleep(wait)));
+        self.stage = CallStage::Backoff(Box::pin(tokio::time::sleep(wait)));
         true
     }
 
@@ -179,33 +182,33 @@ impl<R: Outgoing> Calling<R> {
     }
 
     /// Polls one attempt, which sends the call again while no server has processed it.
-    fn attempt(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Status>> {
+    fn attempt(&mut self, cx: &mut Context<'_>) -> Poll<Result<LinkResponse, Status>> {
         loop {
             match &mut self.stage {
-                Stage::Send => match self.channel.current() {
+                CallStage::Send => match self.channel.current() {
                     Some(link) => self.send(link, cx)?,
                     None => self.connect(false),
                 },
-                Stage::Connect(connect) => {
+                CallStage::Connect(connect) => {
                     let connected = ready!(connect.as_mut().poll(cx));
                     // The call uses the connection that it waited for, even if that is lost by now:
                     // its error counts.
                     self.send(connected?, cx)?;
                 }
-                Stage::Wait(waiter, _) => {
+                CallStage::Wait(waiter, _) => {
                     ready!(waiter.poll(cx));
-                    self.stage = Stage::Send;
+                    self.stage = CallStage::Send;
                 }
-                Stage::Backoff(sleep) => {
+                CallStage::Backoff(sleep) => {
                     ready!(sleep.as_mut().poll(cx));
-                    self.stage = Stage::Send;
+                    self.stage = CallStage::Send;
                 }
-                Stage::Call(call, link) => {
+                CallStage::Call(call, link) => {
                     let answer = ready!(Pin::new(call).poll(cx));
                     let link = Arc::clone(link);
                     match answer {
                         Ok(responded) if self.retry_response(&responded.head) => {}
-                        Ok(responded) => return Poll::Ready(Ok(Answer { responded, link })),
+                        Ok(responded) => return Poll::Ready(Ok(LinkResponse { responded, link })),
                         Err(error) => self.failed(&link, error)?,
                     }
                 }
@@ -216,7 +219,7 @@ impl<R: Outgoing> Calling<R> {
     fn connect(&mut self, later: bool) {
         let (channel, wait) = (Arc::clone(&self.channel), self.wait);
         let connect = async move { channel.connect(wait, later).await };
-        self.stage = Stage::Connect(Box::pin(connect));
+        self.stage = CallStage::Connect(Box::pin(connect));
     }
 
     /// Sends the request, or sets what the call waits for.
@@ -224,15 +227,15 @@ impl<R: Outgoing> Calling<R> {
         match self.put_into(&link, cx) {
             Ok(call) => {
                 self.sent = self.sent.saturating_add(1);
-                self.stage = Stage::Call(call, link);
+                self.stage = CallStage::Call(call, link);
             }
-            Err(Unsent::Wait(waiter)) => self.stage = Stage::Wait(waiter, link),
-            Err(Unsent::Elsewhere(lost)) => {
+            Err(Unsent::Wait(waiter)) => self.stage = CallStage::Wait(waiter, link),
+            Err(Unsent::Elsewhere(close_reason)) => {
                 self.channel.discard(&link);
-                let error = StreamError::Lost { lost, unprocessed: true };
+                let error = StreamError::ConnectionEnded { close_reason, unprocessed: true };
                 self.elsewhere(&link, error)?;
             }
-            Err(Unsent::NotHttp2(lost)) => return Err(self.not_http2(&link, lost)),
+            Err(Unsent::NotHttp2(close_reason)) => return Err(self.not_http2(&link, close_reason)),
             Err(Unsent::TooLarge { limit }) => {
                 let text = format!(
                     "the request's headers are larger than the {limit} bytes that the server takes"
@@ -270,7 +273,7 @@ impl<R: Outgoing> Calling<R> {
         if self.wait {
             self.connect(true);
         } else if self.resend() {
-            self.stage = Stage::Send;
+            self.stage = CallStage::Send;
         } else {
             return Err(status(error, link.address.as_ref()));
         }
@@ -281,11 +284,14 @@ impl<R: Outgoing> Calling<R> {
     fn failed(&mut self, link: &Link, error: StreamError) -> Result<(), Status> {
         let again = error.may_be_sent_again() && self.request.can_be_sent();
         match error {
-            StreamError::Lost { lost: lost @ Lost::NotHttp2(_), .. } => {
-                return Err(self.not_http2(link, lost));
+            StreamError::ConnectionEnded {
+                close_reason: close_reason @ CloseReason::NotHttp2(_),
+                ..
+            } => {
+                return Err(self.not_http2(link, close_reason));
             }
-            error @ StreamError::Lost { .. } if again => self.elsewhere(link, error)?,
-            _ if again && self.resend() => self.stage = Stage::Send,
+            error @ StreamError::ConnectionEnded { .. } if again => self.elsewhere(link, error)?,
+            _ if again && self.resend() => self.stage = CallStage::Send,
             // A server whose deadline acts first may end the stream before our timer does.
             _ if self.deadline.as_ref().is_some_and(Deadline::has_passed) => {
                 return Err(self.deadline_exceeded());
@@ -295,11 +301,11 @@ impl<R: Outgoing> Calling<R> {
         Ok(())
     }
 
-    fn not_http2(&self, link: &Link, lost: Lost) -> Status {
+    fn not_http2(&self, link: &Link, close_reason: CloseReason) -> Status {
         if self.channel.is_of_stream() {
-            return Unconnected::Stream(Some(lost)).into();
+            return Unconnected::Stream(Some(close_reason)).into();
         }
-        Unconnected::from(ConnectError::not_http2(link.address.as_deref(), &lost)).into()
+        Unconnected::from(ConnectError::not_http2(link.address.as_deref(), &close_reason)).into()
     }
 
     fn resend(&mut self) -> bool {
@@ -313,7 +319,7 @@ impl<R: Outgoing> Calling<R> {
         let waited = Human(self.timeout);
         let path = self.request.head().path;
         match &self.stage {
-            Stage::Connect(_) => match self.channel.last_failure() {
+            CallStage::Connect(_) => match self.channel.last_failure() {
                 Some(error) => {
                     let mut status = Status::deadline_exceeded(format!("{error}, waited {waited}"));
                     status.set_source(Arc::new(error));
@@ -324,13 +330,13 @@ impl<R: Outgoing> Calling<R> {
                     self.channel.config.target
                 )),
             },
-            Stage::Wait(_, link) => Status::deadline_exceeded(format!(
+            CallStage::Wait(_, link) => Status::deadline_exceeded(format!(
                 "{path}: the server {link}takes no more calls at a time, waited {waited}"
             )),
-            Stage::Call(_, link) => Status::deadline_exceeded(format!(
+            CallStage::Call(_, link) => Status::deadline_exceeded(format!(
                 "{path}: no response from the server {link}within the deadline of {waited}"
             )),
-            Stage::Send | Stage::Backoff(_) => Status::deadline_exceeded(format!(
+            CallStage::Send | CallStage::Backoff(_) => Status::deadline_exceeded(format!(
                 "{path}: failed {} times within the deadline of {waited}",
                 self.attempts - 1
             )),

@@ -15,7 +15,7 @@ use super::retry::Tokens;
 use super::state::ChannelState;
 use crate::address::{Address, AddressParseError};
 use crate::backoff::Backoff;
-use crate::driver::{BoxError, Lost, Sender, Sleeping};
+use crate::driver::{BoxError, CloseReason, Sender, Sleeping};
 use crate::http2::ErrorCode;
 use crate::socket::ConnectError;
 
@@ -66,9 +66,9 @@ use crate::socket::ConnectError;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct Channel(pub(super) Arc<Shared>);
+pub struct Channel(pub(super) Arc<ChannelCore>);
 
-pub(super) struct Shared {
+pub(super) struct ChannelCore {
     pub(super) config: Arc<ChannelBuilder>,
     /// The connection that calls go to.
     link: Mutex<Option<Arc<Link>>>,
@@ -172,7 +172,7 @@ impl Channel {
     }
 
     pub(super) fn new(config: ChannelBuilder, link: Option<Arc<Link>>) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(ChannelCore {
             tokens: Tokens::new(config.retry.as_ref()),
             config: Arc::new(config.into_config()),
             link: Mutex::new(link),
@@ -192,7 +192,7 @@ impl fmt::Debug for Channel {
     }
 }
 
-impl Shared {
+impl ChannelCore {
     pub(super) fn is_of_stream(&self) -> bool {
         matches!(self.config.target, Target::Stream)
     }
@@ -230,8 +230,8 @@ impl Shared {
     /// Drops a link without the lock, since that may end the connection.
     fn retire(&self, link: Option<Arc<Link>>) {
         let Some(link) = link else { return };
-        if let Some(Lost::GoneAway { code: ErrorCode::ENHANCE_YOUR_CALM, debug }) =
-            link.sender.lost()
+        if let Some(CloseReason::GoneAway { code: ErrorCode::ENHANCE_YOUR_CALM, debug }) =
+            link.sender.close_reason()
             && debug == "too_many_pings"
         {
             let address = link.address.as_deref().map(tracing::field::display);

@@ -10,11 +10,11 @@ use tokio::task::JoinSet;
 use tonic::Status;
 
 use super::builder::Target;
-use super::channel::{Shared, lock};
+use super::channel::{ChannelCore, lock};
 use super::link::Link;
 use super::state::ChannelState;
 use crate::backoff::{Backoff, jittered};
-use crate::driver::Lost;
+use crate::driver::CloseReason;
 use crate::observer::Event;
 use crate::socket::ConnectError;
 
@@ -24,14 +24,14 @@ pub(super) const WAITING: Backoff = Backoff::new(Duration::from_millis(5), Durat
 /// A task that connects, repeatedly while a call waits for a server. It runs as long as any call
 /// has a reference to it.
 pub(super) struct Attempt {
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<AttemptState>,
     callers: Arc<Callers>,
     /// Dropping it aborts the task.
     _task: JoinSet<()>,
 }
 
 #[derive(Clone)]
-enum Progress {
+enum AttemptState {
     /// It has failed this often, the last time for this reason.
     Trying {
         failures: u32,
@@ -69,7 +69,7 @@ impl Drop for Waiting {
 pub(super) enum Unconnected {
     Connect(ConnectError),
     /// The stream that the channel was made from has ended.
-    Stream(Option<Lost>),
+    Stream(Option<CloseReason>),
 }
 
 impl From<ConnectError> for Unconnected {
@@ -86,17 +86,17 @@ impl From<Unconnected> for Status {
                 status.set_source(Arc::new(error));
                 status
             }
-            Unconnected::Stream(None | Some(Lost::Closed)) => {
+            Unconnected::Stream(None | Some(CloseReason::Closed)) => {
                 Self::unavailable("the stream that this channel was made from has ended")
             }
-            Unconnected::Stream(Some(lost)) => Self::unavailable(format!(
-                "the stream that this channel was made from has ended: {lost}"
+            Unconnected::Stream(Some(close_reason)) => Self::unavailable(format!(
+                "the stream that this channel was made from has ended: {close_reason}"
             )),
         }
     }
 }
 
-impl Shared {
+impl ChannelCore {
     /// Connects once. A call that does not wait for a server does this.
     pub(super) async fn connect_once(self: &Arc<Self>) -> Result<(), ConnectError> {
         match self.connect(false, false).await {
@@ -117,32 +117,34 @@ impl Shared {
             let attempt = match self.attempt(wait && later) {
                 Found::Link(link) => return Ok(link),
                 Found::Attempt(attempt) => attempt,
-                Found::Ended(lost) => return Err(Unconnected::Stream(lost)),
+                Found::Ended(close_reason) => return Err(Unconnected::Stream(close_reason)),
             };
             let waiting = wait.then(|| Waiting::new(&attempt.callers));
             let mut progress = attempt.progress.clone();
             let seen = match &*progress.borrow() {
-                Progress::Trying { failures, .. } => *failures,
-                Progress::Done(_) => 0,
+                AttemptState::Trying { failures, .. } => *failures,
+                AttemptState::Done(_) => 0,
             };
             if waiting.is_none() {
                 attempt.callers.hurry.notify_one();
             }
             let news = progress.wait_for(|progress| match progress {
-                Progress::Trying { failures, .. } => !wait && *failures > seen,
-                Progress::Done(_) => true,
+                AttemptState::Trying { failures, .. } => !wait && *failures > seen,
+                AttemptState::Done(_) => true,
             });
             let news = news.await.map(|news| news.clone());
             match news {
-                Ok(Progress::Done(Ok(link))) => return Ok(link),
+                Ok(AttemptState::Done(Ok(link))) => return Ok(link),
                 // The attempt ended before it knew of this call.
-                Ok(Progress::Done(Err(error))) if wait && !error.kind().is_permanent() => {
+                Ok(AttemptState::Done(Err(error))) if wait && !error.kind().is_permanent() => {
                     later = true;
                 }
-                Ok(Progress::Done(Err(error)) | Progress::Trying { last: Some(error), .. }) => {
+                Ok(
+                    AttemptState::Done(Err(error)) | AttemptState::Trying { last: Some(error), .. },
+                ) => {
                     return Err(error.into());
                 }
-                Ok(Progress::Trying { last: None, .. }) | Err(_) => {
+                Ok(AttemptState::Trying { last: None, .. }) | Err(_) => {
                     let cause = "the runtime that connected was shut down";
                     return Err(ConnectError::connector(io::Error::other(cause)).into());
                 }
@@ -155,7 +157,7 @@ impl Shared {
         if let Target::Stream = self.config.target {
             return match self.link() {
                 Some(link) if link.sender.is_open() => Found::Link(link),
-                link => Found::Ended(link.and_then(|link| link.sender.lost())),
+                link => Found::Ended(link.and_then(|link| link.sender.close_reason())),
             };
         }
         let mut under_way = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,7 +170,7 @@ impl Shared {
             return Found::Link(link);
         }
         self.discard_ended();
-        let (sender, progress) = watch::channel(Progress::Trying { failures: 0, last: None });
+        let (sender, progress) = watch::channel(AttemptState::Trying { failures: 0, last: None });
         let callers = Arc::<Callers>::default();
         let mut task = JoinSet::new();
         task.spawn(Arc::clone(self).run(sender, Arc::clone(&callers), later));
@@ -179,7 +181,7 @@ impl Shared {
 
     async fn run(
         self: Arc<Self>,
-        progress: watch::Sender<Progress>,
+        progress: watch::Sender<AttemptState>,
         callers: Arc<Callers>,
         later: bool,
     ) {
@@ -200,7 +202,7 @@ impl Shared {
                     if !later {
                         lock(&self.backoff).reset();
                     }
-                    progress.send_replace(Progress::Done(Ok(self.use_link(link))));
+                    progress.send_replace(AttemptState::Done(Ok(self.use_link(link))));
                     return;
                 }
                 Err(error) => {
@@ -209,10 +211,10 @@ impl Shared {
                     let permanent = error.kind().is_permanent();
                     if permanent || callers.waiting.load(Ordering::SeqCst) == 0 {
                         std::mem::forget(given_up);
-                        progress.send_replace(Progress::Done(Err(error)));
+                        progress.send_replace(AttemptState::Done(Err(error)));
                         return;
                     }
-                    progress.send_replace(Progress::Trying { failures, last: Some(error) });
+                    progress.send_replace(AttemptState::Trying { failures, last: Some(error) });
                     self.wait(&callers).await;
                 }
             }
@@ -246,11 +248,11 @@ impl Shared {
 enum Found {
     Link(Arc<Link>),
     Attempt(Arc<Attempt>),
-    Ended(Option<Lost>),
+    Ended(Option<CloseReason>),
 }
 
 /// Clears the state when an attempt is dropped before its end because no call waits any more.
-struct GivenUp<'a>(&'a Shared);
+struct GivenUp<'a>(&'a ChannelCore);
 
 impl Drop for GivenUp<'_> {
     fn drop(&mut self) {

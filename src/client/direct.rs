@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use http::{Extensions, HeaderMap};
 use tonic::Status;
 
-use super::call::{Answer, Calling};
+use super::call::{Calling, LinkResponse};
 use super::channel::{Channel, lock};
 use super::link::Link;
 use super::response::of_call;
@@ -60,7 +60,7 @@ impl<M: EncodeMessage> DirectCall<M> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(DirectResponse, DirectBody), Status>> {
         let Self(call) = self;
-        let Answer { responded, link } = ready!(call.poll_answer(cx))?;
+        let LinkResponse { responded, link } = ready!(call.poll_answer(cx))?;
         let Responded { head, mut body, descriptors } = responded;
         let deadline = call.take_deadline();
         let whole = body.take_whole();

@@ -18,7 +18,7 @@ use super::direct::Usual;
 use super::watched::{Attempted, Watched};
 use crate::address::{Address, Kind};
 use crate::descriptors::Arrived;
-use crate::driver::{Lost, Options, Sender, Sleeping};
+use crate::driver::{CloseReason, Options, Sender, Sleeping};
 use crate::http2::KeepAlive;
 use crate::observer::ConnectionInfo;
 use crate::policy::PeerPolicy;
@@ -35,11 +35,11 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const LOCAL: &[u8] = b"localhost";
 
 /// What a connector opens.
-pub(super) type BoxStream = Box<dyn Stream>;
+pub(super) type BoxStream = Box<dyn ByteStream>;
 
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// Opens a stream.
 #[derive(Clone)]
@@ -178,8 +178,10 @@ impl ChannelBuilder {
                     let link = Link::new(sender, Some(Arc::clone(address)), server, preference);
                     return Ok(link.observed_as(observed));
                 }
-                Ok(Err(None | Some(Lost::Closed | Lost::Io(_)))) if again > 0 => again -= 1,
-                Ok(Err(lost)) => return Err(not_ready(Some(address), lost)),
+                Ok(Err(None | Some(CloseReason::Closed | CloseReason::Io(_)))) if again > 0 => {
+                    again -= 1
+                }
+                Ok(Err(close_reason)) => return Err(not_ready(Some(address), close_reason)),
                 Err(_) => return Err(ConnectError::silent(Some(address), limit)),
             }
         }
@@ -203,7 +205,7 @@ impl ChannelBuilder {
             let sender = Sender::start_watched(Sleeping(stream), options, watch);
             match sender.ready().await {
                 Ok(()) => Ok(Link::given(sender).observed_as(observed)),
-                Err(lost) => Err(not_ready(None, lost)),
+                Err(close_reason) => Err(not_ready(None, close_reason)),
             }
         };
         attempted.ended(match timeout(limit, opening).await {
@@ -213,10 +215,12 @@ impl ChannelBuilder {
     }
 }
 
-fn not_ready(address: Option<&Address>, lost: Option<Lost>) -> ConnectError {
-    match lost {
-        Some(lost @ Lost::NotHttp2(_)) => ConnectError::not_http2(address, &lost),
-        Some(lost) => ConnectError::closed(address, &lost),
+fn not_ready(address: Option<&Address>, close_reason: Option<CloseReason>) -> ConnectError {
+    match close_reason {
+        Some(close_reason @ CloseReason::NotHttp2(_)) => {
+            ConnectError::not_http2(address, &close_reason)
+        }
+        Some(close_reason) => ConnectError::closed(address, &close_reason),
         None => ConnectError::closed(address, &"it is about to end"),
     }
 }

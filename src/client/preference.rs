@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::builder::Target;
-use super::channel::Shared;
+use super::channel::ChannelCore;
 use super::link::Link;
 use crate::address::Address;
 use crate::backoff::{Backoff, jittered};
@@ -21,7 +21,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// The backoff between searches for a server that is preferred to the one in use.
 const RETURN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
-impl Shared {
+impl ChannelCore {
     /// Opens a connection to the first address that has a server.
     pub(super) async fn open(self: &Arc<Self>) -> Result<Link, ConnectError> {
         let pings = self.too_many_pings.load(Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl Shared {
 }
 
 /// Looks for a server that is preferred to that of `link`, as long as `link` is in use.
-async fn search_preferred(channel: Weak<Shared>, link: Weak<Link>) {
+async fn search_preferred(channel: Weak<ChannelCore>, link: Weak<Link>) {
     let mut backoff = RETURN;
     loop {
         sleep(jittered(backoff.next())).await;

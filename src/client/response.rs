@@ -14,7 +14,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::builder::WaitForReady;
-use super::call::{Answer, Calling};
+use super::call::{Calling, LinkResponse};
 use super::channel::Channel;
 use super::watched::WatchedCall;
 use crate::descriptors::{Descriptors, OfCall};
@@ -65,8 +65,8 @@ pub struct ResponseFuture {
 }
 
 impl ResponseFuture {
-    fn response(&mut self, answer: Answer) -> Result<Response<ResponseBody>, Status> {
-        let Answer { responded, link } = answer;
+    fn response(&mut self, answer: LinkResponse) -> Result<Response<ResponseBody>, Status> {
+        let LinkResponse { responded, link } = answer;
         let Responded { head, body, descriptors } = responded;
         if let Some(status) = not_grpc(head.status, &head.headers) {
             return Err(status);

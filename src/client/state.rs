@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use super::channel::{Channel, Shared};
+use super::channel::{Channel, ChannelCore};
 use crate::driver::Phase;
 
 /// What a channel's connection is doing ("gRPC Connectivity Semantics and API" of the gRPC project).
@@ -96,7 +96,7 @@ impl Channel {
     }
 }
 
-impl Shared {
+impl ChannelCore {
     pub(super) fn state(&self) -> ChannelState {
         let given = self.is_of_stream();
         let phase = self.link().map(|link| link.sender.phase());

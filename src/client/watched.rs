@@ -15,10 +15,10 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::builder::ChannelBuilder;
-use super::call::{Answer, Calling};
+use super::call::{Calling, LinkResponse};
 use super::link::Link;
 use crate::address::Address;
-use crate::driver::{Lost, Outgoing, Watch};
+use crate::driver::{CloseReason, Outgoing, Watch};
 use crate::http2::ErrorCode;
 use crate::observer::{
     CallObservation, ConnectionInfo, ConnectionObservation, Event, Observers, Side,
@@ -85,9 +85,9 @@ impl Watch for Watched {
         }
     }
 
-    fn ended(&mut self, why: &Lost) {
+    fn ended(&mut self, why: &CloseReason) {
         if let Some(mut open) = self.open.take()
-            && !matches!(why, Lost::Closed)
+            && !matches!(why, CloseReason::Closed)
         {
             open.failed(why);
         }
@@ -119,7 +119,7 @@ impl WatchedCall {
         &mut self,
         call: &mut Calling<R>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Answer, Status>> {
+    ) -> Poll<Result<LinkResponse, Status>> {
         let waited = self.waits_since.take().map(|since| since.elapsed());
         let polled = self.observation.within(|| call.poll_answer(cx));
         let attempts = self.observation.attempts();

@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 use http::{HeaderName, HeaderValue};
 
 use super::body::Incoming;
-use super::closing::LostOnDrop;
-use super::error::{Lost, StreamError};
+use super::closing::ClosedOnDrop;
+use super::duties::Duties;
+use super::error::{CloseReason, StreamError};
 use super::memory::Account;
 use super::options::Options;
 use super::outgoing::{Outgoing, OutgoingHead};
 use super::pass::Pass;
-use super::role::Role;
 use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::timer::now;
@@ -40,9 +40,9 @@ impl Drop for Handle {
     }
 }
 
-struct ClientRole;
+struct ClientDuties;
 
-impl Role for ClientRole {
+impl Duties for ClientDuties {
     // Callers encode while the driver sleeps.
     const LENDS: bool = false;
 
@@ -70,9 +70,9 @@ pub(crate) enum Unsent {
     /// The server takes no more calls at the moment.
     Wait(Waiter),
     /// This connection takes no more calls, for this reason. Another one may.
-    Elsewhere(Lost),
+    Elsewhere(CloseReason),
     /// The connection failed in a way in which another one would fail, too.
-    NotHttp2(Lost),
+    NotHttp2(CloseReason),
     /// The headers are larger than the server takes. The limit is in bytes.
     TooLarge { limit: u32 },
     /// The server takes fewer descriptors with a request than this one has.
@@ -113,12 +113,12 @@ impl Sender {
             shared.lock().direct = io.direct();
         }
         let spins = T::CAN_SPIN && options.busy_poll.is_some();
-        let lost = LostOnDrop(Arc::clone(&shared));
+        let close_reason = ClosedOnDrop(Arc::clone(&shared));
         let account = Account::new(None);
-        let mut pass = Pass::new(io, Arc::clone(&shared), ClientRole, account, options.busy_poll);
+        let mut pass = Pass::new(io, Arc::clone(&shared), ClientDuties, account, options.busy_poll);
         let mut watching = watch.map(|watch| Watching::new(watch, Arc::clone(&shared)));
         tokio::spawn(async move {
-            let _lost = lost;
+            let _lost = close_reason;
             let why = match &mut watching {
                 None => std::future::poll_fn(|cx| pass.poll(cx)).await,
                 Some(watching) => {
@@ -173,16 +173,16 @@ impl Sender {
 
     /// Completes when the server's SETTINGS have come and the connection takes calls. It fails
     /// without a reason if the server has announced its end (GOAWAY, NO_ERROR).
-    pub(crate) async fn ready(&self) -> Result<(), Option<Lost>> {
+    pub(crate) async fn ready(&self) -> Result<(), Option<CloseReason>> {
         match self.phase_after(Phase::Handshake).await {
-            Phase::Gone => Err(self.lost()),
+            Phase::Gone => Err(self.close_reason()),
             _ => Ok(()),
         }
     }
 
     /// Returns why the connection has ended, if it has.
-    pub(crate) fn lost(&self) -> Option<Lost> {
-        self.0.shared.lock().lost.clone()
+    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
+        self.0.shared.lock().close_reason.clone()
     }
 
     /// Leaves identifiers for only `left` more calls.
@@ -208,10 +208,10 @@ impl Sender {
         let Handle { shared, spins } = &*self.0;
         let content = request.prepare()?;
         let key = shared.with(|state| {
-            if let Some(lost) = &state.lost {
-                return Err(match lost {
-                    Lost::NotHttp2(_) => Unsent::NotHttp2(lost.clone()),
-                    _ => Unsent::Elsewhere(lost.clone()),
+            if let Some(close_reason) = &state.close_reason {
+                return Err(match close_reason {
+                    CloseReason::NotHttp2(_) => Unsent::NotHttp2(close_reason.clone()),
+                    _ => Unsent::Elsewhere(close_reason.clone()),
                 });
             }
             let OutgoingHead { method, path, headers, descriptors, id } = request.head();
@@ -222,7 +222,7 @@ impl Sender {
             let unsent = state.h2.has_outgoing();
             let key = state.h2.send_request(head, empty).map_err(|not_now| match not_now {
                 NotNow::NoSlot => Unsent::Wait(Waiter::new(state, shared, cx)),
-                NotNow::GoingAway | NotNow::Exhausted => Unsent::Elsewhere(Lost::Closed),
+                NotNow::GoingAway | NotNow::Exhausted => Unsent::Elsewhere(CloseReason::Closed),
                 NotNow::TooLarge { limit } => Unsent::TooLarge { limit },
                 NotNow::TooManyDescriptors { limit } => Unsent::TooManyDescriptors { limit },
             })?;

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 
-use super::error::Lost;
-use super::pass::{Pass, Phase};
+use super::duties::Duties;
+use super::error::CloseReason;
+use super::pass::{DriverPhase, Pass};
 use super::reader::Input;
-use super::role::Role;
 use super::shared::{Shared, State};
 use super::socket::Socket;
 use crate::http2::{ErrorCode, Received};
@@ -41,12 +41,12 @@ pub(crate) enum Ended {
 impl<T, R> Pass<T, R>
 where
     T: Socket,
-    R: Role,
+    R: Duties,
 {
     /// Writing has failed. The bytes that the peer sent before it closed tell more than that error:
     /// a GOAWAY with its reason, or complete responses.
     pub(super) fn hear_out(&mut self, cx: &mut Context<'_>, state: &mut State, now: Instant) {
-        if self.phase != Phase::Open {
+        if self.phase != DriverPhase::Open {
             return;
         }
         for _ in 0..LAST_READS {
@@ -58,7 +58,7 @@ where
             }
         }
         while let Some(event) = state.h2.poll_event() {
-            self.role.event(state, event);
+            self.duties.event(state, event);
         }
     }
 
@@ -105,10 +105,10 @@ where
 }
 
 /// Marks a connection as ended when its driver is dropped for any reason.
-pub(super) struct LostOnDrop(pub(super) Arc<Shared>);
+pub(super) struct ClosedOnDrop(pub(super) Arc<Shared>);
 
-impl Drop for LostOnDrop {
+impl Drop for ClosedOnDrop {
     fn drop(&mut self) {
-        self.0.lose(Lost::Closed);
+        self.0.lose(CloseReason::Closed);
     }
 }

@@ -7,7 +7,7 @@ use crate::http2::{ConnectionError, ErrorCode, Reset};
 
 /// Why a connection has ended.
 #[derive(Clone, Debug)]
-pub(crate) enum Lost {
+pub(crate) enum CloseReason {
     /// The peer closed it, or this end did after all calls had ended.
     Closed,
     /// The peer has sent GOAWAY with an error.
@@ -20,7 +20,7 @@ pub(crate) enum Lost {
     NotHttp2(ConnectionError),
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("the connection was closed"),
@@ -37,7 +37,7 @@ impl fmt::Display for Lost {
     }
 }
 
-impl std::error::Error for Lost {}
+impl std::error::Error for CloseReason {}
 
 /// Why a stream ended before its message did.
 #[derive(Clone, Debug)]
@@ -45,8 +45,8 @@ pub(crate) enum StreamError {
     Reset(Reset),
     /// It ended with the connection. `unprocessed` means that the socket had taken nothing of the
     /// request, or that the peer has said so.
-    Lost {
-        lost: Lost,
+    ConnectionEnded {
+        close_reason: CloseReason,
         unprocessed: bool,
     },
     /// The body to be sent failed.
@@ -59,7 +59,7 @@ impl StreamError {
     pub(crate) fn may_be_sent_again(&self) -> bool {
         match self {
             Self::Reset(reset) => reset.never_processed,
-            Self::Lost { unprocessed, .. } => *unprocessed,
+            Self::ConnectionEnded { unprocessed, .. } => *unprocessed,
             Self::Body(_) => false,
         }
     }
@@ -75,7 +75,7 @@ impl fmt::Display for StreamError {
                 write!(f, "{why}: the limit is {limit} bytes")
             }
             Self::Reset(Reset { code, why, .. }) => write!(f, "{why} ({code})"),
-            Self::Lost { lost, .. } => lost.fmt(f),
+            Self::ConnectionEnded { close_reason, .. } => close_reason.fmt(f),
             Self::Body(status) => status.fmt(f),
         }
     }

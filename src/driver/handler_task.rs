@@ -21,10 +21,10 @@ use crate::http2::{ErrorCode, StreamKey};
 pub(super) struct HandlerTask<R, B> {
     pub(super) shared: Arc<Shared>,
     pub(super) key: StreamKey,
-    pub(super) stage: Stage<R, B>,
+    pub(super) stage: HandlerStage<R, B>,
 }
 
-pub(super) enum Stage<R, B> {
+pub(super) enum HandlerStage<R, B> {
     Call(R),
     Body(SendBody<B>),
 }
@@ -57,7 +57,7 @@ where
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.stage {
-                Stage::Call(reply) => {
+                HandlerStage::Call(reply) => {
                     let mut message = Room::take();
                     let Poll::Ready(answer) = reply.poll_answer(cx, &mut message) else {
                         return Poll::Pending;
@@ -79,11 +79,11 @@ where
                         None => return Poll::Ready(()),
                         Some((body, next)) => {
                             let shared = Arc::clone(&self.shared);
-                            self.stage = Stage::Body(SendBody::new(shared, key, body, next));
+                            self.stage = HandlerStage::Body(SendBody::new(shared, key, body, next));
                         }
                     }
                 }
-                Stage::Body(body) => return Pin::new(body).poll(cx),
+                HandlerStage::Body(body) => return Pin::new(body).poll(cx),
             }
         }
     }

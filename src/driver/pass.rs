@@ -12,10 +12,10 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::busy_poll::{BusyPoll, Spin};
-use super::error::Lost;
+use super::duties::Duties;
+use super::error::CloseReason;
 use super::memory::{Account, Reading};
 use super::reader::{Input, Reader};
-use super::role::Role;
 use super::shared::{Shared, State, Written, write_outgoing};
 use super::socket::{Socket, Unread};
 use super::spare::trim;
@@ -39,7 +39,7 @@ const MOST_QUEUED: u64 = 64 << 20;
 
 /// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum DriverPhase {
     Open,
     /// The client has closed its writing side. The requests that came before are answered.
     HalfClosed,
@@ -78,17 +78,17 @@ enum Next {
     /// A turn when something happens.
     Sleep,
     /// No further turn.
-    Done(Lost),
+    Done(CloseReason),
 }
 
 pub(super) struct Pass<T, R> {
     pub(super) io: T,
     pub(super) shared: Arc<Shared>,
-    pub(super) role: R,
+    pub(super) duties: R,
     account: Account,
     pub(super) reader: Reader,
     timer: Timer,
-    pub(super) phase: Phase,
+    pub(super) phase: DriverPhase,
     /// Whether this end has ended the connection, and has told the peer why.
     pub(super) has_last_words: bool,
     /// Whether events are left from the last turn.
@@ -103,12 +103,12 @@ pub(super) struct Pass<T, R> {
 impl<T, R> Pass<T, R>
 where
     T: Socket,
-    R: Role,
+    R: Duties,
 {
     pub(super) fn new(
         io: T,
         shared: Arc<Shared>,
-        role: R,
+        duties: R,
         account: Account,
         busy_poll: Option<BusyPoll>,
     ) -> Self {
@@ -116,11 +116,11 @@ where
         Self {
             io,
             shared,
-            role,
+            duties,
             account,
             reader: Reader::new(busy_poll.map(|busy_poll| Spin::new(busy_poll, now()))),
             timer: Timer::default(),
-            phase: Phase::Open,
+            phase: DriverPhase::Open,
             has_last_words: false,
             backlog: false,
             unparsed: false,
@@ -130,7 +130,7 @@ where
     }
 
     /// Runs one turn. It is ready when the connection has ended and everything is written.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let now = now();
         if !self.account.enter(now, cx) {
             return Poll::Pending;
@@ -140,7 +140,7 @@ where
         polled
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Lost> {
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<CloseReason> {
         let mut turn = self.begin(cx, now);
         let input = self.read(cx, &mut turn);
         let shared = Arc::clone(&self.shared);
@@ -177,16 +177,16 @@ where
                 self.trim(&mut state);
                 self.set_timer(&mut state, turn.now);
                 self.unlock_and_wake(state);
-                if self.account.holds_nothing() || self.phase != Phase::Open {
+                if self.account.holds_nothing() || self.phase != DriverPhase::Open {
                     self.account.leave();
                 }
                 self.timer.arm(cx);
                 Poll::Pending
             }
-            Next::Done(lost) => {
+            Next::Done(close_reason) => {
                 // `close` wakes them, without the lock.
                 self.wakes.append(&mut state.wakes);
-                Poll::Ready(lost)
+                Poll::Ready(close_reason)
             }
         }
     }
@@ -195,7 +195,7 @@ where
 
     fn begin(&mut self, cx: &Context<'_>, now: Instant) -> Turn {
         let reading = match self.phase {
-            Phase::Open => self.account.reading(now, cx),
+            DriverPhase::Open => self.account.reading(now, cx),
             _ => Reading::Not,
         };
         let may_read = reading != Reading::Not;
@@ -226,7 +226,7 @@ where
             turn.more = true;
             return Input::Bytes;
         }
-        if self.phase == Phase::HalfClosed {
+        if self.phase == DriverPhase::HalfClosed {
             return match self.io.poll_hang_up(cx) {
                 Poll::Ready(()) => Input::End,
                 Poll::Pending => Input::Nothing,
@@ -247,7 +247,7 @@ where
     /// Only checks whether there is something to read, because not reading is no delay of the peer.
     #[cold]
     fn leave_unread(&mut self, turn: &mut Turn) -> Input {
-        if self.phase != Phase::Open {
+        if self.phase != DriverPhase::Open {
             return Input::Nothing;
         }
         match self.io.unread() {
@@ -266,7 +266,7 @@ where
             && matches!(input, Input::Nothing)
             && !self.timer.is_due(turn.now)
             && !state.has_work()
-            && !self.role.holds()
+            && !self.duties.holds()
     }
 
     fn lend_output(&self, state: &mut State) {
@@ -289,17 +289,17 @@ where
             }
             Input::Nothing => {}
             Input::End => {
-                let half_closed = self.phase == Phase::Open
+                let half_closed = self.phase == DriverPhase::Open
                     && !state.is_client
                     && self.io.poll_hang_up(cx).is_pending();
                 if half_closed {
-                    self.phase = Phase::HalfClosed;
+                    self.phase = DriverPhase::HalfClosed;
                     state.h2.end_of_input();
                 } else {
-                    self.end(state, Lost::Closed);
+                    self.end(state, CloseReason::Closed);
                 }
             }
-            Input::Failed(error) => self.end(state, Lost::Io(Arc::new(error))),
+            Input::Failed(error) => self.end(state, CloseReason::Io(Arc::new(error))),
         }
     }
 
@@ -312,9 +312,9 @@ where
         }
         if self.timer.is_due(turn.now)
             && state.h2.on_timeout(turn.now).is_err()
-            && self.phase == Phase::Closing
+            && self.phase == DriverPhase::Closing
         {
-            self.phase = Phase::Over;
+            self.phase = DriverPhase::Over;
         }
         self.timer.fired(turn.now);
         if turn.stalls {
@@ -334,8 +334,8 @@ where
     /// behind them.
     fn dispatch(&mut self, state: &mut State, held_up: bool) {
         while let Some(event) = state.h2.poll_event() {
-            self.role.event(state, event);
-            if !held_up && self.role.is_full(state) {
+            self.duties.event(state, event);
+            if !held_up && self.duties.is_full(state) {
                 break;
             }
         }
@@ -346,19 +346,19 @@ where
     /// are written.
     fn notice_failure(&mut self, state: &mut State) {
         let Some(error) = state.h2.failure() else { return };
-        if matches!(self.phase, Phase::Closing | Phase::Over) {
+        if matches!(self.phase, DriverPhase::Closing | DriverPhase::Over) {
             return;
         }
-        self.phase = Phase::Closing;
+        self.phase = DriverPhase::Closing;
         self.has_last_words = true;
         // Everything that was due is done. The next timeout is that of the last bytes.
         self.timer.set(None);
         self.reader.close();
         self.unparsed = false;
         state.lose(match error.cause {
-            Cause::Local => Lost::Closed,
-            Cause::Protocol if state.is_client && !state.ready => Lost::NotHttp2(error),
-            _ => Lost::Http2(error),
+            Cause::Local => CloseReason::Closed,
+            Cause::Protocol if state.is_client && !state.ready => CloseReason::NotHttp2(error),
+            _ => CloseReason::Http2(error),
         });
     }
 
@@ -367,7 +367,7 @@ where
         mut state: MutexGuard<'a, State>,
         shared: &'a Arc<Shared>,
     ) -> MutexGuard<'a, State> {
-        if !self.role.holds() {
+        if !self.duties.holds() {
             return state;
         }
         if !state.wakes.is_empty() {
@@ -375,11 +375,11 @@ where
             self.unlock_and_wake(state);
             state = shared.lock();
         }
-        self.role.run(state, shared)
+        self.duties.run(state, shared)
     }
 
     fn write(&mut self, cx: &mut Context<'_>, state: &mut State, turn: &mut Turn) {
-        if self.phase == Phase::Over {
+        if self.phase == DriverPhase::Over {
             return;
         }
         let others = state.h2.active_streams() > 1;
@@ -400,24 +400,25 @@ where
             Ok(written) => turn.unsent = written == Written::Limit,
             Err(error) => {
                 self.hear_out(cx, state, turn.now);
-                self.end(state, Lost::Io(Arc::new(error)));
+                self.end(state, CloseReason::Io(Arc::new(error)));
             }
         }
     }
 
     /// Decides what follows. This is the only place that does.
     fn decide(&mut self, state: &mut State, turn: &Turn) -> Next {
-        if self.phase == Phase::Over || state.h2.is_done() {
-            state.lose(Lost::Closed);
-            return Next::Done(state.lost.clone().unwrap_or(Lost::Closed));
+        if self.phase == DriverPhase::Over || state.h2.is_done() {
+            state.lose(CloseReason::Closed);
+            return Next::Done(state.close_reason.clone().unwrap_or(CloseReason::Closed));
         }
         if turn.lingers || turn.more || turn.unsent || self.unparsed || state.h2.has_events() {
             return Next::Again;
         }
-        let resumes = self.role.holds() && !is_held_up(state);
+        let resumes = self.duties.holds() && !is_held_up(state);
         // The connection has given back what it held since it asked whether it may read. Neither
         // the socket nor a timer wakes it otherwise.
-        let readable = !turn.may_read && self.phase == Phase::Open && self.account.holds_nothing();
+        let readable =
+            !turn.may_read && self.phase == DriverPhase::Open && self.account.holds_nothing();
         if resumes || readable {
             return Next::Again;
         }
@@ -444,9 +445,9 @@ where
     }
 
     /// Ends the connection and all of its streams.
-    fn end(&mut self, state: &mut State, lost: Lost) {
-        self.phase = Phase::Over;
-        state.lose(lost);
+    fn end(&mut self, state: &mut State, close_reason: CloseReason) {
+        self.phase = DriverPhase::Over;
+        state.lose(close_reason);
     }
 
     fn unlock_and_wake(&mut self, mut state: MutexGuard<'_, State>) {
@@ -467,13 +468,13 @@ where
             OUTPUT.set(Some(buffer));
         }
         state.trim();
-        self.role.trim();
+        self.duties.trim();
         trim(&mut self.wakes);
     }
 
     fn set_timer(&mut self, state: &mut State, now: Instant) {
         state.h2.note_time(now);
-        let closing = self.phase == Phase::Closing;
+        let closing = self.phase == DriverPhase::Closing;
         let look = if closing { None } else { self.account.next_look(now) };
         self.timer.set([state.h2.next_timeout(), look].into_iter().flatten().min());
     }

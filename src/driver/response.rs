@@ -24,7 +24,7 @@ pub(super) fn refuse_headers(
 }
 
 /// The parts of a response that are sent.
-pub(super) struct Reply<B> {
+pub(super) struct ResponseParts<B> {
     parts: Parts,
     /// Descriptors that travel with the head.
     descriptors: Option<Descriptors>,
@@ -32,14 +32,14 @@ pub(super) struct Reply<B> {
 }
 
 /// Takes a response apart. The rest of it is dropped here, while no lock is held.
-pub(super) fn taken_apart<B>(response: Response<B>) -> Reply<B>
+pub(super) fn taken_apart<B>(response: Response<B>) -> ResponseParts<B>
 where
     B: Outbound<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     let (mut parts, body) = response.into_parts();
     let descriptors = parts.extensions.remove::<Descriptors>();
     parts.extensions.clear();
-    Reply { parts, descriptors, start: start(body) }
+    ResponseParts { parts, descriptors, start: start(body) }
 }
 
 /// Sends a response of one message, and empties the message's buffer.
@@ -91,7 +91,7 @@ fn send_head(
 pub(super) fn send_reply<B>(
     state: &mut State,
     key: StreamKey,
-    Reply { parts, descriptors, start: Start { data, end } }: Reply<B>,
+    ResponseParts { parts, descriptors, start: Start { data, end } }: ResponseParts<B>,
 ) -> Option<Rest<B>> {
     let empty = data.is_none() && matches!(end, StartEnd::Plain);
     let goes_on = send_head(state, key, parts.status, &parts.headers, descriptors, empty);

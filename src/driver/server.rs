@@ -11,15 +11,15 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::beside::Beside;
 use super::body::Incoming;
-use super::closing::{Ended, LostOnDrop};
-use super::error::Lost;
+use super::closing::{ClosedOnDrop, Ended};
+use super::duties::Duties;
+use super::error::CloseReason;
 use super::handler::{Answer, Handler, PollAnswer};
-use super::handler_task::{HandlerTask, Stage};
+use super::handler_task::{HandlerStage, HandlerTask};
 use super::memory::{Account, User};
 use super::options::Options;
 use super::pass::Pass;
 use super::response::{refuse_headers, send_message, send_reply, taken_apart};
-use super::role::Role;
 use super::room::Room;
 use super::send::SendBody;
 use super::shared::{Shared, State};
@@ -48,24 +48,24 @@ pub(crate) fn serve<T, H>(
     options: Options,
     user: Arc<User>,
     shutdown: impl Future<Output = ()>,
-) -> impl Future<Output = Result<Ended, Lost>>
+) -> impl Future<Output = Result<Ended, CloseReason>>
 where
     T: Socket,
     H: Handler,
 {
     let shared = Shared::new(Connection::server(options.http2, now()), false);
-    let lost = LostOnDrop(Arc::clone(&shared));
+    let close_reason = ClosedOnDrop(Arc::clone(&shared));
     let parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
-    let role =
-        ServerRole { handler, requests: Vec::new(), slow: parallel.then(SlowMethods::default) };
+    let duties =
+        ServerDuties { handler, requests: Vec::new(), slow: parallel.then(SlowMethods::default) };
     let account = Account::new(Some(user));
-    let mut pass = Pass::new(io, shared, role, account, options.busy_poll);
+    let mut pass = Pass::new(io, shared, duties, account, options.busy_poll);
     async move {
-        let _lost = lost;
+        let _lost = close_reason;
         let shutdown = pin!(shutdown);
         let mut shutdown = Beside::new(shutdown);
         let mut shutting_down = false;
-        let lost = poll_fn(|cx| {
+        let close_reason = poll_fn(|cx| {
             let polled = pass.poll(cx);
             if polled.is_ready() || shutting_down || shutdown.poll(cx).is_pending() {
                 return polled;
@@ -79,16 +79,16 @@ where
         .await;
         // It is boxed, so that it takes no memory as long as the connection lasts.
         Box::pin(pass.close()).await;
-        match lost {
-            Lost::Closed => Ok(pass.ended(shutting_down)),
+        match close_reason {
+            CloseReason::Closed => Ok(pass.ended(shutting_down)),
             // If a client closes as it was told to, it does not wait for the second GOAWAY.
-            Lost::Io(_) if pass.ended(shutting_down) == Ended::Idle => Ok(Ended::Idle),
-            lost => Err(lost),
+            CloseReason::Io(_) if pass.ended(shutting_down) == Ended::Idle => Ok(Ended::Idle),
+            close_reason => Err(close_reason),
         }
     }
 }
 
-struct ServerRole<H: Handler> {
+struct ServerDuties<H: Handler> {
     handler: H,
     /// Requests whose handlers are not called yet.
     requests: Vec<StreamKey>,
@@ -157,7 +157,7 @@ fn take_request<H: Handler>(state: &mut State, key: StreamKey) -> Option<Request
     }
 }
 
-impl<H: Handler> Role for ServerRole<H> {
+impl<H: Handler> Duties for ServerDuties<H> {
     const LENDS: bool = true;
 
     fn event(&mut self, state: &mut State, event: Event) {
@@ -216,12 +216,12 @@ impl<H: Handler> Role for ServerRole<H> {
                     state = shared.lock();
                     let rest = send_reply(&mut state, key, reply);
                     rest.map(|(body, next)| {
-                        Stage::Body(SendBody::new(Arc::clone(shared), key, body, next))
+                        HandlerStage::Body(SendBody::new(Arc::clone(shared), key, body, next))
                     })
                 }
                 Outcome::Pending(reply) => {
                     state = shared.lock();
-                    Some(Stage::Call(reply))
+                    Some(HandlerStage::Call(reply))
                 }
                 Outcome::Panicked => {
                     state = shared.lock();

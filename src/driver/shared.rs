@@ -10,7 +10,7 @@ use http::HeaderMap;
 use tonic::Status;
 
 use super::client::Phase;
-use super::error::{Lost, StreamError};
+use super::error::{CloseReason, StreamError};
 use super::spare::trim;
 use super::waiters::Waiters;
 use crate::descriptors::Descriptors;
@@ -58,7 +58,7 @@ pub(crate) struct State {
     /// The peer's SETTINGS have come: it speaks HTTP/2.
     pub(super) ready: bool,
     /// Why the connection has ended, if it has.
-    pub(super) lost: Option<Lost>,
+    pub(super) close_reason: Option<CloseReason>,
     /// Wakers to be woken once the lock is free.
     pub(super) wakes: Vec<Waker>,
     pub(super) is_client: bool,
@@ -78,7 +78,7 @@ impl Shared {
             watchers: Vec::new(),
             abandoned: false,
             ready: false,
-            lost: None,
+            close_reason: None,
             wakes: Vec::new(),
             is_client,
         });
@@ -115,15 +115,15 @@ impl Shared {
     }
 
     /// Tells every stream that the connection has ended.
-    pub(super) fn lose(&self, lost: Lost) {
-        self.with(|state| state.lose(lost));
+    pub(super) fn lose(&self, close_reason: CloseReason) {
+        self.with(|state| state.lose(close_reason));
     }
 }
 
 impl State {
     /// Returns the phase of a client's connection.
     pub(super) fn phase(&self) -> Phase {
-        if self.lost.is_some() || !self.h2.takes_requests() {
+        if self.close_reason.is_some() || !self.h2.takes_requests() {
             Phase::Gone
         } else if self.ready {
             Phase::Ready
@@ -213,17 +213,20 @@ impl State {
         if let Some((_, status)) = self.failed_bodies.iter().find(|(failed, _)| *failed == key) {
             return StreamError::Body(status.clone());
         }
-        match (failure, &self.lost) {
+        match (failure, &self.close_reason) {
             // The GOAWAY says why, which the reset does not.
-            (Failure::Reset(reset), Some(lost @ Lost::GoneAway { .. }))
+            (Failure::Reset(reset), Some(close_reason @ CloseReason::GoneAway { .. }))
                 if reset.never_processed =>
             {
-                StreamError::Lost { lost: lost.clone(), unprocessed: true }
+                StreamError::ConnectionEnded {
+                    close_reason: close_reason.clone(),
+                    unprocessed: true,
+                }
             }
             (Failure::Reset(reset), _) => StreamError::Reset(reset),
-            (Failure::Lost { unprocessed }, lost) => {
-                let lost = lost.clone().unwrap_or(Lost::Closed);
-                StreamError::Lost { lost, unprocessed }
+            (Failure::ConnectionEnded { unprocessed }, close_reason) => {
+                let close_reason = close_reason.clone().unwrap_or(CloseReason::Closed);
+                StreamError::ConnectionEnded { close_reason, unprocessed }
             }
         }
     }
@@ -250,9 +253,9 @@ impl State {
         if let Some(go_away) = self.h2.peer_go_away() {
             let (last_stream, code) = (go_away.last_stream, go_away.code);
             tracing::debug!(last_stream, %code, "the peer is going away");
-            if code != ErrorCode::NO_ERROR && self.lost.is_none() {
+            if code != ErrorCode::NO_ERROR && self.close_reason.is_none() {
                 let debug = String::from_utf8_lossy(&go_away.debug).into();
-                self.lost = Some(Lost::GoneAway { code, debug });
+                self.close_reason = Some(CloseReason::GoneAway { code, debug });
             }
         }
         // These calls go to another connection.
@@ -266,8 +269,8 @@ impl State {
     }
 
     /// Ends the connection, and all of its streams.
-    pub(super) fn lose(&mut self, lost: Lost) {
-        self.lost.get_or_insert(lost);
+    pub(super) fn lose(&mut self, close_reason: CloseReason) {
+        self.close_reason.get_or_insert(close_reason);
         self.direct = None;
         self.h2.lose();
         self.waiters.fail_all(&mut self.wakes);

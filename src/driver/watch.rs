@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::error::Lost;
+use super::error::CloseReason;
 use super::shared::Shared;
 use crate::http2::ErrorCode;
 
@@ -17,7 +17,7 @@ pub(crate) trait Watch: Send + 'static {
     fn going_away(&mut self, code: ErrorCode);
 
     /// The connection has ended.
-    fn ended(&mut self, why: &Lost);
+    fn ended(&mut self, why: &CloseReason);
 }
 
 /// Checks after each turn whether there is something to tell.
@@ -51,7 +51,7 @@ impl Watching {
         }
     }
 
-    pub(super) fn ended(mut self, why: &Lost) {
+    pub(super) fn ended(mut self, why: &CloseReason) {
         self.watch.ended(why);
     }
 }

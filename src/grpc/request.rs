@@ -27,7 +27,7 @@ pub(super) fn request(
     body: Incoming,
     extensions: Extensions,
 ) -> Request<RequestBody> {
-    let mut request = Request::new(RequestBody(Kind::Arriving(ArrivingBody::new(body))));
+    let mut request = Request::new(RequestBody(BodyKind::Arriving(ArrivingBody::new(body))));
     let RequestHead { method, scheme, headers, authority, path, .. } = Arc::unwrap_or_clone(head);
     *request.method_mut() = method;
     *request.headers_mut() = headers;
@@ -55,10 +55,10 @@ fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Uri {
 /// [`Status`]es. The servers that tonic generates take any body, so also this one. A service that
 /// is written by hand names this type, or is generic over the body.
 #[derive(Debug)]
-pub struct RequestBody(Kind);
+pub struct RequestBody(BodyKind);
 
 #[derive(Debug)]
-enum Kind {
+enum BodyKind {
     Arriving(ArrivingBody),
     /// A body that a layer has made.
     Layered(tonic::body::Body),
@@ -67,7 +67,7 @@ enum Kind {
 impl RequestBody {
     /// Returns a body that adds the number of bytes to `received` as they are read.
     pub(super) fn counted(mut self, received: Arc<AtomicU64>) -> Self {
-        if let Kind::Arriving(body) = &mut self.0 {
+        if let BodyKind::Arriving(body) = &mut self.0 {
             body.received = Some(received);
         }
         self
@@ -76,7 +76,7 @@ impl RequestBody {
 
 impl From<tonic::body::Body> for RequestBody {
     fn from(body: tonic::body::Body) -> Self {
-        Self(Kind::Layered(body))
+        Self(BodyKind::Layered(body))
     }
 }
 
@@ -89,22 +89,22 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match &mut self.0 {
-            Kind::Arriving(body) => Pin::new(body).poll_frame(cx),
-            Kind::Layered(body) => Pin::new(body).poll_frame(cx),
+            BodyKind::Arriving(body) => Pin::new(body).poll_frame(cx),
+            BodyKind::Layered(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Arriving(body) => body.is_end_stream(),
-            Kind::Layered(body) => body.is_end_stream(),
+            BodyKind::Arriving(body) => body.is_end_stream(),
+            BodyKind::Layered(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Arriving(body) => body.size_hint(),
-            Kind::Layered(body) => body.size_hint(),
+            BodyKind::Arriving(body) => body.size_hint(),
+            BodyKind::Layered(body) => body.size_hint(),
         }
     }
 }

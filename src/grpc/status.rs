@@ -9,7 +9,7 @@ use tower::timeout::error::Elapsed;
 
 use super::field;
 use crate::address::Address;
-use crate::driver::{BoxError, Lost, StreamError};
+use crate::driver::{BoxError, CloseReason, StreamError};
 use crate::http2::ErrorCode;
 
 /// Returns the status of a call whose stream ended before its message. If the connection broke, the
@@ -23,11 +23,11 @@ pub(crate) fn status(error: StreamError, server: Option<&Arc<Address>>) -> Statu
     match error {
         StreamError::Body(status) => status,
         StreamError::Reset(reset) => Status::new(code(reset.code), error.to_string()),
-        StreamError::Lost {
-            lost: Lost::GoneAway { code: ErrorCode::ENHANCE_YOUR_CALM, .. },
+        StreamError::ConnectionEnded {
+            close_reason: CloseReason::GoneAway { code: ErrorCode::ENHANCE_YOUR_CALM, .. },
             unprocessed: false,
         } => Status::resource_exhausted(lost()),
-        StreamError::Lost { .. } => Status::unavailable(lost()),
+        StreamError::ConnectionEnded { .. } => Status::unavailable(lost()),
     }
 }
 

@@ -57,12 +57,12 @@ pub(crate) fn timeout_value(timeout: Duration) -> HeaderValue {
 pub(crate) struct Deadline {
     at: Instant,
     timer: Option<Pin<Box<Sleep>>>,
-    call: Option<Call>,
+    call: Option<CallName>,
 }
 
 /// The call that a status after the deadline names: its path and its timeout.
 #[derive(Debug)]
-enum Call {
+enum CallName {
     Sent(Box<str>, Duration),
     Received(PathAndQuery, Duration),
 }
@@ -75,22 +75,22 @@ impl Deadline {
 
     /// Returns the deadline of a call on a server.
     pub(crate) fn of_call(path: &PathAndQuery, timeout: Duration) -> Option<Self> {
-        let call = Some(Call::Received(path.clone(), timeout));
+        let call = Some(CallName::Received(path.clone(), timeout));
         Some(Self { call, ..Self::after(timeout)? })
     }
 
     /// Returns the same deadline for the rest of a response on a client.
     pub(crate) fn of_response(self, path: &str, timeout: Duration) -> Self {
-        Self { call: Some(Call::Sent(path.into(), timeout)), ..self }
+        Self { call: Some(CallName::Sent(path.into(), timeout)), ..self }
     }
 
     /// Returns the status of a call that this deadline ended.
     pub(crate) fn exceeded(&self) -> Status {
         match &self.call {
-            Some(Call::Received(path, timeout)) => Status::deadline_exceeded(format!(
+            Some(CallName::Received(path, timeout)) => Status::deadline_exceeded(format!(
                 "{path}: its deadline of {timeout:?} has passed at the server"
             )),
-            Some(Call::Sent(path, timeout)) => Status::deadline_exceeded(format!(
+            Some(CallName::Sent(path, timeout)) => Status::deadline_exceeded(format!(
                 "{path}: the response was not complete within the deadline of {timeout:?}"
             )),
             None => Status::deadline_exceeded("the deadline has passed"),

@@ -44,7 +44,7 @@ pub(crate) enum Failure {
     Reset(Reset),
     /// The connection ended before the message did. `unprocessed` means that the socket had taken
     /// nothing of the request.
-    Lost {
+    ConnectionEnded {
         unprocessed: bool,
     },
 }

@@ -79,7 +79,7 @@ impl Connection {
         // The driver need not be told of a request that it has not seen.
         stream.forgotten |= !stream.taken;
         let unprocessed = written <= stream.first_byte;
-        stream.arrived.finish(End::Failed(Failure::Lost { unprocessed }));
+        stream.arrived.finish(End::Failed(Failure::ConnectionEnded { unprocessed }));
         self.events.tell(key, stream, News::RESET);
         self.close_stream(key);
         self.settle(key);

@@ -1,4 +1,4 @@
-//! [`Connection`]: serves one connection from its acceptance to its end.
+//! [`ServedConnection`]: serves one connection from its acceptance to its end.
 
 use std::future::{Future, pending};
 use std::hash::{BuildHasher, RandomState};
@@ -18,14 +18,14 @@ use super::incoming::Accepted;
 use super::lifecycle::Lifecycle;
 use super::options::{SCARCE_HANDSHAKE_TIMEOUT, ServerOptions};
 use crate::address::Address;
-use crate::driver::{self, Ended, Lost, Memory, Owner, Socket};
+use crate::driver::{self, CloseReason, Ended, Memory, Owner, Socket};
 use crate::grpc::Grpc;
 use crate::http2::Config;
 use crate::observer::{GoAwayReason, Observers};
 use crate::socket::{Peer, PeerIdentity};
 
 /// The parts that a connection is served with.
-pub(super) struct Connection {
+pub(super) struct ServedConnection {
     pub(super) calls: Calls,
     pub(super) memory: Arc<Memory>,
     pub(super) observers: Option<Observers>,
@@ -36,7 +36,7 @@ pub(super) struct Connection {
     pub(super) idle_timeout: Option<Duration>,
 }
 
-impl Connection {
+impl ServedConnection {
     /// Serves a connection until the client closes it, until its calls have ended after `stopped`,
     /// or until it has reached its maximum age. Returns `None` if
     /// [`Server::on_connect`](crate::Server::on_connect) panicked.
@@ -45,7 +45,7 @@ impl Connection {
         accepted: Accepted<T>,
         options: &ServerOptions,
         stopped: S,
-    ) -> Option<impl Future<Output = Result<(), Lost>> + use<T, S>>
+    ) -> Option<impl Future<Output = Result<(), CloseReason>> + use<T, S>>
     where
         T: Socket,
         S: Future<Output = ()>,

@@ -9,7 +9,7 @@ use tracing::{Level, Span};
 
 use super::peer_name::PeerName;
 use crate::address::Address;
-use crate::driver::{Ended, Lost};
+use crate::driver::{CloseReason, Ended};
 use crate::http2::Cause;
 use crate::observer::{
     CallObserver, ConnectionObservation, GoAwayReason, Observers, peer_address, server_address,
@@ -74,7 +74,7 @@ impl Lifecycle {
 
     /// Records the result of the connection, and returns it. It is `Ok` if a client that was told
     /// to go closes its connection.
-    pub(super) fn end(mut self, served: Result<Ended, Lost>) -> Result<(), Lost> {
+    pub(super) fn end(mut self, served: Result<Ended, CloseReason>) -> Result<(), CloseReason> {
         if let (Some(reason), Some(observation)) = (reason(&served), &self.observation) {
             observation.go_away_sent(reason);
         }
@@ -82,7 +82,7 @@ impl Lifecycle {
         // A client that was told to go may close the connection before the second GOAWAY reaches
         // it.
         let served = match served {
-            Err(Lost::Io(_)) if self.told_to_go.load(Ordering::Relaxed) => Ok(()),
+            Err(CloseReason::Io(_)) if self.told_to_go.load(Ordering::Relaxed) => Ok(()),
             served => served,
         };
         if let Err(error) = &served {
@@ -103,11 +103,11 @@ impl Drop for Lifecycle {
 }
 
 /// Returns why the connection's own task has told the client to go, if it has.
-fn reason(served: &Result<Ended, Lost>) -> Option<GoAwayReason> {
+fn reason(served: &Result<Ended, CloseReason>) -> Option<GoAwayReason> {
     match served {
         Ok(Ended::Idle) => Some(GoAwayReason::Idle),
         Ok(Ended::NoRoom) => Some(GoAwayReason::Limit),
-        Err(Lost::Http2(error)) => match error.cause {
+        Err(CloseReason::Http2(error)) => match error.cause {
             Cause::Protocol => Some(GoAwayReason::Violation),
             Cause::Limit => Some(GoAwayReason::Limit),
             Cause::Timeout => Some(GoAwayReason::Timeout),

@@ -42,7 +42,7 @@ pub use crate::grpc::{HttpService, RequestBody};
 use crate::policy::PeerPolicyLayer;
 use crate::socket::Listener;
 use calls::Calls;
-use connection::Connection;
+use connection::ServedConnection;
 use incoming::{Accepted, StreamIncoming};
 use layers::Layers;
 use limiter::Limiter;
@@ -349,7 +349,7 @@ impl Server {
         if let Some(stats) = &options.stats {
             stats.serves_with(&memory);
         }
-        let connection = Connection {
+        let connection = ServedConnection {
             calls,
             memory,
             observers: options.observers(),

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::calls::Calls;
-use super::connection::Connection;
+use super::connection::ServedConnection;
 use super::gate::{Admission, Gate};
 use super::idle::Idleness;
 use super::incoming::{Accepted, ConnectionSource};
@@ -217,7 +217,7 @@ impl Acceptor {
     where
         T: driver::Socket + Send + 'static,
     {
-        let connection = Connection {
+        let connection = ServedConnection {
             calls: self.calls.clone(),
             memory: Arc::clone(&self.gate.memory),
             observers: self.gate.observers.clone(),

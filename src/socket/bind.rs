@@ -13,7 +13,7 @@ use tokio::net::TcpSocket;
 use super::accept::ListeningSocket;
 use super::adopt::Adoption;
 use super::bind_error::{BindError, Problem};
-use super::hand_over::{self, Answer};
+use super::hand_over::{self, TakeOver};
 use super::listener::Listener;
 use super::location::Location;
 use super::lock::Lock;
@@ -255,10 +255,10 @@ impl BindOptions {
                 Adoption::take,
             );
             match asked.await {
-                Ok(Answer::Taken((socket, published))) => {
+                Ok(TakeOver::Taken((socket, published))) => {
                     return Ok(Listener::published(address.clone(), socket, published, settings));
                 }
-                Ok(Answer::Ended(pid)) => ended = ended.or(pid),
+                Ok(TakeOver::Ended(pid)) => ended = ended.or(pid),
                 Err(error) => return Err(held.without_file(&location).unwrap_or(error)),
             }
         }

@@ -12,8 +12,8 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::identity::{PeerIdentity, TcpPeer};
-use super::rights::{self, Received};
-use super::stream::{Direct, Stream};
+use super::rights::{self, ReceivedRights};
+use super::stream::{Direct, SocketStream};
 use super::unix::peer_user;
 use crate::address::Address;
 use crate::descriptors::{Arrived, Descriptors, Quota, closer};
@@ -21,7 +21,7 @@ use crate::descriptors::{Arrived, Descriptors, Quota, closer};
 /// A connection that a [`Listener`](crate::Listener) accepted or a channel opened.
 #[derive(Debug)]
 pub struct Conn {
-    stream: Stream,
+    stream: SocketStream,
     is_unix: bool,
     peer: Option<Peer>,
     /// Set if the peer may send descriptors.
@@ -85,14 +85,14 @@ impl Peer {
 impl Conn {
     /// Returns a connection on a Unix socket that does not block.
     pub(super) fn unix(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self { stream: Stream::unix(socket)?, is_unix: true, peer: None, passing: None })
+        Ok(Self { stream: SocketStream::unix(socket)?, is_unix: true, peer: None, passing: None })
     }
 
     /// Returns a connection on a TCP socket that does not block. Small messages must not wait for
     /// the acknowledgement of earlier ones (tcp(7)).
     pub(super) fn tcp(socket: OwnedFd) -> io::Result<Self> {
         rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
-        Ok(Self { stream: Stream::tcp(socket)?, is_unix: false, peer: None, passing: None })
+        Ok(Self { stream: SocketStream::tcp(socket)?, is_unix: false, peer: None, passing: None })
     }
 
     /// Finds out the peer of a connection to or from `address`. It fails if the peer cannot be
@@ -205,8 +205,8 @@ fn behind() -> io::Error {
 }
 
 impl Passing {
-    fn arrived(&mut self, received: Received) {
-        let Received { descriptors, truncated, .. } = received;
+    fn arrived(&mut self, received: ReceivedRights) {
+        let ReceivedRights { descriptors, truncated, .. } = received;
         if truncated || !descriptors.is_empty() {
             let set = Arrived::new(descriptors, truncated, &self.quotas, self.user);
             // No quota counts the descriptors of a refused set.

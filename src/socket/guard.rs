@@ -11,10 +11,10 @@ use tokio::time::sleep;
 use super::accept::ListeningSocket;
 use super::bind_error::BindError;
 use super::hand_over::answer;
+use super::listener_state::ListenerState;
 use super::location::Location;
 use super::lock::Lock;
 use super::published::{Settings, control, socket_file};
-use super::shared::Shared;
 
 /// How long after a failure the socket is published again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub(super) struct Guard(JoinHandle<()>);
 
 impl Guard {
     /// Watches over what is published.
-    pub(super) fn spawn(shared: &Arc<Shared>, settings: Settings) -> Self {
+    pub(super) fn spawn(shared: &Arc<ListenerState>, settings: Settings) -> Self {
         let shared = Arc::clone(shared);
         Self(tokio::spawn(async move { watch(&shared, &settings).await }))
     }
@@ -39,7 +39,7 @@ impl Drop for Guard {
 
 /// Notices that the socket file was deleted or moved away, and logs it. If asked for, it publishes
 /// the socket again. It ends when the socket was handed over.
-async fn watch(shared: &Arc<Shared>, settings: &Settings) {
+async fn watch(shared: &Arc<ListenerState>, settings: &Settings) {
     while let Some((file, control)) = shared.watched() {
         let answering = async {
             match &control {
@@ -74,7 +74,7 @@ async fn watch(shared: &Arc<Shared>, settings: &Settings) {
 /// Publishes a new socket at the same address. Clients that are in the old one's queue are accepted
 /// first.
 async fn republish(
-    shared: &Shared,
+    shared: &ListenerState,
     settings: &Settings,
     former: &Location,
 ) -> Result<(), BindError> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::rights;
-use super::underway::{self, Sender, Sent};
+use super::underway::{self, SendingSocket, Sent};
 
 /// A socket in which descriptors of the peer may lie unread. Closing it closes them too, which can
 /// block (SO_LINGER, socket(7)). In that case a thread for that purpose closes it.
@@ -48,7 +48,7 @@ impl AsRawFd for Held {
     }
 }
 
-impl Sender for Held {
+impl SendingSocket for Held {
     fn sent(&self) -> &Mutex<Sent> {
         &self.sent
     }

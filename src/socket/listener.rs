@@ -18,8 +18,8 @@ use tokio::task::coop::consume_budget;
 use super::accept::ListeningSocket;
 use super::conn::Conn;
 use super::guard::Guard;
+use super::listener_state::{ListenerState, Sockets};
 use super::published::{Published, Settings};
-use super::shared::{Shared, Sockets};
 use crate::address::Address;
 use crate::backoff::Backoff;
 
@@ -37,7 +37,7 @@ pub struct Listener {
     address: Address,
     /// The socket that was bound first. A newer one may have replaced it.
     socket: Arc<ListeningSocket>,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerState>,
     /// Set if there is a file to watch over.
     guard: Option<Guard>,
     /// Whether another process has the socket, too.
@@ -50,7 +50,7 @@ impl Listener {
     /// Returns the listener of a socket without a file of ours.
     pub(super) fn new(address: Address, socket: ListeningSocket) -> Self {
         let socket = Arc::new(socket);
-        let shared = Shared::new(Arc::clone(&socket), None);
+        let shared = ListenerState::new(Arc::clone(&socket), None);
         Self::with(address, socket, shared, None)
     }
 
@@ -62,7 +62,7 @@ impl Listener {
         settings: Settings,
     ) -> Self {
         let socket = Arc::new(socket);
-        let shared = Shared::new(Arc::clone(&socket), Some(published));
+        let shared = ListenerState::new(Arc::clone(&socket), Some(published));
         let guard = Guard::spawn(&shared, settings);
         Self::with(address, socket, shared, Some(guard))
     }
@@ -70,7 +70,7 @@ impl Listener {
     fn with(
         address: Address,
         socket: Arc<ListeningSocket>,
-        shared: Arc<Shared>,
+        shared: Arc<ListenerState>,
         guard: Option<Guard>,
     ) -> Self {
         Self {

@@ -30,12 +30,12 @@ pub(super) struct Lock {
 
 /// A lock file whose lock another process holds.
 #[derive(Debug)]
-pub(super) struct Held(OwnedFd);
+pub(super) struct HeldLock(OwnedFd);
 
 impl Lock {
     /// Takes the lock, unless another process holds it. The kernel releases the lock when its
     /// holder ends for any reason (flock(2)).
-    pub(super) fn acquire(location: &Arc<Location>) -> Result<Result<Self, Held>, BindError> {
+    pub(super) fn acquire(location: &Arc<Location>) -> Result<Result<Self, HeldLock>, BindError> {
         let name = location.beside("lock");
         for _ in 0..ATTEMPTS {
             let file = open(location)?;
@@ -56,7 +56,7 @@ impl Lock {
                 }
             }
             if locked.is_err() {
-                return Ok(Err(Held(file)));
+                return Ok(Err(HeldLock(file)));
             }
             let lock = Self { file: Some(file), location: Arc::clone(location) };
             // The file may still have the process id of a killed server.
@@ -118,7 +118,7 @@ impl fmt::Debug for Lock {
     }
 }
 
-impl Held {
+impl HeldLock {
     pub(super) fn file(&self) -> &OwnedFd {
         &self.0
     }

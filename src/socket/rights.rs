@@ -22,7 +22,7 @@ const PIECE: usize = 16 << 10;
 
 /// The result of one [`receive`].
 #[derive(Debug)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedRights {
     /// The number of bytes: 0 at the end of the stream.
     pub(crate) bytes: usize,
     /// The descriptors, in the order in which they were sent. They are close-on-exec.
@@ -53,7 +53,7 @@ pub(crate) fn send(
 /// Appends the bytes that are there to `input`, as many as its capacity takes, up to the first set
 /// of descriptors and with it. recvmsg(2) never returns two sets, but may return earlier bytes
 /// together with one.
-pub(crate) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<Received> {
+pub(crate) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<ReceivedRights> {
     let room = input.spare_capacity_mut();
     let mut bytes = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
     let mut control = [MaybeUninit::<u64>::uninit(); CONTROL];
@@ -94,7 +94,7 @@ pub(crate) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<Rec
     unsafe { input.set_len(input.len() + received) };
     let flag = |flag| message.msg_flags & flag != 0;
     let (truncated, cut) = (flag(libc::MSG_CTRUNC), flag(libc::MSG_TRUNC));
-    Ok(Received { bytes: received, descriptors, truncated, cut })
+    Ok(ReceivedRights { bytes: received, descriptors, truncated, cut })
 }
 
 /// Closes a socket on a thread for that purpose, because closing it also closes descriptors that

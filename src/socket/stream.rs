@@ -1,4 +1,4 @@
-//! [`Stream`]: a connected stream socket, Unix or TCP. It differs from tokio's in two points. The
+//! [`SocketStream`]: a connected stream socket, Unix or TCP. It differs from tokio's in two points. The
 //! peer's identity and [`Direct`] senders share the socket. And if the peer can attach file
 //! descriptors to its bytes, a read that stops short is not taken as the last one.
 //!
@@ -24,12 +24,12 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
 
 use super::held::Held;
-use super::rights::{self, Received};
+use super::rights::{self, ReceivedRights};
 use super::{sys, underway};
 use crate::descriptors::Descriptors;
 
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct SocketStream {
     socket: AsyncFd<Arc<Held>>,
     /// Whether the peer may have attached file descriptors, which are closed unread. A read stops
     /// before them although there is more (unix(7)).
@@ -52,7 +52,7 @@ const SEND_BUFFER: usize = 425_984;
 /// A socket that was full is no longer watched after this many writes that did not wait.
 const CALM: u8 = 64;
 
-impl Stream {
+impl SocketStream {
     /// Takes a connected Unix socket that does not block.
     pub(super) fn unix(socket: OwnedFd) -> io::Result<Self> {
         let watches_room = !share_one_cpu(socket.as_fd());
@@ -109,7 +109,7 @@ impl Stream {
         &self,
         cx: &mut Context<'_>,
         input: &mut BytesMut,
-        mut arrived: impl FnMut(Received),
+        mut arrived: impl FnMut(ReceivedRights),
     ) -> Poll<io::Result<usize>> {
         let room = input.capacity() - input.len();
         self.poll(cx, room, |socket| {
@@ -270,7 +270,7 @@ impl Stream {
     }
 }
 
-impl AsFd for Stream {
+impl AsFd for SocketStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.get_ref().as_fd()
     }
@@ -336,16 +336,16 @@ mod tests {
 
     use super::*;
 
-    fn pair(watches_room: bool) -> (Stream, Stream) {
+    fn pair(watches_room: bool) -> (SocketStream, SocketStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let conn = |stream: UnixStream| {
             stream.set_nonblocking(true).unwrap();
-            Stream::unix_watching_room(stream.into(), watches_room).unwrap()
+            SocketStream::unix_watching_room(stream.into(), watches_room).unwrap()
         };
         (conn(ours), conn(theirs))
     }
 
-    async fn read_from(conn: &Stream, len: usize) -> Vec<u8> {
+    async fn read_from(conn: &SocketStream, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         let mut buf = ReadBuf::new(&mut bytes);
         poll_fn(|cx| conn.poll_read(cx, &mut buf)).await.unwrap();
@@ -443,7 +443,7 @@ mod tests {
             sys::tests::send_descriptor(&theirs, end.as_fd()).unwrap();
         }
         drop(end);
-        let ours = Stream::unix(ours.into()).unwrap();
+        let ours = SocketStream::unix(ours.into()).unwrap();
         // Each read stops at the next descriptor. No event reports what is behind it.
         for _ in 0..3 {
             assert_eq!(read_from(&ours, 16).await, b"x");

@@ -37,7 +37,7 @@ const PERIOD: Duration = Duration::from_millis(500);
 static UNDERWAY: LazyLock<Underway> = LazyLock::new(|| Underway::new(Quotas::underway()));
 
 /// A connected socket, and what was sent on it.
-pub(super) trait Sender: AsFd + fmt::Debug + Send + Sync + 'static {
+pub(super) trait SendingSocket: AsFd + fmt::Debug + Send + Sync + 'static {
     fn sent(&self) -> &Mutex<Sent>;
 }
 
@@ -60,7 +60,7 @@ struct Underway {
 struct Sockets {
     /// Open connections on which some were sent. Those whose last check is the longest ago come
     /// first.
-    open: VecDeque<Weak<dyn Sender>>,
+    open: VecDeque<Weak<dyn SendingSocket>>,
     /// Sockets of connections that have ended. Their peers may still read what was sent.
     closed: Vec<(OwnedFd, Sent)>,
     /// Whether a thread checks `closed` from time to time.
@@ -70,7 +70,7 @@ struct Sockets {
 /// Sends `bytes` with `descriptors` beside the first of them. Fails with
 /// [`WouldBlock`](io::ErrorKind::WouldBlock) as long as this peer has to read first, and with
 /// ETOOMANYREFS if other peers have to.
-pub(super) fn send<S: Sender>(
+pub(super) fn send<S: SendingSocket>(
     socket: &Arc<S>,
     bytes: &[IoSlice<'_>],
     descriptors: &Descriptors,
@@ -100,7 +100,7 @@ impl Underway {
         Self { quotas, sockets: Mutex::default() }
     }
 
-    fn send<S: Sender>(
+    fn send<S: SendingSocket>(
         &self,
         socket: &Arc<S>,
         bytes: &[u8],
@@ -130,7 +130,7 @@ impl Underway {
         })?;
         if !sent.registered {
             sent.registered = true;
-            let socket: Arc<dyn Sender> = Arc::<S>::clone(socket);
+            let socket: Arc<dyn SendingSocket> = Arc::<S>::clone(socket);
             self.register(Arc::downgrade(&socket));
         }
         Ok(written)
@@ -144,7 +144,7 @@ impl Underway {
         })
     }
 
-    fn register(&self, socket: Weak<dyn Sender>) {
+    fn register(&self, socket: Weak<dyn SendingSocket>) {
         self.look(LOOKS);
         self.sockets().open.push_back(socket);
     }
@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    impl Sender for Socket {
+    impl SendingSocket for Socket {
         fn sent(&self) -> &Mutex<Sent> {
             &self.1
         }

@@ -103,7 +103,7 @@ const SOCKET: [&str; 29] = [
     "guard",
     "predecessor",
     "successor",
-    "shared",
+    "listener_state",
     "adopt",
     "published",
     "offer",

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::descriptors::OfCall;
-use crate::driver::{BodyRequest, Lost, Options, Sender, Sleeping, StreamError};
+use crate::driver::{BodyRequest, CloseReason, Options, Sender, Sleeping, StreamError};
 use crate::http2::ErrorCode;
 
 /// A stream whose peer has closed it when the first write comes. The write fails, and what the peer
@@ -92,7 +92,10 @@ async fn a_go_away_is_heard_and_its_calls_were_not_processed() {
     let error = call([settings(), frame(7, 0, 0, &payload)].concat()).await.unwrap_err();
     assert!(error.may_be_sent_again(), "{error}");
     match error {
-        StreamError::Lost { lost: Lost::GoneAway { code, debug }, .. } => {
+        StreamError::ConnectionEnded {
+            close_reason: CloseReason::GoneAway { code, debug },
+            ..
+        } => {
             assert_eq!((code, &debug[..]), (ErrorCode::ENHANCE_YOUR_CALM, "too many connections"));
         }
         error => panic!("{error:?}"),
@@ -110,7 +113,10 @@ async fn a_whole_response_is_heard() {
 async fn a_peer_that_said_nothing_has_broken_the_pipe() {
     let error = call(settings()).await.unwrap_err();
     match error {
-        StreamError::Lost { lost: Lost::Io(error), unprocessed: true } => {
+        StreamError::ConnectionEnded {
+            close_reason: CloseReason::Io(error),
+            unprocessed: true,
+        } => {
             assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         }
         error => panic!("{error:?}"),

@@ -111,7 +111,7 @@ fn reset(connection: &mut Connection, stream: StreamKey, seen: &mut Vec<Event>) 
     pieces(connection, stream, seen);
     seen.push(match connection.read(stream) {
         Read::Failed(Failure::Reset(reset)) => Event::Reset { stream, reset },
-        Read::Failed(Failure::Lost { .. }) => Event::Lost,
+        Read::Failed(Failure::ConnectionEnded { .. }) => Event::Lost,
         _ => Event::Stopped { stream },
     });
 }

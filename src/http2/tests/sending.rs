@@ -60,7 +60,7 @@ fn a_request_that_is_lost_before_it_was_written_was_not_processed() {
         }
         client.connection.lose();
         let Read::Failed(failure) = client.connection.read(key) else { panic!("not lost") };
-        assert_eq!(failure, Failure::Lost { unprocessed: !written });
+        assert_eq!(failure, Failure::ConnectionEnded { unprocessed: !written });
     }
 }
 

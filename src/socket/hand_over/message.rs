@@ -46,7 +46,7 @@ pub(super) enum Refusal {
 
 /// A message of the successor.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(super) enum SuccessorMessage {
     /// It asks, and shows that it can write to the lock file.
     Ask(OwnedFd),
     /// It takes the offer.
@@ -55,7 +55,7 @@ pub(super) enum Request {
 
 /// A message of the server.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(super) enum ServerMessage {
     Offer(Nonce, Parts),
     Refusal(Refusal),
 }
@@ -95,28 +95,30 @@ pub(super) fn refuse(socket: impl AsFd, refusal: Refusal) -> io::Result<()> {
 }
 
 /// Receives a message of the successor, or `None` at the end.
-pub(super) fn request(socket: impl AsFd) -> io::Result<Option<Request>> {
+pub(super) fn request(socket: impl AsFd) -> io::Result<Option<SuccessorMessage>> {
     let Some((kind, rest, descriptors)) = receive(socket)? else { return Ok(None) };
     let request = match (kind, <[OwnedFd; 1]>::try_from(descriptors), <[u8; 16]>::try_from(rest)) {
-        (b'?', Ok([lock]), _) => Request::Ask(lock),
-        (b'.', Err(none), Ok(nonce)) if none.is_empty() => Request::Acknowledge(Nonce(nonce)),
+        (b'?', Ok([lock]), _) => SuccessorMessage::Ask(lock),
+        (b'.', Err(none), Ok(nonce)) if none.is_empty() => {
+            SuccessorMessage::Acknowledge(Nonce(nonce))
+        }
         _ => return Err(garbage()),
     };
     Ok(Some(request))
 }
 
 /// Receives a message of the server, or `None` at the end.
-pub(super) fn reply(socket: impl AsFd) -> io::Result<Option<Reply>> {
+pub(super) fn reply(socket: impl AsFd) -> io::Result<Option<ServerMessage>> {
     let Some((kind, rest, descriptors)) = receive(socket)? else { return Ok(None) };
     let descriptors = <[OwnedFd; DESCRIPTORS]>::try_from(descriptors);
     let reply = match (kind, &rest[..], descriptors) {
         (b'!', nonce, Ok([socket, lock, inode, control, control_inode])) => {
             let nonce = Nonce(nonce.try_into().map_err(|_| garbage())?);
-            Reply::Offer(nonce, Parts { socket, lock, inode, control, control_inode })
+            ServerMessage::Offer(nonce, Parts { socket, lock, inode, control, control_inode })
         }
-        (b'-', b"b", _) => Reply::Refusal(Refusal::Busy),
-        (b'-', b"u", _) => Reply::Refusal(Refusal::User),
-        (b'-', b"l", _) => Reply::Refusal(Refusal::Lock),
+        (b'-', b"b", _) => ServerMessage::Refusal(Refusal::Busy),
+        (b'-', b"u", _) => ServerMessage::Refusal(Refusal::User),
+        (b'-', b"l", _) => ServerMessage::Refusal(Refusal::Lock),
         _ => return Err(garbage()),
     };
     Ok(Some(reply))
@@ -170,18 +172,20 @@ mod tests {
     fn messages_and_their_descriptors_arrive_as_they_were_sent() {
         let (ours, theirs) = pair();
         ask(&ours, ours.as_fd()).unwrap();
-        assert!(matches!(request(&theirs).unwrap(), Some(Request::Ask(_))));
+        assert!(matches!(request(&theirs).unwrap(), Some(SuccessorMessage::Ask(_))));
         let nonce = Nonce::new();
         offer(&theirs, nonce, [ours.as_fd(); DESCRIPTORS]).unwrap();
-        let Some(Reply::Offer(offered, _)) = reply(&ours).unwrap() else { panic!() };
+        let Some(ServerMessage::Offer(offered, _)) = reply(&ours).unwrap() else { panic!() };
         assert_eq!(offered, nonce);
         acknowledge(&ours, nonce).unwrap();
-        let Some(Request::Acknowledge(acknowledged)) = request(&theirs).unwrap() else { panic!() };
+        let Some(SuccessorMessage::Acknowledge(acknowledged)) = request(&theirs).unwrap() else {
+            panic!()
+        };
         assert_eq!(acknowledged, nonce);
         assert_ne!(nonce, Nonce::new());
         for refusal in [Refusal::Busy, Refusal::User, Refusal::Lock] {
             refuse(&theirs, refusal).unwrap();
-            let Some(Reply::Refusal(refused)) = reply(&ours).unwrap() else { panic!() };
+            let Some(ServerMessage::Refusal(refused)) = reply(&ours).unwrap() else { panic!() };
             assert_eq!(refused, refusal);
         }
         drop(theirs);
@@ -212,7 +216,7 @@ mod tests {
         acknowledge(&theirs, nonce).unwrap();
         shutdown(&ours, Shutdown::Read).unwrap();
         assert_eq!(acknowledge(&theirs, nonce).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
-        assert!(matches!(request(&ours).unwrap(), Some(Request::Acknowledge(_))));
+        assert!(matches!(request(&ours).unwrap(), Some(SuccessorMessage::Acknowledge(_))));
         assert!(request(&ours).unwrap().is_none());
     }
 }

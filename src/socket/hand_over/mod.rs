@@ -37,7 +37,7 @@ use super::identity::is_known_user;
 pub(super) use message::Parts;
 pub(super) use offer::{Control, Offer};
 pub(super) use predecessor::answer;
-pub(super) use successor::{Answer, ask};
+pub(super) use successor::{TakeOver, ask};
 
 /// How long each end waits for the other one's next message.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use rustix::net::{Shutdown, SocketFlags};
 use tokio::io::unix::AsyncFd;
 
 use super::super::file::SocketFile;
-use super::message::{self, Nonce, Refusal, Request};
+use super::message::{self, Nonce, Refusal, SuccessorMessage};
 
 /// The control socket and its file.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Offer {
             }
         };
         let nonce = self.nonce;
-        matches!(acknowledged, Ok(Some(Request::Acknowledge(repeated))) if repeated == nonce)
+        matches!(acknowledged, Ok(Some(SuccessorMessage::Acknowledge(repeated))) if repeated == nonce)
     }
 }
 
@@ -77,10 +77,10 @@ mod tests {
     use super::*;
     use crate::address::Address;
     use crate::socket::accept::ListeningSocket;
+    use crate::socket::listener_state::ListenerState;
     use crate::socket::location::Location;
     use crate::socket::lock::Lock;
     use crate::socket::published::{Published, Settings, socket_file};
-    use crate::socket::shared::Shared;
     use crate::socket::unix::asynchronous;
 
     /// The file of a server is deleted and published again while a successor has an offer of the
@@ -106,7 +106,7 @@ mod tests {
         let nonce = Nonce::new();
         published.offer = Some(Offer::new(Arc::new(asynchronous(ours).unwrap()), nonce));
         let socket = Arc::new(ListeningSocket::new(socket, true).unwrap());
-        let shared = Shared::new(socket, Some(published));
+        let shared = ListenerState::new(socket, Some(published));
         std::fs::remove_file(&path).unwrap();
         if acknowledges {
             message::acknowledge(&successor, nonce).unwrap();

@@ -13,9 +13,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::super::shared::Shared;
+use super::super::listener_state::ListenerState;
 use super::super::unix::{asynchronous, same_file};
-use super::message::{self, Nonce, Refusal, Request};
+use super::message::{self, Nonce, Refusal, SuccessorMessage};
 use super::offer::{Offer, accept_queued};
 use super::{PATIENCE, is_trusted, step};
 
@@ -26,7 +26,7 @@ const EXCHANGES_MAX: usize = 8;
 const BACKOFF: Duration = Duration::from_secs(1);
 
 /// Answers successors until one of them has taken over.
-pub(in crate::socket) async fn answer(shared: &Arc<Shared>, control: &AsyncFd<OwnedFd>) {
+pub(in crate::socket) async fn answer(shared: &Arc<ListenerState>, control: &AsyncFd<OwnedFd>) {
     let mut exchanges = JoinSet::new();
     loop {
         tokio::select! {
@@ -59,7 +59,7 @@ async fn accept(control: &AsyncFd<OwnedFd>) -> io::Result<OwnedFd> {
 }
 
 /// Talks to one process that connected. Returns whether it has taken over.
-async fn exchange(shared: Arc<Shared>, successor: OwnedFd) -> bool {
+async fn exchange(shared: Arc<ListenerState>, successor: OwnedFd) -> bool {
     step("predecessor-accepted");
     let pid = match check_user(&successor) {
         Ok(pid) => pid,
@@ -71,7 +71,7 @@ async fn exchange(shared: Arc<Shared>, successor: OwnedFd) -> bool {
     let Ok(successor) = asynchronous(successor) else { return false };
     let successor = Arc::new(successor);
     let lock = match timeout(PATIENCE, request(&successor)).await {
-        Ok(Ok(Some(Request::Ask(lock)))) => lock,
+        Ok(Ok(Some(SuccessorMessage::Ask(lock)))) => lock,
         other => {
             tracing::debug!(pid, ?other, "what connected to the control socket asked for nothing");
             return false;
@@ -112,7 +112,7 @@ async fn says_something(successor: &AsyncFd<OwnedFd>) {
     }
 }
 
-async fn request(successor: &AsyncFd<OwnedFd>) -> io::Result<Option<Request>> {
+async fn request(successor: &AsyncFd<OwnedFd>) -> io::Result<Option<SuccessorMessage>> {
     loop {
         let mut ready = successor.readable().await?;
         match message::request(successor) {
@@ -141,7 +141,7 @@ fn check_user(successor: &OwnedFd) -> Result<i32, Refusal> {
 
 /// Makes the offer. From now on the successor may acknowledge it.
 fn offer(
-    shared: &Shared,
+    shared: &ListenerState,
     successor: &Arc<AsyncFd<OwnedFd>>,
     lock: &OwnedFd,
 ) -> Result<(), Refusal> {

@@ -15,7 +15,7 @@ use super::super::bind_error::{BindError, Problem};
 use super::super::file::CONTROL;
 use super::super::location::Location;
 use super::super::unix::{asynchronous, by_descriptor, new_socket, open_inode};
-use super::message::{self, Parts, Refusal, Reply};
+use super::message::{self, Parts, Refusal, ServerMessage};
 use super::{PATIENCE, is_trusted, step};
 
 /// How long a server may take to answer. Other successors that say nothing may be before this one
@@ -29,7 +29,7 @@ const END: Duration = Duration::from_secs(1);
 const FULL: Duration = Duration::from_millis(20);
 
 /// The outcome of asking.
-pub(in crate::socket) enum Answer<T> {
+pub(in crate::socket) enum TakeOver<T> {
     /// The offer was taken: this process is the server now.
     Taken(T),
     /// The server ended. Its process id is known if it could be asked. The lock may be free.
@@ -58,9 +58,9 @@ pub(in crate::socket) async fn ask<P, T>(
     prepare: impl Fn(Parts) -> Result<P, BindError>,
     is_there: impl FnOnce(&P) -> bool,
     take: impl FnOnce(P) -> Result<T, BindError>,
-) -> Result<Answer<T>, BindError> {
+) -> Result<TakeOver<T>, BindError> {
     let failed = |error: io::Error| location.refuse(Problem::TakeOver { error });
-    let Some(server) = Server::connect(location).await? else { return Ok(Answer::Ended(None)) };
+    let Some(server) = Server::connect(location).await? else { return Ok(TakeOver::Ended(None)) };
     let pid = server.credentials.pid();
     if ended.is_some_and(|ended| ended != pid) {
         return Err(location.refuse(Problem::TakenByAnother));
@@ -68,19 +68,19 @@ pub(in crate::socket) async fn ask<P, T>(
     step("successor-connected");
     if message::ask(&server.socket, lock).is_err() {
         server.wait_for_end().await;
-        return Ok(Answer::Ended(Some(pid)));
+        return Ok(TakeOver::Ended(Some(pid)));
     }
     step("successor-asked");
     let reply = timeout(ANSWER, server.reply()).await.map_err(|_| {
         failed(io::Error::new(io::ErrorKind::TimedOut, "the server there does not answer"))
     })?;
     let (nonce, parts) = match reply {
-        Ok(Some(Reply::Offer(nonce, parts))) => (nonce, parts),
-        Ok(Some(Reply::Refusal(refusal))) => return Err(server.refused(location, refusal)),
+        Ok(Some(ServerMessage::Offer(nonce, parts))) => (nonce, parts),
+        Ok(Some(ServerMessage::Refusal(refusal))) => return Err(server.refused(location, refusal)),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(failed(error)),
         Ok(None) | Err(_) => {
             server.wait_for_end().await;
-            return Ok(Answer::Ended(Some(pid)));
+            return Ok(TakeOver::Ended(Some(pid)));
         }
     };
     step("successor-offered");
@@ -89,11 +89,11 @@ pub(in crate::socket) async fn ask<P, T>(
     if message::acknowledge(&server.socket, nonce).is_err() {
         let died = server.wait_for_end().await;
         if !died || !is_there(&prepared) {
-            return Ok(Answer::Ended(Some(pid)));
+            return Ok(TakeOver::Ended(Some(pid)));
         }
     }
     step("successor-acknowledged");
-    take(prepared).map(Answer::Taken)
+    take(prepared).map(TakeOver::Taken)
 }
 
 impl Server {
@@ -142,7 +142,7 @@ impl Server {
         Ok(Some(Self { socket, credentials, process }))
     }
 
-    async fn reply(&self) -> io::Result<Option<Reply>> {
+    async fn reply(&self) -> io::Result<Option<ServerMessage>> {
         loop {
             let mut ready = self.socket.readable().await?;
             match message::reply(&self.socket) {

@@ -1,4 +1,4 @@
-//! [`Role`]: what a client or a server adds to the code that both ends share.
+//! [`Duties`]: what a client or a server adds to the code that both ends share.
 
 use std::sync::{Arc, MutexGuard};
 
@@ -6,7 +6,7 @@ use super::shared::{Shared, State};
 use crate::http2::Event;
 
 /// What a client or a server adds to the code that both ends share.
-pub(super) trait Role {
+pub(super) trait Duties {
     /// Whether the turn itself encodes most of what is sent. Then other connections can use the
     /// buffer while this one sleeps.
     const LENDS: bool;

@@ -1,4 +1,4 @@
-//! [`Shared`]: the state that a listener shares with the tasks that watch over it.
+//! [`ListenerState`]: the state that a listener shares with the tasks that watch over it.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use super::published::Published;
 use super::watched::Watched;
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ListenerState {
     /// The files on disk. `None` if there are none, or if they are no longer this listener's.
     published: Mutex<Option<Published>>,
     /// The sockets that accept connections.
@@ -28,7 +28,7 @@ pub(super) struct Sockets {
     pub(super) former: Option<Arc<ListeningSocket>>,
 }
 
-impl Shared {
+impl ListenerState {
     pub(super) fn new(socket: Arc<ListeningSocket>, published: Option<Published>) -> Arc<Self> {
         let sockets = watch::Sender::new(Sockets { current: Some(socket), former: None });
         Arc::new(Self { published: Mutex::new(published), sockets })
