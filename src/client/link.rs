@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::Extensions;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
 use super::builder::{ChannelBuilder, Target};
@@ -17,6 +17,7 @@ use super::channel::lock;
 use super::direct::Usual;
 use super::watched::{Attempted, Watched};
 use crate::address::{Address, Kind};
+use crate::backoff::{Backoff, jittered};
 use crate::descriptors::Arrived;
 use crate::driver::{CloseReason, Options, Sender, Sleeping};
 use crate::http2::KeepAlive;
@@ -27,6 +28,12 @@ use crate::socket::{self, Conn, ConnectError, ConnectErrorKind, Peer, PeerIdenti
 /// How often a connection is opened again at once if the server ended before it was ready. Its
 /// successor may already be there, so that no call is lost.
 const SUCCESSORS: u32 = 2;
+
+/// How often more where the server spoke and then said that it ends, with [`DISMISSED`] in between: its
+/// idle timeout may be shorter than this process had to wait for a CPU.
+const DISMISSALS: u32 = 4;
+
+const DISMISSED: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
 
 /// Longer than any timer that is set. It stands for "never".
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -154,7 +161,7 @@ impl ChannelBuilder {
     ) -> Result<Link, ConnectError> {
         let started = Instant::now();
         let limit = self.connect_timeout;
-        let mut again = SUCCESSORS;
+        let (mut again, mut backoff) = (SUCCESSORS + DISMISSALS, DISMISSED);
         loop {
             let left = limit.saturating_sub(started.elapsed());
             let mut conn = match socket::connect_within(address, left).await {
@@ -178,8 +185,14 @@ impl ChannelBuilder {
                     let link = Link::new(sender, Some(Arc::clone(address)), server, preference);
                     return Ok(link.observed_as(observed));
                 }
-                Ok(Err(None | Some(CloseReason::Closed | CloseReason::Io(_)))) if again > 0 => {
+                Ok(Err(None | Some(CloseReason::Closed | CloseReason::Io(_))))
+                    if again > DISMISSALS =>
+                {
                     again -= 1
+                }
+                Ok(Err(None)) if again > 0 => {
+                    again -= 1;
+                    sleep(jittered(backoff.next())).await;
                 }
                 Ok(Err(close_reason)) => return Err(not_ready(Some(address), close_reason)),
                 Err(_) => return Err(ConnectError::silent(Some(address), limit)),

@@ -1,14 +1,16 @@
-//! [`Descriptors`]: open files that travel with a call, and how many of them this process holds.
+//! [`Descriptors`]: open files that travel with a call.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) mod closer;
+mod quota;
 
 use closer::User;
+pub(crate) use quota::{
+    ConnectionQuotas, Quota, Quotas, Reservation, ResponseQuotas, ServerQuotas,
+};
 
 /// The kernel sends no more with one message (SCM_MAX_FD, unix(7)).
 pub(crate) const MAX_PER_CALL: usize = 253;
@@ -19,9 +21,9 @@ pub(crate) const MAX_PER_CALL: usize = 253;
 /// extensions of the request that it gets; a response carries them the same way back. Both ends have
 /// to ask for it: `Server::descriptors` and `ChannelBuilder::descriptors`.
 ///
-/// Clones share one list. The library empties it when the call ends: what was not
-/// [taken](Self::take) by then is closed, on a thread of its own, since closing a foreign descriptor
-/// can block.
+/// Clones share one list. The library empties it when the call ends, that of a response when the
+/// handler has returned it: what was not [taken](Self::take) by then is closed, on a thread of its own,
+/// since closing a foreign descriptor can block.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -46,9 +48,9 @@ pub struct Descriptors {
 #[derive(Default)]
 struct List {
     descriptors: Vec<OwnedFd>,
-    /// What these were counted against when they were received.
+    /// What they count against: those that were received, and those of a response that waits to be sent.
     reservation: Option<Reservation>,
-    /// Who sent them.
+    /// Who sent them, or whom a response goes to.
     user: User,
 }
 
@@ -84,6 +86,19 @@ impl Descriptors {
     fn received(descriptors: Vec<OwnedFd>, reservation: Reservation, user: User) -> Self {
         let list = List { descriptors, reservation: Some(reservation), user };
         Self { list: Arc::new(Mutex::new(list)) }
+    }
+
+    /// Moves the descriptors of a response out of the handler's list. They count against `quotas` until
+    /// they are closed here: when they were sent, or when the call ends before that. Returns `None` if
+    /// that are too many, which are closed, elsewhere.
+    pub(crate) fn of_response(
+        &self,
+        ResponseQuotas { quotas, user }: &ResponseQuotas,
+    ) -> Option<Self> {
+        let mut list = std::mem::take(&mut *self.lock());
+        list.user = *user;
+        list.reservation = Some(Reservation::new(list.descriptors.len(), quotas)?);
+        Some(Self { list: Arc::new(Mutex::new(list)) })
     }
 
     /// Empties the list at the end of its call.
@@ -189,132 +204,6 @@ impl Drop for OfCall {
     }
 }
 
-/// How many received descriptors one group of connections holds, and how many it may: a server, or
-/// one user of it.
-#[derive(Debug)]
-pub(crate) struct Quota {
-    held: AtomicUsize,
-    most: usize,
-}
-
-impl Quota {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { held: AtomicUsize::new(0), most })
-    }
-
-    /// A quarter of what this process may have open.
-    pub(crate) fn of_the_process() -> Arc<Self> {
-        Self::new(open_limit() / 4)
-    }
-
-    fn add(&self, count: usize) -> bool {
-        let add = |held: usize| held.checked_add(count).filter(|held| *held <= self.most);
-        self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
-}
-
-/// How many descriptors this process may have open (RLIMIT_NOFILE, getrlimit(2)).
-fn open_limit() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX)
-}
-
-/// The quotas of a process, and of each user other than its own.
-#[derive(Debug)]
-pub(crate) struct Quotas {
-    all: Arc<Quota>,
-    /// Of each other user.
-    share: usize,
-    own_uid: u32,
-    users: Mutex<HashMap<Option<u32>, Weak<Quota>>>,
-}
-
-impl Quotas {
-    pub(crate) fn of(all: usize, share: usize) -> Arc<Self> {
-        let own_uid = rustix::process::geteuid().as_raw();
-        Arc::new(Self { all: Quota::new(all), share, own_uid, users: Mutex::default() })
-    }
-
-    /// Of descriptors that were received: a quarter of what this process may have open, and a quarter
-    /// of that for one other user.
-    pub(crate) fn of_the_process() -> Arc<Self> {
-        let all = open_limit() / 4;
-        Self::of(all, all / 4)
-    }
-
-    /// Of descriptors that were sent and not read yet: half of those that the kernel lets this user
-    /// have underway, and a quarter of that for one other user. One call's fit in any case.
-    pub(crate) fn underway() -> Arc<Self> {
-        let all = (open_limit() / 2).max(MAX_PER_CALL);
-        Self::of(all, (all / 4).max(MAX_PER_CALL))
-    }
-
-    /// What descriptors count against that are received on one connection with a process of `uid`. One
-    /// connection may hold half of what all may, and always one call's.
-    pub(crate) fn of_connection(&self, uid: Option<u32>) -> Vec<Arc<Quota>> {
-        let mut quotas = self.of_user(uid);
-        quotas.push(Quota::new((self.all.most / 2).max(MAX_PER_CALL)));
-        quotas
-    }
-
-    /// What descriptors count against that come from a process of `uid`. Users that are not known are
-    /// one.
-    pub(crate) fn of_user(&self, uid: Option<u32>) -> Vec<Arc<Quota>> {
-        if uid == Some(self.own_uid) {
-            return vec![Arc::clone(&self.all)];
-        }
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        let share = users.get(&uid).and_then(Weak::upgrade).unwrap_or_else(|| {
-            users.retain(|_, share| share.strong_count() > 0);
-            let share = Quota::new(self.share);
-            users.insert(uid, Arc::downgrade(&share));
-            share
-        });
-        vec![Arc::clone(&self.all), share]
-    }
-}
-
-/// A part of one or more quotas, given back when it is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Reservation {
-    count: usize,
-    quotas: Vec<Arc<Quota>>,
-}
-
-impl Reservation {
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Reserves `count` of each quota, or nothing.
-    pub(crate) fn new<'a>(
-        count: usize,
-        quotas: impl IntoIterator<Item = &'a Arc<Quota>>,
-    ) -> Option<Self> {
-        let mut reservation = Self { count, quotas: Vec::new() };
-        for quota in quotas {
-            if !quota.add(count) {
-                return None;
-            }
-            reservation.quotas.push(Arc::clone(quota));
-        }
-        Some(reservation)
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        for quota in &self.quotas {
-            quota.held.fetch_sub(self.count, Ordering::Relaxed);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -346,28 +235,20 @@ mod tests {
     }
 
     #[test]
-    fn each_foreign_user_has_a_share_and_the_own_user_none() {
-        let own = rustix::process::geteuid().as_raw();
-        let quotas = Quotas::of_the_process();
-        assert_eq!(quotas.of_user(Some(own)).len(), 1);
-        let first = quotas.of_user(Some(own + 1));
-        let again = quotas.of_user(Some(own + 1));
-        let other = quotas.of_user(Some(own + 2));
-        assert!(Arc::ptr_eq(&first[1], &again[1]) && !Arc::ptr_eq(&first[1], &other[1]));
-        assert!(first[1].most == first[0].most / 4);
-    }
-
-    #[test]
-    fn one_connection_has_half_of_all_and_at_least_one_calls() {
-        let own = Some(rustix::process::geteuid().as_raw());
-        for (all, connection) in [(1_000, 500), (300, 253)] {
-            let quotas = Quotas::of(all, all);
-            let first = quotas.of_connection(own);
-            let second = quotas.of_connection(own);
-            let held = Reservation::new(connection, &first).unwrap();
-            assert!(Reservation::new(1, &first).is_none());
-            assert!(Reservation::new(1, &second).is_some());
-            drop(held);
+    fn those_of_a_response_count_until_they_are_closed_and_leave_the_handlers_list() {
+        let quotas = ResponseQuotas { quotas: vec![Quota::new(2)], user: None };
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let list = Descriptors::from([theirs]);
+        let waiting = list.of_response(&quotas).unwrap();
+        assert_eq!((list.len(), waiting.len(), quotas.quotas[0].held()), (0, 1, 1));
+        let (mut others, theirs) = UnixStream::pair().unwrap();
+        let many = Descriptors::from([theirs.try_clone().unwrap(), theirs]);
+        assert!(many.of_response(&quotas).is_none());
+        assert_eq!(others.read(&mut [0]).unwrap(), 0);
+        drop(waiting);
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+        while quotas.quotas[0].held() > 0 {
+            std::thread::yield_now();
         }
     }
 

@@ -19,7 +19,7 @@ use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::timer::now;
 use super::watch::{Watch, Watching};
-use crate::descriptors::{Arrived, Quota};
+use crate::descriptors::{Arrived, ConnectionQuotas};
 use crate::http2::{Body, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
 
 /// Starts calls on a connection. When all clones are dropped, the connection ends after its last
@@ -104,7 +104,7 @@ impl Sender {
         T: Socket + Send + 'static,
     {
         let takes = options.http2.descriptors > 0;
-        if takes && !io.take_descriptors(vec![Quota::of_the_process()]) {
+        if takes && !io.take_descriptors(ConnectionQuotas::of_client()) {
             options.http2.descriptors = 0;
         }
         let shared = Shared::new(Connection::client(options.http2, now()), true);
@@ -172,10 +172,14 @@ impl Sender {
     }
 
     /// Completes when the server's SETTINGS have come and the connection takes calls. It fails
-    /// without a reason if the server has announced its end (GOAWAY, NO_ERROR).
+    /// without a reason if the server has announced its end (GOAWAY, NO_ERROR), even if it has ended
+    /// by now.
     pub(crate) async fn ready(&self) -> Result<(), Option<CloseReason>> {
         match self.phase_after(Phase::Handshake).await {
-            Phase::Gone => Err(self.close_reason()),
+            Phase::Gone => {
+                let state = self.0.shared.lock();
+                Err(if state.was_dismissed() { None } else { state.close_reason.clone() })
+            }
             _ => Ok(()),
         }
     }

@@ -64,8 +64,8 @@ pub(super) fn send_message(
     message.clear();
 }
 
-/// Sends a head with the descriptors that travel with it. Returns whether the rest may follow. If
-/// the client does not take the descriptors, an error was sent instead.
+/// Sends a head with the descriptors that go with it. Returns whether the rest may follow: where the
+/// descriptors cannot be sent, an error was sent instead.
 fn send_head(
     state: &mut State,
     key: StreamKey,
@@ -75,16 +75,46 @@ fn send_head(
     end: bool,
 ) -> bool {
     if let Some(descriptors) = descriptors.filter(|list| !list.is_empty())
-        && let Err(limit) = state.h2.send_descriptors(key, &descriptors)
+        && let Err(status) = send_descriptors(state, key, &descriptors)
     {
-        let why =
-            format!("the response has file descriptors, and the client takes {limit} with a call");
-        let (parts, _) = Status::failed_precondition(why).into_http::<()>().into_parts();
+        let (parts, _) = status.into_http::<()>().into_parts();
         state.h2.send_response(key, parts.status, &parts.headers, true);
         return false;
     }
     state.h2.send_response(key, status, fields, end);
     true
+}
+
+/// Announces the descriptors of a response, or returns why they cannot be sent.
+#[allow(clippy::result_large_err, reason = "the type is tonic's")]
+fn send_descriptors(
+    state: &mut State,
+    key: StreamKey,
+    descriptors: &Descriptors,
+) -> Result<(), Status> {
+    let count = descriptors.len();
+    let Some(quotas) = &state.response_quotas else {
+        return Err(Status::failed_precondition(
+            "the response has file descriptors, and the server sends none: Server::descriptors \
+             allows them, over Unix sockets",
+        ));
+    };
+    let limit = state.h2.peer_takes_descriptors();
+    if count > limit as usize {
+        let why = format!(
+            "the response has {count} file descriptors, and the client takes {limit} with a call"
+        );
+        return Err(Status::failed_precondition(why));
+    }
+    let Some(descriptors) = descriptors.of_response(quotas) else {
+        let why = format!(
+            "the response has {count} file descriptors, and too many of other responses wait for \
+             the client to read them"
+        );
+        return Err(Status::resource_exhausted(why));
+    };
+    state.h2.send_descriptors(key, &descriptors);
+    Ok(())
 }
 
 /// Sends a head and the part of its body that was ready at once. Returns the rest of the body.

@@ -43,7 +43,7 @@ const LONGEST: Duration = Duration::from_micros(500);
 ///
 /// Returns `Ok` if the client closes the connection, or if this end has no more use for it.
 pub(crate) fn serve<T, H>(
-    io: T,
+    mut io: T,
     handler: H,
     options: Options,
     user: Arc<User>,
@@ -54,6 +54,7 @@ where
     H: Handler,
 {
     let shared = Shared::new(Connection::server(options.http2, now()), false);
+    shared.lock().response_quotas = io.take_response_quotas();
     let close_reason = ClosedOnDrop(Arc::clone(&shared));
     let parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
     let duties =

@@ -13,7 +13,7 @@ use super::client::Phase;
 use super::error::{CloseReason, StreamError};
 use super::spare::trim;
 use super::waiters::Waiters;
-use crate::descriptors::Descriptors;
+use crate::descriptors::{Descriptors, ResponseQuotas};
 use crate::http2::{Connection, ErrorCode, Event, Failure, Reset, StreamKey};
 use crate::socket::Direct;
 
@@ -44,6 +44,8 @@ pub(crate) struct State {
     failed_bodies: Vec<(StreamKey, Status)>,
     /// Server: descriptors that handlers got. They are closed when their calls end.
     descriptors: Vec<(StreamKey, Descriptors)>,
+    /// Server: what descriptors of responses count against. `None`: none can be sent.
+    pub(super) response_quotas: Option<ResponseQuotas>,
     /// The driver's waker while it sleeps.
     pub(super) asleep: Option<Waker>,
     /// Client: how a caller sends what it has encoded, if that is better than waking the driver.
@@ -71,6 +73,7 @@ impl Shared {
             waiters: Waiters::default(),
             failed_bodies: Vec::new(),
             descriptors: Vec::new(),
+            response_quotas: None,
             asleep: None,
             direct: None,
             waiting: BTreeMap::new(),
@@ -130,6 +133,12 @@ impl State {
         } else {
             Phase::Handshake
         }
+    }
+
+    /// Whether the server has spoken and then said, without an error, that it takes no more calls.
+    pub(super) fn was_dismissed(&self) -> bool {
+        let go_away = self.h2.peer_go_away();
+        self.ready && go_away.is_some_and(|go_away| go_away.code == ErrorCode::NO_ERROR)
     }
 
     /// Returns whether there is something for the driver to do.

@@ -3,13 +3,12 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use crate::descriptors::{Arrived, Descriptors, Quota};
+use crate::descriptors::{Arrived, ConnectionQuotas, Descriptors, ResponseQuotas};
 use crate::socket::{Conn, Direct};
 
 /// What there is to read in a socket.
@@ -51,10 +50,14 @@ pub(crate) trait Socket: AsyncWrite + Unpin {
         Poll::Ready(())
     }
 
-    /// Lets the peer send descriptors from now on, which count against `quotas`. Returns whether it
-    /// can.
-    fn take_descriptors(&mut self, _quotas: Vec<Arc<Quota>>) -> bool {
+    /// Lets the peer send descriptors from now on, counted against `quotas`. Returns whether it can.
+    fn take_descriptors(&mut self, _quotas: ConnectionQuotas) -> bool {
         false
+    }
+
+    /// Takes what the descriptors of responses count against. `None`: they cannot be sent.
+    fn take_response_quotas(&mut self) -> Option<ResponseQuotas> {
+        None
     }
 
     /// Sends `bytes` with descriptors beside the first of them.
@@ -104,8 +107,12 @@ impl Socket for Conn {
         Self::poll_hang_up(self, cx)
     }
 
-    fn take_descriptors(&mut self, quotas: Vec<Arc<Quota>>) -> bool {
+    fn take_descriptors(&mut self, quotas: ConnectionQuotas) -> bool {
         Self::take_descriptors(self, quotas)
+    }
+
+    fn take_response_quotas(&mut self) -> Option<ResponseQuotas> {
+        Self::take_response_quotas(self)
     }
 
     fn poll_send_descriptors(

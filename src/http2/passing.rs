@@ -200,21 +200,28 @@ impl Connection {
 
     // ---- Out -------------------------------------------------------------------------------
 
-    /// Server: announces `descriptors` for the response that is sent next on the stream. Fails with
-    /// the client's limit if it takes fewer.
-    pub(crate) fn send_descriptors(
-        &mut self,
-        key: StreamKey,
-        descriptors: &Descriptors,
-    ) -> Result<(), u32> {
-        if descriptors.len() > self.peer.descriptors as usize {
-            return Err(self.peer.descriptors);
-        }
+    /// Returns how many descriptors the peer takes with a call.
+    pub(crate) fn peer_takes_descriptors(&self) -> u32 {
+        if self.config.descriptors > 0 { self.peer.descriptors } else { 0 }
+    }
+
+    /// Server: announces `descriptors` for the response that is sent next on the stream. They are no
+    /// more than the client takes.
+    pub(crate) fn send_descriptors(&mut self, key: StreamKey, descriptors: &Descriptors) {
         let waits = self.streams.get(key).is_some_and(|stream| stream.sending == Sending::Head);
         if waits && self.dead.is_none() {
             self.write_descriptors(key, descriptors);
         }
-        Ok(())
+    }
+
+    /// Server: closes descriptors that wait to be sent on a stream that was reset. Their frame says that
+    /// there are none.
+    pub(super) fn give_up_descriptors(&mut self, stream: u32) {
+        if self.passing.sends() && self.role == Role::Server {
+            let of_the_stream =
+                self.passing.outgoing.iter().filter(|(_, set)| set.key.id() == stream);
+            of_the_stream.for_each(|(_, set)| set.descriptors.close());
+        }
     }
 
     /// Announces `descriptors` for the head that is written next on the stream.

@@ -258,6 +258,8 @@ impl Connection {
         }
         let code = ErrorCode(u32::from_be_bytes(code));
         let role = self.role;
+        // Also of a stream that has been forgotten, whose response is not written yet.
+        self.give_up_descriptors(header.stream);
         let Some((key, stream)) = self.find(header.stream) else {
             if self.gone(header.stream, "RST_STREAM on an idle stream")? == Gone::Reset {
                 // This happens at most once for each stream that we reset.

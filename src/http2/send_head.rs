@@ -96,7 +96,7 @@ impl Connection {
             return Err(NotNow::TooLarge { limit });
         }
         if let Some(descriptors) = request.descriptors {
-            let limit = if self.config.descriptors > 0 { self.peer.descriptors } else { 0 };
+            let limit = self.peer_takes_descriptors();
             if descriptors.len() > limit as usize {
                 return Err(NotNow::TooManyDescriptors { limit });
             }

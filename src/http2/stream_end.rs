@@ -91,6 +91,7 @@ impl Connection {
             return;
         }
         self.write_control(kind::RST_STREAM, 0, key.id(), &code.0.to_be_bytes());
+        self.give_up_descriptors(key.id());
         if let Some(stream) = self.streams.get_mut(key) {
             stream.reset_by_us = true;
         }

@@ -9,7 +9,7 @@ use http::Extensions;
 use super::Server;
 use super::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID};
 use super::stats::ServerStats;
-use crate::descriptors::{MAX_PER_CALL, Quotas};
+use crate::descriptors::{MAX_PER_CALL, ServerQuotas};
 use crate::driver::{self, BusyPoll, Memory};
 use crate::http2::{Config, KeepAlive};
 use crate::observer::{Observer, Observers};
@@ -58,7 +58,7 @@ pub(super) struct ServerOptions {
     pub(super) stats: Option<ServerStats>,
     pub(super) traces_calls: bool,
     /// `Some` if peers may send descriptors.
-    pub(super) descriptors: Option<Arc<Quotas>>,
+    pub(super) descriptors: Option<ServerQuotas>,
     /// The options of each connection.
     pub(super) driver: driver::Options,
 }
@@ -375,9 +375,10 @@ impl Server {
     /// extensions. It may put some into its response's extensions if the client takes them.
     ///
     /// A quota bounds the descriptors that peers have sent and handlers have not taken yet: a
-    /// quarter of the open files that this process may have (RLIMIT_NOFILE), half of that for one
-    /// connection, and a quarter of it for one user other than its own. A call beyond a quota fails
-    /// with RESOURCE_EXHAUSTED. Default 0: none are taken, and the kernel refuses to send some.
+    /// quarter of the open files that this process may have (RLIMIT_NOFILE), a quarter of that for one
+    /// user other than its own, and half of what its user may for one connection. Another one, as large, bounds
+    /// those of responses that wait for their clients to read. A call beyond a quota fails with
+    /// RESOURCE_EXHAUSTED. Default 0: none are taken, and the kernel refuses to send some.
     ///
     /// A client may send its own end of the connection as a descriptor, which then stays open after
     /// the client has ended. So a client that has sent descriptors and has calls must answer a PING
@@ -386,7 +387,7 @@ impl Server {
     #[must_use]
     pub fn descriptors(mut self, max_per_call: u8) -> Self {
         self.options.driver.http2.descriptors = max_per_call.min(MAX_PER_CALL as u8);
-        self.options.descriptors = (max_per_call > 0).then(Quotas::of_the_process);
+        self.options.descriptors = (max_per_call > 0).then(ServerQuotas::of_the_process);
         self
     }
 

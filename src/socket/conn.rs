@@ -16,7 +16,7 @@ use super::rights::{self, ReceivedRights};
 use super::stream::{Direct, SocketStream};
 use super::unix::peer_user;
 use crate::address::Address;
-use crate::descriptors::{Arrived, Descriptors, Quota, closer};
+use crate::descriptors::{Arrived, ConnectionQuotas, Descriptors, Quota, ResponseQuotas, closer};
 
 /// A connection that a [`Listener`](crate::Listener) accepted or a channel opened.
 #[derive(Debug)]
@@ -32,7 +32,9 @@ pub struct Conn {
 #[derive(Debug)]
 struct Passing {
     quotas: Vec<Arc<Quota>>,
-    /// The peer's user.
+    /// Of responses.
+    response_quotas: Vec<Arc<Quota>>,
+    /// Of the peer.
     user: Option<u32>,
     sets: VecDeque<Arrived>,
     /// The last set was refused, and many sets wait to be closed. Nothing more is received.
@@ -128,10 +130,9 @@ impl Conn {
         }
     }
 
-    /// Takes descriptors from the peer from now on, as far as `quotas` allow. Returns whether that
-    /// is possible. It is not possible over TCP, nor while too many descriptors of the same user
-    /// wait to be closed.
-    pub(crate) fn take_descriptors(&mut self, quotas: Vec<Arc<Quota>>) -> bool {
+    /// Takes descriptors from the peer from now on, as far as `quotas` allow. Returns whether that is
+    /// possible: it is not over TCP, nor while too many of its user wait to be closed.
+    pub(crate) fn take_descriptors(&mut self, quotas: ConnectionQuotas) -> bool {
         if !self.is_unix {
             return false;
         }
@@ -139,10 +140,22 @@ impl Conn {
         let takes = !closer::is_behind(user);
         if takes {
             self.stream.take_descriptors();
-            self.passing =
-                Some(Box::new(Passing { quotas, user, sets: VecDeque::new(), is_over: false }));
+            self.passing = Some(Box::new(Passing {
+                quotas: quotas.received,
+                response_quotas: quotas.responses,
+                user,
+                sets: VecDeque::new(),
+                is_over: false,
+            }));
         }
         takes
+    }
+
+    /// Takes what the descriptors of responses count against. `None` if they cannot be sent.
+    pub(crate) fn take_response_quotas(&mut self) -> Option<ResponseQuotas> {
+        let passing = self.passing.as_mut()?;
+        let quotas = std::mem::take(&mut passing.response_quotas);
+        Some(ResponseQuotas { quotas, user: passing.user })
     }
 
     /// Takes what came with the bytes that were received, one set at a time.
@@ -267,6 +280,10 @@ mod tests {
     use super::*;
     use crate::descriptors::MAX_PER_CALL;
 
+    fn most(most: usize) -> ConnectionQuotas {
+        ConnectionQuotas { received: vec![Quota::new(most)], responses: Vec::new() }
+    }
+
     fn pair() -> (Conn, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
@@ -276,7 +293,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_ends_whose_descriptors_can_be_neither_held_nor_closed() {
         let (mut conn, peer) = pair();
-        assert!(conn.take_descriptors(vec![Quota::new(0)]));
+        assert!(conn.take_descriptors(most(0)));
         let user = peer_user(&peer);
         // Threads that close something which blocks.
         let (began, begin) = mpsc::channel();
@@ -304,7 +321,7 @@ mod tests {
         };
         assert!(error.to_string().contains("wait to be closed"), "{error}");
         let (mut another, _peer) = pair();
-        assert!(!another.take_descriptors(vec![Quota::new(1)]));
+        assert!(!another.take_descriptors(most(1)));
         drop(release);
     }
 }

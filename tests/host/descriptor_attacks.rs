@@ -108,7 +108,15 @@ impl<'a> Attacked<'a> {
         Self { address, server, at_rest, bystander }
     }
 
+    /// The sockets that close slowly leave one thread to close all others of their user. A peer that gets
+    /// too far ahead of it is cut off.
+    async fn has_closed(&self) {
+        let closed = || open(self.server) <= self.at_rest + 2 * AT_A_TIME;
+        eventually_async("what was not taken is closed", closed).await;
+    }
+
     async fn peer(&self) -> Peer<UnixStream> {
+        self.has_closed().await;
         let stream = UnixStream::connect(self.address.as_path().unwrap()).await.unwrap();
         let mut peer = Peer::client(stream, &[SETTING]).await;
         peer.send(&window_update(0, 1 << 30)).await;
@@ -129,9 +137,27 @@ impl<'a> Attacked<'a> {
             send(&peer, &announced(stream, 253), &[null.as_fd(); AT_A_TIME]).await;
             peer.send(&call(stream, "untaken")).await;
             ended(&mut peer, stream).await;
+            if time % 4 == 3 {
+                self.has_closed().await;
+            }
         }
         drop(peer);
         self.nothing_is_left("many calls with the most descriptors").await;
+    }
+
+    /// Those that do not read use up what their user may: other calls of it are told so.
+    async fn too_many_wait(&self) {
+        let channel = Channel::builder(self.address).descriptors(16).connect().await.unwrap();
+        let refused = within(async {
+            loop {
+                if let Err(status) = returned(&channel, 16).await {
+                    return status;
+                }
+            }
+        });
+        let refused = refused.await;
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+        assert!(refused.message().contains("wait for the client"), "{refused}");
     }
 
     /// What does not match is a connection error, however often it is tried.
@@ -298,12 +324,15 @@ impl<'a> Attacked<'a> {
     }
 
     async fn beyond_the_clients_limit(&self) {
-        let channel = Channel::builder(self.address).descriptors(16).connect().await.unwrap();
-        returned(&channel, 16).await.unwrap();
+        let paused = self.bystander.pause.lock().await;
         let own = rustix::process::getpid();
+        let channel = Channel::builder(self.address).descriptors(16).connect().await.unwrap();
+        let at_rest = open(own);
+        returned(&channel, 16).await.unwrap();
+        // Another thread closes what the call has sent.
+        eventually_async("the client has closed its own", || open(own) <= at_rest).await;
         let request = carrying("returned", 16);
         let before = rustix::process::getrlimit(Resource::Nofile);
-        let paused = self.bystander.pause.lock().await;
         let few = Rlimit { current: Some(open(own) as u64), ..before };
         rustix::process::setrlimit(Resource::Nofile, few).unwrap();
         let refused = PingServiceClient::new(channel.clone()).ping(request).await;
@@ -351,7 +380,18 @@ fn unread(scale: Scale) -> String {
         eventually_async("another client still passes and receives descriptors", more).await;
         assert!(!attacked.bystander.calls.is_finished(), "another client's call failed");
         let connections = silent.len();
+        // Of each direction a quarter may be held.
+        let held = open(attacked.server).saturating_sub(attacked.at_rest + connections);
+        assert!(held <= 512, "the server holds {held} descriptors for those that do not read");
+        silent.push(self::silent(attacked.peer().await).await);
+        let paused = attacked.bystander.pause.lock().await;
+        attacked.too_many_wait().await;
         drop(silent);
+        eventually_async("their descriptors are closed", || {
+            open(attacked.server) <= attacked.at_rest
+        })
+        .await;
+        drop(paused);
         attacked.nothing_is_left("descriptors that nobody reads").await;
         let longest = attacked.bystander.stop().await;
         assert!(!scale.full || longest <= BOUND, "a call of another client took {longest:?}");
@@ -359,11 +399,12 @@ fn unread(scale: Scale) -> String {
     })
 }
 
-/// A peer that asks for as many descriptors as may be underway on one connection, and reads nothing. All
-/// these peers together ask for more than the kernel lets the server's user have underway.
+/// A peer that asks for four times as many descriptors as may be underway on one connection, and reads
+/// nothing. All these peers together ask for more than the kernel lets the server's user have underway,
+/// and for more than the server may have open.
 async fn silent(peer: Peer<UnixStream>) -> Peer<UnixStream> {
     let null = std::fs::File::open("/dev/null").unwrap();
-    for nth in 0..4 {
+    for nth in 0..16 {
         let stream = 2 * nth + 1;
         send(&peer, &announced(stream, 16), &[null.as_fd(); 16]).await;
         let call = call(stream, "returned");

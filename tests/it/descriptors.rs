@@ -14,11 +14,12 @@ use samehost::ping::{
     PingService, PingServiceClient, PingServiceServer, WatchRequest, WatchResponse,
 };
 use samehost::{Channel, Descriptors, SealedMemory, SealedMemoryErrorKind, Server};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::support::{Running, Transport, directory, socket_in};
-use crate::wire::{Peer, go_away};
+use crate::wire::{Peer, data, go_away, headers, kind, message, request};
 
 /// A service that returns the descriptors that it gets, in any kind of call. For a "ping" message
 /// of "keep" it leaves them in the request's extensions, and for "wait" it never answers.
@@ -44,6 +45,19 @@ impl PingService for Returns {
         match &*request.get_ref().message {
             "keep" => Ok(Response::new(PingResponse::default())),
             "wait" => std::future::pending().await,
+            // The very list that came, of which nothing was taken.
+            "list" => {
+                let list = request.extensions_mut().remove::<Descriptors>().unwrap();
+                let mut response = Response::new(PingResponse::default());
+                response.extensions_mut().insert(list);
+                Ok(response)
+            }
+            "open" => {
+                let mut response = Response::new(PingResponse::default());
+                let file = File::open("/dev/null")?;
+                response.extensions_mut().insert(Descriptors::from([file]));
+                Ok(response)
+            }
             _ => {
                 let list = request.extensions().get::<Descriptors>();
                 let sequence = list.map_or(0, Descriptors::len) as u64;
@@ -199,6 +213,36 @@ async fn what_a_handler_does_not_take_is_closed_when_its_call_ends() {
     let call = tokio::time::timeout(Duration::from_millis(200), client.ping(request));
     assert!(call.await.is_err(), "cancelled");
     is_closed(ours).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_may_answer_with_the_list_that_came() {
+    let server = started(Transport::Unix, 1).await;
+    let mut client = client(&server, 1).await;
+    let (request, ours) = carrying(PingRequest { message: "list".into(), ..Default::default() });
+    let mut response = client.ping(request).await.unwrap();
+    check(&mut response, ours);
+}
+
+/// The client says that it takes some.
+#[tokio::test]
+async fn a_server_that_does_not_ask_sends_none() {
+    let server = started(Transport::Unix, 0).await;
+    let io = tokio::net::UnixStream::connect(server.address.as_path().unwrap()).await.unwrap();
+    is_refused_descriptors(io).await;
+    // It asks for some, but not over TCP.
+    let server = started(Transport::Tcp, 1).await;
+    let io = tokio::net::TcpStream::connect(server.address.to_string()).await.unwrap();
+    is_refused_descriptors(io).await;
+}
+
+async fn is_refused_descriptors(io: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut peer = Peer::client(io, &[(0xfd00, 1)]).await;
+    let head = headers(1, &request("/ping.v1.PingService/Ping"), false);
+    let call = data(1, &message(b"\x0a\x04open"), true);
+    peer.send(&[head, call].concat()).await;
+    let answer = peer.until(|frame| frame.stream == 1).await;
+    assert!(answer.kind == kind::HEADERS && answer.ends_stream(), "{answer:?}");
 }
 
 /// Answers whether the descriptors are among the extensions, and leaves them there.

@@ -4,6 +4,8 @@ use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use http::StatusCode;
+
 use super::raw::*;
 use super::seen::Event;
 use crate::descriptors::{Arrived, Descriptors, Quota};
@@ -210,6 +212,29 @@ fn a_set_leaves_with_the_first_byte_of_its_frame() {
     let request = crate::http2::SendRequest { descriptors: Some(&many), ..head(&headers) };
     let refused = client.connection.send_request(request, true);
     assert_eq!(refused, Err(NotNow::TooManyDescriptors { limit: 2 }));
+}
+
+#[test]
+fn a_responses_descriptors_are_closed_when_its_call_is_cancelled_before_they_were_sent() {
+    let mut server = Tested::server_with(taking(4));
+    server.accept(&[settings(&[(DESCRIPTORS, 4)])]);
+    let (first, second) = (server.request_on(1, true), server.request_on(3, true));
+    server.frames();
+    let sets = [1, 2].map(|count| Descriptors::from(descriptors(count)));
+    for (key, set) in [first, second].into_iter().zip(&sets) {
+        server.connection.send_descriptors(key, set);
+        server.connection.send_response(key, StatusCode::OK, &http::HeaderMap::new(), true);
+        server.connection.forget(key);
+    }
+    server.accept(&[rst(3, ErrorCode::CANCEL)]);
+    assert_eq!((sets[0].len(), sets[1].len()), (1, 0));
+    // A stream that the server itself resets.
+    let third = server.request_on(5, true);
+    let set = Descriptors::from(descriptors(1));
+    server.connection.send_descriptors(third, &set);
+    server.connection.send_response(third, StatusCode::OK, &http::HeaderMap::new(), false);
+    server.connection.reset(third, ErrorCode::INTERNAL_ERROR);
+    assert!(set.is_empty());
 }
 
 #[test]
