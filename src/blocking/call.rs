@@ -1,95 +1,31 @@
 //! [`Call`]: one call on a connection, from its request to the end of its response.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderName, USER_AGENT};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::HeaderMap;
 use tonic::{Code, Status};
 
-use super::channel::{Channel, unavailable};
+use super::asked::{Asked, Deadline, Unsent};
+use super::channel::Channel;
 use super::connection::{Connection, State, TimedOut};
+use crate::client::DirectResponse;
 use crate::driver::{CloseReason, StreamError};
-use crate::grpc::{GRPC_TIMEOUT, field, grpc_timeout, normalise, not_grpc, status, timeout_value};
-use crate::http2::{Body, Content, NotNow, Progress, Read, SendRequest, StreamKey};
-
-/// How often a call that no server has processed is sent again.
-const RESENDS: u32 = 5;
-
-/// The authority of every request.
-const AUTHORITY: &[u8] = b"localhost";
-
-static AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("grpc-rust-samehost/", env!("CARGO_PKG_VERSION")));
-
-static AGENT_NAME: HeaderName = USER_AGENT;
-
-/// The head of a request, and its deadline.
-pub(super) struct Asked {
-    pub(super) path: &'static str,
-    pub(super) headers: HeaderMap,
-    pub(super) deadline: Deadline,
-}
-
-/// The moment when a call has to have ended, and the status that it gets after that.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
-    at: Option<Instant>,
-    timeout: Duration,
-    path: &'static str,
-}
-
-impl Deadline {
-    fn exceeded(&self) -> Status {
-        let Self { timeout, path, .. } = self;
-        Status::deadline_exceeded(format!(
-            "{path}: the response was not complete within the deadline of {timeout:?}"
-        ))
-    }
-
-    /// Returns the status of a call that has failed. After the deadline that is the deadline's
-    /// status, whichever end has ended the call.
-    fn or(&self, status: Status) -> Status {
-        match self.at {
-            Some(at) if at <= Instant::now() => self.exceeded(),
-            _ => status,
-        }
-    }
-}
-
-impl Asked {
-    /// Returns what is asked for, with the channel's deadline if the headers have none.
-    pub(super) fn new(channel: &Channel, path: &'static str, mut headers: HeaderMap) -> Self {
-        let mut timeout: Option<Duration> = grpc_timeout(&headers);
-        if timeout.is_none()
-            && let Some(default) = channel.timeout()
-        {
-            headers.insert(GRPC_TIMEOUT, timeout_value(default));
-            timeout = Some(default);
-        }
-        let at = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let deadline = Deadline { at, timeout: timeout.unwrap_or_default(), path };
-        Self { path, headers, deadline }
-    }
-}
-
-/// The head of a response.
-pub(super) struct Head {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-}
+use crate::grpc::{normalise, status};
+use crate::http2::{Body, Content, NotNow, Progress, Read, StreamKey};
+use crate::observer::CallObservation;
 
 /// A call. If it is dropped before its end, it is cancelled.
 pub(super) struct Call {
     connection: Arc<Connection>,
     key: StreamKey,
     deadline: Deadline,
-    /// What was read together with the response's head: its messages, or its end.
-    arrived: VecDeque<Next>,
+    /// The whole of the response's body, if it came with the head.
+    content: Option<Content>,
     over: bool,
+    /// Tells observers of the end when it is dropped.
+    observation: Option<Box<CallObservation>>,
 }
 
 /// The next part of a response.
@@ -98,115 +34,118 @@ pub(super) enum Next {
     End(Option<HeaderMap>),
 }
 
-/// Why a call has no response.
-pub(super) enum Unsent {
-    /// No server has processed it, so it can be sent again.
-    Again(Status),
-    Failed(Status),
-}
-
-impl From<Unsent> for Status {
-    fn from(unsent: Unsent) -> Self {
-        match unsent {
-            Unsent::Again(status) | Unsent::Failed(status) => status,
-        }
-    }
-}
-
-/// Makes a call of one message, and waits for the head of its response. Sends it again while no server has
-/// processed it.
-pub(super) fn ask(
-    channel: &Channel,
-    asked: &Asked,
-    message: &[u8],
-) -> Result<(Call, Head), Status> {
-    let mut resends = 0;
-    loop {
-        let attempt = Call::open(channel, asked, false).and_then(|mut call| {
-            call.send(message.to_vec(), true)?;
-            let head = call.head()?;
-            Ok((call, head))
-        });
-        match attempt {
-            Err(Unsent::Again(_)) if resends < RESENDS => resends += 1,
-            attempt => return attempt.map_err(Into::into),
-        }
-    }
-}
-
 impl Call {
-    /// Sends the head of a request.
-    pub(super) fn open(channel: &Channel, asked: &Asked, end: bool) -> Result<Self, Unsent> {
+    /// Sends the head of a request, and the whole of its message with it if it has only one.
+    pub(super) fn open(
+        channel: &Channel,
+        asked: &mut Asked,
+        message: Option<&Bytes>,
+    ) -> Result<Self, Unsent> {
         let deadline = asked.deadline;
-        let connect = |error| Unsent::Failed(deadline.or(unavailable(error)));
-        let connection = channel.connection(deadline.at).map_err(connect)?;
-        let agent = field(&asked.headers, &USER_AGENT).is_none();
-        let agent = agent.then_some((&AGENT_NAME, &AGENT));
-        let request = SendRequest {
-            method: "POST",
-            scheme: "http",
-            authority: AUTHORITY,
-            path: asked.path,
-            headers: &asked.headers,
-            more: [agent, None],
-            id: None,
-            descriptors: None,
-        };
-        let opened =
-            connection.until(deadline.at, |state| match state.h2.send_request(request, end) {
-                Ok(key) => Some(Ok(key)),
+        let waits = asked.begin_wait();
+        let connected = channel.connection(deadline.at(), message.is_none());
+        let opened = connected.map_err(|error| asked.unconnected(error)).and_then(|connection| {
+            let key = Self::start(&connection, channel, asked, message)?;
+            Ok((connection, key))
+        });
+        asked.end_wait(waits);
+        let (connection, key) = opened?;
+        asked.note_sent(message.map_or(0, Bytes::len));
+        let content = None;
+        Ok(Self { connection, key, deadline, content, over: false, observation: None })
+    }
+
+    fn start(
+        connection: &Connection,
+        channel: &Channel,
+        asked: &Asked,
+        message: Option<&Bytes>,
+    ) -> Result<StreamKey, Unsent> {
+        let request = asked.request(channel.config(), &connection.authority);
+        let opened = connection.until(asked.deadline.at(), |state| {
+            match state.h2.send_request(request, false) {
+                Ok(key) => {
+                    // In one write with the head.
+                    if let Some(message) = message {
+                        state.h2.send_data(key, message.clone(), true);
+                    }
+                    Some(Ok(key))
+                }
                 // The server takes no more calls at the moment.
                 Err(NotNow::NoSlot) if state.close_reason.is_none() => None,
                 Err(not_now) => Some(Err((not_now, state.close_reason.clone()))),
-            });
-        let key = match opened {
-            Ok(Ok(key)) => key,
+            }
+        });
+        match opened {
+            Ok(Ok(key)) => Ok(key),
             Ok(Err((NotNow::TooLarge { limit }, _))) => {
                 let text = format!(
                     "the request's headers are larger than the {limit} bytes that the server takes"
                 );
-                return Err(Unsent::Failed(Status::resource_exhausted(text)));
+                Err(Unsent::Failed(Status::resource_exhausted(text)))
             }
             Ok(Err((_, close_reason))) => {
                 let close_reason = close_reason.unwrap_or(CloseReason::Closed);
                 let error = StreamError::ConnectionEnded { close_reason, unprocessed: true };
-                return Err(Unsent::Again(status(error, Some(&connection.address))));
+                Err(Unsent::Again(status(error, Some(&connection.address))))
             }
-            Err(TimedOut) => return Err(Unsent::Failed(deadline.exceeded())),
+            Err(TimedOut) => Err(Unsent::Failed(asked.deadline.no_slot(&connection.address))),
+        }
+    }
+
+    /// Whether it has failed already, and no server has processed it.
+    pub(super) fn is_unprocessed(&self) -> bool {
+        let response = |state: &mut State| match state.h2.take_response(self.key) {
+            Poll::Ready(Err(failure)) => Some(state.error(failure)),
+            _ => None,
         };
-        Ok(Self { connection, key, deadline, arrived: VecDeque::new(), over: false })
+        self.connection.with(response).is_some_and(|error| error.may_be_sent_again())
+    }
+
+    /// Tells observers of the call from now on.
+    pub(super) fn observe(&mut self, observation: Option<Box<CallObservation>>) {
+        self.observation = observation;
+    }
+
+    /// The same for a call whose response has begun.
+    pub(super) fn answered(
+        &mut self,
+        observation: Option<Box<CallObservation>>,
+        response: &DirectResponse,
+    ) {
+        if observation.is_some() {
+            self.observation = observation;
+            self.note_head(&response.head.headers);
+        }
     }
 
     /// Sends a part of the request, and waits until the server takes more. Returns whether it does:
     /// a server that has already answered need not read the rest.
-    pub(super) fn send(&mut self, mut data: Vec<u8>, end: bool) -> Result<bool, Unsent> {
-        let key = self.key;
-        let progress = self.connection.lock().h2.send_small(key, &mut data, end);
+    pub(super) fn send(&mut self, mut data: Vec<u8>) -> Result<bool, Status> {
+        let (key, len) = (self.key, data.len());
+        let progress = self.connection.with(|state| state.h2.send_small(key, &mut data, false));
         if progress == Progress::Closed {
             return Ok(false);
         }
-        // The last data may still be in the buffer: reading the response writes the rest of it.
-        let sent = self.connection.until(self.deadline.at, |state| {
-            (end || !state.h2.is_blocked(key) || state.close_reason.is_some()).then_some(())
-        });
-        match sent {
-            Ok(()) => Ok(true),
-            Err(TimedOut) => Err(Unsent::Failed(self.deadline.exceeded())),
+        if let Some(observation) = &mut self.observation {
+            observation.sent(len);
         }
+        let sent = self.connection.until(self.deadline.at(), |state| {
+            (!state.h2.is_blocked(key) || state.close_reason.is_some()).then_some(())
+        });
+        sent.map(|()| true).map_err(|TimedOut| self.timed_out())
     }
 
     /// Ends the request.
     pub(super) fn finish(&mut self) {
-        let mut state = self.connection.lock();
-        state.h2.send_data(self.key, Bytes::new(), true);
-        self.connection.flush(&mut state);
+        self.connection.with(|state| state.h2.send_data(self.key, Bytes::new(), true));
     }
 
     /// Waits for the head of the response.
-    pub(super) fn head(&mut self) -> Result<Head, Unsent> {
+    pub(super) fn head(&mut self) -> Result<DirectResponse, Unsent> {
         let key = self.key;
         let head =
-            self.connection.until(self.deadline.at, |state| match state.h2.take_response(key) {
+            self.connection.until(self.deadline.at(), |state| match state.h2.take_response(key) {
                 Poll::Ready(Ok(head)) => Some(Ok(head)),
                 Poll::Ready(Err(failure)) => Some(Err(state.error(failure))),
                 Poll::Pending if state.close_reason.is_some() => Some(Err(gone(state))),
@@ -215,39 +154,43 @@ impl Call {
         let (head, body) = match head {
             Ok(Ok(head)) => head,
             Ok(Err(error)) => return Err(self.failed(error)),
-            Err(TimedOut) => return Err(Unsent::Failed(self.deadline.exceeded())),
+            Err(TimedOut) => return Err(Unsent::Failed(self.timed_out())),
         };
-        if let Some(status) = not_grpc(head.status, &head.headers) {
-            return Err(Unsent::Failed(status));
-        }
-        if let Body::Whole(Content { mut pieces, trailers }) = body {
-            let mut trailers = trailers.map(Arc::unwrap_or_clone);
-            trailers.iter_mut().for_each(normalise);
-            while let Some(piece) = pieces.pop() {
-                self.arrived.push_back(Next::Data(piece));
+        let whole = match body {
+            Body::Whole(content) => {
+                self.forget();
+                Some(content)
             }
-            self.arrived.push_back(Next::End(trailers));
-            self.forget();
-        }
-        let status = head.status;
-        let mut headers = match Arc::try_unwrap(head) {
-            Ok(head) => head.headers,
-            Err(head) => head.headers.clone(),
+            Body::Open => None,
         };
-        normalise(&mut headers);
-        Ok(Head { status, headers })
+        let response = DirectResponse::new(head, whole.as_ref(), &self.connection.usual);
+        let mut response = response.map_err(|status| Unsent::Failed(self.ended(status)))?;
+        response.extensions = self.connection.extensions.clone();
+        self.content = whole;
+        self.note_head(&response.head.headers);
+        Ok(response)
+    }
+
+    /// Takes the whole of the response's body, if it came with the head.
+    pub(super) fn take_content(&mut self) -> Option<Content> {
+        self.content.take()
     }
 
     /// Waits for the next part of the response. After the end it returns the end again.
     pub(super) fn next(&mut self) -> Result<Next, Status> {
-        if let Some(next) = self.arrived.pop_front() {
-            return Ok(next);
+        if let Some(content) = &mut self.content {
+            if let Some(piece) = content.pieces.pop() {
+                return Ok(Next::Data(piece));
+            }
+            let mut trailers = content.trailers.take().map(Arc::unwrap_or_clone);
+            trailers.iter_mut().for_each(normalise);
+            return Ok(Next::End(trailers));
         }
         if self.over {
             return Ok(Next::End(None));
         }
         let key = self.key;
-        let next = self.connection.until(self.deadline.at, |state| {
+        let next = self.connection.until(self.deadline.at(), |state| {
             Some(match state.h2.read(key) {
                 Read::Data(data) => Ok(Next::Data(data)),
                 Read::Trailers(trailers) => Ok(Next::End(Some(Arc::unwrap_or_clone(trailers)))),
@@ -258,27 +201,62 @@ impl Call {
             })
         });
         match next {
-            Ok(Ok(Next::Data(data))) => Ok(Next::Data(data)),
+            Ok(Ok(Next::Data(data))) => {
+                if let Some(observation) = &mut self.observation {
+                    observation.received_more(data.len());
+                }
+                Ok(Next::Data(data))
+            }
             Ok(Ok(Next::End(mut trailers))) => {
                 self.forget();
+                if let Some(observation) = &mut self.observation {
+                    observation.ended(trailers.as_ref());
+                }
                 trailers.iter_mut().for_each(normalise);
                 Ok(Next::End(trailers))
             }
             Ok(Err(error)) => Err(self.failed(error).into()),
-            Err(TimedOut) => {
-                self.forget();
-                Err(self.deadline.exceeded())
-            }
+            Err(TimedOut) => Err(self.timed_out()),
         }
+    }
+
+    fn timed_out(&mut self) -> Status {
+        self.forget();
+        self.ended(self.deadline.exceeded(&self.connection.address))
     }
 
     fn failed(&mut self, error: StreamError) -> Unsent {
         self.forget();
         let again = error.may_be_sent_again();
-        let status = self.deadline.or(status(error, Some(&self.connection.address)));
+        let address = &self.connection.address;
+        let status = self.deadline.or(status(error, Some(address)), address);
         match again && status.code() != Code::DeadlineExceeded {
             true => Unsent::Again(status),
-            false => Unsent::Failed(status),
+            false => Unsent::Failed(self.ended(status)),
+        }
+    }
+
+    /// Notes the status that the call has failed with.
+    pub(super) fn ended(&mut self, status: Status) -> Status {
+        if let Some(observation) = &mut self.observation {
+            observation.ended_with(status.code());
+        }
+        status
+    }
+
+    /// Notes the status of an outcome.
+    pub(super) fn conclude<T>(&mut self, outcome: Result<T, Status>) -> Result<T, Status> {
+        outcome.map_err(|status| self.ended(status))
+    }
+
+    fn note_head(&mut self, headers: &HeaderMap) {
+        let Some(observation) = &mut self.observation else { return };
+        let watched = self.connection.watched.as_ref();
+        observation.answered(watched.and_then(|watched| watched.connection.clone()));
+        observation.fields(headers);
+        if let Some(content) = &self.content {
+            observation.received_more(content.pieces.len());
+            observation.ended(content.trailers.as_deref());
         }
     }
 

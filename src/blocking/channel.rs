@@ -1,15 +1,22 @@
 //! [`Channel`]: a way to one server for calls that block.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::Instant;
 
 use tonic::Status;
 
+use super::builder::ChannelBuilder;
 use super::connection::{Connection, TimedOut};
+use super::reader::left;
 use crate::address::{Address, AddressParseError};
+use crate::backoff::{Backoff, jittered};
+use crate::client::{Tokens, WAITING, check_server};
 use crate::driver::CloseReason;
-use crate::socket::{CONNECT_TIMEOUT, ConnectError, connect_blocking};
+use crate::observer::{Event, Observers};
+use crate::socket::{ConnectError, ConnectErrorKind, connect_blocking};
 
 /// How often a connection is opened again at once if the server ended before it was ready. Its
 /// successor may already be there.
@@ -18,67 +25,69 @@ const SUCCESSORS: u32 = 2;
 /// A client's way to one server, for calls that block. See the [module](super). Clones share one
 /// connection, which is opened at the first call and opened again after it was lost.
 ///
-/// A call that no server has processed is sent again. No other call is repeated. Errors are
-/// [`Status`]es. If there is no connection, the status is UNAVAILABLE with the [`ConnectError`] as
-/// its source. A call has no deadline unless the caller sets one, by `Request::set_timeout` or
-/// [`ChannelBuilder::timeout`].
+/// A call that no server has processed is sent again. No other call is repeated, unless there is a
+/// [`RetryPolicy`](crate::RetryPolicy). Errors are [`Status`]es. If there is no connection, the status is
+/// UNAVAILABLE with the [`ConnectError`] as its source. A call has no deadline unless the caller sets one,
+/// by `Request::set_timeout` or [`ChannelBuilder::timeout`]. A response over a Unix socket has the server's
+/// [`PeerIdentity`](crate::PeerIdentity) among its extensions.
 #[derive(Clone)]
 pub struct Channel(Arc<Inner>);
 
 struct Inner {
     config: ChannelBuilder,
-    connection: Mutex<Option<Arc<Connection>>>,
+    observers: Option<Observers>,
+    /// Of the retry policy.
+    tokens: Tokens,
+    current: Mutex<Current>,
+    /// A thread that was connecting has come to an end.
+    connected: Condvar,
 }
 
-/// The options of a [`Channel`]: how it connects and calls. [`Channel::builder`] makes it.
-#[derive(Clone, Debug)]
-pub struct ChannelBuilder {
-    address: Result<Arc<Address>, AddressParseError>,
-    connect_timeout: Duration,
-    timeout: Option<Duration>,
+#[derive(Default)]
+struct Current {
+    connection: Option<Arc<Connection>>,
+    /// The thread that is opening a connection for all that need one.
+    opening: Option<ThreadId>,
+    /// The last attempt that failed, and how many have.
+    failures: u64,
+    failure: Option<ConnectError>,
 }
 
 impl ChannelBuilder {
-    /// Sets how long connecting may take, until the server begins to speak. A host name is resolved
-    /// before that, without a limit. Default: 20 s.
-    #[must_use]
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Sets the deadline of calls that have none of their own, counted from the moment the call is
-    /// made. It holds at both ends. Default: none.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Returns a channel that is connected: the server has sent its SETTINGS.
-    ///
-    /// # Errors
-    ///
-    /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest.
-    pub fn connect(self) -> Result<Channel, ConnectError> {
-        let channel = self.connect_lazy();
-        channel.connection(None)?;
-        Ok(channel)
-    }
-
-    /// Returns a channel that connects at its first call.
-    pub fn connect_lazy(self) -> Channel {
-        Channel(Arc::new(Inner { config: self, connection: Mutex::default() }))
-    }
-
-    fn open(&self, deadline: Option<Instant>) -> Result<Connection, ConnectError> {
+    /// Opens a connection, and waits until the server speaks.
+    fn open(
+        &self,
+        observers: Option<&Observers>,
+        deadline: Option<Instant>,
+    ) -> Result<Connection, ConnectError> {
         let address = self.address.clone().map_err(ConnectError::from)?;
-        let until = Instant::now().checked_add(self.connect_timeout);
+        let Some(observers) = observers else { return self.attempt(&address, None, deadline) };
+        let began = Instant::now();
+        observers.tell(&Event::ConnectBegan { address: Some(&address) });
+        let result = self.attempt(&address, Some(observers), deadline);
+        if let Err(error) = &result {
+            let (address, duration) = (Some(&*address), began.elapsed());
+            observers.tell(&Event::ConnectFailed { address, error, duration });
+        }
+        result
+    }
+
+    fn attempt(
+        &self,
+        address: &Arc<Address>,
+        observers: Option<&Observers>,
+        deadline: Option<Instant>,
+    ) -> Result<Connection, ConnectError> {
+        let limit = self.connect_timeout;
+        let until = Instant::now().checked_add(limit);
         let until = until.into_iter().chain(deadline).min();
         let mut again = SUCCESSORS;
         loop {
-            let socket = connect_blocking(&address, until, self.connect_timeout)?;
-            let connection = Connection::new(socket, Arc::clone(&address));
+            let (socket, peer) = connect_blocking(address, until, limit)?;
+            if let Some(policy) = &self.server {
+                check_server(policy, peer.identity(), address)?;
+            }
+            let connection = Connection::new(socket, Arc::clone(address), &peer, observers);
             let ready = connection.until(until, |state| match &state.close_reason {
                 Some(close_reason) => Some(Err(close_reason.clone())),
                 None => state.ready.then_some(Ok(())),
@@ -87,14 +96,12 @@ impl ChannelBuilder {
                 Ok(Ok(())) => return Ok(connection),
                 Ok(Err(CloseReason::Closed | CloseReason::Io(_))) if again > 0 => again -= 1,
                 Ok(Err(close_reason @ CloseReason::NotHttp2(_))) => {
-                    return Err(ConnectError::not_http2(Some(&address), &close_reason));
+                    return Err(ConnectError::not_http2(Some(address), &close_reason));
                 }
                 Ok(Err(close_reason)) => {
-                    return Err(ConnectError::closed(Some(&address), &close_reason));
+                    return Err(ConnectError::closed(Some(address), &close_reason));
                 }
-                Err(TimedOut) => {
-                    return Err(ConnectError::silent(Some(&address), self.connect_timeout));
-                }
+                Err(TimedOut) => return Err(ConnectError::silent(Some(address), limit)),
             }
         }
     }
@@ -118,28 +125,161 @@ impl Channel {
     where
         A: TryInto<Address, Error: Into<AddressParseError>>,
     {
-        let address = address.try_into().map(Arc::new).map_err(Into::into);
-        ChannelBuilder { address, connect_timeout: CONNECT_TIMEOUT, timeout: None }
+        ChannelBuilder::new(address.try_into().map(Arc::new).map_err(Into::into))
     }
 
-    /// Returns the default deadline.
-    pub(super) fn timeout(&self) -> Option<Duration> {
-        self.0.config.timeout
+    pub(super) fn new(config: ChannelBuilder) -> Self {
+        Self(Arc::new(Inner {
+            observers: config.observers(),
+            tokens: Tokens::new(config.retry.as_ref()),
+            config,
+            current: Mutex::default(),
+            connected: Condvar::new(),
+        }))
     }
 
-    /// Returns the connection, and opens one if there is none that takes calls. Calls that come
-    /// meanwhile wait for it.
+    pub(super) fn config(&self) -> &ChannelBuilder {
+        &self.0.config
+    }
+
+    pub(super) fn observers(&self) -> Option<&Observers> {
+        self.0.observers.as_ref()
+    }
+
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    /// Returns the connection, opened now if there is none that takes calls. Waits for a server if the
+    /// channel does.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none. With the kind `TimedOut` also if the deadline has passed.
+    ///
+    /// `looks`: whether the server has ended the connection is looked for before.
     pub(super) fn connection(
         &self,
         deadline: Option<Instant>,
+        looks: bool,
     ) -> Result<Arc<Connection>, ConnectError> {
-        let mut place = self.0.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = place.as_ref().filter(|connection| connection.is_open()) {
-            return Ok(Arc::clone(connection));
+        if !self.config().wait_for_ready {
+            return self.connect_once(deadline, looks);
         }
-        let opened = Arc::new(self.0.config.open(deadline)?);
-        *place = Some(Arc::clone(&opened));
-        Ok(opened)
+        let mut backoff: Backoff = WAITING;
+        loop {
+            let error = match self.connect_once(deadline, looks) {
+                Err(error) if !error.kind().is_permanent() => error,
+                result => return result,
+            };
+            let wait = jittered(backoff.next());
+            if let Some(observers) = self.observers() {
+                observers.tell(&Event::BackoffBegan { wait });
+            }
+            let left = left(deadline);
+            thread::sleep(left.map_or(wait, |left| wait.min(left)));
+            if left.is_some_and(|left| left <= wait) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// One attempt, which is that of all calls that come meanwhile.
+    fn connect_once(
+        &self,
+        deadline: Option<Instant>,
+        looks: bool,
+    ) -> Result<Arc<Connection>, ConnectError> {
+        if let Some(connection) = self.usable(looks) {
+            return Ok(connection);
+        }
+        let mut current = self.lock();
+        let before = current.failures;
+        while let Some(opening) = current.opening {
+            if opening == thread::current().id() {
+                return Err(self.within_connecting());
+            }
+            current = self.wait(current, deadline)?;
+            match &current.failure {
+                // The deadline that ended it may have been that of the other call.
+                Some(error)
+                    if current.failures != before && error.kind() != ConnectErrorKind::TimedOut =>
+                {
+                    return Err(error.clone());
+                }
+                _ => {}
+            }
+        }
+        let earlier = current.connection.clone();
+        current.opening = Some(thread::current().id());
+        drop(current);
+        let opening = Opening(self);
+        // The connection may have been opened since this thread looked.
+        if let Some(connection) = earlier.filter(|connection| connection.is_open(looks)) {
+            return Ok(connection);
+        }
+        let opened = self.config().open(self.observers(), deadline).map(Arc::new);
+        let mut current = self.lock();
+        let ended = match &opened {
+            Ok(connection) => current.connection.replace(Arc::clone(connection)),
+            Err(error) => {
+                current.failures += 1;
+                current.failure = Some(error.clone());
+                current.connection.take()
+            }
+        };
+        // Its observers are told that it has ended when it is dropped, which is not under the lock.
+        drop(current);
+        drop(opening);
+        drop(ended);
+        opened
+    }
+
+    /// An observer makes a call while it is told of the connection that the call would wait for.
+    fn within_connecting(&self) -> ConnectError {
+        let cause = "this thread is opening the connection: an observer that is told of it can make calls \
+                     only from another thread";
+        match &self.config().address {
+            Ok(address) => ConnectError::io(address, io::Error::other(cause)),
+            Err(error) => error.clone().into(),
+        }
+    }
+
+    fn usable(&self, looks: bool) -> Option<Arc<Connection>> {
+        let connection = self.lock().connection.clone();
+        connection.filter(|connection| connection.is_open(looks))
+    }
+
+    /// Waits until another thread has connected, or has failed.
+    fn wait<'a>(
+        &self,
+        current: MutexGuard<'a, Current>,
+        deadline: Option<Instant>,
+    ) -> Result<MutexGuard<'a, Current>, ConnectError> {
+        let Some(deadline) = deadline else {
+            return Ok(self.0.connected.wait(current).unwrap_or_else(PoisonError::into_inner));
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let address = self.config().address.clone().map_err(ConnectError::from)?;
+            return Err(ConnectError::timed_out(&address, self.config().connect_timeout));
+        }
+        let waited = self.0.connected.wait_timeout(current, left);
+        Ok(waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread that opens a connection. When it ends, however that is, others may open one.
+struct Opening<'a>(&'a Channel);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.lock().opening = None;
+        self.0.0.connected.notify_all();
     }
 }
 

@@ -4,10 +4,10 @@ use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::call::{Asked, Call, ask};
+use super::asked::Asked;
 use super::channel::Channel;
 use super::streaming::{Conversation, Streaming, encoded, single};
-use crate::stubs::{ClientOptions, Method};
+use crate::stubs::{ClientOptions, Method, whole};
 
 /// The part that all generated blocking clients share. It is for generated code only, and changes
 /// without notice.
@@ -29,7 +29,7 @@ impl Client {
     }
 
     fn asked(&self, method: Method, metadata: MetadataMap) -> Asked {
-        Asked::new(&self.channel, method.path(), self.options.head(metadata))
+        Asked::new(&self.channel, method.path(), self.options.fields(metadata))
     }
 
     /// Makes a call with one request and one response.
@@ -43,8 +43,11 @@ impl Client {
         R: Message + Default,
     {
         let (metadata, message) = encoded(request, &self.options)?;
-        let (call, head) = ask(&self.channel, &self.asked(method, metadata), &message)?;
-        single(call, head, &self.options)
+        let (mut call, response) = self.asked(method, metadata).answer(&self.channel, &message)?;
+        match call.take_content() {
+            Some(content) => call.conclude(whole(response, content, &self.options)),
+            None => single(call, response, &self.options),
+        }
     }
 
     /// Makes a call with one request and a stream of responses.
@@ -58,8 +61,8 @@ impl Client {
         R: Message + Default,
     {
         let (metadata, message) = encoded(request, &self.options)?;
-        let (call, head) = ask(&self.channel, &self.asked(method, metadata), &message)?;
-        Ok(Streaming::new(call, head, &self.options))
+        let (call, response) = self.asked(method, metadata).answer(&self.channel, &message)?;
+        Ok(Streaming::new(call, response, &self.options))
     }
 
     /// Makes a call with a stream of requests and one response.
@@ -74,17 +77,17 @@ impl Client {
         I: IntoIterator<Item = Q>,
     {
         let (metadata, _, messages) = request.into_parts();
-        let mut call = Call::open(&self.channel, &self.asked(method, metadata), false)?;
+        let mut call = self.asked(method, metadata).begin(&self.channel)?;
         for message in messages {
             let mut data = Vec::new();
             self.options.encode(&message, &mut data)?;
-            if !call.send(data, false)? {
+            if !call.send(data)? {
                 break;
             }
         }
         call.finish();
-        let head = call.head()?;
-        single(call, head, &self.options)
+        let response = call.head()?;
+        single(call, response, &self.options)
     }
 
     /// Makes a call with streams in both directions.
@@ -98,6 +101,7 @@ impl Client {
         R: Message + Default,
     {
         let (metadata, _, ()) = request.into_parts();
-        Conversation::begin(&self.channel, &self.options, &self.asked(method, metadata))
+        let call = self.asked(method, metadata).begin(&self.channel)?;
+        Ok(Conversation::new(call, &self.options))
     }
 }

@@ -1,21 +1,24 @@
 //! [`Connection`]: HTTP/2 on a socket. The threads that wait for it drive it.
 
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use http::Extensions;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
+use super::reader::{Reader, Received, left};
+use super::watched::{News, Watched};
 use crate::address::Address;
+use crate::client::{Usual, authority};
 use crate::driver::{CloseReason, StreamError};
 use crate::http2::{self, Config, ErrorCode, Event, Failure, StreamKey};
-
-/// How much is read at once, in bytes.
-const READ: usize = 64 * 1024;
+use crate::observer::Observers;
+use crate::socket::{Held, Peer, share_one_cpu};
 
 /// How many pieces are written at once.
 const SLICES: usize = 16;
@@ -29,7 +32,13 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 pub(super) struct Connection {
     pub(super) address: Arc<Address>,
-    socket: OwnedFd,
+    /// What the server sees as `:authority`.
+    pub(super) authority: Vec<u8>,
+    /// Of each response: the server, where the transport tells.
+    pub(super) extensions: Extensions,
+    pub(super) usual: Arc<Usual>,
+    pub(super) watched: Option<Watched>,
+    socket: Arc<Held>,
     state: Mutex<State>,
     /// Notified when the thread that was reading stops.
     read: Condvar,
@@ -42,21 +51,26 @@ pub(super) struct State {
     pub(super) ready: bool,
     pub(super) close_reason: Option<CloseReason>,
     input: BytesMut,
-    /// The buffer for reads. The thread that reads takes it.
-    scratch: Option<Vec<u8>>,
+    /// The thread that reads has it.
+    reader: Option<Reader>,
+    /// Threads that wait for the one that reads.
+    waiting: usize,
+    /// What observers were not told yet. Empty where there are none.
+    news: Vec<News>,
+    is_observed: bool,
 }
 
 /// The deadline has passed.
 pub(super) struct TimedOut;
 
-enum Received {
-    Bytes(usize),
-    Nothing,
-}
-
 impl Connection {
     /// Returns a connection on a connected socket.
-    pub(super) fn new(socket: OwnedFd, address: Arc<Address>) -> Self {
+    pub(super) fn new(
+        socket: Arc<Held>,
+        address: Arc<Address>,
+        peer: &Peer,
+        observers: Option<&Observers>,
+    ) -> Self {
         let config = Config {
             // No request is sent until the server's SETTINGS have come: a client cannot know
             // whether a server read it.
@@ -66,31 +80,71 @@ impl Connection {
             send_timeout: NEVER,
             ..Config::default()
         };
+        let watched = Watched::new(observers, &address, peer);
         let state = State {
             h2: http2::Connection::client(config, Instant::now()),
             ready: false,
             close_reason: None,
             input: BytesMut::new(),
-            scratch: Some(vec![0; READ]),
+            reader: Some(Reader::new(address.is_unix() && share_one_cpu(socket.as_fd()))),
+            waiting: 0,
+            news: Vec::new(),
+            is_observed: watched.is_some(),
         };
-        Self { address, socket, state: Mutex::new(state), read: Condvar::new() }
+        let mut extensions = Extensions::new();
+        if let Some(server) = peer.identity() {
+            extensions.insert(server.clone());
+        }
+        Self {
+            authority: authority(&address),
+            extensions,
+            usual: Arc::default(),
+            watched,
+            address,
+            socket,
+            state: Mutex::new(state),
+            read: Condvar::new(),
+        }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether it takes calls, as far as is known.
-    pub(super) fn is_open(&self) -> bool {
+    /// Changes the state, writes what the socket takes of it, and tells observers what happened.
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        self.flush(&mut state);
+        self.unlock(state);
+        result
+    }
+
+    fn unlock(&self, mut state: MutexGuard<'_, State>) {
+        let news = std::mem::take(&mut state.news);
+        if let Some(watched) = &self.watched
+            && !news.is_empty()
+        {
+            // Under the lock, so that the news of two threads stay in their order.
+            watched.add(news);
+            drop(state);
+            watched.tell();
+        }
+    }
+
+    /// Returns whether it takes calls, as far as is known. With `looks` it asks the socket first.
+    pub(super) fn is_open(&self, looks: bool) -> bool {
         let mut state = self.lock();
         // The server may have closed it between two calls. Over a Unix socket the request then
         // cannot be written, and goes to another connection. TCP takes it, and nobody knows what
         // became of it.
-        if !self.address.is_unix() && state.close_reason.is_none() {
+        if (looks || !self.address.is_unix()) && state.close_reason.is_none() {
             let received = self.receive_into(&mut state);
             state.take_in(received.map(|_| Received::Nothing));
         }
-        state.close_reason.is_none() && state.h2.takes_requests()
+        let is_open = state.close_reason.is_none() && state.h2.takes_requests();
+        self.unlock(state);
+        is_open
     }
 
     /// Waits until `find` finds something, and drives the connection meanwhile.
@@ -100,85 +154,100 @@ impl Connection {
         mut find: impl FnMut(&mut State) -> Option<T>,
     ) -> Result<T, TimedOut> {
         let mut state = self.lock();
-        loop {
+        let result = loop {
             // `find` may wait until everything is written, and it may add something to write.
             self.flush(&mut state);
             if let Some(found) = find(&mut state) {
                 self.flush(&mut state);
-                return Ok(found);
+                break Ok(found);
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = left(deadline);
             if left.is_some_and(|left| left.is_zero()) {
-                return Err(TimedOut);
+                break Err(TimedOut);
             }
-            let Some(mut scratch) = state.scratch.take() else {
-                if state.h2.has_outgoing() {
-                    drop(state);
-                    self.wait_for_room(left);
-                    state = self.lock();
-                    continue;
-                }
-                state = match left {
-                    None => self.read.wait(state).unwrap_or_else(PoisonError::into_inner),
-                    Some(left) => {
-                        let waited = self.read.wait_timeout(state, left);
-                        waited.unwrap_or_else(PoisonError::into_inner).0
-                    }
-                };
-                continue;
+            state = match state.reader.take() {
+                Some(reader) => self.read(state, reader, left),
+                None => self.wait_for_reader(state, left),
             };
-            let has_outgoing = state.h2.has_outgoing();
-            drop(state);
-            let received = self.receive(&mut scratch, has_outgoing, left);
-            state = self.lock();
-            if let Ok(Received::Bytes(bytes)) = received {
-                state.input.extend_from_slice(&scratch[..bytes]);
-            }
-            state.scratch = Some(scratch);
-            state.take_in(received);
+        };
+        self.unlock(state);
+        result
+    }
+
+    /// Waits for bytes, and takes in what they say.
+    fn read<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        mut reader: Reader,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        let has_outgoing = state.h2.has_outgoing();
+        self.unlock(state);
+        let received = reader.receive(&self.socket, has_outgoing, left);
+        let mut state = self.lock();
+        if let Ok(Received::Bytes(bytes)) = received {
+            state.input.extend_from_slice(reader.bytes(bytes));
+        }
+        state.reader = Some(reader);
+        state.take_in(received);
+        if state.waiting > 0 {
             self.read.notify_all();
         }
+        state
+    }
+
+    /// Waits while another thread reads.
+    fn wait_for_reader<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        if state.h2.has_outgoing() {
+            self.unlock(state);
+            self.wait_for_room(left);
+            return self.lock();
+        }
+        state.waiting += 1;
+        let mut state = match left {
+            None => self.read.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(left) => {
+                self.read.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        state.waiting -= 1;
+        state
     }
 
     /// Writes what the socket takes at once.
-    pub(super) fn flush(&self, state: &mut State) {
+    fn flush(&self, state: &mut State) {
         while state.close_reason.is_none() && state.h2.has_outgoing() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = state.h2.outgoing(&mut slices);
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            let mut nothing = SendAncillaryBuffer::default();
-            match sendmsg(&self.socket, &slices[..count], &mut nothing, flags) {
+            match self.send(&state.h2) {
                 Ok(bytes) => state.h2.advance(bytes),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
                 Err(errno) => {
                     // What the server said before it closed comes first.
-                    while let Ok(Received::Bytes(_)) = self.receive_into(state) {}
+                    let end = loop {
+                        match self.receive_into(state) {
+                            Ok(Received::Bytes(_)) => {}
+                            end => break end,
+                        }
+                    };
+                    state.take_in(end);
                     state.lose(CloseReason::Io(Arc::new(errno.into())));
                 }
             }
         }
     }
 
-    /// Waits for bytes and reads them.
-    fn receive(
-        &self,
-        scratch: &mut [u8],
-        has_outgoing: bool,
-        timeout: Option<Duration>,
-    ) -> io::Result<Received> {
-        let mut flags = RecvFlags::empty();
-        if has_outgoing || timeout.is_some() {
-            let mut events = PollFlags::IN;
-            events.set(PollFlags::OUT, has_outgoing);
-            let timeout = timeout.map(Timespec::try_from).transpose().unwrap_or_default();
-            match poll(&mut [PollFd::new(&self.socket, events)], timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            flags = RecvFlags::DONTWAIT;
+    fn send(&self, h2: &http2::Connection) -> rustix::io::Result<usize> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        if let Some(bytes) = h2.contiguous() {
+            return send(&self.socket, bytes, flags);
         }
-        received(recv(&self.socket, scratch, flags).map(|(bytes, _)| bytes))
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = h2.outgoing(&mut slices);
+        sendmsg(&self.socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags)
     }
 
     /// Waits until the socket takes more, while another thread reads. The wait is short, because
@@ -191,31 +260,19 @@ impl Connection {
 
     /// Reads what is there, unless another thread reads.
     fn receive_into(&self, state: &mut State) -> io::Result<Received> {
-        let Some(mut scratch) = state.scratch.take() else { return Ok(Received::Nothing) };
-        let read = recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT).map(|(bytes, _)| bytes);
-        let received = received(read);
+        let Some(mut reader) = state.reader.take() else { return Ok(Received::Nothing) };
+        let received = reader.receive_now(&self.socket);
         if let Ok(Received::Bytes(bytes)) = received {
-            state.input.extend_from_slice(&scratch[..bytes]);
+            state.input.extend_from_slice(reader.bytes(bytes));
             state.parse();
         }
-        state.scratch = Some(scratch);
+        state.reader = Some(reader);
         received
     }
 
     /// Forgets the stream of a call that has ended for its caller.
     pub(super) fn forget(&self, key: StreamKey) {
-        let mut state = self.lock();
-        state.h2.forget(key);
-        self.flush(&mut state);
-    }
-}
-
-fn received(result: rustix::io::Result<usize>) -> io::Result<Received> {
-    match result {
-        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(bytes) => Ok(Received::Bytes(bytes)),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
-        Err(errno) => Err(errno.into()),
+        self.with(|state| state.h2.forget(key));
     }
 }
 
@@ -250,7 +307,10 @@ impl State {
         }
         while let Some(event) = self.h2.poll_event() {
             match event {
-                Event::Ready => self.ready = true,
+                Event::Ready => {
+                    self.ready = true;
+                    self.note(|| News::Ready);
+                }
                 Event::GoAway => self.went_away(),
                 _ => {}
             }
@@ -258,21 +318,29 @@ impl State {
     }
 
     fn went_away(&mut self) {
-        if let Some(go_away) = self.h2.peer_go_away()
-            && go_away.code != ErrorCode::NO_ERROR
-            && self.close_reason.is_none()
-        {
-            let (code, debug) = (go_away.code, String::from_utf8_lossy(&go_away.debug).into());
+        let Some(go_away) = self.h2.peer_go_away() else { return };
+        let (code, debug) = (go_away.code, String::from_utf8_lossy(&go_away.debug).into());
+        self.note(|| News::GoingAway(code));
+        if code != ErrorCode::NO_ERROR && self.close_reason.is_none() {
             self.lose(CloseReason::GoneAway { code, debug });
         }
     }
 
     fn lose(&mut self, close_reason: CloseReason) {
-        self.close_reason.get_or_insert(close_reason);
+        if self.close_reason.is_none() {
+            self.note(|| News::Ended(close_reason.clone()));
+            self.close_reason = Some(close_reason);
+        }
         self.h2.lose();
     }
 
-    /// Returns the status for a failure of a stream.
+    fn note(&mut self, news: impl FnOnce() -> News) {
+        if self.is_observed {
+            self.news.push(news());
+        }
+    }
+
+    /// Returns the error for a failure of a stream.
     pub(super) fn error(&self, failure: Failure) -> StreamError {
         match failure {
             Failure::Reset(reset) => StreamError::Reset(reset),

@@ -30,12 +30,18 @@
 //! requests takes a `Request` of anything that can be iterated over. A method with both returns a
 //! [`Conversation`].
 
+mod asked;
+mod attempts;
+mod builder;
 mod call;
 mod channel;
 mod client;
 mod connection;
+mod reader;
 mod streaming;
+mod watched;
 
-pub use channel::{Channel, ChannelBuilder};
+pub use builder::ChannelBuilder;
+pub use channel::Channel;
 pub use client::Client;
 pub use streaming::{Conversation, Streaming};

@@ -2,13 +2,17 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, StatusCode};
 use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 
-use super::call::{Asked, Call, Head, Next};
-use super::channel::Channel;
+use super::call::{Call, Next};
+use crate::client::DirectResponse;
+use crate::grpc::normalise;
 use crate::stubs::{
     ClientOptions, Deframer, Whole, conclude, cut_off, early_status, outcome, with_head,
 };
@@ -17,7 +21,7 @@ use crate::stubs::{
 /// an error. Dropping it before that cancels the call.
 pub struct Streaming<R> {
     call: Call,
-    status: http::StatusCode,
+    status: StatusCode,
     early: Option<Status>,
     messages: Deframer,
     /// Whether there was no data.
@@ -28,8 +32,12 @@ pub struct Streaming<R> {
 }
 
 impl<R: Message + Default> Streaming<R> {
-    pub(super) fn new(call: Call, head: Head, options: &ClientOptions) -> Response<Self> {
-        let Head { status, mut headers } = head;
+    pub(super) fn new(
+        call: Call,
+        response: DirectResponse,
+        options: &ClientOptions,
+    ) -> Response<Self> {
+        let (status, mut headers, extensions) = parts(response);
         let messages = options.messages(&headers);
         let early = early_status(&mut headers);
         let streaming = Self {
@@ -42,7 +50,7 @@ impl<R: Message + Default> Streaming<R> {
             over: false,
             of: PhantomData,
         };
-        Response::from_parts(MetadataMap::from_headers(headers), streaming, http::Extensions::new())
+        Response::from_parts(MetadataMap::from_headers(headers), streaming, extensions)
     }
 
     /// Waits for the next message. Returns `None` after the last one.
@@ -119,14 +127,8 @@ enum State<R> {
 }
 
 impl<Q: Message, R: Message + Default> Conversation<Q, R> {
-    pub(super) fn begin(
-        channel: &Channel,
-        options: &ClientOptions,
-        asked: &Asked,
-    ) -> Result<Self, Status> {
-        let call = Call::open(channel, asked, false)?;
-        let options = options.clone();
-        Ok(Self { state: State::Begun(call), options, of: PhantomData })
+    pub(super) fn new(call: Call, options: &ClientOptions) -> Self {
+        Self { state: State::Begun(call), options: options.clone(), of: PhantomData }
     }
 
     /// Sends a request, and waits while the server takes no more. Returns whether the server takes
@@ -139,8 +141,8 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
         let mut data = Vec::new();
         self.options.encode(request, &mut data)?;
         match &mut self.state {
-            State::Begun(call) => Ok(call.send(data, false)?),
-            State::Answered(answered) => Ok(answered.1.call.send(data, false)?),
+            State::Begun(call) => call.send(data),
+            State::Answered(answered) => answered.1.call.send(data),
             State::Over => Ok(false),
         }
     }
@@ -179,8 +181,9 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
         if let State::Begun(_) = &self.state
             && let State::Begun(mut call) = std::mem::replace(&mut self.state, State::Over)
         {
-            let head = call.head()?;
-            let (metadata, responses, _) = Streaming::new(call, head, &self.options).into_parts();
+            let response = call.head()?;
+            let response = Streaming::new(call, response, &self.options);
+            let (metadata, responses, _) = response.into_parts();
             self.state = State::Answered(Box::new((metadata, responses)));
         }
         match &mut self.state {
@@ -198,13 +201,25 @@ impl<Q: Message, R: Message + Default> Iterator for Conversation<Q, R> {
     }
 }
 
+/// The parts of a response's head, with its metadata normalised.
+fn parts(response: DirectResponse) -> (StatusCode, HeaderMap, Extensions) {
+    let DirectResponse { head, extensions, .. } = response;
+    let status = head.status;
+    let mut headers = match Arc::try_unwrap(head) {
+        Ok(head) => head.headers,
+        Err(head) => head.headers.clone(),
+    };
+    normalise(&mut headers);
+    (status, headers, extensions)
+}
+
 /// Reads a response that must have one message.
 pub(super) fn single<R: Message + Default>(
     mut call: Call,
-    head: Head,
+    response: DirectResponse,
     options: &ClientOptions,
 ) -> Result<Response<R>, Status> {
-    let Head { status, mut headers } = head;
+    let (status, mut headers, extensions) = parts(response);
     let mut messages = options.messages(&headers);
     let early = early_status(&mut headers);
     let mut whole = Whole::default();
@@ -212,12 +227,12 @@ pub(super) fn single<R: Message + Default>(
         match call.next() {
             Ok(Next::Data(data)) => {
                 if let Err(status) = whole.take(data, &mut messages) {
-                    return Err(with_head(status, headers));
+                    return Err(with_head(call.ended(status), headers));
                 }
             }
             Ok(Next::End(trailers)) => {
                 whole.end(trailers, &messages);
-                return conclude(whole, early, status, headers, http::Extensions::new());
+                return call.conclude(conclude(whole, early, status, headers, extensions));
             }
             Err(status) => return Err(with_head(status, headers)),
         }
@@ -228,11 +243,11 @@ pub(super) fn single<R: Message + Default>(
 pub(super) fn encoded<Q: Message>(
     request: Request<Q>,
     options: &ClientOptions,
-) -> Result<(MetadataMap, Vec<u8>), Status> {
+) -> Result<(MetadataMap, Bytes), Status> {
     let (metadata, _, message) = request.into_parts();
     let mut data = Vec::new();
     options.encode(&message, &mut data)?;
-    Ok((metadata, data))
+    Ok((metadata, data.into()))
 }
 
 impl<R> fmt::Debug for Streaming<R> {

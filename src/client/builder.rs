@@ -26,7 +26,7 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where a user agent names this library and its version, in the form that "gRPC over HTTP2" asks
 /// for.
-pub(super) const AGENT: &str = concat!("grpc-rust-samehost/", env!("CARGO_PKG_VERSION"));
+pub(crate) const AGENT: &str = concat!("grpc-rust-samehost/", env!("CARGO_PKG_VERSION"));
 
 /// The options of a [`Channel`]: how it connects and calls. [`Channel::builder`] makes it.
 #[derive(Clone)]
@@ -295,10 +295,7 @@ impl ChannelBuilder {
     where
         A: TryInto<HeaderValue>,
     {
-        let agent = agent.try_into()?;
-        let whole = [agent.as_bytes(), b" ", AGENT.as_bytes()].concat();
-        // Both parts are valid field values, so both together are one.
-        self.user_agent = HeaderValue::from_bytes(&whole).ok();
+        self.user_agent = user_agent(agent.try_into()?);
         Ok(self)
     }
 
@@ -394,6 +391,13 @@ impl ChannelBuilder {
     pub fn connect_lazy(self) -> Channel {
         Channel::new(self, None)
     }
+}
+
+/// Returns the user agent of a program that is called `agent`.
+pub(crate) fn user_agent(agent: HeaderValue) -> Option<HeaderValue> {
+    let whole = [agent.as_bytes(), b" ", AGENT.as_bytes()].concat();
+    // Both parts are valid field values, so both together are one.
+    HeaderValue::from_bytes(&whole).ok()
 }
 
 impl fmt::Debug for ChannelBuilder {

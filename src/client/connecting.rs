@@ -19,7 +19,7 @@ use crate::observer::Event;
 use crate::socket::ConnectError;
 
 /// The backoff between attempts for calls that wait for a server.
-pub(super) const WAITING: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
+pub(crate) const WAITING: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
 
 /// A task that connects, repeatedly while a call waits for a server. It runs as long as any call
 /// has a reference to it.

@@ -9,7 +9,6 @@ use tonic::Status;
 
 use super::call::{Calling, LinkResponse};
 use super::channel::{Channel, lock};
-use super::link::Link;
 use super::response::of_call;
 use crate::driver::{EncodeMessage, Fields, MessageRequest, Responded};
 use crate::grpc::{ResponseBody, not_grpc};
@@ -43,7 +42,7 @@ pub(crate) struct DirectResponse {
     /// The metadata of head and trailers, if they are the same as those of an earlier response that
     /// was a success and whose message was not compressed.
     pub(crate) usual: Option<HeaderMap>,
-    link: Arc<Link>,
+    known: Arc<Usual>,
 }
 
 /// What follows a response's head.
@@ -71,28 +70,20 @@ impl<M: EncodeMessage> DirectCall<M> {
             }
             in_time => in_time,
         };
-        let usual = match &whole {
-            Some(Content { trailers: Some(trailers), .. }) => link.usual.metadata(&head, trailers),
-            _ => None,
-        };
-        if usual.is_none()
-            && let Some(status) = not_grpc(head.status, &head.headers)
-        {
-            return Poll::Ready(Err(status));
-        }
-        let extensions = link.extensions(descriptors)?;
+        let mut response = DirectResponse::new(head, whole.as_ref(), &link.usual)?;
+        response.extensions = link.extensions(descriptors)?;
         let body = match whole {
             Some(content) => DirectBody::Whole(content),
             None => DirectBody::Open(ResponseBody::new(body, deadline, link.address.clone())),
         };
-        Poll::Ready(Ok((DirectResponse { head, extensions, usual, link }, body)))
+        Poll::Ready(Ok((response, body)))
     }
 }
 
 /// What most responses of a connection have in common: whatever method they answer, their heads are
 /// the same and their trailers are the same.
 #[derive(Debug, Default)]
-pub(super) struct Usual(Mutex<Option<Box<Known>>>);
+pub(crate) struct Usual(Mutex<Option<Box<Known>>>);
 
 #[derive(Debug)]
 struct Known {
@@ -113,19 +104,41 @@ impl Usual {
 
 /// A response's fields as they arrived, for [`UsualFields::remember`].
 pub(crate) struct UsualFields {
-    link: Arc<Link>,
+    known: Arc<Usual>,
     head: Arc<ResponseHead>,
     trailers: Arc<HeaderMap>,
 }
 
 impl DirectResponse {
+    /// Makes a response without extensions of its head and, if that is here, the whole of its body.
+    ///
+    /// # Errors
+    ///
+    /// If the response is not one of gRPC.
+    pub(crate) fn new(
+        head: Arc<ResponseHead>,
+        whole: Option<&Content>,
+        known: &Arc<Usual>,
+    ) -> Result<Self, Status> {
+        let usual = match whole {
+            Some(Content { trailers: Some(trailers), .. }) => known.metadata(&head, trailers),
+            _ => None,
+        };
+        if usual.is_none()
+            && let Some(status) = not_grpc(head.status, &head.headers)
+        {
+            return Err(status);
+        }
+        Ok(Self { head, extensions: Extensions::new(), usual, known: Arc::clone(known) })
+    }
+
     /// Returns its fields if other responses are likely to have the same ones, which is so if the
     /// header cache holds them.
     pub(crate) fn usual_fields(&self, content: &Content) -> Option<UsualFields> {
         let trailers = content.trailers.as_ref()?;
         let cached = Arc::strong_count(&self.head) > 1 && Arc::strong_count(trailers) > 1;
         cached.then(|| UsualFields {
-            link: Arc::clone(&self.link),
+            known: Arc::clone(&self.known),
             head: Arc::clone(&self.head),
             trailers: Arc::clone(trailers),
         })
@@ -136,9 +149,9 @@ impl UsualFields {
     /// Notes that a response with these fields was a success with this metadata, and that its
     /// message was not compressed.
     pub(crate) fn remember(self, metadata: &HeaderMap) {
-        let Self { link, head, trailers } = self;
+        let Self { known, head, trailers } = self;
         let metadata = metadata.clone();
-        *lock(&link.usual.0) = Some(Box::new(Known { head, trailers, metadata }));
+        *lock(&known.0) = Some(Box::new(Known { head, trailers, metadata }));
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
+use tracing::Level;
 
 use super::builder::{ChannelBuilder, Target};
 use super::channel::lock;
@@ -23,7 +24,7 @@ use crate::driver::{CloseReason, Options, Sender, Sleeping};
 use crate::http2::KeepAlive;
 use crate::observer::ConnectionInfo;
 use crate::policy::PeerPolicy;
-use crate::socket::{self, Conn, ConnectError, ConnectErrorKind, Peer, PeerIdentity};
+use crate::socket::{self, ConnectError, ConnectErrorKind, Peer, PeerIdentity};
 
 /// How often a connection is opened again at once if the server ended before it was ready. Its
 /// successor may already be there, so that no call is lost.
@@ -65,7 +66,7 @@ pub(super) struct Link {
     extensions: Extensions,
     /// The index of its address among the channel's addresses.
     pub(super) preference: usize,
-    pub(super) usual: Usual,
+    pub(super) usual: Arc<Usual>,
     /// The connection as observers see it, if there are observers.
     pub(super) observed: Option<Arc<ConnectionInfo>>,
     /// The task that looks for a server that is preferred to this one. It ends with the link.
@@ -89,7 +90,7 @@ impl Link {
         if let Some(server) = server {
             extensions.insert(server);
         }
-        let (usual, search) = (Usual::default(), Mutex::default());
+        let (usual, search) = (Arc::default(), Mutex::default());
         Self { sender, authority, address, extensions, preference, usual, observed: None, search }
     }
 
@@ -170,11 +171,12 @@ impl ChannelBuilder {
                 }
                 opened => opened?,
             };
-            if conn.is_unix() || self.server.is_some() || self.observers.is_some() {
+            let is_watched = self.observers.is_some() || tracing::enabled!(Level::INFO);
+            if conn.is_unix() || self.server.is_some() || is_watched {
                 conn = conn.identified(address).map_err(|e| ConnectError::io(address, e))?;
             }
             if let Some(policy) = &self.server {
-                check_server(policy, &conn, address)?;
+                check_server(policy, conn.peer_identity(), address)?;
             }
             let server = conn.peer_identity().cloned();
             let (watch, observed) = Watched::opening(self, Some(address), &Peer::of(Some(&conn)));
@@ -239,15 +241,20 @@ fn not_ready(address: Option<&Address>, close_reason: Option<CloseReason>) -> Co
 }
 
 /// Fails if `policy` does not accept the server.
-fn check_server(policy: &PeerPolicy, conn: &Conn, address: &Address) -> Result<(), ConnectError> {
-    match conn.peer_identity() {
+pub(crate) fn check_server(
+    policy: &PeerPolicy,
+    server: Option<&PeerIdentity>,
+    address: &Address,
+) -> Result<(), ConnectError> {
+    match server {
         Some(server) if policy.allows(server) => Ok(()),
         Some(server) => Err(ConnectError::wrong_server(address, server)),
         None => Err(ConnectError::unknown_server(Some(address))),
     }
 }
 
-fn authority(address: &Address) -> Vec<u8> {
+/// Returns what a server sees as `:authority`.
+pub(crate) fn authority(address: &Address) -> Vec<u8> {
     match address.kind() {
         Kind::Unix(_) | Kind::UnixAbstract(_) => LOCAL.to_vec(),
         // An IPv6 scope id has no place in a URI (RFC 3986 §3.2.2); it means nothing to the server.

@@ -16,10 +16,14 @@ mod tests;
 mod watched;
 
 pub use crate::grpc::ResponseBody;
+pub(crate) use builder::{AGENT, user_agent};
 pub use builder::{Addresses, ChannelBuilder, WaitForReady};
 pub use channel::Channel;
-pub(crate) use direct::{DirectBody, DirectCall, DirectResponse};
+pub(crate) use connecting::WAITING;
+pub(crate) use direct::{DirectBody, DirectCall, DirectResponse, Usual};
+pub(crate) use link::{authority, check_server};
 pub use response::ResponseFuture;
 pub use retry::RetryPolicy;
+pub(crate) use retry::{PREVIOUS_ATTEMPTS, Tokens};
 pub use state::ChannelState;
 pub use stats::{ChannelSnapshot, ChannelStats};

@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::backoff::jittered;
 
 /// The field that says how often the call was made before, in each attempt but the first.
-pub(super) const PREVIOUS_ATTEMPTS: HeaderName =
+pub(crate) const PREVIOUS_ATTEMPTS: HeaderName =
     HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// The field by which a server says when to try again, in milliseconds. Any other value means
@@ -133,7 +133,7 @@ impl RetryPolicy {
 
     /// Returns how long to wait before attempt number `attempts + 1`, or `None` if there is none.
     /// `headers` are those of a response without a body.
-    pub(super) fn next(
+    pub(crate) fn next(
         &self,
         tokens: &Tokens,
         attempts: u32,
@@ -172,10 +172,10 @@ fn milliseconds(value: &HeaderValue) -> Option<Duration> {
 
 /// The tokens of a channel, in thousandths.
 #[derive(Debug, Default)]
-pub(super) struct Tokens(AtomicI64);
+pub(crate) struct Tokens(AtomicI64);
 
 impl Tokens {
-    pub(super) fn new(policy: Option<&RetryPolicy>) -> Self {
+    pub(crate) fn new(policy: Option<&RetryPolicy>) -> Self {
         Self(AtomicI64::new(policy.map_or(0, |policy| policy.tokens)))
     }
 
@@ -187,7 +187,7 @@ impl Tokens {
     }
 
     /// Gives back a share of a token for a success.
-    pub(super) fn refill(&self, policy: &RetryPolicy) {
+    pub(crate) fn refill(&self, policy: &RetryPolicy) {
         let change = |tokens: i64| Some((tokens + policy.refill).min(policy.tokens));
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
     }

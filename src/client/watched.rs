@@ -13,6 +13,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tracing::{Level, Span};
 
 use super::builder::ChannelBuilder;
 use super::call::{Calling, LinkResponse};
@@ -21,7 +22,7 @@ use crate::address::Address;
 use crate::driver::{CloseReason, Outgoing, Watch};
 use crate::http2::ErrorCode;
 use crate::observer::{
-    CallObservation, ConnectionInfo, ConnectionObservation, Event, Observers, Side,
+    CallObservation, ConnectionInfo, ConnectionObservation, Event, Observers, Side, connection_span,
 };
 use crate::socket::{ConnectError, Peer};
 
@@ -51,11 +52,15 @@ impl<'a> Attempted<'a> {
     }
 }
 
-/// A connection, from the moment when the server has begun to speak.
+/// A connection, from the moment when the server has begun to speak. It has a span from then on.
 pub(super) struct Watched {
-    observers: Observers,
-    connection: Arc<ConnectionInfo>,
+    observers: Option<Observers>,
+    /// As observers see it.
+    connection: Option<Arc<ConnectionInfo>>,
+    address: Option<Address>,
+    peer: Peer,
     open: Option<ConnectionObservation>,
+    span: Span,
 }
 
 impl Watched {
@@ -66,26 +71,41 @@ impl Watched {
         address: Option<&Address>,
         peer: &Peer,
     ) -> (Option<Box<dyn Watch>>, Option<Arc<ConnectionInfo>>) {
-        let Some(observers) = config.observers.clone() else { return (None, None) };
-        let connection = ConnectionInfo::new(Side::Client, &observers, address, peer);
-        let watched = Self { observers, connection: Arc::clone(&connection), open: None };
-        (Some(Box::new(watched)), Some(connection))
+        let observers = config.observers.clone();
+        if observers.is_none() && !tracing::enabled!(Level::INFO) {
+            return (None, None);
+        }
+        let connection = observers
+            .as_ref()
+            .map(|observers| ConnectionInfo::new(Side::Client, observers, address, peer));
+        let observed = connection.clone();
+        let (address, peer, span) = (address.cloned(), peer.clone(), Span::none());
+        let watched = Self { observers, connection, address, peer, open: None, span };
+        (Some(Box::new(watched)), observed)
     }
 }
 
 impl Watch for Watched {
     fn ready(&mut self) {
-        let connection = Arc::clone(&self.connection);
-        self.open = Some(ConnectionObservation::opened_as(&self.observers, connection));
+        self.span = connection_span(Side::Client, self.address.as_ref(), &self.peer);
+        self.span.in_scope(|| tracing::debug!("a connection was opened"));
+        if let (Some(observers), Some(connection)) = (&self.observers, &self.connection) {
+            let connection = Arc::clone(connection);
+            self.open = Some(ConnectionObservation::opened_as(observers, connection));
+        }
     }
 
     fn going_away(&mut self, code: ErrorCode) {
+        self.span.in_scope(|| tracing::debug!(%code, "the server takes no more calls"));
         if let Some(open) = &self.open {
             open.go_away_received(&code.to_string());
         }
     }
 
     fn ended(&mut self, why: &CloseReason) {
+        let error = (!matches!(why, CloseReason::Closed)).then(|| why.to_string());
+        self.span.in_scope(|| tracing::debug!(error, "a connection was closed"));
+        self.span = Span::none();
         if let Some(mut open) = self.open.take()
             && !matches!(why, CloseReason::Closed)
         {

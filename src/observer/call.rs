@@ -213,6 +213,17 @@ impl CallObservation {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Counts bytes of messages that have come.
+    pub(crate) fn received_more(&mut self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// A response's body has ended with these trailers.
+    pub(crate) fn ended(&mut self, trailers: Option<&HeaderMap>) {
+        trailers.into_iter().for_each(|trailers| self.fields(trailers));
+        self.ended_with(Code::Unknown);
+    }
+
     /// Looks for the status in a response's headers or trailers.
     pub(crate) fn fields(&mut self, fields: &HeaderMap) {
         if let Some(code) = fields.get("grpc-status") {
@@ -229,7 +240,7 @@ impl CallObservation {
         match next {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                    self.received_more(data.len());
                     return Some(self);
                 }
                 frame.trailers_ref().into_iter().for_each(|trailers| self.fields(trailers));

@@ -3,8 +3,10 @@
 
 mod call;
 mod connection;
+mod connection_span;
 mod event;
 mod names;
+mod peer_name;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,8 +22,10 @@ pub(crate) use call::code_name;
 pub use call::{CallEnd, CallInfo, Side};
 pub use connection::ConnectionInfo;
 pub(crate) use connection::{CallObserver, ConnectionObservation};
+pub(crate) use connection_span::connection_span;
 pub use event::{Event, GoAwayReason, RefusalReason};
-pub(crate) use names::{peer_address, server_address};
+pub(crate) use names::server_address;
+pub(crate) use peer_name::PeerName;
 
 /// Is told what happens on the connections of a server ([`Server::observer`](crate::Server::observer)) or
 /// of a channel ([`ChannelBuilder::observer`](crate::ChannelBuilder::observer)).

@@ -7,11 +7,10 @@ use tokio::time::Instant;
 
 use super::limits::{ConnectionLimits, Permit};
 use super::options::ServerOptions;
-use super::peer_name::PeerName;
 use super::refusal::MAX_REFUSALS;
 use crate::address::Address;
 use crate::driver::Memory;
-use crate::observer::{Event, Observers, RefusalReason};
+use crate::observer::{Event, Observers, PeerName, RefusalReason};
 use crate::socket::{Peer, PeerIdentity};
 use crate::throttle::Throttle;
 

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant;
-use tracing::{Level, Span};
+use tracing::Span;
 
-use super::peer_name::PeerName;
 use crate::address::Address;
 use crate::driver::{CloseReason, Ended};
 use crate::http2::Cause;
 use crate::observer::{
-    CallObserver, ConnectionObservation, GoAwayReason, Observers, peer_address, server_address,
+    CallObserver, ConnectionObservation, GoAwayReason, Observers, Side, connection_span,
 };
 use crate::socket::Peer;
 
@@ -36,7 +35,7 @@ impl Lifecycle {
     ) -> Self {
         let observation =
             observers.map(|observers| ConnectionObservation::opened(observers, address, peer));
-        let span = if tracing::enabled!(Level::INFO) { span(address, peer) } else { Span::none() };
+        let span = connection_span(Side::Server, address, peer);
         span.in_scope(|| tracing::info!("a connection was opened"));
         Self { observation, opened: Instant::now(), span, error: None, told_to_go: Arc::default() }
     }
@@ -115,28 +114,4 @@ fn reason(served: &Result<Ended, CloseReason>) -> Option<GoAwayReason> {
         },
         _ => None,
     }
-}
-
-/// Returns the connection's span, whose field names are OpenTelemetry's where it has conventions
-/// for them.
-fn span(address: Option<&Address>, peer: &Peer) -> Span {
-    let PeerName { uid, gid, pid, command } = PeerName::of(peer.identity());
-    let (transport, remote) = match peer {
-        Peer::Unix(_) => (Some("unix"), None),
-        Peer::Tcp(peer) => (Some("tcp"), Some(peer_address(peer.remote_addr()))),
-        Peer::Unknown => (None, None),
-    };
-    let address = address.map(server_address);
-    tracing::info_span!(
-        "connection",
-        network.transport = transport,
-        server.address = address.as_ref().map(|(address, _)| address),
-        server.port = address.as_ref().and_then(|(_, port)| *port),
-        network.peer.address = remote.as_ref().map(|(address, _)| address),
-        network.peer.port = remote.as_ref().map(|(_, port)| *port),
-        uid,
-        gid,
-        pid,
-        command,
-    )
 }

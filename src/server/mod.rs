@@ -14,7 +14,6 @@ mod limits;
 mod listeners;
 mod mount;
 mod options;
-mod peer_name;
 mod refusal;
 mod routes;
 mod serve;

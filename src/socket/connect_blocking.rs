@@ -3,19 +3,41 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::SocketAddrUnix;
 
+use super::conn::Peer;
 use super::connect::{FULL_BACKLOG, path_address};
 use super::connect_error::ConnectError;
+use super::held::Held;
+use super::identity::{PeerIdentity, TcpPeer};
 use super::unix::unix_socket;
 use crate::address::{Address, Kind};
 use crate::backoff::jittered;
 
-/// Connects a socket that blocks. The error names `timeout`.
+/// Connects a socket that blocks, and asks which process listens there. The error names `timeout`.
+/// Over TCP the other end is unknown if it has closed the connection already.
 pub(crate) fn connect_blocking(
+    address: &Address,
+    until: Option<Instant>,
+    timeout: Duration,
+) -> Result<(Arc<Held>, Peer), ConnectError> {
+    let socket = Arc::new(Held::new(connect(address, until, timeout)?, false));
+    let peer = if address.is_unix() {
+        let identity = PeerIdentity::of(Arc::downgrade(&socket), address);
+        Peer::Unix(identity.map_err(|error| ConnectError::io(address, error))?)
+    } else {
+        let remote = rustix::net::getpeername(&socket).ok().flatten();
+        let remote = remote.and_then(|remote| SocketAddr::try_from(remote).ok());
+        remote.map_or(Peer::Unknown, |remote| Peer::Tcp(TcpPeer::new(remote, address)))
+    };
+    Ok((socket, peer))
+}
+
+fn connect(
     address: &Address,
     until: Option<Instant>,
     timeout: Duration,

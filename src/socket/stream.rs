@@ -308,7 +308,7 @@ fn send(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
 
 /// Returns whether both ends are bound to the same single CPU (sched_getaffinity(2)). It returns
 /// false if the peer cannot be asked.
-fn share_one_cpu(socket: BorrowedFd<'_>) -> bool {
+pub(crate) fn share_one_cpu(socket: BorrowedFd<'_>) -> bool {
     let Ok(own) = sched_getaffinity(None) else { return false };
     if own.count() != 1 {
         return false;

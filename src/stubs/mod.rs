@@ -28,3 +28,4 @@ pub(crate) use metadata::{early_status, outcome, with_head};
 pub use options::{ClientOptions, ServerOptions};
 pub(crate) use receive::{Whole, conclude};
 pub use server::{AnyBody, Call, Methods, call, mount};
+pub(crate) use unary::whole;

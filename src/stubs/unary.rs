@@ -39,7 +39,7 @@ fn add_own(head: &mut HeaderMap) {
 }
 
 /// Returns the head of a request whose message is not compressed.
-fn head(metadata: MetadataMap, options: &ClientOptions) -> Fields {
+fn plain_head(metadata: MetadataMap, options: &ClientOptions) -> Fields {
     let accepted = options.accept.header();
     if metadata.is_empty() && accepted.is_none() {
         return Fields::Static(&PLAIN_HEAD);
@@ -52,6 +52,16 @@ fn head(metadata: MetadataMap, options: &ClientOptions) -> Fields {
         head.insert(GRPC_ACCEPT_ENCODING, accepted);
     }
     Fields::Own(head)
+}
+
+impl ClientOptions {
+    /// Returns the headers of a request, which mostly are the same for all.
+    pub(crate) fn fields(&self, metadata: MetadataMap) -> Fields {
+        match self.send {
+            None => plain_head(metadata, self),
+            Some(_) => Fields::Own(self.head(metadata)),
+        }
+    }
 }
 
 /// A message to be sent, not compressed.
@@ -132,7 +142,7 @@ where
         let (metadata, mut extensions, message) = request.into_parts();
         let size = sent_len(&message, options.limits.encoding)?;
         let cancelled = Cancelled::of(&extensions).map(Box::new);
-        let head = head(metadata, options);
+        let head = plain_head(metadata, options);
         let message = Plain { message, size };
         let call = channel.call_directly(path, head, &mut extensions, message);
         Ok(Self { call, options, cancelled, rest: None })
@@ -162,7 +172,7 @@ where
 }
 
 /// Returns the outcome of a call whose response has arrived in full.
-fn whole<R: Message + Default>(
+pub(crate) fn whole<R: Message + Default>(
     mut response: DirectResponse,
     mut content: Content,
     options: &ClientOptions,

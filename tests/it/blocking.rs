@@ -33,6 +33,8 @@ macro_rules! on_each_transport {
     )+};
 }
 
+pub(crate) use on_each_transport;
+
 on_each_transport!(
     each_kind_of_call,
     statuses_and_metadata_come_as_they_were_sent,
@@ -40,6 +42,7 @@ on_each_transport!(
     a_deadline_ends_a_call_that_waits,
     the_channels_timeout_is_every_calls_deadline,
     a_call_after_a_restart_connects_again,
+    every_kind_of_call_finds_the_next_server,
     a_call_that_waits_fails_with_the_server,
     threads_share_one_connection,
     a_stream_that_is_dropped_is_cancelled,
@@ -47,13 +50,27 @@ on_each_transport!(
 );
 
 /// A server, on a runtime of its own threads.
-struct Served {
-    runtime: Runtime,
-    running: Running,
+pub(crate) struct Served {
+    pub(crate) runtime: Runtime,
+    pub(crate) running: Running,
 }
 
 impl Served {
-    fn start(transport: Transport, server: Server) -> Self {
+    /// Replaces the server by another one, at the same address.
+    pub(crate) fn replace(self, server: Server) -> Self {
+        let Self { runtime, running } = self;
+        let address = running.address.clone();
+        let running = runtime.block_on(async {
+            let folder = running.stop().await;
+            let next = Running::start_at(&address, server).await;
+            // The socket is in it.
+            std::mem::forget(folder);
+            next
+        });
+        Self { runtime, running }
+    }
+
+    pub(crate) fn start(transport: Transport, server: Server) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -69,11 +86,11 @@ impl Served {
     }
 }
 
-fn ping_server(transport: Transport) -> Served {
+pub(crate) fn ping_server(transport: Transport) -> Served {
     Served::start(transport, Scripted::default().server())
 }
 
-fn request(message: &str) -> PingRequest {
+pub(crate) fn request(message: &str) -> PingRequest {
     PingRequest { message: message.into(), ..PingRequest::default() }
 }
 
@@ -211,6 +228,30 @@ fn a_call_after_a_restart_connects_again(transport: Transport) {
     let running = runtime.block_on(Running::start_at(&address, Scripted::default().server()));
     client.ping(PingRequest::ping()).unwrap();
     drop((running, folder));
+}
+
+fn every_kind_of_call_finds_the_next_server(transport: Transport) {
+    let mut served = ping_server(transport);
+    let mut client = served.client();
+    for kind in 0..4 {
+        client.ping(PingRequest::ping()).unwrap();
+        served = served.replace(Scripted::default().server());
+        match kind {
+            0 => drop(client.ping(PingRequest::ping()).unwrap()),
+            1 => drop(client.watch(WatchRequest::default()).unwrap()),
+            2 => {
+                let one = CollectRequest { message: "ping".into(), ..Default::default() };
+                let collected = client.collect(Request::new([one])).unwrap().into_inner();
+                assert_eq!(collected.count, 1);
+            }
+            _ => {
+                let mut conversation = client.converse(()).unwrap();
+                let ping = ConverseRequest { message: "ping".into(), ..Default::default() };
+                assert!(conversation.send(&ping).unwrap());
+                assert_eq!(conversation.message().unwrap().unwrap().message, "pong");
+            }
+        }
+    }
 }
 
 fn a_call_that_waits_fails_with_the_server(transport: Transport) {

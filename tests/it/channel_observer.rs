@@ -1,6 +1,7 @@
 //! What an observer of a channel is told, and in which order.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest};
@@ -23,6 +24,8 @@ on_both_transports!(
     calls_on_stubs_of_tonic_are_told_alike,
     every_end_of_a_call_is_told,
     a_server_that_goes_is_told,
+    an_attempt_that_is_given_up_has_no_further_event,
+    a_slow_observer_harms_no_call_but_its_own,
     a_retried_call_is_one_call,
     a_panicking_observer_harms_no_call,
     an_observer_may_use_the_channel_within_each_event,
@@ -143,6 +146,114 @@ async fn a_server_that_is_not_there_is_told() {
     ping(&mut PingServiceClient::new(channel)).await.unwrap_err();
     let ended = format!("ended {PING} Unavailable 11 0");
     assert_eq!(notes.all(), [&began(PING), "connecting", "failed NoServer", &ended]);
+}
+
+/// A socket that takes connections and says nothing.
+enum Silent {
+    Unix { _listener: tokio::net::UnixListener, _folder: tempfile::TempDir },
+    Tcp { _listener: tokio::net::TcpListener },
+}
+
+async fn silent(transport: Transport) -> (Silent, Address) {
+    match transport {
+        Transport::Unix => {
+            let folder = directory();
+            let address = socket_in(folder.path());
+            let listener = tokio::net::UnixListener::bind(address.as_path().unwrap()).unwrap();
+            (Silent::Unix { _listener: listener, _folder: folder }, address)
+        }
+        Transport::Tcp => {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().into();
+            (Silent::Tcp { _listener: listener }, address)
+        }
+    }
+}
+
+async fn an_attempt_that_is_given_up_has_no_further_event(transport: Transport) {
+    let (silent, address) = silent(transport).await;
+    let notes = Notes::default();
+    let channel = Channel::builder(&address).observer(notes.clone()).connect_lazy();
+    let mut client = PingServiceClient::new(channel.clone());
+    let call = tokio::spawn(async move { ping(&mut client).await });
+    notes.until("connecting").await;
+    assert_eq!(channel.state(), ChannelState::Connecting);
+    call.abort();
+    let ended = format!("ended {PING} Cancelled 11 0");
+    notes.until(&ended).await;
+    eventually_async("the attempt is given up", || channel.state() == ChannelState::Idle).await;
+    // The next call makes an attempt of its own, which fails when the server closes its socket.
+    let mut client = PingServiceClient::new(channel);
+    let call = tokio::spawn(async move { ping(&mut client).await });
+    eventually_async("the second attempt", || {
+        notes.all().iter().filter(|note| *note == "connecting").count() == 2
+    })
+    .await;
+    drop(silent);
+    call.await.unwrap().unwrap_err();
+    let notes = notes.all();
+    assert_eq!(notes[..3], [began(PING), "connecting".to_owned(), ended], "{notes:?}");
+    assert_eq!(notes[3..5], [began(PING), "connecting".to_owned()], "{notes:?}");
+    assert!(notes[5].starts_with("failed ") && notes.len() == 7, "{notes:?}");
+}
+
+/// Takes its time at each Watch, and from the third on until it is released.
+#[derive(Clone, Default)]
+struct Slow(Arc<(AtomicU32, Mutex<bool>, Condvar)>);
+
+impl Observer for Slow {
+    fn observe(&self, event: &Event<'_>) {
+        let Event::CallBegan { call, .. } = event else { return };
+        if !call.method().ends_with("Watch") {
+            return;
+        }
+        let (calls, released, changed) = &*self.0;
+        if calls.fetch_add(1, Ordering::SeqCst) < 2 {
+            std::thread::sleep(Duration::from_millis(2));
+            return;
+        }
+        let mut released = released.lock().unwrap();
+        while !*released {
+            released = changed.wait(released).unwrap();
+        }
+    }
+}
+
+async fn a_slow_observer_harms_no_call_but_its_own(transport: Transport) {
+    // `on_both_transports` has a runtime of one thread.
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async move {
+            tokio::spawn(calls_beside_a_slow_one(transport)).await.unwrap();
+        });
+    };
+    std::thread::spawn(run).join().unwrap();
+}
+
+async fn calls_beside_a_slow_one(transport: Transport) {
+    let slow = Slow::default();
+    let server = Running::ping(transport).await;
+    let channel = Channel::builder(&server.address).observer(slow.clone()).connect().await;
+    let mut client = PingServiceClient::new(channel.unwrap());
+    let watch = WatchRequest { count: 1, ..Default::default() };
+    for _ in 0..2 {
+        client.watch(watch.clone()).await.unwrap();
+    }
+    let mut watching = client.clone();
+    let held = tokio::spawn(async move { watching.watch(watch).await.map(drop) });
+    let (calls, released, changed) = &*slow.0;
+    eventually_async("the third call is held", || calls.load(Ordering::SeqCst) == 3).await;
+    for _ in 0..20 {
+        ping(&mut client).await.unwrap();
+    }
+    assert!(!held.is_finished());
+    *released.lock().unwrap() = true;
+    changed.notify_all();
+    held.await.unwrap().unwrap();
 }
 
 /// Keeps how long calls have waited.

@@ -5,13 +5,16 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest};
-use samehost::{Channel, Event, Observer, PeerPolicy, Server, ServerStats};
+use samehost::{BindOptions, Channel, Event, Observer, PeerPolicy, Server, ServerStats};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tonic::{Code, Response, Status};
 
 use crate::notes::Notes;
-use crate::support::{Running, Scripted, Transport, eventually_async, on_both_transports};
+use crate::support::{
+    Running, Scripted, Transport, as_user, eventually_async, on_both_transports, open_directory,
+    socket_in,
+};
 use crate::wire::{PREFACE, Peer, data, message, settings};
 
 on_both_transports!(
@@ -20,6 +23,7 @@ on_both_transports!(
     a_connection_beyond_the_limit_is_told,
     a_drain_is_told,
     a_panicking_observer_harms_no_call,
+    a_slow_observer_harms_no_call_but_its_own,
     an_observer_may_look_at_the_server_within_each_event,
     a_client_that_breaks_the_rules_is_told_to_go,
     a_client_that_is_silent_is_told_to_go,
@@ -125,6 +129,22 @@ async fn a_connection_beyond_the_limit_is_told(transport: Transport) {
     assert_eq!(notes.last().unwrap(), "refused MaxConnections");
     // Calls on a refused connection are not observed.
     assert_eq!(notes.iter().filter(|note| note.starts_with("began")).count(), 1, "{notes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_users_connection_too_many_is_told() {
+    let notes = Notes::default();
+    let server = ping_server().observer(notes.clone()).max_connections_per_uid(1);
+    let folder = open_directory();
+    let address = socket_in(folder.path());
+    let listener = BindOptions::new().mode(0o666).bind(&address).await.unwrap();
+    let serving = tokio::spawn(server.serve(listener));
+    let path = address.as_path().unwrap();
+    let connect = || std::os::unix::net::UnixStream::connect(path).unwrap();
+    let Some(_connections) = as_user(1234, 1234, &[], || [connect(), connect()]) else { return };
+    notes.until("refused MaxConnectionsPerUid").await;
+    assert_eq!(notes.all(), ["opened 1", "refused MaxConnectionsPerUid"]);
+    serving.abort();
 }
 
 #[tokio::test]
@@ -284,10 +304,24 @@ impl Observer for Slow {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_slow_observer_harms_no_call_but_its_own() {
+async fn a_slow_observer_harms_no_call_but_its_own(transport: Transport) {
+    // `on_both_transports` has a runtime of one thread.
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async move {
+            tokio::spawn(calls_beside_a_slow_one(transport)).await.unwrap();
+        });
+    };
+    std::thread::spawn(run).join().unwrap();
+}
+
+async fn calls_beside_a_slow_one(transport: Transport) {
     let slow = Slow::default();
-    let server = Running::start(Transport::Unix, ping_server().observer(slow.clone())).await;
+    let server = Running::start(transport, ping_server().observer(slow.clone())).await;
     let mut client = PingServiceClient::new(server.channel().await);
     let watch = WatchRequest { count: 1, ..Default::default() };
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! The spans of a server: one for each connection, and for each call if that is asked for.
+//! The spans of both ends: one for each connection, and for each call if that is asked for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,6 +32,7 @@ macro_rules! on_each_transport {
 
 on_each_transport!(
     a_connection_has_a_span_that_names_both_ends,
+    a_channels_connection_has_a_span_of_its_own,
     a_call_has_a_span_of_its_own,
     a_channels_call_has_a_span_within_its_callers,
     calls_have_no_spans_unless_asked_for,
@@ -59,10 +60,43 @@ async fn a_connection_has_a_span_that_names_both_ends(transport: Transport) {
     let client = running.channel().await;
     PingServiceClient::new(client.clone()).ping(PingRequest::ping()).await.unwrap();
     drop(client);
-    eventually_async("the span's end", || spans.named("connection").iter().any(|one| one.ended))
-        .await;
+    let ended = |name| spans.named(name).iter().any(|one| one.ended);
+    eventually_async("the span's end", || ended("connection")).await;
     let [span] = &spans.named("connection")[..] else { panic!("one connection") };
-    let mut expected = server(&running.address);
+    assert_fields(span, of_connection(transport, &running.address, span));
+}
+
+async fn a_channels_connection_has_a_span_of_its_own(transport: Transport) {
+    const NAME: &str = "channel connection";
+    let (spans, _guard) = Spans::start();
+    let running = Running::ping(transport).await;
+    // It outlives the call that opens it.
+    let client = Channel::builder(&running.address).connect_lazy();
+    async {
+        PingServiceClient::new(client.clone()).ping(PingRequest::ping()).await.unwrap();
+    }
+    .instrument(tracing::info_span!("caller"))
+    .await;
+    let [span] = &spans.named(NAME)[..] else { panic!("one connection") };
+    assert!(!span.ended);
+    assert_eq!(span.parent, None);
+    assert_fields(span, of_connection(transport, &running.address, span));
+    drop(client);
+    eventually_async("the span's end", || spans.named(NAME)[0].ended).await;
+    // An attempt that fails is no connection.
+    let address = running.address.clone();
+    let _folder = running.stop().await;
+    Channel::connect(&address).await.unwrap_err();
+    assert_eq!(spans.named(NAME).len(), 1);
+}
+
+/// The fields of a connection of this process with itself.
+fn of_connection(
+    transport: Transport,
+    address: &Address,
+    span: &Span,
+) -> Vec<(&'static str, String)> {
+    let mut expected = server(address);
     match transport {
         Transport::Unix => {
             let command = std::fs::read_to_string("/proc/self/comm").unwrap();
@@ -84,7 +118,7 @@ async fn a_connection_has_a_span_that_names_both_ends(transport: Transport) {
             ]);
         }
     }
-    assert_fields(span, expected);
+    expected
 }
 
 /// Returns a server that answers within a span of its own, and fails or delays if asked to.

@@ -66,6 +66,7 @@ impl Series {
         let stack = match (self.stack, self.stubs) {
             (Stack::Samehost, Some(Stubs::Tonic)) => "samehost/tonic",
             (Stack::Samehost, _) => "samehost",
+            (Stack::Blocking, _) => "samehost/blocking",
             (Stack::Tonic, _) => "tonic",
             (Stack::Raw, _) => "raw",
         };
@@ -122,6 +123,7 @@ impl Carrier {
     pub(super) fn of(stack: Stack) -> &'static [Self] {
         match stack {
             Stack::Samehost => &[Self::SealedOnce, Self::SealedAnew, Self::Message],
+            Stack::Blocking => &[],
             Stack::Tonic => &[Self::Message],
             Stack::Raw => &[Self::Socket],
         }
@@ -144,6 +146,8 @@ impl fmt::Display for Carrier {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Stack {
     Samehost,
+    /// samehost's client without a runtime, on a thread of its own, with a usual server of samehost.
+    Blocking,
     /// tonic on its own transport, with the stubs that it generates.
     Tonic,
     /// No RPC: a socket that is read and written.
@@ -154,19 +158,30 @@ impl Stack {
     /// Returns the stubs that it is usually called through.
     pub(super) fn own_stubs(self) -> Option<Stubs> {
         match self {
-            Self::Samehost => Some(Stubs::Samehost),
+            Self::Samehost | Self::Blocking => Some(Stubs::Samehost),
             Self::Tonic => Some(Stubs::Tonic),
             Self::Raw => None,
         }
     }
 
     /// Returns whether it can measure a cell. A bare socket has no concurrent calls, no streams on
-    /// one connection and no empty messages.
+    /// one connection and no empty messages. A client that blocks makes one call at a
+    /// time.
     pub(super) fn measures(self, cell: &Cell) -> bool {
-        self != Self::Raw
-            || matches!(cell.kind, Kind::Unary | Kind::Bulk)
-                && cell.concurrency == 1
-                && cell.payload > 0
+        let one = cell.concurrency == 1;
+        match self {
+            Self::Samehost | Self::Tonic => true,
+            Self::Blocking => one && cell.kind == Kind::Unary,
+            Self::Raw => one && matches!(cell.kind, Kind::Unary | Kind::Bulk) && cell.payload > 0,
+        }
+    }
+
+    /// Whose server it calls.
+    pub(super) fn server(self) -> Self {
+        match self {
+            Self::Blocking => Self::Samehost,
+            other => other,
+        }
     }
 }
 
@@ -174,6 +189,7 @@ impl fmt::Display for Stack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Samehost => "samehost",
+            Self::Blocking => "blocking",
             Self::Tonic => "tonic",
             Self::Raw => "raw",
         })

@@ -8,6 +8,7 @@ use samehost::{Address, BusyPoll};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::blocking::BlockingWorker;
 use super::cell::{Cell, Stack, Stubs};
 use super::raw::RawWorker;
 use super::rpc;
@@ -48,6 +49,9 @@ impl Load {
                     _ => rpc::workers(ours, cell).await,
                 }
             }
+            Stack::Blocking => BlockingWorker::connect(address, cell)
+                .await
+                .map(|worker| vec![Box::new(worker) as Box<dyn Worker>]),
             Stack::Tonic => {
                 rpc::workers(stacks::Tonic(samehost::Connector::new(address)), cell).await
             }

@@ -5,6 +5,7 @@
 //! is measured once before any is measured again. So other work of the machine affects all of them
 //! alike.
 
+mod blocking;
 mod cell;
 mod compare;
 mod headline;
@@ -149,7 +150,7 @@ async fn targets(plan: &Plan) -> Result<Vec<Target>, Failure> {
 /// wait.
 fn server_args(cell: &Cell, plan: &Plan) -> ServerArgs {
     ServerArgs {
-        stack: cell.stack,
+        stack: cell.stack.server(),
         stubs: cell.stubs,
         memory: plan.memory,
         transport: cell.transport,

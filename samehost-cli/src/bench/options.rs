@@ -79,6 +79,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     pub(super) raw: Option<bool>,
+    /// samehost's client without a runtime too, for unary calls one at a time
+    /// [default: true, with --address false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub(super) blocking: Option<bool>,
     /// Another stack too: tonic, on its own transport [default: tonic, with --address none]
     #[arg(long, value_name = "STACK")]
     pub(super) against: Option<Against>,

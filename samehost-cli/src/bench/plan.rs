@@ -225,6 +225,10 @@ fn stacks(args: &Args) -> Result<Vec<(Stack, Option<Stubs>, Wait)>, Failure> {
     for &stubs in &args.stubs.0 {
         stacks.extend(waits.iter().map(|wait| (Stack::Samehost, Some(stubs), *wait)));
     }
+    let blocks = args.blocking.unwrap_or(args.address.is_none());
+    if blocks && args.stubs.0.contains(&Stubs::Samehost) {
+        stacks.push((Stack::Blocking, Some(Stubs::Samehost), Wait::Block));
+    }
     match (args.against, &args.address) {
         (Some(Against::Tonic), _) | (None, None) => {
             stacks.push((Stack::Tonic, Some(Stubs::Tonic), Wait::Block));

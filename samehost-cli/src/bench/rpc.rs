@@ -242,7 +242,7 @@ fn ended_early() -> Problem {
 }
 
 /// Checks a response: a figure has no value if the server did not do the work.
-fn check(
+pub(super) fn check(
     message: &str,
     payload: &Bytes,
     sequence: u64,

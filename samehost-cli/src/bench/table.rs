@@ -50,6 +50,10 @@ pub(super) fn notes(plan: &Plan, rows: &[Row]) -> Vec<String> {
     if rows.iter().any(is_mixed) {
         notes.push("samehost/tonic: samehost with the stubs that tonic generates.".to_owned());
     }
+    if rows.iter().any(|row| row.stack == Stack::Blocking) {
+        let text = "samehost/blocking: samehost's client without a runtime, which reads and writes itself.";
+        notes.push(text.to_owned());
+    }
     if rows.iter().any(|row| row.carrier.is_some()) {
         notes.push(
             "A call is one payload to the server and its answer. Sealed once: the same memory for all \

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use samehost::ping::{
     CollectRequest, CollectResponse, Ping, PingRequest, PingResponse, PingServiceClient,
     PingServiceServer,
 };
-use samehost::{Channel, Listener, Server};
+use samehost::{Channel, Event, GoAwayReason, Listener, Observer, Server};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -304,8 +304,20 @@ async fn begin_messages(path: &Path, streams: u32) -> (Peer<UnixStream>, usize) 
     (peer, sent)
 }
 
-/// Asserts that one of `peers` is closed in time, and that other clients do not wait.
-async fn one_is_closed(peers: Vec<Peer<UnixStream>>, server: &Running) {
+/// Keeps why clients were told to go.
+#[derive(Clone, Default)]
+struct GoAways(Arc<Mutex<Vec<GoAwayReason>>>);
+
+impl Observer for GoAways {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::GoAwaySent { reason, .. } = event {
+            self.0.lock().unwrap().push(*reason);
+        }
+    }
+}
+
+/// Asserts that one of `peers` is closed in time and that this is told, and that other clients do not wait.
+async fn one_is_closed(peers: Vec<Peer<UnixStream>>, server: &Running, told: &GoAways) {
     let mut small = PingServiceClient::new(server.channel().await);
     small.ping(PingRequest::ping()).await.unwrap();
     let began = Instant::now();
@@ -323,6 +335,10 @@ async fn one_is_closed(peers: Vec<Peer<UnixStream>>, server: &Running) {
     let first = timeout(Duration::from_secs(13), ends.join_next()).await.expect("within 10 s");
     assert_eq!(first.unwrap().unwrap(), Some(code::ENHANCE_YOUR_CALM));
     assert!(began.elapsed() > Duration::from_secs(5), "it had time");
+    eventually_async("the observer is told", || {
+        told.0.lock().unwrap().first() == Some(&GoAwayReason::Limit)
+    })
+    .await;
     small.ping(PingRequest::ping()).await.unwrap();
 }
 
@@ -334,7 +350,8 @@ async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
         drop(unread);
         answer
     });
-    let server = service.server().max_buffered_bytes(ROOM);
+    let told = GoAways::default();
+    let server = service.server().observer(told.clone()).max_buffered_bytes(ROOM);
     let server = Running::start(Transport::Unix, server).await;
     let path = server.address.as_path().unwrap();
     let (mut peers, mut sent) = (Vec::new(), 0);
@@ -345,12 +362,14 @@ async fn a_full_server_reads_no_more_of_who_fills_it_and_closes_who_stays() {
         sent += more;
     }
     assert!(sent < 3 * ROOM, "{sent} bytes");
-    one_is_closed(peers, &server).await;
+    one_is_closed(peers, &server, &told).await;
 }
 
 #[tokio::test]
 async fn messages_without_end_fill_a_server_though_they_are_read() {
     let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+    let told = GoAways::default();
+    let server = server.observer(told.clone());
     let server = Running::start(Transport::Unix, server.max_buffered_bytes(ROOM)).await;
     let (mut peers, mut sent) = (Vec::new(), 0);
     for _ in 0..4 {
@@ -360,7 +379,7 @@ async fn messages_without_end_fill_a_server_though_they_are_read() {
     }
     // The first one sends all that its streams have room for. The others have what their sockets hold.
     assert!(sent < 8 * ROOM, "{sent} bytes");
-    one_is_closed(peers, &server).await;
+    one_is_closed(peers, &server, &told).await;
 }
 
 #[tokio::test]

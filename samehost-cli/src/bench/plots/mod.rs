@@ -136,6 +136,7 @@ fn long_name(series: Series) -> &'static str {
     match (series.stack, series.stubs) {
         (Stack::Samehost, Some(Stubs::Tonic)) => "samehost, tonic's stubs",
         (Stack::Samehost, _) => "samehost",
+        (Stack::Blocking, _) => "samehost, blocking client",
         (Stack::Tonic, _) => "stock tonic",
         (Stack::Raw, _) => "bare socket",
     }

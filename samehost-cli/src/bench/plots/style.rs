@@ -28,9 +28,10 @@ const RAW: Colour = Colour(7);
 pub(super) const IN_PROGRAM: Colour = SAMEHOST;
 pub(super) const IN_KERNEL: Colour = TONIC;
 pub(super) const WAITING: Colour = Colour(8);
+const BLOCKING: Colour = Colour(9);
 
 #[rustfmt::skip]
-const DEFINITIONS: [Definition; 8] = [
+const DEFINITIONS: [Definition; 9] = [
     Definition { colour: PAPER, variable: "--paper", light: "#ffffff", dark: "#0d1117" },
     Definition { colour: INK, variable: "--ink", light: "#1f2328", dark: "#e6edf3" },
     Definition { colour: GRID, variable: "--grid", light: "#d8dee4", dark: "#30363d" },
@@ -38,6 +39,7 @@ const DEFINITIONS: [Definition; 8] = [
     Definition { colour: TONIC_STUBS, variable: "--tonic-stubs", light: "#8250df", dark: "#bc8cff" },
     Definition { colour: TONIC, variable: "--tonic", light: "#bc4c00", dark: "#f0883e" },
     Definition { colour: RAW, variable: "--raw", light: "#6e7781", dark: "#8b949e" },
+    Definition { colour: BLOCKING, variable: "--blocking", light: "#1a7f37", dark: "#3fb950" },
     Definition { colour: WAITING, variable: "--waiting", light: "#d0d7de", dark: "#484f58" },
 ];
 
@@ -51,6 +53,7 @@ pub(super) fn colour_of(series: Series) -> Colour {
     match (series.stack, series.stubs) {
         (Stack::Samehost, Some(Stubs::Tonic)) => TONIC_STUBS,
         (Stack::Samehost, _) => SAMEHOST,
+        (Stack::Blocking, _) => BLOCKING,
         (Stack::Tonic, _) => TONIC,
         (Stack::Raw, _) => RAW,
     }

@@ -4,20 +4,20 @@ use crate::socket::PeerIdentity;
 
 /// A peer's user, group and process, as far as they are known.
 #[derive(Debug)]
-pub(super) struct PeerName {
-    pub(super) uid: Option<u32>,
-    pub(super) gid: Option<u32>,
-    pub(super) pid: Option<u32>,
+pub(crate) struct PeerName {
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) pid: Option<u32>,
     /// The name that the process has given itself. Bytes that are not printable ASCII are escaped.
     /// It is only a hint: the process chooses its name, and another process may have its pid by
     /// now.
-    pub(super) command: Option<String>,
+    pub(crate) command: Option<String>,
 }
 
 impl PeerName {
     /// Reads the command from `/proc/PID/comm` (proc_pid_comm(5)), which is only worth it for an
     /// event that is logged.
-    pub(super) fn of(peer: Option<&PeerIdentity>) -> Self {
+    pub(crate) fn of(peer: Option<&PeerIdentity>) -> Self {
         let pid = peer.and_then(PeerIdentity::pid);
         let command = pid.and_then(|pid| std::fs::read(format!("/proc/{pid}/comm")).ok());
         Self {

@@ -1,0 +1,257 @@
+//! [`Asked`]: what a call asks for, its deadline, and how often it was made.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::USER_AGENT;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName};
+use tonic::{Code, Status};
+
+use super::builder::ChannelBuilder;
+use super::channel::{Channel, unavailable};
+use super::reader::left;
+use crate::address::Address;
+use crate::client::{DirectResponse, PREVIOUS_ATTEMPTS};
+use crate::driver::Fields;
+use crate::grpc::{GRPC_TIMEOUT, field, grpc_timeout};
+use crate::http2::{HeadId, SendRequest};
+use crate::observer::CallObservation;
+use crate::socket::ConnectError;
+
+/// How often a call that no server has processed is sent again.
+const RESENDS: u32 = 5;
+
+static TIMEOUT: HeaderName = GRPC_TIMEOUT;
+
+/// What is asked for.
+pub(super) struct Asked {
+    path: &'static str,
+    headers: Fields,
+    pub(super) deadline: Deadline,
+    /// The channel's user agent is to be added to the headers.
+    adds_agent: bool,
+    /// So is the channel's timeout.
+    adds_timeout: bool,
+    /// How often it was made, with a policy for that.
+    attempts: u32,
+    /// How often it was sent again, since no server had processed it.
+    resends: u32,
+    pub(super) observation: Option<Box<CallObservation>>,
+}
+
+/// Why a call has no response.
+pub(super) enum Unsent {
+    /// No server has processed it, so it can be sent again.
+    Again(Status),
+    Failed(Status),
+}
+
+impl From<Unsent> for Status {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Again(status) | Unsent::Failed(status) => status,
+        }
+    }
+}
+
+/// When a call has to have ended, and what its status says after that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    at: Option<Instant>,
+    timeout: Duration,
+    path: &'static str,
+}
+
+impl Deadline {
+    pub(super) fn at(&self) -> Option<Instant> {
+        self.at
+    }
+
+    fn has_passed(&self) -> bool {
+        self.at.is_some_and(|at| at <= Instant::now())
+    }
+
+    pub(super) fn exceeded(&self, address: &Address) -> Status {
+        let Self { timeout, path, .. } = self;
+        Status::deadline_exceeded(format!(
+            "{path}: no complete response from the server at {address} within the deadline of {timeout:?}"
+        ))
+    }
+
+    /// The server took no more calls at a time until it had passed.
+    pub(super) fn no_slot(&self, address: &Address) -> Status {
+        let Self { timeout, path, .. } = self;
+        Status::deadline_exceeded(format!(
+            "{path}: the server at {address} takes no more calls at a time, waited {timeout:?}"
+        ))
+    }
+
+    /// After its deadline a call has failed by that, whichever end has ended it.
+    pub(super) fn or(&self, status: Status, address: &Address) -> Status {
+        if self.has_passed() { self.exceeded(address) } else { status }
+    }
+}
+
+impl Asked {
+    /// Tells observers that a call begins. It has the channel's deadline, if the headers have none.
+    pub(super) fn new(channel: &Channel, path: &'static str, headers: Fields) -> Self {
+        let observation = channel.observers().map(|observers| {
+            let path = PathAndQuery::from_static(path);
+            Box::new(CallObservation::of_channel(observers, &path))
+        });
+        // What never changes has neither a timeout nor a user agent.
+        let (own_timeout, adds_agent) = match &headers {
+            Fields::Static(_) => (None, true),
+            Fields::Own(headers) => (grpc_timeout(headers), field(headers, &USER_AGENT).is_none()),
+        };
+        let default = channel.config().timeout.as_ref().map(|(timeout, _)| *timeout);
+        let timeout = own_timeout.or(default);
+        let at = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Self {
+            path,
+            headers,
+            deadline: Deadline { at, timeout: timeout.unwrap_or_default(), path },
+            adds_agent,
+            adds_timeout: own_timeout.is_none() && default.is_some(),
+            attempts: 1,
+            resends: 0,
+            observation,
+        }
+    }
+
+    /// Returns the head of the request, with the fields that the channel adds.
+    pub(super) fn request<'a>(
+        &'a self,
+        config: &'a ChannelBuilder,
+        authority: &'a [u8],
+    ) -> SendRequest<'a> {
+        let agent = self.adds_agent.then_some((&USER_AGENT, &config.user_agent));
+        let timeout = config.timeout.as_ref().filter(|_| self.adds_timeout);
+        SendRequest {
+            method: "POST",
+            scheme: "http",
+            authority,
+            path: self.path,
+            headers: &self.headers,
+            more: [agent, timeout.map(|(_, value)| (&TIMEOUT, value))],
+            id: match self.headers {
+                Fields::Static(fields) => Some(HeadId::request(self.path, fields)),
+                Fields::Own(_) => None,
+            },
+            descriptors: None,
+        }
+    }
+
+    /// The call cannot be sent for want of a connection.
+    pub(super) fn unconnected(&self, error: ConnectError) -> Unsent {
+        if !self.deadline.has_passed() {
+            return Unsent::Failed(unavailable(error));
+        }
+        let text = format!("{error}, waited {:?}", self.deadline.timeout);
+        let mut status = Status::deadline_exceeded(text);
+        status.set_source(Arc::new(error));
+        Unsent::Failed(status)
+    }
+
+    pub(super) fn resend(&mut self) -> bool {
+        if self.resends == RESENDS {
+            return false;
+        }
+        self.resends += 1;
+        self.count();
+        true
+    }
+
+    /// Returns how long to wait, if the policy has the call made once more, and prepares that.
+    pub(super) fn retry(
+        &mut self,
+        channel: &Channel,
+        code: Code,
+        headers: Option<&HeaderMap>,
+        message: &Bytes,
+    ) -> Option<Duration> {
+        let policy = channel.config().retry.as_ref()?;
+        let wait = policy.next(channel.tokens(), self.attempts, code, headers, message.len())?;
+        self.headers.set(PREVIOUS_ATTEMPTS, self.attempts.into());
+        self.attempts += 1;
+        self.count();
+        Some(wait)
+    }
+
+    /// The same at a response's head: one without a body may be a failure.
+    pub(super) fn retry_answer(
+        &mut self,
+        channel: &Channel,
+        response: &DirectResponse,
+        message: &Bytes,
+    ) -> Option<Duration> {
+        let policy = channel.config().retry.as_ref()?;
+        let headers = &response.head.headers;
+        match field(headers, &Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes())) {
+            None | Some(Code::Ok) => {
+                channel.tokens().refill(policy);
+                None
+            }
+            Some(code) => self.retry(channel, code, Some(headers), message),
+        }
+    }
+
+    /// Sleeps, up to the deadline.
+    pub(super) fn back_off(&mut self, wait: Duration) -> Result<(), Status> {
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let waits = self.begin_wait();
+        let left = left(self.deadline.at);
+        thread::sleep(left.map_or(wait, |left| wait.min(left)));
+        self.end_wait(waits);
+        if left.is_none_or(|left| wait < left) {
+            return Ok(());
+        }
+        let Self { path, attempts, .. } = self;
+        let text = format!(
+            "{path}: failed {} times within the deadline of {:?}",
+            *attempts - 1,
+            self.deadline.timeout
+        );
+        Err(self.failed(Status::deadline_exceeded(text)))
+    }
+
+    pub(super) fn failed(&mut self, status: Status) -> Status {
+        if let Some(observation) = &mut self.observation {
+            observation.ended_with(status.code());
+        }
+        status
+    }
+
+    // ---- What observers are told ------------------------------------------------------------
+
+    fn count(&mut self) {
+        if let Some(observation) = &mut self.observation {
+            let attempts = observation.attempts();
+            (attempts.retries, attempts.resends) = (self.attempts - 1, self.resends);
+        }
+    }
+
+    /// The call waits from now on for something else than its answer.
+    pub(super) fn begin_wait(&self) -> Option<Instant> {
+        self.observation.as_ref().map(|_| Instant::now())
+    }
+
+    pub(super) fn end_wait(&mut self, began: Option<Instant>) {
+        if let (Some(observation), Some(began)) = (&mut self.observation, began) {
+            observation.attempts().waited += began.elapsed();
+        }
+    }
+
+    /// The request was put into a connection. Its bytes count once, however often that is.
+    pub(super) fn note_sent(&mut self, bytes: usize) {
+        let is_first = self.resends == 0 && self.attempts == 1;
+        if let Some(observation) = self.observation.as_mut().filter(|_| is_first) {
+            observation.sent(bytes);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The attempts of a call, until it is answered.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tonic::Status;
+
+use super::asked::{Asked, Unsent};
+use super::call::Call;
+use super::channel::Channel;
+use crate::client::DirectResponse;
+
+impl Asked {
+    /// Sends a message, and waits for the head of its response. Sends it again while no server has
+    /// processed it, and as the channel's policy has it.
+    pub(super) fn answer(
+        mut self,
+        channel: &Channel,
+        message: &Bytes,
+    ) -> Result<(Call, DirectResponse), Status> {
+        loop {
+            let wait = match self.attempt(channel, message) {
+                Ok((mut call, response)) => match self.retry_answer(channel, &response, message) {
+                    None => {
+                        call.answered(self.observation.take(), &response);
+                        return Ok((call, response));
+                    }
+                    Some(wait) => wait,
+                },
+                Err(Unsent::Again(_)) if self.resend() => Duration::ZERO,
+                Err(unsent) => {
+                    let status = Status::from(unsent);
+                    match self.retry(channel, status.code(), None, message) {
+                        Some(wait) => wait,
+                        None => return Err(self.failed(status)),
+                    }
+                }
+            };
+            self.back_off(wait)?;
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        channel: &Channel,
+        message: &Bytes,
+    ) -> Result<(Call, DirectResponse), Unsent> {
+        let mut call = Call::open(channel, self, Some(message))?;
+        let response = call.head()?;
+        Ok((call, response))
+    }
+
+    /// Begins a call of a stream of requests. Sends its head again while no server has processed it.
+    pub(super) fn begin(mut self, channel: &Channel) -> Result<Call, Status> {
+        loop {
+            match Call::open(channel, &mut self, None) {
+                Ok(call) if call.is_unprocessed() && self.resend() => {}
+                Ok(mut call) => {
+                    call.observe(self.observation.take());
+                    return Ok(call);
+                }
+                Err(Unsent::Again(_)) if self.resend() => {}
+                Err(unsent) => return Err(self.failed(unsent.into())),
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! [`ChannelBuilder`]: how a blocking channel connects and calls.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::channel::Channel;
+use crate::address::{Address, AddressParseError};
+use crate::client::{AGENT, ChannelStats, RetryPolicy, user_agent};
+use crate::grpc::timeout_value;
+use crate::observer::{Observer, Observers};
+use crate::policy::PeerPolicy;
+use crate::socket::{CONNECT_TIMEOUT, ConnectError};
+
+/// The options of a [`Channel`]: how it connects and calls. [`Channel::builder`] makes it.
+///
+/// ```no_run
+/// # #[cfg(feature = "ping")]
+/// # fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// use samehost::blocking::Channel;
+/// use samehost::ping::{BlockingPingServiceClient, PingRequest};
+/// use samehost::{PeerPolicy, RetryPolicy};
+///
+/// let channel = Channel::builder("unix:/run/app/ping.sock")
+///     .require_server(PeerPolicy::root())
+///     .timeout(Duration::from_secs(2))
+///     .retry(RetryPolicy::new())
+///     .connect()?;
+/// let mut client = BlockingPingServiceClient::new(channel);
+/// client.ping(PingRequest::ping())?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct ChannelBuilder {
+    pub(super) address: Result<Arc<Address>, AddressParseError>,
+    pub(super) connect_timeout: Duration,
+    pub(super) wait_for_ready: bool,
+    pub(super) server: Option<PeerPolicy>,
+    /// The default deadline, and what it is on the wire.
+    pub(super) timeout: Option<(Duration, HeaderValue)>,
+    pub(super) user_agent: HeaderValue,
+    pub(super) retry: Option<RetryPolicy>,
+    observing: Vec<Arc<dyn Observer>>,
+    traces_calls: bool,
+}
+
+impl ChannelBuilder {
+    pub(super) fn new(address: Result<Arc<Address>, AddressParseError>) -> Self {
+        Self {
+            address,
+            connect_timeout: CONNECT_TIMEOUT,
+            wait_for_ready: false,
+            server: None,
+            timeout: None,
+            user_agent: HeaderValue::from_static(AGENT),
+            retry: None,
+            observing: Vec::new(),
+            traces_calls: false,
+        }
+    }
+
+    pub(super) fn observers(&self) -> Option<Observers> {
+        Observers::new(self.observing.clone(), self.traces_calls)
+    }
+
+    /// Sets how long connecting may take, until the server begins to speak. A host name is resolved
+    /// before that, without a limit. Default: 20 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets whether a call that finds no server waits for one, within its own deadline, rather than fails
+    /// with UNAVAILABLE. Default: no. It tries again 5 ms after the first failure and up to 1 s after later
+    /// ones, varied by up to 20 %. It does not wait for what only a person can change: see
+    /// [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). A call whose deadline ends
+    /// the wait fails with DEADLINE_EXCEEDED and says what it waited for.
+    #[must_use]
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.wait_for_ready = wait;
+        self
+    }
+
+    /// Sets which servers to talk to. A server is the process that began to listen on the Unix socket: in
+    /// `/tmp`, for one, that can be anybody. A connection to any other is closed before anything is sent;
+    /// over TCP no server can be told from another, and connecting fails. Default: any.
+    #[must_use]
+    pub fn require_server(mut self, policy: PeerPolicy) -> Self {
+        self.server = Some(policy);
+        self
+    }
+
+    /// Sets the deadline of calls that have none of their own, counted from the moment the call is
+    /// made. It holds at both ends. Default: none.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some((timeout, timeout_value(timeout)));
+        self
+    }
+
+    /// Sets which failed calls are made again: see [`RetryPolicy`]. The thread sleeps between two attempts.
+    /// Default: none. Calls that no server has processed are sent again without it.
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = Some(policy);
+        self
+    }
+
+    /// Sets what the program is called in the `user-agent` that servers see, before this library's name and
+    /// version: `app/1.0 grpc-rust-samehost/0.1.0`. A request that has the field already keeps it. Default:
+    /// this library's name and version.
+    ///
+    /// # Errors
+    ///
+    /// Where `agent` is no field value: it has a control character or the like.
+    pub fn user_agent<A>(mut self, agent: A) -> Result<Self, A::Error>
+    where
+        A: TryInto<HeaderValue>,
+    {
+        if let Some(agent) = user_agent(agent.try_into()?) {
+            self.user_agent = agent;
+        }
+        Ok(self)
+    }
+
+    /// Adds an [`Observer`], which is told what happens on the channel's connections and calls, by the
+    /// threads that make calls. Several are told one after the other. Since nothing runs between calls, the
+    /// end of a connection is told when the next call finds it, or when the channel is dropped. A call that
+    /// an observer makes on the channel while it is told that this connects fails with UNAVAILABLE. Default:
+    /// none, which costs nothing.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observing.push(Arc::new(observer));
+        self
+    }
+
+    /// Returns statistics of what the channel is doing, which can be read at any time. They count from now on
+    /// and cost as much as an [`observer`](Self::observer).
+    pub fn stats(&mut self) -> ChannelStats {
+        let stats = ChannelStats::default();
+        self.observing.push(Arc::new(stats.clone()));
+        stats
+    }
+
+    /// Sets whether each call has a span of its own (`tracing`, INFO, "call"), with the field names of
+    /// OpenTelemetry's conventions for RPC. Its parent is the caller's span. Default: no.
+    #[must_use]
+    pub fn trace_calls(mut self, traces: bool) -> Self {
+        self.traces_calls = traces;
+        self
+    }
+
+    /// Returns a channel that is connected: the server has sent its SETTINGS.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest.
+    pub fn connect(self) -> Result<Channel, ConnectError> {
+        let channel = self.connect_lazy();
+        channel.connection(None, false)?;
+        Ok(channel)
+    }
+
+    /// Returns a channel that connects at its first call. A call that finds no server fails with
+    /// UNAVAILABLE; the next one tries again.
+    pub fn connect_lazy(self) -> Channel {
+        Channel::new(self)
+    }
+}
+
+impl fmt::Debug for ChannelBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelBuilder").field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,112 @@
+//! [`Reader`]: waits for bytes on a socket, and reads them.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{RecvFlags, recv};
+
+/// How much is read at once, in bytes.
+const READ: usize = 64 * 1024;
+
+/// If less time is left, poll(2) waits. The kernel measures a socket's timeout in ticks of its clock, which
+/// last up to 10 ms.
+const PRECISE: Duration = Duration::from_millis(50);
+
+/// Reads that wait so long are no load.
+const SELDOM: Duration = Duration::from_secs(1);
+
+/// Reads a socket. One thread at a time has it.
+pub(super) struct Reader {
+    buffer: Vec<u8>,
+    polls: bool,
+    /// How long a read of the socket waits (SO_RCVTIMEO, socket(7)).
+    timeout: Option<Duration>,
+}
+
+/// What came of a read.
+pub(super) enum Received {
+    Bytes(usize),
+    Nothing,
+}
+
+impl Reader {
+    /// `polls`: poll(2) waits, and not recv(2). When the peer reads from a Unix socket, the kernel wakes the
+    /// sender that waits in recv(2), which has nothing to do then. If both ends share one CPU, that delays
+    /// the peer; across two CPUs the sender's CPU is awake when the response comes.
+    pub(super) fn new(polls: bool) -> Self {
+        Self { buffer: vec![0; READ], polls, timeout: None }
+    }
+
+    /// Returns the first bytes of what the last read has read.
+    pub(super) fn bytes(&self, bytes: usize) -> &[u8] {
+        &self.buffer[..bytes]
+    }
+
+    /// Waits for bytes and reads them, or, if something is outgoing, waits until the socket takes more.
+    /// Returns `Nothing` after the time that is left at the latest, or before.
+    pub(super) fn receive(
+        &mut self,
+        socket: impl AsFd,
+        has_outgoing: bool,
+        left: Option<Duration>,
+    ) -> io::Result<Received> {
+        if !self.polls && !has_outgoing && self.waits_within(&socket, left) {
+            return received(recv(&socket, &mut *self.buffer, RecvFlags::empty()));
+        }
+        let mut events = PollFlags::IN;
+        events.set(PollFlags::OUT, has_outgoing);
+        let timeout = left.map(Timespec::try_from).transpose().unwrap_or_default();
+        match poll(&mut [PollFd::new(&socket, events)], timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => self.receive_now(socket),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Reads what is there.
+    pub(super) fn receive_now(&mut self, socket: impl AsFd) -> io::Result<Received> {
+        received(recv(socket, &mut *self.buffer, RecvFlags::DONTWAIT))
+    }
+
+    /// Whether a read of the socket waits no longer than the time that is left. Sets its timeout if that is
+    /// longer, or so short that a call would often look at its clock. It is shorter than it could be, so
+    /// that the calls after this one need not set it again.
+    fn waits_within(&mut self, socket: impl AsFd, left: Option<Duration>) -> bool {
+        let fits = match (self.timeout, left) {
+            (None, left) => left.is_none(),
+            (Some(timeout), None) => timeout >= SELDOM,
+            (Some(timeout), Some(left)) => {
+                timeout <= left && (timeout >= SELDOM || timeout >= left / 64)
+            }
+        };
+        if fits {
+            return true;
+        }
+        if left.is_some_and(|left| left < PRECISE) {
+            return false;
+        }
+        let timeout = left.map(|left| left / 2);
+        let is_set = set_socket_timeout(socket, Timeout::Recv, timeout).is_ok();
+        if is_set {
+            self.timeout = timeout;
+        }
+        is_set
+    }
+}
+
+/// How long there is until a moment, if there is one.
+pub(super) fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+fn received<T>(result: rustix::io::Result<(usize, T)>) -> io::Result<Received> {
+    match result {
+        Ok((0, _)) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok((bytes, _)) => Ok(Received::Bytes(bytes)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
+        Err(errno) => Err(errno.into()),
+    }
+}

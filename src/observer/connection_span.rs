@@ -1,0 +1,45 @@
+//! The spans of connections, of both ends.
+
+use tracing::{Level, Span};
+
+use super::Side;
+use super::names::{peer_address, server_address};
+use super::peer_name::PeerName;
+use crate::address::Address;
+use crate::socket::Peer;
+
+/// Returns the span of a connection, if somebody reads spans (INFO). Its field names are OpenTelemetry's,
+/// where it has conventions for them. The server's is named "connection", and the channel's "channel
+/// connection". That of a channel has no parent: it outlives the call that has opened it.
+pub(crate) fn connection_span(side: Side, address: Option<&Address>, peer: &Peer) -> Span {
+    if !tracing::enabled!(Level::INFO) {
+        return Span::none();
+    }
+    let PeerName { uid, gid, pid, command } = PeerName::of(peer.identity());
+    let (transport, remote) = match peer {
+        Peer::Unix(_) => (Some("unix"), None),
+        Peer::Tcp(peer) => (Some("tcp"), Some(peer_address(peer.remote_addr()))),
+        Peer::Unknown => (None, None),
+    };
+    let address = address.map(server_address);
+    macro_rules! span {
+        ($($name:tt)+) => {
+            tracing::info_span!(
+                $($name)+,
+                network.transport = transport,
+                server.address = address.as_ref().map(|(address, _)| address),
+                server.port = address.as_ref().and_then(|(_, port)| *port),
+                network.peer.address = remote.as_ref().map(|(address, _)| address),
+                network.peer.port = remote.as_ref().map(|(_, port)| *port),
+                uid,
+                gid,
+                pid,
+                command,
+            )
+        };
+    }
+    match side {
+        Side::Server => span!("connection"),
+        Side::Client => span!(parent: None, "channel connection"),
+    }
+}
