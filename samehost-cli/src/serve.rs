@@ -83,6 +83,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(1..))]
     max_streams: u32,
+    /// Limit of the memory that all connections make the server hold
+    #[arg(long, value_name = "BYTES", default_value_t = 268_435_456, value_parser = args::count)]
+    max_buffered_bytes: usize,
     /// Serve the sockets that systemd passed (LISTEN_FDS); no other ADDRESS unless given
     #[arg(long)]
     systemd: bool,
@@ -232,6 +235,7 @@ fn server(args: &Args) -> Result<Server, Failure> {
         .max_connections(args.max_connections)
         .max_connections_per_uid(args.max_connections_per_uid)
         .max_concurrent_streams(args.max_streams)
+        .max_buffered_bytes(args.max_buffered_bytes)
         .busy_poll(BusyPoll::new(args.busy_poll))
         .drain_timeout(args.drain);
     if let Some(policy) = args.policy() {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::error::StreamError;
-use super::memory::Kept;
+use super::kept::Kept;
 use super::shared::{Shared, unshare};
 use crate::http2::{Content, ErrorCode, Read, Reset, StreamKey};
 

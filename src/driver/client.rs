@@ -7,11 +7,11 @@ use std::task::{Context, Poll};
 
 use http::{HeaderName, HeaderValue};
 
+use super::account::Account;
 use super::body::Incoming;
 use super::closing::ClosedOnDrop;
 use super::duties::Duties;
 use super::error::{CloseReason, StreamError};
-use super::memory::Account;
 use super::options::Options;
 use super::outgoing::{Outgoing, OutgoingHead};
 use super::pass::Pass;

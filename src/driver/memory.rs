@@ -13,42 +13,17 @@
 //! one in all is read.
 //!
 //! Nobody is closed for what this server has not read. A connection is closed that was read for
-//! [`PATIENCE`] and got rid of nothing: while its user is beyond that quarter, or while all memory is
+//! 10 s and got rid of nothing: while its user is beyond that quarter, or while all memory is
 //! taken and it is the peer that has to go on.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Context;
-use std::time::{Duration, Instant};
 
 use super::peak::Peak;
-use super::rounds::{Rounds, Taken};
-use super::shared::Shared;
+use super::rounds::{Line, Rounds};
 use super::timer::now;
 use super::turns::Turns;
-use crate::http2::StreamKey;
-
-/// Bytes are counted by so many. Fewer are not counted at all.
-const STEP: usize = 16 * 1024;
-
-/// While it is not read from, a connection looks after this time whether it may be again.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// One that sleeps and holds something looks after this time whether there is still room for it.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// Calls that take less do not make a connection look: in bytes.
-const MANY_CALLS: usize = 4 << 20;
-
-/// How long a connection of a pressed user may be read without getting rid of anything.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long the one that is read may bring nothing before another one has its turn.
-const TURN: Duration = Duration::from_millis(20);
-
-/// How long a turn lasts while another one waits.
-const SLICE: Duration = Duration::from_millis(100);
 
 /// What a server's connections hold together.
 #[derive(Debug)]
@@ -59,14 +34,14 @@ pub(crate) struct Memory {
     own_uid: u32,
     held: AtomicUsize,
     /// Users that hold something.
-    holders: AtomicUsize,
+    pub(super) holders: AtomicUsize,
     /// One connection in all goes on where more than a quarter beyond the limit is held.
-    turns: Turns,
-    next: AtomicU64,
+    pub(super) turns: Turns,
+    pub(super) next: AtomicU64,
     users: Mutex<HashMap<Owner, Weak<User>>>,
     peak: Arc<Peak>,
     /// Turns of users' connections, whatever they hold.
-    rounds: Arc<Rounds>,
+    pub(super) rounds: Arc<Rounds>,
 }
 
 /// On whose behalf a connection holds memory.
@@ -82,14 +57,14 @@ pub(crate) enum Owner {
 /// What the connections of one user hold.
 #[derive(Debug)]
 pub(crate) struct User {
-    memory: Arc<Memory>,
+    pub(super) memory: Arc<Memory>,
     owner: Owner,
     /// Tells users apart.
-    number: u64,
+    pub(super) number: u64,
     held: AtomicUsize,
-    turns: Turns,
-    /// What its turns have taken.
-    taken: Taken,
+    pub(super) turns: Turns,
+    /// Its connections that wait for a turn of their tasks.
+    pub(super) line: Arc<Line>,
 }
 
 impl Memory {
@@ -127,7 +102,7 @@ impl Memory {
             number: self.next.fetch_add(1, Ordering::Relaxed),
             held: AtomicUsize::new(0),
             turns: Turns::default(),
-            taken: Taken::default(),
+            line: Arc::default(),
         });
         users.insert(owner, Arc::downgrade(&user));
         user
@@ -142,12 +117,12 @@ impl Memory {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.held() > self.limit
     }
 
     /// Whether a quarter more than the limit is held.
-    fn is_beyond(&self) -> bool {
+    pub(super) fn is_beyond(&self) -> bool {
         self.held() > self.limit.saturating_add(self.limit / 4)
     }
 }
@@ -164,7 +139,7 @@ impl User {
     }
 
     /// Whether this user has to wait.
-    fn is_pressed(&self) -> bool {
+    pub(super) fn is_pressed(&self) -> bool {
         let held = self.held();
         if self.share().is_some_and(|share| held > share) {
             return true;
@@ -175,13 +150,13 @@ impl User {
     }
 
     /// Whether a quarter more than it may hold is held.
-    fn is_beyond(&self) -> bool {
+    pub(super) fn is_beyond(&self) -> bool {
         let held = self.held();
         self.share().is_some_and(|share| held > share.saturating_add(share / 4))
             || self.memory.is_beyond()
     }
 
-    fn add(&self, bytes: usize) {
+    pub(super) fn add(&self, bytes: usize) {
         if self.held.fetch_add(bytes, Ordering::Relaxed) == 0 {
             self.memory.holders.fetch_add(1, Ordering::Relaxed);
         }
@@ -189,421 +164,11 @@ impl User {
         self.memory.peak.rise(held);
     }
 
-    fn subtract(&self, bytes: usize) {
+    pub(super) fn subtract(&self, bytes: usize) {
         let held = self.memory.held.fetch_sub(bytes, Ordering::Relaxed) - bytes;
         self.memory.peak.fall(held);
         if self.held.fetch_sub(bytes, Ordering::Relaxed) == bytes && bytes > 0 {
             self.memory.holders.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-}
-
-/// How much may be read of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// As much as there is.
-    Free,
-    /// As much as there is, of this one of the user's connections.
-    Turn,
-    /// It holds nothing, and little is read of it at a time.
-    Little,
-    /// Nothing now.
-    Not,
-}
-
-/// A connection's part. Gives it back when dropped.
-#[derive(Debug)]
-pub(super) struct Account {
-    user: Option<Arc<User>>,
-    /// Tells the user's connections apart.
-    id: u64,
-    /// Whole steps, in bytes.
-    counted: usize,
-    /// Looks from time to time whether there is still room.
-    looks: bool,
-    /// It is in a line: waits for a turn, or has it.
-    lined_up: bool,
-    /// Users share their turns.
-    shares_turns: bool,
-    /// Since when it is read, or has sent nothing to read, and did not become less: of a pressed user's.
-    since: Option<Box<Instant>>,
-    turn: Option<Box<Turn>>,
-}
-
-/// A connection's turn to be read.
-#[derive(Debug)]
-struct Turn {
-    began: Instant,
-    /// When something came.
-    last: Instant,
-    /// What it held when it began.
-    held: usize,
-}
-
-impl Account {
-    /// `None`: nobody counts.
-    pub(super) fn new(user: Option<Arc<User>>) -> Self {
-        let id = user.as_ref().map_or(0, |user| user.memory.next.fetch_add(1, Ordering::Relaxed));
-        Self {
-            user,
-            id,
-            counted: 0,
-            looks: false,
-            lined_up: false,
-            shares_turns: false,
-            since: None,
-            turn: None,
-        }
-    }
-
-    /// The connection holds so many bytes of data at the end of a pass, and calls take so many more.
-    #[inline]
-    pub(super) fn set(&mut self, data: usize, calls: usize) {
-        let bytes = data + calls;
-        let steps = bytes - bytes % STEP;
-        // Many connections with a few calls each need not all wake for that.
-        self.looks = data >= STEP || calls >= MANY_CALLS;
-        if steps != self.counted {
-            self.change(steps);
-        }
-    }
-
-    #[cold]
-    fn change(&mut self, steps: usize) {
-        let Some(user) = &self.user else { return };
-        if steps < self.counted {
-            user.subtract(self.counted - steps);
-            self.since = None;
-        } else {
-            user.add(steps - self.counted);
-        }
-        self.counted = steps;
-        if steps == 0 {
-            self.leave();
-        }
-    }
-
-    /// Returns whether the connection may have a turn of its task now. Otherwise it is woken for it.
-    #[inline]
-    pub(super) fn enter(&mut self, now: Instant, cx: &Context<'_>) -> bool {
-        let Some(user) = &self.user else { return true };
-        self.shares_turns = user.memory.rounds.are_shared(user.number, now);
-        !self.shares_turns || user.memory.rounds.enter(&user.taken, cx.waker())
-    }
-
-    /// That turn ends, which began then.
-    #[inline]
-    pub(super) fn exit(&self, began: Instant) {
-        if let (true, Some(user)) = (self.shares_turns, &self.user) {
-            user.memory.rounds.leave(&user.taken, now().saturating_duration_since(began));
-        }
-    }
-
-    #[inline]
-    pub(super) fn holds_nothing(&self) -> bool {
-        self.counted == 0
-    }
-
-    /// Whether the connection holds something and its user has to wait.
-    #[inline]
-    pub(super) fn is_pressed(&self) -> bool {
-        self.counted > 0 && self.user.as_ref().is_some_and(|user| user.is_pressed())
-    }
-
-    /// How much may be read of the connection. Where that is nothing, the task is woken for its turn.
-    #[inline]
-    pub(super) fn reading(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
-        let Some(user) = &self.user else { return Reading::Free };
-        if !user.is_pressed() {
-            if self.lined_up {
-                self.leave();
-            }
-            self.since = None;
-            return Reading::Free;
-        }
-        if self.counted == 0 { Reading::Little } else { self.reading_in_turn(now, cx) }
-    }
-
-    #[cold]
-    fn reading_in_turn(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
-        let Some(user) = &self.user else { return Reading::Free };
-        if let Some(turn) = &self.turn {
-            // Beyond the quarter it goes on until it has become less: the next one would add more.
-            let may_end = turn.held >= self.counted || !user.is_beyond();
-            if turn.began + SLICE <= now && may_end && user.turns.is_wanted() {
-                self.leave();
-            }
-        }
-        let Some(user) = &self.user else { return Reading::Free };
-        self.lined_up = true;
-        if !user.turns.take(self.id, cx.waker()) {
-            return Reading::Not;
-        }
-        if user.memory.is_beyond() && !user.memory.turns.take(self.id, cx.waker()) {
-            return Reading::Not;
-        }
-        self.since.get_or_insert_with(|| Box::new(now));
-        if self.turn.is_none() {
-            self.turn = Some(Box::new(Turn { began: now, last: now, held: self.counted }));
-        }
-        Reading::Turn
-    }
-
-    /// Something came while it was this one's turn.
-    pub(super) fn found_something(&mut self, now: Instant) {
-        if let Some(turn) = &mut self.turn {
-            turn.last = now;
-        }
-    }
-
-    /// There was nothing to read. Returns whether that lasts, so that another request should be asked
-    /// for.
-    pub(super) fn found_nothing(&mut self, now: Instant) -> bool {
-        let Some(turn) = &mut self.turn else { return false };
-        if now < turn.last + TURN {
-            return false;
-        }
-        turn.last = now;
-        let beyond = self.user.as_ref().is_some_and(|user| user.is_beyond());
-        if !beyond {
-            self.leave();
-        }
-        true
-    }
-
-    /// The connection is not read. `sent`: the peer has sent something, and so it is not the one that
-    /// is waited for.
-    pub(super) fn was_not_read(&mut self, now: Instant, sent: bool) {
-        if sent {
-            self.since = None;
-        } else {
-            self.since.get_or_insert_with(|| Box::new(now));
-        }
-    }
-
-    /// Nothing more is read, or it is another one's turn.
-    pub(super) fn leave(&mut self) {
-        self.turn = None;
-        if let Some(user) = &self.user
-            && std::mem::take(&mut self.lined_up)
-        {
-            user.memory.turns.leave(self.id);
-            user.turns.leave(self.id);
-        }
-    }
-
-    /// There is no room, and this connection has held on to what it has for too long.
-    /// `waits_for_peer` says whether the peer has to go on.
-    pub(super) fn is_exhausted(
-        &mut self,
-        now: Instant,
-        waits_for_peer: impl FnOnce() -> bool,
-    ) -> bool {
-        let Some(user) = &self.user else { return false };
-        if self.since.as_ref().is_none_or(|since| now < **since + PATIENCE) || !self.is_pressed() {
-            return false;
-        }
-        let stuck = self.turn.is_some() && user.is_beyond();
-        if stuck || (user.memory.is_full() && waits_for_peer()) {
-            return true;
-        }
-        self.since = Some(Box::new(now));
-        false
-    }
-
-    /// When to look again.
-    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
-        let pressed = self.is_pressed();
-        (self.counted > 0 && (self.looks || pressed))
-            .then(|| now + if pressed { PAUSE } else { LOOK })
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        self.leave();
-        if let Some(user) = &self.user {
-            user.subtract(self.counted);
-        }
-    }
-}
-
-/// What a call keeps of a message that is still arriving, as part of what its connection holds. It
-/// ends with the call.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    shared: Arc<Shared>,
-    key: StreamKey,
-    bytes: usize,
-}
-
-impl Kept {
-    pub(super) fn new(shared: Arc<Shared>, key: StreamKey) -> Self {
-        Self { shared, key, bytes: 0 }
-    }
-
-    /// So many bytes more are kept until the call has ended.
-    pub(crate) fn hold(&self, bytes: usize) {
-        if bytes > 0 {
-            self.shared.lock().h2.hold(self.key, bytes);
-        }
-    }
-
-    /// So many bytes now. The connection's next pass takes account of them.
-    pub(crate) fn set(&mut self, bytes: usize) {
-        let earlier = std::mem::replace(&mut self.bytes, bytes);
-        if bytes > earlier {
-            self.shared.kept.fetch_add(bytes - earlier, Ordering::Relaxed);
-        } else if bytes < earlier {
-            self.shared.kept.fetch_sub(earlier - bytes, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::task::Waker;
-
-    use super::Reading::{Free, Little, Not, Turn};
-    use super::*;
-
-    const HEAVY: u32 = 4_200_000_001;
-    const LIGHT: u32 = 4_200_000_002;
-
-    fn accounts<const N: usize>(memory: &Arc<Memory>, owner: Owner) -> [Account; N] {
-        [(); N].map(|()| Account::new(Some(memory.user(owner))))
-    }
-
-    fn reading(account: &mut Account, now: Instant) -> Reading {
-        account.reading(now, &Context::from_waker(Waker::noop()))
-    }
-
-    #[test]
-    fn the_user_who_holds_more_than_its_share_waits_and_nobody_else() {
-        let now = Instant::now();
-        let memory = Memory::new(100 * STEP, 25 * STEP);
-        let mut heavy = accounts::<3>(&memory, Owner::Uid(HEAVY));
-        let [mut light] = accounts::<1>(&memory, Owner::Uid(LIGHT));
-        heavy[0].set(20 * STEP, 0);
-        heavy[1].set(10 * STEP, 0);
-        let of_heavy = |heavy: &mut [Account; 3]| heavy.each_mut().map(|it| reading(it, now));
-        assert_eq!(of_heavy(&mut heavy), [Free; 3], "nobody else holds anything");
-        light.set(2 * STEP - 1, 0);
-        assert_eq!(of_heavy(&mut heavy), [Turn, Not, Little]);
-        assert_eq!(reading(&mut light, now), Free);
-        assert_eq!(heavy[1].next_look(now), Some(now + PAUSE));
-        heavy[0].set(15 * STEP, 0);
-        assert_eq!(of_heavy(&mut heavy), [Free; 3], "exactly its share");
-        // The server's own user has no share.
-        let [mut own] = accounts::<1>(&memory, Owner::Server);
-        own.set(70 * STEP, 0);
-        assert_eq!(reading(&mut own, now), Free);
-        drop((heavy, light, own));
-        assert_eq!(memory.held(), 0);
-        assert_eq!(memory.holders.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn when_all_is_taken_those_wait_who_have_more_than_their_part() {
-        let now = Instant::now();
-        let memory = Memory::new(100 * STEP, 100 * STEP);
-        let [mut own, mut other] = accounts::<2>(&memory, Owner::Server);
-        let [mut light] = accounts::<1>(&memory, Owner::Uid(LIGHT));
-        own.set(90 * STEP, 0);
-        other.set(STEP, 0);
-        light.set(10 * STEP, 0);
-        assert_eq!(reading(&mut own, now), Turn);
-        assert_eq!((reading(&mut other, now), reading(&mut light, now)), (Not, Free));
-        // Alone, the one user of a server waits all the same.
-        light.set(0, 0);
-        own.set(101 * STEP, 0);
-        assert_eq!((reading(&mut own, now), reading(&mut other, now)), (Turn, Not));
-    }
-
-    #[test]
-    fn a_turn_ends_when_nothing_comes_or_it_lasts_and_goes_round() {
-        let start = Instant::now();
-        let memory = Memory::new(40 * STEP, 40 * STEP);
-        let mut accounts = accounts::<3>(&memory, Owner::Server);
-        accounts.iter_mut().for_each(|account| account.set(14 * STEP, 0));
-        let read =
-            |accounts: &mut [Account; 3], now| accounts.each_mut().map(|it| reading(it, now));
-        assert_eq!(read(&mut accounts, start), [Turn, Not, Not]);
-        assert!(!accounts[0].found_nothing(start + TURN / 2));
-        assert!(accounts[0].found_nothing(start + TURN), "for so long");
-        assert_eq!(read(&mut accounts, start + TURN), [Not, Turn, Not]);
-        // What comes makes it last, and no longer than a while.
-        let soon = start + TURN + TURN / 2;
-        accounts[1].found_something(soon);
-        assert!(!accounts[1].found_nothing(start + 2 * TURN));
-        assert_eq!(read(&mut accounts, start + TURN + SLICE), [Not, Not, Turn]);
-        // Who holds nothing any more leaves it to the next one.
-        accounts[2].set(0, 0);
-        accounts[0].set(30 * STEP, 0);
-        let now = start + TURN + SLICE;
-        assert_eq!(reading(&mut accounts[2], now), Little);
-        accounts[2].leave();
-        assert_eq!(reading(&mut accounts[0], now), Turn);
-    }
-
-    #[test]
-    fn far_beyond_one_stays_the_only_one_until_it_holds_less() {
-        let start = Instant::now();
-        let memory = Memory::new(40 * STEP, 40 * STEP);
-        let mut accounts = accounts::<2>(&memory, Owner::Server);
-        accounts.iter_mut().for_each(|account| account.set(26 * STEP, 0));
-        assert_eq!(reading(&mut accounts[0], start), Turn);
-        accounts[0].set(27 * STEP, 0);
-        assert!(accounts[0].found_nothing(start + TURN));
-        let later = start + 2 * SLICE;
-        assert_eq!(accounts.each_mut().map(|it| reading(it, later)), [Turn, Not]);
-        accounts[0].set(26 * STEP, 0);
-        assert_eq!(accounts.each_mut().map(|it| reading(it, later)), [Not, Turn]);
-    }
-
-    #[test]
-    fn only_one_that_is_read_and_holds_on_to_all_is_closed() {
-        let start = Instant::now();
-        let memory = Memory::new(4 * STEP, 4 * STEP);
-        let [mut stuck, mut unread, mut silent] = accounts::<3>(&memory, Owner::Server);
-        for account in [&mut stuck, &mut unread, &mut silent] {
-            account.set(2 * STEP, 0);
-        }
-        let later = start + PATIENCE;
-        assert_eq!(reading(&mut stuck, start), Turn);
-        for now in [start, later] {
-            assert_eq!(reading(&mut unread, now), Not);
-            unread.was_not_read(now, true);
-            assert_eq!(reading(&mut silent, now), Not);
-            silent.was_not_read(now, false);
-        }
-        assert!(!stuck.is_exhausted(later - TURN, || true), "it has time");
-        assert!(!unread.is_exhausted(later, || true), "it was not read");
-        assert!(!silent.is_exhausted(later, || false), "the peer has done its part");
-        silent.was_not_read(start, false);
-        assert!(silent.is_exhausted(later + PATIENCE, || true), "there was nothing to read");
-        // Growing is no sign of life, and becoming less is.
-        stuck.set(3 * STEP, 0);
-        assert!(stuck.is_exhausted(later, || false));
-        stuck.set(2 * STEP, 0);
-        assert!(!stuck.is_exhausted(later, || true));
-        // With room for all nobody is closed.
-        stuck.set(0, 0);
-        assert!(!silent.is_exhausted(later + 2 * PATIENCE, || true));
-    }
-
-    #[test]
-    fn without_a_limit_nothing_is_counted() {
-        let now = Instant::now();
-        let mut account = Account::new(None);
-        account.set(usize::MAX, 0);
-        assert_eq!(reading(&mut account, now), Free);
-        assert_eq!((account.next_look(now), account.is_pressed()), (None, false));
     }
 }

@@ -7,6 +7,7 @@
 //! handlers put their frames straight into the connection's buffer, under its lock
 //! ([`shared`](shared::Shared)). A caller wakes the driver only if it finds the driver asleep.
 
+mod account;
 mod beside;
 mod body;
 mod busy_poll;
@@ -18,6 +19,7 @@ mod fields;
 mod handler;
 mod handler_task;
 mod heap;
+mod kept;
 mod memory;
 mod options;
 mod outgoing;
@@ -48,7 +50,8 @@ pub(crate) use closing::Ended;
 pub(crate) use error::{CloseReason, StreamError};
 pub(crate) use fields::Fields;
 pub(crate) use handler::{Answer, Handler, PollAnswer};
-pub(crate) use memory::{Kept, Memory, Owner};
+pub(crate) use kept::Kept;
+pub(crate) use memory::{Memory, Owner};
 pub(crate) use options::{BoxError, Options};
 
 pub(crate) use outgoing::{BodyRequest, EncodeMessage, MessageRequest, Outgoing};

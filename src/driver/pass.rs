@@ -11,10 +11,10 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
+use super::account::{Account, Reading};
 use super::busy_poll::{BusyPoll, Spin};
 use super::duties::Duties;
 use super::error::CloseReason;
-use super::memory::{Account, Reading};
 use super::reader::{Input, Reader};
 use super::shared::{Shared, State, Written, write_outgoing};
 use super::socket::{Socket, Unread};

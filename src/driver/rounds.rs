@@ -2,29 +2,43 @@
 //!
 //! The runtime polls tasks in the order in which they became ready. So a user with many connections
 //! would get as many turns before another user gets one. Therefore, while several users are active,
-//! their turns come in rounds. In each round a user's turns may take [`SHARE`], and its other
-//! connections wait for the next round. A round ends when every ready task was polled. If only one
-//! user is active, nothing waits.
+//! their turns come in rounds. Each round adds [`SHARE`] to a user's balance, up to [`CREDIT`], and the
+//! user's turns take their time from it. While the balance is used up, the user's connections wait in
+//! a line, and are woken one by one: a long turn delays its user's next turns, and connections that wait
+//! cost nothing. A round ends when every ready task was polled. If only one user is active, nothing
+//! waits.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// How long a user's turns may take in a round before its last turn begins.
-const SHARE: Duration = Duration::from_micros(500);
+use super::timer::now;
 
-/// Several users are active if turns of two users were within this time of each other.
-const RECENT: Duration = Duration::from_millis(100);
+/// What the turns of one user may take in a round.
+const SHARE: Duration = Duration::from_micros(100);
+
+/// What they may take at once when the user had no turns for a while.
+const CREDIT: Duration = Duration::from_millis(2);
+
+/// What is made up for at most.
+const DEBT: Duration = Duration::from_millis(20);
+
+/// Several users are active where the turns of two have followed each other within this time.
+const RECENT: Duration = Duration::from_secs(10);
+
+/// So many rounds may pass before a connection that was called loses its turn to the next one: its task
+/// may not be polled any more.
+const GRACE: u64 = 64;
 
 /// The rounds of a server.
 #[derive(Debug)]
 pub(super) struct Rounds {
     began: Instant,
-    /// The number of the user that had the last turn, or 0.
+    /// The number of the user that had the last turn. 0: nobody.
     last: AtomicU64,
-    /// Until when several users count as active, in milliseconds since the beginning, or 0 if only
-    /// one is.
+    /// Until when several users count as active, in milliseconds since the beginning. 0: one is.
     shared_until: AtomicU64,
     /// The number of the round.
     round: AtomicU64,
@@ -33,14 +47,36 @@ pub(super) struct Rounds {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    connections: Vec<Waker>,
-    /// Whether a task begins the next round.
+    /// Those in which somebody stands.
+    lines: Vec<Arc<Line>>,
+    /// A task begins the next round.
     goes_on: bool,
 }
 
-/// How long a user's turns have taken in a round.
+/// The connections of one user that wait for a turn.
 #[derive(Debug, Default)]
-pub(super) struct Taken(Mutex<(u64, Duration)>);
+pub(super) struct Line(Mutex<Waiters>);
+
+#[derive(Debug)]
+struct Waiters {
+    /// The round that `balance` is of.
+    round: u64,
+    /// What turns may still take, in nanoseconds.
+    balance: i64,
+    /// The one whose turn it is, since when.
+    called: Option<(u64, u64)>,
+    /// Those behind it, in the order in which they came.
+    behind: VecDeque<(u64, Waker)>,
+    /// It is among the lines of [`Waiting`].
+    is_listed: bool,
+}
+
+impl Default for Waiters {
+    fn default() -> Self {
+        let balance = nanos(CREDIT);
+        Self { round: 0, balance, called: None, behind: VecDeque::new(), is_listed: false }
+    }
+}
 
 impl Rounds {
     pub(super) fn new(now: Instant) -> Self {
@@ -53,8 +89,7 @@ impl Rounds {
         }
     }
 
-    /// Notes that a connection of user `number` is about to have a turn. Returns whether turns are
-    /// shared now.
+    /// A connection of user `number` is about to have a turn. Returns whether turns are shared now.
     #[inline]
     pub(super) fn are_shared(&self, number: u64, now: Instant) -> bool {
         let same = self.last.load(Ordering::Relaxed) == number;
@@ -66,11 +101,11 @@ impl Rounds {
 
     #[cold]
     fn note(&self, number: u64, now: Instant) -> bool {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let now = millis(now.saturating_duration_since(self.began));
+        let now = self.millis(now);
         let last = self.last.swap(number, Ordering::Relaxed);
         if last != 0 && last != number {
-            self.shared_until.store(now + millis(RECENT), Ordering::Relaxed);
+            let recent = u64::try_from(RECENT.as_millis()).unwrap_or(u64::MAX);
+            self.shared_until.store(now + recent, Ordering::Relaxed);
             return true;
         }
         let is_shared = self.shared_until.load(Ordering::Relaxed) > now;
@@ -80,26 +115,39 @@ impl Rounds {
         is_shared
     }
 
-    /// Returns whether a user may have one more turn in this round. Otherwise `waker` is woken in
-    /// the next round.
-    pub(super) fn enter(self: &Arc<Self>, taken: &Taken, waker: &Waker) -> bool {
-        let round = self.round.load(Ordering::Relaxed);
-        if taken.in_round(round).1 < SHARE {
+    fn millis(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.began);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns whether the user's connection `id` may have a turn now. Otherwise it stands in the line,
+    /// and `waker` is woken for its turn.
+    pub(super) fn enter(self: &Arc<Self>, line: &Arc<Line>, id: u64, waker: &Waker) -> bool {
+        let mut waiters = line.in_round(self.round.load(Ordering::Relaxed));
+        if waiters.called.is_some_and(|(called, _)| called == id) {
+            waiters.called = None;
             return true;
         }
+        if waiters.balance > 0 && waiters.called.is_none() && waiters.behind.is_empty() {
+            return true;
+        }
+        match waiters.behind.iter_mut().find(|(other, _)| *other == id) {
+            Some((_, known)) => known.clone_from(waker),
+            None => waiters.behind.push_back((id, waker.clone())),
+        }
+        if std::mem::replace(&mut waiters.is_listed, true) {
+            return false;
+        }
+        drop(waiters);
         let mut waiting = self.lock();
-        if self.round.load(Ordering::Relaxed) != round {
-            return true;
-        }
-        waiting.connections.push(waker.clone());
+        waiting.lines.push(Arc::clone(line));
         if !std::mem::replace(&mut waiting.goes_on, true) {
             let rounds = Arc::clone(self);
             tokio::spawn(async move {
                 loop {
-                    // This runs after all tasks that are ready, and those that the sockets make
-                    // ready.
+                    // After all tasks that are ready, and those that the sockets make ready.
                     tokio::task::yield_now().await;
-                    if !rounds.begin_next() {
+                    if !rounds.begin_next(now()) {
                         break;
                     }
                 }
@@ -108,20 +156,47 @@ impl Rounds {
         false
     }
 
-    /// Notes how long a turn of a user took.
-    pub(super) fn leave(&self, taken: &Taken, time: Duration) {
-        taken.in_round(self.round.load(Ordering::Relaxed)).1 += time;
+    /// A turn has taken so long. The next one in the line may have its turn, if there is time left.
+    pub(super) fn leave(&self, line: &Line, time: Duration) {
+        let mut waiters = line.in_round(self.round.load(Ordering::Relaxed));
+        waiters.balance = waiters.balance.saturating_sub(nanos(time)).max(-nanos(DEBT));
+        let called = waiters.call();
+        drop(waiters);
+        if let Some(waker) = called {
+            waker.wake();
+        }
     }
 
-    /// Begins the next round. Returns whether any task waited for it.
-    fn begin_next(&self) -> bool {
+    /// The connection `id` does not wait any more.
+    pub(super) fn forget(&self, line: &Line, id: u64) {
+        let mut waiters = line.in_round(self.round.load(Ordering::Relaxed));
+        waiters.behind.retain(|(other, _)| *other != id);
+        if waiters.called.is_some_and(|(called, _)| called == id) {
+            waiters.called = None;
+        }
+    }
+
+    /// Begins the next round. Returns whether there is still somebody who waits.
+    fn begin_next(&self, now: Instant) -> bool {
+        let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_shared = self.shared_until.load(Ordering::Relaxed) > self.millis(now);
+        let mut wakers = Vec::new();
         let mut waiting = self.lock();
-        self.round.fetch_add(1, Ordering::Relaxed);
-        let connections = std::mem::take(&mut waiting.connections);
-        waiting.goes_on = !connections.is_empty();
+        waiting.lines.retain(|line| {
+            let mut waiters = line.in_round(round);
+            if is_shared {
+                wakers.extend(waiters.call());
+            } else {
+                waiters.called = None;
+                wakers.extend(waiters.behind.drain(..).map(|(_, waker)| waker));
+            }
+            waiters.is_listed = !waiters.behind.is_empty();
+            waiters.is_listed
+        });
+        waiting.goes_on = !waiting.lines.is_empty();
+        let goes_on = waiting.goes_on;
         drop(waiting);
-        let goes_on = !connections.is_empty();
-        connections.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
         goes_on
     }
 
@@ -130,14 +205,34 @@ impl Rounds {
     }
 }
 
-impl Taken {
-    fn in_round(&self, round: u64) -> MutexGuard<'_, (u64, Duration)> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.0 != round {
-            *taken = (round, Duration::ZERO);
+impl Line {
+    fn in_round(&self, round: u64) -> MutexGuard<'_, Waiters> {
+        let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiters.round < round {
+            let passed = i64::try_from(round - waiters.round).unwrap_or(i64::MAX);
+            let more = passed.saturating_mul(nanos(SHARE));
+            waiters.balance = waiters.balance.saturating_add(more).min(nanos(CREDIT));
+            waiters.round = round;
         }
-        taken
+        waiters
     }
+}
+
+impl Waiters {
+    /// Calls the next one, if it may have a turn. Returns what wakes it.
+    fn call(&mut self) -> Option<Waker> {
+        let is_under_way = self.called.is_some_and(|(_, since)| since + GRACE > self.round);
+        if self.balance <= 0 || is_under_way {
+            return None;
+        }
+        let (id, waker) = self.behind.pop_front()?;
+        self.called = Some((id, self.round));
+        Some(waker)
+    }
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -152,26 +247,73 @@ mod tests {
         assert!(!rounds.are_shared(1, at(0)));
         assert!(!rounds.are_shared(1, at(1)));
         assert!(rounds.are_shared(2, at(2)));
-        assert!(rounds.are_shared(2, at(101)));
-        assert!(!rounds.are_shared(2, at(102)), "it has been alone for long enough");
-        assert!(rounds.are_shared(1, at(103)));
+        assert!(rounds.are_shared(2, at(10_001)));
+        assert!(!rounds.are_shared(2, at(10_002)), "it has been alone for long enough");
+        assert!(rounds.are_shared(1, at(10_003)));
+    }
+
+    /// Rounds of two users that are active, one of which has taken all it may.
+    fn shared() -> (Arc<Rounds>, Arc<Line>) {
+        let start = now();
+        let rounds = Arc::new(Rounds::new(start));
+        assert!(!rounds.are_shared(1, start));
+        assert!(rounds.are_shared(2, start));
+        let line = Arc::<Line>::default();
+        assert!(rounds.enter(&line, 1, Waker::noop()));
+        rounds.leave(&line, CREDIT + SHARE);
+        (rounds, line)
     }
 
     #[tokio::test]
     async fn a_user_that_has_taken_its_share_waits_for_the_next_round() {
-        let rounds = Arc::new(Rounds::new(Instant::now()));
-        let (heavy, light) = (Taken::default(), Taken::default());
-        let enter = |taken: &Taken| rounds.enter(taken, Waker::noop());
-        assert!(enter(&heavy));
-        rounds.leave(&heavy, SHARE / 2);
-        assert!(enter(&heavy), "not all of it");
-        rounds.leave(&heavy, SHARE);
-        assert_eq!((enter(&heavy), enter(&light)), (false, true));
-        // All have had a turn.
-        while !enter(&heavy) {
+        let (rounds, heavy) = shared();
+        let light = Arc::<Line>::default();
+        let enter = |line: &Arc<Line>, id| rounds.enter(line, id, Waker::noop());
+        assert_eq!((enter(&heavy, 1), enter(&light, 9)), (false, true));
+        // A turn that was long is made up for.
+        let round = rounds.round.load(Ordering::Relaxed);
+        rounds.leave(&heavy, SHARE * 3);
+        while !enter(&heavy, 1) {
             tokio::task::yield_now().await;
         }
-        rounds.leave(&heavy, SHARE);
-        assert!(!enter(&heavy));
+        assert!(rounds.round.load(Ordering::Relaxed) >= round + 4);
+        // What it does not take is not kept for ever.
+        while rounds.begin_next(now()) {}
+        for _ in 0..1_000 {
+            rounds.begin_next(now());
+        }
+        rounds.leave(&heavy, CREDIT);
+        assert!(!enter(&heavy, 1));
+    }
+
+    #[tokio::test]
+    async fn those_in_line_are_called_one_by_one_in_the_order_in_which_they_came() {
+        let (rounds, line) = shared();
+        let enter = |id| rounds.enter(&line, id, Waker::noop());
+        assert_eq!([1, 2, 3, 4].map(enter), [false; 4]);
+        for _ in 0..2 {
+            rounds.begin_next(now());
+        }
+        assert_eq!([2, 3, 4].map(enter), [false; 3]);
+        assert!(enter(1));
+        // There is time left: the next one need not wait for another round.
+        rounds.leave(&line, SHARE / 2);
+        assert_eq!([3, 4, 2].map(enter), [false, false, true]);
+        // One that has gone is left out, and one that was called and is not polled holds nobody up.
+        rounds.forget(&line, 3);
+        rounds.leave(&line, SHARE / 4);
+        assert!(!enter(5));
+        for _ in 0..GRACE {
+            rounds.begin_next(now());
+        }
+        assert_eq!([4, 5].map(enter), [false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_any_more_when_one_user_alone_is_active() {
+        let (rounds, line) = shared();
+        assert_eq!([1, 2, 3].map(|id| rounds.enter(&line, id, Waker::noop())), [false; 3]);
+        tokio::time::advance(RECENT).await;
+        assert!(!rounds.begin_next(now()), "all are woken at once");
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::account::Account;
 use super::beside::Beside;
 use super::body::Incoming;
 use super::closing::{ClosedOnDrop, Ended};
@@ -16,7 +17,7 @@ use super::duties::Duties;
 use super::error::CloseReason;
 use super::handler::{Answer, Handler, PollAnswer};
 use super::handler_task::{HandlerStage, HandlerTask};
-use super::memory::{Account, User};
+use super::memory::User;
 use super::options::Options;
 use super::pass::Pass;
 use super::response::{refuse_headers, send_message, send_reply, taken_apart};
@@ -34,7 +35,7 @@ use crate::http2::{
 
 /// When handlers have run for this long in a turn, the other requests have to wait for the next
 /// turn, so that other connections need not wait for all of them.
-const LONGEST: Duration = Duration::from_micros(500);
+const LONGEST: Duration = Duration::from_micros(200);
 
 /// Serves one connection until the client closes it or, after `shutdown`, until its calls have
 /// ended. Dropping it drops its handlers.

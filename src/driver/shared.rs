@@ -32,7 +32,7 @@ const MOST_DIRECT: usize = 16 * 1024;
 pub(crate) struct Shared {
     state: Mutex<State>,
     /// How many bytes handlers keep of messages that are still arriving:
-    /// [`Kept`](super::memory::Kept).
+    /// [`Kept`](super::kept::Kept).
     pub(super) kept: AtomicUsize,
 }
 

@@ -1,7 +1,7 @@
 //! Messages as bytes. Each has a prefix: whether it is compressed, and its length in four bytes
 //! ("Length-Prefixed-Message", PROTOCOL-HTTP2.md of the gRPC project).
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use prost::Message;
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
@@ -90,6 +90,10 @@ fn too_large_to_send(length: usize, limit: usize) -> Status {
 /// Pieces below this size are copies, and not parts of the read buffer (`http2`).
 const OWN_COPY: usize = 8 * 1024;
 
+/// Room for the beginning of a message, at least, unless the message is smaller: what a peer may send
+/// of it before any of it is read.
+const ROOM: usize = 64 * 1024;
+
 /// Returns whether a piece is exactly one message of at most `limit` bytes that is not compressed.
 /// [`Deframer`] deals with all other pieces.
 #[inline]
@@ -127,7 +131,7 @@ pub(crate) struct Deframer {
     /// The rest of the piece that arrived last.
     piece: Bytes,
     /// A message that has not arrived completely, with its prefix.
-    partial: BytesMut,
+    partial: Vec<u8>,
     /// The size of the partial message with its prefix, once the prefix has come.
     expected: Option<usize>,
 }
@@ -135,13 +139,19 @@ pub(crate) struct Deframer {
 impl Deframer {
     /// Returns a deframer. `limit` is the largest size of a message in bytes, compressed and not.
     pub(crate) fn new(received: Received, limit: usize) -> Self {
-        Self { limit, received, piece: Bytes::new(), partial: BytesMut::new(), expected: None }
+        Self { limit, received, piece: Bytes::new(), partial: Vec::new(), expected: None }
     }
 
     /// Adds what has arrived, once [`next`](Self::next) has found no more messages.
     pub(crate) fn push(&mut self, piece: Bytes) {
         debug_assert!(self.piece.is_empty(), "messages are taken out first");
         self.piece = piece;
+    }
+
+    /// Returns the room that the beginning of a message takes, in bytes.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.partial.capacity()
     }
 
     /// Returns whether no message has begun.
@@ -185,7 +195,7 @@ impl Deframer {
         self.expected = None;
         // The next message gets its own buffer, so that a small message never keeps the room of a
         // larger one.
-        let mut message = std::mem::take(&mut self.partial).freeze();
+        let mut message = Bytes::from(std::mem::take(&mut self.partial));
         let compressed = message[0];
         message.advance(PREFIX);
         if compressed == 0 {
@@ -196,11 +206,18 @@ impl Deframer {
     }
 
     /// Moves bytes of the piece to the message until the message has `size` of them.
+    ///
+    /// The room for the message grows with what arrives. If hundreds of messages reserved all that they
+    /// announce, an allocator that hands out memory which was in use before would make all of that
+    /// resident.
     fn take(&mut self, size: usize) {
         let missing = size.saturating_sub(self.partial.len());
         let taken = missing.min(self.piece.len());
-        if self.partial.capacity() < size && size > PREFIX {
-            self.partial.reserve(missing);
+        let arrived = self.partial.len() + taken;
+        if self.partial.capacity() < arrived && size > PREFIX {
+            let room = size.min((2 * arrived).max(ROOM));
+            // Exactly: a handler may hold on to the message and its room.
+            self.partial.reserve_exact(room - self.partial.len());
         }
         self.partial.extend_from_slice(&self.piece[..taken]);
         self.piece.advance(taken);

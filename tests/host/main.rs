@@ -11,6 +11,7 @@ mod hand_overs;
 mod heir;
 mod intruder;
 mod memory;
+mod rivals;
 mod soak;
 mod socket_file;
 mod stop;
@@ -49,6 +50,7 @@ const CHECKS: &[Check] = &[
     ("descriptor-calls", descriptor_calls::stay_with_their_call),
     ("descriptor-attacks", descriptor_attacks::are_fended_off),
     ("idle-memory", memory::of_connections_that_were_busy),
+    ("rivals", rivals::share_a_server),
     ("stop", stop::with_clients),
     ("hand-overs", hand_overs::under_load),
     ("heir", heir::serves_on),
@@ -66,6 +68,9 @@ fn main() -> ExitCode {
         ["as", "heir", address] => return heir::run(address),
         ["as", "returner", address] => return descriptor_calls::run(address, false),
         ["as", "attacked", address] => return descriptor_calls::run(address, true),
+        ["as", "served", address] => return rivals::served(address),
+        ["as", "attacker", attack, path] => return rivals::attacker(attack, path),
+        ["as", "victim", address, millis] => return rivals::calls(address, millis),
         ["as", "clients", address, connections, calls @ ..] => {
             return memory::clients(address, connections, calls);
         }

@@ -26,7 +26,7 @@ async fn what_calls_held_is_given_back_when_they_are_gone() {
     let names: Vec<String> = (0..400).map(|number| format!("x{number:03}")).collect();
     let fields: Vec<(&str, &str)> = names.iter().map(|name| (&name[..], "")).collect();
     let block = request_with("/ping.v1.PingService/Ping", &fields);
-    let mut peers = Vec::new();
+    let (mut peers, mut clients) = (Vec::new(), Vec::new());
     for _ in 0..CONNECTIONS {
         let stream = UnixStream::connect(address.as_path().unwrap()).await.unwrap();
         let mut peer = Peer::client(stream, &[]).await;
@@ -35,8 +35,11 @@ async fn what_calls_held_is_given_back_when_they_are_gone() {
         }
         peer.sync().await;
         peers.push(peer);
-        // Something small that outlives them, above what they have in the allocator's heap.
-        client.ping(PingRequest::ping()).await.unwrap();
+        // A connection that outlives them, and lies above what they have in the allocator's heap: free(3)
+        // gives back only what is above the last block in use.
+        let mut after = PingServiceClient::new(Channel::connect(&address).await.unwrap());
+        after.ping(PingRequest::ping()).await.unwrap();
+        clients.push(after);
     }
     let held = server.memory("VmRSS") - before;
     assert!(held > 2 * LEFT, "only {} KiB were held", held >> 10);

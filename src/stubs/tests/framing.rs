@@ -24,6 +24,22 @@ fn found(data: &[u8], size: usize, received: Received) -> Result<(Vec<Vec<u8>>, 
     Ok((messages, deframer.is_empty()))
 }
 
+#[test]
+fn a_message_takes_no_more_room_than_twice_what_has_arrived_of_it() {
+    let mut data = Vec::new();
+    encode(&vec![7_u8; 1_000_000], None, usize::MAX, &mut data).unwrap();
+    let mut deframer = Deframer::new(Received::Identity, LIMIT);
+    let mut arrived = 0;
+    for piece in data.chunks(40_000) {
+        deframer.push(Bytes::copy_from_slice(piece));
+        arrived += piece.len();
+        let message = deframer.next::<Vec<u8>>().unwrap();
+        assert_eq!(message.is_some(), arrived == data.len());
+        let most = if message.is_some() { 0 } else { (2 * arrived).min(data.len()) };
+        assert!(deframer.room() <= most, "{} of {arrived}", deframer.room());
+    }
+}
+
 proptest! {
     #[test]
     fn messages_come_out_as_they_went_in(

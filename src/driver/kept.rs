@@ -1,0 +1,45 @@
+//! [`Kept`]: what a call keeps of its request while that arrives.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::shared::Shared;
+use crate::http2::StreamKey;
+
+/// What a call keeps of a message that is still arriving, as part of what its connection holds. It
+/// ends with the call.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    shared: Arc<Shared>,
+    key: StreamKey,
+    bytes: usize,
+}
+
+impl Kept {
+    pub(super) fn new(shared: Arc<Shared>, key: StreamKey) -> Self {
+        Self { shared, key, bytes: 0 }
+    }
+
+    /// So many bytes more are kept until the call has ended.
+    pub(crate) fn hold(&self, bytes: usize) {
+        if bytes > 0 {
+            self.shared.lock().h2.hold(self.key, bytes);
+        }
+    }
+
+    /// So many bytes now. The connection's next pass takes account of them.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let earlier = std::mem::replace(&mut self.bytes, bytes);
+        if bytes > earlier {
+            self.shared.kept.fetch_add(bytes - earlier, Ordering::Relaxed);
+        } else if bytes < earlier {
+            self.shared.kept.fetch_sub(earlier - bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
