@@ -50,8 +50,8 @@ impl Duties for ClientDuties {
         state.deliver(event);
     }
 
-    fn is_full(&self, state: &State) -> bool {
-        state.wakes.len() >= state.batch()
+    fn is_full(&self, state: &State, batch: usize) -> bool {
+        state.wakes.len() >= batch
     }
 }
 

@@ -11,10 +11,11 @@ use tokio::io::AsyncWriteExt;
 
 use super::duties::Duties;
 use super::error::CloseReason;
-use super::pass::{DriverPhase, Pass};
+use super::pass::Pass;
 use super::reader::Input;
 use super::shared::{Shared, State};
 use super::socket::Socket;
+use super::turn::DriverPhase;
 use crate::http2::{ErrorCode, Received};
 
 /// How much is read and dropped before the socket is closed. A Unix or TCP socket that is closed

@@ -14,8 +14,9 @@ pub(super) trait Duties {
     /// Deals with an event.
     fn event(&mut self, state: &mut State, event: Event);
 
-    /// Returns whether so many events were taken that the rest has to wait for the next turn.
-    fn is_full(&self, state: &State) -> bool;
+    /// Returns whether so many events were taken that the rest has to wait for the next turn. A turn
+    /// takes `batch` calls.
+    fn is_full(&self, state: &State, batch: usize) -> bool;
 
     /// Returns whether requests were taken whose handlers are not called yet, because too much
     /// waits to be sent.

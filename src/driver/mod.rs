@@ -38,6 +38,7 @@ mod spare;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod turn;
 mod turn_away;
 mod turns;
 mod waiters;

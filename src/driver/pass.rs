@@ -20,6 +20,7 @@ use super::shared::{Shared, State, Written, write_outgoing};
 use super::socket::{Socket, Unread};
 use super::spare::trim;
 use super::timer::{Timer, now};
+use super::turn::{DriverPhase, Next, Turn};
 use crate::http2::{Cause, ErrorCode, Received};
 
 /// A larger write buffer is not kept for the next connection.
@@ -37,50 +38,6 @@ const MOST_OUTGOING: usize = 1 << 20;
 /// needs.
 const MOST_QUEUED: u64 = 64 << 20;
 
-/// The phase of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DriverPhase {
-    Open,
-    /// The client has closed its writing side. The requests that came before are answered.
-    HalfClosed,
-    /// The connection has failed, or this end closes it. Only outgoing bytes are still written.
-    Closing,
-    Over,
-}
-
-/// What happened in one turn.
-#[derive(Debug)]
-struct Turn {
-    now: Instant,
-    may_read: bool,
-    /// Whether only little is read at a time.
-    little: bool,
-    /// Whether the peer has sent something that may not be read now.
-    unread: bool,
-    /// Whether the peer does not continue with what it was asked for.
-    stalls: bool,
-    spins: bool,
-    /// Whether there may be more to read for which nothing wakes the task.
-    more: bool,
-    /// Whether bytes came.
-    progress: bool,
-    /// Whether there is more to write than one turn writes.
-    unsent: bool,
-    /// Whether other tasks get a turn to add to the outgoing bytes before they are written.
-    lingers: bool,
-}
-
-/// What follows a turn.
-#[derive(Debug)]
-enum Next {
-    /// Another turn, after the other tasks.
-    Again,
-    /// A turn when something happens.
-    Sleep,
-    /// No further turn.
-    Done(CloseReason),
-}
-
 pub(super) struct Pass<T, R> {
     pub(super) io: T,
     pub(super) shared: Arc<Shared>,
@@ -93,6 +50,9 @@ pub(super) struct Pass<T, R> {
     pub(super) has_last_words: bool,
     /// Whether events are left from the last turn.
     backlog: bool,
+    /// How many calls a turn takes, see [`State::batch`]. It stays the same until no events are left:
+    /// half of the calls that are left would be fewer with each turn.
+    batch: u8,
     /// Whether whole frames may be left from the last turn in the read buffer.
     unparsed: bool,
     /// Whether the last turn did not write, so that other tasks could add to the outgoing bytes.
@@ -123,6 +83,7 @@ where
             phase: DriverPhase::Open,
             has_last_words: false,
             backlog: false,
+            batch: 1,
             unparsed: false,
             lingered: false,
             wakes: Vec::new(),
@@ -209,6 +170,7 @@ where
             more: false,
             progress: false,
             unsent: false,
+            continues: false,
             lingers: false,
         }
     }
@@ -218,6 +180,7 @@ where
         if self.backlog {
             // What is already known comes first, in any case before the end of the stream.
             turn.more = true;
+            turn.continues = true;
             return Input::Nothing;
         }
         if self.unparsed {
@@ -333,9 +296,12 @@ where
     /// all events: there are no more such calls than streams, and events of other calls may be
     /// behind them.
     fn dispatch(&mut self, state: &mut State, held_up: bool) {
+        if !self.backlog {
+            self.batch = state.batch();
+        }
         while let Some(event) = state.h2.poll_event() {
             self.duties.event(state, event);
-            if !held_up && self.duties.is_full(state) {
+            if !held_up && self.duties.is_full(state, self.batch.into()) {
                 break;
             }
         }
@@ -383,9 +349,11 @@ where
             return;
         }
         let others = state.h2.active_streams() > 1;
-        if others && !turn.progress && !self.lingered && state.h2.has_outgoing() {
+        let had_a_turn = turn.progress || turn.continues || self.lingered;
+        if others && !had_a_turn && state.h2.has_outgoing() {
             // Other callers that are ready may add their frames, and then everything leaves in one
-            // write.
+            // write. The callers that the last turn woke have added theirs already: the peer can start
+            // while this end continues.
             turn.lingers = true;
             self.lingered = true;
             return;

@@ -175,8 +175,8 @@ impl<H: Handler> Duties for ServerDuties<H> {
         }
     }
 
-    fn is_full(&self, state: &State) -> bool {
-        self.requests.len() >= state.batch()
+    fn is_full(&self, _: &State, batch: usize) -> bool {
+        self.requests.len() >= batch
     }
 
     fn holds(&self) -> bool {

@@ -18,7 +18,7 @@ use crate::http2::{Connection, ErrorCode, Event, Failure, Reset, StreamKey};
 use crate::socket::Direct;
 
 /// The maximum number of calls in one turn, so that one connection does not starve the others.
-const MOST_CALLS: usize = 64;
+const MOST_CALLS: u8 = 64;
 
 /// The maximum number of slices in a vectored write.
 const SLICES: usize = 40;
@@ -166,8 +166,9 @@ impl State {
     /// Returns how many calls a turn starts before it writes: half of those in flight. So the other
     /// end works on one half while this end works on the other half. Taking all calls at once would
     /// need the fewest writes, but each end would wait while the other one works.
-    pub(super) fn batch(&self) -> usize {
-        (self.h2.active_streams() / 2).clamp(1, MOST_CALLS)
+    pub(super) fn batch(&self) -> u8 {
+        let half = self.h2.active_streams() / 2;
+        u8::try_from(half).unwrap_or(MOST_CALLS).clamp(1, MOST_CALLS)
     }
 
     /// Forgets a stream, whatever state it is in. A task that still reads or writes it is woken.

@@ -85,7 +85,12 @@ pub(super) struct Piece {
 #[derive(Debug, Default)]
 pub(crate) struct Pieces {
     first: Option<Piece>,
-    rest: VecDeque<Piece>,
+    /// In a box, so that the usual one is small, and nothing is done when it is dropped.
+    #[allow(
+        clippy::box_collection,
+        reason = "a queue is four words, which each stream would have"
+    )]
+    rest: Option<Box<VecDeque<Piece>>>,
 }
 
 impl Pieces {
@@ -100,7 +105,7 @@ impl Pieces {
 
     fn push_behind(&mut self, piece: Piece) {
         if piece.bytes.len() < SMALL
-            && let Some(last) = self.rest.back_mut().or(self.first.as_mut())
+            && let Some(last) = self.last_mut()
             && !last.pinned
             && last.bytes.len() + piece.bytes.len() <= MERGED
         {
@@ -112,7 +117,12 @@ impl Pieces {
             last.bytes = merged.freeze();
             return;
         }
-        self.rest.push_back(piece);
+        self.rest.get_or_insert_default().push_back(piece);
+    }
+
+    fn last_mut(&mut self) -> Option<&mut Piece> {
+        let rest = self.rest.as_mut().and_then(|rest| rest.back_mut());
+        rest.or(self.first.as_mut())
     }
 
     /// Takes the next piece.
@@ -124,14 +134,15 @@ impl Pieces {
     #[inline]
     pub(super) fn pop_piece(&mut self) -> Option<Piece> {
         let first = self.first.take()?;
-        self.first = self.rest.pop_front();
+        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
         Some(first)
     }
 
     /// Returns the piece if there is only one.
     #[inline]
     pub(crate) fn single(&self) -> Option<&Bytes> {
-        self.first.as_ref().filter(|_| self.rest.is_empty()).map(|piece| &piece.bytes)
+        let first = self.first.as_ref()?;
+        self.rest.as_ref().is_none_or(|rest| rest.is_empty()).then_some(&first.bytes)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -153,7 +164,7 @@ impl Pieces {
     }
 
     fn iter(&self) -> impl Iterator<Item = &Piece> {
-        self.first.iter().chain(&self.rest)
+        self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 }
 
@@ -174,7 +185,8 @@ mod tests {
             }
         }
         assert_eq!(pieces.len(), 65_536);
-        assert!(pieces.rest.len() < 8, "{} pieces", pieces.rest.len());
+        let rest = pieces.rest.as_ref().map_or(0, |rest| rest.len());
+        assert!(rest < 8, "{rest} pieces");
         let mut whole = Vec::new();
         while let Some(piece) = pieces.pop() {
             whole.extend_from_slice(&piece);

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::{frame, settings};
 use crate::descriptors::OfCall;
 use crate::driver::{BodyRequest, CloseReason, Options, Sender, Sleeping, StreamError};
 use crate::http2::ErrorCode;
@@ -71,18 +72,6 @@ async fn call(said: Vec<u8>) -> Result<http::StatusCode, StreamError> {
         panic!("not sent")
     };
     call.await.map(|received| received.head.status)
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend_from_slice(&[kind, flags]);
-    frame.extend_from_slice(&stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
-fn settings() -> Vec<u8> {
-    frame(4, 0, 0, &[])
 }
 
 #[tokio::test]

@@ -1,0 +1,51 @@
+//! What a [`Pass`](super::pass::Pass) keeps during one turn: [`Turn`], and [`Next`], what follows it.
+
+use std::time::Instant;
+
+use super::error::CloseReason;
+
+/// The phase of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DriverPhase {
+    Open,
+    /// The client has closed its writing side. The requests that came before are answered.
+    HalfClosed,
+    /// The connection has failed, or this end closes it. Only outgoing bytes are still written.
+    Closing,
+    Over,
+}
+
+/// What happened in one turn.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) now: Instant,
+    pub(super) may_read: bool,
+    /// Whether only little is read at a time.
+    pub(super) little: bool,
+    /// Whether the peer has sent something that may not be read now.
+    pub(super) unread: bool,
+    /// Whether the peer does not continue with what it was asked for.
+    pub(super) stalls: bool,
+    pub(super) spins: bool,
+    /// Whether there may be more to read for which nothing wakes the task.
+    pub(super) more: bool,
+    /// Whether bytes came.
+    pub(super) progress: bool,
+    /// Whether there is more to write than one turn writes.
+    pub(super) unsent: bool,
+    /// Whether this turn takes events that the last one left.
+    pub(super) continues: bool,
+    /// Whether other tasks get a turn to add to the outgoing bytes before they are written.
+    pub(super) lingers: bool,
+}
+
+/// What follows a turn.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Another turn, after the other tasks.
+    Again,
+    /// A turn when something happens.
+    Sleep,
+    /// No further turn.
+    Done(CloseReason),
+}
