@@ -265,7 +265,8 @@ impl<R: Outgoing> Calling<R> {
         link.sender.send(&mut self.request, &link.authority, [agent, timeout], cx)
     }
 
-    /// The connection failed before any server had the call. The call goes to another connection.
+    /// Sends a call to another connection, because its connection failed before any server had the
+    /// call.
     fn elsewhere(&mut self, link: &Link, error: StreamError) -> Result<(), Status> {
         if self.channel.is_of_stream() {
             return Err(status(error, None));

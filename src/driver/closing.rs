@@ -44,8 +44,8 @@ where
     T: Socket,
     R: Duties,
 {
-    /// Writing has failed. The bytes that the peer sent before it closed tell more than that error:
-    /// a GOAWAY with its reason, or complete responses.
+    /// Reads what the peer sent before it closed, because writing has failed. That tells more than
+    /// the error: a GOAWAY with its reason, or complete responses.
     pub(super) fn hear_out(&mut self, cx: &mut Context<'_>, state: &mut State, now: Instant) {
         if self.phase != DriverPhase::Open {
             return;

@@ -10,13 +10,13 @@ use crate::http2::ErrorCode;
 /// Is told of a connection in the order of these methods, with no lock held. If it is dropped
 /// without a call of [`ended`](Self::ended), the task was dropped.
 pub(crate) trait Watch: Send + 'static {
-    /// The server's SETTINGS have come.
+    /// Is told that the server's SETTINGS have come.
     fn ready(&mut self);
 
-    /// The server takes no more calls (GOAWAY, RFC 9113 §6.8).
+    /// Is told that the server takes no more calls (GOAWAY, RFC 9113 §6.8).
     fn going_away(&mut self, code: ErrorCode);
 
-    /// The connection has ended.
+    /// Is told that the connection has ended.
     fn ended(&mut self, why: &CloseReason);
 }
 

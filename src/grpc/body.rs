@@ -97,7 +97,7 @@ impl ResponseBody {
         Self { body, message: Message::default(), server, observed: None }
     }
 
-    /// The body's end is that of the call which `observation` tells of.
+    /// Lets the body's end also end the call that `observation` tells of.
     pub(crate) fn observe(&mut self, observation: Box<CallObservation>) {
         // Where there is nothing left to read, nobody may read it.
         self.observed = (!self.is_end_stream()).then_some(observation);

@@ -59,7 +59,7 @@ impl Connection {
         self.check_control()
     }
 
-    /// Our settings hold from now on (§6.5.3).
+    /// Applies our settings, which hold from now on (§6.5.3).
     fn settings_acknowledged(&mut self) -> Result<(), ConnectionError> {
         if self.handshake.is_acknowledged() {
             return self.budget.spend(Cost::Idle);
@@ -102,8 +102,8 @@ impl Connection {
         }
     }
 
-    /// SETTINGS_INITIAL_WINDOW_SIZE changes every stream's window, which may then be below zero
-    /// (§6.9.2).
+    /// Changes every stream's window after a change of SETTINGS_INITIAL_WINDOW_SIZE. A window may
+    /// then be below zero (§6.9.2).
     fn move_send_windows(&mut self, by: i64) -> Result<(), ConnectionError> {
         let mut ready = Vec::new();
         for (key, stream) in self.streams.iter_mut() {

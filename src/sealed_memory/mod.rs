@@ -364,7 +364,7 @@ enum Problem {
     Io(io::Error),
 }
 
-/// The names of seals in fcntl(2).
+/// Returns the names of seals in fcntl(2).
 fn names(seals: SealFlags) -> String {
     let named = [
         (SealFlags::SHRINK, "F_SEAL_SHRINK"),

@@ -206,7 +206,7 @@ impl Conn {
         self.stream.direct()
     }
 
-    /// Whether this is a Unix socket rather than TCP.
+    /// Returns whether this is a Unix socket rather than TCP.
     pub(crate) fn is_unix(&self) -> bool {
         self.is_unix
     }

@@ -23,7 +23,7 @@ impl Held {
         Self { socket: Some(socket), may_block: AtomicBool::new(may_block), sent: Mutex::default() }
     }
 
-    /// The peer may send descriptors from now on.
+    /// Notes that the peer may send descriptors from now on.
     pub(super) fn may_block(&self) {
         self.may_block.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Bytes that make no sense, and frames that almost do: no panic, no endless loop, and the books
+//! Bytes without sense, and frames that are almost valid: no panic, no endless loop, and the sums
 //! stay right.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::http2::error::ErrorCode;
 use crate::http2::frame::PREFACE;
 use crate::http2::{Config, Connection};
 
-/// What a driver does with the events, by the next of `choices`.
+/// Does what a driver does with the events, by the next of `choices`.
 fn drive(connection: &mut Connection, choices: &mut impl Iterator<Item = u8>) {
     for event in seen::events(connection) {
         let choice = choices.next().unwrap_or(0);
@@ -76,10 +76,10 @@ fn feed(connection: &mut Connection, now: Instant, bytes: &[u8], choices: &[u8])
 }
 
 fn check(connection: &mut Connection) {
-    // What no stream holds is the peer's to use again.
+    // Window that no stream holds belongs to the peer again.
     let keys = connection.streams.keys();
     for key in keys {
-        // Some are held back by data that waits; a reset ends those.
+        // Some streams are held back by data that waits. A reset ends those.
         connection.reset(key, ErrorCode::CANCEL);
         connection.forget(key);
     }
@@ -110,7 +110,7 @@ fn client() -> Connection {
     client
 }
 
-/// A frame that is likely to be looked at.
+/// Returns frames that are likely to be accepted.
 fn plausible() -> impl Strategy<Value = Frame> {
     let blocks = prop_oneof![
         Just(raw::request_block()),
@@ -130,7 +130,7 @@ fn plausible() -> impl Strategy<Value = Frame> {
         1 => Just(vec![7; 5_000]),
     ];
     (0..12u8, any::<u8>(), 0..12u32, payload).prop_map(|(kind, flags, stream, payload)| {
-        // Mostly such that the payload is the block, and blocks end.
+        // Usually the payload is the whole block, and the block ends.
         let flags = if flags < 200 { flags & 1 | 4 } else { flags };
         let stream = match kind {
             4 | 6 | 7 => 0,
@@ -140,7 +140,7 @@ fn plausible() -> impl Strategy<Value = Frame> {
     })
 }
 
-/// A few bytes changed, some cut.
+/// Changes a few bytes, and cuts some.
 fn mutate(mut bytes: Vec<u8>, mutations: &[(u16, u8)]) -> Vec<u8> {
     for (place, value) in mutations {
         if !bytes.is_empty() {

@@ -1,4 +1,5 @@
-//! One peer against each limit: the right end for it, and no more memory than promised meanwhile.
+//! One peer against each limit: it gets the right error, and meanwhile uses no more memory than
+//! promised.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::http2::error::{Cause, ConnectionError, ErrorCode};
 use crate::http2::sides::{MAX_FIELDS, MAX_OPENED};
 use crate::http2::{Config, Connection, Received};
 
-/// Sends frames until the connection gives up, and says how many that took. Reads the answers, and
-/// looks at the events as a driver does.
+/// Sends frames until the connection ends. Returns how many that took. Reads the answers, and takes
+/// the events as a driver does.
 #[track_caller]
 fn flood(tested: &mut Tested, mut frames: impl FnMut(u32) -> Vec<Frame>) -> (u32, ConnectionError) {
     for n in 0..1_000_000 {
@@ -30,7 +31,7 @@ fn flood(tested: &mut Tested, mut frames: impl FnMut(u32) -> Vec<Frame>) -> (u32
     panic!("it goes on forever");
 }
 
-/// What a connection holds beside the data of its streams.
+/// Checks what a connection holds beside the data of its streams.
 #[track_caller]
 fn bounded(connection: &Connection) {
     let config = &connection.config;
@@ -78,7 +79,7 @@ fn floods_of_frames_that_advance_nothing() {
 fn a_flood_of_settings() {
     let mut server = Tested::server();
     calm(flood(&mut server, |n| vec![settings(&[(4, n), (1, n)])]), budget::CAPACITY / 16 + 1);
-    // Thousands of values in a frame are one change.
+    // Thousands of values in one frame are one change.
     let many: Vec<_> = (0..2_700).map(|n| (4, n % 3)).collect();
     let mut server = Tested::server();
     for id in 0..200 {
@@ -92,7 +93,7 @@ fn a_flood_that_time_does_not_pay_for() {
     let mut server = Tested::server();
     let start = server.now;
     for n in 0u32.. {
-        // 10,000 a second.
+        // This is 10,000 a second.
         server.now = start + Duration::from_micros(100) * n;
         if let Err(error) = server.send(&[ping([7; 8])]) {
             assert_eq!(error.code, ErrorCode::ENHANCE_YOUR_CALM);
@@ -103,8 +104,8 @@ fn a_flood_that_time_does_not_pay_for() {
     }
 }
 
-/// A stream that is opened and reset, both in one read, so that nobody sees the request. What it costs
-/// is bounded by the turn.
+/// Opens a stream and resets it in one read, so that its request is never seen. The turn limits
+/// what that costs.
 #[test]
 fn rapid_reset_is_taken_turn_by_turn() {
     let mut server = Tested::server();
@@ -132,11 +133,12 @@ fn rapid_reset_is_taken_turn_by_turn() {
     assert_eq!(server.connection.budget.left(), budget::CAPACITY);
 }
 
-/// A field that is in the table takes one byte: what is decoded in a turn is bounded by fields.
+/// A field that is in the table takes one byte. The number of fields limits what is decoded in a
+/// turn.
 #[test]
 fn heads_of_many_fields_are_decoded_a_few_in_a_turn() {
     let mut server = Tested::server();
-    // The first one puts a field into the table, and each refers to it 400 times.
+    // The first request puts a field into the table, and each request refers to it 400 times.
     let mut first = request_block();
     first.extend_from_slice(&[0x40, 1, b'a', 1, b'b']);
     let mut heavy = request_block();
@@ -161,7 +163,7 @@ fn heads_of_many_fields_are_decoded_a_few_in_a_turn() {
     assert!(turns >= 5, "{turns}");
 }
 
-/// Frames that are left for the next turn are no delay of the peer's.
+/// Frames that are left for the next turn are no delay of the peer.
 #[test]
 fn what_is_left_for_the_next_turn_is_no_unfinished_frame() {
     let mut server = Tested::server();
@@ -176,8 +178,8 @@ fn what_is_left_for_the_next_turn_is_no_unfinished_frame() {
     assert_eq!(server.connection.next_timeout(), None);
 }
 
-/// Calls that are cancelled while their handlers run, and handlers that take no notice: each counts
-/// until it has ended, so that no more than the limit and a few run at a time.
+/// Calls that are cancelled while their handlers run, and handlers that ignore it. Each counts
+/// until its handler has ended, so that no more than the limit and a few run at a time.
 #[test]
 fn cancelled_calls_count_until_their_handlers_have_ended() {
     let mut server = Tested::server();
@@ -193,7 +195,7 @@ fn cancelled_calls_count_until_their_handlers_have_ended() {
         }));
         refused += server.frames().len();
         bounded(&server.connection);
-        // One ends now and then.
+        // Some handlers end.
         if n % 10 == 0
             && let Some(ended) = running.pop_front()
         {
@@ -201,7 +203,7 @@ fn cancelled_calls_count_until_their_handlers_have_ended() {
         }
     }
     assert!(refused > 80_000, "{refused} were refused");
-    // The peer cannot know what still runs: being refused for that is no offence.
+    // The peer cannot know what still runs, so a refusal for that reason is not its fault.
     assert_eq!(server.connection.budget.left(), budget::CAPACITY);
 }
 
@@ -265,7 +267,7 @@ fn requests_beyond_the_limit_while_no_setting_is_acknowledged_are_bounded_by_tim
 
 #[test]
 fn answers_that_are_never_read() {
-    // Refusals are free before the acknowledgement, their bytes are not.
+    // Refusals cost nothing before the acknowledgement, but their bytes do.
     let mut server = Tested::greeted_server(Config::default());
     server.accept(&[settings(&[])]);
     for n in 0.. {
@@ -276,7 +278,7 @@ fn answers_that_are_never_read() {
         server.events();
         assert!(server.connection.outgoing_len() <= MAX_CONTROL + 64, "{n}");
         if n == 5_000 {
-            // A byte read now and then does not make the rest less.
+            // The peer reads a byte now and then, which does not make the rest smaller.
             server.connection.advance(1);
         }
     }
@@ -284,7 +286,8 @@ fn answers_that_are_never_read() {
 
 #[test]
 fn answers_of_heads_alone_that_are_never_read() {
-    // Every call is complete at once, and earns: what counts is that the peer cannot know.
+    // Every call is complete at once, and earns budget. The point is that the peer cannot know the
+    // limit.
     let mut server = Tested::server();
     for n in 0.. {
         match server.send(&[request(2 * n + 1, true)]) {
@@ -310,7 +313,7 @@ fn answers_of_heads_alone_that_are_never_read() {
 #[test]
 fn answers_that_are_read_slowly_are_counted_as_what_waits() {
     let mut server = Tested::server();
-    // Far more than the limit in all, never much of it at a time, and never nothing.
+    // Far more than the limit in total, never much of it at a time, and never none.
     let mut written = 0;
     while written < 4 * MAX_CONTROL {
         server.pass(Duration::from_millis(100));
@@ -372,7 +375,7 @@ fn one_byte_of_data_by_the_megabyte_is_held_within_the_window() {
         server.send(&[data(1, "x", false)]).expect("within the window");
     }
     server.resets_known(key, ErrorCode::FLOW_CONTROL_ERROR, &[data(1, "x", false)]);
-    // Read, it may go on forever.
+    // If the answers are read, this may go on for ever.
     let key = server.request_on(3, false);
     for _ in 0..100_000 {
         let events = server.accept(&[data(3, "x", false)]);
@@ -397,7 +400,7 @@ fn replies_for_windows_that_stay_at_zero_are_held_once_each_and_not_for_ever() {
     server.frames();
     bounded(&server.connection);
     assert_eq!(server.connection.queued_len(), 256 * 100_000);
-    // They count as streams until they are gone.
+    // They count as streams until they are forgotten.
     server.resets(601, ErrorCode::REFUSED_STREAM, &[request(601, true)]);
     let deadline = server.next_timeout().expect("a bound");
     server.now = deadline;
@@ -430,7 +433,7 @@ fn streams_reset_while_they_wait_for_the_connections_window_leave_nothing_behind
 #[test]
 fn windows_that_open_and_close_between_resets_leave_nothing_behind() {
     let mut server = Tested::server();
-    // All of the connection's window.
+    // This is the whole window of the connection.
     let key = server.open_request(true);
     server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
     server.connection.send_data(key, Bytes::from(vec![1; 65_535]), false);
@@ -466,7 +469,7 @@ fn a_flood_of_go_away() {
 #[test]
 fn table_sizes_beyond_what_was_allowed() {
     let mut server = Tested::server();
-    // A size update to 65,536.
+    // This is a size update to 65,536.
     let update = [&[0x3f, 0xe1, 0xff, 0x03][..], &request_block()].concat();
     server.fails(ErrorCode::COMPRESSION_ERROR, &[headers(1, update, true)]);
 }

@@ -1,5 +1,5 @@
-//! What a unary call costs: not a test, a figure. Count instructions as the difference between two
-//! runs under callgrind with different `CALLS`:
+//! What a unary call costs. This is a measurement, not a test. Count the instructions as the
+//! difference between two runs under callgrind with different `CALLS`:
 //!
 //! `CALLS=20000 valgrind --tool=callgrind $TEST_BINARY --ignored --exact
 //! http2::tests::cost::of_a_unary_call_on_a_server`
@@ -26,7 +26,7 @@ fn report(what: &str, start: Instant, calls: u32) {
     }
 }
 
-/// Moves all that waits, as a socket would.
+/// Moves all waiting bytes, as a socket would.
 fn carry(from: &mut Connection, to: &mut BytesMut) {
     let mut slices = [std::io::IoSlice::new(&[]); 8];
     let count = from.outgoing(&mut slices);
@@ -67,7 +67,7 @@ fn of_a_unary_call_on_a_server() {
     let mut bytes = BytesMut::new();
     let (headers, reply, trailers) =
         (call_headers(), reply_headers(), map(&[("grpc-status", "0")]));
-    // Two requests bring the table to rest; the third is what all others are.
+    // After two requests the table no longer changes. The third request is like all later ones.
     let mut server = Tested::server();
     server.accept(&[window_update(0, 0x7fff_0000 - 65_535)]);
     drain(&mut client);

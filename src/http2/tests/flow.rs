@@ -112,7 +112,7 @@ fn forgetting_a_stream_releases_all_it_holds() {
     assert!(matches!(server.connection.read(key), Read::Gone));
 }
 
-/// A read of 256 KiB that begins with a payload; the rest is frames that nobody knows.
+/// Returns a read of 256 KiB that begins with a payload. The rest is frames of an unknown type.
 fn read_with(payload: usize) -> BytesMut {
     let mut read = BytesMut::with_capacity(256 * 1024);
     read.extend_from_slice(&wire::data(1, &vec![0; payload], false));
@@ -148,7 +148,7 @@ fn a_small_payload_keeps_no_read_buffer() {
         server.connection.receive(&mut read_with(CUT_OUT - 1), server.now).expect("data");
         assert_eq!(server.connection.buffered(), n * (CUT_OUT - 1));
     }
-    // Nor does any that came into a buffer which is mostly empty.
+    // A payload in a buffer that is mostly empty is not cut out either.
     let mut read = BytesMut::with_capacity(256 * 1024);
     read.extend_from_slice(&wire::data(1, &[0; 30_000], false));
     server.connection.receive(&mut read, server.now).expect("data");
@@ -177,7 +177,7 @@ fn streams_that_nobody_reads_take_nothing_of_the_connections_window() {
         for _ in 0..4 {
             server.send(&[data(2 * n + 1, [0; 16_000], false)]).expect("within the window");
         }
-        // The peer has heard of half of it at least.
+        // The peer was told of at least half of it.
         assert!(server.connection.receive_allowance() >= 65_535 / 2);
         server.frames();
     }
@@ -213,7 +213,7 @@ fn a_window_grows_while_it_is_read_and_not_otherwise() {
     }
     let window = |key| server.connection.streams.get(key).unwrap().receive_window.size();
     assert_eq!(window(read), 1 << 20);
-    // A stream that begins when others have had large windows may have one, too.
+    // A stream that begins after others had large windows may have one, too.
     assert!(window(unread) <= 1 << 20);
     assert!(server.connection.received.unread() <= 1 << 20);
 }
@@ -234,9 +234,10 @@ fn a_message_gets_at_once_what_others_have_made_use_of_unless_much_is_unread() {
         server.send(&[data(2 * n + 1, [0; 40_000], false)]).expect("within the window");
         granted += updates(&server.frames()).iter().filter(|(stream, _)| *stream > 0).count();
     }
-    // As long as what they have grown by fits the connection's window: the peer could use all of it.
+    // The windows grow as long as their growth fits into the connection's window, because the peer
+    // could use all of it.
     assert_eq!(granted, 3);
-    // Streams that are gone make room for others.
+    // Streams that have ended make room for others.
     for key in server.connection.streams.keys() {
         server.connection.forget(key);
     }

@@ -61,7 +61,7 @@ fn the_first_frame_must_be_settings() {
     let mut server = Tested::greeted_server(Config::default());
     server.fails(PROTOCOL_ERROR, &[settings_ack()]);
     let mut server = Tested::greeted_server(Config::default());
-    // Known from the nine bytes alone.
+    // The nine bytes alone show it.
     let error = server.bytes(&[0, 64, 0, 1, 4, 0, 0, 0, 1]).expect_err("HEADERS");
     server.failed(PROTOCOL_ERROR, error);
 }
@@ -127,7 +127,7 @@ fn padding_is_cut_off() {
     padded.extend_from_slice(b"abc\0\0\0");
     let events = server.accept(&[frame(kind::DATA, flag::PADDED, 1, padded)]);
     assert!(matches!(&events[..], [Event::Data { bytes, .. }] if bytes == "abc"));
-    // Large enough to be cut out of the input, with another frame behind.
+    // It is large enough to be cut out of the input, and another frame follows.
     let mut padded = vec![200];
     padded.extend_from_slice(&[b'z'; 9_000]);
     padded.extend_from_slice(&[0; 200]);
@@ -193,7 +193,7 @@ fn headers_too_short_for_their_priority_are_a_connection_error() {
 fn headers_that_depend_on_themselves_are_a_stream_error_and_are_decoded() {
     let mut server = Tested::server();
     let mut payload = vec![0, 0, 0, 1, 0];
-    // Adds x: y to the table.
+    // This adds x: y to the table.
     payload.extend_from_slice(&request_block());
     payload.extend_from_slice(&[0x40, 1, b'x', 1, b'y']);
     let flags = flag::PRIORITY | flag::END_HEADERS | flag::END_STREAM;
@@ -254,7 +254,7 @@ fn rst_stream_ends_a_stream_and_says_why() {
         events => panic!("{events:?}"),
     }
     assert!(server.frames().is_empty());
-    // Again, as may happen when both ends do it: ignored.
+    // A second reset may come if both ends reset the stream. It is ignored.
     assert!(server.accept(&[rst(1, ErrorCode::CANCEL)]).is_empty());
     server.connection.forget(key);
     assert!(server.accept(&[rst(1, ErrorCode::CANCEL)]).is_empty());
@@ -366,7 +366,7 @@ fn a_window_beyond_2_31_1_is_an_error_of_whatever_it_is_for() {
     let key = server.open_request(false);
     server.accept(&[window_update(1, MAX - 65_535)]);
     server.resets_known(key, FLOW_CONTROL_ERROR, &[window_update(1, 1)]);
-    // By SETTINGS it is a connection error (§6.9.2).
+    // If SETTINGS causes it, it is a connection error (§6.9.2).
     let mut server = Tested::server();
     server.open_request(false);
     server.accept(&[window_update(1, 1)]);

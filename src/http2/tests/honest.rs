@@ -1,4 +1,4 @@
-//! Peers that keep the rules, and many calls: none of them meets a limit.
+//! Peers that keep the rules and make many calls: none of them meets a limit.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::seen::Event;
 use crate::http2::error::ErrorCode;
 use crate::http2::{Config, budget};
 
-/// Bytes that a peer sends again and again, with its stream's number put in.
+/// Bytes that a peer sends repeatedly, with its stream's number put in.
 struct Script(Vec<Frame>);
 
 impl Script {
@@ -24,7 +24,7 @@ impl Script {
     }
 }
 
-/// Answers whatever is asked.
+/// Answers every request.
 fn serve(server: &mut Tested) -> u32 {
     let mut calls = 0;
     for event in server.events() {
@@ -41,7 +41,7 @@ fn serve(server: &mut Tested) -> u32 {
 #[test]
 fn a_million_calls_each_with_a_ping_and_window_updates_as_grpc_go_sends_them() {
     let mut server = Tested::server();
-    // No time passes: only the calls themselves pay.
+    // No time passes, so only the calls themselves earn budget.
     let mut script = Script(vec![
         request(1, false),
         data(1, "hello", true),
@@ -111,13 +111,13 @@ fn ten_thousand_calls_cancelled_after_their_first_message() {
 fn thousands_of_calls_that_time_out_before_an_answer() {
     let mut server = Tested::server();
     for n in 0..20_000 {
-        // A thousand a second.
+        // This is a thousand a second.
         server.pass(Duration::from_millis(1));
         let key = server.request_on(2 * n + 1, true);
         server.accept(&[rst(2 * n + 1, ErrorCode::CANCEL)]);
         server.connection.forget(key);
     }
-    // And a hundred thousand at one go.
+    // And a hundred thousand at once.
     for n in 20_000..120_000 {
         let key = server.request_on(2 * n + 1, true);
         server.accept(&[rst(2 * n + 1, ErrorCode::CANCEL)]);

@@ -1,4 +1,4 @@
-//! RFC 9113 §8: what makes a message, and what makes a malformed one.
+//! RFC 9113 §8: valid and malformed messages.
 
 use http::{HeaderMap, StatusCode};
 
@@ -13,7 +13,7 @@ fn tcp() -> Config {
     Config { any_authority: false, ..Config::default() }
 }
 
-/// REQUEST with one field replaced, or left out.
+/// Returns REQUEST with one field replaced, or left out.
 fn request_but(name: &str, value: Option<&[u8]>) -> Vec<u8> {
     let fields: Vec<_> = REQUEST
         .iter()
@@ -98,7 +98,7 @@ fn pseudo_headers_of_impossible_value_are_malformed() {
     malformed(request_but(":method", Some(b"PO ST")));
     malformed(request_but(":scheme", Some(b"")));
     malformed(request_but(":scheme", Some(b"ht tp")));
-    // A fragment is no part of a request's target, and a scheme begins with a letter (RFC 3986).
+    // A fragment is not part of a request's target, and a scheme begins with a letter (RFC 3986).
     malformed(request_but(":path", Some(b"/a.B/C#d")));
     malformed(request_but(":path", Some(b"/a.B/C?d#")));
     malformed(request_but(":scheme", Some(b"1a")));
@@ -260,7 +260,7 @@ fn a_response_comes_as_head_data_and_trailers() {
         headers(1, trailers_block(), true),
     ]);
     match &events[..] {
-        // Informational ones are passed over.
+        // Informational responses are skipped.
         [
             Event::Response { stream, head, end: false },
             Event::Data { end: false, .. },
@@ -364,7 +364,7 @@ fn a_handler_that_vanishes_is_an_internal_error_and_a_call_that_vanishes_is_canc
 #[test]
 fn a_header_list_too_large_can_be_answered_and_its_block_is_decoded() {
     let mut server = Tested::server();
-    // Adds x: y to the table at its end.
+    // This adds x: y to the end of the table.
     let big = "z".repeat(9_000);
     let mut block = request_with(&[("a", big.as_bytes()), ("b", big.as_bytes())]);
     block.extend_from_slice(&[0x40, 1, b'x', 1, b'y']);
@@ -412,7 +412,7 @@ fn trailers_too_large_reset_the_stream() {
     assert_eq!(reset.limit, Some(16_384));
 }
 
-/// `block` in as many frames as it takes.
+/// Returns `block` in as many frames as it needs.
 fn in_frames(stream: u32, block: &[u8], end: bool) -> Vec<Frame> {
     let chunks = block.chunks(16_384);
     let last = chunks.len() - 1;
@@ -438,7 +438,7 @@ fn a_block_up_to_a_mebibyte_costs_its_call_alone_at_a_server() {
         };
         server.connection.forget(stream);
     }
-    // What is no gRPC is answered as HTTP has it, wherever its content type comes.
+    // A request that is not gRPC gets an HTTP error, wherever its content type comes.
     for first in [false, true] {
         let large = ("x-large", &[b'a'; 20_000][..]);
         let kind = ("content-type", &b"text/plain"[..]);
@@ -452,7 +452,7 @@ fn a_block_up_to_a_mebibyte_costs_its_call_alone_at_a_server() {
         );
     }
     server.answer(other, b"unharmed");
-    // Beyond that it is no block that anybody needs.
+    // A block beyond that is not needed by any peer.
     let endless = request_with(&[("x-large", &vec![b'a'; 1 << 20])]);
     server.fails(ErrorCode::ENHANCE_YOUR_CALM, &in_frames(13, &endless, true));
 }
@@ -502,7 +502,7 @@ fn a_call_counts_with_its_fields_until_it_is_over() {
     let [Event::Request { stream, .. }] = &events[..] else { panic!("{events:?}") };
     let both = server.connection.calls();
     assert!((90_000..140_000).contains(&(both - one)), "{both}");
-    // A handler that has the head holds all the same; so do trailers.
+    // A handler that has the head still holds it. So do trailers.
     let trailers = block(&fields);
     server.send(&[headers(3, &trailers, true)]).expect("trailers");
     assert!(server.connection.calls() > both + 80_000);
@@ -523,7 +523,7 @@ fn a_message_counts_until_its_call_is_over() {
     server.connection.forget(key);
     server.connection.hold(key, 1 << 20);
     assert_eq!(server.connection.calls(), 0);
-    // One that has arrived whole counts by itself.
+    // A message that has arrived whole counts by itself.
     let at_once = [headers(3, request_block(), false), data(3, [7; 20_000], true)];
     server.send(&at_once).expect("a request");
     let Some(Told::Opened(key)) = server.connection.poll_event() else { panic!("no request") };
@@ -536,7 +536,7 @@ fn a_message_counts_until_its_call_is_over() {
 #[test]
 fn a_block_seen_before_means_what_the_table_says_now() {
     let mut server = Tested::server();
-    // The method and so on from the static table, the rest from entries 62 and 63.
+    // The method and similar fields are from the static table, the rest from entries 62 and 63.
     let indexed = [0x83, 0x86, 0x84, 0x80 | 62, 0x80 | 63];
     let mut first = vec![0x83, 0x86, 0x84];
     first.extend_from_slice(&[0x40, 1, b'a', 1, b'1', 0x40, 1, b'b', 1, b'2']);
@@ -551,7 +551,7 @@ fn a_block_seen_before_means_what_the_table_says_now() {
         assert_eq!(heads[n as usize].headers["a"], "1");
     }
     assert!(std::sync::Arc::ptr_eq(&heads[2], &heads[3]), "from memory");
-    // One more entry: 62 and 63 are others now.
+    // After one more entry, 62 and 63 are different ones.
     let mut third = indexed.to_vec();
     third.extend_from_slice(&[0x40, 1, b'c', 1, b'3']);
     server.accept(&[headers(11, &third, true)]);

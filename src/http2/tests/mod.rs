@@ -19,5 +19,5 @@ mod shutdown;
 mod streams;
 mod time;
 
-/// The integration tests' frames: what reads and writes them knows nothing of ours.
+/// The frames of the integration tests: the code that reads and writes them uses nothing of ours.
 use samehost_test_support::wire;

@@ -1,8 +1,8 @@
-//! A client and a server joined by bytes that arrive in pieces of any size: whatever they are
-//! asked to do, nothing is lost, reordered or stuck, no window is overdrawn, and in the end every
+//! A client and a server, joined by bytes that arrive in pieces of any size. Whatever they are
+//! asked to do, nothing is lost, reordered or stuck, and no window is exceeded. At the end every
 //! window is whole again.
 //!
-//! What they are asked to do is a script, so that a failure shrinks to a short one.
+//! The steps are a script, so that a failure shrinks to a short one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
@@ -25,15 +25,15 @@ enum End {
     Server,
 }
 
-/// One step of a script. Streams are named by their place among those open at the time.
+/// One step of a script. A stream is named by its place among those that are open then.
 #[derive(Clone, Debug)]
 enum Step {
-    /// The client asks, with a head of about this size.
+    /// The client sends a request, with a head of about this size.
     Request {
         head: u16,
         end: bool,
     },
-    /// The server answers the oldest request that has no answer.
+    /// The server answers the oldest request that has no response.
     Respond {
         pick: u8,
         head: u16,
@@ -58,7 +58,7 @@ enum Step {
         from: End,
         pick: u8,
     },
-    /// So many bytes cross.
+    /// This many bytes cross.
     Carry {
         to: End,
         bytes: u32,
@@ -68,11 +68,11 @@ enum Step {
         at: End,
         read: bool,
     },
-    /// Data taken before is read.
+    /// Data that was announced before is read.
     Read {
         at: End,
     },
-    /// SETTINGS in mid-stream, written by hand.
+    /// SETTINGS during a stream, written by hand.
     Settings {
         from: End,
         window: u32,
@@ -90,18 +90,18 @@ enum Step {
 /// What one end has done and seen of a stream.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Pieces given to be sent, and whether the message was ended.
+    /// The data that was sent, and whether the message was ended.
     sent: Vec<u8>,
     sent_head: Option<Vec<u8>>,
     sent_trailers: Option<Vec<u8>>,
     sent_end: bool,
-    /// What came.
+    /// The data that came.
     got: Vec<u8>,
     got_head: Option<Vec<u8>>,
     got_trailers: Option<Vec<u8>>,
     got_end: bool,
     reset: bool,
-    /// Something came, and was not read yet.
+    /// Whether something came and was not read yet.
     unread: bool,
     queued: bool,
 }
@@ -110,17 +110,17 @@ struct Side {
     end: End,
     connection: Connection,
     input: BytesMut,
-    /// Bytes written by the other side, not yet here.
+    /// Bytes that the other side has written, and that are not here yet.
     wire: VecDeque<u8>,
     streams: BTreeMap<u32, Seen>,
     keys: BTreeMap<u32, StreamKey>,
     settings_sent: u32,
     pings: usize,
-    /// What the other side may send, by the rules: the connection's window, and each stream's.
+    /// What the other side may send by the rules: the connection's window, and each stream's.
     watch: Watch,
 }
 
-/// An accountant beside the wire: reads every frame that crosses it, and knows nothing of how the
+/// Counts beside the wire. It reads every frame that crosses, and does not depend on how the
 /// connections work.
 #[derive(Debug)]
 struct Watch {
@@ -128,7 +128,7 @@ struct Watch {
     preface: usize,
     max_frame: u32,
     initial: i64,
-    /// Values announced by the receiver of what is watched, not yet acknowledged.
+    /// Values that the receiver has announced, and that are not acknowledged.
     announced: VecDeque<(Option<u32>, Option<u32>)>,
     connection: i64,
     streams: BTreeMap<u32, i64>,
@@ -147,7 +147,7 @@ impl Watch {
         }
     }
 
-    /// Frames that begin in what was just sent.
+    /// Returns the frames that begin in the bytes that were just sent.
     fn frames(&mut self, bytes: &[u8]) -> Vec<Frame> {
         self.pending.extend_from_slice(bytes);
         let skip = self.preface.min(self.pending.len());
@@ -173,7 +173,7 @@ impl Seen {
 }
 
 impl Side {
-    /// Reads all that has come.
+    /// Reads everything that has come.
     fn read(&mut self, key: StreamKey) {
         let seen = self.streams.get_mut(&key.id()).expect("known");
         seen.unread = false;
@@ -205,7 +205,7 @@ impl Side {
     }
 }
 
-/// Fields of about this size, other ones for other seeds.
+/// Returns fields of about this size, which depend on the seed.
 fn fields(size: u16, seed: u32) -> HeaderMap {
     let mut map = HeaderMap::new();
     map.insert("x-seed", HeaderValue::from(seed));
@@ -222,7 +222,8 @@ fn fields(size: u16, seed: u32) -> HeaderMap {
     map
 }
 
-/// For comparison, whatever the order of different names.
+/// Returns the fields in a form for comparison, in which the order of different names does not
+/// matter.
 fn flat(map: &HeaderMap) -> Vec<u8> {
     let mut lines: Vec<_> = map
         .iter()
@@ -268,7 +269,7 @@ impl Pair {
         }
     }
 
-    /// Moves what `to`'s peer has to write onto the wire, and lets the accountant look at it.
+    /// Moves what `to`'s peer has to write onto the wire, and counts it.
     fn flush(&mut self, to: End) {
         let (sender, receiver) = match to {
             End::Client => (&mut self.server, &mut self.client),
@@ -387,7 +388,7 @@ impl Pair {
         };
         let side = self.side(from);
         let seen = side.streams.get_mut(&id).expect("seen");
-        // As a driver does: nothing more before the queue is empty.
+        // Like a driver, it sends nothing more before the queue is empty.
         if seen.sent_head.is_none() || seen.sent_end || seen.reset || seen.queued {
             return;
         }
@@ -422,8 +423,8 @@ impl Pair {
             return;
         }
         side.settings_sent += 1;
-        // By hand, for the engine never changes its own, and within what it goes by as a
-        // receiver. `finish` sets the window right again.
+        // They are written by hand, because a connection never changes its own settings, and are
+        // within the limits that it uses as a receiver. `finish` restores the window.
         let window = window.min(side.connection.config.stream_window);
         let frame = frame.min(side.connection.config.max_frame_size);
         let frame = raw::settings(&[(1, table), (4, window), (5, frame)]);
@@ -435,7 +436,7 @@ impl Pair {
         side.connection.forget(key);
         side.keys.remove(&id);
         let seen = side.streams.get_mut(&id).expect("seen");
-        // Whatever was not complete on both sides ends here.
+        // If it was not complete on both sides, it ends here.
         if !(seen.got_end && seen.sent_end) {
             seen.reset = true;
         }
@@ -475,7 +476,7 @@ impl Pair {
         }
     }
 
-    /// Until nothing moves any more.
+    /// Continues until nothing moves any more.
     fn settle(&mut self) {
         for turn in 0.. {
             assert!(turn < 2_000_000, "it never ends");
@@ -495,7 +496,7 @@ impl Pair {
         }
     }
 
-    /// Ends every stream in good order, and looks at the books.
+    /// Ends every stream in order, and checks the sums.
     fn finish(&mut self) {
         for side in [&mut self.client, &mut self.server] {
             let frame = raw::settings(&[(4, side.connection.config.stream_window)]);
@@ -547,7 +548,7 @@ impl Pair {
         assert!(self.client.connection.is_done() && self.server.connection.is_done());
     }
 
-    /// Nothing was lost, nothing reordered.
+    /// Checks that nothing was lost or reordered.
     fn check_messages(&self) {
         let pairs = self.client.streams.iter().map(|(id, ours)| (id, ours, &self.server.streams));
         for (id, ours, theirs) in pairs {
@@ -572,7 +573,7 @@ impl Pair {
             assert!(side.input.is_empty());
             assert_eq!(connection.received.unread(), 0, "{end:?}: bytes are missing");
         }
-        // Each end's idea of what it may send is the other's of what it may receive.
+        // What each end believes that it may send is what the other believes that it may receive.
         let pairs = [(&self.client, &self.server), (&self.server, &self.client)];
         for (a, b) in pairs {
             assert_eq!(a.connection.outflow.available(), b.connection.receive_allowance() as usize);
@@ -581,7 +582,7 @@ impl Pair {
     }
 }
 
-/// What `from` sent is what `to` got; as far as it got, if the stream was reset.
+/// Checks that `to` got what `from` sent. If the stream was reset, it got the beginning.
 fn same(id: u32, from: &Seen, to: &Seen, whole: bool) {
     if whole {
         assert_eq!(from.sent.len(), to.got.len(), "stream {id}");
@@ -594,7 +595,7 @@ fn same(id: u32, from: &Seen, to: &Seen, whole: bool) {
     }
 }
 
-/// Books one frame. `allowed` is what its receiver allows its sender, `granted` what its sender
+/// Counts one frame. `allowed` is what its receiver allows its sender, `granted` what its sender
 /// allows its receiver.
 fn account(frame: Frame, allowed: &mut Watch, granted: &mut Watch) {
     let len = frame.payload.len() as u32;
@@ -632,7 +633,7 @@ fn account(frame: Frame, allowed: &mut Watch, granted: &mut Watch) {
             granted.announced.push_back(values);
         }
         kind::SETTINGS => {
-            // The sender goes by the receiver's values from here on (§6.5.3).
+            // The sender uses the receiver's values from now on (§6.5.3).
             let (window, max_frame) =
                 allowed.announced.pop_front().expect("something to acknowledge");
             if let Some(window) = window {

@@ -1,4 +1,4 @@
-//! What a connection gives its peer while memory is short.
+//! The window that a connection gives its peer while memory is short.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::raw::*;
 use super::wire;
 use crate::http2::{Config, ErrorCode, Read, StreamKey};
 
-/// A server with so many requests, of each of which 60 bytes have come and 40 may follow.
+/// Returns a server with this many requests. Of each, 60 bytes have come and 40 may follow.
 fn server_with(requests: u32) -> (Tested, Vec<StreamKey>) {
     let config = Config { stream_window: 100, max_stream_window: 1_000, ..Config::default() };
     let mut server = Tested::server_with(config);
@@ -18,7 +18,7 @@ fn server_with(requests: u32) -> (Tested, Vec<StreamKey>) {
     (server, keys)
 }
 
-/// Streams that got window since this was asked last, and how much.
+/// Returns which streams got window since the last call, and how much.
 fn granted(server: &mut Tested) -> Vec<(u32, u32)> {
     let frames = server.frames();
     let updates = frames.iter().filter(|it| it.kind == kind::WINDOW_UPDATE && it.stream > 0);
@@ -38,7 +38,7 @@ fn under_pressure_requests_get_window_one_by_one_the_oldest_first() {
         read(&mut server, *key);
     }
     assert_eq!(granted(&mut server), [(1, 60)], "and its window does not grow");
-    // It goes on, and the others wait until it has arrived.
+    // It continues, and the others wait until it has arrived.
     server.send(&[data(1, [0; 100], false)]).expect("within the window");
     read(&mut server, keys[0]);
     assert_eq!(granted(&mut server), [(1, 100)]);
@@ -49,7 +49,7 @@ fn under_pressure_requests_get_window_one_by_one_the_oldest_first() {
     server.send(&[rst(3, ErrorCode::CANCEL)]).expect("a reset");
     server.connection.set_pressed(true);
     assert_eq!(granted(&mut server), [(5, 60)]);
-    // Its peer does not go on with it.
+    // Its peer does not continue.
     server.connection.give_to_another();
     assert_eq!(granted(&mut server), [(7, 60)]);
 }
@@ -89,7 +89,7 @@ fn no_time_passes_for_a_peer_that_is_not_read() {
         server.connection.stand_still(server.now);
         server.connection.on_timeout(server.now).expect("nothing is due");
     }
-    // The first call says that it begins.
+    // The first call notes that it begins.
     assert_eq!(server.next_timeout(), Some(due + Duration::from_secs(99)));
     server.connection.go_on();
     server.now += Duration::from_secs(100);

@@ -1,4 +1,4 @@
-//! A peer made by hand: frames as bytes, and one connection to throw them at.
+//! A peer made by hand: frames as bytes, and one connection to send them to.
 
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ pub(super) fn go_away(last: u32, code: ErrorCode) -> Frame {
     frame(kind::GOAWAY, 0, 0, payload)
 }
 
-/// Values that are no text, too.
+/// Returns a header block. Values may be bytes that are not text.
 pub(super) fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
     wire::block(fields)
 }
@@ -79,7 +79,7 @@ pub(super) fn request_block() -> Vec<u8> {
     block(REQUEST)
 }
 
-/// REQUEST with more fields behind.
+/// Returns REQUEST with more fields after it.
 pub(super) fn request_with(more: &[(&str, &[u8])]) -> Vec<u8> {
     block(&[REQUEST, more].concat())
 }
@@ -96,7 +96,7 @@ pub(super) fn request(stream: u32, end: bool) -> Frame {
     headers(stream, request_block(), end)
 }
 
-/// All that a connection has to write, taken out.
+/// Takes out all that a connection has to write.
 pub(super) fn drain(connection: &mut Connection) -> Vec<u8> {
     let mut all = Vec::new();
     while connection.has_outgoing() {
@@ -118,7 +118,7 @@ pub(super) fn parse(bytes: &[u8]) -> Vec<Frame> {
     frames
 }
 
-/// A connection, and time that stands still unless told otherwise.
+/// A connection, and a clock that stands still unless a test moves it.
 pub(super) struct Tested {
     pub(super) connection: Connection,
     pub(super) now: Instant,
@@ -126,7 +126,7 @@ pub(super) struct Tested {
 }
 
 impl Tested {
-    /// A server that has seen the preface and nothing else.
+    /// Returns a server that has seen only the preface.
     pub(super) fn greeted_server(config: Config) -> Self {
         let now = Instant::now();
         let mut connection = Connection::server(config, now);
@@ -136,7 +136,7 @@ impl Tested {
         tested
     }
 
-    /// A server whose peer has sent its settings and acknowledged ours.
+    /// Returns a server whose peer has sent its settings and acknowledged ours.
     pub(super) fn server_with(config: Config) -> Self {
         let mut tested = Self::greeted_server(config);
         tested.shake(&[]);
@@ -171,7 +171,7 @@ impl Tested {
         self.receive()
     }
 
-    /// As many turns as the input takes.
+    /// Runs as many turns as the input needs.
     fn receive(&mut self) -> Result<(), ConnectionError> {
         while self.connection.receive(&mut self.input, self.now)? == Received::Some {}
         Ok(())
@@ -184,7 +184,7 @@ impl Tested {
         self.receive()
     }
 
-    /// Sends what must be accepted, and gives the events.
+    /// Sends frames that must be accepted, and returns the events.
     pub(super) fn accept(&mut self, frames: &[Frame]) -> Vec<Event> {
         self.send(frames).expect("must be accepted");
         self.events()
@@ -194,12 +194,12 @@ impl Tested {
         seen::events(&mut self.connection)
     }
 
-    /// What the connection has written since.
+    /// Returns what the connection has written since the last call.
     pub(super) fn frames(&mut self) -> Vec<Frame> {
         parse(&drain(&mut self.connection))
     }
 
-    /// What a driver does at the end of a turn.
+    /// Does what a driver does at the end of a turn.
     pub(super) fn next_timeout(&mut self) -> Option<Instant> {
         self.connection.note_time(self.now);
         self.connection.next_timeout()
@@ -209,7 +209,7 @@ impl Tested {
         self.now += time;
     }
 
-    /// A server's stream 1, open, and no events left.
+    /// Returns a server's stream 1, which is open and has no events left.
     pub(super) fn open_request(&mut self, end: bool) -> StreamKey {
         self.request_on(1, end)
     }
@@ -221,7 +221,7 @@ impl Tested {
         }
     }
 
-    /// A client's next stream.
+    /// Starts a client's next stream.
     pub(super) fn start_request(&mut self, end: bool) -> StreamKey {
         let headers = HeaderMap::new();
         let key = self.connection.send_request(head(&headers), end).expect("a slot");
@@ -229,7 +229,7 @@ impl Tested {
         key
     }
 
-    /// Sends a whole gRPC-shaped answer and forgets the stream.
+    /// Sends a whole gRPC response and forgets the stream.
     pub(super) fn answer(&mut self, key: StreamKey, body: &[u8]) {
         let connection = &mut self.connection;
         connection.send_response(key, StatusCode::OK, &HeaderMap::new(), false);
@@ -238,7 +238,7 @@ impl Tested {
         connection.forget(key);
     }
 
-    /// Expects `frames` to end the connection with this code, and the GOAWAY to say so.
+    /// Checks that `frames` end the connection with this code, and that the GOAWAY has it.
     #[track_caller]
     pub(super) fn fails(&mut self, code: ErrorCode, frames: &[Frame]) -> ConnectionError {
         let error = self.send(frames).expect_err("must be a connection error");
@@ -255,12 +255,12 @@ impl Tested {
         assert_eq!(last.kind, kind::GOAWAY, "{written:?}");
         assert_eq!(last.payload[4..8], code.0.to_be_bytes(), "{error}");
         assert!(self.connection.is_done());
-        // And nothing is received or said any more.
+        // Nothing is received or sent any more.
         assert!(self.send(&[ping(*b"12345678")]).is_err());
         assert!(self.frames().is_empty());
     }
 
-    /// Expects `frames` to reset this stream and nothing else.
+    /// Checks that `frames` reset this stream and do nothing else.
     #[track_caller]
     pub(super) fn resets(&mut self, stream: u32, code: ErrorCode, frames: &[Frame]) -> Vec<Event> {
         let events = self.accept(frames);
@@ -268,7 +268,7 @@ impl Tested {
         events
     }
 
-    /// Expects `frames` to reset a stream that the driver knows, and the driver to be told.
+    /// Checks that `frames` reset a stream that the driver knows, and that the driver is told.
     #[track_caller]
     pub(super) fn resets_known(
         &mut self,

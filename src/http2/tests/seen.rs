@@ -1,5 +1,5 @@
-//! What a connection has to say, each event with what it is about, in the order in which it came:
-//! for tests that look at whole messages. Whatever has arrived is read.
+//! The events of a connection with their contents, in the order in which they came, for tests of
+//! whole messages. Everything that has arrived is read.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -43,11 +43,11 @@ pub(super) enum Event {
         stream: StreamKey,
         reset: Reset,
     },
-    /// Reset when all of the message had come.
+    /// It was reset after the whole message had come.
     Stopped {
         stream: StreamKey,
     },
-    /// Ended with the connection.
+    /// It ended with the connection.
     Lost,
     Writable {
         stream: StreamKey,
@@ -84,7 +84,7 @@ fn opened(connection: &mut Connection, stream: StreamKey, seen: &mut Vec<Event>)
         Ok(request) => {
             let end = is_empty(&request.body);
             if let Some(stream) = connection.streams.get_mut(stream) {
-                // For tests that look at them.
+                // For tests that check them.
                 stream.descriptors = request.descriptors;
             }
             seen.push(Event::Request { stream, head: request.head, end });
@@ -147,13 +147,14 @@ fn pieces(connection: &mut Connection, stream: StreamKey, seen: &mut Vec<Event>)
             Read::End if !ended && !stopped(connection, stream) => {
                 return seen.push(Event::Data { stream, bytes: Bytes::new(), end: true });
             }
-            // An event of its own says that it failed.
+            // An event of its own tells that it failed.
             Read::Failed(_) | Read::End | Read::Pending | Read::Gone => return,
         }
     }
 }
 
-/// Whether the stream was reset, so that reading it says no more than it did before.
+/// Returns whether the stream was reset after its end, so that reading it returns no more than
+/// before.
 fn stopped(connection: &Connection, stream: StreamKey) -> bool {
     connection.streams.get(stream).is_some_and(|stream| stream.reset_by_peer || stream.reset_by_us)
 }

@@ -1,4 +1,4 @@
-//! Messages out: how they lie in the buffer, and how they wait.
+//! Messages out: how they are placed in the buffer, and how they wait.
 
 use std::io::IoSlice;
 
@@ -11,7 +11,7 @@ use crate::http2::error::ErrorCode;
 use crate::http2::send::Progress;
 use crate::http2::{Config, Failure, Read};
 
-/// A server's stream 1 with its response begun.
+/// Returns a server's stream 1 with its response begun.
 fn responding() -> (Tested, crate::http2::StreamKey) {
     let mut server = Tested::server();
     let key = server.open_request(true);
@@ -275,7 +275,7 @@ fn trimming_does_not_forget_that_streams_were_reset() {
 
 // ---- Fields ----------------------------------------------------------------------------------
 
-/// What HTTP/2 forbids (RFC 9113 §8.2.1, §8.2.2), and what it does not.
+/// Fields that HTTP/2 forbids (RFC 9113 §8.2.1, §8.2.2), and fields that it allows.
 const MIXED: &[(&str, &str)] = &[
     ("connection", "x-private"),
     ("keep-alive", "timeout=5"),
@@ -333,7 +333,7 @@ fn forbidden_fields_are_not_sent_by_either_end() {
     assert!(!headers.contains_key("content-length"));
 }
 
-/// What a client that takes lists of so many bytes gets.
+/// Returns what a client gets that takes lists of this many bytes.
 fn answered(
     limit: u32,
     answer: impl FnOnce(&mut Tested, crate::http2::StreamKey),
@@ -342,7 +342,7 @@ fn answered(
     let mut client = Tested::client_with(config, &[]);
     client.start_request(true);
     let mut server = Tested::server();
-    // With a small window, so that data can be made to wait.
+    // The window is small, so that data has to wait.
     server.accept(&[settings(&[(6, limit), (4, 10)])]);
     let key = server.open_request(true);
     server.frames();
@@ -374,7 +374,7 @@ fn a_status_that_is_too_long_for_the_client_is_cut_and_keeps_its_code() {
         let (_, trailers) = answered(limit, |server, key| {
             let head = map(&[("content-type", "application/grpc")]);
             server.connection.send_response(key, StatusCode::OK, &head, false);
-            // More than the window, so that the trailers wait with the stream.
+            // The data is larger than the window, so that the trailers wait in the stream.
             server.connection.send_data(key, vec![0; 100].into(), false);
             server.connection.send_trailers(key, &status);
             server.accept(&[window_update(1, 90)]);

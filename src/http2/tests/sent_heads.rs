@@ -1,4 +1,4 @@
-//! Heads that never change are sent without being encoded again, and mean the same.
+//! Heads that never change are sent without being encoded again, and have the same meaning.
 
 use std::sync::LazyLock;
 
@@ -21,14 +21,14 @@ fn request(path: &'static str) -> SendRequest<'static> {
     SendRequest { path, id: Some(HeadId::request(path, &HEAD)), ..head(&HEAD) }
 }
 
-/// What one end sends, but for its part of the handshake.
+/// Returns what one end sends, without its part of the handshake.
 fn messages(from: &mut Tested) -> Vec<Frame> {
     let mut frames = from.frames();
     frames.retain(|frame| matches!(frame.kind, kind::HEADERS | kind::DATA));
     frames
 }
 
-/// Sends what the client has, and returns the paths and the headers of the requests that came.
+/// Sends the client's bytes, and returns the paths and the headers of the requests that came.
 fn pass(client: &mut Tested, server: &mut Tested) -> Vec<(String, HeaderMap)> {
     take(server, &messages(client))
 }
@@ -54,14 +54,14 @@ fn a_known_request_means_the_same_whatever_happens_to_the_table() {
     let mut lengths = Vec::new();
     for round in 0..200_u32 {
         match round {
-            // Others add to the table, and push out of it what was added before.
+            // Other requests add to the table, and evict what was added before.
             20..100 => {
                 let own = map(&[("x-other", &format!("{}", round / 2)), ("x-one", "2")]);
                 let other = SendRequest { headers: &own, ..head(&own) };
                 client.connection.send_request(other, true).unwrap();
                 assert_eq!(pass(&mut client, &mut server)[0].1, own);
             }
-            // The peer makes its table smaller, and larger again.
+            // The peer makes its table smaller, and then larger again.
             120 => drop(client.accept(&[settings(&[(1, 0)])])),
             140 => drop(client.accept(&[settings(&[(1, 80)])])),
             160 => drop(client.accept(&[settings(&[(1, 4096)])])),
@@ -116,7 +116,7 @@ fn a_known_response_means_the_same() {
         let opened = server.accept(&messages(&mut client));
         let Event::Request { stream, .. } = opened[0] else { panic!("{opened:?}") };
         if round == 10 {
-            // From here on it is more than the client takes.
+            // From now on it is more than the client takes.
             server.accept(&[settings(&[(6, 120)])]);
         }
         server.connection.send_static_response(stream, &HEAD);

@@ -22,7 +22,7 @@ fn the_initial_window_moves_every_open_stream_and_below_zero_too() {
     let body = Bytes::from(vec![1; 100_000]);
     assert_eq!(server.connection.send_data(key, body, false), Progress::Queued);
     assert_eq!(sent(&server.frames()), 65_535);
-    // 65,535 are used: the window is 10 - 65,535 now.
+    // 65,535 bytes are used, so the window is now 10 - 65,535.
     server.accept(&[settings(&[(4, 10)])]);
     assert_eq!(sent(&server.frames()), 0);
     server.accept(&[window_update(1, 65_525)]);
@@ -97,7 +97,7 @@ fn our_window_holds_from_the_acknowledgement_on() {
     server.send(&[data(1, [0; 1_000], false)]).expect("within the window");
     server.frames();
     server.send(&[settings_ack()]).expect("an acknowledgement");
-    // 10 - 1,000: the stream is overdrawn, and a new one has 10.
+    // 10 - 1,000: the stream's window is negative, and a new stream has 10.
     let Event::Request { stream, .. } = before[1] else { panic!() };
     server.resets_known(stream, ErrorCode::FLOW_CONTROL_ERROR, &[data(1, "x", false)]);
     server.request_on(3, false);
@@ -123,7 +123,7 @@ fn what_was_read_before_the_acknowledgement_gives_window_after_it() {
     server.accept(&[settings(&[]), request(1, false), data(1, [0; 1_000], false)]);
     server.frames();
     server.accept(&[settings_ack()]);
-    // 10 - 1,000 + 1,000: nobody reads anything any more that could give it.
+    // 10 - 1,000 + 1,000: nothing is read any more that could give it back.
     assert_eq!(server.frames(), [window_update(1, 1_000)]);
     server.accept(&[data(1, [0; 10], false)]);
 }

@@ -1,4 +1,4 @@
-//! RFC 9113 §6.8: the connection's end, from either side.
+//! RFC 9113 §6.8: the end of a connection, started by either end.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn a_server_leaves_in_two_steps_and_loses_no_request_under_way() {
     server.connection.go_away();
     server.connection.go_away();
     assert_eq!(server.frames(), [go_away(0x7fff_ffff, ErrorCode::NO_ERROR), ping(SHUTDOWN_PING)]);
-    // Sent before the client knew.
+    // It was sent before the client knew.
     let second = server.request_on(3, true);
     server.accept(&[shutdown_ack()]);
     assert_eq!(server.frames(), [go_away(3, ErrorCode::NO_ERROR)]);
@@ -102,7 +102,7 @@ fn streams_above_the_last_one_were_never_processed() {
         if *code == ErrorCode::ENHANCE_YOUR_CALM));
     let headers = HeaderMap::new();
     assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::GoingAway));
-    // The one that was taken goes on.
+    // The request that was accepted continues.
     let events = client.accept(&[super::raw::headers(1, response_block(), true)]);
     assert!(matches!(&events[..], [Event::Response { stream, .. }] if *stream == keys[0]));
     for key in keys {

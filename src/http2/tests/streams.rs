@@ -1,4 +1,4 @@
-//! RFC 9113 §5.1 and §5.4: stream states, identifiers, and frames for streams that are gone.
+//! RFC 9113 §5.1 and §5.4: stream states, identifiers, and frames for streams that have ended.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ fn identifiers_only_rise() {
     let mut server = Tested::server();
     server.accept(&[request(5, true)]);
     server.fails(PROTOCOL_ERROR, &[request(3, true)]);
-    // One that was passed over between two others.
+    // An identifier that was skipped between two others.
     let mut server = Tested::server();
     server.accept(&[request(1, true), request(5, true), request(7, true)]);
     server.fails(PROTOCOL_ERROR, &[request(3, true)]);
@@ -55,7 +55,7 @@ fn after_its_end_a_request_takes_neither_data_nor_headers() {
     server.resets_known(key, STREAM_CLOSED, &[data(1, "x", false)]);
     let key = server.request_on(3, true);
     server.resets_known(key, STREAM_CLOSED, &[headers(3, trailers_block(), true)]);
-    // But what concerns our half.
+    // Frames that concern our half are accepted.
     let key = server.request_on(5, true);
     assert!(server.accept(&[window_update(5, 9), frame(kind::PRIORITY, 0, 5, [0; 5])]).is_empty());
     assert!(matches!(&server.accept(&[rst(5, ErrorCode::CANCEL)])[..],
@@ -116,7 +116,7 @@ fn frames_under_way_on_a_stream_that_we_reset_are_ignored() {
         next.push(0x80 | 62);
         let events = server.accept(&[headers(3, next, true)]);
         assert!(matches!(&events[..], [Event::Request { head, .. }] if head.headers["x"] == "y"));
-        // The END_STREAM was the last that could be under way.
+        // The END_STREAM was the last frame that could be under way.
         server.fails(STREAM_CLOSED, &[data(1, "x", false)]);
     }
 }
@@ -153,7 +153,7 @@ fn a_server_may_send_trailers_twice() {
         }
         assert!(client.accept(&end()).is_empty());
         assert!(client.frames().is_empty());
-        // Trailers alone, and not without end.
+        // Only trailers are accepted, and only a limited number.
         client.fails(STREAM_CLOSED, &[data(1, "x", false)]);
     }
 }
@@ -211,7 +211,7 @@ fn streams_that_we_reset_are_remembered_within_bounds_and_forgotten_kindly() {
     }
     assert!(server.connection.closed.remembered() <= MAX_REMEMBERED);
     assert_eq!(server.frames().len(), many as usize);
-    // The first one is out of memory, the last is not: both may have had data under way.
+    // The first one is no longer remembered, the last one is. Data may have been under way on both.
     assert!(server.accept(&[data(1, "late", false), data(2 * many - 1, "late", false)]).is_empty());
     assert!(server.frames().is_empty());
 }
@@ -225,7 +225,7 @@ fn requests_above_the_limit_are_refused_and_their_data_ignored() {
     let frames = [request(5, false), data(5, "x", false), data(5, "", true)];
     let events = server.resets(5, ErrorCode::REFUSED_STREAM, &frames);
     assert!(events.is_empty());
-    // Over on the wire, but its handler still runs.
+    // It has ended on the wire, but its handler still runs.
     server.accept(&[rst(1, ErrorCode::CANCEL)]);
     server.resets(7, ErrorCode::REFUSED_STREAM, &[request(7, true)]);
     server.connection.forget(key);
@@ -341,7 +341,7 @@ proptest! {
                 let (send, receive) = (SendWindow::new(0), ReceiveWindow::new(0));
                 model.insert(id, streams.insert(Stream::new(id, send, receive)));
             } else if let Some(id) = model.keys().nth(by as usize % model.len().max(1)).copied() {
-                // From either end, so that some last for long.
+                // Streams are removed from both ends of the list, so that some last long.
                 streams.remove(model.remove(&id).expect("in the model"));
                 prop_assert_eq!(streams.find(id), None);
             }

@@ -11,7 +11,7 @@ use crate::http2::{Config, KeepAlive};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How long until the next deadline.
+/// Returns how long it is until the next deadline.
 fn left(tested: &mut Tested) -> Option<Duration> {
     tested.next_timeout().map(|at| at - tested.now)
 }
@@ -100,10 +100,10 @@ fn a_peer_that_does_not_read_is_left() {
     server.answer(key, &[1; 1_000]);
     assert_eq!(left(&mut server), Some(30 * SECOND));
     server.pass(29 * SECOND);
-    // A little progress, and the time begins again.
+    // After a little progress, the time begins again.
     server.connection.advance(1);
     assert_eq!(left(&mut server), Some(30 * SECOND));
-    // Other traffic is no progress.
+    // Other traffic is not progress.
     server.pass(10 * SECOND);
     server.accept(&[ping(*b"12345678")]);
     server.now -= 10 * SECOND;
@@ -176,7 +176,7 @@ fn a_connection_without_calls_ends_after_its_idle_timeout() {
     server.frames();
     assert_eq!(left(&mut server), Some(60 * SECOND));
 
-    // A call that came and went between two looks counts; a PING does not.
+    // A call that came and ended between two checks counts. A PING does not.
     server.pass(30 * SECOND);
     let key = server.request_on(3, true);
     server.answer(key, b"x");

@@ -51,19 +51,19 @@ impl http_body::Body for Frames {
     }
 }
 
-/// Data in pieces of this size.
+/// Returns data in pieces of this size.
 pub(super) fn pieces(data: &[u8], size: usize) -> Frames {
     let pieces = data.chunks(size).map(|piece| Ok(Piece::Data(Bytes::copy_from_slice(piece))));
     Frames(pieces.collect())
 }
 
-/// A message with its prefix.
+/// Returns a message with its prefix.
 pub(super) fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[flag], &length[..], message].concat()
 }
 
-/// A `StringValue` as it is encoded.
+/// Returns an encoded `StringValue`.
 pub(super) fn string(text: &str) -> Vec<u8> {
     framed(0, &prost::Message::encode_to_vec(&text.to_owned()))
 }
