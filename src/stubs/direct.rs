@@ -25,10 +25,11 @@ use crate::http2::Content;
 use super::body::Encoding;
 use super::compression::{GRPC_ENCODING, Received};
 use super::framing::encode;
+use super::layered::Layered;
 use super::metadata::{CONTENT_TYPE, check_codec, headers, merge};
+use super::methods::{Call, Methods};
 use super::options::ServerOptions;
 use super::receive::Whole;
-use super::server::{Call, Layered, Methods};
 
 /// The head of a response without metadata.
 static PLAIN_HEAD: LazyLock<HeaderMap> = LazyLock::new(|| {

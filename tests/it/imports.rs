@@ -70,7 +70,7 @@ struct Import {
 
 impl Source {
     fn read(text: &str) -> Self {
-        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let text = text.split("mod tests {").next().unwrap_or_default();
         let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
         let code = lines.collect::<Vec<_>>().join("\n");
         let mut imports = Vec::new();
