@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::MAX_PER_CALL;
+use super::limits::MAX_PER_CALL;
 
 /// When this many closes block, the next one waits.
 const MAX_THREADS: usize = 32;

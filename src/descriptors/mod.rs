@@ -5,25 +5,24 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) mod closer;
+mod limits;
 mod quota;
 
 use closer::User;
+pub(crate) use limits::MAX_PER_CALL;
 pub(crate) use quota::{
     ConnectionQuotas, Quota, Quotas, Reservation, ResponseQuotas, ServerQuotas,
 };
 
-/// The kernel sends no more with one message (SCM_MAX_FD, unix(7)).
-pub(crate) const MAX_PER_CALL: usize = 253;
-
 /// Open file descriptors that travel with a call, over a Unix socket.
 ///
-/// A caller inserts them among its request's extensions, and the handler takes them out of the
-/// extensions of the request that it gets; a response carries them the same way back. Both ends have
-/// to ask for it: `Server::descriptors` and `ChannelBuilder::descriptors`.
+/// A caller inserts them into its request's extensions, and the handler takes them out of the
+/// request's extensions. A response carries them back in the same way. Both ends have to ask for
+/// it: `Server::descriptors` and `ChannelBuilder::descriptors`.
 ///
-/// Clones share one list. The library empties it when the call ends, that of a response when the
-/// handler has returned it: what was not [taken](Self::take) by then is closed, on a thread of its own,
-/// since closing a foreign descriptor can block.
+/// Clones share one list. The library empties it when the call ends, and the list of a response
+/// when the handler has returned it. Descriptors that were not [taken](Self::take) by then are
+/// closed. A thread of its own does that, because closing a foreign descriptor can block.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -48,9 +47,9 @@ pub struct Descriptors {
 #[derive(Default)]
 struct List {
     descriptors: Vec<OwnedFd>,
-    /// What they count against: those that were received, and those of a response that waits to be sent.
+    /// The quotas of descriptors that were received, or of a response that waits to be sent.
     reservation: Option<Reservation>,
-    /// Who sent them, or whom a response goes to.
+    /// The user who sent them, or to whom a response goes.
     user: User,
 }
 
@@ -73,8 +72,8 @@ impl Descriptors {
         self.len() == 0
     }
 
-    /// Takes all descriptors out of the list, in the order in which they were sent. The caller closes
-    /// them by dropping them; dropping a foreign descriptor can block the thread.
+    /// Takes all descriptors out of the list, in the order in which they were sent. The caller
+    /// closes them by dropping them. Dropping a foreign descriptor can block the thread.
     #[must_use = "what is dropped at once is closed at once, on this thread"]
     pub fn take(&self) -> Vec<OwnedFd> {
         let mut list = self.lock();
@@ -82,15 +81,15 @@ impl Descriptors {
         std::mem::take(&mut list.descriptors)
     }
 
-    /// A received set, which counts against `reservation` until it is taken or closed.
+    /// Returns a received set, which counts against `reservation` until it is taken or closed.
     fn received(descriptors: Vec<OwnedFd>, reservation: Reservation, user: User) -> Self {
         let list = List { descriptors, reservation: Some(reservation), user };
         Self { list: Arc::new(Mutex::new(list)) }
     }
 
-    /// Moves the descriptors of a response out of the handler's list. They count against `quotas` until
-    /// they are closed here: when they were sent, or when the call ends before that. Returns `None` if
-    /// that are too many, which are closed, elsewhere.
+    /// Moves the descriptors of a response out of the handler's list. They count against `quotas`
+    /// until they are closed here: when they were sent, or when the call ends before that. If they
+    /// are too many, they are closed on another thread, and `None` is returned.
     pub(crate) fn of_response(
         &self,
         ResponseQuotas { quotas, user }: &ResponseQuotas,
@@ -119,15 +118,15 @@ impl Descriptors {
 /// A set of descriptors as it came from the socket.
 #[derive(Debug)]
 pub(crate) struct Arrived {
-    /// `None` where the kernel dropped some.
+    /// `None` if the kernel dropped some.
     count: Option<usize>,
     /// The set, or why this process cannot take it.
     pub(crate) set: Result<Descriptors, &'static str>,
 }
 
 impl Arrived {
-    /// Takes what one recvmsg(2) brought from a process of `user`, as far as each of `quotas` allows
-    /// it. What is not taken is closed, elsewhere.
+    /// Takes the descriptors that one recvmsg(2) brought from a process of `user`, if each of
+    /// `quotas` allows it. Otherwise they are closed on another thread.
     pub(crate) fn new(
         descriptors: Vec<OwnedFd>,
         truncated: bool,
@@ -150,7 +149,7 @@ impl Arrived {
         }
     }
 
-    /// Whether a peer that announced `count` can have sent this set.
+    /// Returns whether a peer that announced `count` can have sent this set.
     pub(crate) fn fits(&self, count: usize) -> bool {
         self.count.is_none_or(|own| own == count)
     }
@@ -220,7 +219,7 @@ mod tests {
         descriptors.close();
         assert!(clone.is_empty());
         assert!(clone.take().is_empty());
-        // It blocks until the other thread has closed the socket.
+        // This blocks until the other thread has closed the socket.
         assert_eq!(ours.read(&mut [0]).unwrap(), 0);
     }
 

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::MAX_PER_CALL;
 use super::closer::User;
+use super::limits::MAX_PER_CALL;
 
-/// How many descriptors one group of connections holds, and how many it may: those of a server, of one
-/// user of it, or one connection.
+/// How many descriptors a group of connections holds, and how many it may hold. The group is a
+/// server's connections, those of one user, or one connection.
 #[derive(Debug)]
 pub(crate) struct Quota {
     held: AtomicUsize,
     most: usize,
-    /// One set may be larger than that, if nothing else is held.
+    /// Whether one set may exceed the limit if nothing else is held.
     or_one_set: bool,
 }
 
@@ -34,17 +34,17 @@ impl Quota {
     }
 }
 
-/// How many descriptors this process may have open (RLIMIT_NOFILE, getrlimit(2)).
+/// Returns how many descriptors this process may have open (RLIMIT_NOFILE, getrlimit(2)).
 fn open_limit() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX)
 }
 
-/// The quotas of a process, and of each user other than its own.
+/// The quotas of a process, and of each foreign user.
 #[derive(Debug)]
 pub(crate) struct Quotas {
     all: Arc<Quota>,
-    /// Of each other user.
+    /// The limit for each foreign user.
     share: usize,
     own_uid: u32,
     users: Mutex<HashMap<Option<u32>, Weak<Quota>>>,
@@ -56,15 +56,16 @@ impl Quotas {
         Arc::new(Self { all: Quota::new(all), share, own_uid, users: Mutex::default() })
     }
 
-    /// Of descriptors of one direction: a quarter of what this process may have open, and a quarter of
-    /// that for one other user.
+    /// Returns quotas for one direction: a quarter of what this process may have open, and a
+    /// quarter of that for each foreign user.
     fn of_the_process() -> Arc<Self> {
         let all = open_limit() / 4;
         Self::of(all, all / 4)
     }
 
-    /// Of descriptors that were sent and not read yet: half of those that the kernel lets this user
-    /// have underway, and a quarter of that for one other user. One call's fit in any case.
+    /// Returns quotas for descriptors that were sent and not read yet: half of those that the
+    /// kernel lets this user have underway, and a quarter of that for each foreign user. The
+    /// descriptors of one call always fit.
     pub(crate) fn underway() -> Arc<Self> {
         let all = (open_limit() / 2).max(MAX_PER_CALL);
         Self::of(all, (all / 4).max(MAX_PER_CALL))
@@ -81,8 +82,8 @@ impl Quotas {
         quotas
     }
 
-    /// What descriptors count against that come from, or go to, a process of `uid`. Users that are not
-    /// known are one.
+    /// Returns the quotas for descriptors that come from, or go to, a process of `uid`. All unknown
+    /// users count as one.
     pub(crate) fn of_user(&self, uid: Option<u32>) -> Vec<Arc<Quota>> {
         if uid == Some(self.own_uid) {
             return vec![Arc::clone(&self.all)];
@@ -110,7 +111,7 @@ impl ServerQuotas {
         Self { received: Quotas::of_the_process(), responses: Quotas::of_the_process() }
     }
 
-    /// Returns what descriptors of one connection with a process of `uid` count against.
+    /// Returns the quotas for one connection with a process of `uid`.
     pub(crate) fn of_connection(&self, uid: Option<u32>) -> ConnectionQuotas {
         ConnectionQuotas {
             received: self.received.of_connection(uid),
@@ -119,23 +120,23 @@ impl ServerQuotas {
     }
 }
 
-/// What descriptors of one connection count against.
+/// The quotas for the descriptors of one connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionQuotas {
-    /// Those that were received and not taken yet.
+    /// For descriptors that were received and not taken yet.
     pub(crate) received: Vec<Arc<Quota>>,
-    /// Server: those of responses that wait to be sent.
+    /// Server: for descriptors of responses that wait to be sent.
     pub(crate) responses: Vec<Arc<Quota>>,
 }
 
 impl ConnectionQuotas {
-    /// Of a client, which may hold a quarter of what this process may have open.
+    /// Returns a client's quotas: it may hold a quarter of what this process may have open.
     pub(crate) fn of_client() -> Self {
         Self { received: vec![Quota::new(open_limit() / 4)], responses: Vec::new() }
     }
 }
 
-/// What the descriptors of one connection's responses count against, and whose process they go to.
+/// The quotas for descriptors of one connection's responses, and the user that they go to.
 #[derive(Debug)]
 pub(crate) struct ResponseQuotas {
     pub(crate) quotas: Vec<Arc<Quota>>,
@@ -154,7 +155,7 @@ impl Reservation {
         self.count
     }
 
-    /// Reserves `count` of each quota, or nothing.
+    /// Reserves `count` descriptors of each quota, or none at all.
     pub(crate) fn new<'a>(
         count: usize,
         quotas: impl IntoIterator<Item = &'a Arc<Quota>>,
@@ -218,7 +219,7 @@ mod tests {
             assert!(Reservation::new(1, &first).is_none());
             assert!(Reservation::new(1, &second).is_some());
             drop(held);
-            // A set that is too large goes alone.
+            // A set that is too large is accepted if it is alone.
             let other = Reservation::new(1, &first).unwrap();
             assert!(Reservation::new(connection, &first).is_none());
             drop(other);

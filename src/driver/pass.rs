@@ -34,8 +34,8 @@ const WRITE: usize = 1024 * 1024;
 /// window.
 const MOST_OUTGOING: usize = 1 << 20;
 
-/// Nor while more than this waits for the client's windows. It is more than one large message
-/// needs.
+/// It also starts none while more than this waits for the client's windows. It is more than one large
+/// message needs.
 const MOST_QUEUED: u64 = 64 << 20;
 
 pub(super) struct Pass<T, R> {

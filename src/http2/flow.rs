@@ -251,3 +251,19 @@ impl Inflow {
         self.window.available()
     }
 }
+
+/// Whether memory is short, and which request gets window meanwhile (`pressure`).
+#[derive(Debug, Default)]
+pub(super) struct Pressure {
+    /// Whether memory is short.
+    pub(super) is_on: bool,
+    /// The stream of the request that gets window meanwhile, or 0.
+    pub(super) first: u32,
+}
+
+impl Pressure {
+    #[inline]
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+}

@@ -35,6 +35,7 @@ mod connection;
 mod connection_end;
 mod control;
 mod data;
+mod descriptors;
 mod draining;
 mod error;
 mod event;

@@ -1,25 +1,10 @@
-//! [`Pressure`]: which request gets window while memory is short. One request gets it at a time,
+//! Which request gets window while memory is short ([`Pressure`](super::flow::Pressure)). One request gets it at a time,
 //! the oldest first. So requests that have begun can finish, and the others wait.
 
 use super::connection::Connection;
 use super::frame::kind;
 use super::key::StreamKey;
 use super::stream::{Receiving, Stream};
-
-#[derive(Debug, Default)]
-pub(super) struct Pressure {
-    /// Whether memory is short.
-    is_on: bool,
-    /// The stream of the request that gets window meanwhile, or 0.
-    first: u32,
-}
-
-impl Pressure {
-    #[inline]
-    pub(super) fn is_on(&self) -> bool {
-        self.is_on
-    }
-}
 
 /// Returns whether a request is under way: some of its window is used up.
 fn is_under_way(stream: &Stream) -> bool {

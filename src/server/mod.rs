@@ -17,6 +17,7 @@ mod options;
 mod refusal;
 mod routes;
 mod serve;
+mod setters;
 mod stats;
 
 use std::fmt;

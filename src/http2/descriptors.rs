@@ -1,0 +1,152 @@
+//! How a connection receives and sends descriptors (docs/descriptors.md).
+
+use std::time::Duration;
+
+use super::arrived::Reset;
+use super::config::KeepAlive;
+use super::connection::Connection;
+use super::error::{ConnectionError, ErrorCode};
+use super::frame::{FrameHeader, HEADER_LEN};
+use super::key::StreamKey;
+use super::passing::Attached;
+use super::role::Role;
+use super::stream::Sending;
+use crate::descriptors::{Arrived, Descriptors};
+
+/// The keep-alive if none was asked for.
+const SIGN_OF_LIFE: KeepAlive = KeepAlive {
+    interval: Duration::from_secs(60),
+    timeout: Duration::from_secs(20),
+    when_idle: false,
+};
+
+/// A set that is next to be written.
+#[derive(Debug)]
+pub(crate) struct NextSet {
+    pub(crate) descriptors: Descriptors,
+    pub(crate) count: usize,
+}
+
+impl Connection {
+    // ---- In --------------------------------------------------------------------------------
+
+    /// Takes a set of descriptors that was received with the next bytes, or before them.
+    ///
+    /// A server's call may hold the client's end of its own connection, which then would never be
+    /// closed. So a client that has sent descriptors has to answer PINGs while it has calls.
+    pub(crate) fn receive_set(&mut self, set: Arrived) {
+        if self.dead.is_none() {
+            self.passing.sets.push_back(set);
+            if self.role == Role::Server {
+                self.config.keep_alive.get_or_insert(SIGN_OF_LIFE);
+            }
+        }
+    }
+
+    pub(super) fn descriptors_frame(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+    ) -> Result<(), ConnectionError> {
+        let &[count] = payload else {
+            return Err(ConnectionError::frame_size("DESCRIPTORS has a length other than 1"));
+        };
+        if header.stream == 0 {
+            return Err(ConnectionError::protocol("DESCRIPTORS on stream 0"));
+        }
+        if count > self.config.descriptors {
+            return Err(ConnectionError::protocol("DESCRIPTORS announces more than may come"));
+        }
+        let attached = if count == 0 {
+            Attached::Void
+        } else {
+            match self.passing.sets.pop_front() {
+                Some(set) if set.fits(usize::from(count)) => Attached::Set(set),
+                Some(_) => {
+                    return Err(ConnectionError::protocol(
+                        "DESCRIPTORS announces another number than came",
+                    ));
+                }
+                None => return Err(ConnectionError::protocol("DESCRIPTORS without descriptors")),
+            }
+        };
+        self.passing.announced = Some((header.stream, attached));
+        Ok(())
+    }
+
+    /// Takes what came with a response's head.
+    pub(crate) fn take_descriptors(&mut self, key: StreamKey) -> Option<Box<Arrived>> {
+        self.streams.get_mut(key)?.descriptors.take()
+    }
+
+    /// Keeps the descriptors of a head with its stream until they are taken.
+    #[inline]
+    pub(super) fn attach(&mut self, key: StreamKey, attached: Attached) {
+        if let Attached::Set(set) = attached
+            && let Some(stream) = self.streams.get_mut(key)
+        {
+            stream.descriptors = Some(Box::new(set));
+        }
+    }
+
+    // ---- Out -------------------------------------------------------------------------------
+
+    /// Returns how many descriptors the peer takes with a call.
+    pub(crate) fn peer_takes_descriptors(&self) -> u32 {
+        if self.config.descriptors > 0 { self.peer.descriptors } else { 0 }
+    }
+
+    /// Server: announces `descriptors` for the next response on the stream. They must not be more
+    /// than the client takes.
+    pub(crate) fn send_descriptors(&mut self, key: StreamKey, descriptors: &Descriptors) {
+        let waits = self.streams.get(key).is_some_and(|stream| stream.sending == Sending::Head);
+        if waits && self.dead.is_none() {
+            self.write_descriptors(key, descriptors);
+        }
+    }
+
+    /// Server: closes descriptors that wait to be sent on a stream that was reset. Their frame says that
+    /// there are none.
+    pub(super) fn give_up_descriptors(&mut self, stream: u32) {
+        if self.passing.sends() && self.role == Role::Server {
+            let of_the_stream =
+                self.passing.outgoing.iter().filter(|(_, set)| set.key.id() == stream);
+            of_the_stream.for_each(|(_, set)| set.descriptors.close());
+        }
+    }
+
+    /// Announces `descriptors` for the next head on the stream.
+    pub(super) fn write_descriptors(&mut self, key: StreamKey, descriptors: &Descriptors) {
+        let place = self.write_buffer.end();
+        self.passing.announce(key, descriptors, place, self.write_buffer.buffer());
+    }
+
+    /// Returns whether a set travels with the next byte.
+    pub(crate) fn is_set_next(&self) -> bool {
+        self.passing.place() == Some(self.write_buffer.written())
+    }
+
+    /// Returns the set that travels with the next byte.
+    pub(crate) fn next_set(&self) -> Option<NextSet> {
+        let (_, set) = self.passing.outgoing.front()?;
+        Some(NextSet { descriptors: set.descriptors.clone(), count: set.count })
+    }
+
+    /// Notes that the next set was sent, with its first byte.
+    pub(crate) fn set_sent(&mut self) {
+        self.passing.outgoing.pop_front();
+    }
+
+    /// Gives up the next set, which cannot be sent. Its frame says so, and its stream is reset.
+    pub(crate) fn void_set(&mut self, why: &'static str) {
+        let Some((_, set)) = self.passing.outgoing.pop_front() else { return };
+        if let Some(count) = self.write_buffer.buffer().get_mut(HEADER_LEN) {
+            *count = 0;
+        }
+        let code = ErrorCode::ENHANCE_YOUR_CALM;
+        self.abort(
+            set.key,
+            Reset { code, by_peer: false, never_processed: false, why, limit: None },
+        );
+    }
+}
