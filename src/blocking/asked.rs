@@ -1,4 +1,4 @@
-//! [`Asked`]: what a call asks for, its deadline, and how often it was made.
+//! [`Asked`]: the request of a call, its deadline, and how often it was made.
 
 use std::sync::Arc;
 use std::thread;
@@ -26,18 +26,18 @@ const RESENDS: u32 = 5;
 
 static TIMEOUT: HeaderName = GRPC_TIMEOUT;
 
-/// What is asked for.
+/// The request of a call.
 pub(super) struct Asked {
     path: &'static str,
     headers: Fields,
     pub(super) deadline: Deadline,
-    /// The channel's user agent is to be added to the headers.
+    /// Whether the channel's user agent is still to be added to the headers.
     adds_agent: bool,
-    /// So is the channel's timeout.
+    /// Whether the channel's timeout is still to be added, too.
     adds_timeout: bool,
-    /// How often it was made, with a policy for that.
+    /// How often a policy had it made.
     attempts: u32,
-    /// How often it was sent again, since no server had processed it.
+    /// How often it was sent again because no server had processed it.
     resends: u32,
     pub(super) observation: Option<Box<CallObservation>>,
 }
@@ -57,7 +57,7 @@ impl From<Unsent> for Status {
     }
 }
 
-/// When a call has to have ended, and what its status says after that.
+/// The moment when a call has to have ended, and the status that it gets after that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     at: Option<Instant>,
@@ -81,7 +81,7 @@ impl Deadline {
         ))
     }
 
-    /// The server took no more calls at a time until it had passed.
+    /// Returns the status of a call that waited for a slot until its deadline.
     pub(super) fn no_slot(&self, address: &Address) -> Status {
         let Self { timeout, path, .. } = self;
         Status::deadline_exceeded(format!(
@@ -89,20 +89,21 @@ impl Deadline {
         ))
     }
 
-    /// After its deadline a call has failed by that, whichever end has ended it.
+    /// Returns the status of a call that has failed. After the deadline that is the deadline's
+    /// status, whichever end has ended the call.
     pub(super) fn or(&self, status: Status, address: &Address) -> Status {
         if self.has_passed() { self.exceeded(address) } else { status }
     }
 }
 
 impl Asked {
-    /// Tells observers that a call begins. It has the channel's deadline, if the headers have none.
+    /// Tells observers that a call begins. It has the channel's deadline if the headers have none.
     pub(super) fn new(channel: &Channel, path: &'static str, headers: Fields) -> Self {
         let observation = channel.observers().map(|observers| {
             let path = PathAndQuery::from_static(path);
             Box::new(CallObservation::of_channel(observers, &path))
         });
-        // What never changes has neither a timeout nor a user agent.
+        // A head that never changes has neither a timeout nor a user agent.
         let (own_timeout, adds_agent) = match &headers {
             Fields::Static(_) => (None, true),
             Fields::Own(headers) => (grpc_timeout(headers), field(headers, &USER_AGENT).is_none()),
@@ -145,7 +146,7 @@ impl Asked {
         }
     }
 
-    /// The call cannot be sent for want of a connection.
+    /// Returns the status of a call for which there is no connection.
     pub(super) fn unconnected(&self, error: ConnectError) -> Unsent {
         if !self.deadline.has_passed() {
             return Unsent::Failed(unavailable(error));
@@ -165,7 +166,7 @@ impl Asked {
         true
     }
 
-    /// Returns how long to wait, if the policy has the call made once more, and prepares that.
+    /// Returns how long to wait if the policy has the call made once more, and prepares that.
     pub(super) fn retry(
         &mut self,
         channel: &Channel,
@@ -181,7 +182,7 @@ impl Asked {
         Some(wait)
     }
 
-    /// The same at a response's head: one without a body may be a failure.
+    /// Does the same when a response's head has come: one without a body may be a failure.
     pub(super) fn retry_answer(
         &mut self,
         channel: &Channel,
@@ -236,7 +237,7 @@ impl Asked {
         }
     }
 
-    /// The call waits from now on for something else than its answer.
+    /// Notes that the call waits from now on for something other than its answer.
     pub(super) fn begin_wait(&self) -> Option<Instant> {
         self.observation.as_ref().map(|_| Instant::now())
     }
@@ -247,7 +248,8 @@ impl Asked {
         }
     }
 
-    /// The request was put into a connection. Its bytes count once, however often that is.
+    /// Notes that the request was put into a connection. Its bytes count once, however often that
+    /// happens.
     pub(super) fn note_sent(&mut self, bytes: usize) {
         let is_first = self.resends == 0 && self.attempts == 1;
         if let Some(observation) = self.observation.as_mut().filter(|_| is_first) {

@@ -1,4 +1,4 @@
-//! The attempts of a call, until it is answered.
+//! Makes the attempts of a call until it is answered.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::channel::Channel;
 use crate::client::DirectResponse;
 
 impl Asked {
-    /// Sends a message, and waits for the head of its response. Sends it again while no server has
-    /// processed it, and as the channel's policy has it.
+    /// Sends a message, and waits for the head of its response. It sends the message again while no
+    /// server has processed it, and when the channel's policy asks for it.
     pub(super) fn answer(
         mut self,
         channel: &Channel,
@@ -50,7 +50,8 @@ impl Asked {
         Ok((call, response))
     }
 
-    /// Begins a call of a stream of requests. Sends its head again while no server has processed it.
+    /// Begins a call with a stream of requests. It sends the head again while no server has
+    /// processed it.
     pub(super) fn begin(mut self, channel: &Channel) -> Result<Call, Status> {
         loop {
             match Call::open(channel, &mut self, None) {

@@ -1,4 +1,4 @@
-//! [`ChannelBuilder`]: how a blocking channel connects and calls.
+//! [`ChannelBuilder`]: the options of a blocking channel.
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub struct ChannelBuilder {
     pub(super) connect_timeout: Duration,
     pub(super) wait_for_ready: bool,
     pub(super) server: Option<PeerPolicy>,
-    /// The default deadline, and what it is on the wire.
+    /// The default deadline, and its value on the wire.
     pub(super) timeout: Option<(Duration, HeaderValue)>,
     pub(super) user_agent: HeaderValue,
     pub(super) retry: Option<RetryPolicy>,
@@ -75,20 +75,21 @@ impl ChannelBuilder {
         self
     }
 
-    /// Sets whether a call that finds no server waits for one, within its own deadline, rather than fails
-    /// with UNAVAILABLE. Default: no. It tries again 5 ms after the first failure and up to 1 s after later
-    /// ones, varied by up to 20 %. It does not wait for what only a person can change: see
-    /// [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). A call whose deadline ends
-    /// the wait fails with DEADLINE_EXCEEDED and says what it waited for.
+    /// Sets whether a call that finds no server waits for one within its deadline. Without this it
+    /// fails with UNAVAILABLE. Default: no. It tries again 5 ms after the first failure and up to 1
+    /// s after later ones, varied by up to 20 %. It does not wait for what only a person can
+    /// change: see [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). If
+    /// the deadline ends the wait, the call fails with DEADLINE_EXCEEDED.
     #[must_use]
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.wait_for_ready = wait;
         self
     }
 
-    /// Sets which servers to talk to. A server is the process that began to listen on the Unix socket: in
-    /// `/tmp`, for one, that can be anybody. A connection to any other is closed before anything is sent;
-    /// over TCP no server can be told from another, and connecting fails. Default: any.
+    /// Sets which servers the channel may talk to. A server is the process that began to listen on
+    /// the Unix socket. In `/tmp`, for example, that can be anybody's process. A connection to
+    /// another server is closed before anything is sent. Over TCP no server can be identified, so
+    /// connecting fails. Default: any server.
     #[must_use]
     pub fn require_server(mut self, policy: PeerPolicy) -> Self {
         self.server = Some(policy);
@@ -103,21 +104,21 @@ impl ChannelBuilder {
         self
     }
 
-    /// Sets which failed calls are made again: see [`RetryPolicy`]. The thread sleeps between two attempts.
-    /// Default: none. Calls that no server has processed are sent again without it.
+    /// Sets which failed calls are made again. See [`RetryPolicy`]. The thread sleeps between two
+    /// attempts. Default: none. Calls that no server has processed are sent again in any case.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = Some(policy);
         self
     }
 
-    /// Sets what the program is called in the `user-agent` that servers see, before this library's name and
-    /// version: `app/1.0 grpc-rust-samehost/0.1.0`. A request that has the field already keeps it. Default:
-    /// this library's name and version.
+    /// Sets the program's name in the `user-agent` that servers see. It comes before this library's
+    /// name and version: `app/1.0 grpc-rust-samehost/0.1.0`. A request that already has the field
+    /// keeps it. Default: only this library's name and version.
     ///
     /// # Errors
     ///
-    /// Where `agent` is no field value: it has a control character or the like.
+    /// If `agent` is not a valid field value, for example because it has a control character.
     pub fn user_agent<A>(mut self, agent: A) -> Result<Self, A::Error>
     where
         A: TryInto<HeaderValue>,
@@ -128,26 +129,26 @@ impl ChannelBuilder {
         Ok(self)
     }
 
-    /// Adds an [`Observer`], which is told what happens on the channel's connections and calls, by the
-    /// threads that make calls. Several are told one after the other. Since nothing runs between calls, the
-    /// end of a connection is told when the next call finds it, or when the channel is dropped. A call that
-    /// an observer makes on the channel while it is told that this connects fails with UNAVAILABLE. Default:
-    /// none, which costs nothing.
+    /// Adds an [`Observer`], which is told what happens on the channel's connections and calls. The
+    /// threads that make calls tell it. Several observers are told one after the other. Since nothing
+    /// runs between calls, the end of a connection is told when the next call finds it, or when the
+    /// channel is dropped. If an observer makes a call on the channel while it is told that the channel
+    /// connects, that call fails with UNAVAILABLE. Default: none, which costs nothing.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observing.push(Arc::new(observer));
         self
     }
 
-    /// Returns statistics of what the channel is doing, which can be read at any time. They count from now on
-    /// and cost as much as an [`observer`](Self::observer).
+    /// Returns statistics of what the channel is doing, which can be read at any time. They count
+    /// from now on, and cost as much as an [`observer`](Self::observer).
     pub fn stats(&mut self) -> ChannelStats {
         let stats = ChannelStats::default();
         self.observing.push(Arc::new(stats.clone()));
         stats
     }
 
-    /// Sets whether each call has a span of its own (`tracing`, INFO, "call"), with the field names of
+    /// Sets whether each call has its own span (`tracing`, INFO, "call"), with the field names of
     /// OpenTelemetry's conventions for RPC. Its parent is the caller's span. Default: no.
     #[must_use]
     pub fn trace_calls(mut self, traces: bool) -> Self {

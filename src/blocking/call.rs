@@ -21,10 +21,10 @@ pub(super) struct Call {
     connection: Arc<Connection>,
     key: StreamKey,
     deadline: Deadline,
-    /// The whole of the response's body, if it came with the head.
+    /// The whole body of the response, if it came with the head.
     content: Option<Content>,
     over: bool,
-    /// Tells observers of the end when it is dropped.
+    /// Dropping it tells observers of the call's end.
     observation: Option<Box<CallObservation>>,
 }
 
@@ -35,7 +35,8 @@ pub(super) enum Next {
 }
 
 impl Call {
-    /// Sends the head of a request, and the whole of its message with it if it has only one.
+    /// Sends the head of a request. If the request has only one message, it is sent together with
+    /// the head.
     pub(super) fn open(
         channel: &Channel,
         asked: &mut Asked,
@@ -65,7 +66,7 @@ impl Call {
         let opened = connection.until(asked.deadline.at(), |state| {
             match state.h2.send_request(request, false) {
                 Ok(key) => {
-                    // In one write with the head.
+                    // It is sent in one write with the head.
                     if let Some(message) = message {
                         state.h2.send_data(key, message.clone(), true);
                     }
@@ -93,7 +94,7 @@ impl Call {
         }
     }
 
-    /// Whether it has failed already, and no server has processed it.
+    /// Returns whether it has failed already, and no server has processed it.
     pub(super) fn is_unprocessed(&self) -> bool {
         let response = |state: &mut State| match state.h2.take_response(self.key) {
             Poll::Ready(Err(failure)) => Some(state.error(failure)),
@@ -107,7 +108,7 @@ impl Call {
         self.observation = observation;
     }
 
-    /// The same for a call whose response has begun.
+    /// Does the same for a call whose response has begun.
     pub(super) fn answered(
         &mut self,
         observation: Option<Box<CallObservation>>,
@@ -171,7 +172,7 @@ impl Call {
         Ok(response)
     }
 
-    /// Takes the whole of the response's body, if it came with the head.
+    /// Takes the whole body of the response, if it came with the head.
     pub(super) fn take_content(&mut self) -> Option<Content> {
         self.content.take()
     }
@@ -236,7 +237,7 @@ impl Call {
         }
     }
 
-    /// Notes the status that the call has failed with.
+    /// Notes the status with which the call has failed.
     pub(super) fn ended(&mut self, status: Status) -> Status {
         if let Some(observation) = &mut self.observation {
             observation.ended_with(status.code());

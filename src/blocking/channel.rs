@@ -36,19 +36,19 @@ pub struct Channel(Arc<Inner>);
 struct Inner {
     config: ChannelBuilder,
     observers: Option<Observers>,
-    /// Of the retry policy.
+    /// The tokens of the retry policy.
     tokens: Tokens,
     current: Mutex<Current>,
-    /// A thread that was connecting has come to an end.
+    /// Notified when a thread that was connecting has finished.
     connected: Condvar,
 }
 
 #[derive(Default)]
 struct Current {
     connection: Option<Arc<Connection>>,
-    /// The thread that is opening a connection for all that need one.
+    /// The thread that opens a connection for all threads that need one.
     opening: Option<ThreadId>,
-    /// The last attempt that failed, and how many have.
+    /// How many attempts have failed, and the error of the last one.
     failures: u64,
     failure: Option<ConnectError>,
 }
@@ -150,14 +150,14 @@ impl Channel {
         &self.0.tokens
     }
 
-    /// Returns the connection, opened now if there is none that takes calls. Waits for a server if the
-    /// channel does.
+    /// Returns the connection, and opens one if there is none that takes calls. It waits for a
+    /// server if the channel does.
     ///
     /// # Errors
     ///
-    /// Why there is none. With the kind `TimedOut` also if the deadline has passed.
+    /// Why there is no connection. The kind is also `TimedOut` if the deadline has passed.
     ///
-    /// `looks`: whether the server has ended the connection is looked for before.
+    /// `looks` means that it first checks whether the server has ended the connection.
     pub(super) fn connection(
         &self,
         deadline: Option<Instant>,
@@ -184,7 +184,7 @@ impl Channel {
         }
     }
 
-    /// One attempt, which is that of all calls that come meanwhile.
+    /// Makes one attempt, which is shared by all calls that come meanwhile.
     fn connect_once(
         &self,
         deadline: Option<Instant>,
@@ -201,7 +201,7 @@ impl Channel {
             }
             current = self.wait(current, deadline)?;
             match &current.failure {
-                // The deadline that ended it may have been that of the other call.
+                // The deadline that ended the attempt may have been that of the other call.
                 Some(error)
                     if current.failures != before && error.kind() != ConnectErrorKind::TimedOut =>
                 {
@@ -214,7 +214,7 @@ impl Channel {
         current.opening = Some(thread::current().id());
         drop(current);
         let opening = Opening(self);
-        // The connection may have been opened since this thread looked.
+        // Another thread may have opened the connection since this one checked.
         if let Some(connection) = earlier.filter(|connection| connection.is_open(looks)) {
             return Ok(connection);
         }
@@ -228,14 +228,15 @@ impl Channel {
                 current.connection.take()
             }
         };
-        // Its observers are told that it has ended when it is dropped, which is not under the lock.
+        // Dropping it tells observers that it has ended, which must not be done under the lock.
         drop(current);
         drop(opening);
         drop(ended);
         opened
     }
 
-    /// An observer makes a call while it is told of the connection that the call would wait for.
+    /// Returns the error for an observer that makes a call while it is told of the connection that
+    /// the call would wait for.
     fn within_connecting(&self) -> ConnectError {
         let cause = "this thread is opening the connection: an observer that is told of it can make calls \
                      only from another thread";
@@ -273,7 +274,7 @@ impl Channel {
     }
 }
 
-/// A thread that opens a connection. When it ends, however that is, others may open one.
+/// A thread that opens a connection. When it ends for any reason, others may open one.
 struct Opening<'a>(&'a Channel);
 
 impl Drop for Opening<'_> {

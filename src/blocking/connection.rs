@@ -23,7 +23,7 @@ use crate::socket::{Held, Peer, share_one_cpu};
 /// How many pieces are written at once.
 const SLICES: usize = 16;
 
-/// How long a thread waits for room in the socket before it looks again.
+/// How long a thread waits for room in the socket before it checks again.
 const ROOM: Duration = Duration::from_millis(10);
 
 /// No timer of the connection is used: calls have their own deadlines, and between calls no thread
@@ -32,9 +32,9 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 pub(super) struct Connection {
     pub(super) address: Arc<Address>,
-    /// What the server sees as `:authority`.
+    /// The value of `:authority` that the server sees.
     pub(super) authority: Vec<u8>,
-    /// Of each response: the server, where the transport tells.
+    /// The extensions of each response: they identify the server if the transport can.
     pub(super) extensions: Extensions,
     pub(super) usual: Arc<Usual>,
     pub(super) watched: Option<Watched>,
@@ -51,11 +51,11 @@ pub(super) struct State {
     pub(super) ready: bool,
     pub(super) close_reason: Option<CloseReason>,
     input: BytesMut,
-    /// The thread that reads has it.
+    /// The reader, unless a thread is reading with it.
     reader: Option<Reader>,
-    /// Threads that wait for the one that reads.
+    /// How many threads wait for the one that reads.
     waiting: usize,
-    /// What observers were not told yet. Empty where there are none.
+    /// What observers were not told yet. It stays empty if there are none.
     news: Vec<News>,
     is_observed: bool,
 }
@@ -111,7 +111,7 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, writes what the socket takes of it, and tells observers what happened.
+    /// Changes the state, writes as much as the socket takes, and tells observers what happened.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
@@ -125,7 +125,7 @@ impl Connection {
         if let Some(watched) = &self.watched
             && !news.is_empty()
         {
-            // Under the lock, so that the news of two threads stay in their order.
+            // This is done under the lock, so that the news of two threads stay in order.
             watched.add(news);
             drop(state);
             watched.tell();
@@ -174,7 +174,7 @@ impl Connection {
         result
     }
 
-    /// Waits for bytes, and takes in what they say.
+    /// Waits for bytes, and processes them.
     fn read<'a>(
         &'a self,
         state: MutexGuard<'a, State>,
@@ -218,7 +218,7 @@ impl Connection {
         state
     }
 
-    /// Writes what the socket takes at once.
+    /// Writes as much as the socket takes at once.
     fn flush(&self, state: &mut State) {
         while state.close_reason.is_none() && state.h2.has_outgoing() {
             match self.send(&state.h2) {

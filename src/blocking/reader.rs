@@ -12,14 +12,14 @@ use rustix::net::{RecvFlags, recv};
 /// How much is read at once, in bytes.
 const READ: usize = 64 * 1024;
 
-/// If less time is left, poll(2) waits. The kernel measures a socket's timeout in ticks of its clock, which
-/// last up to 10 ms.
+/// If less time than this is left, poll(2) waits. The kernel measures a socket's timeout in ticks
+/// of its clock, which last up to 10 ms.
 const PRECISE: Duration = Duration::from_millis(50);
 
-/// Reads that wait so long are no load.
+/// Reads that wait this long cost nothing that matters.
 const SELDOM: Duration = Duration::from_secs(1);
 
-/// Reads a socket. One thread at a time has it.
+/// Reads a socket. One thread at a time uses it.
 pub(super) struct Reader {
     buffer: Vec<u8>,
     polls: bool,
@@ -27,27 +27,28 @@ pub(super) struct Reader {
     timeout: Option<Duration>,
 }
 
-/// What came of a read.
+/// The outcome of a read.
 pub(super) enum Received {
     Bytes(usize),
     Nothing,
 }
 
 impl Reader {
-    /// `polls`: poll(2) waits, and not recv(2). When the peer reads from a Unix socket, the kernel wakes the
-    /// sender that waits in recv(2), which has nothing to do then. If both ends share one CPU, that delays
-    /// the peer; across two CPUs the sender's CPU is awake when the response comes.
+    /// Returns a reader. `polls` means that poll(2) waits instead of recv(2). When the peer reads
+    /// from a Unix socket, the kernel wakes a sender that waits in recv(2), which has nothing to do
+    /// then. If both ends share one CPU, that delays the peer. Across two CPUs, the sender's CPU is
+    /// awake when the response comes.
     pub(super) fn new(polls: bool) -> Self {
         Self { buffer: vec![0; READ], polls, timeout: None }
     }
 
-    /// Returns the first bytes of what the last read has read.
+    /// Returns the first bytes of the last read.
     pub(super) fn bytes(&self, bytes: usize) -> &[u8] {
         &self.buffer[..bytes]
     }
 
-    /// Waits for bytes and reads them, or, if something is outgoing, waits until the socket takes more.
-    /// Returns `Nothing` after the time that is left at the latest, or before.
+    /// Waits for bytes and reads them. If something is outgoing, it waits until the socket takes
+    /// more. It returns `Nothing` when the remaining time is over, or earlier.
     pub(super) fn receive(
         &mut self,
         socket: impl AsFd,
@@ -66,14 +67,14 @@ impl Reader {
         }
     }
 
-    /// Reads what is there.
+    /// Reads the bytes that are there.
     pub(super) fn receive_now(&mut self, socket: impl AsFd) -> io::Result<Received> {
         received(recv(socket, &mut *self.buffer, RecvFlags::DONTWAIT))
     }
 
-    /// Whether a read of the socket waits no longer than the time that is left. Sets its timeout if that is
-    /// longer, or so short that a call would often look at its clock. It is shorter than it could be, so
-    /// that the calls after this one need not set it again.
+    /// Returns whether a read of the socket waits no longer than the remaining time. Sets the
+    /// socket's timeout if it is longer, or so short that a call would often check its clock. The
+    /// new timeout is shorter than possible, so that later calls need not set it again.
     fn waits_within(&mut self, socket: impl AsFd, left: Option<Duration>) -> bool {
         let fits = match (self.timeout, left) {
             (None, left) => left.is_none(),
@@ -97,7 +98,7 @@ impl Reader {
     }
 }
 
-/// How long there is until a moment, if there is one.
+/// Returns the time until a moment, if there is one.
 pub(super) fn left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }

@@ -201,7 +201,7 @@ impl<Q: Message, R: Message + Default> Iterator for Conversation<Q, R> {
     }
 }
 
-/// The parts of a response's head, with its metadata normalised.
+/// Returns the parts of a response's head, with its metadata normalised.
 fn parts(response: DirectResponse) -> (StatusCode, HeaderMap, Extensions) {
     let DirectResponse { head, extensions, .. } = response;
     let status = head.status;

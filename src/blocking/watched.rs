@@ -1,4 +1,4 @@
-//! [`Watched`]: what observers are told of a connection.
+//! [`Watched`]: tells observers of a connection.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -12,7 +12,7 @@ use crate::http2::ErrorCode;
 use crate::observer::{ConnectionInfo, ConnectionObservation, Observers, Side, connection_span};
 use crate::socket::Peer;
 
-/// What has happened on a connection.
+/// Something that has happened on a connection.
 pub(super) enum News {
     /// The server's SETTINGS have come.
     Ready,
@@ -21,11 +21,11 @@ pub(super) enum News {
     Ended(CloseReason),
 }
 
-/// A connection that is observed. If it is dropped while the connection is open, it tells that the
-/// connection was closed.
+/// A connection that is observed. If it is dropped while the connection is open, it tells observers
+/// that the connection was closed.
 pub(super) struct Watched {
     observers: Option<Observers>,
-    /// As observers see it.
+    /// The connection as observers see it.
     pub(super) connection: Option<Arc<ConnectionInfo>>,
     address: Arc<Address>,
     peer: Peer,
@@ -35,12 +35,12 @@ pub(super) struct Watched {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<News>,
-    /// A thread tells. It has what follows.
+    /// Whether a thread is telling observers. That thread also tells what follows.
     is_telling: bool,
     open: Open,
 }
 
-/// From when a connection was opened until it has ended.
+/// A connection from its opening to its end.
 #[derive(Default)]
 struct Open {
     observation: Option<ConnectionObservation>,
@@ -48,7 +48,7 @@ struct Open {
 }
 
 impl Watched {
-    /// `None` if nobody observes, and nobody reads spans.
+    /// Returns `None` if there are no observers, and nothing reads spans.
     pub(super) fn new(
         observers: Option<&Observers>,
         address: &Arc<Address>,
@@ -67,13 +67,13 @@ impl Watched {
         })
     }
 
-    /// Adds what is to be told.
+    /// Adds news for the observers.
     pub(super) fn add(&self, news: Vec<News>) {
         self.lock().waiting.extend(news);
     }
 
-    /// Tells what was added, in its order. If another thread tells, or this one within an observer, that
-    /// goes on until all is told. No lock is held while observers run.
+    /// Tells observers the news in order. If another thread is telling them, or this one within an
+    /// observer, that call tells the rest. No lock is held while observers run.
     pub(super) fn tell(&self) {
         let mut queue = self.lock();
         if mem::replace(&mut queue.is_telling, true) {

@@ -30,8 +30,9 @@ use crate::socket::{self, ConnectError, ConnectErrorKind, Peer, PeerIdentity};
 /// successor may already be there, so that no call is lost.
 const SUCCESSORS: u32 = 2;
 
-/// How often more where the server spoke and then said that it ends, with [`DISMISSED`] in between: its
-/// idle timeout may be shorter than this process had to wait for a CPU.
+/// How often more it is opened again if the server spoke and then announced its end, with
+/// [`DISMISSED`] in between. The server's idle timeout may be shorter than the time that this
+/// process had to wait for a CPU.
 const DISMISSALS: u32 = 4;
 
 const DISMISSED: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
@@ -253,11 +254,12 @@ pub(crate) fn check_server(
     }
 }
 
-/// Returns what a server sees as `:authority`.
+/// Returns the value of `:authority` that a server sees.
 pub(crate) fn authority(address: &Address) -> Vec<u8> {
     match address.kind() {
         Kind::Unix(_) | Kind::UnixAbstract(_) => LOCAL.to_vec(),
-        // An IPv6 scope id has no place in a URI (RFC 3986 §3.2.2); it means nothing to the server.
+        // An IPv6 scope id is not allowed in a URI (RFC 3986 §3.2.2), and has no meaning for the
+        // server.
         Kind::Tcp(std::net::SocketAddr::V6(v6)) => format!("[{}]:{}", v6.ip(), v6.port()).into(),
         Kind::Tcp(v4) => v4.to_string().into(),
         Kind::Host(host, port) => format!("{host}:{port}").into(),

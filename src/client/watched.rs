@@ -55,7 +55,7 @@ impl<'a> Attempted<'a> {
 /// A connection, from the moment when the server has begun to speak. It has a span from then on.
 pub(super) struct Watched {
     observers: Option<Observers>,
-    /// As observers see it.
+    /// The connection as observers see it.
     connection: Option<Arc<ConnectionInfo>>,
     address: Option<Address>,
     peer: Peer,

@@ -1,4 +1,4 @@
-//! The spans of connections, of both ends.
+//! The spans of connections, on both ends.
 
 use tracing::{Level, Span};
 
@@ -8,9 +8,10 @@ use super::peer_name::PeerName;
 use crate::address::Address;
 use crate::socket::Peer;
 
-/// Returns the span of a connection, if somebody reads spans (INFO). Its field names are OpenTelemetry's,
-/// where it has conventions for them. The server's is named "connection", and the channel's "channel
-/// connection". That of a channel has no parent: it outlives the call that has opened it.
+/// Returns the span of a connection if spans are collected (INFO). Its field names are
+/// OpenTelemetry's, where it has conventions for them. A server's span is named "connection", and a
+/// channel's "channel connection". A channel's span has no parent, because the connection outlives
+/// the call that has opened it.
 pub(crate) fn connection_span(side: Side, address: Option<&Address>, peer: &Peer) -> Span {
     if !tracing::enabled!(Level::INFO) {
         return Span::none();

@@ -8,8 +8,8 @@ use http::Extensions;
 
 use super::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID};
 use super::stats::ServerStats;
-use crate::descriptors::{MAX_PER_CALL, ServerQuotas};
-use crate::driver::{self, BusyPoll, Memory};
+use crate::descriptors::ServerQuotas;
+use crate::driver::{self, Memory};
 use crate::http2::{Config, KeepAlive};
 use crate::observer::{Observer, Observers};
 use crate::policy::PeerPolicy;

@@ -7,7 +7,7 @@ use http::Extensions;
 
 use super::Server;
 use super::stats::ServerStats;
-use crate::descriptors::{MAX_PER_CALL, Quotas};
+use crate::descriptors::{MAX_PER_CALL, ServerQuotas};
 use crate::driver::BusyPoll;
 use crate::observer::Observer;
 use crate::policy::PeerPolicy;
