@@ -71,9 +71,9 @@ impl Quotas {
         Self::of(all, (all / 4).max(MAX_PER_CALL))
     }
 
-    /// What descriptors of one connection with a process of `uid` count against. One connection may hold
-    /// half of what its user may, or one call's: so it does not use up what other connections of its user
-    /// need.
+    /// Returns the quotas for one connection with a process of `uid`. One connection may hold half
+    /// of what its user may, or the descriptors of one call. So it does not use up what other
+    /// connections of its user need.
     fn of_connection(&self, uid: Option<u32>) -> Vec<Arc<Quota>> {
         let mut quotas = self.of_user(uid);
         let of_the_user = quotas.iter().map(|quota| quota.most).min().unwrap_or_default();

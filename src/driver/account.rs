@@ -9,22 +9,22 @@ use std::time::{Duration, Instant};
 use super::memory::User;
 use super::timer::now;
 
-/// Bytes are counted by so many. Fewer are not counted at all.
+/// Bytes are counted in steps of this size. Fewer bytes than one step are not counted.
 const STEP: usize = 16 * 1024;
 
-/// While it is not read from, a connection looks after this time whether it may be again.
+/// How often a connection that is not read checks whether it may be read again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// One that sleeps and holds something looks after this time whether there is still room for it.
+/// How often a sleeping connection that holds something checks whether there is still room for it.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Calls that take less do not make a connection look: in bytes.
+/// Calls that take fewer bytes than this do not make a connection check.
 const MANY_CALLS: usize = 4 << 20;
 
-/// How long a connection of a pressed user may be read without getting rid of anything.
+/// How long a connection of a pressed user may be read without holding less.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the one that is read may bring nothing before another one has its turn.
+/// How long the connection that is read may bring nothing before another one gets the turn.
 const TURN: Duration = Duration::from_millis(20);
 
 /// How long a turn lasts while another one waits.
@@ -35,31 +35,32 @@ const SLICE: Duration = Duration::from_millis(100);
 pub(super) enum Reading {
     /// As much as there is.
     Free,
-    /// As much as there is, of this one of the user's connections.
+    /// As much as there is, because it is this connection's turn.
     Turn,
-    /// It holds nothing, and little is read of it at a time.
+    /// Little at a time, because the connection holds nothing.
     Little,
-    /// Nothing now.
+    /// Nothing for now.
     Not,
 }
 
-/// A connection's part. Gives it back when dropped.
+/// A connection's part of the memory. Dropping it gives the part back.
 #[derive(Debug)]
 pub(super) struct Account {
     user: Option<Arc<User>>,
-    /// Tells the user's connections apart.
+    /// The number of this connection among the user's.
     id: u64,
-    /// Whole steps, in bytes.
+    /// The counted bytes, in whole steps.
     counted: usize,
-    /// Looks from time to time whether there is still room.
+    /// Whether it checks from time to time that there is still room.
     looks: bool,
-    /// It is in a line: waits for a turn, or has it.
+    /// Whether it is in a line: it waits for a turn, or has it.
     lined_up: bool,
-    /// Users share the turns of their tasks.
+    /// Whether users share the turns of their tasks.
     shares_turns: bool,
-    /// It waits for such a turn.
+    /// Whether it waits for such a turn.
     awaits_turn: bool,
-    /// Since when it is read, or has sent nothing to read, and did not become less: of a pressed user's.
+    /// For a pressed user's connection: since when it is read, or has sent nothing to read, without
+    /// holding less.
     since: Option<Box<Instant>>,
     turn: Option<Box<Turn>>,
 }
@@ -68,14 +69,14 @@ pub(super) struct Account {
 #[derive(Debug)]
 struct Turn {
     began: Instant,
-    /// When something came.
+    /// When something came last.
     last: Instant,
-    /// What it held when it began.
+    /// How much it held when the turn began.
     held: usize,
 }
 
 impl Account {
-    /// `None`: nobody counts.
+    /// Returns a connection's account. With `None` nothing is counted.
     pub(super) fn new(user: Option<Arc<User>>) -> Self {
         let id = user.as_ref().map_or(0, |user| user.memory.next.fetch_add(1, Ordering::Relaxed));
         Self {
@@ -91,12 +92,13 @@ impl Account {
         }
     }
 
-    /// The connection holds so many bytes of data at the end of a pass, and calls take so many more.
+    /// Sets how many bytes of data the connection holds at the end of a pass, and how many more its
+    /// calls take.
     #[inline]
     pub(super) fn set(&mut self, data: usize, calls: usize) {
         let bytes = data + calls;
         let steps = bytes - bytes % STEP;
-        // Many connections with a few calls each need not all wake for that.
+        // Many connections with a few calls each need not all wake up to check.
         self.looks = data >= STEP || calls >= MANY_CALLS;
         if steps != self.counted {
             self.change(steps);
@@ -131,7 +133,7 @@ impl Account {
         true
     }
 
-    /// It does not wait for a turn of its task any more.
+    /// Stops waiting for a turn of its task.
     #[inline]
     fn stop_waiting(&mut self) {
         if std::mem::take(&mut self.awaits_turn)
@@ -141,7 +143,7 @@ impl Account {
         }
     }
 
-    /// That turn ends, which began then.
+    /// Ends a turn of the task that began at `began`.
     #[inline]
     pub(super) fn exit(&self, began: Instant) {
         if let (true, Some(user)) = (self.shares_turns, &self.user) {
@@ -154,13 +156,14 @@ impl Account {
         self.counted == 0
     }
 
-    /// Whether the connection holds something and its user has to wait.
+    /// Returns whether the connection holds something and its user has to wait.
     #[inline]
     pub(super) fn is_pressed(&self) -> bool {
         self.counted > 0 && self.user.as_ref().is_some_and(|user| user.is_pressed())
     }
 
-    /// How much may be read of the connection. Where that is nothing, the task is woken for its turn.
+    /// Returns how much may be read of the connection. If that is nothing, the task is woken for
+    /// its turn.
     #[inline]
     pub(super) fn reading(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
         let Some(user) = &self.user else { return Reading::Free };
@@ -178,7 +181,8 @@ impl Account {
     fn reading_in_turn(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
         let Some(user) = &self.user else { return Reading::Free };
         if let Some(turn) = &self.turn {
-            // Beyond the quarter it goes on until it has become less: the next one would add more.
+            // Beyond the quarter it keeps the turn until it holds less, because the next connection
+            // would add more.
             let may_end = turn.held >= self.counted || !user.is_beyond();
             if turn.began + SLICE <= now && may_end && user.turns.is_wanted() {
                 self.leave();
@@ -199,15 +203,15 @@ impl Account {
         Reading::Turn
     }
 
-    /// Something came while it was this one's turn.
+    /// Notes that something came during this connection's turn.
     pub(super) fn found_something(&mut self, now: Instant) {
         if let Some(turn) = &mut self.turn {
             turn.last = now;
         }
     }
 
-    /// There was nothing to read. Returns whether that lasts, so that another request should be asked
-    /// for.
+    /// Notes that there was nothing to read. Returns whether that has lasted so long that another
+    /// request should get window.
     pub(super) fn found_nothing(&mut self, now: Instant) -> bool {
         let Some(turn) = &mut self.turn else { return false };
         if now < turn.last + TURN {
@@ -221,8 +225,8 @@ impl Account {
         true
     }
 
-    /// The connection is not read. `sent`: the peer has sent something, and so it is not the one that
-    /// is waited for.
+    /// Notes that the connection is not read. `sent` means that the peer has sent something, so
+    /// that nothing waits for the peer.
     pub(super) fn was_not_read(&mut self, now: Instant, sent: bool) {
         if sent {
             self.since = None;
@@ -231,7 +235,7 @@ impl Account {
         }
     }
 
-    /// Nothing more is read, or it is another one's turn.
+    /// Leaves the line, because nothing more is read, or because it is another connection's turn.
     pub(super) fn leave(&mut self) {
         self.turn = None;
         if let Some(user) = &self.user
@@ -242,8 +246,8 @@ impl Account {
         }
     }
 
-    /// There is no room, and this connection has held on to what it has for too long.
-    /// `waits_for_peer` says whether the peer has to go on.
+    /// Returns whether there is no room and this connection has held what it has for too long.
+    /// `waits_for_peer` tells whether the peer has to act.
     pub(super) fn is_exhausted(
         &mut self,
         now: Instant,
@@ -261,7 +265,7 @@ impl Account {
         false
     }
 
-    /// When to look again.
+    /// Returns when to check again.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
         let pressed = self.is_pressed();
         (self.counted > 0 && (self.looks || pressed))
@@ -314,7 +318,7 @@ mod tests {
         assert_eq!(heavy[1].next_look(now), Some(now + PAUSE));
         heavy[0].set(15 * STEP, 0);
         assert_eq!(of_heavy(&mut heavy), [Free; 3], "exactly its share");
-        // The server's own user has no share.
+        // The server's own user has no limit of its own.
         let [mut own] = accounts::<1>(&memory, Owner::Server);
         own.set(70 * STEP, 0);
         assert_eq!(reading(&mut own, now), Free);
@@ -334,7 +338,7 @@ mod tests {
         light.set(10 * STEP, 0);
         assert_eq!(reading(&mut own, now), Turn);
         assert_eq!((reading(&mut other, now), reading(&mut light, now)), (Not, Free));
-        // Alone, the one user of a server waits all the same.
+        // The only user of a server waits too.
         light.set(0, 0);
         own.set(101 * STEP, 0);
         assert_eq!((reading(&mut own, now), reading(&mut other, now)), (Turn, Not));
@@ -352,12 +356,12 @@ mod tests {
         assert!(!accounts[0].found_nothing(start + TURN / 2));
         assert!(accounts[0].found_nothing(start + TURN), "for so long");
         assert_eq!(read(&mut accounts, start + TURN), [Not, Turn, Not]);
-        // What comes makes it last, and no longer than a while.
+        // The turn lasts longer if something comes, but only for a limited time.
         let soon = start + TURN + TURN / 2;
         accounts[1].found_something(soon);
         assert!(!accounts[1].found_nothing(start + 2 * TURN));
         assert_eq!(read(&mut accounts, start + TURN + SLICE), [Not, Not, Turn]);
-        // Who holds nothing any more leaves it to the next one.
+        // A connection that holds nothing any more leaves the turn to the next one.
         accounts[2].set(0, 0);
         accounts[0].set(30 * STEP, 0);
         let now = start + TURN + SLICE;
@@ -402,12 +406,12 @@ mod tests {
         assert!(!silent.is_exhausted(later, || false), "the peer has done its part");
         silent.was_not_read(start, false);
         assert!(silent.is_exhausted(later + PATIENCE, || true), "there was nothing to read");
-        // Growing is no sign of life, and becoming less is.
+        // Holding more is not progress. Holding less is.
         stuck.set(3 * STEP, 0);
         assert!(stuck.is_exhausted(later, || false));
         stuck.set(2 * STEP, 0);
         assert!(!stuck.is_exhausted(later, || true));
-        // With room for all nobody is closed.
+        // With room for all, no connection is closed.
         stuck.set(0, 0);
         assert!(!silent.is_exhausted(later + 2 * PATIENCE, || true));
     }

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use super::shared::Shared;
 use crate::http2::StreamKey;
 
-/// What a call keeps of a message that is still arriving, as part of what its connection holds. It
-/// ends with the call.
+/// Counts what a call keeps of a message that is still arriving, as a part of what its connection
+/// holds. It ends with the call.
 #[derive(Debug)]
 pub(crate) struct Kept {
     shared: Arc<Shared>,
@@ -20,14 +20,14 @@ impl Kept {
         Self { shared, key, bytes: 0 }
     }
 
-    /// So many bytes more are kept until the call has ended.
+    /// Counts more bytes, which are kept until the call has ended.
     pub(crate) fn hold(&self, bytes: usize) {
         if bytes > 0 {
             self.shared.lock().h2.hold(self.key, bytes);
         }
     }
 
-    /// So many bytes now. The connection's next pass takes account of them.
+    /// Sets how many bytes are kept now. The connection's next pass counts them.
     pub(crate) fn set(&mut self, bytes: usize) {
         let earlier = std::mem::replace(&mut self.bytes, bytes);
         if bytes > earlier {

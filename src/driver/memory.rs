@@ -1,20 +1,21 @@
-//! [`Memory`]: what the connections of a server may hold together, so that many that each keep to
-//! their own limits can't exhaust the process. It is shared by user.
+//! [`Memory`]: how much the connections of a server may hold together. Without it, many connections
+//! that each keep their own limits could exhaust the process. Users share it.
 //!
-//! Counted is what outlives a turn, by whole steps, so that an ordinary connection, which holds
-//! nothing while it sleeps, never touches the common sums. A user is *pressed* while it holds more than
-//! its share and others hold something too, or while all hold more than the limit and this user more
-//! than its part of it. Connections of other users go on as if nothing was.
+//! Bytes that are held longer than a turn are counted, in whole steps. So an ordinary connection,
+//! which holds nothing while it sleeps, never changes the common sums. A user is *pressed* in two
+//! cases: it holds more than its share while others hold something too, or all together hold more
+//! than the limit and this user holds more than its part of the limit. Connections of other users
+//! are not affected.
 //!
-//! Of a pressed user's connections that hold something one is read at a time ([`Turns`]), in the order
-//! in which they began to wait, and it gives credit to its oldest request first (`http2/pressure.rs`):
-//! so what has begun can finish. Where a user holds a quarter more than its share the one that is read
-//! stays the only one until it has got rid of something; where all hold a quarter more than the limit,
-//! one in all is read.
+//! Of a pressed user's connections that hold something, one is read at a time ([`Turns`]), in the
+//! order in which they began to wait. It gives window to its oldest request first
+//! (`http2/pressure.rs`), so that requests that have begun can finish. If a user holds a quarter
+//! more than its share, the connection that is read keeps its turn until it holds less. If all
+//! together hold a quarter more than the limit, only one connection of the server is read.
 //!
-//! Nobody is closed for what this server has not read. A connection is closed that was read for
-//! 10 s and got rid of nothing: while its user is beyond that quarter, or while all memory is
-//! taken and it is the peer that has to go on.
+//! A connection is never closed for what this server has not read. It is closed if it was read for
+//! 10 s and did not become less, while its user is beyond that quarter, or while all memory is used
+//! and the peer has to act.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,51 +26,52 @@ use super::rounds::{Line, Rounds};
 use super::timer::now;
 use super::turns::Turns;
 
-/// What a server's connections hold together.
+/// How much a server's connections hold together.
 #[derive(Debug)]
 pub(crate) struct Memory {
     limit: usize,
-    /// What a user other than the server's own may hold while others hold something.
+    /// How much a foreign user may hold while others hold something.
     share: usize,
     own_uid: u32,
     held: AtomicUsize,
-    /// Users that hold something.
+    /// How many users hold something.
     pub(super) holders: AtomicUsize,
-    /// One connection in all goes on where more than a quarter beyond the limit is held.
+    /// The turns for the whole server: one connection is read at a time while a quarter more than
+    /// the limit is held.
     pub(super) turns: Turns,
     pub(super) next: AtomicU64,
     users: Mutex<HashMap<Owner, Weak<User>>>,
     peak: Arc<Peak>,
-    /// Turns of users' connections, whatever they hold.
+    /// The order of the users' turns, which does not depend on what they hold.
     pub(super) rounds: Arc<Rounds>,
 }
 
-/// On whose behalf a connection holds memory.
+/// The user for whom a connection holds memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
-    /// The server's own user, and where there is no telling.
+    /// The server's own user, or an unknown one.
     Server,
     Uid(u32),
-    /// All that connect over TCP.
+    /// All peers over TCP.
     Tcp,
 }
 
-/// What the connections of one user hold.
+/// How much the connections of one user hold.
 #[derive(Debug)]
 pub(crate) struct User {
     pub(super) memory: Arc<Memory>,
     owner: Owner,
-    /// Tells users apart.
+    /// The number of this user.
     pub(super) number: u64,
     held: AtomicUsize,
     pub(super) turns: Turns,
-    /// Its connections that wait for a turn of their tasks.
+    /// Its connections that wait for a turn of their task.
     pub(super) line: Arc<Line>,
 }
 
 impl Memory {
-    /// At most `limit` bytes and a quarter more, plus what connections read before they notice; `share`
-    /// of it of one user.
+    /// Returns memory of at most `limit` bytes and a quarter more, plus what connections read
+    /// before they notice. A foreign user gets at most `share` of it.
     pub(crate) fn new(limit: usize, share: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -85,7 +87,7 @@ impl Memory {
         })
     }
 
-    /// The user that a connection belongs to.
+    /// Returns the user that a connection belongs to.
     pub(crate) fn user(self: &Arc<Self>, owner: Owner) -> Arc<User> {
         let owner = match owner {
             Owner::Uid(uid) if uid == self.own_uid => Owner::Server,
@@ -108,7 +110,7 @@ impl Memory {
         user
     }
 
-    /// Bytes that are held.
+    /// Returns how many bytes are held.
     pub(crate) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
@@ -121,7 +123,7 @@ impl Memory {
         self.held() > self.limit
     }
 
-    /// Whether a quarter more than the limit is held.
+    /// Returns whether a quarter more than the limit is held.
     pub(super) fn is_beyond(&self) -> bool {
         self.held() > self.limit.saturating_add(self.limit / 4)
     }
@@ -132,13 +134,13 @@ impl User {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// What this user may hold, where that is less than all.
+    /// Returns how much this user may hold, if that is less than all.
     fn share(&self) -> Option<usize> {
         let shared = self.memory.holders.load(Ordering::Relaxed) > 1;
         (shared && self.owner != Owner::Server).then_some(self.memory.share)
     }
 
-    /// Whether this user has to wait.
+    /// Returns whether this user has to wait.
     pub(super) fn is_pressed(&self) -> bool {
         let held = self.held();
         if self.share().is_some_and(|share| held > share) {
@@ -149,7 +151,7 @@ impl User {
         memory.is_full() && held > part
     }
 
-    /// Whether a quarter more than it may hold is held.
+    /// Returns whether it holds a quarter more than it may.
     pub(super) fn is_beyond(&self) -> bool {
         let held = self.held();
         self.share().is_some_and(|share| held > share.saturating_add(share / 4))

@@ -16,29 +16,30 @@ use std::time::{Duration, Instant};
 
 use super::timer::now;
 
-/// What the turns of one user may take in a round.
+/// How long the turns of one user may take in a round.
 const SHARE: Duration = Duration::from_micros(100);
 
-/// What they may take at once when the user had no turns for a while.
+/// How long they may take at once if the user had no turns for a while.
 const CREDIT: Duration = Duration::from_millis(2);
 
-/// What is made up for at most.
+/// The longest overdraft that a user has to make up for.
 const DEBT: Duration = Duration::from_millis(20);
 
-/// Several users are active where the turns of two have followed each other within this time.
+/// Several users are active if turns of two users were within this time of each other.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// So many rounds may pass before a connection that was called loses its turn to the next one: its task
-/// may not be polled any more.
+/// After this many rounds a connection that was called loses its turn to the next one, because its
+/// task may never be polled again.
 const GRACE: u64 = 64;
 
 /// The rounds of a server.
 #[derive(Debug)]
 pub(super) struct Rounds {
     began: Instant,
-    /// The number of the user that had the last turn. 0: nobody.
+    /// The number of the user that had the last turn, or 0.
     last: AtomicU64,
-    /// Until when several users count as active, in milliseconds since the beginning. 0: one is.
+    /// Until when several users count as active, in milliseconds since the beginning, or 0 if only
+    /// one is.
     shared_until: AtomicU64,
     /// The number of the round.
     round: AtomicU64,
@@ -47,9 +48,9 @@ pub(super) struct Rounds {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Those in which somebody stands.
+    /// The lines in which connections wait.
     lines: Vec<Arc<Line>>,
-    /// A task begins the next round.
+    /// Whether a task begins the next round.
     goes_on: bool,
 }
 
@@ -59,15 +60,15 @@ pub(super) struct Line(Mutex<Waiters>);
 
 #[derive(Debug)]
 struct Waiters {
-    /// The round that `balance` is of.
+    /// The round of `balance`.
     round: u64,
-    /// What turns may still take, in nanoseconds.
+    /// How long turns may still take, in nanoseconds.
     balance: i64,
-    /// The one whose turn it is, since when.
+    /// The connection whose turn it is, and the round since when it is.
     called: Option<(u64, u64)>,
-    /// Those behind it, in the order in which they came.
+    /// The connections behind it, in the order in which they came.
     behind: VecDeque<(u64, Waker)>,
-    /// It is among the lines of [`Waiting`].
+    /// Whether it is among the lines of [`Waiting`].
     is_listed: bool,
 }
 
@@ -89,7 +90,8 @@ impl Rounds {
         }
     }
 
-    /// A connection of user `number` is about to have a turn. Returns whether turns are shared now.
+    /// Notes that a connection of user `number` is about to have a turn. Returns whether turns are
+    /// shared now.
     #[inline]
     pub(super) fn are_shared(&self, number: u64, now: Instant) -> bool {
         let same = self.last.load(Ordering::Relaxed) == number;
@@ -145,7 +147,8 @@ impl Rounds {
             let rounds = Arc::clone(self);
             tokio::spawn(async move {
                 loop {
-                    // After all tasks that are ready, and those that the sockets make ready.
+                    // This runs after all tasks that are ready, and those that the sockets make
+                    // ready.
                     tokio::task::yield_now().await;
                     if !rounds.begin_next(now()) {
                         break;
@@ -156,7 +159,8 @@ impl Rounds {
         false
     }
 
-    /// A turn has taken so long. The next one in the line may have its turn, if there is time left.
+    /// Notes how long a turn took. The next connection in the line gets its turn if there is time
+    /// left.
     pub(super) fn leave(&self, line: &Line, time: Duration) {
         let mut waiters = line.in_round(self.round.load(Ordering::Relaxed));
         waiters.balance = waiters.balance.saturating_sub(nanos(time)).max(-nanos(DEBT));
@@ -167,7 +171,7 @@ impl Rounds {
         }
     }
 
-    /// The connection `id` does not wait any more.
+    /// Removes the connection `id` from the line.
     pub(super) fn forget(&self, line: &Line, id: u64) {
         let mut waiters = line.in_round(self.round.load(Ordering::Relaxed));
         waiters.behind.retain(|(other, _)| *other != id);
@@ -176,7 +180,7 @@ impl Rounds {
         }
     }
 
-    /// Begins the next round. Returns whether there is still somebody who waits.
+    /// Begins the next round. Returns whether any connection still waits.
     fn begin_next(&self, now: Instant) -> bool {
         let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
         let is_shared = self.shared_until.load(Ordering::Relaxed) > self.millis(now);
@@ -219,7 +223,7 @@ impl Line {
 }
 
 impl Waiters {
-    /// Calls the next one, if it may have a turn. Returns what wakes it.
+    /// Calls the next connection if it may have a turn. Returns its waker.
     fn call(&mut self) -> Option<Waker> {
         let is_under_way = self.called.is_some_and(|(_, since)| since + GRACE > self.round);
         if self.balance <= 0 || is_under_way {
@@ -252,7 +256,7 @@ mod tests {
         assert!(rounds.are_shared(1, at(10_003)));
     }
 
-    /// Rounds of two users that are active, one of which has taken all it may.
+    /// Returns the rounds of two active users, one of which has used up its time.
     fn shared() -> (Arc<Rounds>, Arc<Line>) {
         let start = now();
         let rounds = Arc::new(Rounds::new(start));
@@ -270,14 +274,14 @@ mod tests {
         let light = Arc::<Line>::default();
         let enter = |line: &Arc<Line>, id| rounds.enter(line, id, Waker::noop());
         assert_eq!((enter(&heavy, 1), enter(&light, 9)), (false, true));
-        // A turn that was long is made up for.
+        // A long turn has to be made up for.
         let round = rounds.round.load(Ordering::Relaxed);
         rounds.leave(&heavy, SHARE * 3);
         while !enter(&heavy, 1) {
             tokio::task::yield_now().await;
         }
         assert!(rounds.round.load(Ordering::Relaxed) >= round + 4);
-        // What it does not take is not kept for ever.
+        // Time that it does not use is not kept for ever.
         while rounds.begin_next(now()) {}
         for _ in 0..1_000 {
             rounds.begin_next(now());
@@ -296,10 +300,11 @@ mod tests {
         }
         assert_eq!([2, 3, 4].map(enter), [false; 3]);
         assert!(enter(1));
-        // There is time left: the next one need not wait for another round.
+        // There is time left, so the next connection need not wait for another round.
         rounds.leave(&line, SHARE / 2);
         assert_eq!([3, 4, 2].map(enter), [false, false, true]);
-        // One that has gone is left out, and one that was called and is not polled holds nobody up.
+        // A connection that has left is skipped. One that was called and is not polled does not
+        // delay the others.
         rounds.forget(&line, 3);
         rounds.leave(&line, SHARE / 4);
         assert!(!enter(5));

@@ -135,7 +135,8 @@ impl State {
         }
     }
 
-    /// Whether the server has spoken and then said, without an error, that it takes no more calls.
+    /// Returns whether the server has spoken and then announced, without an error, that it takes no
+    /// more calls.
     pub(super) fn was_dismissed(&self) -> bool {
         let go_away = self.h2.peer_go_away();
         self.ready && go_away.is_some_and(|go_away| go_away.code == ErrorCode::NO_ERROR)

@@ -218,7 +218,7 @@ impl CallObservation {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// A response's body has ended with these trailers.
+    /// Notes that a response's body has ended with these trailers.
     pub(crate) fn ended(&mut self, trailers: Option<&HeaderMap>) {
         trailers.into_iter().for_each(|trailers| self.fields(trailers));
         self.ended_with(Code::Unknown);

@@ -61,7 +61,7 @@ impl BindError {
         Self(Arc::new((Some(address.clone()), problem)))
     }
 
-    /// What the caller gave is not an address.
+    /// Returns the error for a caller's value that is not an address.
     pub(super) fn invalid(error: &AddressParseError) -> Self {
         Self(Arc::new((None, Problem::InvalidAddress { text: error.to_string() })))
     }

@@ -209,7 +209,8 @@ impl Listener {
 }
 
 impl Drop for Listener {
-    /// The file goes before the socket, so that no client finds a name without a server.
+    /// Removes the file before the socket is closed, so that no client finds a name without a
+    /// server.
     fn drop(&mut self) {
         self.unpublish();
     }

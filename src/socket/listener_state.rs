@@ -96,7 +96,7 @@ impl ListenerState {
         self.published().take()
     }
 
-    /// Never held across an `await`.
+    /// Locks the published files. The lock is never held across an `await`.
     pub(super) fn published(&self) -> MutexGuard<'_, Option<Published>> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
