@@ -59,5 +59,6 @@ pub(crate) use outgoing::{BodyRequest, EncodeMessage, MessageRequest, Outgoing};
 pub(crate) use send::Outbound;
 pub(crate) use server::serve;
 pub(crate) use socket::{Sleeping, Socket};
+pub(crate) use timer::now;
 pub(crate) use turn_away::turn_away;
 pub(crate) use watch::Watch;

@@ -68,6 +68,6 @@ impl Timer {
 }
 
 /// Returns the time of tokio's clock, which tests can stop.
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -3,13 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::time::Instant;
 
 use super::limits::{ConnectionLimits, Permit};
 use super::options::ServerOptions;
 use super::refusal::MAX_REFUSALS;
 use crate::address::Address;
-use crate::driver::Memory;
+use crate::driver::{Memory, now};
 use crate::observer::{Event, Observers, PeerName, RefusalReason};
 use crate::socket::{Peer, PeerIdentity};
 use crate::throttle::Throttle;
@@ -120,8 +119,4 @@ impl Gate {
             tracing::warn!(address, %error, unlogged, "accept failed");
         }
     }
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }
