@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-
 use super::limits::{ConnectionLimits, Permit};
 use super::options::ServerOptions;
 use super::refusal::MAX_REFUSALS;
