@@ -90,9 +90,8 @@ fn too_large_to_send(length: usize, limit: usize) -> Status {
 /// Pieces below this size are copies, and not parts of the read buffer (`http2`).
 const OWN_COPY: usize = 8 * 1024;
 
-/// Room for the beginning of a message, at least, unless the message is smaller: what a peer may send
-/// of it before any of it is read.
-const ROOM: usize = 64 * 1024;
+/// What a peer may send of a message before any of it is read, in bytes.
+const UNASKED: usize = 64 * 1024;
 
 /// Returns whether a piece is exactly one message of at most `limit` bytes that is not compressed.
 /// [`Deframer`] deals with all other pieces.
@@ -207,15 +206,15 @@ impl Deframer {
 
     /// Moves bytes of the piece to the message until the message has `size` of them.
     ///
-    /// The room for the message grows with what arrives. If hundreds of messages reserved all that they
-    /// announce, an allocator that hands out memory which was in use before would make all of that
-    /// resident.
+    /// While no more has arrived than a peer may send unasked, the message gets little room. If
+    /// hundreds of messages reserved all that they announce at their first byte, an allocator that
+    /// hands out memory which was in use before would make all of that resident.
     fn take(&mut self, size: usize) {
         let missing = size.saturating_sub(self.partial.len());
         let taken = missing.min(self.piece.len());
         let arrived = self.partial.len() + taken;
         if self.partial.capacity() < arrived && size > PREFIX {
-            let room = size.min((2 * arrived).max(ROOM));
+            let room = if arrived <= UNASKED { size.min(2 * arrived) } else { size };
             // Exactly: a handler may hold on to the message and its room.
             self.partial.reserve_exact(room - self.partial.len());
         }

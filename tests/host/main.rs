@@ -69,7 +69,9 @@ fn main() -> ExitCode {
         ["as", "returner", address] => return descriptor_calls::run(address, false),
         ["as", "attacked", address] => return descriptor_calls::run(address, true),
         ["as", "served", address] => return rivals::served(address),
-        ["as", "attacker", attack, path] => return rivals::attacker(attack, path),
+        ["as", "attacker", attack, path, connections] => {
+            return rivals::attacker(attack, path, connections);
+        }
         ["as", "victim", address, millis] => return rivals::calls(address, millis),
         ["as", "clients", address, connections, calls @ ..] => {
             return memory::clients(address, connections, calls);
