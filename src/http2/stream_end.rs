@@ -49,7 +49,7 @@ impl Connection {
     }
 
     /// Ends a stream early, unless it has ended already. Its queued data is dropped. It still has
-    /// to be [forgotten](Self::forget), and there is no [`Event::Reset`].
+    /// to be [forgotten](Self::forget), and there is no [`Event::Reset`](super::Event::Reset).
     pub(crate) fn reset(&mut self, key: StreamKey, code: ErrorCode) {
         if self.streams.get(key).is_some_and(|stream| !stream.is_closed()) {
             self.reset_stream(key, code);
