@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::channel::Channel;
 use crate::address::{Address, AddressParseError};
 use crate::client::{AGENT, ChannelStats, RetryPolicy, user_agent};
 use crate::grpc::timeout_value;
@@ -14,7 +13,8 @@ use crate::observer::{Observer, Observers};
 use crate::policy::PeerPolicy;
 use crate::socket::{CONNECT_TIMEOUT, ConnectError};
 
-/// The options of a [`Channel`]: how it connects and calls. [`Channel::builder`] makes it.
+/// The options of a [`Channel`](super::Channel): how it connects and calls.
+/// [`Channel::builder`](super::Channel::builder) makes it.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]
@@ -154,23 +154,6 @@ impl ChannelBuilder {
     pub fn trace_calls(mut self, traces: bool) -> Self {
         self.traces_calls = traces;
         self
-    }
-
-    /// Returns a channel that is connected: the server has sent its SETTINGS.
-    ///
-    /// # Errors
-    ///
-    /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest.
-    pub fn connect(self) -> Result<Channel, ConnectError> {
-        let channel = self.connect_lazy();
-        channel.connection(None, false)?;
-        Ok(channel)
-    }
-
-    /// Returns a channel that connects at its first call. A call that finds no server fails with
-    /// UNAVAILABLE; the next one tries again.
-    pub fn connect_lazy(self) -> Channel {
-        Channel::new(self)
     }
 }
 

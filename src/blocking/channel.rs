@@ -54,6 +54,23 @@ struct Current {
 }
 
 impl ChannelBuilder {
+    /// Returns a channel that is connected: the server has sent its SETTINGS.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest.
+    pub fn connect(self) -> Result<Channel, ConnectError> {
+        let channel = self.connect_lazy();
+        channel.connection(None, false)?;
+        Ok(channel)
+    }
+
+    /// Returns a channel that connects at its first call. A call that finds no server fails with
+    /// UNAVAILABLE; the next one tries again.
+    pub fn connect_lazy(self) -> Channel {
+        Channel::new(self)
+    }
+
     /// Opens a connection, and waits until the server speaks.
     fn open(
         &self,
