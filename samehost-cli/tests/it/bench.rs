@@ -294,6 +294,22 @@ fn bare_sockets_are_measured_one_message_at_a_time() {
 }
 
 #[test]
+fn the_client_without_a_runtime_is_measured_one_call_at_a_time() {
+    let short = ["--calls", "8", "--rounds", "2", "--concurrency", "1,2", "--raw=false"];
+    let short = [&short[..], &["--against", "none", "--payload", "100", "--json"]].concat();
+    let report = json(&bench(&short));
+    let blocking = |report: &Value| -> Vec<String> {
+        cells(report).into_iter().filter(|cell| cell.starts_with("blocking")).collect()
+    };
+    let expected = ["uds", "tcp"].map(|via| format!("blocking/samehost {via} block unary 100 1 1"));
+    assert_eq!(blocking(&report), expected);
+    for row in report["rows"].as_array().unwrap() {
+        assert_eq!(row["calls"], 8, "{row}");
+    }
+    assert!(blocking(&json(&bench(&[&short[..], &["--blocking=false"]].concat()))).is_empty());
+}
+
+#[test]
 fn both_kinds_of_stub_are_measured() {
     let short = ["--calls", "8", "--rounds", "2", "--concurrency", "2", "--raw=false"];
     let every = [&short[..], &["--stubs", "samehost,tonic"]].concat();
@@ -527,7 +543,8 @@ fn wrong_usage_exits_with_2_and_says_why() {
 }
 
 /// A short run, with all that the plots show.
-const SHORT: [&str; 11] = [
+const SHORT: [&str; 12] = [
+    "--blocking=false",
     "--against",
     "none",
     "--raw=false",
@@ -601,6 +618,7 @@ fn a_report_says_what_it_wrote_and_replaces_an_earlier_ones_plots() {
     let output = bench(&[
         "--against=none",
         "--raw=false",
+        "--blocking=false",
         "--kind=unary",
         "--concurrency=1",
         "--calls=4",
