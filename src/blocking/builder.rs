@@ -11,7 +11,7 @@ use crate::client::{AGENT, ChannelStats, RetryPolicy, user_agent};
 use crate::grpc::timeout_value;
 use crate::observer::{Observer, Observers};
 use crate::policy::PeerPolicy;
-use crate::socket::{CONNECT_TIMEOUT, ConnectError};
+use crate::socket::CONNECT_TIMEOUT;
 
 /// The options of a [`Channel`](super::Channel): how it connects and calls.
 /// [`Channel::builder`](super::Channel::builder) makes it.
