@@ -544,10 +544,10 @@ fn wrong_usage_exits_with_2_and_says_why() {
 
 /// A short run, with all that the plots show.
 const SHORT: [&str; 12] = [
-    "--blocking=false",
     "--against",
     "none",
     "--raw=false",
+    "--blocking=false",
     "--kind",
     "unary,bulk",
     "--concurrency",
