@@ -192,9 +192,21 @@ async fn is_closed(mut ours: UnixStream) {
     eventually_async("a descriptor is closed when its call has ended", end).await;
 }
 
-/// The server: returns what it gets, after it has compared it with what the request names. One that is
-/// attacked takes more of them, and keeps its connections as long as they answer.
-pub(crate) fn run(address: &str, attacked: bool) -> ExitCode {
+/// Which server [`run`] is.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// Its connections get old.
+    Returner,
+    /// Takes more, and keeps its connections as long as they answer.
+    Attacked,
+    /// Takes some that nobody sends.
+    Unused,
+    /// Takes none.
+    Plain,
+}
+
+/// The server: returns what it gets, after it has compared it with what the request names.
+pub(crate) fn run(address: &str, kind: Kind) -> ExitCode {
     let connections = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let service = Scripted::default()
         .on_ping({
@@ -211,12 +223,15 @@ pub(crate) fn run(address: &str, attacked: bool) -> ExitCode {
             response.extensions_mut().insert(Descriptors::from(list));
             Ok(response)
         });
-    let server = if attacked {
-        let silence = Duration::from_secs(5);
-        let server = service.server().keep_alive_interval(silence).keep_alive_timeout(silence);
-        server.descriptors(253)
-    } else {
-        service.server().descriptors(MOST as u8).max_connection_age(AGE)
+    let server = match kind {
+        Kind::Attacked => {
+            let silence = Duration::from_secs(5);
+            let server = service.server().keep_alive_interval(silence).keep_alive_timeout(silence);
+            server.descriptors(253)
+        }
+        Kind::Returner => service.server().descriptors(MOST as u8).max_connection_age(AGE),
+        Kind::Unused => service.server().descriptors(MOST as u8),
+        Kind::Plain => service.server(),
     };
     let server: Server = server.on_connect(move |_| {
         connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -5,6 +5,7 @@
 mod cancels;
 mod descriptor_attacks;
 mod descriptor_calls;
+mod descriptor_cost;
 mod descriptors;
 mod faults;
 mod hand_overs;
@@ -18,6 +19,8 @@ mod stop;
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
+
+use descriptor_calls::Kind;
 
 use samehost_test_support::{self as support, wire};
 
@@ -48,6 +51,7 @@ const CHECKS: &[Check] = &[
     ("faults", faults::of_each_step),
     ("descriptors", descriptors::sent_unasked),
     ("descriptor-calls", descriptor_calls::stay_with_their_call),
+    ("descriptor-cost", descriptor_cost::of_those_that_are_not_sent),
     ("descriptor-attacks", descriptor_attacks::are_fended_off),
     ("idle-memory", memory::of_connections_that_were_busy),
     ("rivals", rivals::share_a_server),
@@ -66,8 +70,10 @@ fn main() -> ExitCode {
         ["as", "bind", address] => return faults::bind(address),
         ["as", "caller", address] => return hand_overs::caller(address),
         ["as", "heir", address] => return heir::run(address),
-        ["as", "returner", address] => return descriptor_calls::run(address, false),
-        ["as", "attacked", address] => return descriptor_calls::run(address, true),
+        ["as", "returner", address] => return descriptor_calls::run(address, Kind::Returner),
+        ["as", "attacked", address] => return descriptor_calls::run(address, Kind::Attacked),
+        ["as", "unused", address] => return descriptor_calls::run(address, Kind::Unused),
+        ["as", "plain", address] => return descriptor_calls::run(address, Kind::Plain),
         ["as", "served", address] => return rivals::served(address),
         ["as", "attacker", attack, path, connections] => {
             return rivals::attacker(attack, path, connections);
