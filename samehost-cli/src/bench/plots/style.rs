@@ -39,8 +39,8 @@ const DEFINITIONS: [Definition; 9] = [
     Definition { colour: TONIC_STUBS, variable: "--tonic-stubs", light: "#8250df", dark: "#bc8cff" },
     Definition { colour: TONIC, variable: "--tonic", light: "#bc4c00", dark: "#f0883e" },
     Definition { colour: RAW, variable: "--raw", light: "#6e7781", dark: "#8b949e" },
-    Definition { colour: BLOCKING, variable: "--blocking", light: "#1a7f37", dark: "#3fb950" },
     Definition { colour: WAITING, variable: "--waiting", light: "#d0d7de", dark: "#484f58" },
+    Definition { colour: BLOCKING, variable: "--blocking", light: "#1a7f37", dark: "#3fb950" },
 ];
 
 impl Colour {
