@@ -24,6 +24,7 @@ pub use connection::ConnectionInfo;
 pub(crate) use connection::{CallObserver, ConnectionObservation};
 pub(crate) use connection_span::connection_span;
 pub use event::{Event, GoAwayReason, RefusalReason};
+#[cfg(feature = "metrics")]
 pub(crate) use names::server_address;
 pub(crate) use peer_name::PeerName;
 
