@@ -1,6 +1,8 @@
 //! Messages as bytes. Each has a prefix: whether it is compressed, and its length in four bytes
 //! ("Length-Prefixed-Message", PROTOCOL-HTTP2.md of the gRPC project).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::{Buf, Bytes};
 use prost::Message;
 use tonic::Status;
@@ -93,6 +95,12 @@ const OWN_COPY: usize = 8 * 1024;
 /// What a peer may send of a message before any of it is read, in bytes.
 const UNASKED: usize = 64 * 1024;
 
+/// How many bytes all messages that are still arriving may have reserved at their full size.
+const MOST_RESERVED: usize = 32 << 20;
+
+/// How many bytes they have reserved so, in this process.
+static RESERVED: AtomicUsize = AtomicUsize::new(0);
+
 /// Returns whether a piece is exactly one message of at most `limit` bytes that is not compressed.
 /// [`Deframer`] deals with all other pieces.
 #[inline]
@@ -133,12 +141,15 @@ pub(crate) struct Deframer {
     partial: Vec<u8>,
     /// The size of the partial message with its prefix, once the prefix has come.
     expected: Option<usize>,
+    /// This message's part of [`RESERVED`].
+    reserved: usize,
 }
 
 impl Deframer {
     /// Returns a deframer. `limit` is the largest size of a message in bytes, compressed and not.
     pub(crate) fn new(received: Received, limit: usize) -> Self {
-        Self { limit, received, piece: Bytes::new(), partial: Vec::new(), expected: None }
+        let (piece, partial) = (Bytes::new(), Vec::new());
+        Self { limit, received, piece, partial, expected: None, reserved: 0 }
     }
 
     /// Adds what has arrived, once [`next`](Self::next) has found no more messages.
@@ -192,6 +203,7 @@ impl Deframer {
             return Ok(None);
         }
         self.expected = None;
+        self.release();
         // The next message gets its own buffer, so that a small message never keeps the room of a
         // larger one.
         let mut message = Bytes::from(std::mem::take(&mut self.partial));
@@ -206,20 +218,40 @@ impl Deframer {
 
     /// Moves bytes of the piece to the message until the message has `size` of them.
     ///
-    /// While no more has arrived than a peer may send unasked, the message gets little room. If
-    /// hundreds of messages reserved all that they announce at their first byte, an allocator that
-    /// hands out memory which was in use before would make all of that resident.
+    /// The room for the message grows with what has arrived of it. A message of which more has arrived
+    /// than a peer may send unasked reserves its full size, if not many do so at the same time. If
+    /// hundreds did, an allocator that hands out memory which was in use before would make all of
+    /// that resident.
     fn take(&mut self, size: usize) {
         let missing = size.saturating_sub(self.partial.len());
         let taken = missing.min(self.piece.len());
         let arrived = self.partial.len() + taken;
         if self.partial.capacity() < arrived && size > PREFIX {
-            let room = if arrived <= UNASKED { size.min(2 * arrived) } else { size };
+            let whole = arrived > UNASKED && self.reserve(size);
+            let room = if whole { size } else { size.min(2 * arrived) };
             // Exactly: a handler may hold on to the message and its room.
             self.partial.reserve_exact(room - self.partial.len());
         }
         self.partial.extend_from_slice(&self.piece[..taken]);
         self.piece.advance(taken);
+    }
+
+    /// Returns whether a message may reserve its full size, and counts it then.
+    fn reserve(&mut self, size: usize) -> bool {
+        let fits = RESERVED.fetch_add(size, Ordering::Relaxed) + size <= MOST_RESERVED;
+        if fits {
+            self.reserved = size;
+        } else {
+            RESERVED.fetch_sub(size, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn release(&mut self) {
+        let reserved = std::mem::take(&mut self.reserved);
+        if reserved > 0 {
+            RESERVED.fetch_sub(reserved, Ordering::Relaxed);
+        }
     }
 
     /// Returns the size of a message with its prefix.
@@ -265,6 +297,12 @@ impl Deframer {
             _ => M::decode(message),
         };
         decoded.map_err(|error| undecodable(&error))
+    }
+}
+
+impl Drop for Deframer {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

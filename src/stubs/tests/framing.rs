@@ -42,6 +42,27 @@ fn a_message_that_has_only_begun_takes_little_room() {
     }
 }
 
+#[test]
+fn many_messages_that_arrive_at_once_do_not_all_reserve_their_full_size() {
+    let mut data = Vec::new();
+    encode(&vec![7_u8; 4_000_000], None, usize::MAX, &mut data).unwrap();
+    let begun = Bytes::from(data).slice(..70_000);
+    let mut deframers: Vec<Deframer> =
+        (0..100).map(|_| Deframer::new(Received::Identity, 4 << 20)).collect();
+    for deframer in &mut deframers {
+        deframer.push(begun.clone());
+        assert_eq!(deframer.next::<Vec<u8>>().unwrap(), None);
+    }
+    let room: usize = deframers.iter().map(Deframer::room).sum();
+    assert!(room <= (32 << 20) + 100 * 2 * begun.len(), "{room}");
+    // What those that are over had reserved is there for others.
+    drop(deframers);
+    let mut deframer = Deframer::new(Received::Identity, 4 << 20);
+    deframer.push(begun);
+    assert_eq!(deframer.next::<Vec<u8>>().unwrap(), None);
+    assert!(deframer.room() >= 4_000_000, "{}", deframer.room());
+}
+
 proptest! {
     #[test]
     fn messages_come_out_as_they_went_in(
