@@ -17,10 +17,11 @@ use tempfile::TempDir;
 use crate::support::{Serving, directory, names_in, samehost, socket_in, text};
 
 /// A run that goes on for an hour unless it is stopped, and has its first row at once.
-const ENDLESS: [&str; 11] = [
+const ENDLESS: [&str; 12] = [
     "--against",
     "none",
     "--raw=false",
+    "--blocking=false",
     "--kind",
     "unary",
     "--concurrency",
@@ -396,6 +397,7 @@ fn calls_are_spread_over_connections() {
     let report = json(&bench(&[
         "--json",
         "--raw=false",
+        "--blocking=false",
         "--against=none",
         "--calls",
         "60",
