@@ -63,9 +63,9 @@ pub(crate) fn share_a_server(scale: Scale) -> String {
         Serving::spawn(itself(&["served", &address.to_string()], 0).stdin(Stdio::null()));
     assert_eq!(server.line(), "ready");
     let calm = victim(&address, VICTIM, time);
-    let before = server.memory("VmRSS");
     let mut figures = format!("undisturbed {calm}");
     for attack in ["memory", "gzip", "fields"] {
+        let before = server.memory("VmRSS");
         let attacker = Attacker::start(attack, &address, CONNECTIONS);
         let disturbed = victim(&address, VICTIM, time);
         drop(attacker);
