@@ -9,7 +9,7 @@ use http::HeaderValue;
 use crate::address::{Address, AddressParseError};
 use crate::client::{AGENT, ChannelStats, RetryPolicy, user_agent};
 use crate::grpc::timeout_value;
-use crate::observer::{Observer, Observers};
+use crate::observer::{Observer, ObserverOptions, Observers};
 use crate::policy::PeerPolicy;
 use crate::socket::CONNECT_TIMEOUT;
 
@@ -44,8 +44,7 @@ pub struct ChannelBuilder {
     pub(super) timeout: Option<(Duration, HeaderValue)>,
     pub(super) user_agent: HeaderValue,
     pub(super) retry: Option<RetryPolicy>,
-    observing: Vec<Arc<dyn Observer>>,
-    traces_calls: bool,
+    observing: ObserverOptions,
 }
 
 impl ChannelBuilder {
@@ -58,13 +57,12 @@ impl ChannelBuilder {
             timeout: None,
             user_agent: HeaderValue::from_static(AGENT),
             retry: None,
-            observing: Vec::new(),
-            traces_calls: false,
+            observing: ObserverOptions::default(),
         }
     }
 
     pub(super) fn observers(&self) -> Option<Observers> {
-        Observers::new(self.observing.clone(), self.traces_calls)
+        self.observing.observers()
     }
 
     /// Sets how long connecting may take, until the server begins to speak. A host name is resolved
@@ -136,7 +134,7 @@ impl ChannelBuilder {
     /// connects, that call fails with UNAVAILABLE. Default: none, which costs nothing.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
-        self.observing.push(Arc::new(observer));
+        self.observing.add(observer);
         self
     }
 
@@ -144,7 +142,7 @@ impl ChannelBuilder {
     /// from now on, and cost as much as an [`observer`](Self::observer).
     pub fn stats(&mut self) -> ChannelStats {
         let stats = ChannelStats::default();
-        self.observing.push(Arc::new(stats.clone()));
+        self.observing.add(stats.clone());
         stats
     }
 
@@ -152,7 +150,7 @@ impl ChannelBuilder {
     /// OpenTelemetry's conventions for RPC. Its parent is the caller's span. Default: no.
     #[must_use]
     pub fn trace_calls(mut self, traces: bool) -> Self {
-        self.traces_calls = traces;
+        self.observing.trace_calls(traces);
         self
     }
 }

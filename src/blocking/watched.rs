@@ -1,15 +1,12 @@
 //! [`Watched`]: tells observers of a connection.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tracing::{Level, Span};
 
 use crate::address::Address;
 use crate::driver::CloseReason;
 use crate::http2::ErrorCode;
-use crate::observer::{ConnectionInfo, ConnectionObservation, Observers, Side, connection_span};
+use crate::observer::{ConnectionInfo, ConnectionWatch, Observers};
 use crate::socket::Peer;
 
 /// Something that has happened on a connection.
@@ -24,27 +21,15 @@ pub(super) enum News {
 /// A connection that is observed. If it is dropped while the connection is open, it tells observers
 /// that the connection was closed.
 pub(super) struct Watched {
-    observers: Option<Observers>,
     /// The connection as observers see it.
     pub(super) connection: Option<Arc<ConnectionInfo>>,
-    address: Arc<Address>,
-    peer: Peer,
     news: Mutex<Queue>,
 }
 
-#[derive(Default)]
 struct Queue {
     waiting: VecDeque<News>,
-    /// Whether a thread is telling observers. That thread also tells what follows.
-    is_telling: bool,
-    open: Open,
-}
-
-/// A connection from its opening to its end.
-#[derive(Default)]
-struct Open {
-    observation: Option<ConnectionObservation>,
-    span: Option<Span>,
+    /// `None` while a thread tells observers. That thread also tells what follows.
+    watch: Option<ConnectionWatch>,
 }
 
 impl Watched {
@@ -54,17 +39,10 @@ impl Watched {
         address: &Arc<Address>,
         peer: &Peer,
     ) -> Option<Self> {
-        if observers.is_none() && !tracing::enabled!(Level::INFO) {
-            return None;
-        }
-        let info = |observers| ConnectionInfo::new(Side::Client, observers, Some(address), peer);
-        Some(Self {
-            observers: observers.cloned(),
-            connection: observers.map(info),
-            address: Arc::clone(address),
-            peer: peer.clone(),
-            news: Mutex::default(),
-        })
+        let watch = ConnectionWatch::opening(observers, Some(address), peer)?;
+        let connection = watch.connection();
+        let queue = Queue { waiting: VecDeque::new(), watch: Some(watch) };
+        Some(Self { connection, news: Mutex::new(queue) })
     }
 
     /// Adds news for the observers.
@@ -76,44 +54,17 @@ impl Watched {
     /// observer, that call tells the rest. No lock is held while observers run.
     pub(super) fn tell(&self) {
         let mut queue = self.lock();
-        if mem::replace(&mut queue.is_telling, true) {
-            return;
-        }
-        let mut open = mem::take(&mut queue.open);
+        let Some(mut watch) = queue.watch.take() else { return };
         while let Some(news) = queue.waiting.pop_front() {
             drop(queue);
-            self.tell_one(news, &mut open);
+            match news {
+                News::Ready => watch.opened(),
+                News::GoingAway(code) => watch.going_away(code),
+                News::Ended(why) => watch.ended(&why),
+            }
             queue = self.lock();
         }
-        queue.open = open;
-        queue.is_telling = false;
-    }
-
-    fn tell_one(&self, news: News, open: &mut Open) {
-        match news {
-            News::Ready => {
-                open.span = Some(connection_span(Side::Client, Some(&self.address), &self.peer));
-                if let (Some(observers), Some(connection)) = (&self.observers, &self.connection) {
-                    let connection = Arc::clone(connection);
-                    open.observation =
-                        Some(ConnectionObservation::opened_as(observers, connection));
-                }
-            }
-            News::GoingAway(code) => {
-                if let Some(observation) = &open.observation {
-                    observation.go_away_received(&code.to_string());
-                }
-            }
-            News::Ended(why) => {
-                let Open { observation, span } = mem::take(open);
-                drop(span);
-                if let Some(mut observation) = observation
-                    && !matches!(why, CloseReason::Closed)
-                {
-                    observation.failed(&why);
-                }
-            }
-        }
+        queue.watch = Some(watch);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

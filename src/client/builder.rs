@@ -17,7 +17,7 @@ use crate::address::{Address, AddressParseError};
 use crate::descriptors::MAX_PER_CALL;
 use crate::driver::{BoxError, BusyPoll, Options};
 use crate::grpc::timeout_value;
-use crate::observer::{Observer, Observers};
+use crate::observer::{Observer, ObserverOptions, Observers};
 use crate::policy::PeerPolicy;
 use crate::socket::{CONNECT_TIMEOUT, ConnectError};
 
@@ -43,8 +43,7 @@ pub struct ChannelBuilder {
     pub(super) keep_alive_timeout: Duration,
     pub(super) keep_alive_while_idle: bool,
     pub(super) options: Options,
-    observing: Vec<Arc<dyn Observer>>,
-    traces_calls: bool,
+    observing: ObserverOptions,
     /// The observers above, shared, once the channel exists.
     pub(super) observers: Option<Observers>,
 }
@@ -147,15 +146,14 @@ impl ChannelBuilder {
             keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
             keep_alive_while_idle: false,
             options: Options::default(),
-            observing: Vec::new(),
-            traces_calls: false,
+            observing: ObserverOptions::default(),
             observers: None,
         }
     }
 
     /// Returns the options that the new channel keeps.
     pub(super) fn into_config(mut self) -> Self {
-        self.observers = Observers::new(self.observing.clone(), self.traces_calls);
+        self.observers = self.observing.observers();
         self
     }
 
@@ -337,7 +335,7 @@ impl ChannelBuilder {
     /// nothing.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
-        self.observing.push(Arc::new(observer));
+        self.observing.add(observer);
         self
     }
 
@@ -355,7 +353,7 @@ impl ChannelBuilder {
     /// ```
     pub fn stats(&mut self) -> ChannelStats {
         let stats = ChannelStats::default();
-        self.observing.push(Arc::new(stats.clone()));
+        self.observing.add(stats.clone());
         stats
     }
 
@@ -363,7 +361,7 @@ impl ChannelBuilder {
     /// OpenTelemetry's conventions for RPC. Its parent is the caller's span. Default: no.
     #[must_use]
     pub fn trace_calls(mut self, traces: bool) -> Self {
-        self.traces_calls = traces;
+        self.observing.trace_calls(traces);
         self
     }
 

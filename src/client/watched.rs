@@ -13,7 +13,6 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tracing::{Level, Span};
 
 use super::builder::ChannelBuilder;
 use super::call::{Calling, LinkResponse};
@@ -21,9 +20,7 @@ use super::link::Link;
 use crate::address::Address;
 use crate::driver::{CloseReason, Outgoing, Watch};
 use crate::http2::ErrorCode;
-use crate::observer::{
-    CallObservation, ConnectionInfo, ConnectionObservation, Event, Observers, Side, connection_span,
-};
+use crate::observer::{CallObservation, ConnectionInfo, ConnectionWatch, Event, Observers};
 use crate::socket::{ConnectError, Peer};
 
 /// An attempt to open a connection.
@@ -52,65 +49,42 @@ impl<'a> Attempted<'a> {
     }
 }
 
-/// A connection, from the moment when the server has begun to speak. It has a span from then on.
-pub(super) struct Watched {
-    observers: Option<Observers>,
-    /// The connection as observers see it.
-    connection: Option<Arc<ConnectionInfo>>,
-    address: Option<Address>,
-    peer: Peer,
-    open: Option<ConnectionObservation>,
-    span: Span,
-}
+/// A connection, whose events the connection's task tells.
+pub(super) struct Watched(ConnectionWatch);
 
 impl Watched {
     /// Returns the watch over a connection that is being opened, and the connection as observers
     /// see it.
     pub(super) fn opening(
         config: &ChannelBuilder,
-        address: Option<&Address>,
+        address: Option<&Arc<Address>>,
         peer: &Peer,
     ) -> (Option<Box<dyn Watch>>, Option<Arc<ConnectionInfo>>) {
-        let observers = config.observers.clone();
-        if observers.is_none() && !tracing::enabled!(Level::INFO) {
-            return (None, None);
+        match ConnectionWatch::opening(config.observers.as_ref(), address, peer) {
+            None => (None, None),
+            Some(watch) => {
+                let observed = watch.connection();
+                (Some(Box::new(Self(watch))), observed)
+            }
         }
-        let connection = observers
-            .as_ref()
-            .map(|observers| ConnectionInfo::new(Side::Client, observers, address, peer));
-        let observed = connection.clone();
-        let (address, peer, span) = (address.cloned(), peer.clone(), Span::none());
-        let watched = Self { observers, connection, address, peer, open: None, span };
-        (Some(Box::new(watched)), observed)
     }
 }
 
 impl Watch for Watched {
     fn ready(&mut self) {
-        self.span = connection_span(Side::Client, self.address.as_ref(), &self.peer);
-        self.span.in_scope(|| tracing::debug!("a connection was opened"));
-        if let (Some(observers), Some(connection)) = (&self.observers, &self.connection) {
-            let connection = Arc::clone(connection);
-            self.open = Some(ConnectionObservation::opened_as(observers, connection));
-        }
+        self.0.opened();
+        self.0.span().in_scope(|| tracing::debug!("a connection was opened"));
     }
 
     fn going_away(&mut self, code: ErrorCode) {
-        self.span.in_scope(|| tracing::debug!(%code, "the server takes no more calls"));
-        if let Some(open) = &self.open {
-            open.go_away_received(&code.to_string());
-        }
+        self.0.span().in_scope(|| tracing::debug!(%code, "the server takes no more calls"));
+        self.0.going_away(code);
     }
 
     fn ended(&mut self, why: &CloseReason) {
         let error = (!matches!(why, CloseReason::Closed)).then(|| why.to_string());
-        self.span.in_scope(|| tracing::debug!(error, "a connection was closed"));
-        self.span = Span::none();
-        if let Some(mut open) = self.open.take()
-            && !matches!(why, CloseReason::Closed)
-        {
-            open.failed(why);
-        }
+        self.0.span().in_scope(|| tracing::debug!(error, "a connection was closed"));
+        self.0.ended(why);
     }
 }
 

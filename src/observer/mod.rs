@@ -4,6 +4,7 @@
 mod call;
 mod connection;
 mod connection_span;
+mod connection_watch;
 mod event;
 mod names;
 mod peer_name;
@@ -23,6 +24,7 @@ pub use call::{CallEnd, CallInfo, Side};
 pub use connection::ConnectionInfo;
 pub(crate) use connection::{CallObserver, ConnectionObservation};
 pub(crate) use connection_span::connection_span;
+pub(crate) use connection_watch::ConnectionWatch;
 pub use event::{Event, GoAwayReason, RefusalReason};
 #[cfg(feature = "metrics")]
 pub(crate) use names::server_address;
@@ -80,6 +82,32 @@ pub trait Observer: Send + Sync + 'static {
     fn observe(&self, event: &Event<'_>);
 }
 
+/// The options of a server or a channel that concern observers.
+#[derive(Clone, Default)]
+pub(crate) struct ObserverOptions {
+    observers: Vec<Arc<dyn Observer>>,
+    traces_calls: bool,
+}
+
+impl ObserverOptions {
+    pub(crate) fn add(&mut self, observer: impl Observer) {
+        self.observers.push(Arc::new(observer));
+    }
+
+    /// Sets whether calls have spans.
+    pub(crate) fn trace_calls(&mut self, traces: bool) {
+        self.traces_calls = traces;
+    }
+
+    /// Returns `None` if there are no observers, and calls have no spans.
+    pub(crate) fn observers(&self) -> Option<Observers> {
+        let Self { observers, traces_calls } = self.clone();
+        let some = traces_calls || !observers.is_empty();
+        let (next, slow) = (AtomicU64::new(1), AtomicU32::new(0));
+        some.then(|| Observers(Arc::new(All { observers, traces_calls, next, slow })))
+    }
+}
+
 /// The observers of a server or a channel.
 #[derive(Clone)]
 pub(crate) struct Observers(Arc<All>);
@@ -100,13 +128,6 @@ const SLOW: Duration = Duration::from_millis(1);
 const SLOW_TIMES: u32 = 2;
 
 impl Observers {
-    /// Returns `None` if there are no observers, and calls have no spans.
-    pub(crate) fn new(observers: Vec<Arc<dyn Observer>>, traces_calls: bool) -> Option<Self> {
-        let some = traces_calls || !observers.is_empty();
-        let (next, slow) = (AtomicU64::new(1), AtomicU32::new(0));
-        some.then(|| Self(Arc::new(All { observers, traces_calls, next, slow })))
-    }
-
     pub(crate) fn tell(&self, event: &Event<'_>) {
         let slow = &self.0.slow;
         if slow.load(Ordering::Relaxed) >= SLOW_TIMES {

@@ -42,7 +42,7 @@ impl Gate {
             stats.serves_with(&memory);
         }
         Arc::new(Self {
-            observers: options.observers(),
+            observers: options.observing.observers(),
             limits: ConnectionLimits::new(options.max_connections, options.max_connections_per_uid),
             refusals: ConnectionLimits::new(MAX_REFUSALS.0, MAX_REFUSALS.1),
             memory,

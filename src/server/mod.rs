@@ -352,7 +352,7 @@ impl Server {
         let connection = ServedConnection {
             calls,
             memory,
-            observers: options.observers(),
+            observers: options.observing.observers(),
             address: None,
             scarce: false,
             idle_timeout: None,

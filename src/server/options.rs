@@ -11,7 +11,7 @@ use super::stats::ServerStats;
 use crate::descriptors::ServerQuotas;
 use crate::driver::{self, Memory};
 use crate::http2::{Config, KeepAlive};
-use crate::observer::{Observer, Observers};
+use crate::observer::ObserverOptions;
 use crate::policy::PeerPolicy;
 use crate::socket::Peer;
 
@@ -53,9 +53,8 @@ pub(super) struct ServerOptions {
     pub(super) concurrency_limit: Option<usize>,
     pub(super) load_shed: bool,
     pub(super) on_connect: Option<Arc<OnConnect>>,
-    pub(super) observers: Vec<Arc<dyn Observer>>,
+    pub(super) observing: ObserverOptions,
     pub(super) stats: Option<ServerStats>,
-    pub(super) traces_calls: bool,
     /// `Some` if peers may send descriptors.
     pub(super) descriptors: Option<ServerQuotas>,
     /// The options of each connection.
@@ -79,9 +78,8 @@ impl Default for ServerOptions {
             concurrency_limit: None,
             load_shed: false,
             on_connect: None,
-            observers: Vec::new(),
+            observing: ObserverOptions::default(),
             stats: None,
-            traces_calls: false,
             descriptors: None,
             driver: driver::Options {
                 http2: Config { handshake_timeout: HANDSHAKE_TIMEOUT, ..Config::default() },
@@ -92,10 +90,6 @@ impl Default for ServerOptions {
 }
 
 impl ServerOptions {
-    pub(super) fn observers(&self) -> Option<Observers> {
-        Observers::new(self.observers.clone(), self.traces_calls)
-    }
-
     /// Returns the limits of what the connections of a server may hold together.
     pub(super) fn memory(&self) -> Arc<Memory> {
         let share = self.max_user_share.unwrap_or(self.max_buffered / USER_SHARE);

@@ -193,7 +193,7 @@ impl Server {
     /// told one after the other. Default: none.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
-        self.options.observers.push(Arc::new(observer));
+        self.options.observing.add(observer);
         self
     }
 
@@ -211,7 +211,7 @@ impl Server {
             return stats.clone();
         }
         let stats = ServerStats::default();
-        self.options.observers.push(Arc::new(stats.clone()));
+        self.options.observing.add(stats.clone());
         self.options.stats = Some(stats.clone());
         stats
     }
@@ -222,7 +222,7 @@ impl Server {
     /// connection may last for days, and a call's span ends with the call. Default: no.
     #[must_use]
     pub fn trace_calls(mut self, traces: bool) -> Self {
-        self.options.traces_calls = traces;
+        self.options.observing.trace_calls(traces);
         self
     }
 
