@@ -10,11 +10,12 @@ use samehost::ping::{
     BlockingPingServiceClient as Client, CollectRequest, ConverseRequest, PingRequest,
     PingResponse, WatchRequest, WatchResponse,
 };
-use samehost::{ConnectErrorKind, Event, Observer, PeerIdentity, PeerPolicy, RetryPolicy};
+use samehost::{ConnectErrorKind, Event, Observer, PeerIdentity, PeerPolicy};
 use tonic::{Code, Request, Response, Status};
 
 use crate::blocking::{Served, on_each_transport, ping_server, request};
 use crate::notes::Notes;
+use crate::retry_policy::policy;
 use crate::support::spans::Spans;
 use crate::support::{Running, Scripted, Transport, directory, eventually, socket_in};
 
@@ -114,13 +115,6 @@ fn failing(times: usize, code: Code) -> (Scripted, Seen) {
             tokio_stream::once(answer.map(|()| WatchResponse::default()))
         });
     (service, seen)
-}
-
-fn policy() -> RetryPolicy {
-    RetryPolicy::new()
-        .max_attempts(4)
-        .backoff(Duration::from_millis(1), Duration::from_millis(4))
-        .throttle(100, 0.1)
 }
 
 fn a_failed_call_is_made_again_and_says_so(transport: Transport) {

@@ -1,7 +1,6 @@
 //! What an observer of a channel is told, and in which order.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest};
@@ -14,6 +13,7 @@ use tokio::sync::Notify;
 use tonic::{Response, Status};
 
 use crate::notes::Notes;
+use crate::slow_observer;
 use crate::support::{
     Running, Scripted, Transport, directory, eventually_async, on_both_transports, socket_in,
 };
@@ -197,63 +197,12 @@ async fn an_attempt_that_is_given_up_has_no_further_event(transport: Transport) 
     assert!(notes[5].starts_with("failed ") && notes.len() == 7, "{notes:?}");
 }
 
-/// Takes its time at each Watch, and from the third on until it is released.
-#[derive(Clone, Default)]
-struct Slow(Arc<(AtomicU32, Mutex<bool>, Condvar)>);
-
-impl Observer for Slow {
-    fn observe(&self, event: &Event<'_>) {
-        let Event::CallBegan { call, .. } = event else { return };
-        if !call.method().ends_with("Watch") {
-            return;
-        }
-        let (calls, released, changed) = &*self.0;
-        if calls.fetch_add(1, Ordering::SeqCst) < 2 {
-            std::thread::sleep(Duration::from_millis(2));
-            return;
-        }
-        let mut released = released.lock().unwrap();
-        while !*released {
-            released = changed.wait(released).unwrap();
-        }
-    }
-}
-
 async fn a_slow_observer_harms_no_call_but_its_own(transport: Transport) {
-    // `on_both_transports` has a runtime of one thread.
-    let run = move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(4)
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async move {
-            tokio::spawn(calls_beside_a_slow_one(transport)).await.unwrap();
-        });
-    };
-    std::thread::spawn(run).join().unwrap();
-}
-
-async fn calls_beside_a_slow_one(transport: Transport) {
-    let slow = Slow::default();
-    let server = Running::ping(transport).await;
-    let channel = Channel::builder(&server.address).observer(slow.clone()).connect().await;
-    let mut client = PingServiceClient::new(channel.unwrap());
-    let watch = WatchRequest { count: 1, ..Default::default() };
-    for _ in 0..2 {
-        client.watch(watch.clone()).await.unwrap();
-    }
-    let mut watching = client.clone();
-    let held = tokio::spawn(async move { watching.watch(watch).await.map(drop) });
-    let (calls, released, changed) = &*slow.0;
-    eventually_async("the third call is held", || calls.load(Ordering::SeqCst) == 3).await;
-    for _ in 0..20 {
-        ping(&mut client).await.unwrap();
-    }
-    assert!(!held.is_finished());
-    *released.lock().unwrap() = true;
-    changed.notify_all();
-    held.await.unwrap().unwrap();
+    slow_observer::harms_no_call_but_its_own(move |slow| async move {
+        let server = Running::ping(transport).await;
+        let channel = Channel::builder(&server.address).observer(slow).connect().await;
+        (server, channel.unwrap())
+    });
 }
 
 /// Keeps how long calls have waited.

@@ -30,6 +30,7 @@ mod retry;
 mod retry_policy;
 mod server;
 mod server_options;
+mod slow_observer;
 mod socket_file;
 mod spans;
 mod statuses;

@@ -1,7 +1,6 @@
 //! The events that an observer of a server gets, and their order.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest};
@@ -11,6 +10,7 @@ use tokio::sync::Notify;
 use tonic::{Code, Response, Status};
 
 use crate::notes::Notes;
+use crate::slow_observer;
 use crate::support::{
     Running, Scripted, Transport, as_user, eventually_async, on_both_transports, open_directory,
     socket_in,
@@ -282,62 +282,12 @@ async fn an_observer_may_look_at_the_server_within_each_event(transport: Transpo
     assert_eq!(*seen.lock().unwrap(), [1, 0], "the statistics get each event first");
 }
 
-/// Takes its time at each Watch, and from the third on until it is released.
-#[derive(Clone, Default)]
-struct Slow(Arc<(AtomicU32, Mutex<bool>, Condvar)>);
-
-impl Observer for Slow {
-    fn observe(&self, event: &Event<'_>) {
-        let Event::CallBegan { call, .. } = event else { return };
-        if !call.method().ends_with("Watch") {
-            return;
-        }
-        let (calls, released, changed) = &*self.0;
-        if calls.fetch_add(1, Ordering::SeqCst) < 2 {
-            std::thread::sleep(Duration::from_millis(2));
-            return;
-        }
-        let mut released = released.lock().unwrap();
-        while !*released {
-            released = changed.wait(released).unwrap();
-        }
-    }
-}
-
 async fn a_slow_observer_harms_no_call_but_its_own(transport: Transport) {
-    // `on_both_transports` has a runtime of one thread.
-    let run = move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(4)
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async move {
-            tokio::spawn(calls_beside_a_slow_one(transport)).await.unwrap();
-        });
-    };
-    std::thread::spawn(run).join().unwrap();
-}
-
-async fn calls_beside_a_slow_one(transport: Transport) {
-    let slow = Slow::default();
-    let server = Running::start(transport, ping_server().observer(slow.clone())).await;
-    let mut client = PingServiceClient::new(server.channel().await);
-    let watch = WatchRequest { count: 1, ..Default::default() };
-    for _ in 0..2 {
-        client.watch(watch.clone()).await.unwrap();
-    }
-    let mut watching = client.clone();
-    let held = tokio::spawn(async move { watching.watch(watch).await.map(drop) });
-    let (calls, released, changed) = &*slow.0;
-    eventually_async("the third call is held", || calls.load(Ordering::SeqCst) == 3).await;
-    for _ in 0..20 {
-        ping(&mut client).await.unwrap();
-    }
-    assert!(!held.is_finished());
-    *released.lock().unwrap() = true;
-    changed.notify_all();
-    held.await.unwrap().unwrap();
+    slow_observer::harms_no_call_but_its_own(move |slow| async move {
+        let server = Running::start(transport, ping_server().observer(slow)).await;
+        let channel = server.channel().await;
+        (server, channel)
+    });
 }
 
 struct Panics;

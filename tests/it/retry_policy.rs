@@ -55,7 +55,8 @@ fn failing(
     (service, seen)
 }
 
-fn policy() -> RetryPolicy {
+/// Waits little, and has tokens for all that a test does.
+pub(crate) fn policy() -> RetryPolicy {
     RetryPolicy::new()
         .max_attempts(4)
         .backoff(Duration::from_millis(1), Duration::from_millis(4))
