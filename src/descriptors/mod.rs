@@ -49,7 +49,7 @@ struct List {
     descriptors: Vec<OwnedFd>,
     /// The quotas of descriptors that were received, or of a response that waits to be sent.
     reservation: Option<Reservation>,
-    /// The user who sent them, or to whom a response goes.
+    /// The user that sent them, or that receives the response.
     user: User,
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Memory {
     pub(super) rounds: Arc<Rounds>,
 }
 
-/// The user for whom a connection holds memory.
+/// The user whose share a connection's memory counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
     /// The server's own user, or an unknown one.

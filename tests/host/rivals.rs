@@ -24,7 +24,7 @@ const VICTIM: u32 = 54_322;
 /// As many connections as a user may have.
 const CONNECTIONS: usize = 256;
 
-/// So many leave room for those of the same user that call, and for those that are about to be closed.
+/// Fewer connections of an attacker, so that the same user can open more for its calls.
 const SOME: usize = 64;
 
 /// An attacker's connection is replaced after this time.

@@ -55,7 +55,7 @@ fn many_messages_that_arrive_at_once_do_not_all_reserve_their_full_size() {
     }
     let room: usize = deframers.iter().map(Deframer::room).sum();
     assert!(room <= (32 << 20) + 100 * 2 * begun.len(), "{room}");
-    // What those that are over had reserved is there for others.
+    // Messages that have ended leave their room to others.
     drop(deframers);
     let mut deframer = Deframer::new(Received::Identity, 4 << 20);
     deframer.push(begun);
