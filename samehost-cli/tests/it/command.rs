@@ -141,7 +141,12 @@ fn a_server_that_goes_away_in_the_middle_is_a_lost_reply() {
 fn the_socket_file_goes_at_each_signal_that_ends_a_server() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let directory = directory();
-        let mut serving = Serving::start(&[&socket_in(directory.path()).to_string()], &[]);
+        let address = socket_in(directory.path()).to_string();
+        // The tests themselves may run under nohup(1), and what is ignored would be inherited.
+        let mut command = std::process::Command::new("env");
+        command.arg("--default-signal").arg(crate::support::binary()).args(["serve", &address]);
+        let mut serving = Serving::spawn(&mut command);
+        assert_eq!(serving.line(), format!("listening on {address}"));
         serving.signal(signal);
         assert_eq!(serving.wait(), (Some(0), String::new()));
         assert!(names_in(directory.path()).is_empty());
