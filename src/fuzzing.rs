@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::http2::{
-    Body, Config, Connection, Decoder, Encoder, ErrorCode, Event, Field, Pseudo, Read, SendRequest,
-    StreamKey,
+    Body, Config, Connection, Decoder, Encoder, ErrorCode, Field, ProtocolEvent, Pseudo, Read,
+    SendRequest, StreamKey,
 };
 
 /// The most bytes that may wait for a peer that reads nothing: the data of all streams, and
@@ -19,9 +19,9 @@ use crate::http2::{
 const MOST_OUTGOING: usize = 8 << 20;
 
 /// Takes bytes off a fuzzer's input.
-struct Source<'a>(&'a [u8]);
+struct FuzzInput<'a>(&'a [u8]);
 
-impl<'a> Source<'a> {
+impl<'a> FuzzInput<'a> {
     fn byte(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
@@ -84,7 +84,7 @@ fn handle_events(
 ) {
     while let Some(event) = connection.poll_event() {
         match event {
-            Event::Opened(stream) => match connection.take_request(stream) {
+            ProtocolEvent::Opened(stream) => match connection.take_request(stream) {
                 Ok(request) => {
                     keys.push(stream);
                     if choice & 0x40 == 0 {
@@ -99,13 +99,13 @@ fn handle_events(
                 }
                 Err(_) => connection.forget(stream),
             },
-            Event::Readable(stream) if choice & 0x20 == 0 => {
+            ProtocolEvent::Readable(stream) if choice & 0x20 == 0 => {
                 if is_client {
                     let _ = connection.take_response(stream);
                 }
                 while let Read::Data(_) = connection.read(stream) {}
             }
-            Event::Reset(stream) => connection.forget(stream),
+            ProtocolEvent::Reset(stream) => connection.forget(stream),
             _ => {}
         }
     }
@@ -132,7 +132,7 @@ fn send_request(connection: &mut Connection, keys: &mut Vec<StreamKey>, choice: 
     }
 }
 
-fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
+fn drive(mut connection: Connection, source: &mut FuzzInput<'_>, is_client: bool) {
     let framed = source.byte().is_some_and(|byte| byte & 1 == 1);
     let mut now = Instant::now();
     let mut input = BytesMut::new();
@@ -180,14 +180,14 @@ fn drive(mut connection: Connection, source: &mut Source<'_>, is_client: bool) {
 
 /// Feeds a client's bytes to a server.
 pub fn server_input(data: &[u8]) {
-    let mut source = Source(data);
+    let mut source = FuzzInput(data);
     let config = config(source.byte().unwrap_or(0));
     drive(Connection::server(config, Instant::now()), &mut source, false);
 }
 
 /// Feeds a server's bytes to a client with calls in flight.
 pub fn client_input(data: &[u8]) {
-    let mut source = Source(data);
+    let mut source = FuzzInput(data);
     let config = config(source.byte().unwrap_or(0));
     drive(Connection::client(config, Instant::now()), &mut source, true);
 }
@@ -199,7 +199,7 @@ pub fn messages(data: &[u8]) {
 
 /// Feeds header blocks to a decoder, and changes the table's limit between them.
 pub fn hpack_decoder(data: &[u8]) {
-    let mut source = Source(data);
+    let mut source = FuzzInput(data);
     let mut decoder = Decoder::new(4096);
     while let Some(len) = source.byte() {
         if len == 255 {
@@ -222,7 +222,7 @@ pub fn hpack_decoder(data: &[u8]) {
 
 /// Encodes and decodes lists of fields, which must come out unchanged.
 pub fn hpack_round_trip(data: &[u8]) {
-    let mut source = Source(data);
+    let mut source = FuzzInput(data);
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(4096));
     while let Some(choice) = source.byte() {
         if choice & 0x80 == 0x80 {

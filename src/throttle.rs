@@ -9,11 +9,11 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Throttle {
     per_second: u32,
-    state: Mutex<State>,
+    state: Mutex<ThrottleState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ThrottleState {
     began: Option<Instant>,
     passed: u32,
     held_back: u64,
@@ -21,7 +21,7 @@ struct State {
 
 impl Throttle {
     pub(crate) const fn new(per_second: u32) -> Self {
-        let state = State { began: None, passed: 0, held_back: 0 };
+        let state = ThrottleState { began: None, passed: 0, held_back: 0 };
         Self { per_second, state: Mutex::new(state) }
     }
 

@@ -245,7 +245,7 @@ fn dispatch(service: &Service, options: &Options) -> String {
     }
     format!(
         "impl<T: {name}> {RUNTIME}::Methods for {name}Server<T> {{
-            fn answer<C: {RUNTIME}::Call>(&self, method: &str, call: C) -> C::Reply {{
+            fn answer<C: {RUNTIME}::Call>(&self, method: &str, call: C) -> C::Answer {{
                 match method {{
                     {arms}
                     _ => call.unimplemented(),

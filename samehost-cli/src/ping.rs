@@ -79,7 +79,7 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
     let mut printer = Printer { quiet: args.quiet || args.json };
     printer.line(|| format!("PING {} with {} bytes of payload", args.address, args.payload))?;
 
-    let mut caller = Caller::new(&args);
+    let mut caller = Pinger::new(&args);
     let mut tally = Tally::new(args.address.clone());
     let mut last_failure = None;
     for sequence in 1..=args.count.map_or(u64::MAX, |count| count as u64) {
@@ -134,7 +134,7 @@ fn failure(args: &Args, sequence: u64, reply: Reply) -> Option<String> {
 }
 
 /// Makes the calls, one after the other.
-struct Caller {
+struct Pinger {
     client: PingServiceClient<Channel>,
     payload: Bytes,
     pace: Option<Interval>,
@@ -142,7 +142,7 @@ struct Caller {
     call_timer: CallTimer,
 }
 
-impl Caller {
+impl Pinger {
     fn new(args: &Args) -> Self {
         let channel = Channel::builder(&args.address)
             .connect_timeout(args.timeout)

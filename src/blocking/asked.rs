@@ -30,7 +30,7 @@ static TIMEOUT: HeaderName = GRPC_TIMEOUT;
 pub(super) struct Asked {
     path: &'static str,
     headers: Fields,
-    pub(super) deadline: Deadline,
+    pub(super) deadline: BlockingDeadline,
     /// Whether the channel's user agent is still to be added to the headers.
     adds_agent: bool,
     /// Whether the channel's timeout is still to be added, too.
@@ -43,29 +43,29 @@ pub(super) struct Asked {
 }
 
 /// Why a call has no response.
-pub(super) enum Unsent {
+pub(super) enum NoResponse {
     /// No server has processed it, so it can be sent again.
     Again(Status),
     Failed(Status),
 }
 
-impl From<Unsent> for Status {
-    fn from(unsent: Unsent) -> Self {
+impl From<NoResponse> for Status {
+    fn from(unsent: NoResponse) -> Self {
         match unsent {
-            Unsent::Again(status) | Unsent::Failed(status) => status,
+            NoResponse::Again(status) | NoResponse::Failed(status) => status,
         }
     }
 }
 
 /// The moment when a call has to have ended, and the status that it gets after that.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
+pub(super) struct BlockingDeadline {
     at: Option<Instant>,
     timeout: Duration,
     path: &'static str,
 }
 
-impl Deadline {
+impl BlockingDeadline {
     pub(super) fn at(&self) -> Option<Instant> {
         self.at
     }
@@ -114,7 +114,7 @@ impl Asked {
         Self {
             path,
             headers,
-            deadline: Deadline { at, timeout: timeout.unwrap_or_default(), path },
+            deadline: BlockingDeadline { at, timeout: timeout.unwrap_or_default(), path },
             adds_agent,
             adds_timeout: own_timeout.is_none() && default.is_some(),
             attempts: 1,
@@ -147,14 +147,14 @@ impl Asked {
     }
 
     /// Returns the status of a call for which there is no connection.
-    pub(super) fn unconnected(&self, error: ConnectError) -> Unsent {
+    pub(super) fn unconnected(&self, error: ConnectError) -> NoResponse {
         if !self.deadline.has_passed() {
-            return Unsent::Failed(unavailable(error));
+            return NoResponse::Failed(unavailable(error));
         }
         let text = format!("{error}, waited {:?}", self.deadline.timeout);
         let mut status = Status::deadline_exceeded(text);
         status.set_source(Arc::new(error));
-        Unsent::Failed(status)
+        NoResponse::Failed(status)
     }
 
     pub(super) fn resend(&mut self) -> bool {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tonic::Status;
 
-use super::asked::{Asked, Unsent};
-use super::call::Call;
+use super::asked::{Asked, NoResponse};
+use super::call::BlockingCall;
 use super::channel::Channel;
 use crate::client::DirectResponse;
 
@@ -17,7 +17,7 @@ impl Asked {
         mut self,
         channel: &Channel,
         message: &Bytes,
-    ) -> Result<(Call, DirectResponse), Status> {
+    ) -> Result<(BlockingCall, DirectResponse), Status> {
         loop {
             let wait = match self.attempt(channel, message) {
                 Ok((mut call, response)) => match self.retry_answer(channel, &response, message) {
@@ -27,7 +27,7 @@ impl Asked {
                     }
                     Some(wait) => wait,
                 },
-                Err(Unsent::Again(_)) if self.resend() => Duration::ZERO,
+                Err(NoResponse::Again(_)) if self.resend() => Duration::ZERO,
                 Err(unsent) => {
                     let status = Status::from(unsent);
                     match self.retry(channel, status.code(), None, message) {
@@ -44,23 +44,23 @@ impl Asked {
         &mut self,
         channel: &Channel,
         message: &Bytes,
-    ) -> Result<(Call, DirectResponse), Unsent> {
-        let mut call = Call::open(channel, self, Some(message))?;
+    ) -> Result<(BlockingCall, DirectResponse), NoResponse> {
+        let mut call = BlockingCall::open(channel, self, Some(message))?;
         let response = call.head()?;
         Ok((call, response))
     }
 
     /// Begins a call with a stream of requests. It sends the head again while no server has
     /// processed it.
-    pub(super) fn begin(mut self, channel: &Channel) -> Result<Call, Status> {
+    pub(super) fn begin(mut self, channel: &Channel) -> Result<BlockingCall, Status> {
         loop {
-            match Call::open(channel, &mut self, None) {
+            match BlockingCall::open(channel, &mut self, None) {
                 Ok(call) if call.is_unprocessed() && self.resend() => {}
                 Ok(mut call) => {
                     call.observe(self.observation.take());
                     return Ok(call);
                 }
-                Err(Unsent::Again(_)) if self.resend() => {}
+                Err(NoResponse::Again(_)) if self.resend() => {}
                 Err(unsent) => return Err(self.failed(unsent.into())),
             }
         }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tonic::{Code, Status};
 
-use super::asked::{Asked, Deadline, Unsent};
+use super::asked::{Asked, BlockingDeadline, NoResponse};
 use super::channel::Channel;
-use super::connection::{Connection, State, TimedOut};
+use super::connection::{BlockingConnection, BlockingState, TimedOut};
 use crate::client::DirectResponse;
 use crate::driver::{CloseReason, StreamError};
 use crate::grpc::{normalise, status};
@@ -17,10 +17,10 @@ use crate::http2::{Body, Content, NotNow, Progress, Read, StreamKey};
 use crate::observer::CallObservation;
 
 /// A call. If it is dropped before its end, it is cancelled.
-pub(super) struct Call {
-    connection: Arc<Connection>,
+pub(super) struct BlockingCall {
+    connection: Arc<BlockingConnection>,
     key: StreamKey,
-    deadline: Deadline,
+    deadline: BlockingDeadline,
     /// The whole body of the response, if it came with the head.
     content: Option<Content>,
     over: bool,
@@ -29,19 +29,19 @@ pub(super) struct Call {
 }
 
 /// The next part of a response.
-pub(super) enum Next {
+pub(super) enum ResponsePart {
     Data(Bytes),
     End(Option<HeaderMap>),
 }
 
-impl Call {
+impl BlockingCall {
     /// Sends the head of a request. If the request has only one message, it is sent together with
     /// the head.
     pub(super) fn open(
         channel: &Channel,
         asked: &mut Asked,
         message: Option<&Bytes>,
-    ) -> Result<Self, Unsent> {
+    ) -> Result<Self, NoResponse> {
         let deadline = asked.deadline;
         let waits = asked.begin_wait();
         let connected = channel.connection(deadline.at(), message.is_none());
@@ -57,11 +57,11 @@ impl Call {
     }
 
     fn start(
-        connection: &Connection,
+        connection: &BlockingConnection,
         channel: &Channel,
         asked: &Asked,
         message: Option<&Bytes>,
-    ) -> Result<StreamKey, Unsent> {
+    ) -> Result<StreamKey, NoResponse> {
         let request = asked.request(channel.config(), &connection.authority);
         let opened = connection.until(asked.deadline.at(), |state| {
             match state.h2.send_request(request, false) {
@@ -83,20 +83,20 @@ impl Call {
                 let text = format!(
                     "the request's headers are larger than the {limit} bytes that the server takes"
                 );
-                Err(Unsent::Failed(Status::resource_exhausted(text)))
+                Err(NoResponse::Failed(Status::resource_exhausted(text)))
             }
             Ok(Err((_, close_reason))) => {
                 let close_reason = close_reason.unwrap_or(CloseReason::Closed);
                 let error = StreamError::ConnectionEnded { close_reason, unprocessed: true };
-                Err(Unsent::Again(status(error, Some(&connection.address))))
+                Err(NoResponse::Again(status(error, Some(&connection.address))))
             }
-            Err(TimedOut) => Err(Unsent::Failed(asked.deadline.no_slot(&connection.address))),
+            Err(TimedOut) => Err(NoResponse::Failed(asked.deadline.no_slot(&connection.address))),
         }
     }
 
     /// Returns whether it has failed already, and no server has processed it.
     pub(super) fn is_unprocessed(&self) -> bool {
-        let response = |state: &mut State| match state.h2.take_response(self.key) {
+        let response = |state: &mut BlockingState| match state.h2.take_response(self.key) {
             Poll::Ready(Err(failure)) => Some(state.error(failure)),
             _ => None,
         };
@@ -143,7 +143,7 @@ impl Call {
     }
 
     /// Waits for the head of the response.
-    pub(super) fn head(&mut self) -> Result<DirectResponse, Unsent> {
+    pub(super) fn head(&mut self) -> Result<DirectResponse, NoResponse> {
         let key = self.key;
         let head =
             self.connection.until(self.deadline.at(), |state| match state.h2.take_response(key) {
@@ -155,7 +155,7 @@ impl Call {
         let (head, body) = match head {
             Ok(Ok(head)) => head,
             Ok(Err(error)) => return Err(self.failed(error)),
-            Err(TimedOut) => return Err(Unsent::Failed(self.timed_out())),
+            Err(TimedOut) => return Err(NoResponse::Failed(self.timed_out())),
         };
         let whole = match body {
             Body::Whole(content) => {
@@ -165,7 +165,7 @@ impl Call {
             Body::Open => None,
         };
         let response = DirectResponse::new(head, whole.as_ref(), &self.connection.usual);
-        let mut response = response.map_err(|status| Unsent::Failed(self.ended(status)))?;
+        let mut response = response.map_err(|status| NoResponse::Failed(self.ended(status)))?;
         response.extensions = self.connection.extensions.clone();
         self.content = whole;
         self.note_head(&response.head.headers);
@@ -178,43 +178,45 @@ impl Call {
     }
 
     /// Waits for the next part of the response. After the end it returns the end again.
-    pub(super) fn next(&mut self) -> Result<Next, Status> {
+    pub(super) fn next(&mut self) -> Result<ResponsePart, Status> {
         if let Some(content) = &mut self.content {
             if let Some(piece) = content.pieces.pop() {
-                return Ok(Next::Data(piece));
+                return Ok(ResponsePart::Data(piece));
             }
             let mut trailers = content.trailers.take().map(Arc::unwrap_or_clone);
             trailers.iter_mut().for_each(normalise);
-            return Ok(Next::End(trailers));
+            return Ok(ResponsePart::End(trailers));
         }
         if self.over {
-            return Ok(Next::End(None));
+            return Ok(ResponsePart::End(None));
         }
         let key = self.key;
         let next = self.connection.until(self.deadline.at(), |state| {
             Some(match state.h2.read(key) {
-                Read::Data(data) => Ok(Next::Data(data)),
-                Read::Trailers(trailers) => Ok(Next::End(Some(Arc::unwrap_or_clone(trailers)))),
-                Read::End => Ok(Next::End(None)),
+                Read::Data(data) => Ok(ResponsePart::Data(data)),
+                Read::Trailers(trailers) => {
+                    Ok(ResponsePart::End(Some(Arc::unwrap_or_clone(trailers))))
+                }
+                Read::End => Ok(ResponsePart::End(None)),
                 Read::Failed(failure) => Err(state.error(failure)),
                 Read::Pending if state.close_reason.is_none() => return None,
                 Read::Pending | Read::Gone => Err(gone(state)),
             })
         });
         match next {
-            Ok(Ok(Next::Data(data))) => {
+            Ok(Ok(ResponsePart::Data(data))) => {
                 if let Some(observation) = &mut self.observation {
                     observation.received_more(data.len());
                 }
-                Ok(Next::Data(data))
+                Ok(ResponsePart::Data(data))
             }
-            Ok(Ok(Next::End(mut trailers))) => {
+            Ok(Ok(ResponsePart::End(mut trailers))) => {
                 self.forget();
                 if let Some(observation) = &mut self.observation {
                     observation.ended(trailers.as_ref());
                 }
                 trailers.iter_mut().for_each(normalise);
-                Ok(Next::End(trailers))
+                Ok(ResponsePart::End(trailers))
             }
             Ok(Err(error)) => Err(self.failed(error).into()),
             Err(TimedOut) => Err(self.timed_out()),
@@ -226,14 +228,14 @@ impl Call {
         self.ended(self.deadline.exceeded(&self.connection.address))
     }
 
-    fn failed(&mut self, error: StreamError) -> Unsent {
+    fn failed(&mut self, error: StreamError) -> NoResponse {
         self.forget();
         let again = error.may_be_sent_again();
         let address = &self.connection.address;
         let status = self.deadline.or(status(error, Some(address)), address);
         match again && status.code() != Code::DeadlineExceeded {
-            true => Unsent::Again(status),
-            false => Unsent::Failed(self.ended(status)),
+            true => NoResponse::Again(status),
+            false => NoResponse::Failed(self.ended(status)),
         }
     }
 
@@ -269,13 +271,13 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for BlockingCall {
     fn drop(&mut self) {
         self.forget();
     }
 }
 
-fn gone(state: &State) -> StreamError {
+fn gone(state: &BlockingState) -> StreamError {
     let close_reason = state.close_reason.clone().unwrap_or(CloseReason::Closed);
     StreamError::ConnectionEnded { close_reason, unprocessed: false }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tonic::Status;
 
 use super::builder::ChannelBuilder;
-use super::connection::{Connection, TimedOut};
+use super::connection::{BlockingConnection, TimedOut};
 use super::reader::left;
 use crate::address::{Address, AddressParseError};
 use crate::backoff::{Backoff, jittered};
@@ -31,9 +31,9 @@ const SUCCESSORS: u32 = 2;
 /// by `Request::set_timeout` or [`ChannelBuilder::timeout`]. A response over a Unix socket has the server's
 /// [`PeerIdentity`](crate::PeerIdentity) among its extensions.
 #[derive(Clone)]
-pub struct Channel(Arc<Inner>);
+pub struct Channel(Arc<BlockingCore>);
 
-struct Inner {
+struct BlockingCore {
     config: ChannelBuilder,
     observers: Option<Observers>,
     /// The tokens of the retry policy.
@@ -45,7 +45,7 @@ struct Inner {
 
 #[derive(Default)]
 struct Current {
-    connection: Option<Arc<Connection>>,
+    connection: Option<Arc<BlockingConnection>>,
     /// The thread that opens a connection for all threads that need one.
     opening: Option<ThreadId>,
     /// How many attempts have failed, and the error of the last one.
@@ -76,7 +76,7 @@ impl ChannelBuilder {
         &self,
         observers: Option<&Observers>,
         deadline: Option<Instant>,
-    ) -> Result<Connection, ConnectError> {
+    ) -> Result<BlockingConnection, ConnectError> {
         let address = self.address.clone().map_err(ConnectError::from)?;
         let Some(observers) = observers else { return self.attempt(&address, None, deadline) };
         let began = Instant::now();
@@ -94,7 +94,7 @@ impl ChannelBuilder {
         address: &Arc<Address>,
         observers: Option<&Observers>,
         deadline: Option<Instant>,
-    ) -> Result<Connection, ConnectError> {
+    ) -> Result<BlockingConnection, ConnectError> {
         let limit = self.connect_timeout;
         let until = Instant::now().checked_add(limit);
         let until = until.into_iter().chain(deadline).min();
@@ -104,7 +104,7 @@ impl ChannelBuilder {
             if let Some(policy) = &self.server {
                 check_server(policy, peer.identity(), address)?;
             }
-            let connection = Connection::new(socket, Arc::clone(address), &peer, observers);
+            let connection = BlockingConnection::new(socket, Arc::clone(address), &peer, observers);
             let ready = connection.until(until, |state| match &state.close_reason {
                 Some(close_reason) => Some(Err(close_reason.clone())),
                 None => state.ready.then_some(Ok(())),
@@ -146,7 +146,7 @@ impl Channel {
     }
 
     pub(super) fn new(config: ChannelBuilder) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(BlockingCore {
             observers: config.observers(),
             tokens: Tokens::new(config.retry.as_ref()),
             config,
@@ -179,7 +179,7 @@ impl Channel {
         &self,
         deadline: Option<Instant>,
         looks: bool,
-    ) -> Result<Arc<Connection>, ConnectError> {
+    ) -> Result<Arc<BlockingConnection>, ConnectError> {
         if !self.config().wait_for_ready {
             return self.connect_once(deadline, looks);
         }
@@ -206,7 +206,7 @@ impl Channel {
         &self,
         deadline: Option<Instant>,
         looks: bool,
-    ) -> Result<Arc<Connection>, ConnectError> {
+    ) -> Result<Arc<BlockingConnection>, ConnectError> {
         if let Some(connection) = self.usable(looks) {
             return Ok(connection);
         }
@@ -263,7 +263,7 @@ impl Channel {
         }
     }
 
-    fn usable(&self, looks: bool) -> Option<Arc<Connection>> {
+    fn usable(&self, looks: bool) -> Option<Arc<BlockingConnection>> {
         let connection = self.lock().connection.clone();
         connection.filter(|connection| connection.is_open(looks))
     }

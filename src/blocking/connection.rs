@@ -11,12 +11,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
-use super::reader::{Reader, Received, left};
-use super::watched::{News, Watched};
+use super::reader::{BlockingRead, BlockingReader, left};
+use super::watched::{ConnectionNews, WatchedSocket};
 use crate::address::Address;
 use crate::client::{Usual, authority};
 use crate::driver::{CloseReason, StreamError};
-use crate::http2::{self, Config, ErrorCode, Event, Failure, StreamKey};
+use crate::http2::{self, Config, ErrorCode, Failure, ProtocolEvent, StreamKey};
 use crate::observer::Observers;
 use crate::socket::{Held, Peer, share_one_cpu};
 
@@ -30,40 +30,40 @@ const ROOM: Duration = Duration::from_millis(10);
 /// runs it.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-pub(super) struct Connection {
+pub(super) struct BlockingConnection {
     pub(super) address: Arc<Address>,
     /// The value of `:authority` that the server sees.
     pub(super) authority: Vec<u8>,
     /// The extensions of each response: they identify the server if the transport can.
     pub(super) extensions: Extensions,
     pub(super) usual: Arc<Usual>,
-    pub(super) watched: Option<Watched>,
+    pub(super) watched: Option<WatchedSocket>,
     socket: Arc<Held>,
-    state: Mutex<State>,
+    state: Mutex<BlockingState>,
     /// Notified when the thread that was reading stops.
     read: Condvar,
 }
 
 /// The state that a waiting thread checks.
-pub(super) struct State {
+pub(super) struct BlockingState {
     pub(super) h2: http2::Connection,
     /// Whether the server's SETTINGS have come.
     pub(super) ready: bool,
     pub(super) close_reason: Option<CloseReason>,
     input: BytesMut,
     /// The reader, unless a thread is reading with it.
-    reader: Option<Reader>,
+    reader: Option<BlockingReader>,
     /// How many threads wait for the one that reads.
     waiting: usize,
     /// What observers were not told yet. It stays empty if there are none.
-    news: Vec<News>,
+    news: Vec<ConnectionNews>,
     is_observed: bool,
 }
 
 /// The deadline has passed.
 pub(super) struct TimedOut;
 
-impl Connection {
+impl BlockingConnection {
     /// Returns a connection on a connected socket.
     pub(super) fn new(
         socket: Arc<Held>,
@@ -80,13 +80,13 @@ impl Connection {
             send_timeout: NEVER,
             ..Config::default()
         };
-        let watched = Watched::new(observers, &address, peer);
-        let state = State {
+        let watched = WatchedSocket::new(observers, &address, peer);
+        let state = BlockingState {
             h2: http2::Connection::client(config, Instant::now()),
             ready: false,
             close_reason: None,
             input: BytesMut::new(),
-            reader: Some(Reader::new(address.is_unix() && share_one_cpu(socket.as_fd()))),
+            reader: Some(BlockingReader::new(address.is_unix() && share_one_cpu(socket.as_fd()))),
             waiting: 0,
             news: Vec::new(),
             is_observed: watched.is_some(),
@@ -107,12 +107,12 @@ impl Connection {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BlockingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, writes as much as the socket takes, and tells observers what happened.
-    pub(super) fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut BlockingState) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
         self.flush(&mut state);
@@ -120,7 +120,7 @@ impl Connection {
         result
     }
 
-    fn unlock(&self, mut state: MutexGuard<'_, State>) {
+    fn unlock(&self, mut state: MutexGuard<'_, BlockingState>) {
         let news = std::mem::take(&mut state.news);
         if let Some(watched) = &self.watched
             && !news.is_empty()
@@ -140,7 +140,7 @@ impl Connection {
         // became of it.
         if (looks || !self.address.is_unix()) && state.close_reason.is_none() {
             let received = self.receive_into(&mut state);
-            state.take_in(received.map(|_| Received::Nothing));
+            state.take_in(received.map(|_| BlockingRead::Nothing));
         }
         let is_open = state.close_reason.is_none() && state.h2.takes_requests();
         self.unlock(state);
@@ -151,7 +151,7 @@ impl Connection {
     pub(super) fn until<T>(
         &self,
         deadline: Option<Instant>,
-        mut find: impl FnMut(&mut State) -> Option<T>,
+        mut find: impl FnMut(&mut BlockingState) -> Option<T>,
     ) -> Result<T, TimedOut> {
         let mut state = self.lock();
         let result = loop {
@@ -177,15 +177,15 @@ impl Connection {
     /// Waits for bytes, and processes them.
     fn read<'a>(
         &'a self,
-        state: MutexGuard<'a, State>,
-        mut reader: Reader,
+        state: MutexGuard<'a, BlockingState>,
+        mut reader: BlockingReader,
         left: Option<Duration>,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, BlockingState> {
         let has_outgoing = state.h2.has_outgoing();
         self.unlock(state);
         let received = reader.receive(&self.socket, has_outgoing, left);
         let mut state = self.lock();
-        if let Ok(Received::Bytes(bytes)) = received {
+        if let Ok(BlockingRead::Bytes(bytes)) = received {
             state.input.extend_from_slice(reader.bytes(bytes));
         }
         state.reader = Some(reader);
@@ -199,9 +199,9 @@ impl Connection {
     /// Waits while another thread reads.
     fn wait_for_reader<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, BlockingState>,
         left: Option<Duration>,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, BlockingState> {
         if state.h2.has_outgoing() {
             self.unlock(state);
             self.wait_for_room(left);
@@ -219,7 +219,7 @@ impl Connection {
     }
 
     /// Writes as much as the socket takes at once.
-    fn flush(&self, state: &mut State) {
+    fn flush(&self, state: &mut BlockingState) {
         while state.close_reason.is_none() && state.h2.has_outgoing() {
             match self.send(&state.h2) {
                 Ok(bytes) => state.h2.advance(bytes),
@@ -229,12 +229,12 @@ impl Connection {
                     // What the server said before it closed comes first.
                     let end = loop {
                         match self.receive_into(state) {
-                            Ok(Received::Bytes(_)) => {}
+                            Ok(BlockingRead::Bytes(_)) => {}
                             end => break end,
                         }
                     };
                     state.take_in(end);
-                    state.lose(CloseReason::Io(Arc::new(errno.into())));
+                    state.disconnect(CloseReason::Io(Arc::new(errno.into())));
                 }
             }
         }
@@ -259,10 +259,10 @@ impl Connection {
     }
 
     /// Reads what is there, unless another thread reads.
-    fn receive_into(&self, state: &mut State) -> io::Result<Received> {
-        let Some(mut reader) = state.reader.take() else { return Ok(Received::Nothing) };
+    fn receive_into(&self, state: &mut BlockingState) -> io::Result<BlockingRead> {
+        let Some(mut reader) = state.reader.take() else { return Ok(BlockingRead::Nothing) };
         let received = reader.receive_now(&self.socket);
-        if let Ok(Received::Bytes(bytes)) = received {
+        if let Ok(BlockingRead::Bytes(bytes)) = received {
             state.input.extend_from_slice(reader.bytes(bytes));
             state.parse();
         }
@@ -276,15 +276,15 @@ impl Connection {
     }
 }
 
-impl State {
-    fn take_in(&mut self, received: io::Result<Received>) {
+impl BlockingState {
+    fn take_in(&mut self, received: io::Result<BlockingRead>) {
         match received {
-            Ok(Received::Nothing) => {}
-            Ok(Received::Bytes(_)) => self.parse(),
+            Ok(BlockingRead::Nothing) => {}
+            Ok(BlockingRead::Bytes(_)) => self.parse(),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                self.lose(CloseReason::Closed)
+                self.disconnect(CloseReason::Closed)
             }
-            Err(error) => self.lose(CloseReason::Io(Arc::new(error))),
+            Err(error) => self.disconnect(CloseReason::Io(Arc::new(error))),
         }
     }
 
@@ -292,26 +292,26 @@ impl State {
         let now = Instant::now();
         while !self.input.is_empty() {
             match self.h2.receive(&mut self.input, now) {
-                Ok(http2::Received::Some) => {}
-                Ok(http2::Received::All) => break,
+                Ok(http2::ReceiveOutcome::Some) => {}
+                Ok(http2::ReceiveOutcome::All) => break,
                 Err(error) => {
                     let close_reason = if self.ready {
                         CloseReason::Http2(error)
                     } else {
                         CloseReason::NotHttp2(error)
                     };
-                    self.lose(close_reason);
+                    self.disconnect(close_reason);
                     break;
                 }
             }
         }
         while let Some(event) = self.h2.poll_event() {
             match event {
-                Event::Ready => {
+                ProtocolEvent::Ready => {
                     self.ready = true;
-                    self.note(|| News::Ready);
+                    self.note(|| ConnectionNews::Ready);
                 }
-                Event::GoAway => self.went_away(),
+                ProtocolEvent::GoAway => self.went_away(),
                 _ => {}
             }
         }
@@ -320,21 +320,21 @@ impl State {
     fn went_away(&mut self) {
         let Some(go_away) = self.h2.peer_go_away() else { return };
         let (code, debug) = (go_away.code, String::from_utf8_lossy(&go_away.debug).into());
-        self.note(|| News::GoingAway(code));
+        self.note(|| ConnectionNews::GoingAway(code));
         if code != ErrorCode::NO_ERROR && self.close_reason.is_none() {
-            self.lose(CloseReason::GoneAway { code, debug });
+            self.disconnect(CloseReason::GoneAway { code, debug });
         }
     }
 
-    fn lose(&mut self, close_reason: CloseReason) {
+    fn disconnect(&mut self, close_reason: CloseReason) {
         if self.close_reason.is_none() {
-            self.note(|| News::Ended(close_reason.clone()));
+            self.note(|| ConnectionNews::Ended(close_reason.clone()));
             self.close_reason = Some(close_reason);
         }
-        self.h2.lose();
+        self.h2.disconnect();
     }
 
-    fn note(&mut self, news: impl FnOnce() -> News) {
+    fn note(&mut self, news: impl FnOnce() -> ConnectionNews) {
         if self.is_observed {
             self.news.push(news());
         }

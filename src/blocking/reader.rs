@@ -1,4 +1,4 @@
-//! [`Reader`]: waits for bytes on a socket, and reads them.
+//! [`BlockingReader`]: waits for bytes on a socket, and reads them.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -20,7 +20,7 @@ const PRECISE: Duration = Duration::from_millis(50);
 const SELDOM: Duration = Duration::from_secs(1);
 
 /// Reads a socket. One thread at a time uses it.
-pub(super) struct Reader {
+pub(super) struct BlockingReader {
     buffer: Vec<u8>,
     polls: bool,
     /// How long a read of the socket waits (SO_RCVTIMEO, socket(7)).
@@ -28,12 +28,12 @@ pub(super) struct Reader {
 }
 
 /// The outcome of a read.
-pub(super) enum Received {
+pub(super) enum BlockingRead {
     Bytes(usize),
     Nothing,
 }
 
-impl Reader {
+impl BlockingReader {
     /// Returns a reader. `polls` means that poll(2) waits instead of recv(2). When the peer reads
     /// from a Unix socket, the kernel wakes a sender that waits in recv(2), which has nothing to do
     /// then. If both ends share one CPU, that delays the peer. Across two CPUs, the sender's CPU is
@@ -54,7 +54,7 @@ impl Reader {
         socket: impl AsFd,
         has_outgoing: bool,
         left: Option<Duration>,
-    ) -> io::Result<Received> {
+    ) -> io::Result<BlockingRead> {
         if !self.polls && !has_outgoing && self.waits_within(&socket, left) {
             return received(recv(&socket, &mut *self.buffer, RecvFlags::empty()));
         }
@@ -68,7 +68,7 @@ impl Reader {
     }
 
     /// Reads the bytes that are there.
-    pub(super) fn receive_now(&mut self, socket: impl AsFd) -> io::Result<Received> {
+    pub(super) fn receive_now(&mut self, socket: impl AsFd) -> io::Result<BlockingRead> {
         received(recv(socket, &mut *self.buffer, RecvFlags::DONTWAIT))
     }
 
@@ -103,11 +103,11 @@ pub(super) fn left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
-fn received<T>(result: rustix::io::Result<(usize, T)>) -> io::Result<Received> {
+fn received<T>(result: rustix::io::Result<(usize, T)>) -> io::Result<BlockingRead> {
     match result {
         Ok((0, _)) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok((bytes, _)) => Ok(Received::Bytes(bytes)),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
+        Ok((bytes, _)) => Ok(BlockingRead::Bytes(bytes)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(BlockingRead::Nothing),
         Err(errno) => Err(errno.into()),
     }
 }

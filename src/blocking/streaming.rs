@@ -10,7 +10,7 @@ use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 
-use super::call::{Call, Next};
+use super::call::{BlockingCall, ResponsePart};
 use crate::client::DirectResponse;
 use crate::grpc::normalise;
 use crate::stubs::{
@@ -20,7 +20,7 @@ use crate::stubs::{
 /// The responses of a call: an iterator that waits for each. It ends after the last one, or after
 /// an error. Dropping it before that cancels the call.
 pub struct Streaming<R> {
-    call: Call,
+    call: BlockingCall,
     status: StatusCode,
     early: Option<Status>,
     messages: Deframer,
@@ -33,7 +33,7 @@ pub struct Streaming<R> {
 
 impl<R: Message + Default> Streaming<R> {
     pub(super) fn new(
-        call: Call,
+        call: BlockingCall,
         response: DirectResponse,
         options: &ClientOptions,
     ) -> Response<Self> {
@@ -73,11 +73,11 @@ impl<R: Message + Default> Streaming<R> {
                 return Ok(Some(message));
             }
             match self.call.next()? {
-                Next::Data(data) => {
+                ResponsePart::Data(data) => {
                     self.empty &= data.is_empty();
                     self.messages.push(data);
                 }
-                Next::End(trailers) => {
+                ResponsePart::End(trailers) => {
                     match self.early.take() {
                         Some(status) if self.empty && trailers.is_none() => {
                             return if status.code() == Code::Ok { Ok(None) } else { Err(status) };
@@ -114,21 +114,21 @@ impl<R: Message + Default> Iterator for Streaming<R> {
 /// If the server waits for a request while the caller waits for a response, both wait for ever,
 /// unless there is a deadline.
 pub struct Conversation<Q, R> {
-    state: State<R>,
+    state: ConversationState<R>,
     options: ClientOptions,
     of: PhantomData<fn(Q)>,
 }
 
-enum State<R> {
+enum ConversationState<R> {
     /// The head of the response is not read yet.
-    Begun(Call),
+    Begun(BlockingCall),
     Answered(Box<(MetadataMap, Streaming<R>)>),
     Over,
 }
 
 impl<Q: Message, R: Message + Default> Conversation<Q, R> {
-    pub(super) fn new(call: Call, options: &ClientOptions) -> Self {
-        Self { state: State::Begun(call), options: options.clone(), of: PhantomData }
+    pub(super) fn new(call: BlockingCall, options: &ClientOptions) -> Self {
+        Self { state: ConversationState::Begun(call), options: options.clone(), of: PhantomData }
     }
 
     /// Sends a request, and waits while the server takes no more. Returns whether the server takes
@@ -141,18 +141,18 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
         let mut data = Vec::new();
         self.options.encode(request, &mut data)?;
         match &mut self.state {
-            State::Begun(call) => call.send(data),
-            State::Answered(answered) => answered.1.call.send(data),
-            State::Over => Ok(false),
+            ConversationState::Begun(call) => call.send(data),
+            ConversationState::Answered(answered) => answered.1.call.send(data),
+            ConversationState::Over => Ok(false),
         }
     }
 
     /// Tells the server that there are no more requests.
     pub fn finish(&mut self) {
         match &mut self.state {
-            State::Begun(call) => call.finish(),
-            State::Answered(answered) => answered.1.call.finish(),
-            State::Over => {}
+            ConversationState::Begun(call) => call.finish(),
+            ConversationState::Answered(answered) => answered.1.call.finish(),
+            ConversationState::Over => {}
         }
     }
 
@@ -171,23 +171,24 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
     ///
     /// The call's status if it is not OK. There are no more responses after it.
     pub fn message(&mut self) -> Result<Option<R>, Status> {
-        if matches!(self.state, State::Over) {
+        if matches!(self.state, ConversationState::Over) {
             return Ok(None);
         }
         self.answered()?.1.message()
     }
 
     fn answered(&mut self) -> Result<&mut (MetadataMap, Streaming<R>), Status> {
-        if let State::Begun(_) = &self.state
-            && let State::Begun(mut call) = std::mem::replace(&mut self.state, State::Over)
+        if let ConversationState::Begun(_) = &self.state
+            && let ConversationState::Begun(mut call) =
+                std::mem::replace(&mut self.state, ConversationState::Over)
         {
             let response = call.head()?;
             let response = Streaming::new(call, response, &self.options);
             let (metadata, responses, _) = response.into_parts();
-            self.state = State::Answered(Box::new((metadata, responses)));
+            self.state = ConversationState::Answered(Box::new((metadata, responses)));
         }
         match &mut self.state {
-            State::Answered(answered) => Ok(answered),
+            ConversationState::Answered(answered) => Ok(answered),
             _ => Err(Status::internal("the call has ended already")),
         }
     }
@@ -215,7 +216,7 @@ fn parts(response: DirectResponse) -> (StatusCode, HeaderMap, Extensions) {
 
 /// Reads a response that must have one message.
 pub(super) fn single<R: Message + Default>(
-    mut call: Call,
+    mut call: BlockingCall,
     response: DirectResponse,
     options: &ClientOptions,
 ) -> Result<Response<R>, Status> {
@@ -225,12 +226,12 @@ pub(super) fn single<R: Message + Default>(
     let mut whole = Whole::default();
     loop {
         match call.next() {
-            Ok(Next::Data(data)) => {
+            Ok(ResponsePart::Data(data)) => {
                 if let Err(status) = whole.take(data, &mut messages) {
                     return Err(with_head(call.ended(status), headers));
                 }
             }
-            Ok(Next::End(trailers)) => {
+            Ok(ResponsePart::End(trailers)) => {
                 whole.end(trailers, &messages);
                 return call.conclude(conclude(whole, early, status, headers, extensions));
             }

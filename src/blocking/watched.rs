@@ -1,4 +1,4 @@
-//! [`Watched`]: tells observers of a connection.
+//! [`WatchedSocket`]: tells observers of a connection.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use crate::observer::{ConnectionInfo, ConnectionWatch, Observers};
 use crate::socket::Peer;
 
 /// Something that has happened on a connection.
-pub(super) enum News {
+pub(super) enum ConnectionNews {
     /// The server's SETTINGS have come.
     Ready,
     /// The server has sent GOAWAY.
@@ -20,19 +20,19 @@ pub(super) enum News {
 
 /// A connection that is observed. If it is dropped while the connection is open, it tells observers
 /// that the connection was closed.
-pub(super) struct Watched {
+pub(super) struct WatchedSocket {
     /// The connection as observers see it.
     pub(super) connection: Option<Arc<ConnectionInfo>>,
-    news: Mutex<Queue>,
+    news: Mutex<NewsQueue>,
 }
 
-struct Queue {
-    waiting: VecDeque<News>,
+struct NewsQueue {
+    waiting: VecDeque<ConnectionNews>,
     /// `None` while a thread tells observers. That thread also tells what follows.
     watch: Option<ConnectionWatch>,
 }
 
-impl Watched {
+impl WatchedSocket {
     /// Returns `None` if there are no observers, and nothing reads spans.
     pub(super) fn new(
         observers: Option<&Observers>,
@@ -41,12 +41,12 @@ impl Watched {
     ) -> Option<Self> {
         let watch = ConnectionWatch::opening(observers, Some(address), peer)?;
         let connection = watch.connection();
-        let queue = Queue { waiting: VecDeque::new(), watch: Some(watch) };
+        let queue = NewsQueue { waiting: VecDeque::new(), watch: Some(watch) };
         Some(Self { connection, news: Mutex::new(queue) })
     }
 
     /// Adds news for the observers.
-    pub(super) fn add(&self, news: Vec<News>) {
+    pub(super) fn add(&self, news: Vec<ConnectionNews>) {
         self.lock().waiting.extend(news);
     }
 
@@ -58,16 +58,16 @@ impl Watched {
         while let Some(news) = queue.waiting.pop_front() {
             drop(queue);
             match news {
-                News::Ready => watch.opened(),
-                News::GoingAway(code) => watch.going_away(code),
-                News::Ended(why) => watch.ended(&why),
+                ConnectionNews::Ready => watch.opened(),
+                ConnectionNews::GoingAway(code) => watch.going_away(code),
+                ConnectionNews::Ended(why) => watch.ended(&why),
             }
             queue = self.lock();
         }
         queue.watch = Some(watch);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, NewsQueue> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -18,7 +18,9 @@ use super::channel::{Channel, ChannelCore};
 use super::connecting::Unconnected;
 use super::link::Link;
 use super::retry::PREVIOUS_ATTEMPTS;
-use crate::driver::{self, CloseReason, Outgoing, Responded, StreamError, Unsent, Waiter};
+use crate::driver::{
+    self, CloseReason, OutgoingRequest, Responded, SlotTicket, StreamError, Unsent,
+};
 use crate::grpc::{Deadline, GRPC_TIMEOUT, field, grpc_timeout, status};
 use crate::http2::ResponseHead;
 use crate::socket::ConnectError;
@@ -64,8 +66,8 @@ enum CallStage {
     /// It waits for a connection.
     Connect(Pin<Box<dyn Future<Output = Result<Arc<Link>, Unconnected>> + Send>>),
     /// It waits for a slot: the server takes a limited number of calls at a time.
-    Wait(Waiter, Arc<Link>),
-    Call(driver::Call, Arc<Link>),
+    Wait(SlotTicket, Arc<Link>),
+    Call(driver::PendingCall, Arc<Link>),
     /// It waits until the next attempt.
     Backoff(Pin<Box<Sleep>>),
 }
@@ -76,7 +78,7 @@ pub(super) struct LinkResponse {
     pub(super) link: Arc<Link>,
 }
 
-impl<R: Outgoing> Calling<R> {
+impl<R: OutgoingRequest> Calling<R> {
     /// Begins a call. `wait_for_ready` is the call's own choice, if it has one.
     pub(super) fn new(channel: &Channel, request: R, wait_for_ready: Option<WaitForReady>) -> Self {
         let channel = &channel.0;
@@ -256,7 +258,7 @@ impl<R: Outgoing> Calling<R> {
     }
 
     /// Puts the request into the connection, with the fields that the channel adds.
-    fn put_into(&mut self, link: &Link, cx: &Context<'_>) -> Result<driver::Call, Unsent> {
+    fn put_into(&mut self, link: &Link, cx: &Context<'_>) -> Result<driver::PendingCall, Unsent> {
         let config = &self.channel.config;
         let agent = config.user_agent.as_ref().unwrap_or(&USUAL_AGENT);
         let agent = self.adds_agent.then_some((&USER_AGENT, agent));

@@ -50,16 +50,16 @@ struct Callers {
 }
 
 /// A call that waits for a server.
-struct Waiting(Arc<Callers>);
+struct WaitingCall(Arc<Callers>);
 
-impl Waiting {
+impl WaitingCall {
     fn new(callers: &Arc<Callers>) -> Self {
         callers.waiting.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(callers))
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingCall {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
@@ -119,7 +119,7 @@ impl ChannelCore {
                 Found::Attempt(attempt) => attempt,
                 Found::Ended(close_reason) => return Err(Unconnected::Stream(close_reason)),
             };
-            let waiting = wait.then(|| Waiting::new(&attempt.callers));
+            let waiting = wait.then(|| WaitingCall::new(&attempt.callers));
             let mut progress = attempt.progress.clone();
             let seen = match &*progress.borrow() {
                 AttemptState::Trying { failures, .. } => *failures,

@@ -16,10 +16,10 @@ use tracing::Level;
 use super::builder::{ChannelBuilder, Target};
 use super::channel::lock;
 use super::direct::Usual;
-use super::watched::{Attempted, Watched};
+use super::watched::{Attempted, WatchedLink};
 use crate::address::{Address, Kind};
 use crate::backoff::{Backoff, jittered};
-use crate::descriptors::Arrived;
+use crate::descriptors::ReceivedSet;
 use crate::driver::{CloseReason, Options, Sender, Sleeping};
 use crate::http2::KeepAlive;
 use crate::observer::ConnectionInfo;
@@ -52,9 +52,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// Opens a stream.
 #[derive(Clone)]
-pub(super) struct Connect(pub(super) Arc<dyn Fn() -> Connecting + Send + Sync>);
+pub(super) struct Connect(pub(super) Arc<dyn Fn() -> ConnectFuture + Send + Sync>);
 
-type Connecting = Pin<Box<dyn Future<Output = io::Result<BoxStream>> + Send>>;
+type ConnectFuture = Pin<Box<dyn Future<Output = io::Result<BoxStream>> + Send>>;
 
 /// A connection to one server.
 pub(super) struct Link {
@@ -107,7 +107,7 @@ impl Link {
     /// RESOURCE_EXHAUSTED if this process could not take the descriptors.
     pub(super) fn extensions(
         &self,
-        descriptors: Option<Box<Arrived>>,
+        descriptors: Option<Box<ReceivedSet>>,
     ) -> Result<Extensions, Status> {
         let mut extensions = self.extensions.clone();
         match descriptors.map(|arrived| arrived.set) {
@@ -180,7 +180,8 @@ impl ChannelBuilder {
                 check_server(policy, conn.peer_identity(), address)?;
             }
             let server = conn.peer_identity().cloned();
-            let (watch, observed) = Watched::opening(self, Some(address), &Peer::of(Some(&conn)));
+            let (watch, observed) =
+                WatchedLink::opening(self, Some(address), &Peer::of(Some(&conn)));
             let sender = Sender::start_watched(conn, self.driver_options(too_many_pings), watch);
             let left = limit.saturating_sub(started.elapsed());
             match timeout(left, sender.ready()).await {
@@ -216,7 +217,7 @@ impl ChannelBuilder {
             if self.server.is_some() {
                 return Err(ConnectError::unknown_server(None));
             }
-            let (watch, observed) = Watched::opening(self, None, &Peer::Unknown);
+            let (watch, observed) = WatchedLink::opening(self, None, &Peer::Unknown);
             let options = self.driver_options(too_many_pings);
             let sender = Sender::start_watched(Sleeping(stream), options, watch);
             match sender.ready().await {

@@ -8,10 +8,10 @@ use crate::observer::{Event, Observer};
 /// Tells what a channel is doing. See [`ChannelBuilder::stats`](crate::ChannelBuilder::stats).
 /// Clones share the same statistics.
 #[derive(Clone, Debug, Default)]
-pub struct ChannelStats(Arc<Inner>);
+pub struct ChannelStats(Arc<ChannelCounters>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ChannelCounters {
     connections: AtomicUsize,
     connections_opened: AtomicU64,
     connect_failures: AtomicU64,

@@ -1,5 +1,5 @@
 //! What a channel tells its observers about attempts to connect ([`Attempted`]), connections
-//! ([`Watched`]) and calls ([`WatchedCall`]).
+//! ([`WatchedLink`]) and calls ([`WatchedCall`]).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::builder::ChannelBuilder;
 use super::call::{Calling, LinkResponse};
 use super::link::Link;
 use crate::address::Address;
-use crate::driver::{CloseReason, Outgoing, Watch};
+use crate::driver::{CloseReason, OutgoingRequest, Watch};
 use crate::http2::ErrorCode;
 use crate::observer::{CallObservation, ConnectionInfo, ConnectionWatch, Event, Observers};
 use crate::socket::{ConnectError, Peer};
@@ -50,9 +50,9 @@ impl<'a> Attempted<'a> {
 }
 
 /// A connection, whose events the connection's task tells.
-pub(super) struct Watched(ConnectionWatch);
+pub(super) struct WatchedLink(ConnectionWatch);
 
-impl Watched {
+impl WatchedLink {
     /// Returns the watch over a connection that is being opened, and the connection as observers
     /// see it.
     pub(super) fn opening(
@@ -70,7 +70,7 @@ impl Watched {
     }
 }
 
-impl Watch for Watched {
+impl Watch for WatchedLink {
     fn ready(&mut self) {
         self.0.opened();
         self.0.span().in_scope(|| tracing::debug!("a connection was opened"));
@@ -109,7 +109,7 @@ impl WatchedCall {
     }
 
     /// Polls the call within its span, and measures how long it waits.
-    pub(super) fn poll<R: Outgoing>(
+    pub(super) fn poll<R: OutgoingRequest>(
         &mut self,
         call: &mut Calling<R>,
         cx: &mut Context<'_>,

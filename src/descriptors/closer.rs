@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_secs(5);
 
 /// The owner of descriptors: the user of the process that sent them. `None` means that they are
 /// this process's own, or that the user is not known.
-pub(crate) type User = Option<u32>;
+pub(crate) type PeerUid = Option<u32>;
 
 /// A function that closes its descriptors. If its argument is `true`, it lets no socket linger.
 type Job = Box<dyn FnOnce(bool) + Send>;
@@ -34,14 +34,14 @@ static CLOSER: LazyLock<Closer> = LazyLock::new(Closer::default);
 
 #[derive(Default)]
 struct Closer {
-    queue: Mutex<Queue>,
+    queue: Mutex<CloseQueue>,
     work: Condvar,
 }
 
 #[derive(Default)]
-struct Queue {
+struct CloseQueue {
     /// Users whose descriptors wait to be closed.
-    users: HashMap<User, Jobs>,
+    users: HashMap<PeerUid, Jobs>,
     threads: usize,
     idle: usize,
 }
@@ -56,7 +56,7 @@ struct Jobs {
 
 /// Closes `descriptors` of `user` on another thread, and drops `after` there when they are closed.
 /// It never blocks. If one user's closes block, no other user's closes wait for them.
-pub(crate) fn close(user: User, descriptors: Vec<OwnedFd>, after: impl Send + 'static) {
+pub(crate) fn close(user: PeerUid, descriptors: Vec<OwnedFd>, after: impl Send + 'static) {
     if descriptors.is_empty() {
         return;
     }
@@ -71,12 +71,12 @@ pub(crate) fn close(user: User, descriptors: Vec<OwnedFd>, after: impl Send + 's
 
 /// Runs `job`, which closes `count` descriptors of `user`, in the same way. Its argument says
 /// whether it must ensure that no socket lingers.
-pub(crate) fn run(user: User, count: usize, job: impl FnOnce(bool) + Send + 'static) {
+pub(crate) fn run(user: PeerUid, count: usize, job: impl FnOnce(bool) + Send + 'static) {
     CLOSER.push(user, (count, Box::new(job)));
 }
 
 /// Returns whether so many descriptors of `user` wait to be closed that no more should be received.
-pub(crate) fn is_behind(user: User) -> bool {
+pub(crate) fn is_behind(user: PeerUid) -> bool {
     let queue = CLOSER.lock();
     let waiting = queue.users.get(&user).map(|jobs| &jobs.waiting);
     waiting.is_some_and(|waiting| waiting.iter().map(|(count, _)| count).sum::<usize>() > BEHIND)
@@ -90,7 +90,7 @@ pub(crate) fn do_not_linger(descriptor: &OwnedFd) {
 }
 
 impl Closer {
-    fn push(&'static self, user: User, job: (usize, Job)) {
+    fn push(&'static self, user: PeerUid, job: (usize, Job)) {
         let mut queue = self.lock();
         queue.users.entry(user).or_default().waiting.push_back(job);
         // A thread that was notified counts as idle until it has its job.
@@ -132,12 +132,12 @@ impl Closer {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, CloseQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Queue {
+impl CloseQueue {
     /// Returns how many jobs may begin now.
     fn may_begin(&self) -> usize {
         self.users.values().map(Jobs::may_begin).sum()
@@ -145,7 +145,7 @@ impl Queue {
 
     /// Takes a job of the user that has the fewest threads. Also returns whether all threads are
     /// busy now.
-    fn next(&mut self) -> Option<(User, Job, bool)> {
+    fn next(&mut self) -> Option<(PeerUid, Job, bool)> {
         let may_begin = self.users.iter_mut().filter(|(_, jobs)| jobs.may_begin() > 0);
         let (user, jobs) = may_begin.min_by_key(|(_, jobs)| jobs.busy)?;
         jobs.busy += 1;
@@ -154,7 +154,7 @@ impl Queue {
         Some((*user, job, is_last))
     }
 
-    fn done(&mut self, user: User) {
+    fn done(&mut self, user: PeerUid) {
         if let Some(jobs) = self.users.get_mut(&user) {
             jobs.busy -= 1;
             if jobs.busy == 0 && jobs.waiting.is_empty() {
@@ -188,9 +188,9 @@ mod tests {
         assert_eq!(ours.read(&mut [0]).unwrap(), 0);
     }
 
-    struct Blocks(mpsc::Receiver<()>);
+    struct BlockedClose(mpsc::Receiver<()>);
 
-    impl Drop for Blocks {
+    impl Drop for BlockedClose {
         fn drop(&mut self) {
             let _ = self.0.recv();
         }
@@ -200,7 +200,7 @@ mod tests {
         vec![UnixStream::pair().unwrap().0.into()]
     }
 
-    fn is_closed(user: User) {
+    fn is_closed(user: PeerUid) {
         let (sender, closed) = mpsc::channel::<()>();
         close(user, descriptor(), sender);
         assert_eq!(closed.recv(), Err(mpsc::RecvError));
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_close_that_blocks_delays_no_other() {
         let (release, blocked) = mpsc::channel();
-        close(Some(1), descriptor(), Blocks(blocked));
+        close(Some(1), descriptor(), BlockedClose(blocked));
         is_closed(Some(1));
         drop(release);
     }
@@ -237,7 +237,7 @@ mod tests {
         let mut release = Vec::new();
         for _ in 0..2 * MAX_THREADS {
             let (sender, blocked) = mpsc::channel();
-            close(Some(2), descriptor(), Blocks(blocked));
+            close(Some(2), descriptor(), BlockedClose(blocked));
             release.push(sender);
         }
         is_closed(Some(3));

@@ -8,7 +8,7 @@ pub(crate) mod closer;
 mod limits;
 mod quota;
 
-use closer::User;
+use closer::PeerUid;
 pub(crate) use limits::MAX_PER_CALL;
 pub(crate) use quota::{
     ConnectionQuotas, Quota, Quotas, Reservation, ResponseQuotas, ServerQuotas,
@@ -50,7 +50,7 @@ struct List {
     /// The quotas of descriptors that were received, or of a response that waits to be sent.
     reservation: Option<Reservation>,
     /// The user that sent them, or that receives the response.
-    user: User,
+    user: PeerUid,
 }
 
 impl Descriptors {
@@ -82,7 +82,7 @@ impl Descriptors {
     }
 
     /// Returns a received set, which counts against `reservation` until it is taken or closed.
-    fn received(descriptors: Vec<OwnedFd>, reservation: Reservation, user: User) -> Self {
+    fn received(descriptors: Vec<OwnedFd>, reservation: Reservation, user: PeerUid) -> Self {
         let list = List { descriptors, reservation: Some(reservation), user };
         Self { list: Arc::new(Mutex::new(list)) }
     }
@@ -117,21 +117,21 @@ impl Descriptors {
 
 /// A set of descriptors as it came from the socket.
 #[derive(Debug)]
-pub(crate) struct Arrived {
+pub(crate) struct ReceivedSet {
     /// `None` if the kernel dropped some.
     count: Option<usize>,
     /// The set, or why this process cannot take it.
     pub(crate) set: Result<Descriptors, &'static str>,
 }
 
-impl Arrived {
+impl ReceivedSet {
     /// Takes the descriptors that one recvmsg(2) brought from a process of `user`, if each of
     /// `quotas` allows it. Otherwise they are closed on another thread.
     pub(crate) fn new(
         descriptors: Vec<OwnedFd>,
         truncated: bool,
         quotas: &[Arc<Quota>],
-        user: User,
+        user: PeerUid,
     ) -> Self {
         let count = (!truncated).then_some(descriptors.len());
         let refuse = |descriptors, why| {

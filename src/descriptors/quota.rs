@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::closer::User;
+use super::closer::PeerUid;
 use super::limits::MAX_PER_CALL;
 
 /// How many descriptors a group of connections holds, and how many it may hold. The group is a
@@ -140,7 +140,7 @@ impl ConnectionQuotas {
 #[derive(Debug)]
 pub(crate) struct ResponseQuotas {
     pub(crate) quotas: Vec<Arc<Quota>>,
-    pub(crate) user: User,
+    pub(crate) user: PeerUid,
 }
 
 /// A part of one or more quotas, given back when it is dropped.

@@ -62,12 +62,12 @@ pub(super) struct Account {
     /// For a pressed user's connection: since when it is read, or has sent nothing to read, without
     /// holding less.
     since: Option<Box<Instant>>,
-    turn: Option<Box<Turn>>,
+    turn: Option<Box<ReadTurn>>,
 }
 
 /// A connection's turn to be read.
 #[derive(Debug)]
-struct Turn {
+struct ReadTurn {
     began: Instant,
     /// When something came last.
     last: Instant,
@@ -198,7 +198,7 @@ impl Account {
         }
         self.since.get_or_insert_with(|| Box::new(now));
         if self.turn.is_none() {
-            self.turn = Some(Box::new(Turn { began: now, last: now, held: self.counted }));
+            self.turn = Some(Box::new(ReadTurn { began: now, last: now, held: self.counted }));
         }
         Reading::Turn
     }

@@ -13,14 +13,14 @@ use super::closing::ClosedOnDrop;
 use super::duties::Duties;
 use super::error::{CloseReason, StreamError};
 use super::options::Options;
-use super::outgoing::{Outgoing, OutgoingHead};
+use super::outgoing::{OutgoingHead, OutgoingRequest};
 use super::pass::Pass;
 use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::timer::now;
 use super::watch::{Watch, Watching};
-use crate::descriptors::{Arrived, ConnectionQuotas};
-use crate::http2::{Body, Connection, Event, NotNow, ResponseHead, SendRequest, StreamKey};
+use crate::descriptors::{ConnectionQuotas, ReceivedSet};
+use crate::http2::{Body, Connection, NotNow, ProtocolEvent, ResponseHead, SendRequest, StreamKey};
 
 /// Starts calls on a connection. When all clones are dropped, the connection ends after its last
 /// call.
@@ -46,7 +46,7 @@ impl Duties for ClientDuties {
     // Callers encode while the driver sleeps.
     const LENDS: bool = false;
 
-    fn event(&mut self, state: &mut State, event: Event) {
+    fn event(&mut self, state: &mut State, event: ProtocolEvent) {
         state.deliver(event);
     }
 
@@ -68,7 +68,7 @@ pub(crate) enum Phase {
 /// Why a call was not sent.
 pub(crate) enum Unsent {
     /// The server takes no more calls at the moment.
-    Wait(Waiter),
+    Wait(SlotTicket),
     /// This connection takes no more calls, for this reason. Another one may.
     Elsewhere(CloseReason),
     /// The connection failed in a way in which another one would fail, too.
@@ -110,7 +110,7 @@ impl Sender {
         let shared = Shared::new(Connection::client(options.http2, now()), true);
         // A driver that watches the calls' time has to know of each call.
         if options.http2.keep_alive.is_none() {
-            shared.lock().direct = io.direct();
+            shared.lock().socket_sender = io.sender();
         }
         let spins = T::CAN_SPIN && options.busy_poll.is_some();
         let close_reason = ClosedOnDrop(Arc::clone(&shared));
@@ -202,13 +202,13 @@ impl Sender {
     }
 
     /// Puts a request into the connection, with the part of its body that is ready.
-    pub(crate) fn send<R: Outgoing>(
+    pub(crate) fn send<R: OutgoingRequest>(
         &self,
         request: &mut R,
         authority: &[u8],
         more: MoreFields<'_>,
         cx: &Context<'_>,
-    ) -> Result<Call, Unsent> {
+    ) -> Result<PendingCall, Unsent> {
         let Handle { shared, spins } = &*self.0;
         let content = request.prepare()?;
         let key = shared.with(|state| {
@@ -225,7 +225,7 @@ impl Sender {
             let empty = request.is_empty();
             let unsent = state.h2.has_outgoing();
             let key = state.h2.send_request(head, empty).map_err(|not_now| match not_now {
-                NotNow::NoSlot => Unsent::Wait(Waiter::new(state, shared, cx)),
+                NotNow::NoSlot => Unsent::Wait(SlotTicket::new(state, shared, cx)),
                 NotNow::GoingAway | NotNow::Exhausted => Unsent::Elsewhere(CloseReason::Closed),
                 NotNow::TooLarge { limit } => Unsent::TooLarge { limit },
                 NotNow::TooManyDescriptors { limit } => Unsent::TooManyDescriptors { limit },
@@ -242,19 +242,19 @@ impl Sender {
             state.wake_waiter();
             Ok(key)
         })?;
-        Ok(Call(Some((Arc::clone(shared), key))))
+        Ok(PendingCall(Some((Arc::clone(shared), key))))
     }
 }
 
 /// A place in the line for a slot. Its holder tries again when its turn has come. If it is dropped
 /// after that without having tried, the next in line tries.
-pub(crate) struct Waiter {
+pub(crate) struct SlotTicket {
     shared: Arc<Shared>,
     ticket: u64,
     tried: bool,
 }
 
-impl Waiter {
+impl SlotTicket {
     fn new(state: &mut State, shared: &Arc<Shared>, cx: &Context<'_>) -> Self {
         let ticket = state.next_ticket;
         state.next_ticket += 1;
@@ -276,7 +276,7 @@ impl Waiter {
     }
 }
 
-impl Drop for Waiter {
+impl Drop for SlotTicket {
     fn drop(&mut self) {
         self.shared.with(|state| {
             if state.waiting.remove(&self.ticket).is_none() && !self.tried {
@@ -291,14 +291,14 @@ pub(crate) struct Responded {
     pub(crate) head: Arc<ResponseHead>,
     pub(crate) body: Incoming,
     /// The descriptors that came with the head.
-    pub(crate) descriptors: Option<Box<Arrived>>,
+    pub(crate) descriptors: Option<Box<ReceivedSet>>,
 }
 
 /// A call until its response's head. Dropping it cancels the call.
 #[derive(Debug)]
-pub(crate) struct Call(Option<(Arc<Shared>, StreamKey)>);
+pub(crate) struct PendingCall(Option<(Arc<Shared>, StreamKey)>);
 
-impl Future for Call {
+impl Future for PendingCall {
     type Output = Result<Responded, StreamError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -336,7 +336,7 @@ impl Future for Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for PendingCall {
     fn drop(&mut self) {
         if let Some((shared, key)) = &self.0 {
             let key = *key;

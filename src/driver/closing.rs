@@ -12,11 +12,11 @@ use tokio::io::AsyncWriteExt;
 use super::duties::Duties;
 use super::error::CloseReason;
 use super::pass::Pass;
-use super::reader::Input;
+use super::reader::ReadOutcome;
 use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::turn::DriverPhase;
-use crate::http2::{ErrorCode, Received};
+use crate::http2::{ErrorCode, ReceiveOutcome};
 
 /// How much is read and dropped before the socket is closed. A Unix or TCP socket that is closed
 /// over unread data resets the peer's end, and the bytes that were sent last could be lost.
@@ -51,9 +51,11 @@ where
             return;
         }
         for _ in 0..LAST_READS {
-            let Input::Bytes = self.reader.read(&mut self.io, cx, false, false) else { break };
+            let ReadOutcome::Bytes = self.reader.read(&mut self.io, cx, false, false) else {
+                break;
+            };
             self.receive_sets(state);
-            while state.h2.receive(self.reader.buffer(), now) == Ok(Received::Some) {}
+            while state.h2.receive(self.reader.buffer(), now) == Ok(ReceiveOutcome::Some) {}
             if state.h2.failure().is_some() {
                 break;
             }
@@ -110,6 +112,6 @@ pub(super) struct ClosedOnDrop(pub(super) Arc<Shared>);
 
 impl Drop for ClosedOnDrop {
     fn drop(&mut self) {
-        self.0.lose(CloseReason::Closed);
+        self.0.disconnect(CloseReason::Closed);
     }
 }

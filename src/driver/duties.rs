@@ -3,7 +3,7 @@
 use std::sync::{Arc, MutexGuard};
 
 use super::shared::{Shared, State};
-use crate::http2::Event;
+use crate::http2::ProtocolEvent;
 
 /// What a client or a server adds to the code that both ends share.
 pub(super) trait Duties {
@@ -12,7 +12,7 @@ pub(super) trait Duties {
     const LENDS: bool;
 
     /// Deals with an event.
-    fn event(&mut self, state: &mut State, event: Event);
+    fn event(&mut self, state: &mut State, event: ProtocolEvent);
 
     /// Returns whether so many events were taken that the rest has to wait for the next turn. A turn
     /// takes `batch` calls.

@@ -13,7 +13,7 @@ use super::body::Incoming;
 use super::fields::Fields;
 use super::options::BoxError;
 use super::send::Outbound;
-use crate::descriptors::{Arrived, Descriptors};
+use crate::descriptors::{Descriptors, ReceivedSet};
 use crate::http2::RequestHead;
 
 /// Answers requests.
@@ -21,7 +21,7 @@ pub(crate) trait Handler: Send + 'static {
     type Body: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
 
     /// A running handler.
-    type Reply: PollAnswer<Body = Self::Body> + Send + Unpin + 'static;
+    type Running: PollAnswer<Body = Self::Body> + Send + Unpin + 'static;
 
     /// Starts to answer. The reply is polled at once. If it is not ready then, it moves to its own
     /// task.
@@ -29,8 +29,8 @@ pub(crate) trait Handler: Send + 'static {
         &mut self,
         head: Arc<RequestHead>,
         body: Incoming,
-        descriptors: Option<Box<Arrived>>,
-    ) -> Self::Reply;
+        descriptors: Option<Box<ReceivedSet>>,
+    ) -> Self::Running;
 
     /// Returns the head of the answer to a request whose headers are larger than `limit` bytes.
     /// `foreign` means that its content type is known and is not gRPC's.

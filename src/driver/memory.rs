@@ -7,7 +7,7 @@
 //! than the limit and this user holds more than its part of the limit. Connections of other users
 //! are not affected.
 //!
-//! Of a pressed user's connections that hold something, one is read at a time ([`Turns`]), in the
+//! Of a pressed user's connections that hold something, one is read at a time ([`ReadTurns`]), in the
 //! order in which they began to wait. It gives window to its oldest request first
 //! (`http2/pressure.rs`), so that requests that have begun can finish. If a user holds a quarter
 //! more than its share, the connection that is read keeps its turn until it holds less. If all
@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use super::peak::Peak;
 use super::rounds::{Line, Rounds};
 use super::timer::now;
-use super::turns::Turns;
+use super::turns::ReadTurns;
 
 /// How much a server's connections hold together.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct Memory {
     pub(super) holders: AtomicUsize,
     /// The turns for the whole server: one connection is read at a time while a quarter more than
     /// the limit is held.
-    pub(super) turns: Turns,
+    pub(super) turns: ReadTurns,
     pub(super) next: AtomicU64,
     users: Mutex<HashMap<Owner, Weak<User>>>,
     peak: Arc<Peak>,
@@ -64,7 +64,7 @@ pub(crate) struct User {
     /// The number of this user.
     pub(super) number: u64,
     held: AtomicUsize,
-    pub(super) turns: Turns,
+    pub(super) turns: ReadTurns,
     /// Its connections that wait for a turn of their task.
     pub(super) line: Arc<Line>,
 }
@@ -79,7 +79,7 @@ impl Memory {
             own_uid: rustix::process::geteuid().as_raw(),
             held: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
-            turns: Turns::default(),
+            turns: ReadTurns::default(),
             next: AtomicU64::new(1),
             users: Mutex::default(),
             peak: Arc::default(),
@@ -103,7 +103,7 @@ impl Memory {
             owner,
             number: self.next.fetch_add(1, Ordering::Relaxed),
             held: AtomicUsize::new(0),
-            turns: Turns::default(),
+            turns: ReadTurns::default(),
             line: Arc::default(),
         });
         users.insert(owner, Arc::downgrade(&user));

@@ -46,7 +46,7 @@ mod watch;
 
 pub(crate) use body::Incoming;
 pub use busy_poll::BusyPoll;
-pub(crate) use client::{Call, Phase, Responded, Sender, Unsent, Waiter};
+pub(crate) use client::{PendingCall, Phase, Responded, Sender, SlotTicket, Unsent};
 pub(crate) use closing::Ended;
 pub(crate) use error::{CloseReason, StreamError};
 pub(crate) use fields::Fields;
@@ -55,7 +55,7 @@ pub(crate) use kept::Kept;
 pub(crate) use memory::{Memory, Owner};
 pub(crate) use options::{BoxError, Options};
 
-pub(crate) use outgoing::{BodyRequest, EncodeMessage, MessageRequest, Outgoing};
+pub(crate) use outgoing::{BodyRequest, EncodeMessage, MessageRequest, OutgoingRequest};
 pub(crate) use send::Outbound;
 pub(crate) use server::serve;
 pub(crate) use socket::{Sleeping, Socket};

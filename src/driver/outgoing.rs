@@ -19,7 +19,7 @@ use crate::descriptors::{Descriptors, OfCall};
 use crate::http2::{HeadId, StreamKey};
 
 /// A request that can be put into a connection, and into another one if it was not processed.
-pub(crate) trait Outgoing {
+pub(crate) trait OutgoingRequest {
     /// The part that is prepared before the connection is locked.
     type Content;
 
@@ -92,7 +92,7 @@ where
     }
 }
 
-impl<B> Outgoing for BodyRequest<B>
+impl<B> OutgoingRequest for BodyRequest<B>
 where
     B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
@@ -179,7 +179,7 @@ impl<M> MessageRequest<M> {
     }
 }
 
-impl<M: EncodeMessage> Outgoing for MessageRequest<M> {
+impl<M: EncodeMessage> OutgoingRequest for MessageRequest<M> {
     type Content = Room;
 
     fn prepare(&mut self) -> Result<Room, Unsent> {

@@ -15,13 +15,13 @@ use super::account::{Account, Reading};
 use super::busy_poll::{BusyPoll, Spin};
 use super::duties::Duties;
 use super::error::CloseReason;
-use super::reader::{Input, Reader};
+use super::reader::{ReadOutcome, Reader};
 use super::shared::{Shared, State, Written, write_outgoing};
 use super::socket::{Socket, Unread};
 use super::spare::trim;
 use super::timer::{Timer, now};
-use super::turn::{DriverPhase, Next, Turn};
-use crate::http2::{Cause, ErrorCode, Received};
+use super::turn::{AfterTurn, DriverPhase, Turn};
+use crate::http2::{Cause, ErrorCode, ReceiveOutcome};
 
 /// A larger write buffer is not kept for the next connection.
 const MOST_LENT: usize = 64 * 1024;
@@ -128,12 +128,12 @@ where
         self.account.set(data, state.h2.calls());
         state.h2.set_pressed(self.account.is_pressed());
         match self.decide(&mut state, &turn) {
-            Next::Again => {
+            AfterTurn::Again => {
                 self.unlock_and_wake(state);
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Next::Sleep => {
+            AfterTurn::Sleep => {
                 state.asleep = Some(cx.waker().clone());
                 self.trim(&mut state);
                 self.set_timer(&mut state, turn.now);
@@ -144,7 +144,7 @@ where
                 self.timer.arm(cx);
                 Poll::Pending
             }
-            Next::Done(close_reason) => {
+            AfterTurn::Done(close_reason) => {
                 // `close` wakes them, without the lock.
                 self.wakes.append(&mut state.wakes);
                 Poll::Ready(close_reason)
@@ -176,23 +176,23 @@ where
     }
 
     #[inline]
-    fn read(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Input {
+    fn read(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> ReadOutcome {
         if self.backlog {
             // What is already known comes first, in any case before the end of the stream.
             turn.more = true;
             turn.continues = true;
-            return Input::Nothing;
+            return ReadOutcome::Nothing;
         }
         if self.unparsed {
             // The read that brought these frames may have left more, for which the socket wakes no
             // task.
             turn.more = true;
-            return Input::Bytes;
+            return ReadOutcome::Bytes;
         }
         if self.phase == DriverPhase::HalfClosed {
             return match self.io.poll_hang_up(cx) {
-                Poll::Ready(()) => Input::End,
-                Poll::Pending => Input::Nothing,
+                Poll::Ready(()) => ReadOutcome::End,
+                Poll::Pending => ReadOutcome::Nothing,
             };
         }
         if !turn.may_read {
@@ -201,7 +201,7 @@ where
         let input = self.reader.read(&mut self.io, cx, turn.spins, turn.little);
         turn.more = self.reader.has_more();
         match input {
-            Input::Nothing => turn.stalls = self.account.found_nothing(turn.now),
+            ReadOutcome::Nothing => turn.stalls = self.account.found_nothing(turn.now),
             _ => self.account.found_something(turn.now),
         }
         input
@@ -209,24 +209,24 @@ where
 
     /// Only checks whether there is something to read, because not reading is no delay of the peer.
     #[cold]
-    fn leave_unread(&mut self, turn: &mut Turn) -> Input {
+    fn leave_unread(&mut self, turn: &mut Turn) -> ReadOutcome {
         if self.phase != DriverPhase::Open {
-            return Input::Nothing;
+            return ReadOutcome::Nothing;
         }
         match self.io.unread() {
-            Unread::End => return Input::End,
+            Unread::End => return ReadOutcome::End,
             Unread::Bytes => turn.unread = true,
             Unread::Nothing => {}
         }
         self.account.was_not_read(turn.now, turn.unread);
-        Input::Nothing
+        ReadOutcome::Nothing
     }
 
     /// Returns whether busy polling has found nothing, and there is nothing else to do.
-    fn is_idle(&self, state: &State, turn: &Turn, input: &Input) -> bool {
+    fn is_idle(&self, state: &State, turn: &Turn, input: &ReadOutcome) -> bool {
         turn.spins
             && !turn.more
-            && matches!(input, Input::Nothing)
+            && matches!(input, ReadOutcome::Nothing)
             && !self.timer.is_due(turn.now)
             && !state.has_work()
             && !self.duties.holds()
@@ -241,17 +241,23 @@ where
         }
     }
 
-    fn receive(&mut self, state: &mut State, input: Input, cx: &mut Context<'_>, turn: &mut Turn) {
+    fn receive(
+        &mut self,
+        state: &mut State,
+        input: ReadOutcome,
+        cx: &mut Context<'_>,
+        turn: &mut Turn,
+    ) {
         match input {
-            Input::Bytes => {
+            ReadOutcome::Bytes => {
                 self.receive_sets(state);
                 // `notice_failure` deals with an error.
                 let received = state.h2.receive(self.reader.buffer(), turn.now);
-                self.unparsed = received == Ok(Received::Some);
+                self.unparsed = received == Ok(ReceiveOutcome::Some);
                 turn.progress = true;
             }
-            Input::Nothing => {}
-            Input::End => {
+            ReadOutcome::Nothing => {}
+            ReadOutcome::End => {
                 let half_closed = self.phase == DriverPhase::Open
                     && !state.is_client
                     && self.io.poll_hang_up(cx).is_pending();
@@ -262,7 +268,7 @@ where
                     self.end(state, CloseReason::Closed);
                 }
             }
-            Input::Failed(error) => self.end(state, CloseReason::Io(Arc::new(error))),
+            ReadOutcome::Failed(error) => self.end(state, CloseReason::Io(Arc::new(error))),
         }
     }
 
@@ -321,7 +327,7 @@ where
         self.timer.set(None);
         self.reader.close();
         self.unparsed = false;
-        state.lose(match error.cause {
+        state.disconnect(match error.cause {
             Cause::Local => CloseReason::Closed,
             Cause::Protocol if state.is_client && !state.ready => CloseReason::NotHttp2(error),
             _ => CloseReason::Http2(error),
@@ -374,13 +380,13 @@ where
     }
 
     /// Decides what follows. This is the only place that does.
-    fn decide(&mut self, state: &mut State, turn: &Turn) -> Next {
+    fn decide(&mut self, state: &mut State, turn: &Turn) -> AfterTurn {
         if self.phase == DriverPhase::Over || state.h2.is_done() {
-            state.lose(CloseReason::Closed);
-            return Next::Done(state.close_reason.clone().unwrap_or(CloseReason::Closed));
+            state.disconnect(CloseReason::Closed);
+            return AfterTurn::Done(state.close_reason.clone().unwrap_or(CloseReason::Closed));
         }
         if turn.lingers || turn.more || turn.unsent || self.unparsed || state.h2.has_events() {
-            return Next::Again;
+            return AfterTurn::Again;
         }
         let resumes = self.duties.holds() && !is_held_up(state);
         // The connection has given back what it held since it asked whether it may read. Neither
@@ -388,7 +394,7 @@ where
         let readable =
             !turn.may_read && self.phase == DriverPhase::Open && self.account.holds_nothing();
         if resumes || readable {
-            return Next::Again;
+            return AfterTurn::Again;
         }
         if turn.progress {
             self.reader.note_received(turn.now);
@@ -397,9 +403,9 @@ where
         if self.reader.spins(turn.now) {
             // Until a turn finds that the time is over, and leaves its waker with the socket.
             self.set_timer(state, turn.now);
-            return Next::Again;
+            return AfterTurn::Again;
         }
-        Next::Sleep
+        AfterTurn::Sleep
     }
 
     // ---- What the steps are made of ----------------------------------------------------------
@@ -415,7 +421,7 @@ where
     /// Ends the connection and all of its streams.
     fn end(&mut self, state: &mut State, close_reason: CloseReason) {
         self.phase = DriverPhase::Over;
-        state.lose(close_reason);
+        state.disconnect(close_reason);
     }
 
     fn unlock_and_wake(&mut self, mut state: MutexGuard<'_, State>) {

@@ -26,7 +26,7 @@ const READS: u32 = 4;
 
 /// The outcome of a read.
 #[derive(Debug)]
-pub(super) enum Input {
+pub(super) enum ReadOutcome {
     /// Bytes are in [`Reader::buffer`].
     Bytes,
     /// Nothing has arrived. If the reader does not spin, the socket wakes the task.
@@ -42,7 +42,7 @@ pub(super) struct Reader {
     buffer: BytesMut,
     read_size: usize,
     /// What the last read ended with. It is reported after the bytes before it were dealt with.
-    end: Option<Input>,
+    end: Option<ReadOutcome>,
     /// Whether there may be more to read for which the socket does not wake the task.
     more: bool,
     spin: Option<Spin>,
@@ -93,7 +93,7 @@ impl Reader {
         cx: &mut Context<'_>,
         spinning: bool,
         little: bool,
-    ) -> Input {
+    ) -> ReadOutcome {
         self.more = false;
         if let Some(end) = self.end.take() {
             return end;
@@ -108,19 +108,19 @@ impl Reader {
 
     /// Reads as much as the buffer takes. If nothing is left, the socket wakes the task.
     #[inline]
-    fn read_waiting<T: Socket>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Input {
+    fn read_waiting<T: Socket>(&mut self, io: &mut T, cx: &mut Context<'_>) -> ReadOutcome {
         let room = self.buffer.capacity() - self.buffer.len();
         let mut bytes = 0;
         // After the first read that leaves room in the buffer, the second one usually finds nothing
         // and leaves its waker.
         for _ in 0..READS {
             match io.poll_receive(cx, &mut self.buffer) {
-                Poll::Pending if bytes == 0 => return Input::Nothing,
+                Poll::Pending if bytes == 0 => return ReadOutcome::Nothing,
                 Poll::Pending => {
                     if bytes < self.read_size / 4 {
                         self.read_size = (self.read_size / 2).max(READ.0);
                     }
-                    return Input::Bytes;
+                    return ReadOutcome::Bytes;
                 }
                 Poll::Ready(Ok(more)) if more > 0 => bytes += more,
                 Poll::Ready(end) if bytes == 0 => return ended(end),
@@ -136,21 +136,21 @@ impl Reader {
             }
         }
         self.more = true;
-        Input::Bytes
+        ReadOutcome::Bytes
     }
 
     /// Reads what is there right now. Nothing wakes the task.
-    fn read_spinning<T: Socket>(&mut self, io: &mut T) -> Input {
+    fn read_spinning<T: Socket>(&mut self, io: &mut T) -> ReadOutcome {
         for _ in 0..self.spin.as_ref().map_or(1, Spin::reads) {
             match io.receive(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(bytes) if bytes > 0 => return Input::Bytes,
+                Ok(bytes) if bytes > 0 => return ReadOutcome::Bytes,
                 end => return ended(end),
             }
             std::hint::spin_loop();
         }
-        Input::Nothing
+        ReadOutcome::Nothing
     }
 
     /// Prepares a buffer to read into, with the rest of the last one.
@@ -200,9 +200,9 @@ impl Reader {
 }
 
 /// Returns what it means that a read brought nothing.
-fn ended(read: io::Result<usize>) -> Input {
+fn ended(read: io::Result<usize>) -> ReadOutcome {
     match read {
-        Ok(_) => Input::End,
-        Err(error) => Input::Failed(error),
+        Ok(_) => ReadOutcome::End,
+        Err(error) => ReadOutcome::Failed(error),
     }
 }

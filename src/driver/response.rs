@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::fields::Fields;
 use super::options::BoxError;
-use super::send::{Outbound, Rest, Start, StartEnd, send_start, start};
+use super::send::{Outbound, RestOfBody, Start, StartEnd, send_start, start};
 use super::shared::State;
 use crate::descriptors::Descriptors;
 use crate::http2::StreamKey;
@@ -122,7 +122,7 @@ pub(super) fn send_reply<B>(
     state: &mut State,
     key: StreamKey,
     ResponseParts { parts, descriptors, start: Start { data, end } }: ResponseParts<B>,
-) -> Option<Rest<B>> {
+) -> Option<RestOfBody<B>> {
     let empty = data.is_none() && matches!(end, StartEnd::Plain);
     let goes_on = send_head(state, key, parts.status, &parts.headers, descriptors, empty);
     if !goes_on || empty || send_start(state, key, data, &end) {

@@ -43,11 +43,11 @@ pub(super) struct Rounds {
     shared_until: AtomicU64,
     /// The number of the round.
     round: AtomicU64,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingLines>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingLines {
     /// The lines in which connections wait.
     lines: Vec<Arc<Line>>,
     /// Whether a task begins the next round.
@@ -56,10 +56,10 @@ struct Waiting {
 
 /// The connections of one user that wait for a turn.
 #[derive(Debug, Default)]
-pub(super) struct Line(Mutex<Waiters>);
+pub(super) struct Line(Mutex<LineState>);
 
 #[derive(Debug)]
-struct Waiters {
+struct LineState {
     /// The round of `balance`.
     round: u64,
     /// How long turns may still take, in nanoseconds.
@@ -68,11 +68,11 @@ struct Waiters {
     called: Option<(u64, u64)>,
     /// The connections behind it, in the order in which they came.
     behind: VecDeque<(u64, Waker)>,
-    /// Whether it is among the lines of [`Waiting`].
+    /// Whether it is among the lines of [`WaitingLines`].
     is_listed: bool,
 }
 
-impl Default for Waiters {
+impl Default for LineState {
     fn default() -> Self {
         let balance = nanos(CREDIT);
         Self { round: 0, balance, called: None, behind: VecDeque::new(), is_listed: false }
@@ -204,13 +204,13 @@ impl Rounds {
         goes_on
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, WaitingLines> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Line {
-    fn in_round(&self, round: u64) -> MutexGuard<'_, Waiters> {
+    fn in_round(&self, round: u64) -> MutexGuard<'_, LineState> {
         let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if waiters.round < round {
             let passed = i64::try_from(round - waiters.round).unwrap_or(i64::MAX);
@@ -222,7 +222,7 @@ impl Line {
     }
 }
 
-impl Waiters {
+impl LineState {
     /// Calls the next connection if it may have a turn. Returns its waker.
     fn call(&mut self) -> Option<Waker> {
         let is_under_way = self.called.is_some_and(|(_, since)| since + GRACE > self.round);

@@ -33,7 +33,7 @@ pub(super) struct Start<B> {
 }
 
 /// The rest of a body, and the frame that it has already returned.
-pub(super) type Rest<B> = (B, Option<Frame<Bytes>>);
+pub(super) type RestOfBody<B> = (B, Option<Frame<Bytes>>);
 
 pub(super) enum StartEnd<B> {
     /// The body ends here.

@@ -28,9 +28,9 @@ use super::slow_methods::SlowMethods;
 use super::socket::Socket;
 use super::spare::{push, trim};
 use super::timer::now;
-use crate::descriptors::Arrived;
+use crate::descriptors::ReceivedSet;
 use crate::http2::{
-    Body, Connection, ErrorCode, Event, NoRequest, Request, RequestHead, StreamKey,
+    Body, Connection, ErrorCode, NoRequest, ProtocolEvent, Request, RequestHead, StreamKey,
 };
 
 /// When handlers have run for this long in a turn, the other requests have to wait for the next
@@ -101,7 +101,7 @@ struct ServerDuties<H: Handler> {
 /// The outcome of polling a handler in place.
 enum Outcome<H: Handler> {
     Ready(Answer<H::Body>),
-    Pending(H::Reply),
+    Pending(H::Running),
     Panicked,
 }
 
@@ -112,7 +112,7 @@ fn attempt<H: Handler>(
     message: &mut Vec<u8>,
     head: Arc<RequestHead>,
     body: Incoming,
-    descriptors: Option<Box<Arrived>>,
+    descriptors: Option<Box<ReceivedSet>>,
 ) -> Outcome<H> {
     let timed = slow.is_some().then(|| (head.path.clone(), Instant::now()));
     let is_slow = slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
@@ -162,9 +162,9 @@ fn take_request<H: Handler>(state: &mut State, key: StreamKey) -> Option<Request
 impl<H: Handler> Duties for ServerDuties<H> {
     const LENDS: bool = true;
 
-    fn event(&mut self, state: &mut State, event: Event) {
+    fn event(&mut self, state: &mut State, event: ProtocolEvent) {
         match event {
-            Event::Opened(key) => {
+            ProtocolEvent::Opened(key) => {
                 push(&mut self.requests, key);
                 if self.requests.len() > 2 * state.h2.active_streams() + 16 {
                     // While no handlers are called, peers may cancel their requests.

@@ -14,8 +14,8 @@ use super::error::{CloseReason, StreamError};
 use super::spare::trim;
 use super::waiters::Waiters;
 use crate::descriptors::{Descriptors, ResponseQuotas};
-use crate::http2::{Connection, ErrorCode, Event, Failure, Reset, StreamKey};
-use crate::socket::Direct;
+use crate::http2::{Connection, ErrorCode, Failure, ProtocolEvent, Reset, StreamKey};
+use crate::socket::SocketSender;
 
 /// The maximum number of calls in one turn, so that one connection does not starve the others.
 const MOST_CALLS: u8 = 64;
@@ -49,7 +49,7 @@ pub(crate) struct State {
     /// The driver's waker while it sleeps.
     pub(super) asleep: Option<Waker>,
     /// Client: how a caller sends what it has encoded, if that is better than waking the driver.
-    pub(super) direct: Option<Direct>,
+    pub(super) socket_sender: Option<SocketSender>,
     /// Client: calls that wait for the server to take another one.
     pub(super) waiting: BTreeMap<u64, Waker>,
     pub(super) next_ticket: u64,
@@ -75,7 +75,7 @@ impl Shared {
             descriptors: Vec::new(),
             response_quotas: None,
             asleep: None,
-            direct: None,
+            socket_sender: None,
             waiting: BTreeMap::new(),
             next_ticket: 0,
             watchers: Vec::new(),
@@ -118,8 +118,8 @@ impl Shared {
     }
 
     /// Tells every stream that the connection has ended.
-    pub(super) fn lose(&self, close_reason: CloseReason) {
-        self.with(|state| state.lose(close_reason));
+    pub(super) fn disconnect(&self, close_reason: CloseReason) {
+        self.with(|state| state.disconnect(close_reason));
     }
 }
 
@@ -151,13 +151,13 @@ impl State {
     /// only call. That saves a turn of the driver, which may be on another thread. With several
     /// calls, the driver sends all in one write. It also sends what the socket does not take.
     pub(super) fn send_directly(&mut self) {
-        let Some(direct) = &self.direct else { return };
+        let Some(sender) = &self.socket_sender else { return };
         if self.h2.active_streams() > 1 || self.h2.outgoing_len() > MOST_DIRECT {
             return;
         }
         // The driver will meet the same failure.
         let _ = write_outgoing(&mut self.h2, MOST_DIRECT, |bytes, descriptors| {
-            match direct.send(bytes, descriptors) {
+            match sender.send(bytes, descriptors) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
                 sent => Poll::Ready(sent),
             }
@@ -244,19 +244,19 @@ impl State {
 
     /// Wakes the tasks that an event concerns.
     #[inline]
-    pub(super) fn deliver(&mut self, event: Event) {
+    pub(super) fn deliver(&mut self, event: ProtocolEvent) {
         match event {
-            Event::Readable(key) => self.wakes.extend(self.waiters.take_reader(key)),
-            Event::Writable(key) => self.wakes.extend(self.waiters.take_writer(key)),
-            Event::Reset(key) => self.waiters.fail(key, &mut self.wakes),
-            Event::SlotsAvailable => self.wake_waiter(),
-            Event::Ready => {
+            ProtocolEvent::Readable(key) => self.wakes.extend(self.waiters.take_reader(key)),
+            ProtocolEvent::Writable(key) => self.wakes.extend(self.waiters.take_writer(key)),
+            ProtocolEvent::Reset(key) => self.waiters.fail(key, &mut self.wakes),
+            ProtocolEvent::SlotsAvailable => self.wake_waiter(),
+            ProtocolEvent::Ready => {
                 self.ready = true;
                 self.wakes.append(&mut self.watchers);
             }
-            Event::GoAway => self.peer_went_away(),
+            ProtocolEvent::GoAway => self.peer_went_away(),
             // The server's own code deals with this event.
-            Event::Opened(_) => {}
+            ProtocolEvent::Opened(_) => {}
         }
     }
 
@@ -280,10 +280,10 @@ impl State {
     }
 
     /// Ends the connection, and all of its streams.
-    pub(super) fn lose(&mut self, close_reason: CloseReason) {
+    pub(super) fn disconnect(&mut self, close_reason: CloseReason) {
         self.close_reason.get_or_insert(close_reason);
-        self.direct = None;
-        self.h2.lose();
+        self.socket_sender = None;
+        self.h2.disconnect();
         self.waiters.fail_all(&mut self.wakes);
         self.wakes.append(&mut self.watchers);
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use crate::descriptors::{Arrived, ConnectionQuotas, Descriptors, ResponseQuotas};
-use crate::socket::{Conn, Direct};
+use crate::descriptors::{ConnectionQuotas, Descriptors, ReceivedSet, ResponseQuotas};
+use crate::socket::{Conn, SocketSender};
 
 /// What there is to read in a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,12 +72,12 @@ pub(crate) trait Socket: AsyncWrite + Unpin {
 
     /// Returns the descriptors that came with the received bytes, one set at a time.
     #[inline]
-    fn next_set(&mut self) -> Option<Arrived> {
+    fn next_set(&mut self) -> Option<ReceivedSet> {
         None
     }
 
     /// Returns a way to send beside the driver, if there is one.
-    fn direct(&self) -> Option<Direct>;
+    fn sender(&self) -> Option<SocketSender>;
 }
 
 impl Socket for Conn {
@@ -125,12 +125,12 @@ impl Socket for Conn {
     }
 
     #[inline]
-    fn next_set(&mut self) -> Option<Arrived> {
+    fn next_set(&mut self) -> Option<ReceivedSet> {
         Self::next_set(self)
     }
 
-    fn direct(&self) -> Option<Direct> {
-        Some(Self::direct(self))
+    fn sender(&self) -> Option<SocketSender> {
+        Some(Self::sender(self))
     }
 }
 
@@ -153,7 +153,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket for Sleeping<T> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    fn direct(&self) -> Option<Direct> {
+    fn sender(&self) -> Option<SocketSender> {
         None
     }
 }

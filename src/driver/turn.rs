@@ -1,4 +1,4 @@
-//! What a [`Pass`](super::pass::Pass) keeps during one turn: [`Turn`], and [`Next`], what follows it.
+//! What a [`Pass`](super::pass::Pass) keeps during one turn: [`Turn`], and [`AfterTurn`], what follows it.
 
 use std::time::Instant;
 
@@ -41,7 +41,7 @@ pub(super) struct Turn {
 
 /// What follows a turn.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum AfterTurn {
     /// Another turn, after the other tasks.
     Again,
     /// A turn when something happens.

@@ -1,4 +1,4 @@
-//! [`Turns`]: a line of connections, of which the first one has the turn.
+//! [`ReadTurns`]: a line of connections, of which the first one has the turn.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,16 +6,16 @@ use std::task::Waker;
 
 /// A line of connections, each with a number. One at a time has the turn.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<Line>);
+pub(super) struct ReadTurns(Mutex<TurnQueue>);
 
 #[derive(Debug, Default)]
-struct Line {
+struct TurnQueue {
     holder: Option<u64>,
     /// The waiting connections, in the order in which they came.
     waiting: VecDeque<(u64, Waker)>,
 }
 
-impl Turns {
+impl ReadTurns {
     /// Returns whether it is the turn of `id`. Otherwise it waits in the line, and is woken for its
     /// turn.
     pub(super) fn take(&self, id: u64, waker: &Waker) -> bool {
@@ -58,7 +58,7 @@ impl Turns {
         !self.lock().waiting.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Line> {
+    fn lock(&self) -> MutexGuard<'_, TurnQueue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn one_at_a_time_in_the_order_in_which_they_came() {
-        let turns = Turns::default();
+        let turns = ReadTurns::default();
         let take = |id| turns.take(id, Waker::noop());
         assert_eq!([1, 2, 3, 1].map(take), [true, false, false, true]);
         turns.leave(1);

@@ -10,11 +10,11 @@ use crate::http2::StreamKey;
 
 /// The tasks of all streams, in a table beside `http2`'s.
 #[derive(Debug, Default)]
-pub(super) struct Waiters(Vec<Waiter>);
+pub(super) struct Waiters(Vec<StreamTasks>);
 
 /// The tasks of one stream.
 #[derive(Debug, Default)]
-struct Waiter {
+struct StreamTasks {
     /// The stream of these tasks. Indexes are used again.
     key: Option<StreamKey>,
     reader: Option<Waker>,
@@ -71,18 +71,18 @@ impl Waiters {
     }
 
     #[inline]
-    fn find(&mut self, key: StreamKey) -> Option<&mut Waiter> {
+    fn find(&mut self, key: StreamKey) -> Option<&mut StreamTasks> {
         self.0.get_mut(key.index()).filter(|waiter| waiter.key == Some(key))
     }
 
-    fn entry(&mut self, key: StreamKey) -> &mut Waiter {
+    fn entry(&mut self, key: StreamKey) -> &mut StreamTasks {
         let index = key.index();
         if self.0.len() <= index {
-            self.0.resize_with(index + 1, Waiter::default);
+            self.0.resize_with(index + 1, StreamTasks::default);
         }
         let waiter = &mut self.0[index];
         if waiter.key != Some(key) {
-            *waiter = Waiter { key: Some(key), ..Waiter::default() };
+            *waiter = StreamTasks { key: Some(key), ..StreamTasks::default() };
         }
         waiter
     }
@@ -95,7 +95,7 @@ impl Waiters {
     }
 }
 
-impl Waiter {
+impl StreamTasks {
     fn fail(&mut self, wakes: &mut Vec<Waker>) {
         wakes.extend(self.reader.take());
         wakes.extend(self.writer.take());

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-use super::message::Message;
+use super::message::MessagePosition;
 use super::metadata::normal_trailers;
 use super::panics::panicked;
 use super::status::{status, succeeded};
@@ -80,7 +80,7 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
 #[derive(Debug, Default)]
 pub struct ResponseBody {
     body: Timed<Incoming>,
-    message: Message,
+    message: MessagePosition,
     server: Option<Arc<Address>>,
     observed: Option<Box<CallObservation>>,
 }
@@ -94,7 +94,7 @@ impl ResponseBody {
         server: Option<Arc<Address>>,
     ) -> Self {
         let body = Timed { body: Some(incoming), deadline };
-        Self { body, message: Message::default(), server, observed: None }
+        Self { body, message: MessagePosition::default(), server, observed: None }
     }
 
     /// Lets the body's end also end the call that `observation` tells of.
@@ -150,7 +150,7 @@ impl Body for ResponseBody {
             Ok(Some(Err(error))) => Some(Err(this.failure(error))),
             Ok(None) => this.end(None),
             Err(Expired(status)) => {
-                this.message = Message::default();
+                this.message = MessagePosition::default();
                 Some(Err(status))
             }
         };
@@ -172,12 +172,12 @@ impl Body for ResponseBody {
 /// The body of a server's response. After its deadline it ends with DEADLINE_EXCEEDED. If it fails
 /// or panics, it ends with the status of that.
 #[derive(Debug)]
-pub(crate) struct ReplyBody {
+pub(crate) struct ServiceBody {
     body: Timed<tonic::body::Body>,
     observed: Option<Box<CallObservation>>,
 }
 
-impl ReplyBody {
+impl ServiceBody {
     pub(super) fn new(
         body: tonic::body::Body,
         deadline: Option<Deadline>,
@@ -228,7 +228,7 @@ impl ReplyBody {
     }
 }
 
-impl Body for ReplyBody {
+impl Body for ServiceBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -251,7 +251,7 @@ impl Body for ReplyBody {
     }
 }
 
-impl Outbound for ReplyBody {
+impl Outbound for ServiceBody {
     fn poll_expired(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.body.poll_deadline(cx)
     }

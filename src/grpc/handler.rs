@@ -17,7 +17,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use super::body::ReplyBody;
+use super::body::ServiceBody;
 use super::field;
 use super::metadata::normal;
 use super::panics::panicked;
@@ -25,7 +25,7 @@ use super::request::{RequestBody, request};
 use super::status::{is_grpc, status_of};
 use super::timeout::{Deadline, grpc_timeout};
 use super::usual_heads::UsualHeads;
-use crate::descriptors::{Arrived, Descriptors};
+use crate::descriptors::{Descriptors, ReceivedSet};
 use crate::driver::{Answer, BoxError, Fields, Handler, Incoming, PollAnswer};
 use crate::http2::RequestHead;
 use crate::observer::{CallObservation, CallObserver};
@@ -110,10 +110,10 @@ impl<D> Grpc<D> {
 
 impl<D: Dispatch> Grpc<D> {
     /// Answers a request that is not gRPC.
-    fn call_http(&mut self, head: Arc<RequestHead>, body: Incoming, is_post: bool) -> Reply {
+    fn call_http(&mut self, head: Arc<RequestHead>, body: Incoming, is_post: bool) -> RunningCall {
         if self.dispatch.takes_http() {
             let request = request(head, body, self.extensions.clone());
-            return Reply::new(Answering::Http(self.dispatch.call_http(request)), None);
+            return RunningCall::new(Answering::Http(self.dispatch.call_http(request)), None);
         }
         refuse(match is_post {
             true => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -141,15 +141,15 @@ fn observed(
 }
 
 impl<D: Dispatch + Clone> Handler for Grpc<D> {
-    type Body = ReplyBody;
-    type Reply = Reply;
+    type Body = ServiceBody;
+    type Running = RunningCall;
 
     fn call(
         &mut self,
         head: Arc<RequestHead>,
         body: Incoming,
-        descriptors: Option<Box<Arrived>>,
-    ) -> Reply {
+        descriptors: Option<Box<ReceivedSet>>,
+    ) -> RunningCall {
         let usual = self.usual.find(&head);
         let is_post = usual.is_some() || head.method == Method::POST;
         if !is_post || usual.is_none() && !is_grpc(&head.headers) {
@@ -167,7 +167,7 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
             Some(Ok(descriptors)) => drop(extensions.insert(descriptors)),
             Some(Err(why)) => {
                 let refusal = Answering::Http(answer(Status::resource_exhausted(why)));
-                return Reply::new(refusal, None);
+                return RunningCall::new(refusal, None);
             }
         }
         let head = match usual {
@@ -192,11 +192,11 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
                     Err(arriving) => Answering::Http(self.dispatch.call(arriving.into_http())),
                 }));
             let call = started.unwrap_or_else(|panic| Answering::Http(answer(panicked(&*panic))));
-            return Reply::new(call, deadline);
+            return RunningCall::new(call, deadline);
         };
         let (observer, path) = (observer.clone(), head.path.clone());
         let request = request(head, body, extensions);
-        Reply::new(observed(observer, self.dispatch.clone(), path, request), deadline)
+        RunningCall::new(observed(observer, self.dispatch.clone(), path, request), deadline)
     }
 
     fn too_large(limit: u32, foreign: bool) -> (StatusCode, HeaderMap) {
@@ -276,13 +276,13 @@ static OK: LazyLock<HeaderMap> = LazyLock::new(|| {
 });
 
 /// The response of a service, with its deadline.
-pub(crate) struct Reply {
+pub(crate) struct RunningCall {
     call: Answering,
     deadline: Option<Deadline>,
     observed: Option<Box<CallObservation>>,
 }
 
-impl Reply {
+impl RunningCall {
     fn new(call: Answering, deadline: Option<Deadline>) -> Self {
         Self { call, deadline, observed: None }
     }
@@ -310,14 +310,14 @@ impl Reply {
     }
 }
 
-impl PollAnswer for Reply {
-    type Body = ReplyBody;
+impl PollAnswer for RunningCall {
+    type Body = ServiceBody;
 
     fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
         message: &mut Vec<u8>,
-    ) -> Poll<Answer<ReplyBody>> {
+    ) -> Poll<Answer<ServiceBody>> {
         if let Answering::Unstarted(_) = &self.call {
             self.start();
         }
@@ -365,7 +365,7 @@ impl PollAnswer for Reply {
         if let Some(observed) = &mut observed {
             observed.fields(response.headers());
         }
-        let response = response.map(|body| ReplyBody::new(body, deadline, observed));
+        let response = response.map(|body| ServiceBody::new(body, deadline, observed));
         Poll::Ready(Answer::Response(response))
     }
 }
@@ -420,8 +420,8 @@ pub(crate) fn is_length_of(length: &HeaderValue, body: &Body) -> bool {
 }
 
 /// Answers a request that is not gRPC by an HTTP status.
-pub(super) fn refuse(status: StatusCode) -> Reply {
+pub(super) fn refuse(status: StatusCode) -> RunningCall {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    Reply::ready(response)
+    RunningCall::ready(response)
 }

@@ -1,9 +1,9 @@
-//! [`Message`]: the position of a body in its messages.
+//! [`MessagePosition`]: the position of a body in its messages.
 
 /// The position of a body in its messages. Each message has a prefix: whether it is compressed, and
 /// four bytes of length (gRPC over HTTP/2, Length-Prefixed-Message).
 #[derive(Debug, Default)]
-pub(super) struct Message {
+pub(super) struct MessagePosition {
     prefix: [u8; 5],
     prefix_len: usize,
     /// The number of bytes to come of a message whose prefix has come.
@@ -16,7 +16,7 @@ pub(super) struct Message {
     first: usize,
 }
 
-impl Message {
+impl MessagePosition {
     /// Returns the number of bytes that have come of an incomplete message, with its prefix.
     pub(super) fn incomplete(&self) -> usize {
         self.bytes
@@ -75,7 +75,7 @@ mod tests {
             expected.push(0);
         }
         for size in [1, 2, 3, 5, 7, 64, bytes.len()] {
-            let mut message = Message::default();
+            let mut message = MessagePosition::default();
             let mut came = 0;
             for piece in bytes.chunks(size) {
                 message.take(piece);

@@ -6,10 +6,10 @@ use http::StatusCode;
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use super::body::ReplyBody;
-use super::handler::{Reply, refuse};
+use super::body::ServiceBody;
+use super::handler::{RunningCall, refuse};
 use super::status::is_grpc;
-use crate::descriptors::Arrived;
+use crate::descriptors::ReceivedSet;
 use crate::driver::{Handler, Incoming};
 use crate::http2::RequestHead;
 
@@ -31,11 +31,16 @@ impl Refusing {
 }
 
 impl Handler for Refusing {
-    type Body = ReplyBody;
-    type Reply = Reply;
+    type Body = ServiceBody;
+    type Running = RunningCall;
 
-    fn call(&mut self, head: Arc<RequestHead>, _: Incoming, _: Option<Box<Arrived>>) -> Reply {
-        let Some(left) = self.left.checked_sub(1) else { return Reply::never() };
+    fn call(
+        &mut self,
+        head: Arc<RequestHead>,
+        _: Incoming,
+        _: Option<Box<ReceivedSet>>,
+    ) -> RunningCall {
+        let Some(left) = self.left.checked_sub(1) else { return RunningCall::never() };
         self.left = left;
         if left == 0
             && let Some(spent) = self.spent.take()
@@ -44,7 +49,7 @@ impl Handler for Refusing {
             let _ = spent.send(());
         }
         if is_grpc(&head.headers) {
-            Reply::ready(self.status.clone().into_http())
+            RunningCall::ready(self.status.clone().into_http())
         } else {
             refuse(StatusCode::FORBIDDEN)
         }

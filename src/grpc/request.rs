@@ -11,7 +11,7 @@ use http::{Extensions, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-use super::message::Message;
+use super::message::MessagePosition;
 use super::metadata::normal_trailers;
 use super::status::status;
 use crate::driver::{Incoming, Kept};
@@ -114,7 +114,7 @@ impl Body for RequestBody {
 #[derive(Debug)]
 struct ArrivingBody {
     incoming: Incoming,
-    message: Message,
+    message: MessagePosition,
     /// `None` if the whole body has arrived.
     kept: Option<Kept>,
     /// `Some` if the call is observed.
@@ -123,7 +123,12 @@ struct ArrivingBody {
 
 impl ArrivingBody {
     fn new(incoming: Incoming) -> Self {
-        Self { kept: incoming.kept(), incoming, message: Message::default(), received: None }
+        Self {
+            kept: incoming.kept(),
+            incoming,
+            message: MessagePosition::default(),
+            received: None,
+        }
     }
 }
 
@@ -147,12 +152,12 @@ impl Body for ArrivingBody {
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                *message = Message::default();
+                *message = MessagePosition::default();
                 Some(Err(status(error, None)))
             }
             // The request has ended. tonic accepts trailers as a regular end even inside a message.
             _ if message.incomplete() > 0 => {
-                *message = Message::default();
+                *message = MessagePosition::default();
                 Some(Err(Status::internal("the data ended inside a message")))
             }
             Some(Ok(frame)) => Some(Ok(normal_trailers(frame))),
@@ -163,7 +168,7 @@ impl Body for ArrivingBody {
             if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
                 // The handler of a unary call holds the message until the call has ended.
                 kept.hold(message.only());
-                *message = Message::default();
+                *message = MessagePosition::default();
             }
         }
         Poll::Ready(frame)

@@ -23,12 +23,12 @@ pub(super) struct Arrived {
     /// list is too large.
     pub(super) head: Option<Head>,
     pub(super) pieces: Pieces,
-    pub(super) end: End,
+    pub(super) end: MessageEnd,
 }
 
 /// The end of a message.
 #[derive(Debug, Default)]
-pub(super) enum End {
+pub(super) enum MessageEnd {
     /// It has not come.
     #[default]
     Open,
@@ -65,8 +65,8 @@ pub(crate) struct Reset {
 
 impl Arrived {
     /// Ends the message, unless it has ended before.
-    pub(super) fn finish(&mut self, end: End) {
-        if matches!(self.end, End::Open) {
+    pub(super) fn finish(&mut self, end: MessageEnd) {
+        if matches!(self.end, MessageEnd::Open) {
             self.end = end;
         }
     }

@@ -14,7 +14,7 @@ use super::closed::ClosedStreams;
 use super::config::Config;
 use super::draining::Draining;
 use super::error::ConnectionError;
-use super::event::{Event, Events, GoAway};
+use super::event::{Events, GoAway, ProtocolEvent};
 use super::flow::{Inflow, Pressure};
 use super::frame::{self, FrameHeader, kind};
 use super::handshake::Handshake;
@@ -144,7 +144,7 @@ impl Connection {
     /// Returns the next event. Call it after [`receive`](Self::receive), [`advance`](Self::advance)
     /// and [`on_timeout`](Self::on_timeout), until there is none.
     #[inline]
-    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+    pub(crate) fn poll_event(&mut self) -> Option<ProtocolEvent> {
         self.events.poll(&mut self.streams)
     }
 

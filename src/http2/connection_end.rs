@@ -89,9 +89,9 @@ impl Connection {
 
     /// Ends the connection without a GOAWAY: the socket has failed, or the peer has closed it. What
     /// has arrived can still be read.
-    pub(crate) fn lose(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         if self.dead.is_none() {
-            let why = "the connection was lost";
+            let why = "the connection has ended";
             self.dead =
                 Some(ConnectionError { code: ErrorCode::NO_ERROR, cause: Cause::Local, why });
             self.end_streams();
@@ -111,7 +111,7 @@ impl Connection {
         self.config.keep_alive = None;
         for key in self.streams.keys() {
             if self.streams.get(key).is_some_and(|stream| stream.receiving != Receiving::Done) {
-                self.lose_stream(key);
+                self.end_stream(key);
             }
         }
     }
@@ -122,7 +122,7 @@ impl Connection {
         self.block = None;
         self.client.wants_slot = false;
         for key in self.streams.keys() {
-            self.lose_stream(key);
+            self.end_stream(key);
         }
     }
 

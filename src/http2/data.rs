@@ -1,6 +1,6 @@
 //! DATA (RFC 9113 §6.1): checks it, and gives it to its stream.
 
-use super::arrived::{End, Piece};
+use super::arrived::{MessageEnd, Piece};
 use super::budget::{self, Cost};
 use super::closed::Gone;
 use super::connection::Connection;
@@ -135,7 +135,7 @@ impl Connection {
             stream.arrived.pieces.push(piece);
         }
         if end {
-            stream.arrived.finish(End::Plain);
+            stream.arrived.finish(MessageEnd::Plain);
         }
         if stream.taken {
             self.events.tell(key, stream, News::READABLE);

@@ -11,7 +11,7 @@ use super::key::StreamKey;
 use super::passing::Attached;
 use super::role::Role;
 use super::stream::Sending;
-use crate::descriptors::{Arrived, Descriptors};
+use crate::descriptors::{Descriptors, ReceivedSet};
 
 /// The keep-alive if none was asked for.
 const SIGN_OF_LIFE: KeepAlive = KeepAlive {
@@ -34,7 +34,7 @@ impl Connection {
     ///
     /// A server's call may hold the client's end of its own connection, which then would never be
     /// closed. So a client that has sent descriptors has to answer PINGs while it has calls.
-    pub(crate) fn receive_set(&mut self, set: Arrived) {
+    pub(crate) fn receive_set(&mut self, set: ReceivedSet) {
         if self.dead.is_none() {
             self.passing.sets.push_back(set);
             if self.role == Role::Server {
@@ -75,7 +75,7 @@ impl Connection {
     }
 
     /// Takes what came with a response's head.
-    pub(crate) fn take_descriptors(&mut self, key: StreamKey) -> Option<Box<Arrived>> {
+    pub(crate) fn take_descriptors(&mut self, key: StreamKey) -> Option<Box<ReceivedSet>> {
         self.streams.get_mut(key)?.descriptors.take()
     }
 

@@ -13,7 +13,7 @@ use super::stream::{Stream, Streams};
 
 /// An event. No event concerns a stream after [`Connection::forget`](super::Connection::forget).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum ProtocolEvent {
     /// The peer's preface and first SETTINGS have come: it speaks HTTP/2.
     Ready,
     /// Server: a request came. [`take_request`](super::Connection::take_request) returns it, with
@@ -46,15 +46,15 @@ pub(crate) struct GoAway {
 
 /// Takes a stream's next event, if there is one.
 #[inline]
-fn next(news: &mut News, key: StreamKey) -> Option<Event> {
+fn next(news: &mut News, key: StreamKey) -> Option<ProtocolEvent> {
     if news.take(News::OPENED) {
-        Some(Event::Opened(key))
+        Some(ProtocolEvent::Opened(key))
     } else if news.take(News::READABLE) {
-        Some(Event::Readable(key))
+        Some(ProtocolEvent::Readable(key))
     } else if news.take(News::WRITABLE) {
-        Some(Event::Writable(key))
+        Some(ProtocolEvent::Writable(key))
     } else if news.take(News::RESET) {
-        Some(Event::Reset(key))
+        Some(ProtocolEvent::Reset(key))
     } else {
         None
     }
@@ -105,13 +105,13 @@ impl Events {
     /// Takes the next event. The connection's events come before those of streams, and a stream's
     /// come in their natural order.
     #[inline]
-    pub(super) fn poll(&mut self, streams: &mut Streams) -> Option<Event> {
+    pub(super) fn poll(&mut self, streams: &mut Streams) -> Option<ProtocolEvent> {
         if !self.connection.is_empty() {
             if self.connection.take(News::READY) {
-                return Some(Event::Ready);
+                return Some(ProtocolEvent::Ready);
             }
             if self.connection.take(News::GO_AWAY) {
-                return Some(Event::GoAway);
+                return Some(ProtocolEvent::GoAway);
             }
         }
         while let Some(key) = self.streams.front().copied() {
@@ -131,7 +131,7 @@ impl Events {
                 }
             }
         }
-        self.connection.take(News::SLOTS).then_some(Event::SlotsAvailable)
+        self.connection.take(News::SLOTS).then_some(ProtocolEvent::SlotsAvailable)
     }
 
     /// Returns whether there is no event.

@@ -18,7 +18,7 @@ const MAX_BLOCK: usize = 256;
 const MAX_FIELDS: usize = 32;
 
 #[derive(Debug)]
-struct Entry {
+struct CachedHead {
     generation: u64,
     block: Vec<u8>,
     head: Head,
@@ -33,7 +33,7 @@ pub(super) struct HeaderCache(Option<Box<Slots>>);
 struct Slots {
     hashes: [u64; SLOTS],
     /// The entries, in the order of the hashes.
-    entries: Vec<Entry>,
+    entries: Vec<CachedHead>,
     /// The hashes of blocks that were decoded and not kept.
     seen: [u64; SLOTS],
     next: usize,
@@ -90,7 +90,7 @@ impl HeaderCache {
             }
         };
         // A copy has exactly the size that it needs. A head that grew may have more.
-        let entry = Entry { generation, block: block.to_vec(), head: head.copy() };
+        let entry = CachedHead { generation, block: block.to_vec(), head: head.copy() };
         slots.hashes[at] = hash;
         match slots.entries.get_mut(at) {
             Some(old) => *old = entry,

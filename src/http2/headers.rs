@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::arrived::{End, Reset};
+use super::arrived::{MessageEnd, Reset};
 use super::block::Block;
 use super::budget::{self, Cost};
 use super::closed::Gone;
@@ -35,7 +35,7 @@ const FULL_FRAME: usize = 16_384;
 
 /// What a block is for. This is known before it is decoded.
 #[derive(Clone, Copy, Debug)]
-enum Target {
+enum BlockPurpose {
     /// It opens a stream (server).
     New,
     /// It is a response's head (client).
@@ -126,16 +126,18 @@ impl Connection {
     ) -> Result<(), ConnectionError> {
         let target = self.target(id)?;
         let kind = match target {
-            Target::New => HeadKind::Request,
-            Target::Response(_) => HeadKind::Response,
-            Target::Trailers(_) | Target::Nobody | Target::Ended(_) => HeadKind::Trailers,
+            BlockPurpose::New => HeadKind::Request,
+            BlockPurpose::Response(_) => HeadKind::Response,
+            BlockPurpose::Trailers(_) | BlockPurpose::Nobody | BlockPurpose::Ended(_) => {
+                HeadKind::Trailers
+            }
         };
         let mut head = self.decode(kind, block)?;
         if depends_on_itself {
             head = Err(HeadError::Malformed("a stream depends on itself"));
         }
         if let Err(HeadError::TooLarge { beyond, .. }) = &head
-            && !matches!(target, Target::Nobody)
+            && !matches!(target, BlockPurpose::Nobody)
         {
             let units = budget::too_large(block.len(), *beyond);
             // A client's call that ends this way earns nothing.
@@ -143,8 +145,8 @@ impl Connection {
             self.budget.spend_units(units - earned)?;
         }
         match target {
-            Target::New => self.request(id, end, head, attached),
-            Target::Response(key) => {
+            BlockPurpose::New => self.request(id, end, head, attached),
+            BlockPurpose::Response(key) => {
                 if matches!(attached, Attached::Void) {
                     let why = "the server could not send the descriptors of its response";
                     return self.stream_error(key, ErrorCode::ENHANCE_YOUR_CALM, why);
@@ -152,12 +154,12 @@ impl Connection {
                 self.attach(key, attached);
                 self.response(key, end, head)
             }
-            Target::Trailers(_) if !matches!(attached, Attached::Nothing) => {
+            BlockPurpose::Trailers(_) if !matches!(attached, Attached::Nothing) => {
                 Err(ConnectionError::protocol("DESCRIPTORS before trailers"))
             }
-            Target::Trailers(key) => self.trailers(key, end, head),
-            Target::Nobody => self.late_head(id, end),
-            Target::Ended(key) => {
+            BlockPurpose::Trailers(key) => self.trailers(key, end, head),
+            BlockPurpose::Nobody => self.late_head(id, end),
+            BlockPurpose::Ended(key) => {
                 // §5.1, half-closed (remote)
                 self.stream_error(key, ErrorCode::STREAM_CLOSED, "HEADERS after END_STREAM")
             }
@@ -175,20 +177,20 @@ impl Connection {
         self.budget.spend(Cost::Idle)
     }
 
-    fn target(&mut self, id: u32) -> Result<Target, ConnectionError> {
+    fn target(&mut self, id: u32) -> Result<BlockPurpose, ConnectionError> {
         // Servers of gRPC C-core, at least 1.51, send trailers twice if their own deadline passes
         // when the handler answers. That does not end the connection, but it spends budget.
         let client = self.role == Role::Client;
         if let Some((key, stream)) = self.find(id) {
             return Ok(match stream.receiving {
-                Receiving::Head => Target::Response(key),
-                Receiving::Body => Target::Trailers(key),
-                Receiving::Done if stream.reset_by_us && !stream.peer_ended => Target::Nobody,
-                Receiving::Done if stream.is_closed() && client => Target::Nobody,
+                Receiving::Head => BlockPurpose::Response(key),
+                Receiving::Body => BlockPurpose::Trailers(key),
+                Receiving::Done if stream.reset_by_us && !stream.peer_ended => BlockPurpose::Nobody,
+                Receiving::Done if stream.is_closed() && client => BlockPurpose::Nobody,
                 Receiving::Done if stream.is_closed() => {
                     return Err(ConnectionError::closed("HEADERS on a closed stream"));
                 }
-                Receiving::Done => Target::Ended(key),
+                Receiving::Done => BlockPurpose::Ended(key),
             });
         }
         if self.role == Role::Server && id > self.server.last_id {
@@ -196,11 +198,11 @@ impl Connection {
             if id.is_multiple_of(2) {
                 return Err(ConnectionError::protocol("a client opened a stream of even number"));
             }
-            return Ok(Target::New);
+            return Ok(BlockPurpose::New);
         }
         match self.gone(id, "HEADERS on an idle stream")? {
-            Gone::Reset | Gone::Forgotten => Ok(Target::Nobody),
-            Gone::Ended if client => Ok(Target::Nobody),
+            Gone::Reset | Gone::Forgotten => Ok(BlockPurpose::Nobody),
+            Gone::Ended if client => Ok(BlockPurpose::Nobody),
             Gone::Skipped => {
                 Err(ConnectionError::protocol("a stream opened after one of higher number"))
             }
@@ -277,7 +279,7 @@ impl Connection {
         stream.peer_ended = end;
         stream.expected = expected;
         if end {
-            stream.arrived.end = End::Plain;
+            stream.arrived.end = MessageEnd::Plain;
         }
         stream.foreign = matches!(head, Err(HeadError::TooLarge { foreign: true, .. }));
         stream.held = CALL;
@@ -361,7 +363,7 @@ impl Connection {
         stream.receiving = if end { Receiving::Done } else { Receiving::Body };
         stream.arrived.head = Some(Head::Response(head));
         if end {
-            stream.arrived.finish(End::Plain);
+            stream.arrived.finish(MessageEnd::Plain);
         }
         self.events.tell(key, stream, News::READABLE);
         if end {
@@ -395,7 +397,7 @@ impl Connection {
         }
         stream.receiving = Receiving::Done;
         let size = if self.role == Role::Server { fields_size(&headers) } else { 0 };
-        stream.arrived.finish(End::Trailers(headers));
+        stream.arrived.finish(MessageEnd::Trailers(headers));
         if stream.taken {
             self.events.tell(key, stream, News::READABLE);
         }

@@ -15,7 +15,7 @@
 //!   `send_*`, `reset`, and at the end [`forget`](Connection::forget), once for each stream.
 //!
 //! What has arrived on a stream stays here until it is read. Reading gives the peer window to send
-//! more. An [`Event`] only tells that there is something to read, and on which stream.
+//! more. A [`ProtocolEvent`] only tells that there is something to read, and on which stream.
 //!
 //! ```text
 //!                 bytes                             bytes
@@ -75,14 +75,14 @@ pub(crate) use arrived::{Failure, Reset};
 pub(crate) use config::{Config, KeepAlive};
 pub(crate) use connection::Connection;
 pub(crate) use error::{Cause, ConnectionError, ErrorCode};
-pub(crate) use event::Event;
+pub(crate) use event::ProtocolEvent;
 pub(crate) use head::{RequestHead, ResponseHead};
 #[cfg(fuzzing)]
 pub(crate) use hpack::{Decoder, Encoder, Field, Pseudo};
 pub(crate) use key::StreamKey;
 pub(crate) use pinned::{give_spare, take_spare};
 pub(crate) use read::{Body, Content, NoRequest, Read, Request};
-pub(crate) use receive::Received;
+pub(crate) use receive::ReceiveOutcome;
 pub(crate) use send::Progress;
 pub(crate) use send_head::{NotNow, SendRequest};
 pub(crate) use sent_heads::HeadId;

@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use super::frame::{FrameHeader, HEADER_LEN, kind};
 use super::key::StreamKey;
 use super::spare::trim;
-use crate::descriptors::{Arrived, Descriptors};
+use crate::descriptors::{Descriptors, ReceivedSet};
 
 /// The size of a DESCRIPTORS frame in bytes.
 const FRAME: usize = HEADER_LEN + 1;
@@ -16,11 +16,11 @@ const FRAME: usize = HEADER_LEN + 1;
 #[derive(Debug, Default)]
 pub(super) struct Passing {
     /// Sets that were received and that no frame has claimed, oldest first.
-    pub(super) sets: VecDeque<Arrived>,
+    pub(super) sets: VecDeque<ReceivedSet>,
     /// The set that the last frame announced. The next frame is its head.
     pub(super) announced: Option<(u32, Attached)>,
     /// Sets to be sent, each with the position of its frame, counted in bytes ever sent.
-    pub(super) outgoing: VecDeque<(u64, Outgoing)>,
+    pub(super) outgoing: VecDeque<(u64, OutgoingSet)>,
 }
 
 /// The descriptors that come with a head.
@@ -28,14 +28,14 @@ pub(super) struct Passing {
 pub(super) enum Attached {
     #[default]
     Nothing,
-    Set(Arrived),
+    Set(ReceivedSet),
     /// The peer could not send them, so the call must not begin.
     Void,
 }
 
 /// A set that waits to be sent.
 #[derive(Clone, Debug)]
-pub(super) struct Outgoing {
+pub(super) struct OutgoingSet {
     pub(super) key: StreamKey,
     pub(super) count: usize,
     pub(super) descriptors: Descriptors,
@@ -81,7 +81,8 @@ impl Passing {
         let header = FrameHeader { len: 1, kind: kind::DESCRIPTORS, flags: 0, stream: key.id() };
         out.put_slice(&header.bytes());
         out.put_u8(count as u8);
-        self.outgoing.push_back((place, Outgoing { key, count, descriptors: descriptors.clone() }));
+        self.outgoing
+            .push_back((place, OutgoingSet { key, count, descriptors: descriptors.clone() }));
     }
 
     /// Returns whether sets wait to be sent.

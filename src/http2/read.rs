@@ -7,14 +7,14 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::arrived::{End, Failure, Piece, Pieces};
+use super::arrived::{Failure, MessageEnd, Piece, Pieces};
 use super::connection::Connection;
 use super::frame::kind;
 use super::head::{Head, RequestHead, ResponseHead};
 use super::key::StreamKey;
 use super::role::Role;
 use super::stream::Receiving;
-use crate::descriptors::Arrived;
+use crate::descriptors::ReceivedSet;
 
 /// A request as it is given to a handler.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Request {
     pub(crate) head: Arc<RequestHead>,
     pub(crate) body: Body,
     /// The descriptors that came with the head.
-    pub(crate) descriptors: Option<Box<Arrived>>,
+    pub(crate) descriptors: Option<Box<ReceivedSet>>,
 }
 
 /// Why there is no request to answer.
@@ -60,15 +60,15 @@ pub(crate) enum Read {
     Trailers(Arc<HeaderMap>),
     End,
     Failed(Failure),
-    /// Nothing has arrived. [`Event::Readable`](super::Event::Readable) or
-    /// [`Event::Reset`](super::Event::Reset) tells when to read again.
+    /// Nothing has arrived. [`ProtocolEvent::Readable`](super::ProtocolEvent::Readable) or
+    /// [`ProtocolEvent::Reset`](super::ProtocolEvent::Reset) tells when to read again.
     Pending,
     /// The stream was forgotten.
     Gone,
 }
 
 impl Connection {
-    /// Server: takes a request that was [opened](super::Event::Opened), with its whole body if that
+    /// Server: takes a request that was [opened](super::ProtocolEvent::Opened), with its whole body if that
     /// has arrived.
     pub(crate) fn take_request(&mut self, key: StreamKey) -> Result<Request, NoRequest> {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.forgotten) else {
@@ -99,7 +99,7 @@ impl Connection {
         match stream.arrived.head.take() {
             Some(Head::Response(head)) => Poll::Ready(Ok((head, self.take_body(key)))),
             _ => match stream.arrived.end {
-                End::Failed(failure) => Poll::Ready(Err(failure)),
+                MessageEnd::Failed(failure) => Poll::Ready(Err(failure)),
                 _ => Poll::Pending,
             },
         }
@@ -110,9 +110,9 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else {
             return Body::Open;
         };
-        let trailers = match std::mem::replace(&mut stream.arrived.end, End::Plain) {
-            End::Plain => None,
-            End::Trailers(trailers) => Some(trailers),
+        let trailers = match std::mem::replace(&mut stream.arrived.end, MessageEnd::Plain) {
+            MessageEnd::Plain => None,
+            MessageEnd::Trailers(trailers) => Some(trailers),
             unfinished => {
                 stream.arrived.end = unfinished;
                 return Body::Open;
@@ -140,15 +140,15 @@ impl Connection {
             self.credit(key, bytes.len() as u32);
             return Read::Data(bytes);
         }
-        match std::mem::replace(&mut stream.arrived.end, End::Plain) {
-            End::Open => {
-                stream.arrived.end = End::Open;
+        match std::mem::replace(&mut stream.arrived.end, MessageEnd::Plain) {
+            MessageEnd::Open => {
+                stream.arrived.end = MessageEnd::Open;
                 Read::Pending
             }
-            End::Plain => Read::End,
-            End::Trailers(trailers) => Read::Trailers(trailers),
-            End::Failed(failure) => {
-                stream.arrived.end = End::Failed(failure);
+            MessageEnd::Plain => Read::End,
+            MessageEnd::Trailers(trailers) => Read::Trailers(trailers),
+            MessageEnd::Failed(failure) => {
+                stream.arrived.end = MessageEnd::Failed(failure);
                 Read::Failed(failure)
             }
         }

@@ -21,7 +21,7 @@ pub(super) const CUT_OUT: usize = 8 * 1024;
 
 /// How much [`Connection::receive`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
+pub(crate) enum ReceiveOutcome {
     /// The input has no more whole frames.
     All,
     /// The input may have more whole frames, for the connection's next turn.
@@ -96,7 +96,7 @@ impl Connection {
         &mut self,
         input: &mut BytesMut,
         now: Instant,
-    ) -> Result<Received, ConnectionError> {
+    ) -> Result<ReceiveOutcome, ConnectionError> {
         if let Some(error) = self.dead {
             return Err(error);
         }
@@ -108,7 +108,7 @@ impl Connection {
         match result {
             Ok(received) => {
                 // Frames that are left for the next turn are no delay of the peer.
-                let unfinished = received == Received::All && rest > 0;
+                let unfinished = received == ReceiveOutcome::All && rest > 0;
                 self.timers.received(now, rest != before, unfinished);
                 if self.outflow.has_ready() {
                     self.pump();
@@ -119,9 +119,13 @@ impl Connection {
         }
     }
 
-    fn frames(&mut self, input: &mut Input<'_>, now: Instant) -> Result<Received, ConnectionError> {
+    fn frames(
+        &mut self,
+        input: &mut Input<'_>,
+        now: Instant,
+    ) -> Result<ReceiveOutcome, ConnectionError> {
         if self.handshake.awaits() == Awaited::Preface && !self.preface(input)? {
-            return Ok(Received::All);
+            return Ok(ReceiveOutcome::All);
         }
         self.server.opened = 0;
         self.server.fields = 0;
@@ -147,13 +151,13 @@ impl Connection {
                 continue;
             }
             if header.kind == kind::HEADERS && self.server.is_turn_over() {
-                return Ok(Received::Some);
+                return Ok(ReceiveOutcome::Some);
             }
             self.frame(header, &input.rest()[HEADER_LEN..end], now)?;
             input.advance(end);
         }
         if self.passing.is_matched(input.rest()) {
-            Ok(Received::All)
+            Ok(ReceiveOutcome::All)
         } else {
             Err(ConnectionError::protocol("descriptors that no DESCRIPTORS frame announces"))
         }

@@ -26,7 +26,7 @@ pub(crate) enum Progress {
     /// All of it is on its way, and more can be sent.
     Sent,
     /// Some of it waits for the peer or the socket. Nothing more should be sent before
-    /// [`Event::Writable`](super::Event::Writable).
+    /// [`ProtocolEvent::Writable`](super::ProtocolEvent::Writable).
     Queued,
     /// The stream or the connection has ended. The data was dropped.
     Closed,
@@ -159,7 +159,7 @@ impl Connection {
     }
 
     /// Returns whether data that was given to [`send_data`](Self::send_data) waits, so that no more
-    /// should be given before [`Event::Writable`](super::Event::Writable).
+    /// should be given before [`ProtocolEvent::Writable`](super::ProtocolEvent::Writable).
     pub(crate) fn is_blocked(&self, key: StreamKey) -> bool {
         self.streams.get(key).is_some_and(Stream::has_queued)
     }

@@ -49,7 +49,7 @@ impl<'a> SendRequest<'a> {
 /// Why a request cannot be sent on this connection now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotNow {
-    /// The server's limit is reached. [`Event::SlotsAvailable`](super::Event::SlotsAvailable) tells
+    /// The server's limit is reached. [`ProtocolEvent::SlotsAvailable`](super::ProtocolEvent::SlotsAvailable) tells
     /// when there is a slot.
     NoSlot,
     /// One end has announced the connection's end, or it has ended. Use another connection.

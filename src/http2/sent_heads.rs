@@ -42,7 +42,7 @@ impl HeadId {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct SentBlock {
     id: HeadId,
     /// The number of changes of the encoder's table.
     changes: u64,
@@ -53,11 +53,11 @@ struct Entry {
 
 /// At most 8 blocks. It allocates nothing until the first one is kept.
 #[derive(Debug, Default)]
-pub(super) struct SentHeads(Option<Box<Blocks>>);
+pub(super) struct SentHeads(Option<Box<SentBlocks>>);
 
 #[derive(Debug, Default)]
-struct Blocks {
-    entries: Vec<Entry>,
+struct SentBlocks {
+    entries: Vec<SentBlock>,
     next: usize,
 }
 
@@ -78,8 +78,8 @@ impl SentHeads {
         if block.len() > MAX_BLOCK {
             return;
         }
-        let entry = Entry { id, changes, list_size, block: block.into() };
-        let Blocks { entries, next } = &mut **self.0.get_or_insert_default();
+        let entry = SentBlock { id, changes, list_size, block: block.into() };
+        let SentBlocks { entries, next } = &mut **self.0.get_or_insert_default();
         if let Some(old) = entries.iter_mut().find(|entry| entry.id == id) {
             *old = entry;
         } else if entries.len() < SLOTS {

@@ -86,7 +86,7 @@ pub(super) struct Stream {
     pub(super) news: News,
     pub(super) arrived: Arrived,
     /// Descriptors that came with the head.
-    pub(super) descriptors: Option<Box<descriptors::Arrived>>,
+    pub(super) descriptors: Option<Box<descriptors::ReceivedSet>>,
     /// How many bytes of data arrived and were not read.
     pub(super) unread: u32,
     /// How much memory the call takes beside data that was not read, in bytes. A server counts it

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::arrived::{Arrived, End, Failure, Reset};
+use super::arrived::{Arrived, Failure, MessageEnd, Reset};
 use super::budget::{self, Cost};
 use super::connection::Connection;
 use super::error::{ConnectionError, ErrorCode};
@@ -49,7 +49,7 @@ impl Connection {
     }
 
     /// Ends a stream early, unless it has ended already. Its queued data is dropped. It still has
-    /// to be [forgotten](Self::forget), and there is no [`Event::Reset`](super::Event::Reset).
+    /// to be [forgotten](Self::forget), and there is no [`ProtocolEvent::Reset`](super::ProtocolEvent::Reset).
     pub(crate) fn reset(&mut self, key: StreamKey, code: ErrorCode) {
         if self.streams.get(key).is_some_and(|stream| !stream.is_closed()) {
             self.reset_stream(key, code);
@@ -71,7 +71,7 @@ impl Connection {
     }
 
     /// Ends a stream on which nothing more can arrive.
-    pub(super) fn lose_stream(&mut self, key: StreamKey) {
+    pub(super) fn end_stream(&mut self, key: StreamKey) {
         let written = self.write_buffer.written();
         let Some(stream) = self.streams.get_mut(key) else {
             return;
@@ -79,7 +79,7 @@ impl Connection {
         // The driver need not be told of a request that it has not seen.
         stream.forgotten |= !stream.taken;
         let unprocessed = written <= stream.first_byte;
-        stream.arrived.finish(End::Failed(Failure::ConnectionEnded { unprocessed }));
+        stream.arrived.finish(MessageEnd::Failed(Failure::ConnectionEnded { unprocessed }));
         self.events.tell(key, stream, News::RESET);
         self.close_stream(key);
         self.settle(key);
@@ -137,7 +137,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
-        stream.arrived.finish(End::Failed(Failure::Reset(reset)));
+        stream.arrived.finish(MessageEnd::Failed(Failure::Reset(reset)));
         if stream.taken {
             self.events.tell(key, stream, News::RESET);
         }

@@ -24,13 +24,13 @@ pub(super) struct WriteBuffer {
     buffer_written: u64,
     /// How many bytes have ever left.
     written: u64,
-    control: Control,
+    control: ControlBytes,
 }
 
 /// How many of the waiting bytes are answers that the peer caused. The number is exact to within
 /// one turn of the buffer: everything before `mark` was written before `recent` began to count.
 #[derive(Debug, Default)]
-struct Control {
+struct ControlBytes {
     earlier: usize,
     recent: usize,
     mark: u64,
@@ -147,9 +147,10 @@ impl WriteBuffer {
     #[inline]
     fn turn(&mut self) {
         if self.control.earlier | self.control.recent != 0 && self.written >= self.control.mark {
-            self.control = Control { earlier: self.control.recent, recent: 0, mark: self.end() };
+            self.control =
+                ControlBytes { earlier: self.control.recent, recent: 0, mark: self.end() };
             if self.len() == 0 {
-                self.control = Control { mark: self.written, ..Control::default() };
+                self.control = ControlBytes { mark: self.written, ..ControlBytes::default() };
             }
         }
     }
@@ -159,7 +160,7 @@ impl WriteBuffer {
         self.buffer.clear();
         self.payloads.clear();
         self.payload_bytes = 0;
-        self.control = Control::default();
+        self.control = ControlBytes::default();
     }
 
     pub(super) fn has_buffer(&self) -> bool {

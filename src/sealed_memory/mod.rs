@@ -90,24 +90,24 @@ impl SealedMemory {
         let seals = match fcntl_get_seals(&file) {
             // A file that cannot have seals answers EINVAL, and a descriptor that is only a path
             // EBADF (fcntl(2), open(2)).
-            Err(Errno::INVAL | Errno::BADF) => return Err(Problem::NotMemory.into()),
+            Err(Errno::INVAL | Errno::BADF) => return Err(MemoryProblem::NotMemory.into()),
             seals => seals.map_err(io::Error::from)?,
         };
         let file_system = fstatfs(&file).map_err(io::Error::from)?.f_type;
         if u64::try_from(file_system) != Ok(TMPFS_MAGIC) {
-            return Err(Problem::NotMemory.into());
+            return Err(MemoryProblem::NotMemory.into());
         }
         if !seals.contains(NEEDED) {
-            return Err(Problem::NotSealed { missing: NEEDED.difference(seals) }.into());
+            return Err(MemoryProblem::NotSealed { missing: NEEDED.difference(seals) }.into());
         }
         let stat = fstat(&file).map_err(io::Error::from)?;
         let mode = Mode::from_raw_mode(stat.st_mode);
         if seals.contains(SealFlags::EXEC) && mode.intersects(Mode::XUSR | Mode::XGRP | Mode::XOTH)
         {
-            return Err(Problem::Executable.into());
+            return Err(MemoryProblem::Executable.into());
         }
         // The length cannot change any more after the seals were seen.
-        let len = u64::try_from(stat.st_size).map_err(|_| Problem::NotMemory)?;
+        let len = u64::try_from(stat.st_size).map_err(|_| MemoryProblem::NotMemory)?;
         Ok(Self { file: Arc::new(file), len })
     }
 
@@ -133,7 +133,7 @@ impl SealedMemory {
     /// [`SealedMemoryErrorKind::TooLarge`] beyond the limit, [`SealedMemoryErrorKind::Io`] if there is
     /// no room for the mapping.
     pub fn map(&self, limit: u64) -> Result<MappedMemory, SealedMemoryError> {
-        let too_large = Problem::TooLarge { len: self.len, limit };
+        let too_large = MemoryProblem::TooLarge { len: self.len, limit };
         if self.len > limit {
             return Err(too_large.into());
         }
@@ -175,7 +175,7 @@ impl SealedMemory {
         M: prost::Message + Default,
     {
         let bytes = self.map(limit)?.into_bytes();
-        M::decode(bytes).map_err(|error| Problem::NotDecodable(error).into())
+        M::decode(bytes).map_err(|error| MemoryProblem::NotDecodable(error).into())
     }
 
     /// Returns a descriptor of the memory, for sending it to another process.
@@ -292,7 +292,7 @@ impl fmt::Debug for MappedMemory {
 #[derive(thiserror::Error)]
 #[error("{problem}")]
 pub struct SealedMemoryError {
-    problem: Problem,
+    problem: MemoryProblem,
 }
 
 /// The kind of a [`SealedMemoryError`].
@@ -318,12 +318,12 @@ impl SealedMemoryError {
     #[must_use]
     pub fn kind(&self) -> SealedMemoryErrorKind {
         match self.problem {
-            Problem::NotMemory => SealedMemoryErrorKind::NotMemory,
-            Problem::NotSealed { .. } => SealedMemoryErrorKind::NotSealed,
-            Problem::Executable => SealedMemoryErrorKind::Executable,
-            Problem::TooLarge { .. } => SealedMemoryErrorKind::TooLarge,
-            Problem::NotDecodable(_) => SealedMemoryErrorKind::NotDecodable,
-            Problem::Io(_) => SealedMemoryErrorKind::Io,
+            MemoryProblem::NotMemory => SealedMemoryErrorKind::NotMemory,
+            MemoryProblem::NotSealed { .. } => SealedMemoryErrorKind::NotSealed,
+            MemoryProblem::Executable => SealedMemoryErrorKind::Executable,
+            MemoryProblem::TooLarge { .. } => SealedMemoryErrorKind::TooLarge,
+            MemoryProblem::NotDecodable(_) => SealedMemoryErrorKind::NotDecodable,
+            MemoryProblem::Io(_) => SealedMemoryErrorKind::Io,
         }
     }
 }
@@ -334,20 +334,20 @@ impl fmt::Debug for SealedMemoryError {
     }
 }
 
-impl From<Problem> for SealedMemoryError {
-    fn from(problem: Problem) -> Self {
+impl From<MemoryProblem> for SealedMemoryError {
+    fn from(problem: MemoryProblem) -> Self {
         Self { problem }
     }
 }
 
 impl From<io::Error> for SealedMemoryError {
     fn from(error: io::Error) -> Self {
-        Problem::Io(error).into()
+        MemoryProblem::Io(error).into()
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+enum MemoryProblem {
     #[error(
         "the descriptor is no memory that can be mapped safely: send a memfd (memfd_create(2))"
     )]

@@ -16,7 +16,7 @@ use tracing::Instrument;
 use super::calls::Calls;
 use super::incoming::Accepted;
 use super::lifecycle::Lifecycle;
-use super::options::{SCARCE_HANDSHAKE_TIMEOUT, ServerOptions};
+use super::options::{SCARCE_HANDSHAKE_TIMEOUT, ServerConfig};
 use crate::address::Address;
 use crate::driver::{self, CloseReason, Ended, Memory, Owner, Socket};
 use crate::grpc::Grpc;
@@ -43,7 +43,7 @@ impl ServedConnection {
     pub(super) fn serve<T, S>(
         self,
         accepted: Accepted<T>,
-        options: &ServerOptions,
+        options: &ServerConfig,
         stopped: S,
     ) -> Option<impl Future<Output = Result<(), CloseReason>> + use<T, S>>
     where
@@ -95,7 +95,7 @@ impl ServedConnection {
 
     fn driver_options(
         &self,
-        options: &ServerOptions,
+        options: &ServerConfig,
         any_authority: bool,
         takes_descriptors: bool,
     ) -> driver::Options {
@@ -115,7 +115,7 @@ impl ServedConnection {
 }
 
 /// Returns the extensions of a connection's requests, or `None` if `on_connect` panicked.
-fn extensions(options: &ServerOptions, peer: &Peer) -> Option<Extensions> {
+fn extensions(options: &ServerConfig, peer: &Peer) -> Option<Extensions> {
     let mut extensions = Extensions::new();
     if let Some(on_connect) = &options.on_connect {
         extensions = catch_unwind(AssertUnwindSafe(|| on_connect(peer)))

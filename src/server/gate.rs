@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::limits::{ConnectionLimits, Permit};
-use super::options::ServerOptions;
+use super::options::ServerConfig;
 use super::refusal::MAX_REFUSALS;
 use crate::address::Address;
 use crate::driver::{Memory, now};
@@ -17,7 +17,7 @@ const REFUSALS_LOGGED: u32 = 100;
 
 /// The part of a server that all its connections share.
 pub(super) struct Gate {
-    pub(super) options: ServerOptions,
+    pub(super) options: ServerConfig,
     pub(super) memory: Arc<Memory>,
     pub(super) observers: Option<Observers>,
     pub(super) limits: Arc<ConnectionLimits>,
@@ -36,7 +36,7 @@ pub(super) enum Admission {
 }
 
 impl Gate {
-    pub(super) fn new(options: ServerOptions) -> Arc<Self> {
+    pub(super) fn new(options: ServerConfig) -> Arc<Self> {
         let memory = options.memory();
         if let Some(stats) = &options.stats {
             stats.serves_with(&memory);

@@ -18,11 +18,11 @@ pub(super) struct ConnectionLimits {
     in_all: usize,
     per_uid: usize,
     own_uid: u32,
-    open: Mutex<Counts>,
+    open: Mutex<OpenConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct OpenConnections {
     in_all: usize,
     /// The count of each user that has connections, except the server's own user.
     by_uid: HashMap<u32, usize>,
@@ -71,7 +71,7 @@ impl ConnectionLimits {
         Ok(Permit { limits: Arc::clone(self), uid, scarce })
     }
 
-    fn open(&self) -> MutexGuard<'_, Counts> {
+    fn open(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -47,7 +47,7 @@ use incoming::{Accepted, StreamIncoming};
 use layers::Layers;
 use limiter::Limiter;
 use mount::{Route, route};
-use options::ServerOptions;
+use options::ServerConfig;
 use routes::Routes;
 
 /// A gRPC server: its services, such as those that tonic generates, and the options it serves them
@@ -71,7 +71,7 @@ pub struct Server {
     fallback_takes_http: bool,
     layers: Layers,
     method_policy: Option<PeerPolicyLayer>,
-    options: ServerOptions,
+    options: ServerConfig,
 }
 
 impl Default for Server {
@@ -89,7 +89,7 @@ impl Server {
             fallback_takes_http: false,
             layers: Layers::default(),
             method_policy: None,
-            options: ServerOptions::default(),
+            options: ServerConfig::default(),
         }
     }
 
@@ -378,7 +378,7 @@ impl Server {
     }
 
     /// Returns the calls and options that connections are served with.
-    fn ready(self) -> Result<(Calls, ServerOptions), ServeError> {
+    fn ready(self) -> Result<(Calls, ServerConfig), ServeError> {
         let names: Vec<_> = self.services.iter().map(|service| service.name).collect();
         if let Some(index) = (1..names.len()).find(|index| names[..*index].contains(&names[*index]))
         {

@@ -1,4 +1,4 @@
-//! [`ServerOptions`]: the options of a server, which hold for all its listeners and connections.
+//! [`ServerConfig`]: the options of a server, which hold for all its listeners and connections.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(super) const SCARCE_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) type OnConnect = dyn Fn(&Peer) -> Extensions + Send + Sync;
 
 #[derive(Clone)]
-pub(super) struct ServerOptions {
+pub(super) struct ServerConfig {
     pub(super) policy: Option<PeerPolicy>,
     pub(super) drain_timeout: Duration,
     pub(super) max_connections: usize,
@@ -61,7 +61,7 @@ pub(super) struct ServerOptions {
     pub(super) driver: driver::Options,
 }
 
-impl Default for ServerOptions {
+impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             policy: None,
@@ -89,7 +89,7 @@ impl Default for ServerOptions {
     }
 }
 
-impl ServerOptions {
+impl ServerConfig {
     /// Returns the limits of what the connections of a server may hold together.
     pub(super) fn memory(&self) -> Arc<Memory> {
         let share = self.max_user_share.unwrap_or(self.max_buffered / USER_SHARE);
@@ -107,9 +107,9 @@ impl ServerOptions {
     }
 }
 
-impl fmt::Debug for ServerOptions {
+impl fmt::Debug for ServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerOptions")
+        f.debug_struct("ServerConfig")
             .field("policy", &self.policy)
             .field("max_connections", &self.max_connections)
             .field("timeout", &self.timeout)

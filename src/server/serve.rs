@@ -15,7 +15,7 @@ use super::gate::{Admission, Gate};
 use super::idle::Idleness;
 use super::incoming::{Accepted, ConnectionSource};
 use super::limits::Permit;
-use super::options::ServerOptions;
+use super::options::ServerConfig;
 use super::refusal::refuse;
 use crate::address::Address;
 use crate::driver;
@@ -36,7 +36,7 @@ const LAST_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// all sources have ended, or the server has been idle, and the last connection has ended.
 pub(super) async fn serve<I: ConnectionSource>(
     calls: Calls,
-    options: ServerOptions,
+    options: ServerConfig,
     incoming: Vec<I>,
     idle: Option<Duration>,
     shutdown: impl Future<Output = ()>,

@@ -11,10 +11,10 @@ use crate::socket::PeerIdentity;
 /// Shows what a server is doing: see [`Server::stats`](crate::Server::stats). A clone shows the
 /// same server.
 #[derive(Clone, Debug, Default)]
-pub struct ServerStats(Arc<Counters>);
+pub struct ServerStats(Arc<ServerCounters>);
 
 #[derive(Debug, Default)]
-struct Counters {
+struct ServerCounters {
     /// The number of connections of each user. The key is `None` if the user is unknown.
     connections: Mutex<BTreeMap<Option<u32>, usize>>,
     calls: AtomicUsize,
@@ -86,7 +86,8 @@ impl ServerStats {
 
 impl Observer for ServerStats {
     fn observe(&self, event: &Event<'_>) {
-        let Counters { calls, calls_ended, refused_by_policy, refused_by_limit, .. } = &*self.0;
+        let ServerCounters { calls, calls_ended, refused_by_policy, refused_by_limit, .. } =
+            &*self.0;
         match event {
             Event::ConnectionOpened { connection } => self.count(connection, true),
             Event::ConnectionClosed { connection, .. } => self.count(connection, false),

@@ -10,9 +10,9 @@ use rustix::process::{getegid, geteuid, getgroups};
 use tokio::io::unix::AsyncFd;
 
 use super::accept::ListeningSocket;
-use super::bind_error::{BindError, Problem};
+use super::bind_error::{BindError, BindProblem};
 use super::file::{CONTROL, SocketFile, is_named, set_group, set_mode};
-use super::hand_over::{Control, Parts};
+use super::hand_over::{ControlSocket, Parts};
 use super::location::Location;
 use super::lock::{Lock, is_lock_of};
 use super::published::{Published, Settings};
@@ -39,7 +39,7 @@ impl Adoption {
         parts: Parts,
     ) -> Result<Self, BindError> {
         let Parts { socket, lock, inode, control, control_inode } = parts;
-        let refuse = |what| Err(location.refuse(Problem::Adopt { what }));
+        let refuse = |what| Err(location.refuse(BindProblem::Adopt { what }));
         let name = location.beside(CONTROL);
         if !is_listener(&control, SocketType::SEQPACKET) {
             return refuse("its control socket does not listen");
@@ -65,7 +65,7 @@ impl Adoption {
         lock: OwnedFd,
         inode: OwnedFd,
     ) -> Result<Self, BindError> {
-        let refuse = |what| Err(location.refuse(Problem::Adopt { what }));
+        let refuse = |what| Err(location.refuse(BindProblem::Adopt { what }));
         if !is_listener(&socket, SocketType::STREAM) {
             return refuse("its socket does not listen");
         }
@@ -102,7 +102,7 @@ impl Adoption {
         let mode = self.stat.st_mode & 0o7777;
         if mode != self.settings.mode && !is_owner {
             let owner = self.stat.st_uid;
-            return Err(self.location.refuse(Problem::ModeRefused { mode, owner }));
+            return Err(self.location.refuse(BindProblem::ModeRefused { mode, owner }));
         }
         if let Some(group) = self.settings.group
             && group.as_raw() != self.stat.st_gid
@@ -111,7 +111,7 @@ impl Adoption {
                 || getegid() == group || getgroups().is_ok_and(|groups| groups.contains(&group));
             if !(us.is_root() || is_owner && is_member()) {
                 let group = group.as_raw();
-                return Err(self.location.refuse(Problem::GroupRefused { group }));
+                return Err(self.location.refuse(BindProblem::GroupRefused { group }));
             }
         }
         Ok(())
@@ -140,10 +140,11 @@ impl Adoption {
         let control = control.map(|(socket, inode)| {
             let name = location.beside(CONTROL);
             let file = SocketFile::of(&location, &name, inode);
-            Control { file, socket: Arc::new(socket) }
+            ControlSocket { file, socket: Arc::new(socket) }
         });
         if let Some(control) = &control {
-            rustix::net::listen(&control.socket, Control::BACKLOG).map_err(failed("listen on"))?;
+            rustix::net::listen(&control.socket, ControlSocket::BACKLOG)
+                .map_err(failed("listen on"))?;
             control.turn_all_away();
         }
         if let Some(group) = settings.group

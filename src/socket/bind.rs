@@ -12,7 +12,7 @@ use tokio::net::TcpSocket;
 
 use super::accept::ListeningSocket;
 use super::adopt::Adoption;
-use super::bind_error::{BindError, Problem};
+use super::bind_error::{BindError, BindProblem};
 use super::hand_over::{self, TakeOver};
 use super::listener::Listener;
 use super::location::Location;
@@ -222,7 +222,7 @@ impl BindOptions {
             Kind::Host(host, port) => {
                 let found = tokio::net::lookup_host((host.as_str(), *port))
                     .await
-                    .map_err(|source| BindError::new(address, Problem::Resolve { source }))?;
+                    .map_err(|source| BindError::new(address, BindProblem::Resolve { source }))?;
                 self.bind_tcp(address, &found.collect::<Vec<_>>()).await
             }
         }
@@ -262,13 +262,13 @@ impl BindOptions {
                 Err(error) => return Err(held.without_file(&location).unwrap_or(error)),
             }
         }
-        Err(BindError::new(address, Problem::AlreadyServed))
+        Err(BindError::new(address, BindProblem::AlreadyServed))
     }
 
     fn settings(&self, address: &Address) -> Result<Settings, BindError> {
         let group = self.group.as_ref().map(|group| group_id(address, group)).transpose()?;
         if self.mode & !0o777 != 0 {
-            return Err(BindError::new(address, Problem::InvalidMode { mode: self.mode }));
+            return Err(BindError::new(address, BindProblem::InvalidMode { mode: self.mode }));
         }
         Ok(Settings {
             mode: self.mode,
@@ -285,7 +285,7 @@ impl BindOptions {
         let name = SocketAddrUnix::new_abstract_name(name).map_err(failed("name the socket"))?;
         let socket = unix_socket().map_err(failed("create the socket"))?;
         rustix::net::bind(&socket, &name).map_err(|errno| match errno {
-            rustix::io::Errno::ADDRINUSE => BindError::new(address, Problem::AlreadyServed),
+            rustix::io::Errno::ADDRINUSE => BindError::new(address, BindProblem::AlreadyServed),
             errno => failed("bind the socket")(errno),
         })?;
         rustix::net::listen(&socket, self.backlog).map_err(failed("listen"))?;
@@ -301,7 +301,7 @@ impl BindOptions {
         if let Some(remote) = candidates.iter().find(|ip| !ip.ip().is_loopback())
             && !self.allow_remote
         {
-            return Err(BindError::new(address, Problem::NotLoopback { resolved: *remote }));
+            return Err(BindError::new(address, BindProblem::NotLoopback { resolved: *remote }));
         }
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let bound = candidates.iter().find_map(|ip| match self.listen_tcp(*ip) {
@@ -312,8 +312,8 @@ impl BindOptions {
             }
         });
         let (socket, bound) = bound.ok_or_else(|| match failure.kind() {
-            io::ErrorKind::AddrInUse => BindError::new(address, Problem::PortInUse),
-            _ => BindError::new(address, Problem::Port { source: failure }),
+            io::ErrorKind::AddrInUse => BindError::new(address, BindProblem::PortInUse),
+            _ => BindError::new(address, BindProblem::Port { source: failure }),
         })?;
         Ok(Listener::new(Address::from(bound), register(address, socket, false)?))
     }
@@ -353,7 +353,7 @@ fn register(
 }
 
 fn group_id(address: &Address, group: &Group) -> Result<Gid, BindError> {
-    let none = |name: String| BindError::new(address, Problem::NoSuchGroup { name });
+    let none = |name: String| BindError::new(address, BindProblem::NoSuchGroup { name });
     let id = match group {
         Group::Id(id) => *id,
         Group::Name(name) => match nix::unistd::Group::from_name(name) {

@@ -12,7 +12,7 @@ use crate::address::{Address, AddressParseError, shown_path};
 /// Why an address could not be bound. The message names the address and the remedy. `Debug` prints
 /// the same text, so that a `main` that returns the error is readable.
 #[derive(Clone)]
-pub struct BindError(Arc<(Option<Address>, Problem)>);
+pub struct BindError(Arc<(Option<Address>, BindProblem)>);
 
 /// What kind of [`BindError`] it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +57,13 @@ pub enum BindErrorKind {
 }
 
 impl BindError {
-    pub(super) fn new(address: &Address, problem: Problem) -> Self {
+    pub(super) fn new(address: &Address, problem: BindProblem) -> Self {
         Self(Arc::new((Some(address.clone()), problem)))
     }
 
     /// Returns the error for a caller's value that is not an address.
     pub(super) fn invalid(error: &AddressParseError) -> Self {
-        Self(Arc::new((None, Problem::InvalidAddress { text: error.to_string() })))
+        Self(Arc::new((None, BindProblem::InvalidAddress { text: error.to_string() })))
     }
 
     /// Returns the error of a system call that concerns a file.
@@ -73,43 +73,43 @@ impl BindError {
         path: &Path,
         source: impl Into<io::Error>,
     ) -> Self {
-        Self::new(address, Problem::File { step, path: path.to_owned(), source: source.into() })
+        Self::new(address, BindProblem::File { step, path: path.to_owned(), source: source.into() })
     }
 
     /// Returns the error of a system call that concerns no file.
     pub(super) fn io(address: &Address, step: &'static str, source: impl Into<io::Error>) -> Self {
-        Self::new(address, Problem::Io { step, source: source.into() })
+        Self::new(address, BindProblem::Io { step, source: source.into() })
     }
 
     /// Returns the kind of the error.
     pub fn kind(&self) -> BindErrorKind {
         use BindErrorKind as K;
         match self.0.1 {
-            Problem::InvalidAddress { .. } => K::InvalidAddress,
-            Problem::AlreadyServed | Problem::NoTakeOver | Problem::TakenByAnother => {
+            BindProblem::InvalidAddress { .. } => K::InvalidAddress,
+            BindProblem::AlreadyServed | BindProblem::NoTakeOver | BindProblem::TakenByAnother => {
                 K::AlreadyServed
             }
-            Problem::TakeOver { .. }
-            | Problem::TakeOverForbidden { .. }
-            | Problem::ForeignServer { .. }
-            | Problem::ModeRefused { .. }
-            | Problem::Parts { .. }
-            | Problem::Adopt { .. } => K::TakeOver,
-            Problem::SocketFileGone { .. } => K::SocketFileGone,
-            Problem::PortInUse => K::PortInUse,
-            Problem::NotASocket { .. } => K::NotASocket,
-            Problem::NoFileName => K::NoFileName,
-            Problem::NoDirectory { .. } => K::NoDirectory,
-            Problem::SharedDirectory { .. } => K::SharedDirectory,
-            Problem::ForeignDirectory { .. } => K::ForeignDirectory,
-            Problem::LockFile { .. } | Problem::ForeignLockFile { .. } => K::LockFile,
-            Problem::Contended => K::Contended,
-            Problem::NoSuchGroup { .. } => K::NoSuchGroup,
-            Problem::GroupRefused { .. } => K::GroupRefused,
-            Problem::InvalidMode { .. } => K::InvalidMode,
-            Problem::NotLoopback { .. } => K::NotLoopback,
-            Problem::Resolve { .. } => K::Resolve,
-            Problem::File { .. } | Problem::Io { .. } | Problem::Port { .. } => K::Io,
+            BindProblem::TakeOver { .. }
+            | BindProblem::TakeOverForbidden { .. }
+            | BindProblem::ForeignServer { .. }
+            | BindProblem::ModeRefused { .. }
+            | BindProblem::Parts { .. }
+            | BindProblem::Adopt { .. } => K::TakeOver,
+            BindProblem::SocketFileGone { .. } => K::SocketFileGone,
+            BindProblem::PortInUse => K::PortInUse,
+            BindProblem::NotASocket { .. } => K::NotASocket,
+            BindProblem::NoFileName => K::NoFileName,
+            BindProblem::NoDirectory { .. } => K::NoDirectory,
+            BindProblem::SharedDirectory { .. } => K::SharedDirectory,
+            BindProblem::ForeignDirectory { .. } => K::ForeignDirectory,
+            BindProblem::LockFile { .. } | BindProblem::ForeignLockFile { .. } => K::LockFile,
+            BindProblem::Contended => K::Contended,
+            BindProblem::NoSuchGroup { .. } => K::NoSuchGroup,
+            BindProblem::GroupRefused { .. } => K::GroupRefused,
+            BindProblem::InvalidMode { .. } => K::InvalidMode,
+            BindProblem::NotLoopback { .. } => K::NotLoopback,
+            BindProblem::Resolve { .. } => K::Resolve,
+            BindProblem::File { .. } | BindProblem::Io { .. } | BindProblem::Port { .. } => K::Io,
         }
     }
 
@@ -122,11 +122,11 @@ impl BindError {
     /// Returns the system's error if one is the cause. The message includes its text.
     pub fn io_error(&self) -> Option<&io::Error> {
         match &self.0.1 {
-            Problem::TakeOver { error: source }
-            | Problem::Resolve { source }
-            | Problem::File { source, .. }
-            | Problem::Io { source, .. }
-            | Problem::Port { source } => Some(source),
+            BindProblem::TakeOver { error: source }
+            | BindProblem::Resolve { source }
+            | BindProblem::File { source, .. }
+            | BindProblem::Io { source, .. }
+            | BindProblem::Port { source } => Some(source),
             _ => None,
         }
     }
@@ -157,7 +157,7 @@ impl Error for BindError {
 
 /// The text that follows the address in the message.
 #[derive(thiserror::Error, Debug)]
-pub(super) enum Problem {
+pub(super) enum BindProblem {
     #[error("{text}")]
     InvalidAddress { text: String },
     #[error(" is already being served: stop that server or choose another address")]
@@ -302,7 +302,7 @@ mod tests {
     fn debug_is_the_message_and_a_cause_in_the_message_is_no_source() {
         let address: Address = "127.0.0.1:80".parse().unwrap();
         let source = io::Error::from_raw_os_error(13);
-        let error = BindError::new(&address, Problem::Port { source });
+        let error = BindError::new(&address, BindProblem::Port { source });
         let text = error.to_string();
         assert_eq!(format!("{error:?}"), text);
         assert!(text.starts_with("127.0.0.1:80: could not bind the port: Permission denied"));

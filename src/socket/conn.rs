@@ -13,10 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::identity::{PeerIdentity, TcpPeer};
 use super::rights::{self, ReceivedRights};
-use super::stream::{Direct, SocketStream};
+use super::stream::{SocketSender, SocketStream};
 use super::unix::peer_user;
 use crate::address::Address;
-use crate::descriptors::{Arrived, ConnectionQuotas, Descriptors, Quota, ResponseQuotas, closer};
+use crate::descriptors::{
+    ConnectionQuotas, Descriptors, Quota, ReceivedSet, ResponseQuotas, closer,
+};
 
 /// A connection that a [`Listener`](crate::Listener) accepted or a channel opened.
 #[derive(Debug)]
@@ -25,18 +27,18 @@ pub struct Conn {
     is_unix: bool,
     peer: Option<Peer>,
     /// Set if the peer may send descriptors.
-    passing: Option<Box<Passing>>,
+    passing: Option<Box<ReceivingRights>>,
 }
 
 /// The state of receiving descriptors.
 #[derive(Debug)]
-struct Passing {
+struct ReceivingRights {
     quotas: Vec<Arc<Quota>>,
     /// Of responses.
     response_quotas: Vec<Arc<Quota>>,
     /// Of the peer.
     user: Option<u32>,
-    sets: VecDeque<Arrived>,
+    sets: VecDeque<ReceivedSet>,
     /// The last set was refused, and many sets wait to be closed. Nothing more is received.
     is_over: bool,
 }
@@ -140,7 +142,7 @@ impl Conn {
         let takes = !closer::is_behind(user);
         if takes {
             self.stream.take_descriptors();
-            self.passing = Some(Box::new(Passing {
+            self.passing = Some(Box::new(ReceivingRights {
                 quotas: quotas.received,
                 response_quotas: quotas.responses,
                 user,
@@ -160,7 +162,7 @@ impl Conn {
 
     /// Takes what came with the bytes that were received, one set at a time.
     #[inline]
-    pub(crate) fn next_set(&mut self) -> Option<Arrived> {
+    pub(crate) fn next_set(&mut self) -> Option<ReceivedSet> {
         self.passing.as_mut()?.sets.pop_front()
     }
 
@@ -202,8 +204,8 @@ impl Conn {
     }
 
     /// Returns a second way to send, beside [`AsyncWrite`].
-    pub(crate) fn direct(&self) -> Direct {
-        self.stream.direct()
+    pub(crate) fn sender(&self) -> SocketSender {
+        self.stream.sender()
     }
 
     /// Returns whether this is a Unix socket rather than TCP.
@@ -217,11 +219,11 @@ fn behind() -> io::Error {
     io::Error::other("too many file descriptors from its user wait to be closed")
 }
 
-impl Passing {
+impl ReceivingRights {
     fn arrived(&mut self, received: ReceivedRights) {
         let ReceivedRights { descriptors, truncated, .. } = received;
         if truncated || !descriptors.is_empty() {
-            let set = Arrived::new(descriptors, truncated, &self.quotas, self.user);
+            let set = ReceivedSet::new(descriptors, truncated, &self.quotas, self.user);
             // No quota counts the descriptors of a refused set.
             self.is_over |= set.set.is_err() && closer::is_behind(self.user);
             self.sets.push_back(set);

@@ -29,9 +29,9 @@ use crate::address::{Address, AddressParseError, shown_path};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct ConnectError(Arc<Inner>);
+pub struct ConnectError(Arc<ConnectErrorDetails>);
 
-struct Inner {
+struct ConnectErrorDetails {
     kind: ConnectErrorKind,
     address: Option<Address>,
     message: String,
@@ -94,7 +94,7 @@ impl ConnectErrorKind {
 impl ConnectError {
     fn new(kind: ConnectErrorKind, address: Option<&Address>, message: String) -> Self {
         let address = address.cloned();
-        Self(Arc::new(Inner { kind, address, message, cause: None, server: None }))
+        Self(Arc::new(ConnectErrorDetails { kind, address, message, cause: None, server: None }))
     }
 
     fn because(mut self, cause: io::Error) -> Self {

@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::SocketType;
 
-use super::bind_error::{BindError, Problem};
+use super::bind_error::{BindError, BindProblem};
 use super::location::Location;
 use super::unix::{by_descriptor, file_type, kind_name, new_socket, open_inode, probe, same_file};
 
@@ -72,7 +72,7 @@ impl SocketFile {
             }
             occupant = look(location, name).await?;
         }
-        Err(location.refuse(Problem::Contended))
+        Err(location.refuse(BindProblem::Contended))
     }
 
     /// Returns a file that this process has published, or that it was given.
@@ -129,14 +129,14 @@ async fn look(location: &Location, name: &OsStr) -> Result<Occupant, BindError> 
     let stat = rustix::fs::fstat(&inode).map_err(|errno| location.error("look at", name, errno))?;
     if file_type(&stat) != FileType::Socket {
         let path = location.path(name);
-        return Err(location.refuse(Problem::NotASocket { path, kind: kind_name(&stat) }));
+        return Err(location.refuse(BindProblem::NotASocket { path, kind: kind_name(&stat) }));
     }
     for wait in [Some(STALE_RECHECK), None] {
         match probe(inode.as_fd()) {
             Err(Errno::CONNREFUSED) => {}
             // PROTOTYPE means a live socket of another type, such as a datagram socket.
             Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
-                return Err(location.refuse(Problem::AlreadyServed));
+                return Err(location.refuse(BindProblem::AlreadyServed));
             }
             Err(errno) => {
                 return Err(location.error("check whether a server listens on", name, errno));
@@ -223,7 +223,7 @@ pub(super) fn set_group(
 ) -> Result<(), BindError> {
     rustix::fs::chownat(inode, "", None, Some(group), AtFlags::EMPTY_PATH).map_err(|errno| {
         match errno {
-            Errno::PERM => location.refuse(Problem::GroupRefused { group: group.as_raw() }),
+            Errno::PERM => location.refuse(BindProblem::GroupRefused { group: group.as_raw() }),
             errno => failed(errno),
         }
     })
@@ -250,7 +250,7 @@ fn own(location: &Location, name: OsString) -> Result<Temporary<'_>, BindError> 
         location.error("open", &name, errno)
     })?;
     if !is_new(&stat) {
-        return Err(location.refuse(Problem::Contended));
+        return Err(location.refuse(BindProblem::Contended));
     }
     Ok(Temporary { location, name, inode: Arc::new(inode) })
 }

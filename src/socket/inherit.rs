@@ -59,8 +59,8 @@ impl Listener {
     /// As `from_std`.
     pub fn from_systemd() -> Result<Vec<(String, Self)>, InheritError> {
         let passed = sys::passed_descriptors()
-            .map_err(|source| InheritError::new(Problem::Environment { source }))?
-            .ok_or_else(|| InheritError::new(Problem::Taken))?;
+            .map_err(|source| InheritError::new(InheritProblem::Environment { source }))?
+            .ok_or_else(|| InheritError::new(InheritProblem::Taken))?;
         let named = passed.into_iter().map(|(name, socket)| {
             let what = format!("the socket {name:?} of LISTEN_FDS");
             inherit(&what, socket).map(|listener| (name, listener))
@@ -72,10 +72,10 @@ impl Listener {
 fn inherit(what: &str, socket: OwnedFd) -> Result<Listener, InheritError> {
     let failed = |step| {
         move |source: io::Error| {
-            InheritError::new(Problem::Io { what: what.to_owned(), step, source })
+            InheritError::new(InheritProblem::Io { what: what.to_owned(), step, source })
         }
     };
-    let none = || InheritError::new(Problem::NotAListener { what: what.to_owned() });
+    let none = || InheritError::new(InheritProblem::NotAListener { what: what.to_owned() });
     if !is_listener(&socket) {
         return Err(none());
     }
@@ -120,7 +120,7 @@ fn unix_address(name: SocketAddrAny) -> Option<Address> {
 
 /// Why a socket could not be inherited. `Debug` prints the message as `Display` does.
 #[derive(Clone)]
-pub struct InheritError(Arc<Problem>);
+pub struct InheritError(Arc<InheritProblem>);
 
 /// The kind of an [`InheritError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ pub enum InheritErrorKind {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+enum InheritProblem {
     #[error(
         "{what} is not a listening Unix or TCP stream socket: bind it and listen on it first \
          (systemd: ListenStream=, Accept=no)"
@@ -153,25 +153,27 @@ enum Problem {
 }
 
 impl InheritError {
-    fn new(problem: Problem) -> Self {
+    fn new(problem: InheritProblem) -> Self {
         Self(Arc::new(problem))
     }
 
     /// Returns the kind of the error.
     pub fn kind(&self) -> InheritErrorKind {
         match *self.0 {
-            Problem::NotAListener { .. } => InheritErrorKind::NotAListener,
-            Problem::Environment { .. } => InheritErrorKind::Environment,
-            Problem::Taken => InheritErrorKind::Taken,
-            Problem::Io { .. } => InheritErrorKind::Io,
+            InheritProblem::NotAListener { .. } => InheritErrorKind::NotAListener,
+            InheritProblem::Environment { .. } => InheritErrorKind::Environment,
+            InheritProblem::Taken => InheritErrorKind::Taken,
+            InheritProblem::Io { .. } => InheritErrorKind::Io,
         }
     }
 
     /// Returns the system's error if one is the cause. The message includes its text.
     pub fn io_error(&self) -> Option<&io::Error> {
         match &*self.0 {
-            Problem::Environment { source } | Problem::Io { source, .. } => Some(source),
-            Problem::NotAListener { .. } | Problem::Taken => None,
+            InheritProblem::Environment { source } | InheritProblem::Io { source, .. } => {
+                Some(source)
+            }
+            InheritProblem::NotAListener { .. } | InheritProblem::Taken => None,
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::task::coop::consume_budget;
 use super::accept::ListeningSocket;
 use super::conn::Conn;
 use super::guard::Guard;
-use super::listener_state::{ListenerState, Sockets};
+use super::listener_state::{ListenerState, ListeningSockets};
 use super::published::{Published, Settings};
 use crate::address::Address;
 use crate::backoff::Backoff;
@@ -180,7 +180,7 @@ impl Listener {
     /// Returns the next connection that is in the queue right now, if there is one. `accept` asks
     /// the kernel only after the runtime has heard of a connection.
     pub(crate) fn accept_queued(&self) -> io::Result<Option<Conn>> {
-        let Sockets { current, former } = self.shared.sockets().borrow().clone();
+        let ListeningSockets { current, former } = self.shared.sockets().borrow().clone();
         if let Some(conn) = former.map_or(Ok(None), |former| former.accept_queued(&self.address))? {
             return Ok(Some(conn));
         }
@@ -225,11 +225,14 @@ impl AsFd for Listener {
 }
 
 /// Waits for the next connection on the socket that has the address.
-async fn accept(mut sockets: watch::Receiver<Sockets>, address: &Address) -> io::Result<Conn> {
+async fn accept(
+    mut sockets: watch::Receiver<ListeningSockets>,
+    address: &Address,
+) -> io::Result<Conn> {
     // Many connections in a row must not keep the runtime's thread.
     consume_budget().await;
     loop {
-        let Sockets { current, former } = sockets.borrow_and_update().clone();
+        let ListeningSockets { current, former } = sockets.borrow_and_update().clone();
         if let Some(former) = former
             && let Some(conn) = former.accept_queued(address)?
         {

@@ -9,19 +9,19 @@ use tokio::sync::watch;
 use super::accept::ListeningSocket;
 use super::hand_over::Offer;
 use super::published::Published;
-use super::watched::Watched;
+use super::watched::WatchedFile;
 
 #[derive(Debug)]
 pub(super) struct ListenerState {
     /// The files on disk. `None` if there are none, or if they are no longer this listener's.
     published: Mutex<Option<Published>>,
     /// The sockets that accept connections.
-    sockets: watch::Sender<Sockets>,
+    sockets: watch::Sender<ListeningSockets>,
 }
 
 /// The sockets that a listener accepts from.
 #[derive(Clone, Debug)]
-pub(super) struct Sockets {
+pub(super) struct ListeningSockets {
     /// The socket that has the address, or `None` once it was handed over.
     pub(super) current: Option<Arc<ListeningSocket>>,
     /// A socket whose file was deleted. Clients may wait in its queue.
@@ -30,11 +30,11 @@ pub(super) struct Sockets {
 
 impl ListenerState {
     pub(super) fn new(socket: Arc<ListeningSocket>, published: Option<Published>) -> Arc<Self> {
-        let sockets = watch::Sender::new(Sockets { current: Some(socket), former: None });
+        let sockets = watch::Sender::new(ListeningSockets { current: Some(socket), former: None });
         Arc::new(Self { published: Mutex::new(published), sockets })
     }
 
-    pub(super) fn sockets(&self) -> watch::Receiver<Sockets> {
+    pub(super) fn sockets(&self) -> watch::Receiver<ListeningSockets> {
         self.sockets.subscribe()
     }
 
@@ -59,7 +59,7 @@ impl ListenerState {
     }
 
     /// Returns what is to be watched: the socket file, and the control socket if there is one.
-    pub(super) fn watched(&self) -> Option<(Watched, Option<Arc<AsyncFd<OwnedFd>>>)> {
+    pub(super) fn watched(&self) -> Option<(WatchedFile, Option<Arc<AsyncFd<OwnedFd>>>)> {
         let published = self.published();
         let published = published.as_ref()?;
         let control = published.control.as_ref().map(|control| Arc::clone(&control.socket));
@@ -85,7 +85,8 @@ impl ListenerState {
             if let Some(published) = published.take() {
                 published.leave();
             }
-            self.sockets.send_modify(|sockets| *sockets = Sockets { current: None, former: None });
+            self.sockets
+                .send_modify(|sockets| *sockets = ListeningSockets { current: None, former: None });
         }
         handed_over
     }

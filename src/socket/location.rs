@@ -9,7 +9,7 @@ use rustix::fs::{CWD, Gid, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
-use super::bind_error::{BindError, Problem};
+use super::bind_error::{BindError, BindProblem};
 use super::unix::by_descriptor;
 use crate::address::Address;
 
@@ -37,7 +37,7 @@ impl Location {
         let name = match path.file_name() {
             // `Path` ignores a trailing slash or dot, but the kernel does not.
             Some(name) if Some(name.as_bytes()) == last => name.to_owned(),
-            _ => return Err(BindError::new(address, Problem::NoFileName)),
+            _ => return Err(BindError::new(address, BindProblem::NoFileName)),
         };
         let directory_path = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -48,7 +48,7 @@ impl Location {
             rustix::fs::openat(CWD, &directory_path, flags, Mode::empty()).map_err(|errno| {
                 match errno {
                     Errno::NOENT => {
-                        BindError::new(address, Problem::NoDirectory(directory_path.clone()))
+                        BindError::new(address, BindProblem::NoDirectory(directory_path.clone()))
                     }
                     errno => BindError::file(address, "open the directory", &directory_path, errno),
                 }
@@ -71,7 +71,7 @@ impl Location {
         let directory = self.directory_path.clone();
         let us = rustix::process::geteuid().as_raw();
         if stat.st_uid != us && stat.st_uid != 0 {
-            return refused(Problem::ForeignDirectory { directory, owner: stat.st_uid });
+            return refused(BindProblem::ForeignDirectory { directory, owner: stat.st_uid });
         }
         let mode = Mode::from_raw_mode(stat.st_mode);
         // In a sticky directory only a file's owner can rename or remove it (unlink(2)).
@@ -82,7 +82,7 @@ impl Location {
         let by_others = mode.contains(Mode::WOTH);
         let by_group = mode.contains(Mode::WGRP) && stat.st_gid != own_group;
         if by_others || by_group {
-            return refused(Problem::SharedDirectory {
+            return refused(BindProblem::SharedDirectory {
                 directory,
                 mode: stat.st_mode & 0o7777,
                 remedy: if by_group { "go-w" } else { "o-w" },
@@ -135,7 +135,7 @@ impl Location {
         BindError::file(&self.address, step, &self.path(name), errno)
     }
 
-    pub(super) fn refuse(&self, problem: Problem) -> BindError {
+    pub(super) fn refuse(&self, problem: BindProblem) -> BindError {
         BindError::new(&self.address, problem)
     }
 }

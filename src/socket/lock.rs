@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::bind_error::{BindError, Problem};
+use super::bind_error::{BindError, BindProblem};
 use super::location::Location;
 use super::unix::{file_type, kind_name, same_file};
 
@@ -63,7 +63,7 @@ impl Lock {
             lock.clear().map_err(|errno| location.error("empty the lock file", &name, errno))?;
             return Ok(Ok(lock));
         }
-        Err(location.refuse(Problem::Contended))
+        Err(location.refuse(BindProblem::Contended))
     }
 
     /// Returns whether this is the lock of that location: its lock file was not replaced.
@@ -125,13 +125,13 @@ impl HeldLock {
 
     /// Returns why the address cannot be bound: a server has it, with or without a file.
     pub(super) fn refusal(&self, location: &Location) -> BindError {
-        self.without_file(location).unwrap_or_else(|| location.refuse(Problem::AlreadyServed))
+        self.without_file(location).unwrap_or_else(|| location.refuse(BindProblem::AlreadyServed))
     }
 
     /// Returns the reason for a server that has no file.
     pub(super) fn without_file(&self, location: &Location) -> Option<BindError> {
         let pid = self.server_without_file(location)?;
-        Some(location.refuse(Problem::SocketFileGone { pid }))
+        Some(location.refuse(BindProblem::SocketFileGone { pid }))
     }
 
     /// Checks whether a server holds the lock although its socket file is gone. Returns its process
@@ -173,10 +173,10 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     let path = || location.path(&name);
     let not_a_file = |stat: &Stat| {
         let problem = format!("is {}", kind_name(stat));
-        location.refuse(Problem::LockFile { path: path(), problem })
+        location.refuse(BindProblem::LockFile { path: path(), problem })
     };
     let foreign = |stat: &Stat| {
-        location.refuse(Problem::ForeignLockFile { path: path(), owner: stat.st_uid })
+        location.refuse(BindProblem::ForeignLockFile { path: path(), owner: stat.st_uid })
     };
     // NONBLOCK, because a FIFO with that name must not block the open.
     let flags =

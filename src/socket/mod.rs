@@ -41,4 +41,4 @@ pub use inherit::{InheritError, InheritErrorKind};
 pub(crate) use listener::ACCEPT_BACKOFF;
 pub use listener::Listener;
 pub use parts::ListenerParts;
-pub(crate) use stream::{Direct, share_one_cpu};
+pub(crate) use stream::{SocketSender, share_one_cpu};

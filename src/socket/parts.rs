@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::adopt::Adoption;
-use super::bind_error::{BindError, Problem};
+use super::bind_error::{BindError, BindProblem};
 use super::listener::Listener;
 use super::location::Location;
 use super::published::Settings;
@@ -69,7 +69,7 @@ impl Listener {
         let ListenerParts { socket, address, lock, inode } = parts;
         let (Some(lock), Some(inode), Kind::Unix(path)) = (lock, inode, address.kind()) else {
             return Self::from_std(socket).map(|listener| listener.at(address.clone())).map_err(
-                |error| BindError::new(&address, Problem::Parts { text: error.to_string() }),
+                |error| BindError::new(&address, BindProblem::Parts { text: error.to_string() }),
             );
         };
         let location = Arc::new(Location::open(&address, path)?);

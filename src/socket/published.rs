@@ -8,7 +8,7 @@ use rustix::net::SocketType;
 
 use super::bind_error::BindError;
 use super::file::{CONTROL, FileOptions, SocketFile, sweep};
-use super::hand_over::{Control, Offer};
+use super::hand_over::{ControlSocket, Offer};
 use super::location::Location;
 use super::lock::Lock;
 use super::unix::asynchronous;
@@ -31,7 +31,7 @@ pub(super) struct Published {
     /// The offer to a successor that is not answered yet.
     pub(super) offer: Option<Offer>,
     /// Set if a take-over is permitted.
-    pub(super) control: Option<Control>,
+    pub(super) control: Option<ControlSocket>,
     pub(super) file: SocketFile,
     /// Dropped after the files, so that removing them cannot affect a successor's.
     pub(super) lock: Lock,
@@ -58,7 +58,7 @@ impl Published {
     pub(super) fn renew(
         &mut self,
         location: Arc<Location>,
-        control: Option<Control>,
+        control: Option<ControlSocket>,
         file: SocketFile,
         lock: Option<Lock>,
     ) {
@@ -110,7 +110,7 @@ pub(super) async fn socket_file(
 pub(super) async fn control(
     location: &Arc<Location>,
     settings: &Settings,
-) -> Result<Option<Control>, BindError> {
+) -> Result<Option<ControlSocket>, BindError> {
     if !settings.allow_take_over {
         return Ok(None);
     }
@@ -118,12 +118,12 @@ pub(super) async fn control(
         kind: SocketType::SEQPACKET,
         mode: 0o600,
         group: None,
-        backlog: Control::BACKLOG,
+        backlog: ControlSocket::BACKLOG,
     };
     let name = location.beside(CONTROL);
     let (file, socket) = SocketFile::publish(location, &name, options).await?;
     let socket = asynchronous(socket).map_err(|error| {
         BindError::io(&location.address, "register the control socket with the runtime", error)
     })?;
-    Ok(Some(Control { file, socket: Arc::new(socket) }))
+    Ok(Some(ControlSocket { file, socket: Arc::new(socket) }))
 }

@@ -1,5 +1,5 @@
 //! [`SocketStream`]: a connected stream socket, Unix or TCP. It differs from tokio's in two points. The
-//! peer's identity and [`Direct`] senders share the socket. And if the peer can attach file
+//! peer's identity and [`SocketSender`] senders share the socket. And if the peer can attach file
 //! descriptors to its bytes, a read that stops short is not taken as the last one.
 //!
 //! The socket is watched for room as well as for something to read. So on a Unix socket, a peer
@@ -85,8 +85,8 @@ impl SocketStream {
     }
 
     /// Returns a second way to send.
-    pub(super) fn direct(&self) -> Direct {
-        Direct(Arc::clone(self.socket.get_ref()))
+    pub(super) fn sender(&self) -> SocketSender {
+        SocketSender(Arc::clone(self.socket.get_ref()))
     }
 
     /// Returns a reference to the socket that lasts as long as the connection.
@@ -279,9 +279,9 @@ impl AsFd for SocketStream {
 /// Sends on a connection's socket, beside the task that drives the connection. It keeps the socket
 /// open.
 #[derive(Debug)]
-pub(crate) struct Direct(Arc<Held>);
+pub(crate) struct SocketSender(Arc<Held>);
 
-impl Direct {
+impl SocketSender {
     /// Sends as much as there is room for. It fails with [`WouldBlock`](io::ErrorKind::WouldBlock)
     /// if there is none.
     pub(crate) fn send(

@@ -53,11 +53,11 @@ pub(super) struct Sent {
 
 struct Underway {
     quotas: Arc<Quotas>,
-    sockets: Mutex<Sockets>,
+    sockets: Mutex<SendingSockets>,
 }
 
 #[derive(Default)]
-struct Sockets {
+struct SendingSockets {
     /// Open connections on which some were sent. Those whose last check is the longest ago come
     /// first.
     open: VecDeque<Weak<dyn SendingSocket>>,
@@ -197,12 +197,12 @@ impl Underway {
         }
     }
 
-    fn sockets(&self) -> MutexGuard<'_, Sockets> {
+    fn sockets(&self) -> MutexGuard<'_, SendingSockets> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Sockets {
+impl SendingSockets {
     fn look_at_closed(&mut self) {
         for (socket, sent) in self.closed.extract_if(.., |(socket, _)| is_read(&*socket)) {
             drop(sent);
@@ -228,23 +228,23 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Socket(UnixStream, Mutex<Sent>);
+    struct TestSocket(UnixStream, Mutex<Sent>);
 
-    impl AsFd for Socket {
+    impl AsFd for TestSocket {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.0.as_fd()
         }
     }
 
-    impl SendingSocket for Socket {
+    impl SendingSocket for TestSocket {
         fn sent(&self) -> &Mutex<Sent> {
             &self.1
         }
     }
 
-    fn pair() -> (Arc<Socket>, UnixStream) {
+    fn pair() -> (Arc<TestSocket>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Arc::new(Socket(ours, Mutex::default())), theirs)
+        (Arc::new(TestSocket(ours, Mutex::default())), theirs)
     }
 
     fn some(count: usize) -> Descriptors {
@@ -297,7 +297,7 @@ mod tests {
         let underway: &'static _ = Box::leak(Box::new(Underway::new(Quotas::of(2, 2))));
         let (ours, theirs) = pair();
         underway.send(&ours, b"x", &some(2)).unwrap();
-        let Socket(socket, sent) = Arc::into_inner(ours).unwrap();
+        let TestSocket(socket, sent) = Arc::into_inner(ours).unwrap();
         underway.watch(socket.into(), sent.into_inner().unwrap());
         let (other, _other_peer) = pair();
         assert_eq!(refused(underway.send(&other, b"x", &some(1))), Errno::TOOMANYREFS);

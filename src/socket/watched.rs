@@ -1,4 +1,4 @@
-//! [`Watched`]: a socket file whose removal is noticed.
+//! [`WatchedFile`]: a socket file whose removal is noticed.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,18 +19,18 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// A socket file to be watched.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct WatchedFile {
     location: Arc<Location>,
     inode: Arc<OwnedFd>,
 }
 
 impl SocketFile {
-    pub(super) fn watched(&self) -> Watched {
-        Watched { location: Arc::clone(self.location()), inode: Arc::clone(self.inode()) }
+    pub(super) fn watched(&self) -> WatchedFile {
+        WatchedFile { location: Arc::clone(self.location()), inode: Arc::clone(self.inode()) }
     }
 }
 
-impl Watched {
+impl WatchedFile {
     pub(super) fn location(&self) -> &Location {
         &self.location
     }

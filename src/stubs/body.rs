@@ -79,7 +79,7 @@ pin_project! {
         buffer: Vec<u8>,
         // The size of what was sent last. The next is likely to be as large.
         expected: usize,
-        state: State,
+        state: StreamState,
     }
 }
 
@@ -110,7 +110,7 @@ fn append<M: Message>(
 
 /// How far a stream has come.
 #[derive(Debug)]
-enum State {
+enum StreamState {
     More,
     /// The stream ends with trailers or an error, once what is encoded was sent.
     Ending(Result<(), Status>),
@@ -131,7 +131,7 @@ impl<S> StreamBody<S> {
     }
 
     fn new(messages: S, encoding: Encoding, is_server: bool, cancelled: Option<Cancelled>) -> Self {
-        let (buffer, expected, state) = (Vec::new(), 0, State::More);
+        let (buffer, expected, state) = (Vec::new(), 0, StreamState::More);
         Self { messages, encoding, is_server, cancelled, buffer, expected, state }
     }
 }
@@ -150,42 +150,44 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let mut this = self.project();
         if let Some(cancelled) = this.cancelled
-            && matches!(this.state, State::More)
+            && matches!(this.state, StreamState::More)
             && Pin::new(cancelled).poll_cancelled(cx).is_ready()
         {
             this.buffer.clear();
-            *this.state = State::Ending(Err(Cancelled::status()));
+            *this.state = StreamState::Ending(Err(Cancelled::status()));
         }
-        while matches!(this.state, State::More) && this.buffer.len() < BATCH {
+        while matches!(this.state, StreamState::More) && this.buffer.len() < BATCH {
             match this.messages.as_mut().poll_next(cx) {
                 Poll::Pending if this.buffer.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(message))) => {
                     let encoded = append(&message, *this.encoding, *this.expected, this.buffer);
                     if let Err(status) = encoded {
-                        *this.state = State::Ending(Err(status));
+                        *this.state = StreamState::Ending(Err(status));
                     }
                 }
-                Poll::Ready(Some(Err(status))) => *this.state = State::Ending(Err(status)),
-                Poll::Ready(None) => *this.state = State::Ending(Ok(())),
+                Poll::Ready(Some(Err(status))) => *this.state = StreamState::Ending(Err(status)),
+                Poll::Ready(None) => *this.state = StreamState::Ending(Ok(())),
             }
         }
         if !this.buffer.is_empty() {
             *this.expected = this.buffer.len();
             return Poll::Ready(Some(Ok(Frame::data(mem::take(this.buffer).into()))));
         }
-        Poll::Ready(match mem::replace(this.state, State::Ended) {
-            State::Ending(Ok(())) if *this.is_server => Some(Ok(Frame::trailers(ok_trailers()))),
-            State::Ending(Err(status)) if *this.is_server => {
+        Poll::Ready(match mem::replace(this.state, StreamState::Ended) {
+            StreamState::Ending(Ok(())) if *this.is_server => {
+                Some(Ok(Frame::trailers(ok_trailers())))
+            }
+            StreamState::Ending(Err(status)) if *this.is_server => {
                 Some(trailers(&status).map(Frame::trailers))
             }
-            State::Ending(Err(status)) => Some(Err(status)),
-            State::More | State::Ending(Ok(())) | State::Ended => None,
+            StreamState::Ending(Err(status)) => Some(Err(status)),
+            StreamState::More | StreamState::Ending(Ok(())) | StreamState::Ended => None,
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Ended)
+        matches!(self.state, StreamState::Ended)
     }
 }
 

@@ -25,8 +25,8 @@ use super::framing::{Deframer, encode};
 use super::metadata::{early_status, with_head};
 use super::options::ClientOptions;
 use super::receive::{conclude, receive};
-use super::streaming::{End, streaming};
-use super::unary::{Direct, Unary};
+use super::streaming::{BodyEnd, streaming};
+use super::unary::{DirectUnary, Unary};
 
 type StdError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -95,9 +95,9 @@ impl<T> Client<T> {
     }
 
     /// Returns the head of a request.
-    fn head(&self, method: Method, metadata: MetadataMap, extensions: Extensions) -> Head {
+    fn head(&self, method: Method, metadata: MetadataMap, extensions: Extensions) -> CallHead {
         let headers = self.options.head(metadata);
-        Head { uri: self.uri(method), headers, extensions }
+        CallHead { uri: self.uri(method), headers, extensions }
     }
 
     fn uri(&self, method: Method) -> Uri {
@@ -114,13 +114,13 @@ impl<T> Client<T> {
     }
 }
 
-struct Head {
+struct CallHead {
     uri: Uri,
     headers: HeaderMap,
     extensions: Extensions,
 }
 
-impl Head {
+impl CallHead {
     fn with(self, body: Body) -> http::Request<Body> {
         let mut request = http::Request::new(body);
         *request.method_mut() = HttpMethod::POST;
@@ -133,7 +133,7 @@ impl Head {
 }
 
 /// A response whose messages have not been read.
-struct Reply {
+struct UnreadResponse {
     head: http::response::Parts,
     body: Body,
     messages: Deframer,
@@ -161,7 +161,7 @@ where
     {
         let is_plain = self.options.send.is_none() && self.origin.path() == "/";
         if is_plain && let Some(channel) = as_channel(&self.inner) {
-            return match Direct::start(channel, &self.options, method.path, request) {
+            return match DirectUnary::start(channel, &self.options, method.path, request) {
                 Ok(call) => Unary::Direct(call),
                 Err(status) => Unary::Failed(Some(status)),
             };
@@ -249,7 +249,7 @@ where
         metadata: MetadataMap,
         mut extensions: Extensions,
         body: Body,
-    ) -> Result<Reply, Status> {
+    ) -> Result<UnreadResponse, Status> {
         let ready = poll_fn(|cx| self.inner.poll_ready(cx)).await;
         ready.map_err(|error| Status::from_error(error.into()))?;
         extensions.insert(GrpcMethod::new(method.service, method.name));
@@ -260,7 +260,7 @@ where
         let received = self.options.accept.received(&head.headers);
         let messages = Deframer::new(received, self.options.limits.decoding);
         let status = early_status(&mut head.headers);
-        Ok(Reply { head, body: Body::new(body), messages, status })
+        Ok(UnreadResponse { head, body: Body::new(body), messages, status })
     }
 
     /// Makes a call whose response is one message.
@@ -274,7 +274,7 @@ where
     where
         R: Message + Default,
     {
-        let Reply { head, body, messages, status } =
+        let UnreadResponse { head, body, messages, status } =
             self.send(method, metadata, extensions, body).await?;
         match receive(body, messages).await {
             Ok(whole) => conclude(whole, status, head.status, head.headers, head.extensions),
@@ -295,14 +295,15 @@ where
     {
         let mut cancelled = Cancelled::of(&extensions);
         let call = self.send(method, metadata, extensions, body);
-        let Reply { head, body, messages, status } = unless_cancelled(&mut cancelled, call).await?;
+        let UnreadResponse { head, body, messages, status } =
+            unless_cancelled(&mut cancelled, call).await?;
         let status = match status {
             Some(status) if body.is_end_stream() && status.code() != Code::Ok => {
                 return Err(status);
             }
             status => status,
         };
-        let end = End::Response { http: head.status, status, cancelled };
+        let end = BodyEnd::Response { http: head.status, status, cancelled };
         let messages = streaming(body, messages, end);
         let metadata = MetadataMap::from_headers(head.headers);
         Ok(Response::from_parts(metadata, messages, head.extensions))

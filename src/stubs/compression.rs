@@ -53,12 +53,12 @@ impl Encodings {
     }
 
     /// Returns what `grpc-encoding` says about messages that arrive.
-    pub(super) fn received(&self, headers: &HeaderMap) -> Received {
+    pub(super) fn received(&self, headers: &HeaderMap) -> ReceivedEncoding {
         match field(headers, &GRPC_ENCODING).map(HeaderValue::as_bytes) {
-            None | Some(b"identity") => Received::Identity,
+            None | Some(b"identity") => ReceivedEncoding::Identity,
             Some(name) => match self.named(name) {
-                Some(encoding) => Received::Compressed(encoding),
-                None => Received::Unknown(name.escape_ascii().to_string()),
+                Some(encoding) => ReceivedEncoding::Compressed(encoding),
+                None => ReceivedEncoding::Unknown(name.escape_ascii().to_string()),
             },
         }
     }
@@ -66,14 +66,14 @@ impl Encodings {
 
 /// How messages that arrive may be compressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
+pub(crate) enum ReceivedEncoding {
     Identity,
     Compressed(CompressionEncoding),
     /// They may be compressed in a way that this end does not accept.
     Unknown(String),
 }
 
-impl Received {
+impl ReceivedEncoding {
     /// For a server: fails with UNIMPLEMENTED if this end does not accept the encoding, and names
     /// the accepted ones ("Compression", compression.md of the gRPC project).
     pub(super) fn or_unimplemented(self, accepted: &Encodings) -> Result<Self, Status> {

@@ -1,4 +1,4 @@
-//! [`Direct`]: a call on a connection of samehost's own server, without an HTTP request.
+//! [`DirectRequest`]: a call on a connection of samehost's own server, without an HTTP request.
 //!
 //! A unary request that has arrived whole is decoded from the received bytes, and its response is
 //! encoded into a buffer that the connection keeps. All other calls go through [`Layered`].
@@ -23,7 +23,7 @@ use crate::grpc::{Answering, Arriving, MessageCall, MessageHead};
 use crate::http2::Content;
 
 use super::body::Encoding;
-use super::compression::{GRPC_ENCODING, Received};
+use super::compression::{GRPC_ENCODING, ReceivedEncoding};
 use super::framing::encode;
 use super::layered::Layered;
 use super::metadata::{CONTENT_TYPE, check_codec, headers, merge};
@@ -41,7 +41,7 @@ static PLAIN_HEAD: LazyLock<HeaderMap> = LazyLock::new(|| {
 /// Answers a call by the method that its path names.
 pub(super) fn answer<D: Methods>(server: &D, call: Arriving) -> Answering {
     let head = Arc::clone(&call.head);
-    server.answer(method::<D>(head.path.path()), Direct(call))
+    server.answer(method::<D>(head.path.path()), DirectRequest(call))
 }
 
 /// Returns the method's name in a path, "/package.Service/Method" (gRPC over HTTP/2, Requests).
@@ -50,16 +50,16 @@ pub(super) fn method<D: Methods>(path: &str) -> &str {
     path.and_then(|path| path.strip_prefix('/')).unwrap_or_default()
 }
 
-struct Direct(Arriving);
+struct DirectRequest(Arriving);
 
-impl Direct {
+impl DirectRequest {
     fn layered(self) -> Layered {
         Layered(self.0.into_http().map(Body::new))
     }
 }
 
-impl Call for Direct {
-    type Reply = Answering;
+impl Call for DirectRequest {
+    type Answer = Answering;
 
     fn unary<Q, R, H, F>(mut self, options: &ServerOptions, handler: H) -> Answering
     where
@@ -79,7 +79,7 @@ impl Call for Direct {
                     merge(&mut metadata, trailers);
                 }
                 let call = handler(Request::from_parts(metadata, extensions, message));
-                Answering::Message(Box::pin(Unary { call, encoding }))
+                Answering::Message(Box::pin(RunningUnary { call, encoding }))
             }
             Err(status) => Answering::Http(Box::pin(std::future::ready(Ok(status.into_http())))),
         }
@@ -131,7 +131,7 @@ fn decode<Q: Message + Default>(
     options: &ServerOptions,
 ) -> Result<(Q, Option<HeaderMap>, Encoding), Status> {
     let received = match is_plain {
-        true => Received::Identity,
+        true => ReceivedEncoding::Identity,
         false => {
             check_codec(headers)?;
             options.accept.received(headers).or_unimplemented(&options.accept)?
@@ -146,14 +146,14 @@ fn decode<Q: Message + Default>(
 
 pin_project! {
     /// A unary method that is running.
-    struct Unary<F> {
+    struct RunningUnary<F> {
         #[pin]
         call: F,
         encoding: Encoding,
     }
 }
 
-impl<F, R> MessageCall for Unary<F>
+impl<F, R> MessageCall for RunningUnary<F>
 where
     F: Future<Output = Result<Response<R>, Status>> + Send,
     R: Message,

@@ -8,7 +8,7 @@ use prost::Message;
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
 
-use super::compression::{Received, compress, decompress};
+use super::compression::{ReceivedEncoding, compress, decompress};
 
 /// The size of a prefix in bytes.
 pub(super) const PREFIX: usize = 5;
@@ -134,7 +134,7 @@ pub(super) fn decode_single<M: Message + Default>(mut piece: Bytes) -> Result<M,
 #[derive(Debug)]
 pub(crate) struct Deframer {
     limit: usize,
-    received: Received,
+    received: ReceivedEncoding,
     /// The rest of the piece that arrived last.
     piece: Bytes,
     /// A message that has not arrived completely, with its prefix.
@@ -147,7 +147,7 @@ pub(crate) struct Deframer {
 
 impl Deframer {
     /// Returns a deframer. `limit` is the largest size of a message in bytes, compressed and not.
-    pub(crate) fn new(received: Received, limit: usize) -> Self {
+    pub(crate) fn new(received: ReceivedEncoding, limit: usize) -> Self {
         let (piece, partial) = (Bytes::new(), Vec::new());
         Self { limit, received, piece, partial, expected: None, reserved: 0 }
     }
@@ -258,14 +258,14 @@ impl Deframer {
     fn check(&self, prefix: [u8; PREFIX]) -> Result<usize, Status> {
         let [flag, length @ ..] = prefix;
         match (flag, &self.received) {
-            (0, _) | (1, Received::Compressed(_)) => {}
+            (0, _) | (1, ReceivedEncoding::Compressed(_)) => {}
             // A message that is compressed without an agreed encoding is INTERNAL (compression.md).
-            (1, Received::Identity) => {
+            (1, ReceivedEncoding::Identity) => {
                 return Err(Status::internal(
                     "a message is flagged as compressed, and there is no grpc-encoding",
                 ));
             }
-            (1, Received::Unknown(name)) => {
+            (1, ReceivedEncoding::Unknown(name)) => {
                 return Err(Status::internal(format!(
                     "a message is compressed with {name}, which is not accepted here"
                 )));
@@ -291,7 +291,7 @@ impl Deframer {
     /// keeps the whole read buffer.
     fn decode<M: Message + Default>(&self, flag: u8, message: &[u8]) -> Result<M, Status> {
         let decoded = match (flag, &self.received) {
-            (1, Received::Compressed(encoding)) => {
+            (1, ReceivedEncoding::Compressed(encoding)) => {
                 M::decode(Bytes::from(decompress(*encoding, message, self.limit)?))
             }
             _ => M::decode(message),

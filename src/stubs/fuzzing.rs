@@ -4,17 +4,17 @@ use bytes::Bytes;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Status};
 
-use super::compression::Received;
+use super::compression::ReceivedEncoding;
 use super::framing::{Deframer, PREFIX, decode_single, is_single};
 
 /// How large a message may be here, in bytes.
 const LIMIT: usize = 1 << 10;
 
-type Found = (Vec<Bytes>, Result<bool, Code>);
+type Deframed = (Vec<Bytes>, Result<bool, Code>);
 
 /// Returns the messages of data that arrives in pieces of these sizes in turn, and whether nothing
 /// is left over.
-fn found(mut data: &[u8], sizes: &[u8], received: &Received) -> Found {
+fn found(mut data: &[u8], sizes: &[u8], received: &ReceivedEncoding) -> Deframed {
     let mut deframer = Deframer::new(received.clone(), LIMIT);
     let mut messages = Vec::new();
     let mut sizes = sizes.iter().cycle();
@@ -45,9 +45,9 @@ fn known(status: &Status) -> Code {
 pub(crate) fn messages(data: &[u8]) {
     let Some((&[choice, sizes], data)) = data.split_first_chunk::<2>() else { return };
     let received = match choice % 3 {
-        0 => Received::Identity,
-        1 => Received::Compressed(CompressionEncoding::Gzip),
-        _ => Received::Unknown("any".to_owned()),
+        0 => ReceivedEncoding::Identity,
+        1 => ReceivedEncoding::Compressed(CompressionEncoding::Gzip),
+        _ => ReceivedEncoding::Unknown("any".to_owned()),
     };
     let (sizes, data) = data.split_at(usize::from(sizes % 8).min(data.len()));
     let at_once = found(data, &[], &received);
@@ -57,7 +57,7 @@ pub(crate) fn messages(data: &[u8]) {
     for message in &messages {
         assert!(message.len() <= LIMIT);
     }
-    if received == Received::Identity {
+    if received == ReceivedEncoding::Identity {
         let bytes: usize = messages.iter().map(|message| PREFIX + message.len()).sum();
         assert!(bytes <= data.len());
     }

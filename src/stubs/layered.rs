@@ -20,13 +20,13 @@ use super::metadata::{CONTENT_TYPE, check_codec, headers, merge, ok_trailers};
 use super::methods::Call;
 use super::options::ServerOptions;
 use super::receive::receive;
-use super::streaming::{End, streaming};
+use super::streaming::{BodyEnd, streaming};
 
 /// An HTTP request.
 pub(super) struct Layered(pub(super) HttpRequest<Body>);
 
 /// The parts of a request before its messages are read.
-struct Head {
+struct LayeredHead {
     headers: HeaderMap,
     extensions: http::Extensions,
     messages: Deframer,
@@ -36,7 +36,7 @@ struct Head {
 }
 
 impl Layered {
-    fn head(self, options: &ServerOptions) -> Result<Head, Status> {
+    fn head(self, options: &ServerOptions) -> Result<LayeredHead, Status> {
         let (parts, body) = self.0.into_parts();
         check_codec(&parts.headers)?;
         let received = options.accept.received(&parts.headers);
@@ -45,7 +45,7 @@ impl Layered {
         let compression = options.send.accepted_by(&parts.headers);
         let encoding = Encoding { compression, limit: options.limits.encoding };
         let http::request::Parts { headers, extensions, .. } = parts;
-        Ok(Head { headers, extensions, messages, body, encoding })
+        Ok(LayeredHead { headers, extensions, messages, body, encoding })
     }
 
     /// Returns the request of a method that takes one message.
@@ -53,7 +53,7 @@ impl Layered {
     where
         Q: Message + Default,
     {
-        let Head { headers, extensions, messages, body, encoding } = self.head(options)?;
+        let LayeredHead { headers, extensions, messages, body, encoding } = self.head(options)?;
         let (message, trailers) = receive(body, messages).await?.into_message()?;
         let mut metadata = MetadataMap::from_headers(headers);
         if let Some(trailers) = trailers {
@@ -67,8 +67,8 @@ impl Layered {
     where
         Q: Message + Default + 'static,
     {
-        let Head { headers, extensions, messages, body, encoding } = self.head(options)?;
-        let messages = streaming(body, messages, End::Request);
+        let LayeredHead { headers, extensions, messages, body, encoding } = self.head(options)?;
+        let messages = streaming(body, messages, BodyEnd::Request);
         let metadata = MetadataMap::from_headers(headers);
         Ok((Request::from_parts(metadata, extensions, messages), encoding))
     }
@@ -125,9 +125,9 @@ fn answer(
 }
 
 impl Call for Layered {
-    type Reply = BoxFuture<HttpResponse<Body>, Infallible>;
+    type Answer = BoxFuture<HttpResponse<Body>, Infallible>;
 
-    fn unary<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
+    fn unary<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
@@ -141,7 +141,7 @@ impl Call for Layered {
         })
     }
 
-    fn server_streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
+    fn server_streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
@@ -156,7 +156,7 @@ impl Call for Layered {
         })
     }
 
-    fn client_streaming<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
+    fn client_streaming<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
@@ -170,7 +170,7 @@ impl Call for Layered {
         })
     }
 
-    fn streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
+    fn streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
@@ -185,7 +185,7 @@ impl Call for Layered {
         })
     }
 
-    fn unimplemented(self) -> Self::Reply {
+    fn unimplemented(self) -> Self::Answer {
         let status = unimplemented(self.0.uri().path());
         Box::pin(std::future::ready(Ok(status.into_http())))
     }

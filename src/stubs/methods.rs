@@ -12,16 +12,16 @@ use super::options::ServerOptions;
 /// A generated server, which knows its methods.
 pub trait Methods: NamedService + Clone + Send + Sync + 'static {
     /// Answers a call by the method of this name.
-    fn answer<C: Call>(&self, method: &str, call: C) -> C::Reply;
+    fn answer<C: Call>(&self, method: &str, call: C) -> C::Answer;
 }
 
 /// A call that has arrived, in any form. Each function answers it by a method of its kind.
 pub trait Call: Sized {
     /// The type of the answer.
-    type Reply;
+    type Answer;
 
     /// Answers by a method with one request and one response.
-    fn unary<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
+    fn unary<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
@@ -29,7 +29,7 @@ pub trait Call: Sized {
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static;
 
     /// Answers by a method with one request and a stream of responses.
-    fn server_streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
+    fn server_streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
@@ -38,7 +38,7 @@ pub trait Call: Sized {
         F: Future<Output = Result<Response<S>, Status>> + Send + 'static;
 
     /// Answers by a method with a stream of requests and one response.
-    fn client_streaming<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
+    fn client_streaming<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
@@ -46,7 +46,7 @@ pub trait Call: Sized {
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static;
 
     /// Answers by a method with streams in both directions.
-    fn streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Reply
+    fn streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
@@ -55,5 +55,5 @@ pub trait Call: Sized {
         F: Future<Output = Result<Response<S>, Status>> + Send + 'static;
 
     /// Answers that there is no method of this name.
-    fn unimplemented(self) -> Self::Reply;
+    fn unimplemented(self) -> Self::Answer;
 }

@@ -14,7 +14,7 @@ use tonic::{Code, Response, Status};
 
 use crate::http2::Content;
 
-use super::compression::Received;
+use super::compression::ReceivedEncoding;
 use super::framing::{Deframer, cut_off, decode_single, is_single};
 use super::metadata::{merge, outcome, with_head};
 
@@ -55,7 +55,11 @@ impl<M: Message + Default> Whole<M> {
     /// # Errors
     ///
     /// As for [`receive`].
-    pub(super) fn of(content: Content, received: Received, limit: usize) -> Result<Self, Status> {
+    pub(super) fn of(
+        content: Content,
+        received: ReceivedEncoding,
+        limit: usize,
+    ) -> Result<Self, Status> {
         let Content { mut pieces, trailers } = content;
         let trailers = trailers.map(Arc::unwrap_or_clone);
         let mut whole = Self { message: None, trailers, empty: true, cut_off: false };

@@ -33,7 +33,7 @@ static EMPTY: [u8; BATCH * PREFIX] = [0; BATCH * PREFIX];
 
 /// What the end of a body means.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum BodyEnd {
     Request,
     Response {
         http: StatusCode,
@@ -44,13 +44,13 @@ pub(super) enum End {
 }
 
 /// Returns the messages of a body.
-pub(super) fn streaming<M>(body: Body, messages: Deframer, end: End) -> Streaming<M>
+pub(super) fn streaming<M>(body: Body, messages: Deframer, end: BodyEnd) -> Streaming<M>
 where
     M: Message + Default + 'static,
 {
-    let queue = Arc::new(Queue::default());
+    let queue = Arc::new(MessageQueue::default());
     let take = Take { taken: VecDeque::new(), queue: Arc::clone(&queue) };
-    let is_request = matches!(end, End::Request);
+    let is_request = matches!(end, BodyEnd::Request);
     let feed = Feed { body: Some(body), messages, queue, end, empty: true };
     if is_request {
         Streaming::new_request(take, feed, None, None)
@@ -61,15 +61,15 @@ where
 }
 
 /// The queue between a [`Feed`] and its [`Take`], which tonic calls in turn.
-struct Queue<M>(Mutex<VecDeque<Result<M, Status>>>);
+struct MessageQueue<M>(Mutex<VecDeque<Result<M, Status>>>);
 
-impl<M> Default for Queue<M> {
+impl<M> Default for MessageQueue<M> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<M> Queue<M> {
+impl<M> MessageQueue<M> {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Result<M, Status>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,7 +78,7 @@ impl<M> Queue<M> {
 /// Takes a decoded message for each empty one.
 struct Take<M> {
     taken: VecDeque<Result<M, Status>>,
-    queue: Arc<Queue<M>>,
+    queue: Arc<MessageQueue<M>>,
 }
 
 impl<M> Decoder for Take<M> {
@@ -102,8 +102,8 @@ struct Feed<M> {
     /// `None` once nothing more can come.
     body: Option<Body>,
     messages: Deframer,
-    queue: Arc<Queue<M>>,
-    end: End,
+    queue: Arc<MessageQueue<M>>,
+    end: BodyEnd,
     /// Whether no data has come.
     empty: bool,
 }
@@ -136,7 +136,7 @@ impl<M: Message + Default> Feed<M> {
     /// Deals with the end of the body.
     fn finish(&mut self, trailers: Option<HeaderMap>) -> Option<Frame<Bytes>> {
         self.body = None;
-        if let End::Response { http, status, .. } = &mut self.end {
+        if let BodyEnd::Response { http, status, .. } = &mut self.end {
             let outcome = match (status.take(), &trailers) {
                 (Some(status), None) if self.empty && status.code() == Code::Ok => Ok(()),
                 (Some(status), None) if self.empty => Err(status),
@@ -153,7 +153,9 @@ impl<M: Message + Default> Feed<M> {
     }
 
     fn is_cancelled(&mut self, cx: &mut Context<'_>) -> bool {
-        let End::Response { cancelled: Some(cancelled), .. } = &mut self.end else { return false };
+        let BodyEnd::Response { cancelled: Some(cancelled), .. } = &mut self.end else {
+            return false;
+        };
         Pin::new(cancelled).poll_cancelled(cx).is_ready()
     }
 }

@@ -19,7 +19,7 @@ use crate::grpc::normalise;
 use crate::http2::Content;
 
 use super::cancellation::Cancelled;
-use super::compression::{GRPC_ACCEPT_ENCODING, Received};
+use super::compression::{GRPC_ACCEPT_ENCODING, ReceivedEncoding};
 use super::framing::{Deframer, PREFIX, decode_single, encode_sized, is_single, sent_len};
 use super::metadata::{CONTENT_TYPE, early_status, headers, with_head};
 use super::options::ClientOptions;
@@ -84,7 +84,7 @@ impl<Q: Message> EncodeMessage for Plain<Q> {
 /// A unary call. `L` is the type of a call with an HTTP request.
 #[allow(clippy::large_enum_variant, reason = "the large variant is the usual one")]
 pub(super) enum Unary<'a, Q, R, L> {
-    Direct(Direct<'a, Q, R>),
+    Direct(DirectUnary<'a, Q, R>),
     /// In a box, so that it takes no room if it is not needed.
     Layered(Pin<Box<L>>),
     Failed(Option<Status>),
@@ -115,17 +115,17 @@ where
 }
 
 /// A unary call on a channel of ours.
-pub(super) struct Direct<'a, Q, R> {
+pub(super) struct DirectUnary<'a, Q, R> {
     call: DirectCall<Plain<Q>>,
     options: &'a ClientOptions,
     cancelled: Option<Box<Cancelled>>,
     /// Reads a response that did not arrive at once.
-    rest: Option<Rest<R>>,
+    rest: Option<RestFuture<R>>,
 }
 
-type Rest<R> = Pin<Box<dyn Future<Output = Result<Response<R>, Status>> + Send>>;
+type RestFuture<R> = Pin<Box<dyn Future<Output = Result<Response<R>, Status>> + Send>>;
 
-impl<'a, Q, R> Direct<'a, Q, R>
+impl<'a, Q, R> DirectUnary<'a, Q, R>
 where
     Q: Message + 'static,
     R: Message + Default + 'static,
@@ -192,7 +192,7 @@ pub(crate) fn whole<R: Message + Default>(
     let fields = response.usual_fields(&content);
     let mut head = unshared(&mut response);
     let received = options.accept.received(&head);
-    let is_plain = received == Received::Identity;
+    let is_plain = received == ReceivedEncoding::Identity;
     let early = early_status(&mut head);
     let mut whole = match Whole::of(content, received, limit) {
         Ok(whole) => whole,
@@ -234,8 +234,8 @@ fn unshared(response: &mut DirectResponse) -> HeaderMap {
     headers
 }
 
-impl<Q, R> fmt::Debug for Direct<'_, Q, R> {
+impl<Q, R> fmt::Debug for DirectUnary<'_, Q, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Direct").field("call", &self.call).finish_non_exhaustive()
+        f.debug_struct("DirectUnary").field("call", &self.call).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! Checks the order of the layers: imports go one way.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::imports::{Module, circles, graph};
@@ -202,6 +203,49 @@ fn unsafe_code_is_in_small_files_for_it() {
 
 fn package_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Names of two types. The blocking client has the same public names as the other one, in a module
+/// of its own, so that a caller changes only the path.
+const NAMED_TWICE: [&str; 3] = ["Channel", "ChannelBuilder", "Client"];
+
+#[test]
+fn a_name_stands_for_one_type() {
+    let mut homes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (module, text) in library() {
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for name in types(code) {
+            homes.entry(name.to_owned()).or_default().push(module.join("::"));
+        }
+    }
+    assert!(homes.len() > 400, "types are no longer found: {}", homes.len());
+    for (name, modules) in homes {
+        let expected = NAMED_TWICE.contains(&name.as_str());
+        assert_eq!(modules.len() > 1, expected, "{name} is a type in {modules:?}");
+    }
+}
+
+/// Returns the names of the types that a formatted file defines, without associated types.
+fn types(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let is_inside = line.starts_with(' ');
+        let line = line.trim_start();
+        let line = match line.strip_prefix("pub(") {
+            Some(line) => line.split_once(") ")?.1,
+            None => line.strip_prefix("pub ").unwrap_or(line),
+        };
+        let (kind, rest) = line.split_once(' ')?;
+        let is_type =
+            ["struct", "enum", "trait", "union"].contains(&kind) || (kind == "type" && !is_inside);
+        let end = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
+        is_type.then_some(&rest[..end])
+    })
+}
+
+#[test]
+fn the_types_of_a_file_are_found() {
+    let text = "pub(in crate::a) struct A<T>(T);\n\npin_project! {\n    pub enum B {}\n}\n\ntype C = u8;\n\nimpl D for A {\n    type E = u8;\n}\n";
+    assert_eq!(types(text).collect::<Vec<_>>(), ["A", "B", "C"]);
 }
 
 /// Lines of a file without its tests, at most.

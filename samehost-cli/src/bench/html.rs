@@ -8,7 +8,7 @@ use super::headline::{headline, warnings};
 use super::plan::Plan;
 use super::plots::{self, Conditions, Plot, plots};
 use super::report::{Report, Row};
-use super::table::{Column, Line, columns, figure, notes, or_dash};
+use super::table::{Column, TableLine, columns, figure, notes, or_dash};
 use crate::failure::Failure;
 
 /// The page without its contents, which replace the names in double braces.
@@ -91,7 +91,7 @@ fn page(plan: &Plan, report: &Report<'_>, plots: &[Plot]) -> String {
 fn table(rows: &[Row]) -> String {
     let mut columns = columns();
     columns.extend([
-        Column::number("p90\nµs", |line: &Line<'_>| figure(line.row.p90_us)),
+        Column::number("p90\nµs", |line: &TableLine<'_>| figure(line.row.p90_us)),
         Column::number("p99.9\nµs", |line| figure(line.row.p999_us)),
         Column::number("max\nµs", |line| figure(line.row.max_us)),
         Column::number("client\nMiB", |line| figure(line.row.detail.client.resident_mib)),
@@ -100,14 +100,15 @@ fn table(rows: &[Row]) -> String {
         }),
         Column::number("\ncalls", |line| line.row.calls.to_string()),
     ]);
-    let class = |column: &Column<Line<'_>>| if column.is_text { "" } else { " class=\"number\"" };
+    let class =
+        |column: &Column<TableLine<'_>>| if column.is_text { "" } else { " class=\"number\"" };
     let mut html = "<thead><tr>".to_owned();
     for column in &columns {
         let title = escaped(column.title.trim()).replace('\n', "<br>");
         html += &format!("<th{}>{title}</th>", class(column));
     }
     html += "</tr></thead>\n<tbody>\n";
-    for line in Line::all(rows) {
+    for line in TableLine::all(rows) {
         html += "<tr>";
         for column in &columns {
             html += &format!("<td{}>{}</td>", class(column), escaped(&(column.show)(&line)));

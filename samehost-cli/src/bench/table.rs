@@ -17,7 +17,7 @@ pub(super) fn text(plan: &Plan, report: &Report<'_>, width: usize) -> String {
     let sentences = headline(report, plan.busy_poll);
     parts.extend(sentences.iter().map(|sentence| wrapped(sentence, width)));
     parts.extend(warnings(report.rows, plan).iter().map(|warning| wrapped(warning, width)));
-    let lines = Line::all(report.rows);
+    let lines = TableLine::all(report.rows);
     parts.push(match plan.wide {
         true => to_text(&columns(), &lines),
         false => to_text_within(width, &few_columns(), &lines),
@@ -143,19 +143,19 @@ fn table<T>(columns: &[&Column<T>], lines: &[T]) -> String {
 }
 
 /// The data of a line of the main table.
-pub(super) struct Line<'a> {
+pub(super) struct TableLine<'a> {
     pub(super) row: &'a Row,
     to_tcp: Option<Ratio>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> TableLine<'a> {
     pub(super) fn all(rows: &'a [Row]) -> Vec<Self> {
         rows.iter().map(|row| Self { row, to_tcp: Ratio::to_tcp(row, rows) }).collect()
     }
 }
 
 /// Returns the most important columns, which fit on a usual terminal.
-fn few_columns<'a>() -> Vec<Column<Line<'a>>> {
+fn few_columns<'a>() -> Vec<Column<TableLine<'a>>> {
     vec![
         Column::text("\nwhat", |line| line.row.what()),
         Column::text("\nstack", |line| line.row.cell().series().stack_and_wait()),
@@ -172,7 +172,7 @@ fn few_columns<'a>() -> Vec<Column<Line<'a>>> {
 }
 
 /// Returns all columns.
-pub(super) fn columns<'a>() -> Vec<Column<Line<'a>>> {
+pub(super) fn columns<'a>() -> Vec<Column<TableLine<'a>>> {
     vec![
         Column::text("\nkind", |line| match line.row.read {
             Some(true) => format!("{}, read", line.row.kind),
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_for_each_row() {
-        let text = to_text(&columns(), &Line::all(&pair(16, 1_234_567.0, 1000.0)));
+        let text = to_text(&columns(), &TableLine::all(&pair(16, 1_234_567.0, 1000.0)));
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.contains("1,234,567"), "{text}");
         assert!(text.contains("UDS"), "{text}");
@@ -258,7 +258,7 @@ mod tests {
         rows.iter_mut().for_each(|row| {
             (row.p50_us, row.p99_us, row.spread) = (123_456.0, 12_345_678.0, Some(1.52));
         });
-        let at = |width| to_text_within(width, &few_columns(), &Line::all(&rows));
+        let at = |width| to_text_within(width, &few_columns(), &TableLine::all(&rows));
         for (width, shown, left_out) in
             [(80, vec!["spread", "p99"], vec![]), (60, vec!["p50"], vec!["CPU"])]
         {

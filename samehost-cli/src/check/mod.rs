@@ -116,7 +116,7 @@ fn broken(step: &'static str, found: impl Into<String>, remedy: impl Into<String
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct CheckReport<'a> {
     address: String,
     ok: bool,
     steps: &'a [Step],
@@ -135,7 +135,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         };
         if args.json {
             let address = args.address.to_string();
-            let report = Report { address, ok, steps: &steps.taken };
+            let report = CheckReport { address, ok, steps: &steps.taken };
             let mut out = io::stdout().lock();
             writeln!(out, "{}", serde_json::to_string(&report)?)
                 .and_then(|()| out.flush())

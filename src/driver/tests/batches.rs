@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tonic::body::Body;
 
 use super::frames::{frame, settings};
-use crate::descriptors::{Arrived, OfCall};
+use crate::descriptors::{OfCall, ReceivedSet};
 use crate::driver::{
     BodyRequest, Handler, Incoming, Memory, Options, Owner, Sender, Sleeping, serve,
 };
@@ -96,9 +96,14 @@ struct Heads;
 
 impl Handler for Heads {
     type Body = Body;
-    type Reply = Ready<Response<Body>>;
+    type Running = Ready<Response<Body>>;
 
-    fn call(&mut self, _: Arc<RequestHead>, _: Incoming, _: Option<Box<Arrived>>) -> Self::Reply {
+    fn call(
+        &mut self,
+        _: Arc<RequestHead>,
+        _: Incoming,
+        _: Option<Box<ReceivedSet>>,
+    ) -> Self::Running {
         ready(Response::new(Body::empty()))
     }
 }

@@ -13,7 +13,7 @@ use http::Response;
 use http_body::{Body, Frame};
 
 use super::super::{Handler, Incoming, Memory, Options, Outbound, Owner, Sleeping, serve};
-use crate::descriptors::Arrived;
+use crate::descriptors::ReceivedSet;
 use crate::http2::{Config, RequestHead};
 
 /// The cases that fail, each with the section of RFC 9113 that makes it right. h2spec checks
@@ -29,14 +29,14 @@ const BEFORE_ANSWERING: Duration = Duration::from_millis(20);
 
 impl Handler for Plain {
     type Body = Answer;
-    type Reply = Pin<Box<dyn Future<Output = Response<Answer>> + Send>>;
+    type Running = Pin<Box<dyn Future<Output = Response<Answer>> + Send>>;
 
     fn call(
         &mut self,
         _: Arc<RequestHead>,
         mut body: Incoming,
-        _: Option<Box<Arrived>>,
-    ) -> Self::Reply {
+        _: Option<Box<ReceivedSet>>,
+    ) -> Self::Running {
         Box::pin(async move {
             while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
             tokio::time::sleep(BEFORE_ANSWERING).await;

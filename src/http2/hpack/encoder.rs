@@ -34,12 +34,12 @@ pub(crate) struct Encoder {
     peer_max: usize,
     /// The smallest table size since the last block, if the next block must announce one.
     pending: Option<usize>,
-    counts: Counts,
+    counts: EncoderCounts,
 }
 
 /// Counts the events after which the same fields may become another block.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
+struct EncoderCounts {
     /// Changes of the table.
     changes: u64,
     /// Fields that were not sent as an indexed field.
@@ -52,7 +52,7 @@ impl Encoder {
             table: SentTable::new(),
             peer_max: DEFAULT_TABLE_SIZE,
             pending: None,
-            counts: Counts::default(),
+            counts: EncoderCounts::default(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Encoder {
 #[derive(Debug)]
 pub(crate) struct BlockEncoder<'a> {
     table: &'a mut SentTable,
-    counts: &'a mut Counts,
+    counts: &'a mut EncoderCounts,
     out: &'a mut BytesMut,
 }
 

@@ -13,7 +13,7 @@ use crate::http2::closed::MAX_REMEMBERED;
 use crate::http2::connection::MAX_CONTROL;
 use crate::http2::error::{Cause, ConnectionError, ErrorCode};
 use crate::http2::sides::{MAX_FIELDS, MAX_OPENED};
-use crate::http2::{Config, Connection, Received};
+use crate::http2::{Config, Connection, ReceiveOutcome};
 
 /// Sends frames until the connection ends. Returns how many that took. Reads the answers, and takes
 /// the events as a driver does.
@@ -123,8 +123,8 @@ fn rapid_reset_is_taken_turn_by_turn() {
         assert!(server.connection.poll_event().is_none());
         bounded(&server.connection);
         match received.expect("no offence") {
-            Received::Some => turns += 1,
-            Received::All => break,
+            ReceiveOutcome::Some => turns += 1,
+            ReceiveOutcome::All => break,
         }
     }
     assert!(server.input.is_empty());
@@ -155,7 +155,7 @@ fn heads_of_many_fields_are_decoded_a_few_in_a_turn() {
         let opened = server.connection.active_streams() - before;
         // One more than fits, and the light one.
         assert!(opened <= MAX_FIELDS as usize / 400 + 2, "{opened} in one turn");
-        if received.expect("no offence") == Received::All {
+        if received.expect("no offence") == ReceiveOutcome::All {
             break;
         }
     }
@@ -173,7 +173,7 @@ fn what_is_left_for_the_next_turn_is_no_unfinished_frame() {
         }
     }
     let received = server.connection.receive(&mut server.input, server.now);
-    assert_eq!(received, Ok(Received::Some));
+    assert_eq!(received, Ok(ReceiveOutcome::Some));
     server.connection.note_time(server.now);
     assert_eq!(server.connection.next_timeout(), None);
 }

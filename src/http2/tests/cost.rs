@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
-use crate::http2::{Body, Config, Connection, Event};
+use crate::http2::{Body, Config, Connection, ProtocolEvent};
 
 fn calls() -> u32 {
     let calls = std::env::var("CALLS").ok().and_then(|calls| calls.parse().ok());
@@ -39,8 +39,8 @@ fn carry(from: &mut Connection, to: &mut BytesMut) {
 }
 
 /// Answers a request with its own body.
-fn answer(server: &mut Connection, event: Event, reply: &HeaderMap, trailers: &HeaderMap) {
-    let Event::Opened(stream) = event else { panic!("{event:?}") };
+fn answer(server: &mut Connection, event: ProtocolEvent, reply: &HeaderMap, trailers: &HeaderMap) {
+    let ProtocolEvent::Opened(stream) = event else { panic!("{event:?}") };
     let request = server.take_request(stream).expect("a request");
     black_box(&request.head);
     let Body::Whole(mut content) = request.body else { panic!("half a request") };
@@ -123,14 +123,14 @@ fn of_a_unary_call_on_both_ends() {
         carry(&mut client, &mut to_server);
         server.receive(&mut to_server, now).expect("a request");
         while let Some(event) = server.poll_event() {
-            if let Event::Opened(_) = event {
+            if let ProtocolEvent::Opened(_) = event {
                 answer(&mut server, event, &reply, &trailers);
             }
         }
         carry(&mut server, &mut to_client);
         client.receive(&mut to_client, now).expect("a response");
         while let Some(event) = client.poll_event() {
-            if let Event::Readable(stream) = event {
+            if let ProtocolEvent::Readable(stream) = event {
                 black_box(client.take_response(stream).is_ready());
                 client.forget(stream);
             }

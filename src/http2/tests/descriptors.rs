@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use super::raw::*;
 use super::seen::Event;
-use crate::descriptors::{Arrived, Descriptors, Quota};
+use crate::descriptors::{Descriptors, Quota, ReceivedSet};
 use crate::http2::error::ErrorCode;
 use crate::http2::send_head::NotNow;
 use crate::http2::{Config, StreamKey};
@@ -29,10 +29,10 @@ fn descriptors(count: usize) -> Vec<OwnedFd> {
 }
 
 /// A set, and the numbers of its descriptors.
-fn set(count: usize) -> (Arrived, Vec<i32>) {
+fn set(count: usize) -> (ReceivedSet, Vec<i32>) {
     let descriptors = descriptors(count);
     let numbers = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    (Arrived::new(descriptors, false, &[], None), numbers)
+    (ReceivedSet::new(descriptors, false, &[], None), numbers)
 }
 
 fn taken(tested: &mut Tested, key: StreamKey) -> Vec<i32> {
@@ -154,8 +154,8 @@ fn a_server_that_takes_none_ignores_the_frame_as_any_unknown_one() {
 fn a_set_beyond_a_quota_or_cut_short_by_the_kernel_comes_as_the_reason() {
     let mut server = Tested::server_with(taking(4));
     let quota = Quota::new(1);
-    server.connection.receive_set(Arrived::new(descriptors(2), false, &[quota], None));
-    server.connection.receive_set(Arrived::new(descriptors(1), true, &[], None));
+    server.connection.receive_set(ReceivedSet::new(descriptors(2), false, &[quota], None));
+    server.connection.receive_set(ReceivedSet::new(descriptors(1), true, &[], None));
     let frames = [announced(1, 2), request(1, true), announced(3, 4), request(3, true)];
     let keys = requested(&server.accept(&frames));
     for key in keys {

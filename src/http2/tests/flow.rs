@@ -7,7 +7,7 @@ use super::seen::Event;
 use super::wire;
 use crate::http2::error::ErrorCode;
 use crate::http2::receive::CUT_OUT;
-use crate::http2::{Body, Config, Event as Told, Read};
+use crate::http2::{Body, Config, ProtocolEvent as Told, Read};
 
 fn small() -> Config {
     Config {

@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 use super::raw::*;
 use super::seen::Event;
 use crate::http2::error::ErrorCode;
-use crate::http2::{Config, Event as Told};
+use crate::http2::{Config, ProtocolEvent as Told};
 
 const PROTOCOL_ERROR: ErrorCode = ErrorCode::PROTOCOL_ERROR;
 

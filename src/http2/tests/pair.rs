@@ -17,7 +17,7 @@ use super::raw::{self, Frame, flag, kind};
 use crate::http2::error::ErrorCode;
 use crate::http2::key::StreamKey;
 use crate::http2::send::Progress;
-use crate::http2::{Body, Config, Connection, Event, NotNow, Read};
+use crate::http2::{Body, Config, Connection, NotNow, ProtocolEvent, Read};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -446,7 +446,7 @@ impl Pair {
         let side = self.side(at);
         while let Some(event) = side.connection.poll_event() {
             match event {
-                Event::Opened(key) => {
+                ProtocolEvent::Opened(key) => {
                     assert_eq!(side.end, End::Server);
                     let request = side.connection.take_request(key).expect("a request");
                     side.keys.insert(key.id(), key);
@@ -456,22 +456,22 @@ impl Pair {
                     seen.take(request.body);
                     seen.unread = !seen.got_end;
                 }
-                Event::Readable(key) => {
+                ProtocolEvent::Readable(key) => {
                     let seen = side.streams.get_mut(&key.id()).expect("asked");
                     seen.unread = true;
                     if read {
                         side.read(key);
                     }
                 }
-                Event::Reset(key) => {
+                ProtocolEvent::Reset(key) => {
                     side.streams.get_mut(&key.id()).expect("known").reset = true;
                 }
-                Event::Writable(key) => {
+                ProtocolEvent::Writable(key) => {
                     let seen = side.streams.get_mut(&key.id()).expect("known");
                     assert!(seen.queued);
                     seen.queued = false;
                 }
-                Event::Ready | Event::SlotsAvailable | Event::GoAway => {}
+                ProtocolEvent::Ready | ProtocolEvent::SlotsAvailable | ProtocolEvent::GoAway => {}
             }
         }
     }

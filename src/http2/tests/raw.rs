@@ -11,7 +11,7 @@ use crate::http2::error::{ConnectionError, ErrorCode};
 use crate::http2::frame::PREFACE;
 use crate::http2::key::StreamKey;
 use crate::http2::send_head::SendRequest;
-use crate::http2::{Config, Received, Reset};
+use crate::http2::{Config, ReceiveOutcome, Reset};
 
 use super::seen::{self, Event};
 use super::wire;
@@ -173,7 +173,7 @@ impl Tested {
 
     /// Runs as many turns as the input needs.
     fn receive(&mut self) -> Result<(), ConnectionError> {
-        while self.connection.receive(&mut self.input, self.now)? == Received::Some {}
+        while self.connection.receive(&mut self.input, self.now)? == ReceiveOutcome::Some {}
         Ok(())
     }
 

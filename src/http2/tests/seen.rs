@@ -7,10 +7,10 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::http2::arrived::{End, Failure};
+use crate::http2::arrived::{Failure, MessageEnd};
 use crate::http2::error::ErrorCode;
 use crate::http2::head::{RequestHead, ResponseHead};
-use crate::http2::{Body, Connection, Event as Told, NoRequest, Read, Reset, StreamKey};
+use crate::http2::{Body, Connection, NoRequest, ProtocolEvent as Told, Read, Reset, StreamKey};
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -139,7 +139,8 @@ fn pieces(connection: &mut Connection, stream: StreamKey, seen: &mut Vec<Event>)
         match connection.read(stream) {
             Read::Data(bytes) => {
                 ended = connection.streams.get(stream).is_some_and(|stream| {
-                    stream.arrived.pieces.is_empty() && matches!(stream.arrived.end, End::Plain)
+                    stream.arrived.pieces.is_empty()
+                        && matches!(stream.arrived.end, MessageEnd::Plain)
                 });
                 seen.push(Event::Data { stream, bytes, end: ended });
             }

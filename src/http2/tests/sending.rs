@@ -58,7 +58,7 @@ fn a_request_that_is_lost_before_it_was_written_was_not_processed() {
         if written {
             client.connection.advance(1);
         }
-        client.connection.lose();
+        client.connection.disconnect();
         let Read::Failed(failure) = client.connection.read(key) else { panic!("not lost") };
         assert_eq!(failure, Failure::ConnectionEnded { unprocessed: !written });
     }

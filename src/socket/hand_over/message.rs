@@ -140,9 +140,9 @@ fn send(
 }
 
 /// A message's kind, the rest of its bytes and its descriptors.
-type Message = (u8, Vec<u8>, Vec<OwnedFd>);
+type RawMessage = (u8, Vec<u8>, Vec<OwnedFd>);
 
-fn receive(socket: impl AsFd) -> io::Result<Option<Message>> {
+fn receive(socket: impl AsFd) -> io::Result<Option<RawMessage>> {
     let mut bytes = BytesMut::with_capacity(LONGEST);
     let received = rights::receive(socket, &mut bytes)?;
     if received.bytes == 0 {

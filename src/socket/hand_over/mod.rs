@@ -35,7 +35,7 @@ use rustix::process::{Signal, geteuid, getpid, kill_process};
 use super::identity::is_known_user;
 
 pub(super) use message::Parts;
-pub(super) use offer::{Control, Offer};
+pub(super) use offer::{ControlSocket, Offer};
 pub(super) use predecessor::answer;
 pub(super) use successor::{TakeOver, ask};
 

@@ -14,7 +14,7 @@ use super::message::{self, Nonce, Refusal, SuccessorMessage};
 
 /// The control socket and its file.
 #[derive(Debug)]
-pub(in crate::socket) struct Control {
+pub(in crate::socket) struct ControlSocket {
     pub(in crate::socket) file: SocketFile,
     pub(in crate::socket) socket: Arc<AsyncFd<OwnedFd>>,
 }
@@ -46,7 +46,7 @@ impl Offer {
     }
 }
 
-impl Control {
+impl ControlSocket {
     /// How many successors may wait for an answer.
     pub(in crate::socket) const BACKLOG: i32 = 16;
 

@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
-use super::super::bind_error::{BindError, Problem};
+use super::super::bind_error::{BindError, BindProblem};
 use super::super::file::CONTROL;
 use super::super::location::Location;
 use super::super::unix::{asynchronous, by_descriptor, new_socket, open_inode};
@@ -37,7 +37,7 @@ pub(in crate::socket) enum TakeOver<T> {
 }
 
 /// The server that was asked.
-struct Server {
+struct Predecessor {
     socket: AsyncFd<OwnedFd>,
     credentials: UnixCredentials,
     /// A descriptor of the process, by which its end is told from a refusal.
@@ -59,11 +59,13 @@ pub(in crate::socket) async fn ask<P, T>(
     is_there: impl FnOnce(&P) -> bool,
     take: impl FnOnce(P) -> Result<T, BindError>,
 ) -> Result<TakeOver<T>, BindError> {
-    let failed = |error: io::Error| location.refuse(Problem::TakeOver { error });
-    let Some(server) = Server::connect(location).await? else { return Ok(TakeOver::Ended(None)) };
+    let failed = |error: io::Error| location.refuse(BindProblem::TakeOver { error });
+    let Some(server) = Predecessor::connect(location).await? else {
+        return Ok(TakeOver::Ended(None));
+    };
     let pid = server.credentials.pid();
     if ended.is_some_and(|ended| ended != pid) {
-        return Err(location.refuse(Problem::TakenByAnother));
+        return Err(location.refuse(BindProblem::TakenByAnother));
     }
     step("successor-connected");
     if message::ask(&server.socket, lock).is_err() {
@@ -96,7 +98,7 @@ pub(in crate::socket) async fn ask<P, T>(
     take(prepared).map(TakeOver::Taken)
 }
 
-impl Server {
+impl Predecessor {
     /// Connects to the control socket. Returns `None` if there is none any more, which means that
     /// the server has ended.
     async fn connect(location: &Location) -> Result<Option<Self>, BindError> {
@@ -107,7 +109,7 @@ impl Server {
         };
         let inode = match open_inode(&location.directory, &name) {
             Ok(inode) => inode,
-            Err(Errno::NOENT) => return Err(location.refuse(Problem::NoTakeOver)),
+            Err(Errno::NOENT) => return Err(location.refuse(BindProblem::NoTakeOver)),
             Err(errno) => return Err(failed("look at")(errno)),
         };
         let address = SocketAddrUnix::new(by_descriptor(inode.as_fd())).map_err(failed("name"))?;
@@ -130,12 +132,12 @@ impl Server {
             Ok(Err(errno)) => return Err(failed("connect to")(errno)),
             Err(_) => return Err(failed("connect to")(Errno::AGAIN)),
         };
-        let io = |error| location.refuse(Problem::TakeOver { error });
+        let io = |error| location.refuse(BindProblem::TakeOver { error });
         let credentials = getsockopt(&socket, sockopt::PeerCredentials)
             .map_err(|errno| io(io::Error::from_raw_os_error(errno as i32)))?;
         let uid = credentials.uid();
         if !is_trusted(uid) {
-            return Err(location.refuse(Problem::ForeignServer { uid }));
+            return Err(location.refuse(BindProblem::ForeignServer { uid }));
         }
         let process = process_of(&socket, credentials).and_then(|pidfd| asynchronous(pidfd).ok());
         let socket = asynchronous(socket).map_err(io)?;
@@ -162,12 +164,12 @@ impl Server {
     fn refused(&self, location: &Location, refusal: Refusal) -> BindError {
         let pid = self.credentials.pid();
         location.refuse(match refusal {
-            Refusal::Busy => Problem::TakenByAnother,
-            Refusal::User => Problem::TakeOverForbidden {
+            Refusal::Busy => BindProblem::TakenByAnother,
+            Refusal::User => BindProblem::TakeOverForbidden {
                 pid,
                 why: "this process runs as another user than that server",
             },
-            Refusal::Lock => Problem::TakeOverForbidden {
+            Refusal::Lock => BindProblem::TakeOverForbidden {
                 pid,
                 why: "this process cannot write to that server's directory",
             },

@@ -6,13 +6,17 @@ use tonic::Code;
 use tonic::codec::CompressionEncoding;
 
 use super::support::{framed, string};
-use crate::stubs::compression::Received;
+use crate::stubs::compression::ReceivedEncoding;
 use crate::stubs::framing::{Deframer, PREFIX, encode};
 
 const LIMIT: usize = 1 << 20;
 
 /// Returns the messages of data in pieces of this size, and whether nothing is left over.
-fn found(data: &[u8], size: usize, received: Received) -> Result<(Vec<Vec<u8>>, bool), Code> {
+fn found(
+    data: &[u8],
+    size: usize,
+    received: ReceivedEncoding,
+) -> Result<(Vec<Vec<u8>>, bool), Code> {
     let mut deframer = Deframer::new(received, LIMIT);
     let mut messages = Vec::new();
     for piece in data.chunks(size.max(1)) {
@@ -29,7 +33,7 @@ fn a_message_that_has_only_begun_takes_little_room() {
     let mut data = Vec::new();
     encode(&vec![7_u8; 1_000_000], None, usize::MAX, &mut data).unwrap();
     for size in [700, 16_384, 40_960] {
-        let mut deframer = Deframer::new(Received::Identity, LIMIT);
+        let mut deframer = Deframer::new(ReceivedEncoding::Identity, LIMIT);
         let mut arrived = 0;
         for piece in data.chunks(size) {
             deframer.push(Bytes::copy_from_slice(piece));
@@ -48,7 +52,7 @@ fn many_messages_that_arrive_at_once_do_not_all_reserve_their_full_size() {
     encode(&vec![7_u8; 4_000_000], None, usize::MAX, &mut data).unwrap();
     let begun = Bytes::from(data).slice(..70_000);
     let mut deframers: Vec<Deframer> =
-        (0..100).map(|_| Deframer::new(Received::Identity, 4 << 20)).collect();
+        (0..100).map(|_| Deframer::new(ReceivedEncoding::Identity, 4 << 20)).collect();
     for deframer in &mut deframers {
         deframer.push(begun.clone());
         assert_eq!(deframer.next::<Vec<u8>>().unwrap(), None);
@@ -57,7 +61,7 @@ fn many_messages_that_arrive_at_once_do_not_all_reserve_their_full_size() {
     assert!(room <= (32 << 20) + 100 * 2 * begun.len(), "{room}");
     // Messages that have ended leave their room to others.
     drop(deframers);
-    let mut deframer = Deframer::new(Received::Identity, 4 << 20);
+    let mut deframer = Deframer::new(ReceivedEncoding::Identity, 4 << 20);
     deframer.push(begun);
     assert_eq!(deframer.next::<Vec<u8>>().unwrap(), None);
     assert!(deframer.room() >= 4_000_000, "{}", deframer.room());
@@ -74,12 +78,12 @@ proptest! {
         for message in &messages {
             encode(message, None, usize::MAX, &mut data).unwrap();
         }
-        let (out, complete) = found(&data, size, Received::Identity).unwrap();
+        let (out, complete) = found(&data, size, ReceivedEncoding::Identity).unwrap();
         prop_assert_eq!(&out, &messages);
         prop_assert!(complete);
         // If a message is cut off, its beginning is left over.
         if cut > 0 && data.len() > cut {
-            let (out, complete) = found(&data[..data.len() - cut], size, Received::Identity).unwrap();
+            let (out, complete) = found(&data[..data.len() - cut], size, ReceivedEncoding::Identity).unwrap();
             prop_assert!(out.len() < messages.len());
             let whole = messages[..out.len()].iter().map(|it| {
                 let mut encoded = Vec::new();
@@ -92,8 +96,8 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(data in prop::collection::vec(any::<u8>(), 0..64), size in 1_usize..9) {
-        let _ = found(&data, size, Received::Identity);
-        let _ = found(&data, size, Received::Compressed(CompressionEncoding::Gzip));
+        let _ = found(&data, size, ReceivedEncoding::Identity);
+        let _ = found(&data, size, ReceivedEncoding::Compressed(CompressionEncoding::Gzip));
     }
 }
 
@@ -108,7 +112,8 @@ fn compressed_messages_come_out_as_they_went_in() {
         // A message that is not compressed may stand between others.
         encode(&b"plain".to_vec(), None, usize::MAX, &mut data).unwrap();
         for size in [1, 7, data.len()] {
-            let (out, complete) = found(&data, size, Received::Compressed(encoding)).unwrap();
+            let (out, complete) =
+                found(&data, size, ReceivedEncoding::Compressed(encoding)).unwrap();
             assert_eq!(out[..3], messages);
             assert_eq!(out[3], b"plain");
             assert!(complete);
@@ -118,18 +123,18 @@ fn compressed_messages_come_out_as_they_went_in() {
 
 #[test]
 fn what_is_no_message_has_its_code() {
-    let unknown = Received::Unknown("snappy".to_owned());
-    let gzip = Received::Compressed(CompressionEncoding::Gzip);
+    let unknown = ReceivedEncoding::Unknown("snappy".to_owned());
+    let gzip = ReceivedEncoding::Compressed(CompressionEncoding::Gzip);
     for (data, received, code) in [
-        (framed(1, b"x"), Received::Identity, Code::Internal),
+        (framed(1, b"x"), ReceivedEncoding::Identity, Code::Internal),
         (framed(1, b"x"), unknown.clone(), Code::Internal),
-        (framed(2, b"x"), Received::Identity, Code::Internal),
+        (framed(2, b"x"), ReceivedEncoding::Identity, Code::Internal),
         (framed(255, b"x"), gzip.clone(), Code::Internal),
         // This is neither compressed nor a message.
         (framed(1, b"x"), gzip.clone(), Code::Internal),
-        (framed(0, b"\xff"), Received::Identity, Code::Internal),
+        (framed(0, b"\xff"), ReceivedEncoding::Identity, Code::Internal),
         // Only its prefix has come.
-        (vec![0, 0xff, 0xff, 0xff, 0xff], Received::Identity, Code::ResourceExhausted),
+        (vec![0, 0xff, 0xff, 0xff, 0xff], ReceivedEncoding::Identity, Code::ResourceExhausted),
         (vec![1, 0xff, 0xff, 0xff, 0xff], gzip, Code::ResourceExhausted),
     ] {
         for size in [1, data.len()] {
@@ -148,7 +153,7 @@ fn a_message_of_the_limit_is_taken_and_one_of_more_is_not() {
         let mut data = Vec::new();
         encode(&message, None, usize::MAX, &mut data).unwrap();
         assert_eq!(data.len(), PREFIX + size);
-        assert_eq!(found(&data, 4096, Received::Identity).is_ok(), fits);
+        assert_eq!(found(&data, 4096, ReceivedEncoding::Identity).is_ok(), fits);
         let mut out = b"before".to_vec();
         let encoded = encode(&message, None, LIMIT, &mut out);
         assert_eq!(encoded.map_err(|status| status.code()).is_ok(), fits);
@@ -162,7 +167,7 @@ fn a_bomb_is_not_decompressed_beyond_the_limit() {
         let mut data = Vec::new();
         encode(&vec![0; 64 << 20], Some(encoding), usize::MAX, &mut data).unwrap();
         assert!(data.len() < LIMIT);
-        let outcome = found(&data, 4096, Received::Compressed(encoding));
+        let outcome = found(&data, 4096, ReceivedEncoding::Compressed(encoding));
         assert_eq!(outcome, Err(Code::ResourceExhausted), "{encoding}");
     }
 }
@@ -171,7 +176,8 @@ fn a_bomb_is_not_decompressed_beyond_the_limit() {
 fn a_zstd_window_is_bounded() {
     // A frame without content, whose descriptor asks for a window of 2 GiB (RFC 8878 §3.1.1.1.2).
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00];
-    let outcome = found(&framed(1, &frame), 64, Received::Compressed(CompressionEncoding::Zstd));
+    let outcome =
+        found(&framed(1, &frame), 64, ReceivedEncoding::Compressed(CompressionEncoding::Zstd));
     assert_eq!(outcome, Err(Code::Internal));
 }
 
@@ -181,7 +187,7 @@ fn what_is_kept_of_a_message_is_only_its_own() {
     let mut data = string("a message");
     data.resize(1 << 16, 0);
     let received = Bytes::from(data);
-    let mut deframer = Deframer::new(Received::Identity, LIMIT);
+    let mut deframer = Deframer::new(ReceivedEncoding::Identity, LIMIT);
     deframer.push(received.clone());
     let message = deframer.next::<Bytes>().unwrap().unwrap();
     drop(deframer);
@@ -191,7 +197,7 @@ fn what_is_kept_of_a_message_is_only_its_own() {
 
 #[test]
 fn a_message_in_pieces_keeps_no_more_memory_than_its_size() {
-    let mut deframer = Deframer::new(Received::Identity, LIMIT);
+    let mut deframer = Deframer::new(ReceivedEncoding::Identity, LIMIT);
     for size in [900_000, 1_000, 700_000, 10] {
         let mut data = Vec::new();
         encode(&Bytes::from(vec![7; size]), None, usize::MAX, &mut data).unwrap();

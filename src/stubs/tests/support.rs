@@ -94,7 +94,7 @@ impl<M: Unpin> Stream for Messages<M> {
 }
 
 impl Methods for Echo {
-    fn answer<C: Call>(&self, method: &str, call: C) -> C::Reply {
+    fn answer<C: Call>(&self, method: &str, call: C) -> C::Answer {
         match method {
             "Unary" => call.unary(&self.0, |request: Request<String>| async move {
                 Ok(Response::new(request.into_inner()))

@@ -47,11 +47,11 @@ pub(super) struct Frame {
 }
 
 pub(super) struct Entry {
-    pub(super) sample: Sample,
+    pub(super) sample: LegendMark,
     pub(super) text: String,
 }
 
-pub(super) enum Sample {
+pub(super) enum LegendMark {
     Box(Colour),
     Stroke { dashed: bool },
 }
@@ -107,11 +107,11 @@ impl Frame {
 impl Entry {
     fn draw(&self, root: &Area<'_>, (x, y): (i32, i32)) -> Result<()> {
         match self.sample {
-            Sample::Box(colour) => {
+            LegendMark::Box(colour) => {
                 let corners = [(x + 4, y - 7), (x + 20, y + 7)];
                 root.draw(&Rectangle::new(corners, colour.rgb().filled()))?;
             }
-            Sample::Stroke { dashed } => {
+            LegendMark::Stroke { dashed } => {
                 let ends = [(x, y), (x + 26, y)];
                 let stroke = INK.rgb().stroke_width(2);
                 match dashed {

@@ -16,7 +16,7 @@ pub(super) use self::style::style;
 use self::axis::Axis;
 use self::bars::{Bar, Bars, Group};
 use self::figures::{decimal_bytes, figure_short, percentile, short};
-use self::frame::{Entry, Frame, Sample};
+use self::frame::{Entry, Frame, LegendMark};
 use self::lines::{Line, draw_lines};
 use self::style::{Colour, IN_KERNEL, IN_PROGRAM, WAITING, colour_of};
 use super::cell::{Kind, Series, Stack, Stubs, Transport, Wait};
@@ -148,7 +148,8 @@ fn legend(lines: &[Line]) -> Vec<Entry> {
     for Line { series, .. } in lines {
         let text = long_name(*series);
         if entries.iter().all(|entry| entry.text != text) {
-            entries.push(Entry { sample: Sample::Box(colour_of(*series)), text: text.to_owned() });
+            entries
+                .push(Entry { sample: LegendMark::Box(colour_of(*series)), text: text.to_owned() });
         }
     }
     for transport in Transport::ALL {
@@ -157,7 +158,7 @@ fn legend(lines: &[Line]) -> Vec<Entry> {
                 Transport::Uds => "Unix socket (UDS)",
                 Transport::Tcp => "TCP loopback",
             };
-            let sample = Sample::Stroke { dashed: transport == Transport::Tcp };
+            let sample = LegendMark::Stroke { dashed: transport == Transport::Tcp };
             entries.push(Entry { sample, text: text.to_owned() });
         }
     }
@@ -286,7 +287,8 @@ fn times(
     if groups.is_empty() {
         return Ok(None);
     }
-    let entry = |colour, text: &str| Entry { sample: Sample::Box(colour), text: text.to_owned() };
+    let entry =
+        |colour, text: &str| Entry { sample: LegendMark::Box(colour), text: text.to_owned() };
     let what = format!("Unary calls, {} each way, one at a time", size(rows[0].payload_bytes));
     let frame = Frame {
         title: "Where a call's time goes".to_owned(),
