@@ -15,7 +15,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::codegen::tokio_stream::Stream;
 
 use super::cancellation::Cancelled;
-use super::framing::{PREFIX, encode, encode_sized, sent_len};
+use super::framing::{PREFIX, encode, encode_large, encode_sized, sent_len};
 use super::metadata::{ok_trailers, trailers};
 
 /// Messages that are ready one after the other are sent together up to this size in bytes.
@@ -29,8 +29,8 @@ pub(super) struct WholeBody {
 }
 
 impl WholeBody {
-    pub(super) fn new(message: Vec<u8>, trailers: Option<HeaderMap>) -> Self {
-        Self { data: Some(message.into()), trailers }
+    pub(super) fn new(message: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { data: Some(message), trailers }
     }
 }
 
@@ -83,19 +83,23 @@ pin_project! {
     }
 }
 
-/// Appends a message to those that are sent together. `expected` is the size of the last ones in bytes.
+/// Appends a message to those that are sent together, or returns it if it is large and is sent alone.
+/// `expected` is the size of the last ones in bytes.
 fn append<M: Message>(
     message: &M,
     Encoding { compression, limit }: Encoding,
     expected: usize,
     buffer: &mut Vec<u8>,
-) -> Result<(), Status> {
+) -> Result<Option<Bytes>, Status> {
     if compression.is_some() {
-        return encode(message, compression, limit, buffer);
+        return encode(message, compression, limit, buffer).map(|()| None);
     }
     let length = sent_len(message, limit)?;
     let size = PREFIX + length as usize;
     if buffer.is_empty() {
+        if let Some(large) = encode_large(message, length) {
+            return Ok(Some(large));
+        }
         // The buffer gets the size of the last batch, or the largest size, so that nothing has to
         // be moved.
         let room = if expected > BATCH / 2 { BATCH + size } else { expected.max(size) };
@@ -105,7 +109,7 @@ fn append<M: Message>(
         buffer.reserve_exact(BATCH.saturating_sub(buffer.len()) + size);
     }
     encode_sized(message, length, buffer);
-    Ok(())
+    Ok(None)
 }
 
 /// How far a stream has come.
@@ -161,9 +165,10 @@ where
                 Poll::Pending if this.buffer.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(message))) => {
-                    let encoded = append(&message, *this.encoding, *this.expected, this.buffer);
-                    if let Err(status) = encoded {
-                        *this.state = StreamState::Ending(Err(status));
+                    match append(&message, *this.encoding, *this.expected, this.buffer) {
+                        Ok(None) => {}
+                        Ok(Some(large)) => return Poll::Ready(Some(Ok(Frame::data(large)))),
+                        Err(status) => *this.state = StreamState::Ending(Err(status)),
                     }
                 }
                 Poll::Ready(Some(Err(status))) => *this.state = StreamState::Ending(Err(status)),
@@ -234,6 +239,7 @@ mod tests {
             assert_eq!(growths(messages, size, BATCH), 1, "{size}");
             assert_eq!(growths(messages, size, 0), 2, "{size}");
         }
-        assert_eq!(growths(1, 1 << 20, 0), 1);
+        // A large message has memory of its own.
+        assert_eq!(growths(1, 1 << 20, 0), 0);
     }
 }

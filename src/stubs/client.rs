@@ -21,7 +21,7 @@ use crate::socket::ConnectError;
 
 use super::body::{Encoding, StreamBody, WholeBody};
 use super::cancellation::{Cancelled, unless_cancelled};
-use super::framing::{Deframer, encode};
+use super::framing::{Deframer, encode_whole};
 use super::metadata::{early_status, with_head};
 use super::options::ClientOptions;
 use super::receive::{conclude, receive};
@@ -237,8 +237,7 @@ where
     /// Returns the body of one message.
     fn one<Q: Message>(&self, message: &Q) -> Result<Body, Status> {
         let Encoding { compression, limit } = self.encoding();
-        let mut data = Vec::new();
-        encode(message, compression, limit, &mut data)?;
+        let data = encode_whole(message, compression, limit)?;
         Ok(Body::new(WholeBody::new(data, None)))
     }
 

@@ -189,5 +189,7 @@ fn read_limited(
             "a message has more than {limit} bytes once it is decompressed, which is the limit"
         )));
     }
+    // It grew by doubling, and a handler may hold on to it.
+    message.shrink_to_fit();
     Ok(message)
 }

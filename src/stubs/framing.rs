@@ -1,14 +1,13 @@
 //! Messages as bytes. Each has a prefix: whether it is compressed, and its length in four bytes
 //! ("Length-Prefixed-Message", PROTOCOL-HTTP2.md of the gRPC project).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use bytes::{Buf, Bytes};
 use prost::Message;
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
 
 use super::compression::{ReceivedEncoding, compress, decompress};
+use super::message_buffer::MessageBuffer;
 
 /// The size of a prefix in bytes.
 pub(super) const PREFIX: usize = 5;
@@ -35,6 +34,33 @@ fn encode_plain<M: Message>(message: &M, limit: usize, out: &mut Vec<u8>) -> Res
     let length = sent_len(message, limit)?;
     encode_sized(message, length, out);
     Ok(())
+}
+
+/// Returns a message, with its prefix, in memory of its own.
+///
+/// # Errors
+///
+/// As for [`encode`].
+pub(super) fn encode_whole<M: Message>(
+    message: &M,
+    encoding: Option<CompressionEncoding>,
+    limit: usize,
+) -> Result<Bytes, Status> {
+    if encoding.is_none() {
+        let length = sent_len(message, limit)?;
+        if let Some(encoded) = encode_large(message, length) {
+            return Ok(encoded);
+        }
+    }
+    let mut out = Vec::new();
+    encode(message, encoding, limit, &mut out)?;
+    Ok(out.into())
+}
+
+/// Returns a large message whose length is known, not compressed, with its prefix.
+pub(super) fn encode_large<M: Message>(message: &M, length: u32) -> Option<Bytes> {
+    let [first, second, third, fourth] = length.to_be_bytes();
+    MessageBuffer::encode(&[0, first, second, third, fourth], message, length as usize)
 }
 
 /// Returns the length of a message that is not compressed, without its prefix.
@@ -92,15 +118,6 @@ fn too_large_to_send(length: usize, limit: usize) -> Status {
 /// Pieces below this size are copies, and not parts of the read buffer (`http2`).
 const OWN_COPY: usize = 8 * 1024;
 
-/// What a peer may send of a message before any of it is read, in bytes.
-const UNASKED: usize = 64 * 1024;
-
-/// How many bytes all messages that are still arriving may have reserved at their full size.
-const MOST_RESERVED: usize = 32 << 20;
-
-/// How many bytes they have reserved so, in this process.
-static RESERVED: AtomicUsize = AtomicUsize::new(0);
-
 /// Returns whether a piece is exactly one message of at most `limit` bytes that is not compressed.
 /// [`Deframer`] deals with all other pieces.
 #[inline]
@@ -138,18 +155,16 @@ pub(crate) struct Deframer {
     /// The rest of the piece that arrived last.
     piece: Bytes,
     /// A message that has not arrived completely, with its prefix.
-    partial: Vec<u8>,
+    partial: MessageBuffer,
     /// The size of the partial message with its prefix, once the prefix has come.
     expected: Option<usize>,
-    /// This message's part of [`RESERVED`].
-    reserved: usize,
 }
 
 impl Deframer {
     /// Returns a deframer. `limit` is the largest size of a message in bytes, compressed and not.
     pub(crate) fn new(received: ReceivedEncoding, limit: usize) -> Self {
-        let (piece, partial) = (Bytes::new(), Vec::new());
-        Self { limit, received, piece, partial, expected: None, reserved: 0 }
+        let (piece, partial) = (Bytes::new(), MessageBuffer::new());
+        Self { limit, received, piece, partial, expected: None }
     }
 
     /// Adds what has arrived, once [`next`](Self::next) has found no more messages.
@@ -194,7 +209,9 @@ impl Deframer {
     fn gather<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
         if self.expected.is_none() {
             self.take(PREFIX);
-            let Some(&prefix) = self.partial.first_chunk::<PREFIX>() else { return Ok(None) };
+            let Some(&prefix) = self.partial.as_ref().first_chunk::<PREFIX>() else {
+                return Ok(None);
+            };
             self.expected = Some(self.check(prefix)?);
         }
         let size = self.expected.unwrap_or_default();
@@ -203,10 +220,10 @@ impl Deframer {
             return Ok(None);
         }
         self.expected = None;
-        self.release();
         // The next message gets its own buffer, so that a small message never keeps the room of a
         // larger one.
-        let mut message = Bytes::from(std::mem::take(&mut self.partial));
+        let buffer = std::mem::replace(&mut self.partial, MessageBuffer::new());
+        let mut message = buffer.into_bytes();
         let compressed = message[0];
         message.advance(PREFIX);
         if compressed == 0 {
@@ -217,41 +234,14 @@ impl Deframer {
     }
 
     /// Moves bytes of the piece to the message until the message has `size` of them.
-    ///
-    /// The room for the message grows with what has arrived of it. A message of which more has arrived
-    /// than a peer may send unasked reserves its full size, if not many do so at the same time. If
-    /// hundreds did, an allocator that hands out memory which was in use before would make all of
-    /// that resident.
     fn take(&mut self, size: usize) {
         let missing = size.saturating_sub(self.partial.len());
         let taken = missing.min(self.piece.len());
-        let arrived = self.partial.len() + taken;
-        if self.partial.capacity() < arrived && size > PREFIX {
-            let whole = arrived > UNASKED && self.reserve(size);
-            let room = if whole { size } else { size.min(2 * arrived) };
-            // Exactly: a handler may hold on to the message and its room.
-            self.partial.reserve_exact(room - self.partial.len());
+        if size > PREFIX {
+            self.partial.make_room(self.partial.len() + taken, size);
         }
-        self.partial.extend_from_slice(&self.piece[..taken]);
+        self.partial.push(&self.piece[..taken]);
         self.piece.advance(taken);
-    }
-
-    /// Returns whether a message may reserve its full size, and counts it then.
-    fn reserve(&mut self, size: usize) -> bool {
-        let fits = RESERVED.fetch_add(size, Ordering::Relaxed) + size <= MOST_RESERVED;
-        if fits {
-            self.reserved = size;
-        } else {
-            RESERVED.fetch_sub(size, Ordering::Relaxed);
-        }
-        fits
-    }
-
-    fn release(&mut self) {
-        let reserved = std::mem::take(&mut self.reserved);
-        if reserved > 0 {
-            RESERVED.fetch_sub(reserved, Ordering::Relaxed);
-        }
     }
 
     /// Returns the size of a message with its prefix.
@@ -297,12 +287,6 @@ impl Deframer {
             _ => M::decode(message),
         };
         decoded.map_err(|error| undecodable(&error))
-    }
-}
-
-impl Drop for Deframer {
-    fn drop(&mut self) {
-        self.release();
     }
 }
 

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::body::{Encoding, StreamBody, WholeBody};
 use super::compression::GRPC_ENCODING;
-use super::framing::{Deframer, encode};
+use super::framing::{Deframer, encode_whole};
 use super::metadata::{CONTENT_TYPE, check_codec, headers, merge, ok_trailers};
 use super::methods::Call;
 use super::options::ServerOptions;
@@ -101,8 +101,7 @@ fn respond_one<R: Message>(
     let (metadata, message, extensions) = response.into_parts();
     let plain = extensions.get() == Some(&SingleMessageCompressionOverride::Disable);
     let compression = encoding.compression.filter(|_| !plain);
-    let mut data = Vec::new();
-    encode(&message, compression, encoding.limit, &mut data)?;
+    let data = encode_whole(&message, compression, encoding.limit)?;
     let body = Body::new(WholeBody::new(data, Some(ok_trailers())));
     Ok(respond(metadata, extensions, encoding.compression, body))
 }

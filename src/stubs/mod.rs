@@ -14,6 +14,7 @@ mod framing;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod layered;
+mod message_buffer;
 mod metadata;
 mod methods;
 mod options;

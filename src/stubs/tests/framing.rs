@@ -46,27 +46,6 @@ fn a_message_that_has_only_begun_takes_little_room() {
     }
 }
 
-#[test]
-fn many_messages_that_arrive_at_once_do_not_all_reserve_their_full_size() {
-    let mut data = Vec::new();
-    encode(&vec![7_u8; 4_000_000], None, usize::MAX, &mut data).unwrap();
-    let begun = Bytes::from(data).slice(..70_000);
-    let mut deframers: Vec<Deframer> =
-        (0..100).map(|_| Deframer::new(ReceivedEncoding::Identity, 4 << 20)).collect();
-    for deframer in &mut deframers {
-        deframer.push(begun.clone());
-        assert_eq!(deframer.next::<Vec<u8>>().unwrap(), None);
-    }
-    let room: usize = deframers.iter().map(Deframer::room).sum();
-    assert!(room <= (32 << 20) + 100 * 2 * begun.len(), "{room}");
-    // Messages that have ended leave their room to others.
-    drop(deframers);
-    let mut deframer = Deframer::new(ReceivedEncoding::Identity, 4 << 20);
-    deframer.push(begun);
-    assert_eq!(deframer.next::<Vec<u8>>().unwrap(), None);
-    assert!(deframer.room() >= 4_000_000, "{}", deframer.room());
-}
-
 proptest! {
     #[test]
     fn messages_come_out_as_they_went_in(
@@ -205,10 +184,14 @@ fn a_message_in_pieces_keeps_no_more_memory_than_its_size() {
         for piece in data.chunks(data.len().div_ceil(3)) {
             deframer.push(Bytes::copy_from_slice(piece));
             messages.extend(deframer.next::<Bytes>().unwrap());
+            // A large message has its memory already.
+            assert!(deframer.room() <= size + PREFIX + 64, "{} bytes for {size}", deframer.room());
         }
         let message = messages.pop().expect("a message");
         assert_eq!(message.len(), size);
-        let buffer = message.try_into_mut().expect("nobody else has it");
-        assert!(buffer.capacity() <= size + 64, "{} bytes for {size}", buffer.capacity());
+        if size < 64 * 1024 {
+            let buffer = message.try_into_mut().expect("nobody else has it");
+            assert!(buffer.capacity() <= size + 64, "{} bytes for {size}", buffer.capacity());
+        }
     }
 }
