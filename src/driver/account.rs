@@ -126,7 +126,7 @@ impl Account {
         let Some(user) = &self.user else { return true };
         self.shares_turns = user.memory.rounds.are_shared(user.number, now);
         if self.shares_turns {
-            self.awaits_turn = !user.memory.rounds.enter(&user.line, self.id, cx.waker());
+            self.awaits_turn = !user.memory.rounds.enter(&user.line, self.id, now, cx.waker());
             return !self.awaits_turn;
         }
         self.stop_waiting();
@@ -147,7 +147,8 @@ impl Account {
     #[inline]
     pub(super) fn exit(&self, began: Instant) {
         if let (true, Some(user)) = (self.shares_turns, &self.user) {
-            user.memory.rounds.leave(&user.line, now().saturating_duration_since(began));
+            let now = now();
+            user.memory.rounds.leave(&user.line, now, now.saturating_duration_since(began));
         }
     }
 
