@@ -13,17 +13,13 @@ use super::connection::{BlockingConnection, TimedOut};
 use super::reader::left;
 use crate::address::{Address, AddressParseError};
 use crate::backoff::{Backoff, jittered};
-use crate::client::{Tokens, WAITING, check_server};
+use crate::client::{SUCCESSORS, Tokens, WAITING, check_server};
 use crate::driver::CloseReason;
 use crate::observer::{Event, Observers};
 use crate::socket::{ConnectError, ConnectErrorKind, connect_blocking};
 
-/// How often a connection is opened again at once if the server ended before it was ready. Its
-/// successor may already be there.
-const SUCCESSORS: u32 = 2;
-
 /// A client's way to one server, for calls that block. See the [module](super). Clones share one
-/// connection, which is opened at the first call and opened again after it was lost.
+/// connection, which is opened at the first call and opened again after it has ended.
 ///
 /// A call that no server has processed is sent again. No other call is repeated, unless there is a
 /// [`RetryPolicy`](crate::RetryPolicy). Errors are [`Status`]es. If there is no connection, the status is
@@ -98,7 +94,7 @@ impl ChannelBuilder {
         let limit = self.connect_timeout;
         let until = Instant::now().checked_add(limit);
         let until = until.into_iter().chain(deadline).min();
-        let mut again = SUCCESSORS;
+        let mut reopenings = SUCCESSORS;
         loop {
             let (socket, peer) = connect_blocking(address, until, limit)?;
             if let Some(policy) = &self.server {
@@ -111,7 +107,9 @@ impl ChannelBuilder {
             });
             match ready {
                 Ok(Ok(())) => return Ok(connection),
-                Ok(Err(CloseReason::Closed | CloseReason::Io(_))) if again > 0 => again -= 1,
+                Ok(Err(CloseReason::Closed | CloseReason::Io(_))) if reopenings > 0 => {
+                    reopenings -= 1;
+                }
                 Ok(Err(close_reason @ CloseReason::NotHttp2(_))) => {
                     return Err(ConnectError::not_http2(Some(address), &close_reason));
                 }

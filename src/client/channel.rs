@@ -20,7 +20,7 @@ use crate::http2::ErrorCode;
 use crate::socket::ConnectError;
 
 /// A client's way to one server. Give each stub a clone. Clones share one connection, which is
-/// opened when it is needed and opened again after it was lost. Any number of calls can be in
+/// opened when it is needed and opened again after it has ended. Any number of calls can be in
 /// flight; calls beyond what the server allows wait.
 ///
 /// A call that no server has processed is sent again, on a new connection if there is one. No other

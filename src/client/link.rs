@@ -16,26 +16,15 @@ use tracing::Level;
 use super::builder::{ChannelBuilder, Target};
 use super::channel::lock;
 use super::direct::Usual;
+use super::reopening::Reopening;
 use super::watched::{Attempted, WatchedLink};
 use crate::address::{Address, Kind};
-use crate::backoff::{Backoff, jittered};
 use crate::descriptors::ReceivedSet;
 use crate::driver::{CloseReason, Options, Sender, Sleeping};
 use crate::http2::KeepAlive;
 use crate::observer::ConnectionInfo;
 use crate::policy::PeerPolicy;
 use crate::socket::{self, ConnectError, ConnectErrorKind, Peer, PeerIdentity};
-
-/// How often a connection is opened again at once if the server ended before it was ready. Its
-/// successor may already be there, so that no call is lost.
-const SUCCESSORS: u32 = 2;
-
-/// How often more it is opened again if the server spoke and then announced its end, with
-/// [`DISMISSED`] in between. The server's idle timeout may be shorter than the time that this
-/// process had to wait for a CPU.
-const DISMISSALS: u32 = 4;
-
-const DISMISSED: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
 
 /// Longer than any timer that is set. It stands for "never".
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -163,7 +152,7 @@ impl ChannelBuilder {
     ) -> Result<Link, ConnectError> {
         let started = Instant::now();
         let limit = self.connect_timeout;
-        let (mut again, mut backoff) = (SUCCESSORS + DISMISSALS, DISMISSED);
+        let mut reopening = Reopening::new();
         loop {
             let left = limit.saturating_sub(started.elapsed());
             let mut conn = match socket::connect_within(address, left).await {
@@ -189,16 +178,11 @@ impl ChannelBuilder {
                     let link = Link::new(sender, Some(Arc::clone(address)), server, preference);
                     return Ok(link.observed_as(observed));
                 }
-                Ok(Err(None | Some(CloseReason::Closed | CloseReason::Io(_))))
-                    if again > DISMISSALS =>
-                {
-                    again -= 1
-                }
-                Ok(Err(None)) if again > 0 => {
-                    again -= 1;
-                    sleep(jittered(backoff.next())).await;
-                }
-                Ok(Err(close_reason)) => return Err(not_ready(Some(address), close_reason)),
+                Ok(Err(close_reason)) => match reopening.next(close_reason.as_ref()) {
+                    Some(wait) if wait.is_zero() => {}
+                    Some(wait) => sleep(wait).await,
+                    None => return Err(not_ready(Some(address), close_reason)),
+                },
                 Err(_) => return Err(ConnectError::silent(Some(address), limit)),
             }
         }

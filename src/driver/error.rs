@@ -30,7 +30,7 @@ impl fmt::Display for CloseReason {
             Self::GoneAway { code, debug } => {
                 write!(f, "the peer closed the connection ({code}): {debug}")
             }
-            Self::Io(error) => write!(f, "the connection was lost: {error}"),
+            Self::Io(error) => write!(f, "the connection failed: {error}"),
             Self::Http2(error) => write!(f, "the connection failed: {error}"),
             Self::NotHttp2(error) => write!(f, "no HTTP/2: {error}"),
         }
