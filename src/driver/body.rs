@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use super::call_memory::CallMemory;
 use super::error::StreamError;
-use super::kept::Kept;
 use super::shared::{Shared, unshare};
 use crate::http2::{Content, ErrorCode, Read, Reset, StreamKey};
 
@@ -45,10 +45,10 @@ impl Incoming {
 
     /// Returns the counter for what is kept of the body while it arrives. Returns `None` if it has
     /// arrived.
-    pub(crate) fn kept(&self) -> Option<Kept> {
+    pub(crate) fn call_memory(&self) -> Option<CallMemory> {
         match &self.0 {
             Source::Whole(_) => None,
-            Source::Stream { shared, key } => Some(Kept::new(Arc::clone(shared), *key)),
+            Source::Stream { shared, key } => Some(CallMemory::new(Arc::clone(shared), *key)),
         }
     }
 }

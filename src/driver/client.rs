@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 
 use http::{HeaderName, HeaderValue};
 
-use super::account::Account;
 use super::body::Incoming;
 use super::closing::ClosedOnDrop;
+use super::connection_memory::ConnectionMemory;
 use super::duties::Duties;
 use super::error::{CloseReason, StreamError};
 use super::options::Options;
@@ -114,8 +114,8 @@ impl Sender {
         }
         let spins = T::CAN_SPIN && options.busy_poll.is_some();
         let close_reason = ClosedOnDrop(Arc::clone(&shared));
-        let account = Account::new(None);
-        let mut pass = Pass::new(io, Arc::clone(&shared), ClientDuties, account, options.busy_poll);
+        let memory = ConnectionMemory::new(None);
+        let mut pass = Pass::new(io, Arc::clone(&shared), ClientDuties, memory, options.busy_poll);
         let mut watching = watch.map(|watch| Watching::new(watch, Arc::clone(&shared)));
         tokio::spawn(async move {
             let _lost = close_reason;

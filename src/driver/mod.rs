@@ -7,19 +7,19 @@
 //! handlers put their frames straight into the connection's buffer, under its lock
 //! ([`shared`](shared::Shared)). A caller wakes the driver only if it finds the driver asleep.
 
-mod account;
 mod beside;
 mod body;
 mod busy_poll;
+mod call_memory;
 mod client;
 mod closing;
+mod connection_memory;
 mod duties;
 mod error;
 mod fields;
 mod handler;
 mod handler_task;
 mod heap;
-mod kept;
 mod memory;
 mod options;
 mod outgoing;
@@ -46,12 +46,12 @@ mod watch;
 
 pub(crate) use body::Incoming;
 pub use busy_poll::BusyPoll;
+pub(crate) use call_memory::CallMemory;
 pub(crate) use client::{PendingCall, Phase, Responded, Sender, SlotTicket, Unsent};
 pub(crate) use closing::Ended;
 pub(crate) use error::{CloseReason, StreamError};
 pub(crate) use fields::Fields;
 pub(crate) use handler::{Answer, Handler, PollAnswer};
-pub(crate) use kept::Kept;
 pub(crate) use memory::{Memory, Owner};
 pub(crate) use options::{BoxError, Options};
 

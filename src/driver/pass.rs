@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::account::{Account, Reading};
 use super::busy_poll::{BusyPoll, Spin};
+use super::connection_memory::{ConnectionMemory, Reading};
 use super::duties::Duties;
 use super::error::CloseReason;
 use super::reader::{ReadOutcome, Reader};
@@ -42,7 +42,7 @@ pub(super) struct Pass<T, R> {
     pub(super) io: T,
     pub(super) shared: Arc<Shared>,
     pub(super) duties: R,
-    account: Account,
+    memory: ConnectionMemory,
     pub(super) reader: Reader,
     timer: Timer,
     pub(super) phase: DriverPhase,
@@ -69,7 +69,7 @@ where
         io: T,
         shared: Arc<Shared>,
         duties: R,
-        account: Account,
+        memory: ConnectionMemory,
         busy_poll: Option<BusyPoll>,
     ) -> Self {
         let busy_poll = busy_poll.filter(|_| T::CAN_SPIN);
@@ -77,7 +77,7 @@ where
             io,
             shared,
             duties,
-            account,
+            memory,
             reader: Reader::new(busy_poll.map(|busy_poll| Spin::new(busy_poll, now()))),
             timer: Timer::default(),
             phase: DriverPhase::Open,
@@ -93,11 +93,11 @@ where
     /// Runs one turn. It is ready when the connection has ended and everything is written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let now = now();
-        if !self.account.enter(now, cx) {
+        if !self.memory.enter(now, cx) {
             return Poll::Pending;
         }
         let polled = self.turn(cx, now);
-        self.account.exit(now);
+        self.memory.exit(now);
         polled
     }
 
@@ -123,10 +123,10 @@ where
             state = self.run_handlers(state, &shared);
         }
         self.write(cx, &mut state, &mut turn);
-        let kept = shared.kept.load(Ordering::Relaxed);
-        let data = state.h2.buffered() + self.reader.kept() + kept;
-        self.account.set(data, state.h2.calls());
-        state.h2.set_pressed(self.account.is_pressed());
+        let arriving = shared.arriving.load(Ordering::Relaxed);
+        let data = state.h2.buffered() + self.reader.kept() + arriving;
+        self.memory.set(data, state.h2.calls());
+        state.h2.set_pressed(self.memory.is_pressed());
         match self.decide(&mut state, &turn) {
             AfterTurn::Again => {
                 self.unlock_and_wake(state);
@@ -138,8 +138,8 @@ where
                 self.trim(&mut state);
                 self.set_timer(&mut state, turn.now);
                 self.unlock_and_wake(state);
-                if self.account.holds_nothing() || self.phase != DriverPhase::Open {
-                    self.account.leave();
+                if self.memory.holds_nothing() || self.phase != DriverPhase::Open {
+                    self.memory.leave();
                 }
                 self.timer.arm(cx);
                 Poll::Pending
@@ -156,7 +156,7 @@ where
 
     fn begin(&mut self, cx: &Context<'_>, now: Instant) -> Turn {
         let reading = match self.phase {
-            DriverPhase::Open => self.account.reading(now, cx),
+            DriverPhase::Open => self.memory.reading(now, cx),
             _ => Reading::Not,
         };
         let may_read = reading != Reading::Not;
@@ -201,8 +201,8 @@ where
         let input = self.reader.read(&mut self.io, cx, turn.spins, turn.little);
         turn.more = self.reader.has_more();
         match input {
-            ReadOutcome::Nothing => turn.stalls = self.account.found_nothing(turn.now),
-            _ => self.account.found_something(turn.now),
+            ReadOutcome::Nothing => turn.stalls = self.memory.found_nothing(turn.now),
+            _ => self.memory.found_something(turn.now),
         }
         input
     }
@@ -218,7 +218,7 @@ where
             Unread::Bytes => turn.unread = true,
             Unread::Nothing => {}
         }
-        self.account.was_not_read(turn.now, turn.unread);
+        self.memory.was_not_read(turn.now, turn.unread);
         ReadOutcome::Nothing
     }
 
@@ -289,7 +289,7 @@ where
         if turn.stalls {
             state.h2.give_to_another();
         }
-        if self.account.is_exhausted(turn.now, || state.h2.waits_for_peer()) {
+        if self.memory.is_exhausted(turn.now, || state.h2.waits_for_peer()) {
             let why = "the server has no room for what this connection makes it hold";
             state.h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
         }
@@ -392,7 +392,7 @@ where
         // The connection has given back what it held since it asked whether it may read. Neither
         // the socket nor a timer wakes it otherwise.
         let readable =
-            !turn.may_read && self.phase == DriverPhase::Open && self.account.holds_nothing();
+            !turn.may_read && self.phase == DriverPhase::Open && self.memory.holds_nothing();
         if resumes || readable {
             return AfterTurn::Again;
         }
@@ -449,8 +449,8 @@ where
     fn set_timer(&mut self, state: &mut State, now: Instant) {
         state.h2.note_time(now);
         let closing = self.phase == DriverPhase::Closing;
-        let look = if closing { None } else { self.account.next_look(now) };
-        self.timer.set([state.h2.next_timeout(), look].into_iter().flatten().min());
+        let check = if closing { None } else { self.memory.next_check(now) };
+        self.timer.set([state.h2.next_timeout(), check].into_iter().flatten().min());
     }
 }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::account::Account;
 use super::beside::Beside;
 use super::body::Incoming;
 use super::closing::{ClosedOnDrop, Ended};
+use super::connection_memory::ConnectionMemory;
 use super::duties::Duties;
 use super::error::CloseReason;
 use super::handler::{Answer, Handler, PollAnswer};
@@ -60,8 +60,8 @@ where
     let parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
     let duties =
         ServerDuties { handler, requests: Vec::new(), slow: parallel.then(SlowMethods::default) };
-    let account = Account::new(Some(user));
-    let mut pass = Pass::new(io, shared, duties, account, options.busy_poll);
+    let memory = ConnectionMemory::new(Some(user));
+    let mut pass = Pass::new(io, shared, duties, memory, options.busy_poll);
     async move {
         let _lost = close_reason;
         let shutdown = pin!(shutdown);

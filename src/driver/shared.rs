@@ -32,8 +32,8 @@ const MOST_DIRECT: usize = 16 * 1024;
 pub(crate) struct Shared {
     state: Mutex<State>,
     /// How many bytes handlers keep of messages that are still arriving:
-    /// [`Kept`](super::kept::Kept).
-    pub(super) kept: AtomicUsize,
+    /// [`CallMemory`](super::call_memory::CallMemory).
+    pub(super) arriving: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Shared {
             wakes: Vec::new(),
             is_client,
         });
-        Arc::new(Self { state, kept: AtomicUsize::new(0) })
+        Arc::new(Self { state, arriving: AtomicUsize::new(0) })
     }
 
     /// Locks the state for the driver, which wakes tasks by itself.

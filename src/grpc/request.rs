@@ -14,7 +14,7 @@ use tonic::Status;
 use super::message::MessagePosition;
 use super::metadata::normal_trailers;
 use super::status::status;
-use crate::driver::{Incoming, Kept};
+use crate::driver::{CallMemory, Incoming};
 use crate::http2::RequestHead;
 
 /// It is parsed once, not for each request.
@@ -116,7 +116,7 @@ struct ArrivingBody {
     incoming: Incoming,
     message: MessagePosition,
     /// `None` if the whole body has arrived.
-    kept: Option<Kept>,
+    memory: Option<CallMemory>,
     /// `Some` if the call is observed.
     received: Option<Arc<AtomicU64>>,
 }
@@ -124,7 +124,7 @@ struct ArrivingBody {
 impl ArrivingBody {
     fn new(incoming: Incoming) -> Self {
         Self {
-            kept: incoming.kept(),
+            memory: incoming.call_memory(),
             incoming,
             message: MessagePosition::default(),
             received: None,
@@ -140,7 +140,7 @@ impl Body for ArrivingBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { incoming, message, kept, received } = &mut *self;
+        let Self { incoming, message, memory, received } = &mut *self;
         let frame = match ready!(Pin::new(incoming).poll_frame(cx)) {
             Some(Ok(frame)) if frame.is_data() => {
                 if let Some(data) = frame.data_ref() {
@@ -163,11 +163,11 @@ impl Body for ArrivingBody {
             Some(Ok(frame)) => Some(Ok(normal_trailers(frame))),
             None => None,
         };
-        if let Some(kept) = kept {
-            kept.set(message.incomplete());
+        if let Some(memory) = memory {
+            memory.set(message.incomplete());
             if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
                 // The handler of a unary call holds the message until the call has ended.
-                kept.hold(message.only());
+                memory.hold(message.only());
                 *message = MessagePosition::default();
             }
         }

@@ -1,4 +1,4 @@
-//! [`Account`]: a connection's part of a server's [`Memory`](super::memory::Memory), and how much may be
+//! [`ConnectionMemory`]: a connection's part of a server's [`Memory`](super::memory::Memory), and how much may be
 //! read of the connection.
 
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use super::timer::now;
 const STEP: usize = 16 * 1024;
 
 /// How often a connection that is not read checks whether it may be read again.
-const PAUSE: Duration = Duration::from_millis(20);
+const PRESSED_CHECK: Duration = Duration::from_millis(20);
 
 /// How often a sleeping connection that holds something checks whether there is still room for it.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK: Duration = Duration::from_secs(1);
 
 /// Calls that take fewer bytes than this do not make a connection check.
 const MANY_CALLS: usize = 4 << 20;
@@ -45,14 +45,14 @@ pub(super) enum Reading {
 
 /// A connection's part of the memory. Dropping it gives the part back.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct ConnectionMemory {
     user: Option<Arc<User>>,
     /// The number of this connection among the user's.
     id: u64,
     /// The counted bytes, in whole steps.
     counted: usize,
     /// Whether it checks from time to time that there is still room.
-    looks: bool,
+    checks: bool,
     /// Whether it is in a line: it waits for a turn, or has it.
     lined_up: bool,
     /// Whether users share the turns of their tasks.
@@ -75,15 +75,15 @@ struct ReadTurn {
     held: usize,
 }
 
-impl Account {
-    /// Returns a connection's account. With `None` nothing is counted.
+impl ConnectionMemory {
+    /// Returns the memory of a connection. With `None` nothing is counted.
     pub(super) fn new(user: Option<Arc<User>>) -> Self {
         let id = user.as_ref().map_or(0, |user| user.memory.next.fetch_add(1, Ordering::Relaxed));
         Self {
             user,
             id,
             counted: 0,
-            looks: false,
+            checks: false,
             lined_up: false,
             shares_turns: false,
             awaits_turn: false,
@@ -99,7 +99,7 @@ impl Account {
         let bytes = data + calls;
         let steps = bytes - bytes % STEP;
         // Many connections with a few calls each need not all wake up to check.
-        self.looks = data >= STEP || calls >= MANY_CALLS;
+        self.checks = data >= STEP || calls >= MANY_CALLS;
         if steps != self.counted {
             self.change(steps);
         }
@@ -267,14 +267,14 @@ impl Account {
     }
 
     /// Returns when to check again.
-    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn next_check(&self, now: Instant) -> Option<Instant> {
         let pressed = self.is_pressed();
-        (self.counted > 0 && (self.looks || pressed))
-            .then(|| now + if pressed { PAUSE } else { LOOK })
+        (self.counted > 0 && (self.checks || pressed))
+            .then(|| now + if pressed { PRESSED_CHECK } else { CHECK })
     }
 }
 
-impl Drop for Account {
+impl Drop for ConnectionMemory {
     fn drop(&mut self) {
         self.stop_waiting();
         self.leave();
@@ -295,32 +295,33 @@ mod tests {
     const HEAVY: u32 = 4_200_000_001;
     const LIGHT: u32 = 4_200_000_002;
 
-    fn accounts<const N: usize>(memory: &Arc<Memory>, owner: Owner) -> [Account; N] {
-        [(); N].map(|()| Account::new(Some(memory.user(owner))))
+    fn connections<const N: usize>(memory: &Arc<Memory>, owner: Owner) -> [ConnectionMemory; N] {
+        [(); N].map(|()| ConnectionMemory::new(Some(memory.user(owner))))
     }
 
-    fn reading(account: &mut Account, now: Instant) -> Reading {
-        account.reading(now, &Context::from_waker(Waker::noop()))
+    fn reading(connection: &mut ConnectionMemory, now: Instant) -> Reading {
+        connection.reading(now, &Context::from_waker(Waker::noop()))
     }
 
     #[test]
     fn the_user_who_holds_more_than_its_share_waits_and_nobody_else() {
         let now = Instant::now();
         let memory = Memory::new(100 * STEP, 25 * STEP);
-        let mut heavy = accounts::<3>(&memory, Owner::Uid(HEAVY));
-        let [mut light] = accounts::<1>(&memory, Owner::Uid(LIGHT));
+        let mut heavy = connections::<3>(&memory, Owner::Uid(HEAVY));
+        let [mut light] = connections::<1>(&memory, Owner::Uid(LIGHT));
         heavy[0].set(20 * STEP, 0);
         heavy[1].set(10 * STEP, 0);
-        let of_heavy = |heavy: &mut [Account; 3]| heavy.each_mut().map(|it| reading(it, now));
+        let of_heavy =
+            |heavy: &mut [ConnectionMemory; 3]| heavy.each_mut().map(|it| reading(it, now));
         assert_eq!(of_heavy(&mut heavy), [Free; 3], "nobody else holds anything");
         light.set(2 * STEP - 1, 0);
         assert_eq!(of_heavy(&mut heavy), [Turn, Not, Little]);
         assert_eq!(reading(&mut light, now), Free);
-        assert_eq!(heavy[1].next_look(now), Some(now + PAUSE));
+        assert_eq!(heavy[1].next_check(now), Some(now + PRESSED_CHECK));
         heavy[0].set(15 * STEP, 0);
         assert_eq!(of_heavy(&mut heavy), [Free; 3], "exactly its share");
         // The server's own user has no limit of its own.
-        let [mut own] = accounts::<1>(&memory, Owner::Server);
+        let [mut own] = connections::<1>(&memory, Owner::Server);
         own.set(70 * STEP, 0);
         assert_eq!(reading(&mut own, now), Free);
         drop((heavy, light, own));
@@ -332,8 +333,8 @@ mod tests {
     fn when_all_is_taken_those_wait_who_have_more_than_their_part() {
         let now = Instant::now();
         let memory = Memory::new(100 * STEP, 100 * STEP);
-        let [mut own, mut other] = accounts::<2>(&memory, Owner::Server);
-        let [mut light] = accounts::<1>(&memory, Owner::Uid(LIGHT));
+        let [mut own, mut other] = connections::<2>(&memory, Owner::Server);
+        let [mut light] = connections::<1>(&memory, Owner::Uid(LIGHT));
         own.set(90 * STEP, 0);
         other.set(STEP, 0);
         light.set(10 * STEP, 0);
@@ -349,50 +350,51 @@ mod tests {
     fn a_turn_ends_when_nothing_comes_or_it_lasts_and_goes_round() {
         let start = Instant::now();
         let memory = Memory::new(40 * STEP, 40 * STEP);
-        let mut accounts = accounts::<3>(&memory, Owner::Server);
-        accounts.iter_mut().for_each(|account| account.set(14 * STEP, 0));
-        let read =
-            |accounts: &mut [Account; 3], now| accounts.each_mut().map(|it| reading(it, now));
-        assert_eq!(read(&mut accounts, start), [Turn, Not, Not]);
-        assert!(!accounts[0].found_nothing(start + TURN / 2));
-        assert!(accounts[0].found_nothing(start + TURN), "for so long");
-        assert_eq!(read(&mut accounts, start + TURN), [Not, Turn, Not]);
+        let mut connections = connections::<3>(&memory, Owner::Server);
+        connections.iter_mut().for_each(|connection| connection.set(14 * STEP, 0));
+        let read = |connections: &mut [ConnectionMemory; 3], now| {
+            connections.each_mut().map(|it| reading(it, now))
+        };
+        assert_eq!(read(&mut connections, start), [Turn, Not, Not]);
+        assert!(!connections[0].found_nothing(start + TURN / 2));
+        assert!(connections[0].found_nothing(start + TURN), "for so long");
+        assert_eq!(read(&mut connections, start + TURN), [Not, Turn, Not]);
         // The turn lasts longer if something comes, but only for a limited time.
         let soon = start + TURN + TURN / 2;
-        accounts[1].found_something(soon);
-        assert!(!accounts[1].found_nothing(start + 2 * TURN));
-        assert_eq!(read(&mut accounts, start + TURN + SLICE), [Not, Not, Turn]);
+        connections[1].found_something(soon);
+        assert!(!connections[1].found_nothing(start + 2 * TURN));
+        assert_eq!(read(&mut connections, start + TURN + SLICE), [Not, Not, Turn]);
         // A connection that holds nothing any more leaves the turn to the next one.
-        accounts[2].set(0, 0);
-        accounts[0].set(30 * STEP, 0);
+        connections[2].set(0, 0);
+        connections[0].set(30 * STEP, 0);
         let now = start + TURN + SLICE;
-        assert_eq!(reading(&mut accounts[2], now), Little);
-        accounts[2].leave();
-        assert_eq!(reading(&mut accounts[0], now), Turn);
+        assert_eq!(reading(&mut connections[2], now), Little);
+        connections[2].leave();
+        assert_eq!(reading(&mut connections[0], now), Turn);
     }
 
     #[test]
     fn far_beyond_one_stays_the_only_one_until_it_holds_less() {
         let start = Instant::now();
         let memory = Memory::new(40 * STEP, 40 * STEP);
-        let mut accounts = accounts::<2>(&memory, Owner::Server);
-        accounts.iter_mut().for_each(|account| account.set(26 * STEP, 0));
-        assert_eq!(reading(&mut accounts[0], start), Turn);
-        accounts[0].set(27 * STEP, 0);
-        assert!(accounts[0].found_nothing(start + TURN));
+        let mut connections = connections::<2>(&memory, Owner::Server);
+        connections.iter_mut().for_each(|connection| connection.set(26 * STEP, 0));
+        assert_eq!(reading(&mut connections[0], start), Turn);
+        connections[0].set(27 * STEP, 0);
+        assert!(connections[0].found_nothing(start + TURN));
         let later = start + 2 * SLICE;
-        assert_eq!(accounts.each_mut().map(|it| reading(it, later)), [Turn, Not]);
-        accounts[0].set(26 * STEP, 0);
-        assert_eq!(accounts.each_mut().map(|it| reading(it, later)), [Not, Turn]);
+        assert_eq!(connections.each_mut().map(|it| reading(it, later)), [Turn, Not]);
+        connections[0].set(26 * STEP, 0);
+        assert_eq!(connections.each_mut().map(|it| reading(it, later)), [Not, Turn]);
     }
 
     #[test]
     fn only_one_that_is_read_and_holds_on_to_all_is_closed() {
         let start = Instant::now();
         let memory = Memory::new(4 * STEP, 4 * STEP);
-        let [mut stuck, mut unread, mut silent] = accounts::<3>(&memory, Owner::Server);
-        for account in [&mut stuck, &mut unread, &mut silent] {
-            account.set(2 * STEP, 0);
+        let [mut stuck, mut unread, mut silent] = connections::<3>(&memory, Owner::Server);
+        for connection in [&mut stuck, &mut unread, &mut silent] {
+            connection.set(2 * STEP, 0);
         }
         let later = start + PATIENCE;
         assert_eq!(reading(&mut stuck, start), Turn);
@@ -420,9 +422,9 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_counted() {
         let now = Instant::now();
-        let mut account = Account::new(None);
-        account.set(usize::MAX, 0);
-        assert_eq!(reading(&mut account, now), Free);
-        assert_eq!((account.next_look(now), account.is_pressed()), (None, false));
+        let mut connection = ConnectionMemory::new(None);
+        connection.set(usize::MAX, 0);
+        assert_eq!(reading(&mut connection, now), Free);
+        assert_eq!((connection.next_check(now), connection.is_pressed()), (None, false));
     }
 }

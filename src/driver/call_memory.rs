@@ -1,4 +1,4 @@
-//! [`Kept`]: what a call keeps of its request while that arrives.
+//! [`CallMemory`]: what a call keeps of its request while that arrives.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,13 +9,13 @@ use crate::http2::StreamKey;
 /// Counts what a call keeps of a message that is still arriving, as a part of what its connection
 /// holds. It ends with the call.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct CallMemory {
     shared: Arc<Shared>,
     key: StreamKey,
     bytes: usize,
 }
 
-impl Kept {
+impl CallMemory {
     pub(super) fn new(shared: Arc<Shared>, key: StreamKey) -> Self {
         Self { shared, key, bytes: 0 }
     }
@@ -31,14 +31,14 @@ impl Kept {
     pub(crate) fn set(&mut self, bytes: usize) {
         let earlier = std::mem::replace(&mut self.bytes, bytes);
         if bytes > earlier {
-            self.shared.kept.fetch_add(bytes - earlier, Ordering::Relaxed);
+            self.shared.arriving.fetch_add(bytes - earlier, Ordering::Relaxed);
         } else if bytes < earlier {
-            self.shared.kept.fetch_sub(earlier - bytes, Ordering::Relaxed);
+            self.shared.arriving.fetch_sub(earlier - bytes, Ordering::Relaxed);
         }
     }
 }
 
-impl Drop for Kept {
+impl Drop for CallMemory {
     fn drop(&mut self) {
         self.set(0);
     }
