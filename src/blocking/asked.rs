@@ -35,7 +35,7 @@ pub(super) struct Asked {
     adds_agent: bool,
     /// Whether the channel's timeout is still to be added, too.
     adds_timeout: bool,
-    /// How often a policy had it made.
+    /// How many attempts the retry policy has had made, the first one included.
     attempts: u32,
     /// How often it was sent again because no server had processed it.
     resends: u32,
@@ -50,8 +50,8 @@ pub(super) enum NoResponse {
 }
 
 impl From<NoResponse> for Status {
-    fn from(unsent: NoResponse) -> Self {
-        match unsent {
+    fn from(reason: NoResponse) -> Self {
+        match reason {
             NoResponse::Again(status) | NoResponse::Failed(status) => status,
         }
     }
@@ -166,7 +166,8 @@ impl Asked {
         true
     }
 
-    /// Returns how long to wait if the policy has the call made once more, and prepares that.
+    /// Returns how long to wait before the next attempt if the policy wants one, and prepares that
+    /// attempt.
     pub(super) fn retry(
         &mut self,
         channel: &Channel,
@@ -182,7 +183,8 @@ impl Asked {
         Some(wait)
     }
 
-    /// Does the same when a response's head has come: one without a body may be a failure.
+    /// Does the same after a response's head has come. A head without a body may have the status of
+    /// a failure.
     pub(super) fn retry_answer(
         &mut self,
         channel: &Channel,
@@ -237,7 +239,7 @@ impl Asked {
         }
     }
 
-    /// Notes that the call waits from now on for something other than its answer.
+    /// Notes that the call waits from now on for a connection, a slot or the next attempt.
     pub(super) fn begin_wait(&self) -> Option<Instant> {
         self.observation.as_ref().map(|_| Instant::now())
     }

@@ -1,4 +1,4 @@
-//! [`Call`]: one call on a connection, from its request to the end of its response.
+//! [`BlockingCall`]: one call on a connection, from its request to the end of its response.
 
 use std::sync::Arc;
 use std::task::Poll;

@@ -243,15 +243,16 @@ impl Channel {
                 current.connection.take()
             }
         };
-        // Dropping it tells observers that it has ended, which must not be done under the lock.
+        // Dropping a connection tells observers that it has ended. No lock may be held while
+        // observers run.
         drop(current);
         drop(opening);
         drop(ended);
         opened
     }
 
-    /// Returns the error for an observer that makes a call while it is told of the connection that
-    /// the call would wait for.
+    /// Returns the error for a call that an observer makes while it is told that the channel
+    /// connects. The call would wait for this very thread.
     fn within_connecting(&self) -> ConnectError {
         let cause = "this thread is opening the connection: an observer that is told of it can make calls \
                      only from another thread";

@@ -1,4 +1,4 @@
-//! [`Connection`]: HTTP/2 on a socket. The threads that wait for it drive it.
+//! [`BlockingConnection`]: HTTP/2 on a socket. The threads that wait for it drive it.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -136,8 +136,8 @@ impl BlockingConnection {
     pub(super) fn is_open(&self, looks: bool) -> bool {
         let mut state = self.lock();
         // The server may have closed it between two calls. Over a Unix socket the request then
-        // cannot be written, and goes to another connection. TCP takes it, and nobody knows what
-        // became of it.
+        // cannot be written, and goes to another connection. Over TCP it can be written, and then
+        // it is unknown whether the server has processed it.
         if (looks || !self.address.is_unix()) && state.close_reason.is_none() {
             let received = self.receive_into(&mut state);
             state.take_in(received.map(|_| BlockingRead::Nothing));

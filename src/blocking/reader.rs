@@ -16,7 +16,7 @@ const READ: usize = 64 * 1024;
 /// of its clock, which last up to 10 ms.
 const PRECISE: Duration = Duration::from_millis(50);
 
-/// Reads that wait this long cost nothing that matters.
+/// A timeout of this length or more is long enough: the system call after it costs little.
 const SELDOM: Duration = Duration::from_secs(1);
 
 /// Reads a socket. One thread at a time uses it.
@@ -72,9 +72,9 @@ impl BlockingReader {
         received(recv(socket, &mut *self.buffer, RecvFlags::DONTWAIT))
     }
 
-    /// Returns whether a read of the socket waits no longer than the remaining time. Sets the
-    /// socket's timeout if it is longer, or so short that a call would often check its clock. The
-    /// new timeout is shorter than possible, so that later calls need not set it again.
+    /// Returns whether a read of the socket ends within the remaining time. It sets a new timeout
+    /// if the socket's timeout is longer than that, or so short that a call would wake up often.
+    /// The new timeout is half of the remaining time, so that calls that follow can use it too.
     fn waits_within(&mut self, socket: impl AsFd, left: Option<Duration>) -> bool {
         let fits = match (self.timeout, left) {
             (None, left) => left.is_none(),
@@ -98,7 +98,7 @@ impl BlockingReader {
     }
 }
 
-/// Returns the time until a moment, if there is one.
+/// Returns the time until the deadline, if there is one.
 pub(super) fn left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }

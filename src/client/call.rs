@@ -52,7 +52,8 @@ pub(crate) struct Calling<R> {
     adds_timeout: bool,
     /// How often it was sent again because no server had processed it.
     resends: u8,
-    /// How often a [`RetryPolicy`](super::RetryPolicy) had it made.
+    /// How many attempts a [`RetryPolicy`](super::RetryPolicy) has had made, the first one
+    /// included.
     attempts: u8,
     /// How often it was put into a connection.
     sent: u32,
@@ -156,7 +157,7 @@ impl<R: OutgoingRequest> Calling<R> {
         }
     }
 
-    /// Returns whether the policy has the call made once more, and prepares that.
+    /// Returns whether the policy wants another attempt, and prepares that attempt.
     fn retry(&mut self, code: Code, headers: Option<&HeaderMap>) -> bool {
         let Some(policy) = &self.channel.config.retry else { return false };
         if !self.request.can_be_sent() {
@@ -171,7 +172,8 @@ impl<R: OutgoingRequest> Calling<R> {
         true
     }
 
-    /// Does the same when a response's head has come: one without a body may be a failure.
+    /// Does the same after a response's head has come. A head without a body may have the status of
+    /// a failure.
     fn retry_response(&mut self, head: &ResponseHead) -> bool {
         let Some(policy) = &self.channel.config.retry else { return false };
         match head.headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes())) {
@@ -193,8 +195,8 @@ impl<R: OutgoingRequest> Calling<R> {
                 },
                 CallStage::Connect(connect) => {
                     let connected = ready!(connect.as_mut().poll(cx));
-                    // The call uses the connection that it waited for, even if that is lost by now:
-                    // its error counts.
+                    // The call uses the connection that it waited for, even if the connection has
+                    // ended by now. Then the error is that of the connection.
                     self.send(connected?, cx)?;
                 }
                 CallStage::Wait(waiter, _) => {

@@ -30,7 +30,7 @@ pub(crate) struct Sender(Arc<Handle>);
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
-    /// Whether the driver starts to look for the answer as soon as a call is sent.
+    /// Whether the driver polls for the response as soon as a call is sent.
     spins: bool,
 }
 
@@ -94,7 +94,8 @@ impl Sender {
         Self::start_watched(io, options, None)
     }
 
-    /// Does the same. The task also tells `watch` of the connection.
+    /// Starts HTTP/2 on a connected stream. The task that drives it also tells `watch` what
+    /// happens.
     pub(crate) fn start_watched<T>(
         mut io: T,
         mut options: Options,
@@ -246,8 +247,9 @@ impl Sender {
     }
 }
 
-/// A place in the line for a slot. Its holder tries again when its turn has come. If it is dropped
-/// after that without having tried, the next in line tries.
+/// A position in the line of calls that wait for a slot. The call tries again when its turn has
+/// come. If the ticket is dropped after that without a try, the next call in the line gets the
+/// turn.
 pub(crate) struct SlotTicket {
     shared: Arc<Shared>,
     ticket: u64,
@@ -262,7 +264,7 @@ impl SlotTicket {
         Self { shared: Arc::clone(shared), ticket, tried: false }
     }
 
-    /// Is ready once it is this waiter's turn, which has to be taken at once.
+    /// Is ready once it is this call's turn. The caller then has to try at once.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         let polled = self.shared.with(|state| match state.waiting.get_mut(&self.ticket) {
             Some(waker) => {

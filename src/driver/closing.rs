@@ -22,10 +22,10 @@ use crate::http2::{ErrorCode, ReceiveOutcome};
 /// over unread data resets the peer's end, and the bytes that were sent last could be lost.
 const LINGER: usize = 256 * 1024;
 
-/// How long that may take.
+/// How long those reads may take in all.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// How often what the peer had sent is read after writing failed.
+/// How many times the socket is read after a write has failed.
 const LAST_READS: u32 = 64;
 
 /// How a server's connection has ended without an error.
@@ -76,7 +76,7 @@ where
         }
     }
 
-    /// Returns how a connection ended that did not fail. `told` means that the server shuts down.
+    /// Returns how a connection ended without an error. `told` means that the server shuts down.
     pub(super) fn ended(&self, told: bool) -> Ended {
         let state = self.shared.lock();
         match state.h2.failure() {

@@ -21,10 +21,10 @@ const CHECK: Duration = Duration::from_secs(1);
 /// Calls that take fewer bytes than this do not make a connection check.
 const MANY_CALLS: usize = 4 << 20;
 
-/// How long a connection of a pressed user may be read without holding less.
+/// How long a pressed user's connection may be read and still hold as much as before.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the connection that is read may bring nothing before another one gets the turn.
+/// How long the connection whose turn it is may bring nothing before another one gets the turn.
 const TURN: Duration = Duration::from_millis(20);
 
 /// How long a turn lasts while another one waits.
@@ -59,8 +59,8 @@ pub(super) struct ConnectionMemory {
     shares_turns: bool,
     /// Whether it waits for such a turn.
     awaits_turn: bool,
-    /// For a pressed user's connection: since when it is read, or has sent nothing to read, without
-    /// holding less.
+    /// Since when this connection of a pressed user has not come to hold less. It counts only while
+    /// the connection is read or has sent nothing.
     since: Option<Box<Instant>>,
     turn: Option<Box<ReadTurn>>,
 }
@@ -182,8 +182,8 @@ impl ConnectionMemory {
     fn reading_in_turn(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
         let Some(user) = &self.user else { return Reading::Free };
         if let Some(turn) = &self.turn {
-            // Beyond the quarter it keeps the turn until it holds less, because the next connection
-            // would add more.
+            // If the user holds a quarter more than its share, the connection keeps its turn until
+            // it holds less. The next connection would add more.
             let may_end = turn.held >= self.counted || !user.is_beyond();
             if turn.began + SLICE <= now && may_end && user.turns.is_wanted() {
                 self.leave();
@@ -247,8 +247,8 @@ impl ConnectionMemory {
         }
     }
 
-    /// Returns whether there is no room and this connection has held what it has for too long.
-    /// `waits_for_peer` tells whether the peer has to act.
+    /// Returns whether the connection has to be closed: there is no room, and it has held as much
+    /// for too long. `waits_for_peer` tells whether the peer has to act.
     pub(super) fn is_exhausted(
         &mut self,
         now: Instant,

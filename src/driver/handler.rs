@@ -23,8 +23,8 @@ pub(crate) trait Handler: Send + 'static {
     /// A running handler.
     type Running: PollAnswer<Body = Self::Body> + Send + Unpin + 'static;
 
-    /// Starts to answer. The reply is polled at once. If it is not ready then, it moves to its own
-    /// task.
+    /// Starts to answer. The running handler is polled at once. If it is not ready then, it moves
+    /// to a task of its own.
     fn call(
         &mut self,
         head: Arc<RequestHead>,

@@ -1,4 +1,4 @@
-//! The options of a driver, and the error type that all of it uses.
+//! The options of a driver, and the error type of bodies.
 
 use super::busy_poll::BusyPoll;
 use crate::http2::Config;

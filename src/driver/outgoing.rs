@@ -45,7 +45,7 @@ pub(crate) trait OutgoingRequest {
     /// Returns whether the request may be sent once more.
     fn can_be_sent(&self) -> bool;
 
-    /// Sets a header field for when it is sent again.
+    /// Sets a header field, before the request is sent again.
     fn set_field(&mut self, name: HeaderName, value: HeaderValue);
 
     /// Returns how much of the body is kept for sending it again, in bytes.
@@ -59,7 +59,7 @@ pub(crate) struct OutgoingHead<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// Descriptors that travel with the head.
     pub(crate) descriptors: Option<&'a Descriptors>,
-    /// Set if only the descriptors ever change.
+    /// The id of the head, if nothing but its descriptors changes from call to call.
     pub(crate) id: Option<HeadId>,
 }
 

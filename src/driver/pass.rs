@@ -178,14 +178,15 @@ where
     #[inline]
     fn read(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> ReadOutcome {
         if self.backlog {
-            // What is already known comes first, in any case before the end of the stream.
+            // The events of the last turn come before anything that is read now, such as the end of
+            // the stream.
             turn.more = true;
             turn.continues = true;
             return ReadOutcome::Nothing;
         }
         if self.unparsed {
-            // The read that brought these frames may have left more, for which the socket wakes no
-            // task.
+            // The read that brought these frames may have left more in the socket, and then nothing
+            // wakes the task.
             turn.more = true;
             return ReadOutcome::Bytes;
         }
@@ -207,7 +208,8 @@ where
         input
     }
 
-    /// Only checks whether there is something to read, because not reading is no delay of the peer.
+    /// Only checks whether there is something to read. If there is, the peer is not late: this end
+    /// does not read.
     #[cold]
     fn leave_unread(&mut self, turn: &mut Turn) -> ReadOutcome {
         if self.phase != DriverPhase::Open {
@@ -299,8 +301,8 @@ where
     }
 
     /// Takes the events of as many calls as one turn starts. While no handlers are called it takes
-    /// all events: there are no more such calls than streams, and events of other calls may be
-    /// behind them.
+    /// all events, because events of running calls may be behind those of new calls. There are no
+    /// more new calls than streams.
     fn dispatch(&mut self, state: &mut State, held_up: bool) {
         if !self.backlog {
             self.batch = state.batch();
@@ -389,8 +391,8 @@ where
             return AfterTurn::Again;
         }
         let resumes = self.duties.holds() && !is_held_up(state);
-        // The connection has given back what it held since it asked whether it may read. Neither
-        // the socket nor a timer wakes it otherwise.
+        // The connection was not read because of what it held, and has given that back during this
+        // turn. Neither the socket nor a timer would wake it.
         let readable =
             !turn.may_read && self.phase == DriverPhase::Open && self.memory.holds_nothing();
         if resumes || readable {
@@ -401,7 +403,8 @@ where
         }
         self.reader.note_sent(state.h2.written(), turn.now);
         if self.reader.spins(turn.now) {
-            // Until a turn finds that the time is over, and leaves its waker with the socket.
+            // Turns follow each other until the time of busy polling is over. The last one leaves
+            // its waker with the socket.
             self.set_timer(state, turn.now);
             return AfterTurn::Again;
         }

@@ -199,7 +199,7 @@ impl Reader {
     }
 }
 
-/// Returns what it means that a read brought nothing.
+/// Returns the outcome of a read that brought no bytes.
 fn ended(read: io::Result<usize>) -> ReadOutcome {
     match read {
         Ok(_) => ReadOutcome::End,

@@ -64,8 +64,8 @@ pub(super) fn send_message(
     message.clear();
 }
 
-/// Sends a head with the descriptors that go with it. Returns whether the rest may follow: where the
-/// descriptors cannot be sent, an error was sent instead.
+/// Sends a head with the descriptors that go with it. Returns whether the rest may follow. If the
+/// descriptors could not be sent, an error was sent instead.
 fn send_head(
     state: &mut State,
     key: StreamKey,

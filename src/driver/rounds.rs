@@ -77,7 +77,7 @@ struct WaitingLines {
 #[derive(Debug, PartialEq, Eq)]
 enum AfterRound {
     Round,
-    /// All lines that wait belong to users that rest until then.
+    /// All lines that wait belong to users that rest. The first of them rests until then.
     Rest(Instant),
     /// No line waits.
     End,

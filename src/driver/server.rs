@@ -72,8 +72,8 @@ where
             if polled.is_ready() || shutting_down || shutdown.poll(cx).is_pending() {
                 return polled;
             }
-            // What was already there to read comes first. A peer that has sent its SETTINGS gets a
-            // graceful end.
+            // The turn before has read what was there. So a peer whose SETTINGS were among that
+            // gets a graceful end.
             shutting_down = true;
             pass.shut_down();
             pass.poll(cx)
@@ -123,8 +123,8 @@ fn attempt<H: Handler>(
     if is_slow {
         return Outcome::Pending(reply);
     }
-    // This poll has no waker, because a task that takes over polls again at once. It is outside the
-    // task's budget, which is the connection's.
+    // This poll needs no waker: a task that takes the handler over polls it again at once. It takes
+    // nothing from the cooperative budget of the connection's task.
     let mut cx = Context::from_waker(Waker::noop());
     let in_place = poll_fn(|cx| reply.poll_answer(cx, message));
     let mut in_place = tokio::task::unconstrained(in_place);

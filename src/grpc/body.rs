@@ -99,7 +99,7 @@ impl ResponseBody {
 
     /// Lets the body's end also end the call that `observation` tells of.
     pub(crate) fn observe(&mut self, observation: Box<CallObservation>) {
-        // Where there is nothing left to read, nobody may read it.
+        // If nothing is left to read, the body may never be read, so its end is noted now.
         self.observed = (!self.is_end_stream()).then_some(observation);
     }
 

@@ -227,8 +227,8 @@ impl Connection {
         self.error_on(header.stream, why.0, why.1)
     }
 
-    /// Deals with a stream error on a stream that may have ended or be idle. If it has ended,
-    /// nobody has to be told. If it is idle, it cannot be reset (§5.1), so the error is the
+    /// Deals with a stream error on a stream that may have ended or be idle. If it has ended, no
+    /// one has to be told. If it is idle, it cannot be reset (§5.1), so the error is the
     /// connection's.
     fn error_on(
         &mut self,

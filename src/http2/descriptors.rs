@@ -14,7 +14,7 @@ use super::stream::Sending;
 use crate::descriptors::{Descriptors, ReceivedSet};
 
 /// The keep-alive if none was asked for.
-const SIGN_OF_LIFE: KeepAlive = KeepAlive {
+const DEFAULT_KEEP_ALIVE: KeepAlive = KeepAlive {
     interval: Duration::from_secs(60),
     timeout: Duration::from_secs(20),
     when_idle: false,
@@ -32,13 +32,14 @@ impl Connection {
 
     /// Takes a set of descriptors that was received with the next bytes, or before them.
     ///
-    /// A server's call may hold the client's end of its own connection, which then would never be
-    /// closed. So a client that has sent descriptors has to answer PINGs while it has calls.
+    /// One of the descriptors may be the client's end of this very connection. Then the connection
+    /// would stay open after the client has ended. So a client that has sent descriptors has to
+    /// answer PINGs while it has calls.
     pub(crate) fn receive_set(&mut self, set: ReceivedSet) {
         if self.dead.is_none() {
             self.passing.sets.push_back(set);
             if self.role == Role::Server {
-                self.config.keep_alive.get_or_insert(SIGN_OF_LIFE);
+                self.config.keep_alive.get_or_insert(DEFAULT_KEEP_ALIVE);
             }
         }
     }

@@ -42,7 +42,7 @@ enum BlockPurpose {
     Response(StreamKey),
     Trailers(StreamKey),
     /// It is for no stream, which is allowed. It is decoded so that the table stays right.
-    Nobody,
+    NoStream,
     /// It is for a stream in the table that has ended, which is a stream error.
     Ended(StreamKey),
 }
@@ -128,7 +128,7 @@ impl Connection {
         let kind = match target {
             BlockPurpose::New => HeadKind::Request,
             BlockPurpose::Response(_) => HeadKind::Response,
-            BlockPurpose::Trailers(_) | BlockPurpose::Nobody | BlockPurpose::Ended(_) => {
+            BlockPurpose::Trailers(_) | BlockPurpose::NoStream | BlockPurpose::Ended(_) => {
                 HeadKind::Trailers
             }
         };
@@ -137,7 +137,7 @@ impl Connection {
             head = Err(HeadError::Malformed("a stream depends on itself"));
         }
         if let Err(HeadError::TooLarge { beyond, .. }) = &head
-            && !matches!(target, BlockPurpose::Nobody)
+            && !matches!(target, BlockPurpose::NoStream)
         {
             let units = budget::too_large(block.len(), *beyond);
             // A client's call that ends this way earns nothing.
@@ -158,7 +158,7 @@ impl Connection {
                 Err(ConnectionError::protocol("DESCRIPTORS before trailers"))
             }
             BlockPurpose::Trailers(key) => self.trailers(key, end, head),
-            BlockPurpose::Nobody => self.late_head(id, end),
+            BlockPurpose::NoStream => self.late_head(id, end),
             BlockPurpose::Ended(key) => {
                 // §5.1, half-closed (remote)
                 self.stream_error(key, ErrorCode::STREAM_CLOSED, "HEADERS after END_STREAM")
@@ -185,8 +185,8 @@ impl Connection {
             return Ok(match stream.receiving {
                 Receiving::Head => BlockPurpose::Response(key),
                 Receiving::Body => BlockPurpose::Trailers(key),
-                Receiving::Done if stream.reset_by_us && !stream.peer_ended => BlockPurpose::Nobody,
-                Receiving::Done if stream.is_closed() && client => BlockPurpose::Nobody,
+                Receiving::Done if stream.reset_by_us && !stream.peer_ended => BlockPurpose::NoStream,
+                Receiving::Done if stream.is_closed() && client => BlockPurpose::NoStream,
                 Receiving::Done if stream.is_closed() => {
                     return Err(ConnectionError::closed("HEADERS on a closed stream"));
                 }
@@ -201,8 +201,8 @@ impl Connection {
             return Ok(BlockPurpose::New);
         }
         match self.gone(id, "HEADERS on an idle stream")? {
-            Gone::Reset | Gone::Forgotten => Ok(BlockPurpose::Nobody),
-            Gone::Ended if client => Ok(BlockPurpose::Nobody),
+            Gone::Reset | Gone::Forgotten => Ok(BlockPurpose::NoStream),
+            Gone::Ended if client => Ok(BlockPurpose::NoStream),
             Gone::Skipped => {
                 Err(ConnectionError::protocol("a stream opened after one of higher number"))
             }

@@ -30,7 +30,7 @@ impl Connection {
             return;
         }
         self.pressure.first = 0;
-        // Give the peers the window that was held back.
+        // The peers get the window that was held back.
         for key in self.streams.keys() {
             self.give_back(key);
         }

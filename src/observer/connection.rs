@@ -43,7 +43,7 @@ impl ConnectionInfo {
     }
 
     /// Returns the server's address: the one that the listener listens on, or that the channel is
-    /// connected to. It is `None` for streams that somebody else accepted or opened.
+    /// connected to. It is `None` for streams that other code accepted or opened.
     pub fn address(&self) -> Option<&Address> {
         self.address.as_ref()
     }
