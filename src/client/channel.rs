@@ -166,7 +166,7 @@ impl Channel {
         ChannelBuilder::from_connector(connect).connect_lazy()
     }
 
-    /// Returns whether somebody observes the channel's calls.
+    /// Returns whether the channel has observers of its calls.
     pub(crate) fn is_observed(&self) -> bool {
         self.0.config.observers.is_some()
     }

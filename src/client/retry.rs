@@ -26,8 +26,8 @@ const MOST_ATTEMPTS: u32 = 5;
 /// A unary or server-streaming call is made again when it fails with one of the codes before the
 /// server has sent a response's head. Calls whose requests are streams are not. The call's deadline
 /// covers all attempts. Each attempt but the first tells the server how many came before it
-/// (`grpc-previous-rpc-attempts`), and a server can say when to try again or that nobody should
-/// (`grpc-retry-pushback-ms`).
+/// (`grpc-previous-rpc-attempts`), and a server can say when to try again or that no attempt should
+/// follow (`grpc-retry-pushback-ms`).
 ///
 /// Set it only if the methods called may run twice, because a call that failed may have been
 /// processed. Calls that no server has processed are sent again without a policy. See

@@ -60,7 +60,7 @@ pub(crate) struct Deadline {
     call: Option<CallName>,
 }
 
-/// The call that a status after the deadline names: its path and its timeout.
+/// The path and the timeout of a call. The status after the deadline names them.
 #[derive(Debug)]
 enum CallName {
     Sent(Box<str>, Duration),

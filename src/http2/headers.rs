@@ -185,7 +185,9 @@ impl Connection {
             return Ok(match stream.receiving {
                 Receiving::Head => BlockPurpose::Response(key),
                 Receiving::Body => BlockPurpose::Trailers(key),
-                Receiving::Done if stream.reset_by_us && !stream.peer_ended => BlockPurpose::NoStream,
+                Receiving::Done if stream.reset_by_us && !stream.peer_ended => {
+                    BlockPurpose::NoStream
+                }
                 Receiving::Done if stream.is_closed() && client => BlockPurpose::NoStream,
                 Receiving::Done if stream.is_closed() => {
                     return Err(ConnectionError::closed("HEADERS on a closed stream"));

@@ -235,9 +235,10 @@ impl Server {
     /// [`idle_timeout`](Self::idle_timeout) sets another time.
     ///
     /// It is for servers that are started when a client connects ([`Listener::from_systemd`]) and
-    /// end when no client needs them. A client that connects while the server ends is not lost. On
-    /// an inherited socket it waits in the queue for the next server. On a socket that this server
-    /// bound, the socket file is removed first, and clients that have connected before are served.
+    /// end when no client needs them. A client that connects while the server ends is still served.
+    /// On an inherited socket it waits in the queue for the next server. On a socket that this
+    /// server bound, the socket file is removed first, and clients that have connected before are
+    /// served.
     ///
     /// # Errors, cancel safety, panics
     ///

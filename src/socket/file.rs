@@ -229,7 +229,8 @@ pub(super) fn set_group(
     })
 }
 
-/// Gives a file its mode, by its inode, so that nobody can redirect it in a shared directory.
+/// Gives a file its mode, by its inode, so that no other process can redirect it in a shared
+/// directory.
 pub(super) fn set_mode(inode: BorrowedFd<'_>, mode: u32) -> rustix::io::Result<()> {
     rustix::fs::chmod(by_descriptor(inode), Mode::from_raw_mode(mode))
 }
@@ -330,8 +331,7 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// Removes the file of that name if it is this inode. Otherwise it belongs to somebody else, or is
-/// gone.
+/// Removes the file of that name if it is this inode. Otherwise it is another file, or gone.
 fn remove(location: &Location, name: &OsStr, inode: BorrowedFd<'_>) -> rustix::io::Result<()> {
     if is_named(location, name, inode)? {
         rustix::fs::unlinkat(&location.directory, name, AtFlags::empty())?;

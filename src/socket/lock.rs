@@ -137,7 +137,7 @@ impl HeldLock {
     /// Checks whether a server holds the lock although its socket file is gone. Returns its process
     /// id if that is known. A server's id is in the lock file from after the socket is published
     /// until before it is removed. So if the id is there before and after a check that finds no
-    /// socket file, somebody else removed the file.
+    /// socket file, another process removed the file.
     fn server_without_file(&self, location: &Location) -> Option<Option<u32>> {
         let before = self.signature()?;
         let look =
