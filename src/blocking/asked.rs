@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName};
@@ -12,6 +11,7 @@ use tonic::{Code, Status};
 
 use super::builder::ChannelBuilder;
 use super::channel::{Channel, unavailable};
+use super::encoded::Encoded;
 use super::reader::left;
 use crate::address::Address;
 use crate::client::{DirectResponse, PREVIOUS_ATTEMPTS};
@@ -173,7 +173,7 @@ impl Asked {
         channel: &Channel,
         code: Code,
         headers: Option<&HeaderMap>,
-        message: &Bytes,
+        message: &Encoded,
     ) -> Option<Duration> {
         let policy = channel.config().retry.as_ref()?;
         let wait = policy.next(channel.tokens(), self.attempts, code, headers, message.len())?;
@@ -189,7 +189,7 @@ impl Asked {
         &mut self,
         channel: &Channel,
         response: &DirectResponse,
-        message: &Bytes,
+        message: &Encoded,
     ) -> Option<Duration> {
         let policy = channel.config().retry.as_ref()?;
         let headers = &response.head.headers;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tonic::Status;
 
 use super::asked::{Asked, NoResponse};
 use super::call::BlockingCall;
 use super::channel::Channel;
+use super::encoded::Encoded;
 use crate::client::DirectResponse;
 
 impl Asked {
@@ -16,7 +16,7 @@ impl Asked {
     pub(super) fn answer(
         mut self,
         channel: &Channel,
-        message: &Bytes,
+        message: &mut Encoded,
     ) -> Result<(BlockingCall, DirectResponse), Status> {
         loop {
             let wait = match self.attempt(channel, message) {
@@ -43,7 +43,7 @@ impl Asked {
     fn attempt(
         &mut self,
         channel: &Channel,
-        message: &Bytes,
+        message: &mut Encoded,
     ) -> Result<(BlockingCall, DirectResponse), NoResponse> {
         let mut call = BlockingCall::open(channel, self, Some(message))?;
         let response = call.head()?;

@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use super::asked::{Asked, BlockingDeadline, NoResponse};
 use super::channel::Channel;
 use super::connection::{BlockingConnection, BlockingState, TimedOut};
+use super::encoded::Encoded;
 use crate::client::DirectResponse;
 use crate::driver::{CloseReason, StreamError};
 use crate::grpc::{normalise, status};
@@ -40,18 +41,19 @@ impl BlockingCall {
     pub(super) fn open(
         channel: &Channel,
         asked: &mut Asked,
-        message: Option<&Bytes>,
+        message: Option<&mut Encoded>,
     ) -> Result<Self, NoResponse> {
         let deadline = asked.deadline;
         let waits = asked.begin_wait();
         let connected = channel.connection(deadline.at(), message.is_none());
+        let size = message.as_ref().map_or(0, |message| message.len());
         let opened = connected.map_err(|error| asked.unconnected(error)).and_then(|connection| {
             let key = Self::start(&connection, channel, asked, message)?;
             Ok((connection, key))
         });
         asked.end_wait(waits);
         let (connection, key) = opened?;
-        asked.note_sent(message.map_or(0, Bytes::len));
+        asked.note_sent(size);
         let content = None;
         Ok(Self { connection, key, deadline, content, over: false, observation: None })
     }
@@ -60,15 +62,15 @@ impl BlockingCall {
         connection: &BlockingConnection,
         channel: &Channel,
         asked: &Asked,
-        message: Option<&Bytes>,
+        mut message: Option<&mut Encoded>,
     ) -> Result<StreamKey, NoResponse> {
         let request = asked.request(channel.config(), &connection.authority);
         let opened = connection.until(asked.deadline.at(), |state| {
             match state.h2.send_request(request, false) {
                 Ok(key) => {
                     // It is sent in one write with the head.
-                    if let Some(message) = message {
-                        state.h2.send_data(key, message.clone(), true);
+                    if let Some(message) = &mut message {
+                        message.send(&mut state.h2, key);
                     }
                     Some(Ok(key))
                 }
@@ -147,23 +149,21 @@ impl BlockingCall {
         let key = self.key;
         let head =
             self.connection.until(self.deadline.at(), |state| match state.h2.take_response(key) {
-                Poll::Ready(Ok(head)) => Some(Ok(head)),
+                Poll::Ready(Ok((head, Body::Whole(content)))) => {
+                    state.h2.forget(key);
+                    Some(Ok((head, Some(content))))
+                }
+                Poll::Ready(Ok((head, Body::Open))) => Some(Ok((head, None))),
                 Poll::Ready(Err(failure)) => Some(Err(state.error(failure))),
                 Poll::Pending if state.close_reason.is_some() => Some(Err(gone(state))),
                 Poll::Pending => None,
             });
-        let (head, body) = match head {
+        let (head, whole) = match head {
             Ok(Ok(head)) => head,
             Ok(Err(error)) => return Err(self.failed(error)),
             Err(TimedOut) => return Err(NoResponse::Failed(self.timed_out())),
         };
-        let whole = match body {
-            Body::Whole(content) => {
-                self.forget();
-                Some(content)
-            }
-            Body::Open => None,
-        };
+        self.over = whole.is_some();
         let response = DirectResponse::new(head, whole.as_ref(), &self.connection.usual);
         let mut response = response.map_err(|status| NoResponse::Failed(self.ended(status)))?;
         response.extensions = self.connection.extensions.clone();

@@ -6,7 +6,8 @@ use tonic::{Request, Response, Status};
 
 use super::asked::Asked;
 use super::channel::Channel;
-use super::streaming::{Conversation, Streaming, encoded, single};
+use super::encoded::Encoded;
+use super::streaming::{Conversation, Streaming, single};
 use crate::stubs::{ClientOptions, Method, whole};
 
 /// The part that all generated blocking clients share. It is for generated code only, and changes
@@ -42,8 +43,9 @@ impl Client {
         Q: Message,
         R: Message + Default,
     {
-        let (metadata, message) = encoded(request, &self.options)?;
-        let (mut call, response) = self.asked(method, metadata).answer(&self.channel, &message)?;
+        let (metadata, mut message) = Encoded::of(request, &self.options)?;
+        let (mut call, response) =
+            self.asked(method, metadata).answer(&self.channel, &mut message)?;
         match call.take_content() {
             Some(content) => call.conclude(whole(response, content, &self.options)),
             None => single(call, response, &self.options),
@@ -60,8 +62,8 @@ impl Client {
         Q: Message,
         R: Message + Default,
     {
-        let (metadata, message) = encoded(request, &self.options)?;
-        let (call, response) = self.asked(method, metadata).answer(&self.channel, &message)?;
+        let (metadata, mut message) = Encoded::of(request, &self.options)?;
+        let (call, response) = self.asked(method, metadata).answer(&self.channel, &mut message)?;
         Ok(Streaming::new(call, response, &self.options))
     }
 

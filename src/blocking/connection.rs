@@ -50,7 +50,6 @@ pub(super) struct BlockingState {
     /// Whether the server's SETTINGS have come.
     pub(super) ready: bool,
     pub(super) close_reason: Option<CloseReason>,
-    input: BytesMut,
     /// The reader, unless a thread is reading with it.
     reader: Option<BlockingReader>,
     /// How many threads wait for the one that reads.
@@ -85,7 +84,6 @@ impl BlockingConnection {
             h2: http2::Connection::client(config, Instant::now()),
             ready: false,
             close_reason: None,
-            input: BytesMut::new(),
             reader: Some(BlockingReader::new(address.is_unix() && share_one_cpu(socket.as_fd()))),
             waiting: 0,
             news: Vec::new(),
@@ -140,7 +138,7 @@ impl BlockingConnection {
         // it is unknown whether the server has processed it.
         if (looks || !self.address.is_unix()) && state.close_reason.is_none() {
             let received = self.receive_into(&mut state);
-            state.take_in(received.map(|_| BlockingRead::Nothing));
+            state.note_end(received);
         }
         let is_open = state.close_reason.is_none() && state.h2.takes_requests();
         self.unlock(state);
@@ -157,8 +155,9 @@ impl BlockingConnection {
         let result = loop {
             // `find` may wait until everything is written, and it may add something to write.
             self.flush(&mut state);
-            if let Some(found) = find(&mut state) {
-                self.flush(&mut state);
+            let found = find(&mut state);
+            self.flush(&mut state);
+            if let Some(found) = found {
                 break Ok(found);
             }
             let left = left(deadline);
@@ -185,11 +184,11 @@ impl BlockingConnection {
         self.unlock(state);
         let received = reader.receive(&self.socket, has_outgoing, left);
         let mut state = self.lock();
-        if let Ok(BlockingRead::Bytes(bytes)) = received {
-            state.input.extend_from_slice(reader.bytes(bytes));
+        if let Ok(BlockingRead::Bytes) = received {
+            state.parse(reader.input());
         }
         state.reader = Some(reader);
-        state.take_in(received);
+        state.note_end(received);
         if state.waiting > 0 {
             self.read.notify_all();
         }
@@ -229,11 +228,11 @@ impl BlockingConnection {
                     // What the server said before it closed comes first.
                     let end = loop {
                         match self.receive_into(state) {
-                            Ok(BlockingRead::Bytes(_)) => {}
+                            Ok(BlockingRead::Bytes) => {}
                             end => break end,
                         }
                     };
-                    state.take_in(end);
+                    state.note_end(end);
                     state.disconnect(CloseReason::Io(Arc::new(errno.into())));
                 }
             }
@@ -258,13 +257,12 @@ impl BlockingConnection {
         let _ = poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], timeout.as_ref());
     }
 
-    /// Reads what is there, unless another thread reads.
+    /// Reads and processes what is there, unless another thread reads.
     fn receive_into(&self, state: &mut BlockingState) -> io::Result<BlockingRead> {
         let Some(mut reader) = state.reader.take() else { return Ok(BlockingRead::Nothing) };
         let received = reader.receive_now(&self.socket);
-        if let Ok(BlockingRead::Bytes(bytes)) = received {
-            state.input.extend_from_slice(reader.bytes(bytes));
-            state.parse();
+        if let Ok(BlockingRead::Bytes) = received {
+            state.parse(reader.input());
         }
         state.reader = Some(reader);
         received
@@ -277,10 +275,10 @@ impl BlockingConnection {
 }
 
 impl BlockingState {
-    fn take_in(&mut self, received: io::Result<BlockingRead>) {
+    /// Notes that the connection has ended if a read has failed.
+    fn note_end(&mut self, received: io::Result<BlockingRead>) {
         match received {
-            Ok(BlockingRead::Nothing) => {}
-            Ok(BlockingRead::Bytes(_)) => self.parse(),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.disconnect(CloseReason::Closed)
             }
@@ -288,10 +286,10 @@ impl BlockingState {
         }
     }
 
-    fn parse(&mut self) {
+    fn parse(&mut self, input: &mut BytesMut) {
         let now = Instant::now();
-        while !self.input.is_empty() {
-            match self.h2.receive(&mut self.input, now) {
+        while !input.is_empty() {
+            match self.h2.receive(input, now) {
                 Ok(http2::ReceiveOutcome::Some) => {}
                 Ok(http2::ReceiveOutcome::All) => break,
                 Err(error) => {

@@ -37,6 +37,7 @@ mod call;
 mod channel;
 mod client;
 mod connection;
+mod encoded;
 mod reader;
 mod streaming;
 mod watched;

@@ -4,13 +4,19 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{RecvFlags, recv};
+
+use crate::socket::receive_with;
 
 /// How much is read at once, in bytes.
 const READ: usize = 64 * 1024;
+
+/// A read has room for at least this much.
+const LEAST: usize = 16 * 1024;
 
 /// If less time than this is left, poll(2) waits. The kernel measures a socket's timeout in ticks
 /// of its clock, which last up to 10 ms.
@@ -21,7 +27,8 @@ const SELDOM: Duration = Duration::from_secs(1);
 
 /// Reads a socket. One thread at a time uses it.
 pub(super) struct BlockingReader {
-    buffer: Vec<u8>,
+    /// What was read and is not processed.
+    input: BytesMut,
     polls: bool,
     /// How long a read of the socket waits (SO_RCVTIMEO, socket(7)).
     timeout: Option<Duration>,
@@ -29,7 +36,7 @@ pub(super) struct BlockingReader {
 
 /// The outcome of a read.
 pub(super) enum BlockingRead {
-    Bytes(usize),
+    Bytes,
     Nothing,
 }
 
@@ -39,12 +46,12 @@ impl BlockingReader {
     /// then. If both ends share one CPU, that delays the peer. Across two CPUs, the sender's CPU is
     /// awake when the response comes.
     pub(super) fn new(polls: bool) -> Self {
-        Self { buffer: vec![0; READ], polls, timeout: None }
+        Self { input: BytesMut::new(), polls, timeout: None }
     }
 
-    /// Returns the first bytes of the last read.
-    pub(super) fn bytes(&self, bytes: usize) -> &[u8] {
-        &self.buffer[..bytes]
+    /// Returns what was read and is not processed.
+    pub(super) fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
     }
 
     /// Waits for bytes and reads them. If something is outgoing, it waits until the socket takes
@@ -56,7 +63,7 @@ impl BlockingReader {
         left: Option<Duration>,
     ) -> io::Result<BlockingRead> {
         if !self.polls && !has_outgoing && self.waits_within(&socket, left) {
-            return received(recv(&socket, &mut *self.buffer, RecvFlags::empty()));
+            return self.read(socket, RecvFlags::empty());
         }
         let mut events = PollFlags::IN;
         events.set(PollFlags::OUT, has_outgoing);
@@ -69,7 +76,19 @@ impl BlockingReader {
 
     /// Reads the bytes that are there.
     pub(super) fn receive_now(&mut self, socket: impl AsFd) -> io::Result<BlockingRead> {
-        received(recv(socket, &mut *self.buffer, RecvFlags::DONTWAIT))
+        self.read(socket, RecvFlags::DONTWAIT)
+    }
+
+    fn read(&mut self, socket: impl AsFd, flags: RecvFlags) -> io::Result<BlockingRead> {
+        if self.input.capacity() - self.input.len() < LEAST {
+            self.input.reserve(READ);
+        }
+        match receive_with(socket, &mut self.input, flags) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(BlockingRead::Bytes),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(BlockingRead::Nothing),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Returns whether a read of the socket ends within the remaining time. It sets a new timeout
@@ -101,13 +120,4 @@ impl BlockingReader {
 /// Returns the time until the deadline, if there is one.
 pub(super) fn left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
-}
-
-fn received<T>(result: rustix::io::Result<(usize, T)>) -> io::Result<BlockingRead> {
-    match result {
-        Ok((0, _)) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok((bytes, _)) => Ok(BlockingRead::Bytes(bytes)),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(BlockingRead::Nothing),
-        Err(errno) => Err(errno.into()),
-    }
 }

@@ -4,11 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Extensions, HeaderMap, StatusCode};
 use prost::Message;
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Response, Status};
 
 use super::call::{BlockingCall, ResponsePart};
 use crate::client::DirectResponse;
@@ -238,17 +237,6 @@ pub(super) fn single<R: Message + Default>(
             Err(status) => return Err(with_head(status, headers)),
         }
     }
-}
-
-/// Returns the message of a call that has one.
-pub(super) fn encoded<Q: Message>(
-    request: Request<Q>,
-    options: &ClientOptions,
-) -> Result<(MetadataMap, Bytes), Status> {
-    let (metadata, _, message) = request.into_parts();
-    let mut data = Vec::new();
-    options.encode(&message, &mut data)?;
-    Ok((metadata, data.into()))
 }
 
 impl<R> fmt::Debug for Streaming<R> {

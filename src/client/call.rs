@@ -189,15 +189,15 @@ impl<R: OutgoingRequest> Calling<R> {
     fn attempt(&mut self, cx: &mut Context<'_>) -> Poll<Result<LinkResponse, Status>> {
         loop {
             match &mut self.stage {
-                CallStage::Send => match self.channel.current() {
-                    Some(link) => self.send(link, cx)?,
+                CallStage::Send => match self.channel.link() {
+                    Some(link) => ready!(self.send(link, cx)?),
                     None => self.connect(false),
                 },
                 CallStage::Connect(connect) => {
                     let connected = ready!(connect.as_mut().poll(cx));
                     // The call uses the connection that it waited for, even if the connection has
                     // ended by now. Then the error is that of the connection.
-                    self.send(connected?, cx)?;
+                    ready!(self.send(connected?, cx)?);
                 }
                 CallStage::Wait(waiter, _) => {
                     ready!(waiter.poll(cx));
@@ -226,14 +226,21 @@ impl<R: OutgoingRequest> Calling<R> {
         self.stage = CallStage::Connect(Box::pin(connect));
     }
 
-    /// Sends the request, or sets what the call waits for.
-    fn send(&mut self, link: Arc<Link>, cx: &Context<'_>) -> Result<(), Status> {
+    /// Sends the request, or sets what the call waits for. It is pending once the request is sent.
+    fn send(&mut self, link: Arc<Link>, cx: &Context<'_>) -> Result<Poll<()>, Status> {
         match self.put_into(&link, cx) {
             Ok(call) => {
                 self.sent = self.sent.saturating_add(1);
                 self.stage = CallStage::Call(call, link);
+                return Ok(Poll::Pending);
             }
             Err(Unsent::Wait(waiter)) => self.stage = CallStage::Wait(waiter, link),
+            // The connection ended before this call.
+            Err(Unsent::Elsewhere(_) | Unsent::NotHttp2(_))
+                if matches!(self.stage, CallStage::Send) =>
+            {
+                self.connect(false);
+            }
             Err(Unsent::Elsewhere(close_reason)) => {
                 self.channel.discard(&link);
                 let error = StreamError::ConnectionEnded { close_reason, unprocessed: true };
@@ -256,7 +263,7 @@ impl<R: OutgoingRequest> Calling<R> {
             }
             Err(Unsent::Body(error)) => return Err(status(error, None)),
         }
-        Ok(())
+        Ok(Poll::Ready(()))
     }
 
     /// Puts the request into the connection, with the fields that the channel adds.

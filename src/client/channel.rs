@@ -198,6 +198,7 @@ impl ChannelCore {
     }
 
     /// Returns the last connection, even if it has ended.
+    #[inline]
     pub(super) fn link(&self) -> Option<Arc<Link>> {
         lock(&self.link).clone()
     }

@@ -202,7 +202,8 @@ impl Sender {
         self.0.shared.lock().h2.has_outgoing()
     }
 
-    /// Puts a request into the connection, with the part of its body that is ready.
+    /// Puts a request into the connection, with the part of its body that is ready. The call is then
+    /// to be polled when the task is woken.
     pub(crate) fn send<R: OutgoingRequest>(
         &self,
         request: &mut R,
@@ -231,6 +232,7 @@ impl Sender {
                 NotNow::TooLarge { limit } => Unsent::TooLarge { limit },
                 NotNow::TooManyDescriptors { limit } => Unsent::TooManyDescriptors { limit },
             })?;
+            state.waiters.wait_to_read(key, cx.waker());
             let whole = empty || request.write(content, state, shared, key);
             if whole && !unsent {
                 state.send_directly();

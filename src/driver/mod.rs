@@ -56,6 +56,7 @@ pub(crate) use memory::{Memory, Owner};
 pub(crate) use options::{BoxError, Options};
 
 pub(crate) use outgoing::{BodyRequest, EncodeMessage, MessageRequest, OutgoingRequest};
+pub(crate) use room::Room;
 pub(crate) use send::Outbound;
 pub(crate) use server::serve;
 pub(crate) use socket::{Sleeping, Socket};

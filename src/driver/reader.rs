@@ -156,7 +156,10 @@ impl Reader {
     /// Prepares a buffer to read into, with the rest of the last one.
     #[inline]
     fn prepare(&mut self) {
-        if self.buffer.capacity() < READ.0 {
+        // The callers may have read and dropped what was lent of it.
+        if self.buffer.capacity() < READ.0
+            && !self.buffer.try_reclaim(READ.0 - self.buffer.len().min(READ.0))
+        {
             let rest = std::mem::take(&mut self.buffer);
             self.buffer = take_spare();
             self.buffer.extend_from_slice(&rest);
@@ -177,11 +180,15 @@ impl Reader {
     /// of an unfinished frame.
     #[inline]
     pub(super) fn trim(&mut self) {
-        if self.buffer.len() > KEPT || self.buffer.capacity() <= KEPT {
+        if self.buffer.len() > KEPT {
             return;
         }
+        // It may be the end of a buffer whose other parts are lent.
         let rest = BytesMut::from(&self.buffer[..]);
-        give_spare(std::mem::replace(&mut self.buffer, rest));
+        let mut buffer = std::mem::replace(&mut self.buffer, rest);
+        if buffer.capacity() > KEPT || buffer.try_reclaim(READ.0) {
+            give_spare(buffer);
+        }
     }
 
     /// Returns how many bytes a sleeping connection keeps here: an unfinished frame, and the buffer

@@ -76,8 +76,30 @@ impl Arrived {
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) bytes: Bytes,
-    /// Whether it is part of a [`Pinned`](super::pinned::Pinned) buffer, which counts by itself.
-    pub(super) pinned: bool,
+    pub(super) origin: Origin,
+}
+
+/// Whose memory a piece is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Its own.
+    Copied,
+    /// It is part of a [`Pinned`](super::pinned::Pinned) buffer, which counts by itself.
+    Pinned,
+    /// It is part of the read buffer, which the connection needs again. It is copied when more is
+    /// received, and when it is taken for longer than one call of a function.
+    Lent,
+}
+
+impl Piece {
+    /// Returns the bytes, which do not keep the read buffer of the connection.
+    #[inline]
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self.origin {
+            Origin::Copied | Origin::Pinned => self.bytes,
+            Origin::Lent => Bytes::copy_from_slice(&self.bytes),
+        }
+    }
 }
 
 /// Pieces of a body in their order. A body of a single piece, which is the usual case, allocates
@@ -106,7 +128,7 @@ impl Pieces {
     fn push_behind(&mut self, piece: Piece) {
         if piece.bytes.len() < SMALL
             && let Some(last) = self.last_mut()
-            && !last.pinned
+            && last.origin == Origin::Copied
             && last.bytes.len() + piece.bytes.len() <= MERGED
         {
             let mut merged = match std::mem::take(&mut last.bytes).try_into_mut() {
@@ -128,7 +150,7 @@ impl Pieces {
     /// Takes the next piece.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
-        self.pop_piece().map(|piece| piece.bytes)
+        self.pop_piece().map(Piece::into_bytes)
     }
 
     #[inline]
@@ -149,18 +171,36 @@ impl Pieces {
         self.first.is_none()
     }
 
+    /// Takes the next piece, and tells whether it has memory of its own. Otherwise the caller drops
+    /// it soon, and keeps no part of it.
+    #[inline]
+    pub(crate) fn pop_for_now(&mut self) -> Option<(Bytes, bool)> {
+        self.pop_piece().map(|piece| (piece.bytes, piece.origin == Origin::Copied))
+    }
+
+    /// Copies the first piece if it is lent.
+    pub(super) fn unlend(&mut self) {
+        if let Some(piece) = &mut self.first
+            && piece.origin == Origin::Lent
+        {
+            piece.bytes = Bytes::copy_from_slice(&piece.bytes);
+            piece.origin = Origin::Copied;
+        }
+    }
+
     /// Returns the number of bytes in all pieces.
     pub(crate) fn len(&self) -> usize {
         self.iter().map(|piece| piece.bytes.len()).sum()
     }
 
-    /// Returns the number of bytes in the pieces that are copies.
+    /// Returns the number of bytes in the pieces that do not count as part of a pinned buffer.
     #[inline]
     pub(super) fn copied(&self) -> usize {
         if self.first.is_none() {
             return 0;
         }
-        self.iter().filter(|piece| !piece.pinned).map(|piece| piece.bytes.len()).sum()
+        let counts = |piece: &&Piece| piece.origin != Origin::Pinned;
+        self.iter().filter(counts).map(|piece| piece.bytes.len()).sum()
     }
 
     fn iter(&self) -> impl Iterator<Item = &Piece> {
@@ -173,7 +213,7 @@ mod tests {
     use super::*;
 
     fn copied(bytes: Bytes) -> Piece {
-        Piece { bytes, pinned: false }
+        Piece { bytes, origin: Origin::Copied }
     }
 
     #[test]
@@ -198,7 +238,7 @@ mod tests {
     fn nothing_is_put_behind_what_is_part_of_a_read_buffer() {
         let mut pieces = Pieces::default();
         let pinned = Bytes::from(vec![7; 8 * 1024]);
-        pieces.push(Piece { bytes: pinned.clone(), pinned: true });
+        pieces.push(Piece { bytes: pinned.clone(), origin: Origin::Pinned });
         pieces.push(copied(Bytes::from_static(b"word")));
         assert_eq!((pieces.len(), pieces.copied()), (8 * 1024 + 4, 4));
         assert_eq!(pieces.pop().unwrap().as_ptr(), pinned.as_ptr());

@@ -28,7 +28,7 @@ use super::role::Role;
 use super::sent_heads::SentHeads;
 use super::settings::{self, PeerSettings};
 use super::sides::{ClientSide, ServerSide};
-use super::spare::trim;
+use super::spare::{self, trim};
 use super::stream::{Stream, Streams};
 use super::timers::Timers;
 use super::write_buffer::WriteBuffer;
@@ -119,7 +119,7 @@ impl Connection {
             outflow: Outflow::new(),
             streams: Streams::default(),
             closed: ClosedStreams::default(),
-            client: ClientSide { next_id: 1, go_away: None, wants_slot: false },
+            client: ClientSide { next_id: 1, go_away: None, wants_slot: false, lent: None },
             server: ServerSide {
                 last_id: 0,
                 last_accepted: 0,
@@ -257,6 +257,9 @@ impl Connection {
         if self.streams.len() == 0 {
             self.events.trim();
             self.outflow.trim();
+            if self.client.lent.as_ref().is_some_and(|lent| lent.capacity() > spare::FEW) {
+                self.client.lent = None;
+            }
             trim(&mut self.server.unwritten);
             self.streams.trim();
             self.closed.trim();

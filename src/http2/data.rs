@@ -1,6 +1,6 @@
 //! DATA (RFC 9113 §6.1): checks it, and gives it to its stream.
 
-use super::arrived::{MessageEnd, Piece};
+use super::arrived::{MessageEnd, Origin, Piece};
 use super::budget::{self, Cost};
 use super::closed::Gone;
 use super::connection::Connection;
@@ -8,7 +8,8 @@ use super::error::{ConnectionError, ErrorCode};
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind, unpad};
 use super::key::StreamKey;
 use super::news::News;
-use super::receive::Input;
+use super::receive::{CUT_OUT, Input};
+use super::role::Role;
 use super::stream::{Receiving, UNKNOWN_LENGTH};
 
 impl Connection {
@@ -25,30 +26,57 @@ impl Connection {
         let (from, to) = unpad(header, payload)?;
         let len = to - from;
         // The whole payload counts, with its padding (§6.9.1), whatever state the stream is in.
-        match self.received.receive(header.len) {
-            Ok(None) => {}
-            Ok(Some(increment)) => {
-                self.write_control(kind::WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
-                self.check_control()?;
-            }
-            Err(_) => {
-                return Err(ConnectionError::peer(
-                    ErrorCode::FLOW_CONTROL_ERROR,
-                    "DATA exceeds the connection's window",
-                ));
-            }
-        }
+        self.count_received(header.len)?;
         if let Some(key) = self.data_stream(header, len, end)? {
             if header.has(flag::PADDED) {
                 self.pad(key, header.len - len as u32);
             }
             if len > 0 || end {
-                let piece = input.take(HEADER_LEN + from, len, &mut self.pinned);
+                let piece = if len < CUT_OUT && self.is_last_data(key, header, input) {
+                    self.client.lent.get_or_insert_default().push(key);
+                    input.lend(HEADER_LEN + from, len)
+                } else {
+                    input.take(HEADER_LEN + from, len, &mut self.pinned)
+                };
                 self.arrive(key, piece, end);
+                input.advance(header.len as usize - to);
+                return Ok(());
             }
         }
         input.advance(HEADER_LEN + header.len as usize);
         Ok(())
+    }
+
+    /// Uses up the connection's window for a payload, and gives the peer as much again in time.
+    #[inline]
+    pub(super) fn count_received(&mut self, bytes: u32) -> Result<(), ConnectionError> {
+        match self.received.receive(bytes) {
+            Ok(None) => Ok(()),
+            Ok(Some(increment)) => {
+                self.write_control(kind::WINDOW_UPDATE, 0, 0, &increment.to_be_bytes());
+                self.check_control()
+            }
+            Err(_) => Err(ConnectionError::peer(
+                ErrorCode::FLOW_CONTROL_ERROR,
+                "DATA exceeds the connection's window",
+            )),
+        }
+    }
+
+    /// Client: returns whether this DATA is the whole body of a response, because the next frame
+    /// has the trailers. The caller is told of the response and will read it next.
+    #[inline]
+    fn is_last_data(&self, key: StreamKey, header: FrameHeader, input: &Input<'_>) -> bool {
+        const LAST: u8 = flag::END_HEADERS | flag::END_STREAM;
+        self.role == Role::Client
+            && input.lends()
+            && input.rest()[HEADER_LEN + header.len as usize..].first_chunk().is_some_and(|next| {
+                let next = FrameHeader::parse(*next);
+                next.kind == kind::HEADERS
+                    && next.stream == header.stream
+                    && next.flags & LAST == LAST
+            })
+            && self.streams.get(key).is_some_and(|stream| stream.arrived.pieces.is_empty())
     }
 
     /// Returns the stream that takes `len` bytes of payload, if there is one. All checks are here.
@@ -129,7 +157,7 @@ impl Connection {
             return;
         };
         if len > 0 && !stream.discarded {
-            if !piece.pinned {
+            if piece.origin != Origin::Pinned {
                 self.received.copied += len;
             }
             stream.arrived.pieces.push(piece);

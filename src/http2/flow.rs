@@ -246,7 +246,6 @@ impl Inflow {
     }
 
     /// Returns how much the peer may still send.
-    #[cfg(test)]
     pub(super) fn available(&self) -> u32 {
         self.window.available()
     }

@@ -69,9 +69,10 @@ mod stream_end;
 mod tests;
 mod time;
 mod timers;
+mod whole_response;
 mod write_buffer;
 
-pub(crate) use arrived::{Failure, Reset};
+pub(crate) use arrived::{Failure, Pieces, Reset};
 pub(crate) use config::{Config, KeepAlive};
 pub(crate) use connection::Connection;
 pub(crate) use error::{Cause, ConnectionError, ErrorCode};
@@ -86,3 +87,4 @@ pub(crate) use receive::ReceiveOutcome;
 pub(crate) use send::Progress;
 pub(crate) use send_head::{NotNow, SendRequest};
 pub(crate) use sent_heads::HeadId;
+pub(crate) use write_buffer::LARGE;

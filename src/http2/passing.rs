@@ -51,6 +51,12 @@ impl Passing {
         }
     }
 
+    /// Returns whether descriptors have come and not the head that they belong to.
+    #[inline]
+    pub(super) fn is_receiving(&self) -> bool {
+        self.announced.is_some() || !self.sets.is_empty()
+    }
+
     /// Takes what was announced for the head that has just come.
     #[inline]
     pub(super) fn take_announced(&mut self) -> Attached {

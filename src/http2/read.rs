@@ -7,7 +7,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::arrived::{Failure, MessageEnd, Piece, Pieces};
+use super::arrived::{Failure, MessageEnd, Origin, Pieces};
 use super::connection::Connection;
 use super::frame::kind;
 use super::head::{Head, RequestHead, ResponseHead};
@@ -133,12 +133,13 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.forgotten) else {
             return Read::Gone;
         };
-        if let Some(Piece { bytes, pinned }) = stream.arrived.pieces.pop_piece() {
-            if !pinned {
-                self.received.copied -= bytes.len() as u32;
+        if let Some(piece) = stream.arrived.pieces.pop_piece() {
+            let len = piece.bytes.len() as u32;
+            if piece.origin != Origin::Pinned {
+                self.received.copied -= len;
             }
-            self.credit(key, bytes.len() as u32);
-            return Read::Data(bytes);
+            self.credit(key, len);
+            return Read::Data(piece.into_bytes());
         }
         match std::mem::replace(&mut stream.arrived.end, MessageEnd::Plain) {
             MessageEnd::Open => {

@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
-use super::arrived::{Piece, Reset};
+use super::arrived::{Origin, Piece, Reset};
 use super::budget::Cost;
 use super::closed::Gone;
 use super::connection::Connection;
@@ -18,6 +18,9 @@ use super::role::Role;
 /// DATA from this size on stays in the read buffer, and then the whole buffer counts ([`Pinned`]).
 /// Smaller payloads are copied out of it.
 pub(super) const CUT_OUT: usize = 8 * 1024;
+
+/// A larger read buffer lends nothing, because somebody may not read what he was lent for long.
+const MOST_LENDING: usize = 128 * 1024;
 
 /// How much [`Connection::receive`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +54,34 @@ impl Input<'_> {
         self.at += bytes;
     }
 
-    /// Takes out `len` bytes, which begin `from` bytes after those that are done.
+    /// Takes out `len` bytes, which begin `from` bytes after those that are done. They are done, too,
+    /// then.
     #[inline]
     pub(super) fn take(&mut self, from: usize, len: usize, pins: &mut Pinned) -> Piece {
         let start = self.at + from;
         if len >= CUT_OUT && (self.pinned.is_some() || self.is_worth_it()) {
             let pinned = self.pinned.get_or_insert_with(|| pins.pin(std::mem::take(self.bytes)));
-            return Piece { bytes: pinned.slice(start..start + len), pinned: true };
+            self.at = start + len;
+            return Piece { bytes: pinned.slice(start..start + len), origin: Origin::Pinned };
         }
         let bytes = Bytes::copy_from_slice(&self.rest()[from..from + len]);
-        Piece { bytes, pinned: false }
+        self.at = start + len;
+        Piece { bytes, origin: Origin::Copied }
+    }
+
+    /// Returns whether [`lend`](Self::lend) may be called.
+    #[inline]
+    pub(super) fn lends(&self) -> bool {
+        self.pinned.is_none() && self.bytes.capacity() <= MOST_LENDING
+    }
+
+    /// Does the same as [`take`](Self::take) without a copy, for bytes that are read before the
+    /// buffer is needed again.
+    #[inline]
+    pub(super) fn lend(&mut self, from: usize, len: usize) -> Piece {
+        self.bytes.advance(self.at + from);
+        self.at = 0;
+        Piece { bytes: self.bytes.split_to(len).freeze(), origin: Origin::Lent }
     }
 
     /// Returns whether enough was read into the buffer to keep it. If it is mostly empty, its free
@@ -101,6 +122,7 @@ impl Connection {
             return Err(error);
         }
         self.budget.pass_time(now);
+        self.unlend();
         let before = input.len();
         let mut input = Input { bytes: input, pinned: None, at: 0 };
         let result = self.frames(&mut input, now);
@@ -119,6 +141,18 @@ impl Connection {
         }
     }
 
+    /// Copies what was lent of the last read buffer and was not read. So no more than one buffer of
+    /// a connection is kept by such parts.
+    #[inline]
+    fn unlend(&mut self) {
+        let Some(lent) = &mut self.client.lent else { return };
+        for key in lent.drain(..) {
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.arrived.pieces.unlend();
+            }
+        }
+    }
+
     fn frames(
         &mut self,
         input: &mut Input<'_>,
@@ -130,9 +164,13 @@ impl Connection {
         self.server.opened = 0;
         self.server.fields = 0;
         while let Some(bytes) = input.rest().first_chunk::<HEADER_LEN>() {
-            let header = FrameHeader::parse(*bytes);
+            let bytes = *bytes;
+            let header = FrameHeader::parse(bytes);
+            if header.kind == kind::HEADERS && self.whole_response(input)? {
+                continue;
+            }
             if !self.handshake.is_introduced() {
-                self.first_frame(header, bytes)?;
+                self.first_frame(header, &bytes)?;
             }
             if header.len > self.config.max_frame_size {
                 // §4.2. This is a connection error for all frames. For some a stream error would

@@ -287,9 +287,11 @@ impl Streams {
 
     /// Removes a stream that is in the table.
     pub(super) fn remove(&mut self, key: StreamKey) {
-        if let Some(stream) = self.slots[key.index()].take() {
+        let slot = &mut self.slots[key.index()];
+        if let Some(stream) = slot {
             self.held -= stream.held as usize;
         }
+        *slot = None;
         self.vacant.push(key.slot);
         self.len -= 1;
         let place = self.place(key.id);

@@ -31,7 +31,10 @@ impl Connection {
         stream.forgotten = true;
         let unread = std::mem::take(&mut stream.unread);
         let copied = stream.arrived.pieces.copied() as u32;
-        stream.arrived = Arrived::default();
+        if !stream.is_closed() {
+            // Otherwise the stream leaves the table at once.
+            stream.arrived = Arrived::default();
+        }
         let code = match self.role {
             Role::Client if !stream.is_closed() => Some(ErrorCode::CANCEL),
             Role::Server if matches!(stream.sending, Sending::Head | Sending::Body) => {

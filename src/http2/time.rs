@@ -23,7 +23,8 @@ impl Connection {
         let hoarded = self.role == Role::Server && self.outflow.queued() > self.config.max_stalled;
         let waits = self.write_buffer.len() > 0 || hoarded;
         self.timers.note_stall(now, waits, self.write_buffer.written());
-        self.timers.note_draining(now, self.draining == Draining::Announced);
+        let is_idle = self.streams.len() == 0;
+        self.timers.note_draining(now, self.draining == Draining::Announced, is_idle);
         if self.config.idle_timeout.is_some() {
             let idle = self.streams.len() == 0 && self.draining == Draining::No;
             let last = match self.role {

@@ -8,6 +8,11 @@ use super::config::{Config, KeepAlive};
 /// end.
 const LAST_STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same for a peer without streams. It may be a process that reads nothing between its calls. Its
+/// last stream is named and the connection closed then, so that a request which it sends meanwhile is
+/// not processed, and the peer knows that (RFC 9113 §6.8). On one host this is many round trips.
+const IDLE_LAST_STREAM_TIMEOUT: Duration = Duration::from_millis(100);
+
 #[derive(Debug)]
 pub(super) struct Timers {
     /// When the connection began.
@@ -22,7 +27,7 @@ pub(super) struct Timers {
     probing: Option<Instant>,
     /// Since when there is no call, and the stream of the last one by then.
     idle: Option<(Instant, u32)>,
-    /// Since when the end of the connection is announced but not final.
+    /// When the announced end of the connection becomes final, even if the peer has not answered.
     draining: Option<Instant>,
     /// Until when the peer's bytes were left unread, if they are.
     unread: Option<Box<Instant>>,
@@ -112,13 +117,14 @@ impl Timers {
         }
     }
 
-    /// Notes whether the connection's end is announced but not final.
-    pub(super) fn note_draining(&mut self, now: Instant, draining: bool) {
+    /// Notes whether the connection's end is announced but not final, and whether it has no streams.
+    pub(super) fn note_draining(&mut self, now: Instant, draining: bool, idle: bool) {
         if !draining {
             self.draining = None;
-        } else if self.draining.is_none() {
-            self.draining = Some(now);
+            return;
         }
+        let at = now + if idle { IDLE_LAST_STREAM_TIMEOUT } else { LAST_STREAM_TIMEOUT };
+        self.draining = Some(self.draining.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// Returns when the handshake has to be complete.
@@ -138,7 +144,7 @@ impl Timers {
 
     /// Returns when the end of the connection becomes final, even if the peer has not answered.
     pub(super) fn draining_deadline(&self) -> Option<Instant> {
-        self.draining.map(|since| since + LAST_STREAM_TIMEOUT)
+        self.draining
     }
 
     /// Returns when a connection without calls ends.

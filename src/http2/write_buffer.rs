@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::spare::FEW;
 
 /// Payloads from this size on are not copied.
-pub(super) const LARGE: usize = 16 * 1024;
+pub(crate) const LARGE: usize = 16 * 1024;
 
 /// How much memory the buffer may keep while nothing waits.
 const KEPT: usize = 4 * 1024;

@@ -42,3 +42,4 @@ pub(crate) use listener::ACCEPT_BACKOFF;
 pub use listener::Listener;
 pub use parts::ListenerParts;
 pub(crate) use stream::{SocketSender, share_one_cpu};
+pub(crate) use sys::receive_with;

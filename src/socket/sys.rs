@@ -99,12 +99,22 @@ pub(super) fn is_read(socket: impl AsFd) -> io::Result<bool> {
     if result == 0 { Ok(unread < LEAST) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Appends the bytes that are there to `input`, as many as its capacity takes, without clearing the
-/// memory first (recv(2)).
+/// Appends the bytes that are there to `input`, as many as its capacity takes.
 #[inline]
 pub(super) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<usize> {
+    Ok(receive_with(socket, input, RecvFlags::DONTWAIT)?)
+}
+
+/// Appends received bytes to `input`, as many as its capacity takes, without clearing the memory first
+/// (recv(2)).
+#[inline]
+pub(crate) fn receive_with(
+    socket: impl AsFd,
+    input: &mut BytesMut,
+    flags: RecvFlags,
+) -> rustix::io::Result<usize> {
     let room = input.spare_capacity_mut();
-    let ((received, _), _) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?;
+    let ((received, _), _) = rustix::net::recv(socket, room, flags)?;
     let bytes = received.len();
     // SAFETY: so many bytes of the spare capacity have just been initialized.
     unsafe { input.set_len(input.len() + bytes) };

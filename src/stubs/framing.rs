@@ -8,6 +8,7 @@ use tonic::codec::CompressionEncoding;
 
 use super::compression::{ReceivedEncoding, compress, decompress};
 use super::message_buffer::MessageBuffer;
+use crate::http2::Pieces;
 
 /// The size of a prefix in bytes.
 pub(super) const PREFIX: usize = 5;
@@ -129,16 +130,33 @@ pub(super) fn is_single(piece: &[u8], limit: usize) -> bool {
     flag == 0 && length == message.len() && length <= limit
 }
 
-/// Decodes the message of a [single](is_single) piece. If the piece is a copy, its `bytes` fields
-/// refer to the piece. Otherwise they are copied out of it, because they would keep the whole read
-/// buffer.
+/// Takes the message of a body that is a [single](is_single) piece, and decodes it. Returns `None` for
+/// all other bodies.
 ///
 /// # Errors
 ///
 /// INTERNAL if it cannot be decoded.
 #[inline]
-pub(super) fn decode_single<M: Message + Default>(mut piece: Bytes) -> Result<M, Status> {
-    let decoded = if piece.len() < OWN_COPY {
+pub(super) fn take_single<M: Message + Default>(
+    pieces: &mut Pieces,
+    limit: usize,
+) -> Option<Result<M, Status>> {
+    if !pieces.single().is_some_and(|piece| is_single(piece, limit)) {
+        return None;
+    }
+    let (piece, is_own) = pieces.pop_for_now()?;
+    Some(decode_single(piece, is_own))
+}
+
+/// Decodes the message of a [single](is_single) piece. If the piece has memory of its own, the
+/// message's `bytes` fields refer to the piece. Otherwise they are copied out of it, because they would
+/// keep the whole read buffer.
+#[inline]
+pub(super) fn decode_single<M: Message + Default>(
+    mut piece: Bytes,
+    is_own: bool,
+) -> Result<M, Status> {
+    let decoded = if is_own && piece.len() < OWN_COPY {
         piece.advance(PREFIX);
         M::decode(piece)
     } else {

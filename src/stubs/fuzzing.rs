@@ -62,7 +62,7 @@ pub(crate) fn messages(data: &[u8]) {
         assert!(bytes <= data.len());
     }
     if is_single(data, LIMIT) {
-        match decode_single::<Bytes>(Bytes::copy_from_slice(data)) {
+        match decode_single::<Bytes>(Bytes::copy_from_slice(data), true) {
             Ok(message) => assert_eq!((messages, end), (vec![message], Ok(true))),
             Err(status) => assert_eq!((messages, end), (Vec::new(), Err(known(&status)))),
         }

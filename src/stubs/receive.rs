@@ -15,7 +15,7 @@ use tonic::{Code, Response, Status};
 use crate::http2::Content;
 
 use super::compression::ReceivedEncoding;
-use super::framing::{Deframer, cut_off, decode_single, is_single};
+use super::framing::{Deframer, cut_off, take_single};
 use super::metadata::{merge, outcome, with_head};
 
 /// The contents of a body.
@@ -63,10 +63,8 @@ impl<M: Message + Default> Whole<M> {
         let Content { mut pieces, trailers } = content;
         let trailers = trailers.map(Arc::unwrap_or_clone);
         let mut whole = Self { message: None, trailers, empty: true, cut_off: false };
-        if pieces.single().is_some_and(|piece| is_single(piece, limit))
-            && let Some(piece) = pieces.pop()
-        {
-            return Ok(Self { message: Some(decode_single(piece)?), empty: false, ..whole });
+        if let Some(message) = take_single(&mut pieces, limit) {
+            return Ok(Self { message: Some(message?), empty: false, ..whole });
         }
         let mut messages = Deframer::new(received, limit);
         while let Some(piece) = pieces.pop() {

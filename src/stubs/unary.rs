@@ -20,7 +20,7 @@ use crate::http2::Content;
 
 use super::cancellation::Cancelled;
 use super::compression::{GRPC_ACCEPT_ENCODING, ReceivedEncoding};
-use super::framing::{Deframer, PREFIX, decode_single, encode_sized, is_single, sent_len};
+use super::framing::{Deframer, PREFIX, encode_sized, sent_len, take_single};
 use super::metadata::{CONTENT_TYPE, early_status, headers, with_head};
 use super::options::ClientOptions;
 use super::receive::{Whole, conclude, receive};
@@ -179,10 +179,10 @@ pub(crate) fn whole<R: Message + Default>(
 ) -> Result<Response<R>, Status> {
     let limit = options.limits.decoding;
     if response.usual.is_some()
-        && content.pieces.single().is_some_and(|piece| is_single(piece, limit))
-        && let (Some(metadata), Some(piece)) = (response.usual.take(), content.pieces.pop())
+        && let Some(message) = take_single(&mut content.pieces, limit)
+        && let Some(metadata) = response.usual.take()
     {
-        let message = match decode_single(piece) {
+        let message = match message {
             Ok(message) => message,
             Err(status) => return Err(with_head(status, unshared(&mut response))),
         };

@@ -1,11 +1,14 @@
 //! RFC 9113 §8: valid and malformed messages.
 
+use std::task::Poll;
+
+use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
 use super::seen::Event;
 use crate::http2::error::ErrorCode;
-use crate::http2::{Config, ProtocolEvent as Told};
+use crate::http2::{Body, Config, Content, ProtocolEvent as Told, ReceiveOutcome, StreamKey};
 
 const PROTOCOL_ERROR: ErrorCode = ErrorCode::PROTOCOL_ERROR;
 
@@ -274,6 +277,53 @@ fn a_response_comes_as_head_data_and_trailers() {
     client.connection.forget(key);
     assert!(client.frames().is_empty());
     assert_eq!(client.connection.active_streams(), 0);
+}
+
+/// Receives a whole response without reading it, and returns the memory that the data came in.
+fn unread_response(client: &mut Tested, stream: u32, body: &str) -> std::ops::Range<*const u8> {
+    let frames = [
+        headers(stream, response_block(), false),
+        data(stream, body, false),
+        headers(stream, trailers_block(), true),
+    ];
+    client.input = BytesMut::with_capacity(16 * 1024);
+    frames.iter().for_each(|frame| frame.write(&mut client.input));
+    let input = client.input.as_ptr();
+    let read = client.connection.receive(&mut client.input, client.now);
+    assert_eq!(read, Ok(ReceiveOutcome::All));
+    input..input.wrapping_add(16 * 1024)
+}
+
+fn content(client: &mut Tested, key: StreamKey) -> Content {
+    match client.connection.take_response(key) {
+        Poll::Ready(Ok((_, Body::Whole(content)))) => content,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_data_of_a_whole_response_is_lent_until_more_is_received() {
+    let mut client = Tested::client();
+    let keys = [(); 3].map(|()| client.start_request(true));
+    let buffer = unread_response(&mut client, 1, "first");
+    let mut first = content(&mut client, keys[0]);
+    let (piece, is_own) = first.pieces.pop_for_now().unwrap();
+    assert_eq!(piece, "first");
+    assert!(!is_own && buffer.contains(&piece.as_ptr()));
+    drop(piece);
+    assert!(client.input.try_reclaim(16 * 1024), "nothing else keeps the buffer");
+
+    let buffer = unread_response(&mut client, 3, "second");
+    // Whoever keeps it gets a copy.
+    let piece = content(&mut client, keys[1]).pieces.pop().unwrap();
+    assert!(piece == "second" && !buffer.contains(&piece.as_ptr()));
+
+    let buffer = unread_response(&mut client, 5, "third");
+    client.input = BytesMut::new();
+    client.send(&[ping([7; 8])]).expect("a PING");
+    let (piece, is_own) = content(&mut client, keys[2]).pieces.pop_for_now().unwrap();
+    assert!(is_own && piece == "third" && !buffer.contains(&piece.as_ptr()));
+    assert_eq!(client.connection.buffered(), 17, "only the answer to the PING");
 }
 
 #[test]

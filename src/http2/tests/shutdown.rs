@@ -37,13 +37,44 @@ fn a_server_leaves_in_two_steps_and_loses_no_request_under_way() {
 #[test]
 fn a_client_that_does_not_answer_the_ping_does_not_hold_up_the_end() {
     let mut server = Tested::server();
+    let call = server.open_request(true);
     server.connection.go_away();
     server.frames();
     let deadline = server.next_timeout().expect("a bound");
     assert_eq!(deadline - server.now, Duration::from_secs(5));
     server.now = deadline;
     server.connection.on_timeout(server.now).expect("no failure");
-    assert_eq!(server.frames(), [go_away(0, ErrorCode::NO_ERROR)]);
+    assert_eq!(server.frames(), [go_away(1, ErrorCode::NO_ERROR)]);
+    server.answer(call, b"a");
+    server.frames();
+    assert!(server.connection.is_done());
+}
+
+/// An idle client without a thread reads neither GOAWAY nor PING before its next call.
+#[test]
+fn an_idle_client_that_does_not_answer_the_ping_holds_up_the_end_for_a_moment() {
+    let moment = Duration::from_millis(100);
+    let mut server = Tested::server();
+    let call = server.open_request(true);
+    server.connection.go_away();
+    server.frames();
+    server.next_timeout();
+    server.pass(Duration::from_secs(1));
+    server.answer(call, b"a");
+    server.frames();
+    let deadline = server.next_timeout().expect("a bound");
+    assert_eq!(deadline - server.now, moment);
+    server.pass(moment / 2);
+    assert_eq!(server.next_timeout(), Some(deadline), "it is idle since then");
+    assert!(!server.connection.is_done());
+    // A request that came before is still taken.
+    let late = server.request_on(3, true);
+    server.now = deadline;
+    server.connection.on_timeout(server.now).expect("no failure");
+    assert_eq!(server.frames(), [go_away(3, ErrorCode::NO_ERROR)]);
+    server.resets(5, ErrorCode::REFUSED_STREAM, &[request(5, true)]);
+    server.answer(late, b"b");
+    server.frames();
     assert!(server.connection.is_done());
 }
 

@@ -1,0 +1,54 @@
+//! [`Encoded`]: the only message of a request, as it is sent.
+
+use bytes::Bytes;
+use prost::Message;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
+
+use crate::driver::Room;
+use crate::http2::{self, LARGE, StreamKey};
+use crate::stubs::ClientOptions;
+
+/// A message with its prefix, which can be sent several times.
+pub(super) enum Encoded {
+    /// It is copied when it is sent.
+    Small(Room),
+    Large(Bytes),
+}
+
+impl Encoded {
+    /// Encodes the message of a request. Returns the metadata, too.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED if the message is larger than the options allow.
+    pub(super) fn of<Q: Message>(
+        request: Request<Q>,
+        options: &ClientOptions,
+    ) -> Result<(MetadataMap, Self), Status> {
+        let (metadata, _, message) = request.into_parts();
+        let mut room = Room::take();
+        options.encode(&message, &mut room)?;
+        let encoded = match room.len() < LARGE {
+            true => Self::Small(room),
+            false => Self::Large(std::mem::take(&mut *room).into()),
+        };
+        Ok((metadata, encoded))
+    }
+
+    /// Returns the size in bytes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Small(room) => room.len(),
+            Self::Large(bytes) => bytes.len(),
+        }
+    }
+
+    /// Sends it as the whole body of a request.
+    pub(super) fn send(&mut self, h2: &mut http2::Connection, key: StreamKey) {
+        match self {
+            Self::Small(room) => h2.send_small(key, room, true),
+            Self::Large(bytes) => h2.send_data(key, bytes.clone(), true),
+        };
+    }
+}

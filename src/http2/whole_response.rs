@@ -1,0 +1,114 @@
+//! A client's usual response, in one step: its head, its data and its trailers arrive together, and
+//! both header blocks were decoded before. `headers` and `data` deal with all other responses.
+
+use super::arrived::MessageEnd;
+use super::budget;
+use super::connection::Connection;
+use super::error::ConnectionError;
+use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
+use super::head::{Head, HeadKind};
+use super::news::News;
+use super::receive::{CUT_OUT, Input};
+use super::role::Role;
+use super::stream::{Receiving, UNKNOWN_LENGTH};
+
+/// A longer header block is not in the header cache.
+const MAX_BLOCK: usize = 64;
+
+/// Where the frames of a response are, counted from its first byte.
+struct Layout {
+    stream: u32,
+    data: usize,
+    trailers: usize,
+    end: usize,
+}
+
+impl Layout {
+    /// Finds HEADERS, DATA and HEADERS that ends the stream, all three complete and without padding
+    /// or priority.
+    #[inline]
+    fn find(bytes: &[u8]) -> Option<Self> {
+        const LAST: u8 = flag::END_HEADERS | flag::END_STREAM;
+        let frame = |from: usize, kind, flags| {
+            let header = FrameHeader::parse(*bytes.get(from..)?.first_chunk::<HEADER_LEN>()?);
+            (header.kind == kind && header.flags == flags).then_some(header)
+        };
+        let head = frame(0, kind::HEADERS, flag::END_HEADERS)?;
+        let stream = head.stream;
+        let data = HEADER_LEN + head.len as usize;
+        let content = frame(data, kind::DATA, 0).filter(|content| content.stream == stream)?;
+        let trailers = data + HEADER_LEN + content.len as usize;
+        let last = frame(trailers, kind::HEADERS, LAST).filter(|last| last.stream == stream)?;
+        let end = trailers + HEADER_LEN + last.len as usize;
+        let usual = 1..CUT_OUT;
+        let is_usual = head.len as usize <= MAX_BLOCK
+            && last.len as usize <= MAX_BLOCK
+            && usual.contains(&(content.len as usize));
+        (is_usual && end <= bytes.len()).then_some(Self { stream, data, trailers, end })
+    }
+
+    fn content(&self) -> usize {
+        self.trailers - self.data - HEADER_LEN
+    }
+}
+
+impl Connection {
+    /// Client: receives a whole response if it comes next and is a usual one. Otherwise it changes
+    /// nothing and returns false.
+    #[inline]
+    pub(super) fn whole_response(
+        &mut self,
+        input: &mut Input<'_>,
+    ) -> Result<bool, ConnectionError> {
+        if self.role != Role::Client
+            || self.block.is_some()
+            || !input.lends()
+            || self.passing.is_receiving()
+        {
+            return Ok(false);
+        }
+        let bytes = input.rest();
+        let Some(layout) = Layout::find(bytes) else { return Ok(false) };
+        let generation = self.decoder.generation();
+        let block = &bytes[HEADER_LEN..layout.data];
+        let Ok(Head::Response(head)) =
+            self.header_cache.find(HeadKind::Response, generation, block)
+        else {
+            return Ok(false);
+        };
+        let block = &bytes[layout.trailers + HEADER_LEN..layout.end];
+        let Ok(Head::Trailers(trailers)) =
+            self.header_cache.find(HeadKind::Trailers, generation, block)
+        else {
+            return Ok(false);
+        };
+        let len = layout.content() as u32;
+        let Some(key) = self.streams.find(layout.stream) else { return Ok(false) };
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(false) };
+        if head.status.is_informational()
+            || head.content_length.is_some()
+            || stream.receiving != Receiving::Head
+            || stream.forgotten
+            || len > stream.receive_window.available()
+            || len > self.received.available()
+        {
+            return Ok(false);
+        }
+        stream.receiving = Receiving::Done;
+        stream.peer_ended = true;
+        stream.expected = UNKNOWN_LENGTH;
+        stream.unread = len;
+        stream.arrived.head = Some(Head::Response(head.clone()));
+        stream.arrived.finish(MessageEnd::Trailers(trailers.clone()));
+        stream.arrived.pieces.push(input.lend(layout.data + HEADER_LEN, len as usize));
+        self.client.lent.get_or_insert_default().push(key);
+        self.events.tell(key, stream, News::READABLE);
+        self.received.keep(len);
+        self.received.copied += len;
+        self.budget.earn(len / budget::BYTES_PER_UNIT);
+        input.advance(layout.end - layout.trailers);
+        self.settle(key);
+        self.count_received(len)?;
+        Ok(true)
+    }
+}
