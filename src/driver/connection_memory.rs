@@ -62,6 +62,8 @@ pub(super) struct ConnectionMemory {
     /// Since when this connection of a pressed user has not come to hold less. It counts only while
     /// the connection is read or has sent nothing.
     since: Option<Box<Instant>>,
+    /// How much data was ever sent when `since` was last set back.
+    sent: u64,
     turn: Option<Box<ReadTurn>>,
 }
 
@@ -88,6 +90,7 @@ impl ConnectionMemory {
             shares_turns: false,
             awaits_turn: false,
             since: None,
+            sent: 0,
             turn: None,
         }
     }
@@ -117,6 +120,16 @@ impl ConnectionMemory {
         self.counted = steps;
         if steps == 0 {
             self.leave();
+        }
+    }
+
+    /// Notes how much data was ever sent. A large response is held whole until its peer has taken all of
+    /// it, and a peer that takes it is not stuck.
+    #[inline]
+    pub(super) fn note_sent(&mut self, sent: u64) {
+        if self.since.is_some() && sent >= self.sent + STEP as u64 {
+            self.since = None;
+            self.sent = sent;
         }
     }
 
@@ -411,6 +424,12 @@ mod tests {
         assert!(silent.is_exhausted(later + PATIENCE, || true), "there was nothing to read");
         // Holding more is not progress. Holding less is.
         stuck.set(3 * STEP, 0);
+        assert!(stuck.is_exhausted(later, || false));
+        stuck.note_sent(STEP as u64 - 1);
+        assert!(stuck.is_exhausted(later, || false));
+        stuck.note_sent(STEP as u64);
+        assert!(!stuck.is_exhausted(later, || true), "it takes what is sent");
+        assert_eq!(reading(&mut stuck, start), Turn);
         assert!(stuck.is_exhausted(later, || false));
         stuck.set(2 * STEP, 0);
         assert!(!stuck.is_exhausted(later, || true));

@@ -123,6 +123,7 @@ where
             state = self.run_handlers(state, &shared);
         }
         self.write(cx, &mut state, &mut turn);
+        self.memory.note_sent(state.h2.data_sent());
         let arriving = shared.arriving.load(Ordering::Relaxed);
         let data = state.h2.buffered() + self.reader.kept() + arriving;
         self.memory.set(data, state.h2.calls());

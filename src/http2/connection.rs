@@ -211,13 +211,19 @@ impl Connection {
         self.outflow.queued()
     }
 
+    /// Returns how many bytes of data were ever sent.
+    #[inline]
+    pub(crate) fn data_sent(&self) -> u64 {
+        self.outflow.sent()
+    }
+
     /// Returns the number of bytes that are kept here: received and not dropped, or to be sent and
-    /// not written. The bytes of [`calls`](Self::calls) come in addition.
+    /// not written. A chunk of data counts whole until the last of it is written. The bytes of [`calls`](Self::calls) come in addition.
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
         let block = self.block.as_ref().map_or(0, |block| block.bytes.capacity());
         let received = self.received.copied as usize + self.pinned.bytes() + block;
-        received + self.outflow.queued() as usize + self.write_buffer.len()
+        received + self.outflow.kept() + self.write_buffer.kept()
     }
 
     /// Returns the number of bytes that open calls take: their heads, what their handlers keep of

@@ -16,11 +16,21 @@ pub(super) struct Outflow {
     ready: VecDeque<StreamKey>,
     /// How many bytes wait in their streams.
     queued: u64,
+    /// How many bytes were sent of chunks whose rest waits in its stream.
+    begun: usize,
+    /// How many bytes of data were ever sent.
+    sent: u64,
 }
 
 impl Outflow {
     pub(super) fn new() -> Self {
-        Self { window: SendWindow::new(DEFAULT_WINDOW), ready: VecDeque::new(), queued: 0 }
+        Self {
+            window: SendWindow::new(DEFAULT_WINDOW),
+            ready: VecDeque::new(),
+            queued: 0,
+            begun: 0,
+            sent: 0,
+        }
     }
 
     /// Returns the connection's window.
@@ -33,6 +43,13 @@ impl Outflow {
     #[inline]
     pub(super) fn take(&mut self, bytes: usize) {
         self.window.take(bytes);
+        self.sent += bytes as u64;
+    }
+
+    /// Returns how many bytes of data were ever sent.
+    #[inline]
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Widens the window by a WINDOW_UPDATE for the connection.
@@ -42,6 +59,21 @@ impl Outflow {
 
     pub(super) fn queued(&self) -> u64 {
         self.queued
+    }
+
+    /// Returns how many bytes of memory the chunks take that wait in their streams.
+    pub(super) fn kept(&self) -> usize {
+        self.queued as usize + self.begun
+    }
+
+    /// Notes that `bytes` of a chunk were sent, and the rest waits.
+    pub(super) fn begin(&mut self, bytes: usize) {
+        self.begun += bytes;
+    }
+
+    /// Notes that nothing waits any more of a chunk of which `bytes` were sent before.
+    pub(super) fn end(&mut self, bytes: usize) {
+        self.begun -= bytes;
     }
 
     /// Counts bytes that a stream keeps until it can send them.

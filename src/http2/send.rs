@@ -71,7 +71,7 @@ impl Connection {
         {
             let id = stream.id;
             self.count_data(key, len, end);
-            write_data(&mut self.write_buffer, id, bytes, end);
+            write_data(&mut self.write_buffer, id, (bytes, 0), end);
             if end {
                 self.settle(key);
             }
@@ -89,6 +89,7 @@ impl Connection {
         self.outflow.enqueue(bytes.len());
         stream.backlog = Some(Box::new(Backlog {
             queue: VecDeque::from([bytes]),
+            begun: 0,
             ending: end.then_some(Ending::Data),
         }));
         if end {
@@ -196,10 +197,14 @@ impl Connection {
                 if room == 0 {
                     break;
                 }
-                let part = if chunk.len() <= room {
-                    backlog.queue.pop_front().unwrap_or_default()
+                let (part, before) = if chunk.len() <= room {
+                    let before = std::mem::take(&mut backlog.begun);
+                    self.outflow.end(before);
+                    (backlog.queue.pop_front().unwrap_or_default(), before)
                 } else {
-                    chunk.split_to(room)
+                    backlog.begun += room;
+                    self.outflow.begin(room);
+                    (chunk.split_to(room), 0)
                 };
                 let len = part.len();
                 stream.send_window.take(len);
@@ -208,7 +213,7 @@ impl Connection {
                 quantum -= len;
                 let last = backlog.queue.is_empty() && matches!(backlog.ending, Some(Ending::Data));
                 self.budget.earn(budget::DATA_SENT + len as u32 / budget::BYTES_PER_UNIT);
-                write_data(&mut self.write_buffer, stream.id, part, last);
+                write_data(&mut self.write_buffer, stream.id, (part, before), last);
             }
             if !backlog.queue.is_empty() {
                 stream.ready = stream.send_window.available() > 0;
@@ -259,8 +264,10 @@ fn write_small(out: &mut WriteBuffer, id: u32, bytes: &[u8], end: bool) {
     buffer.put_slice(bytes);
 }
 
+/// Writes a frame of the last `bytes` of a chunk, or of others. `before` are those before them, whose
+/// memory is kept until these are written.
 #[inline]
-fn write_data(out: &mut WriteBuffer, id: u32, bytes: Bytes, end: bool) {
+fn write_data(out: &mut WriteBuffer, id: u32, (bytes, before): (Bytes, usize), end: bool) {
     if bytes.len() < write_buffer::LARGE {
         return write_small(out, id, &bytes, end);
     }
@@ -271,5 +278,5 @@ fn write_data(out: &mut WriteBuffer, id: u32, bytes: Bytes, end: bool) {
         stream: id,
     };
     out.buffer().put_slice(&header.bytes());
-    out.push_payload(bytes);
+    out.push_payload(bytes, before);
 }

@@ -42,6 +42,8 @@ pub(super) enum Receiving {
 pub(super) struct Backlog {
     /// The queued data. It is never empty between calls.
     pub(super) queue: VecDeque<Bytes>,
+    /// How many bytes of the first chunk were sent. Its memory is kept until all of it is sent.
+    pub(super) begun: usize,
     /// What follows the queue.
     pub(super) ending: Option<Ending>,
 }

@@ -114,6 +114,7 @@ impl Connection {
         if let Some(backlog) = stream.backlog.take() {
             let queued: usize = backlog.queue.iter().map(Bytes::len).sum();
             self.outflow.dequeue(queued);
+            self.outflow.end(backlog.begun);
         }
     }
 

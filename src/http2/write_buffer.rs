@@ -17,14 +17,26 @@ const KEPT: usize = 4 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer {
     buffer: BytesMut,
-    /// The large payloads. Each has its position in `buffer`, counted from the connection's start.
-    payloads: VecDeque<(u64, Bytes)>,
+    /// The large payloads.
+    payloads: VecDeque<Payload>,
     payload_bytes: usize,
+    /// How many bytes the payloads keep that are not part of them.
+    payload_kept: usize,
     /// How many bytes have ever left `buffer`.
     buffer_written: u64,
     /// How many bytes have ever left.
     written: u64,
     control: ControlBytes,
+}
+
+/// A large payload, beside the buffer.
+#[derive(Debug)]
+struct Payload {
+    /// Its position in the buffer, counted from the connection's start.
+    place: u64,
+    bytes: Bytes,
+    /// How many bytes its memory has besides.
+    kept: usize,
 }
 
 /// How many of the waiting bytes are answers that the peer caused. The number is exact to within
@@ -43,9 +55,18 @@ impl WriteBuffer {
         &mut self.buffer
     }
 
-    pub(super) fn push_payload(&mut self, payload: Bytes) {
-        self.payload_bytes += payload.len();
-        self.payloads.push_back((self.buffer_written + self.buffer.len() as u64, payload));
+    /// Appends a payload, whose memory has `kept` bytes besides.
+    pub(super) fn push_payload(&mut self, bytes: Bytes, kept: usize) {
+        self.payload_bytes += bytes.len();
+        self.payload_kept += kept;
+        let place = self.buffer_written + self.buffer.len() as u64;
+        self.payloads.push_back(Payload { place, bytes, kept });
+    }
+
+    /// Returns how much memory all that waits takes, in bytes.
+    #[inline]
+    pub(super) fn kept(&self) -> usize {
+        self.len() + self.payload_kept
     }
 
     /// Counts `bytes` that were just written to the buffer as an answer. Returns how many such
@@ -99,7 +120,7 @@ impl WriteBuffer {
             count += 1;
             true
         };
-        for (place, payload) in &self.payloads {
+        for Payload { place, bytes: payload, .. } in &self.payloads {
             let (before, after) = buffer.split_at((*place - at) as usize);
             if !push(before) || !push(payload) {
                 return count;
@@ -115,7 +136,7 @@ impl WriteBuffer {
     pub(super) fn advance(&mut self, mut bytes: usize) {
         debug_assert!(bytes <= self.len());
         self.written += bytes as u64;
-        while let Some((place, payload)) = self.payloads.front_mut() {
+        while let Some(Payload { place, bytes: payload, kept }) = self.payloads.front_mut() {
             let before = (*place - self.buffer_written) as usize;
             let inline = before.min(bytes);
             self.buffer.advance(inline);
@@ -131,6 +152,7 @@ impl WriteBuffer {
             if !payload.is_empty() {
                 return self.turn();
             }
+            self.payload_kept -= *kept;
             self.payloads.pop_front();
         }
         let inline = bytes.min(self.buffer.len());
@@ -160,6 +182,7 @@ impl WriteBuffer {
         self.buffer.clear();
         self.payloads.clear();
         self.payload_bytes = 0;
+        self.payload_kept = 0;
         self.control = ControlBytes::default();
     }
 
