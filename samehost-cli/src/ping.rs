@@ -1,10 +1,7 @@
 //! `samehost ping`: calls a server repeatedly and prints how long each call took, like ping(8).
 
-use std::future::Future;
 use std::io::{self, Write};
-use std::pin::Pin;
 use std::process::ExitCode;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +9,7 @@ use samehost::ping::{PingRequest, PingResponse, PingServiceClient};
 use samehost::{Address, Channel, ConnectError, ConnectErrorKind};
 use serde::Serialize;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tonic::{Request, Response, Status};
 
 use crate::args;
@@ -27,7 +24,8 @@ Examples:
   samehost ping -c 1000 -i 0 -q 127.0.0.1:50051
 
 Exits with 1 when no reply came, and at once where waiting cannot help: no socket
-but another file, no permission, no HTTP/2.")]
+but another file, no HTTP/2, no permission. With --wait it waits for permission, too:
+a server that is starting may still set the mode of its socket.")]
 pub(crate) struct Args {
     /// The server: unix:/path, unix-abstract:name, 127.0.0.1:50051
     address: Address,
@@ -89,8 +87,8 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
             _ = &mut stopped => break,
         };
         tally.sent += 1;
-        let hopeless = matches!(&reply, Some(Err(status)) if needs_a_person(status));
-        match failure(&args, sequence, reply) {
+        let hopeless = matches!(&reply, Err(status) if needs_a_person(status));
+        match failure(sequence, reply) {
             None => {
                 tally.reply(elapsed);
                 printer.line(|| {
@@ -120,16 +118,14 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
     }
 }
 
-/// The result of a call, or `None` if it took too long.
-type Reply = Option<Result<Response<PingResponse>, Status>>;
+type Reply = Result<Response<PingResponse>, Status>;
 
 /// Returns why a call failed, or `None` if it succeeded.
-fn failure(args: &Args, sequence: u64, reply: Reply) -> Option<String> {
+fn failure(sequence: u64, reply: Reply) -> Option<String> {
     match reply {
-        Some(Ok(reply)) if reply.get_ref().sequence == sequence => None,
-        Some(Ok(_)) => Some("the reply belongs to another call".to_owned()),
-        Some(Err(status)) => Some(failure_text(&status)),
-        None => Some(format!("no reply from {} within {:?}", args.address, args.timeout)),
+        Ok(reply) if reply.get_ref().sequence == sequence => None,
+        Ok(_) => Some("the reply belongs to another call".to_owned()),
+        Err(status) => Some(failure_text(&status)),
     }
 }
 
@@ -138,8 +134,7 @@ struct Pinger {
     client: PingServiceClient<Channel>,
     payload: Bytes,
     pace: Option<Interval>,
-    deadline: Option<Duration>,
-    call_timer: CallTimer,
+    timeout: Duration,
 }
 
 impl Pinger {
@@ -153,15 +148,11 @@ impl Pinger {
             pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
             pace
         });
-        let more = if args.wait { Duration::from_secs(1) } else { Duration::ZERO };
         Self {
             client: PingServiceClient::new(channel),
             payload: Bytes::from(vec![0; args.payload]),
             pace,
-            // A call that waits for a server has a deadline, so that its error tells what it waited
-            // for.
-            deadline: args.wait.then_some(args.timeout),
-            call_timer: CallTimer::new(args.timeout.saturating_add(more)),
+            timeout: args.timeout,
         }
     }
 
@@ -172,51 +163,11 @@ impl Pinger {
         }
         let payload = self.payload.clone();
         let mut request = Request::new(PingRequest { payload, sequence, ..PingRequest::ping() });
-        if let Some(deadline) = self.deadline {
-            request.set_timeout(deadline);
-        }
-        self.call_timer.start();
-        let reply = tokio::select! {
-            biased;
-            reply = self.client.ping(request) => Some(reply),
-            () = &mut self.call_timer => None,
-        };
-        (self.call_timer.started.elapsed(), reply)
-    }
-}
-
-/// Completes when a call has taken too long. One timer serves all calls; it is set again only when
-/// it fires.
-struct CallTimer {
-    timeout: Duration,
-    started: Instant,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl CallTimer {
-    fn new(timeout: Duration) -> Self {
-        Self { timeout, started: Instant::now(), timer: Box::pin(sleep(timeout)) }
-    }
-
-    /// Starts the time of the next call.
-    fn start(&mut self) {
-        self.started = Instant::now();
-    }
-}
-
-impl Future for CallTimer {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        loop {
-            ready!(this.timer.as_mut().poll(cx));
-            let left = this.timeout.saturating_sub(this.started.elapsed());
-            if left.is_zero() {
-                return Poll::Ready(());
-            }
-            this.timer.as_mut().reset(Instant::now() + left);
-        }
+        // The error tells what the call was waiting for.
+        request.set_timeout(self.timeout);
+        let started = Instant::now();
+        let reply = self.client.ping(request).await;
+        (started.elapsed(), reply)
     }
 }
 

@@ -37,6 +37,8 @@ pub enum AddressParseErrorKind {
     QueryOrFragment,
     /// A file path has no scheme.
     BarePath,
+    /// A path begins with `~`, which only a shell expands.
+    Tilde,
     /// A TCP address has no port.
     MissingPort,
     /// A port is not a number from 0 to 65535.

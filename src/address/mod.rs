@@ -33,7 +33,7 @@ const ABSTRACT_NAME_MAX: usize = 107;
 /// | `localhost:50051`, `dns:localhost:50051`, `dns:///localhost:50051`, `http://localhost:50051` | TCP, the name resolved at bind or connect |
 ///
 /// In a path or an abstract name, `%XX` is the byte with that hexadecimal value; `%`, `?` and `#`
-/// must be written in this way. Printing an address and parsing the result gives the same address,
+/// must be written in this way, and a `~` at the beginning. Printing an address and parsing the result gives the same address,
 /// whatever bytes a path holds.
 ///
 /// ```
@@ -193,7 +193,13 @@ impl fmt::Display for Address {
                 let bytes = path.as_os_str().as_bytes();
                 // A path that starts with two slashes would be read as an empty URI authority.
                 f.write_str(if bytes.starts_with(b"//") { "unix://" } else { "unix:" })?;
-                write_escaped(f, bytes)
+                match bytes.strip_prefix(b"~") {
+                    Some(rest) => {
+                        f.write_str("%7E")?;
+                        write_escaped(f, rest)
+                    }
+                    None => write_escaped(f, bytes),
+                }
             }
             Kind::UnixAbstract(name) => {
                 f.write_str("unix-abstract:")?;

@@ -58,15 +58,25 @@ impl FromStr for Address {
 }
 
 fn bare_path(input: &str) -> AddressParseError {
-    // Only a shell expands a tilde.
-    let text = match input.strip_prefix("~/") {
-        Some(rest) => format!(
-            "a Unix socket needs its scheme, and ~ is the shell's: write unix:/home/NAME/{rest}, \
-             or unix:$HOME/{rest} in a shell"
-        ),
-        None => format!("a Unix socket needs its scheme: write unix:{input}"),
-    };
+    if input.starts_with('~') {
+        return tilde(input, input);
+    }
+    let text = format!("a Unix socket needs its scheme: write unix:{input}");
     AddressParseError::new(E::BarePath, input, text)
+}
+
+/// Returns the error for a path that only a shell would expand.
+fn tilde(input: &str, path: &str) -> AddressParseError {
+    let (user, rest) = path.split_once('/').unwrap_or((path, "app.sock"));
+    let text = if user == "~" {
+        format!(
+            "~ is the shell's: write unix:/home/NAME/{rest}, or unix:$HOME/{rest} in a shell \
+             (a directory of that name is ./~)"
+        )
+    } else {
+        format!("{user} is the shell's: write unix: and the path of that user's directory, /{rest}")
+    };
+    AddressParseError::new(E::Tilde, input, text)
 }
 
 fn unknown_scheme(input: &str) -> AddressParseError {
@@ -93,6 +103,7 @@ fn unix(input: &str, rest: &str) -> Parsed<Address> {
                         write unix:relative/path or unix:///absolute/path";
             return Err(AddressParseError::new(E::UnixHost, input, text));
         }
+        None if rest.starts_with('~') => return Err(tilde(input, rest)),
         None => rest,
     };
     Address::unix_as(OsString::from_vec(unescape(input, path)?).into(), input)
@@ -193,6 +204,12 @@ fn port_number(input: &str, port: Option<&str>) -> Parsed<u16> {
             let text = match input.parse::<u16>() {
                 // The input is only a port.
                 Ok(port) => format!("the host is missing: write 127.0.0.1:{port}"),
+                Err(_) if input.bytes().all(|b| b.is_ascii_digit()) => {
+                    "a port is at most 65535, and needs its host: write 127.0.0.1:50051".to_owned()
+                }
+                Err(_) if input.ends_with(".sock") || input.ends_with(".socket") => {
+                    format!("a Unix socket needs its scheme: write unix:{input}")
+                }
                 Err(_) => {
                     let host = input.strip_suffix(':').unwrap_or(input);
                     format!("the port is missing: write {host}:50051")

@@ -91,9 +91,9 @@ impl ChannelBuilder {
         observers: Option<&Observers>,
         deadline: Option<Instant>,
     ) -> Result<BlockingConnection, ConnectError> {
-        let limit = self.connect_timeout;
-        let until = Instant::now().checked_add(limit);
-        let until = until.into_iter().chain(deadline).min();
+        let latest = Instant::now().checked_add(self.connect_timeout);
+        let until = latest.into_iter().chain(deadline).min();
+        let limit = (until == latest).then_some(self.connect_timeout);
         let mut reopenings = SUCCESSORS;
         loop {
             let (socket, peer) = connect_blocking(address, until, limit)?;
@@ -191,9 +191,8 @@ impl Channel {
             if let Some(observers) = self.observers() {
                 observers.tell(&Event::BackoffBegan { wait });
             }
-            let left = left(deadline);
-            thread::sleep(left.map_or(wait, |left| wait.min(left)));
-            if left.is_some_and(|left| left <= wait) {
+            thread::sleep(left(deadline).map_or(wait, |left| wait.min(left)));
+            if left(deadline).is_some_and(|left| left.is_zero()) {
                 return Err(error);
             }
         }
@@ -279,7 +278,7 @@ impl Channel {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             let address = self.config().address.clone().map_err(ConnectError::from)?;
-            return Err(ConnectError::timed_out(&address, self.config().connect_timeout));
+            return Err(ConnectError::timed_out(Some(&address), None));
         }
         let waited = self.0.connected.wait_timeout(current, left);
         Ok(waited.unwrap_or_else(PoisonError::into_inner).0)

@@ -19,7 +19,7 @@ use super::connecting::Unconnected;
 use super::link::Link;
 use super::retry::PREVIOUS_ATTEMPTS;
 use crate::driver::{
-    self, CloseReason, OutgoingRequest, Responded, SlotTicket, StreamError, Unsent,
+    self, CloseReason, OutgoingRequest, Phase, Responded, SlotTicket, StreamError, Unsent,
 };
 use crate::grpc::{Deadline, GRPC_TIMEOUT, field, grpc_timeout, status};
 use crate::http2::ResponseHead;
@@ -331,17 +331,10 @@ impl<R: OutgoingRequest> Calling<R> {
         let waited = Human(self.timeout);
         let path = self.request.head().path;
         match &self.stage {
-            CallStage::Connect(_) => match self.channel.last_failure() {
-                Some(error) => {
-                    let mut status = Status::deadline_exceeded(format!("{error}, waited {waited}"));
-                    status.set_source(Arc::new(error));
-                    status
-                }
-                None => Status::deadline_exceeded(format!(
-                    "{:?}: no connection yet, waited {waited}",
-                    self.channel.config.target
-                )),
-            },
+            CallStage::Connect(_) => unconnected(self.channel.last_failure(), waited),
+            CallStage::Wait(_, link) if link.sender.phase() == Phase::Handshake => {
+                unconnected(ConnectError::silent(link.address.as_deref(), None), waited)
+            }
             CallStage::Wait(_, link) => Status::deadline_exceeded(format!(
                 "{path}: the server {link}takes no more calls at a time, waited {waited}"
             )),
@@ -354,6 +347,13 @@ impl<R: OutgoingRequest> Calling<R> {
             )),
         }
     }
+}
+
+/// Returns the status of a call whose deadline passed before there was a connection.
+fn unconnected(error: ConnectError, waited: Human) -> Status {
+    let mut status = Status::deadline_exceeded(format!("{error}, waited {waited}"));
+    status.set_source(Arc::new(error));
+    status
 }
 
 /// Writes the server's address and a space, if the link has an address.

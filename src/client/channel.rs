@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::builder::{Addresses, ChannelBuilder, Target};
-use super::connecting::{Attempt, WAITING};
+use super::connecting::{Attempt, LastFailure, WAITING};
 use super::link::Link;
 use super::retry::Tokens;
 use super::state::ChannelState;
@@ -77,8 +77,7 @@ pub(super) struct ChannelCore {
     pub(super) attempt: Mutex<Weak<Attempt>>,
     /// The backoff between attempts for calls that wait for a server.
     pub(super) backoff: Mutex<Backoff>,
-    /// Why the last attempt failed, if it did.
-    pub(super) failure: Mutex<Option<ConnectError>>,
+    pub(super) failure: LastFailure,
     /// The state, without what the connection itself knows.
     pub(super) changes: watch::Sender<ChannelState>,
     pub(super) tokens: Tokens,
@@ -178,7 +177,7 @@ impl Channel {
             link: Mutex::new(link),
             attempt: Mutex::default(),
             backoff: Mutex::new(WAITING),
-            failure: Mutex::default(),
+            failure: LastFailure::default(),
             changes: watch::Sender::new(ChannelState::Idle),
             too_many_pings: AtomicU32::new(0),
         }))
@@ -210,7 +209,7 @@ impl ChannelCore {
 
     /// Makes `link` the connection that calls go to.
     pub(super) fn install(&self, link: Arc<Link>) {
-        *lock(&self.failure) = None;
+        self.failure.clear();
         let earlier = lock(&self.link).replace(link);
         self.retire(earlier);
         self.changes.send_replace(ChannelState::Ready);

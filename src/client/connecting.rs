@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -13,6 +13,7 @@ use super::builder::Target;
 use super::channel::{ChannelCore, lock};
 use super::link::Link;
 use super::state::ChannelState;
+use crate::address::Address;
 use crate::backoff::{Backoff, jittered};
 use crate::driver::CloseReason;
 use crate::observer::Event;
@@ -223,7 +224,7 @@ impl ChannelCore {
 
     fn note_failure(&self, error: &ConnectError, failures: u32) {
         tracing::debug!(%error, failures, "no connection");
-        *lock(&self.failure) = Some(error.clone());
+        self.failure.set(error.clone());
         self.changes.send_replace(ChannelState::TransientFailure);
     }
 
@@ -240,8 +241,33 @@ impl ChannelCore {
     }
 
     /// Returns why there is no connection, as far as is known.
-    pub(super) fn last_failure(&self) -> Option<ConnectError> {
-        lock(&self.failure).clone()
+    pub(super) fn last_failure(&self) -> ConnectError {
+        self.failure.get().unwrap_or_else(|| match &self.config.target {
+            Target::Addresses(addresses) => {
+                let late = |address: &Arc<Address>| ConnectError::timed_out(Some(address), None);
+                ConnectError::all(addresses.iter().map(late))
+            }
+            _ => ConnectError::timed_out(None, None),
+        })
+    }
+}
+
+/// Why a channel has no connection: the failure of the last attempt, or what the attempt under way
+/// still waits for.
+#[derive(Default)]
+pub(super) struct LastFailure(Mutex<Option<ConnectError>>);
+
+impl LastFailure {
+    pub(super) fn set(&self, error: ConnectError) {
+        *lock(&self.0) = Some(error);
+    }
+
+    pub(super) fn clear(&self) {
+        *lock(&self.0) = None;
+    }
+
+    fn get(&self) -> Option<ConnectError> {
+        lock(&self.0).clone()
     }
 }
 

@@ -15,6 +15,7 @@ use tracing::Level;
 
 use super::builder::{ChannelBuilder, Target};
 use super::channel::lock;
+use super::connecting::LastFailure;
 use super::direct::Usual;
 use super::reopening::Reopening;
 use super::watched::{Attempted, WatchedLink};
@@ -139,9 +140,10 @@ impl ChannelBuilder {
         address: &Arc<Address>,
         preference: usize,
         too_many_pings: u32,
+        failure: &LastFailure,
     ) -> Result<Link, ConnectError> {
         let attempted = Attempted::began(self, Some(address));
-        attempted.ended(self.attempt_address(address, preference, too_many_pings).await)
+        attempted.ended(self.attempt_address(address, preference, too_many_pings, failure).await)
     }
 
     async fn attempt_address(
@@ -149,6 +151,7 @@ impl ChannelBuilder {
         address: &Arc<Address>,
         preference: usize,
         too_many_pings: u32,
+        failure: &LastFailure,
     ) -> Result<Link, ConnectError> {
         let started = Instant::now();
         let limit = self.connect_timeout;
@@ -157,7 +160,7 @@ impl ChannelBuilder {
             let left = limit.saturating_sub(started.elapsed());
             let mut conn = match socket::connect_within(address, left).await {
                 Err(error) if error.kind() == ConnectErrorKind::TimedOut => {
-                    return Err(ConnectError::timed_out(address, limit));
+                    return Err(ConnectError::timed_out(Some(address), Some(limit)));
                 }
                 opened => opened?,
             };
@@ -172,6 +175,7 @@ impl ChannelBuilder {
             let (watch, observed) =
                 WatchedLink::opening(self, Some(address), &Peer::of(Some(&conn)));
             let sender = Sender::start_watched(conn, self.driver_options(too_many_pings), watch);
+            failure.set(ConnectError::silent(Some(address), None));
             let left = limit.saturating_sub(started.elapsed());
             match timeout(left, sender.ready()).await {
                 Ok(Ok(())) => {
@@ -183,7 +187,7 @@ impl ChannelBuilder {
                     Some(wait) => sleep(wait).await,
                     None => return Err(not_ready(Some(address), close_reason)),
                 },
-                Err(_) => return Err(ConnectError::silent(Some(address), limit)),
+                Err(_) => return Err(ConnectError::silent(Some(address), Some(limit))),
             }
         }
     }
@@ -193,6 +197,7 @@ impl ChannelBuilder {
         &self,
         connect: &Connect,
         too_many_pings: u32,
+        failure: &LastFailure,
     ) -> Result<Link, ConnectError> {
         let attempted = Attempted::began(self, None);
         let limit = self.connect_timeout;
@@ -204,6 +209,7 @@ impl ChannelBuilder {
             let (watch, observed) = WatchedLink::opening(self, None, &Peer::Unknown);
             let options = self.driver_options(too_many_pings);
             let sender = Sender::start_watched(Sleeping(stream), options, watch);
+            failure.set(ConnectError::silent(None, None));
             match sender.ready().await {
                 Ok(()) => Ok(Link::given(sender).observed_as(observed)),
                 Err(close_reason) => Err(not_ready(None, close_reason)),
@@ -211,7 +217,7 @@ impl ChannelBuilder {
         };
         attempted.ended(match timeout(limit, opening).await {
             Ok(opened) => opened,
-            Err(_) => Err(ConnectError::silent(None, limit)),
+            Err(_) => Err(ConnectError::silent(None, Some(limit))),
         })
     }
 }

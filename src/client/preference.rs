@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::builder::Target;
 use super::channel::ChannelCore;
+use super::connecting::LastFailure;
 use super::link::Link;
 use crate::address::Address;
 use crate::backoff::{Backoff, jittered};
@@ -27,10 +28,12 @@ impl ChannelCore {
         let pings = self.too_many_pings.load(Ordering::Relaxed);
         match &self.config.target {
             Target::Addresses(addresses) => match &**addresses {
-                [address] => self.config.open_address(address, 0, pings).await,
+                [address] => self.config.open_address(address, 0, pings, &self.failure).await,
                 addresses => self.open_first(addresses, pings).await,
             },
-            Target::Connector(connect) => self.config.open_stream(connect, pings).await,
+            Target::Connector(connect) => {
+                self.config.open_stream(connect, pings, &self.failure).await
+            }
             Target::Nowhere(error) => Err(error.clone()),
             // This is never reached: there is nothing to open.
             Target::Stream => Err(ConnectError::connector(std::io::ErrorKind::NotConnected.into())),
@@ -48,9 +51,10 @@ impl ChannelCore {
         let mut rest = addresses.iter().enumerate();
         loop {
             let started = rest.next().map(|(preference, address)| {
-                let (config, address) = (Arc::clone(&self.config), Arc::clone(address));
+                let (core, address) = (Arc::clone(self), Arc::clone(address));
                 attempts.spawn(async move {
-                    let opened = config.open_address(&address, preference, pings).await;
+                    let (config, failure) = (&core.config, &core.failure);
+                    let opened = config.open_address(&address, preference, pings, failure).await;
                     opened.map_err(|error| (preference, error))
                 });
             });
@@ -98,8 +102,9 @@ async fn search_preferred(channel: Weak<ChannelCore>, link: Weak<Link>) {
         // A search does not keep the channel alive.
         drop(shared);
         let Target::Addresses(addresses) = &config.target else { return };
+        let failure = LastFailure::default();
         for (better, address) in addresses[..preference].iter().enumerate() {
-            if let Ok(found) = config.open_address(address, better, pings).await {
+            if let Ok(found) = config.open_address(address, better, pings, &failure).await {
                 tracing::debug!(%address, "returning to a preferred server");
                 // This is the last step, because it may end this very task.
                 if let Some(shared) = channel.upgrade() {

@@ -51,7 +51,7 @@ where
             return;
         }
         for _ in 0..LAST_READS {
-            let ReadOutcome::Bytes = self.reader.read(&mut self.io, cx, false, false) else {
+            let ReadOutcome::Bytes = self.reader.read_rest(&mut self.io, cx) else {
                 break;
             };
             self.receive_sets(state);

@@ -384,7 +384,9 @@ where
 
     /// Decides what follows. This is the only place that does.
     fn decide(&mut self, state: &mut State, turn: &Turn) -> AfterTurn {
-        if self.phase == DriverPhase::Over || state.h2.is_done() {
+        // The last events may say why the peer has ended the connection.
+        let is_done = state.h2.is_done() && !state.h2.has_events();
+        if self.phase == DriverPhase::Over || is_done {
             state.disconnect(CloseReason::Closed);
             return AfterTurn::Done(state.close_reason.clone().unwrap_or(CloseReason::Closed));
         }

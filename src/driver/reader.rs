@@ -106,6 +106,23 @@ impl Reader {
         if spinning { self.read_spinning(io) } else { self.read_waiting(io, cx) }
     }
 
+    /// Reads what had arrived before the connection ended. It asks the kernel: the socket may never
+    /// have been readable as far as the runtime knows.
+    pub(super) fn read_rest<T: Socket>(&mut self, io: &mut T, cx: &mut Context<'_>) -> ReadOutcome {
+        self.prepare();
+        if !T::CAN_SPIN {
+            return self.read_waiting(io, cx);
+        }
+        loop {
+            return match io.receive(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadOutcome::Nothing,
+                Ok(bytes) if bytes > 0 => ReadOutcome::Bytes,
+                end => ended(end),
+            };
+        }
+    }
+
     /// Reads as much as the buffer takes. If nothing is left, the socket wakes the task.
     #[inline]
     fn read_waiting<T: Socket>(&mut self, io: &mut T, cx: &mut Context<'_>) -> ReadOutcome {

@@ -237,7 +237,7 @@ pub(super) enum BindProblem {
     #[error(": mode {mode:o} is no permission mode: give one from 0 to 0777, such as 0660")]
     InvalidMode { mode: u32 },
     #[error(
-        " is {resolved}, which other hosts may reach, in plain text: bind 127.0.0.1 or allow remote \
+        ": other hosts may reach {resolved}, and it is in plain text: bind 127.0.0.1, or allow remote \
          addresses by name"
     )]
     NotLoopback { resolved: SocketAddr },

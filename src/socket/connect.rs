@@ -31,7 +31,7 @@ pub(crate) async fn connect_within(
 ) -> Result<Conn, ConnectError> {
     match tokio::time::timeout(timeout, connect(address)).await {
         Ok(result) => result,
-        Err(_) => Err(ConnectError::timed_out(address, timeout)),
+        Err(_) => Err(ConnectError::timed_out(Some(address), Some(timeout))),
     }
 }
 

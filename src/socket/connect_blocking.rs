@@ -18,12 +18,13 @@ use super::unix::unix_socket;
 use crate::address::{Address, Kind};
 use crate::backoff::jittered;
 
-/// Connects a socket that blocks, and asks which process listens there. The error names `timeout`.
+/// Connects a socket that blocks, and asks which process listens there. The error names `timeout`,
+/// unless a call's deadline comes first (`None`).
 /// Over TCP the other end is unknown if it has closed the connection already.
 pub(crate) fn connect_blocking(
     address: &Address,
     until: Option<Instant>,
-    timeout: Duration,
+    timeout: Option<Duration>,
 ) -> Result<(Arc<Held>, Peer), ConnectError> {
     let socket = Arc::new(Held::new(connect(address, until, timeout)?, false));
     let peer = if address.is_unix() {
@@ -40,9 +41,9 @@ pub(crate) fn connect_blocking(
 fn connect(
     address: &Address,
     until: Option<Instant>,
-    timeout: Duration,
+    timeout: Option<Duration>,
 ) -> Result<OwnedFd, ConnectError> {
-    let late = || ConnectError::timed_out(address, timeout);
+    let late = || ConnectError::timed_out(Some(address), timeout);
     match address.kind() {
         Kind::Unix(path) => connect_unix(until, || path_address(path))
             .map_err(|errno| ConnectError::unix(address, path, errno))?

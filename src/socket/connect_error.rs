@@ -147,12 +147,15 @@ impl ConnectError {
         Self::new(ConnectErrorKind::UnknownHost, Some(address), message).because(cause)
     }
 
-    pub(crate) fn timed_out(address: &Address, timeout: Duration) -> Self {
+    /// Returns the error for a connection that did not come about within the connect timeout, or
+    /// before the deadline of a call (`None`), which the call's status tells.
+    pub(crate) fn timed_out(address: Option<&Address>, timeout: Option<Duration>) -> Self {
+        let server = address.map_or_else(|| "by the connector".to_owned(), |it| format!("to {it}"));
         let message = format!(
-            "no connection to {address} within {timeout:?}: the server may be overloaded; \
-             try again or allow more time"
+            "no connection {server}{}: the server may be overloaded; try again or allow more time",
+            Within(timeout)
         );
-        Self::new(ConnectErrorKind::TimedOut, Some(address), message)
+        Self::new(ConnectErrorKind::TimedOut, address, message)
     }
 
     pub(crate) fn not_http2(address: Option<&Address>, why: &dyn fmt::Display) -> Self {
@@ -198,12 +201,14 @@ impl ConnectError {
         Self::new(ConnectErrorKind::Io, None, message).because(cause)
     }
 
-    /// Returns the error for a server that accepted the connection and then was silent.
-    pub(crate) fn silent(address: Option<&Address>, timeout: Duration) -> Self {
+    /// Returns the error for a server that accepted the connection and then was silent, until the
+    /// connect timeout or the deadline of a call (`None`) had passed.
+    pub(crate) fn silent(address: Option<&Address>, timeout: Option<Duration>) -> Self {
         let message = format!(
-            "the server {}took the connection and has sent no SETTINGS within {timeout:?}: it may \
-             still be starting; allow more time, or check that it is a gRPC server",
-            At(address)
+            "the server {}took the connection and has sent no SETTINGS{}: it may still be starting; \
+             allow more time, or check that it is a gRPC server",
+            At(address),
+            Within(timeout)
         );
         Self::new(ConnectErrorKind::TimedOut, address, message)
     }
@@ -300,6 +305,18 @@ struct At<'a>(Option<&'a Address>);
 impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |address| write!(f, "at {address} "))
+    }
+}
+
+/// How long something was waited for, or that it has not come yet.
+struct Within(Option<Duration>);
+
+impl fmt::Display for Within {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(timeout) => write!(f, " within {timeout:?}"),
+            None => f.write_str(" yet"),
+        }
     }
 }
 

@@ -170,7 +170,7 @@ fn a_call_waits_for_a_server(transport: Transport) {
     let channel = Channel::builder(&address).wait_for_ready(true).observer(notes.clone());
     let mut client = Client::new(channel.connect_lazy());
     let mut late = Request::new(PingRequest::ping());
-    late.set_timeout(Duration::from_millis(50));
+    late.set_timeout(Duration::from_secs(1));
     let status = client.ping(late).unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(status.message().contains("no server is listening"), "{status:?}");

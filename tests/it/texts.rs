@@ -5,8 +5,8 @@ use std::time::Duration;
 use samehost::ping::{
     PingRequest, PingResponse, PingServiceClient, PingServiceServer, WatchRequest,
 };
-use samehost::{Channel, Listener, Server};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use samehost::{Channel, ChannelState, Listener, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tonic::{Code, Request, Status};
 
 use crate::support::{Running, Scripted, Transport, directory, socket_in};
@@ -63,6 +63,51 @@ async fn a_server_that_says_nothing() {
     let says =
         format!("the server at {address} took the connection and has sent no SETTINGS within 3s");
     assert!(status.message().starts_with(&says), "{status}");
+}
+
+/// The call's deadline comes before the connect timeout, and before that there was no server.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_until_the_deadline() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
+    let mut client = PingServiceClient::new(channel.clone());
+    let mut request = Request::new(PingRequest::ping());
+    request.set_timeout(Duration::from_secs(3));
+    let call = tokio::spawn(async move { client.ping(request).await });
+    while channel.state_changed().await != ChannelState::TransientFailure {}
+    let silent = Listener::bind(&address).await.unwrap();
+    let status = call.await.unwrap().unwrap_err();
+    drop(silent);
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let begins = format!(
+        "the server at {address} took the connection and has sent no SETTINGS yet: it may still"
+    );
+    let text = status.message();
+    assert!(text.starts_with(&begins) && text.ends_with(", waited 3 s"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_server_says_nothing_until_the_deadline() {
+    let (ours, _theirs) = tokio::io::duplex(1 << 16);
+    let mut client = PingServiceClient::new(Channel::from_stream(ours));
+    let mut request = Request::new(PingRequest::ping());
+    request.set_timeout(Duration::from_secs(3));
+    let status = client.ping(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let begins = "the server took the connection and has sent no SETTINGS yet: ";
+    assert!(status.message().starts_with(begins), "{status}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_does_not_return_until_the_deadline() {
+    let channel = Channel::from_connector(std::future::pending::<std::io::Result<DuplexStream>>);
+    let mut client = PingServiceClient::new(channel);
+    let mut request = Request::new(PingRequest::ping());
+    request.set_timeout(Duration::from_secs(3));
+    let status = client.ping(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(status.message().starts_with("no connection by the connector yet: "), "{status}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,6 +110,22 @@ fn ping_can_wait_for_a_server() {
     assert_eq!(ping.wait().0, Some(0));
 }
 
+/// A listening socket whose connections nobody serves, and a server that takes its time, are told
+/// apart.
+#[test]
+fn ping_says_what_it_waited_for() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let _silent = std::os::unix::net::UnixListener::bind(address.as_path().unwrap()).unwrap();
+    for wait in [&[][..], &["--wait"]] {
+        let options = ["ping", "-c", "1", "-W", "200ms", &address.to_string()];
+        let output = run(&[&options[..], wait].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let printed = text(&output.stdout);
+        assert!(printed.contains("took the connection and has sent no SETTINGS"), "{printed}");
+    }
+}
+
 #[test]
 fn ping_without_a_server_exits_with_1() {
     let directory = directory();

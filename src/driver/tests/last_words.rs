@@ -6,15 +6,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::frames::{frame, settings};
+use crate::address::Address;
 use crate::descriptors::OfCall;
 use crate::driver::{BodyRequest, CloseReason, Options, Sender, Sleeping, StreamError};
 use crate::http2::ErrorCode;
+use crate::socket::connect_within;
 
 /// A stream whose peer has closed it when the first write comes. The write fails, and what the peer
 /// sent before can be read from then on.
@@ -74,21 +77,49 @@ async fn call(said: Vec<u8>) -> Result<http::StatusCode, StreamError> {
     call.await.map(|received| received.head.status)
 }
 
-#[tokio::test]
-async fn a_go_away_is_heard_and_its_calls_were_not_processed() {
+/// Returns SETTINGS, and a GOAWAY with a reason.
+fn go_away() -> Vec<u8> {
     let mut payload = vec![0, 0, 0, 0, 0, 0, 0, 0xb];
     payload.extend_from_slice(b"too many connections");
-    let error = call([settings(), frame(7, 0, 0, &payload)].concat()).await.unwrap_err();
+    [settings(), frame(7, 0, 0, &payload)].concat()
+}
+
+fn assert_gone_away(close_reason: Option<CloseReason>) {
+    let Some(CloseReason::GoneAway { code, debug }) = close_reason else {
+        panic!("{close_reason:?}");
+    };
+    assert_eq!((code, &debug[..]), (ErrorCode::ENHANCE_YOUR_CALM, "too many connections"));
+}
+
+#[tokio::test]
+async fn a_go_away_is_heard_and_its_calls_were_not_processed() {
+    let error = call(go_away()).await.unwrap_err();
     assert!(error.may_be_sent_again(), "{error}");
-    match error {
-        StreamError::ConnectionEnded {
-            close_reason: CloseReason::GoneAway { code, debug },
-            ..
-        } => {
-            assert_eq!((code, &debug[..]), (ErrorCode::ENHANCE_YOUR_CALM, "too many connections"));
-        }
-        error => panic!("{error:?}"),
-    }
+    let StreamError::ConnectionEnded { close_reason, .. } = error else { panic!("{error:?}") };
+    assert_gone_away(Some(close_reason));
+}
+
+/// A real socket that the runtime does not know to be readable when the first write fails.
+#[tokio::test]
+async fn a_go_away_in_a_new_socket_is_heard() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = Address::unix(directory.path().join("x")).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(address.as_path().unwrap()).unwrap();
+    let conn = connect_within(&address, Duration::from_secs(20)).await.unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    io::Write::write_all(&mut server, &go_away()).unwrap();
+    drop(server);
+    let sender = Sender::start(conn, Options::default());
+    assert_gone_away(sender.ready().await.unwrap_err());
+}
+
+/// Both frames come in one read, and the connection has no calls.
+#[tokio::test]
+async fn the_reason_of_a_go_away_right_behind_the_settings_is_told() {
+    let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+    theirs.write_all(&go_away()).await.unwrap();
+    let sender = Sender::start(Sleeping(ours), Options::default());
+    assert_gone_away(sender.ready().await.unwrap_err());
 }
 
 #[tokio::test]
