@@ -314,7 +314,8 @@ pub mod codegen {
 
     pub use crate::server::{Mount, Mounted};
     pub use crate::stubs::{
-        AnyBody, Call, Client, ClientOptions, Method, Methods, ServerOptions, call, connect, mount,
+        AnyBody, Bound, Call, Client, ClientOptions, Method, Methods, ServerOptions, call, connect,
+        mount,
     };
 }
 

@@ -229,16 +229,25 @@ fn dispatch(service: &Service, options: &Options) -> String {
             (true, false) => "client_streaming",
             (true, true) => "streaming",
         };
-        let inner = if options.use_arc_self { "inner" } else { "&inner" };
         let function = &method.name;
+        let call = match (kind, options.use_arc_self) {
+            ("unary", true) => format!("<T as {name}>::{function}(inner, request)"),
+            ("unary", false) => format!(
+                "{RUNTIME}::Bound::new(inner, |inner| <T as {name}>::{function}(inner, request))"
+            ),
+            (_, true) => {
+                format!("async move {{ <T as {name}>::{function}(inner, request).await }}")
+            }
+            (_, false) => {
+                format!("async move {{ <T as {name}>::{function}(&inner, request).await }}")
+            }
+        };
         let method = literal(&method.proto_name);
         let _ = write!(
             arms,
             "{method} => {{
                 let inner = ::std::sync::Arc::clone(&self.inner);
-                call.{kind}(&self.options, move |request: {TONIC}::Request<{request}>| async move {{
-                    <T as {name}>::{function}({inner}, request).await
-                }})
+                call.{kind}(&self.options, move |request: {TONIC}::Request<{request}>| {call})
             }}
             "
         );

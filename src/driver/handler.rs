@@ -1,9 +1,9 @@
 //! [`Handler`]: answers a server's requests.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::response::Response;
@@ -25,18 +25,32 @@ pub(crate) trait Handler: Send + 'static {
 
     /// Starts to answer. The running handler is polled at once. If it is not ready then, it moves
     /// to a task of its own.
+    ///
+    /// `message` is an empty buffer for one message. With it, the handler may poll its future here,
+    /// with a waker that does nothing. Without it, the handler runs in a task of its own.
     fn call(
         &mut self,
         head: Arc<RequestHead>,
         body: Incoming,
         descriptors: Option<Box<ReceivedSet>>,
-    ) -> Self::Running;
+        message: Option<&mut Vec<u8>>,
+    ) -> Called<Self::Body, Self::Running>;
 
     /// Returns the head of the answer to a request whose headers are larger than `limit` bytes.
     /// `foreign` means that its content type is known and is not gRPC's.
     fn too_large(_limit: u32, _foreign: bool) -> (StatusCode, HeaderMap) {
         (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, HeaderMap::new())
     }
+}
+
+/// What a handler has done by the end of its call.
+pub(crate) enum Called<B, R> {
+    /// It was polled, and has answered.
+    Answered(Answer<B>),
+    /// It was polled, and is not ready.
+    Pending(R),
+    /// It was not polled.
+    Unpolled(R),
 }
 
 /// A running handler: a future that gets a buffer for its answer.
@@ -49,6 +63,13 @@ pub(crate) trait PollAnswer {
         cx: &mut Context<'_>,
         message: &mut Vec<u8>,
     ) -> Poll<Answer<Self::Body>>;
+}
+
+/// Polls a future once. This poll needs no waker: a task that takes the future over polls it again
+/// at once. It takes nothing from the cooperative budget of the calling task.
+pub(crate) fn in_place<F: Future + Unpin>(future: F) -> Poll<F::Output> {
+    let mut cx = Context::from_waker(Waker::noop());
+    pin!(tokio::task::unconstrained(future)).poll(&mut cx)
 }
 
 /// The answer of a handler.

@@ -50,6 +50,12 @@ pub(super) fn send_message(
     message: &mut Vec<u8>,
     trailers: &'static HeaderMap,
 ) {
+    if let (Fields::Static(head), None) = (head, &descriptors)
+        && state.h2.send_whole(key, head, message, trailers)
+    {
+        message.clear();
+        return;
+    }
     let goes_on = match (head, &descriptors) {
         (Fields::Static(head), None) => {
             state.h2.send_static_response(key, head);

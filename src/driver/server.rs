@@ -2,9 +2,9 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -15,7 +15,7 @@ use super::closing::{ClosedOnDrop, Ended};
 use super::connection_memory::ConnectionMemory;
 use super::duties::Duties;
 use super::error::CloseReason;
-use super::handler::{Answer, Handler, PollAnswer};
+use super::handler::{Answer, Called, Handler, PollAnswer, in_place};
 use super::handler_task::{HandlerStage, HandlerTask};
 use super::memory::User;
 use super::options::Options;
@@ -105,37 +105,69 @@ enum Outcome<H: Handler> {
     Panicked,
 }
 
-/// Calls a handler and polls it in place.
+/// Calls a handler and polls it in place. If `began` is the time now, it returns the time afterwards.
 fn attempt<H: Handler>(
     handler: &mut H,
     slow: &mut Option<SlowMethods>,
+    began: Option<Instant>,
     message: &mut Vec<u8>,
     head: Arc<RequestHead>,
     body: Incoming,
     descriptors: Option<Box<ReceivedSet>>,
-) -> Outcome<H> {
-    let timed = slow.is_some().then(|| (head.path.clone(), Instant::now()));
+) -> (Outcome<H>, Option<Instant>) {
     let is_slow = slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
-    let Ok(mut reply) = catch_unwind(AssertUnwindSafe(|| handler.call(head, body, descriptors)))
-    else {
-        return Outcome::Panicked;
-    };
-    if is_slow {
-        return Outcome::Pending(reply);
+    let timed =
+        began.filter(|_| slow.is_some() && !is_slow).map(|began| (head.path.clone(), began));
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        let room = (!is_slow).then_some(&mut *message);
+        let mut reply = match handler.call(head, body, descriptors, room) {
+            Called::Answered(answer) => return Outcome::Ready(answer),
+            Called::Unpolled(reply) if !is_slow => reply,
+            Called::Pending(reply) | Called::Unpolled(reply) => return Outcome::Pending(reply),
+        };
+        match in_place(poll_fn(|cx| reply.poll_answer(cx, message))) {
+            Poll::Ready(answer) => Outcome::Ready(answer),
+            Poll::Pending => Outcome::Pending(reply),
+        }
+    }));
+    let ended = began.map(|_| Instant::now());
+    if let (Some((path, began)), Some(ended), Some(slow)) = (timed, ended, slow) {
+        slow.note(path, ended.saturating_duration_since(began));
     }
-    // This poll needs no waker: a task that takes the handler over polls it again at once. It takes
-    // nothing from the cooperative budget of the connection's task.
-    let mut cx = Context::from_waker(Waker::noop());
-    let in_place = poll_fn(|cx| reply.poll_answer(cx, message));
-    let mut in_place = tokio::task::unconstrained(in_place);
-    let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut in_place).poll(&mut cx)));
-    if let (Some((path, began)), Some(slow)) = (timed, slow) {
-        slow.note(path, began.elapsed());
-    }
-    match polled {
-        Ok(Poll::Ready(answer)) => Outcome::Ready(answer),
-        Ok(Poll::Pending) => Outcome::Pending(reply),
-        Err(_) => Outcome::Panicked,
+    (polled.unwrap_or(Outcome::Panicked), ended)
+}
+
+/// The work of a handler that a task has to do, if there is some.
+type Left<H> = Option<HandlerStage<<H as Handler>::Running, <H as Handler>::Body>>;
+
+/// Sends what a handler has answered so far. Returns what a task has to do.
+fn respond<'a, H: Handler>(
+    shared: &'a Arc<Shared>,
+    key: StreamKey,
+    outcome: Outcome<H>,
+    message: &mut Vec<u8>,
+) -> (MutexGuard<'a, State>, Left<H>) {
+    match outcome {
+        Outcome::Ready(Answer::Message { head, descriptors, trailers }) => {
+            let mut state = shared.lock();
+            send_message(&mut state, key, (&head, descriptors), message, trailers);
+            (state, None)
+        }
+        Outcome::Ready(Answer::Response(response)) => {
+            let reply = taken_apart(response);
+            let mut state = shared.lock();
+            let rest = send_reply(&mut state, key, reply);
+            let rest = rest.map(|(body, next)| {
+                HandlerStage::Body(SendBody::new(Arc::clone(shared), key, body, next))
+            });
+            (state, rest)
+        }
+        Outcome::Pending(reply) => (shared.lock(), Some(HandlerStage::Call(reply))),
+        Outcome::Panicked => {
+            let mut state = shared.lock();
+            state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
+            (state, None)
+        }
     }
 }
 
@@ -190,10 +222,12 @@ impl<H: Handler> Duties for ServerDuties<H> {
     ) -> MutexGuard<'a, State> {
         let Self { handler, requests, slow } = self;
         let mut message = Room::take();
-        let began = (requests.len() > 1).then(Instant::now);
+        // The time is read once for each handler: the end of one is the beginning of the next.
+        let began = (requests.len() > 1 || slow.is_some()).then(Instant::now);
+        let mut now = began;
         let mut taken = 0;
         while let Some(key) = requests.get(taken).copied() {
-            if taken > 0 && began.is_some_and(|began| began.elapsed() > LONGEST) {
+            if now.zip(began).is_some_and(|(now, began)| now - began > LONGEST) {
                 break;
             }
             taken += 1;
@@ -206,31 +240,10 @@ impl<H: Handler> Duties for ServerDuties<H> {
                 Body::Whole(content) => Incoming::whole(content),
                 Body::Open => Incoming::stream(Arc::clone(shared), key),
             };
-            let stage = match attempt(handler, slow, &mut message, head, body, descriptors) {
-                Outcome::Ready(Answer::Message { head, descriptors, trailers }) => {
-                    state = shared.lock();
-                    let head = (&head, descriptors);
-                    send_message(&mut state, key, head, &mut message, trailers);
-                    None
-                }
-                Outcome::Ready(Answer::Response(response)) => {
-                    let reply = taken_apart(response);
-                    state = shared.lock();
-                    let rest = send_reply(&mut state, key, reply);
-                    rest.map(|(body, next)| {
-                        HandlerStage::Body(SendBody::new(Arc::clone(shared), key, body, next))
-                    })
-                }
-                Outcome::Pending(reply) => {
-                    state = shared.lock();
-                    Some(HandlerStage::Call(reply))
-                }
-                Outcome::Panicked => {
-                    state = shared.lock();
-                    state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
-                    None
-                }
-            };
+            let outcome;
+            (outcome, now) = attempt(handler, slow, now, &mut message, head, body, descriptors);
+            let stage;
+            (state, stage) = respond(shared, key, outcome, &mut message);
             let Some(stage) = stage else {
                 state.forget(key);
                 continue;

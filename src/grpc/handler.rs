@@ -26,7 +26,7 @@ use super::status::{is_grpc, status_of};
 use super::timeout::{Deadline, grpc_timeout};
 use super::usual_heads::UsualHeads;
 use crate::descriptors::{Descriptors, ReceivedSet};
-use crate::driver::{Answer, BoxError, Fields, Handler, Incoming, PollAnswer};
+use crate::driver::{Answer, BoxError, Called, Fields, Handler, Incoming, PollAnswer};
 use crate::http2::RequestHead;
 use crate::observer::{CallObservation, CallObserver};
 
@@ -69,8 +69,13 @@ pub(crate) trait Dispatch: Send + 'static {
     fn call(&mut self, request: Request<RequestBody>) -> BoxFuture;
 
     /// Answers without an HTTP request. Returns the request if something in front of the service
-    /// needs an HTTP request.
-    fn call_directly(&mut self, request: Arriving) -> Result<Answering, Arriving> {
+    /// needs an HTTP request. `message` is an empty buffer for one message; with it, the method may
+    /// be polled once, with a waker that does nothing.
+    fn call_directly(
+        &mut self,
+        request: Arriving,
+        _message: Option<&mut Vec<u8>>,
+    ) -> Result<DirectAnswer, Arriving> {
         Err(request)
     }
 
@@ -120,6 +125,38 @@ impl<D: Dispatch> Grpc<D> {
             false => StatusCode::METHOD_NOT_ALLOWED,
         })
     }
+
+    /// Answers a request of gRPC that no observer is told of.
+    fn start(
+        &mut self,
+        request: Arriving,
+        deadline: Option<Deadline>,
+        mut message: Option<&mut Vec<u8>>,
+    ) -> Called<ServiceBody, RunningCall> {
+        let started = catch_unwind(AssertUnwindSafe(|| {
+            match self.dispatch.call_directly(request, message.as_deref_mut()) {
+                Ok(call) => call,
+                Err(request) => {
+                    DirectAnswer::Unpolled(Answering::Http(self.dispatch.call(request.into_http())))
+                }
+            }
+        }));
+        let call = match started {
+            Ok(DirectAnswer::Answered(Ok(head))) => return Called::Answered(head.into_answer()),
+            Ok(DirectAnswer::Pending(call)) => {
+                return Called::Pending(RunningCall::new(Answering::Message(call), deadline));
+            }
+            Ok(DirectAnswer::Answered(Err(status))) => Answering::Http(answer(status)),
+            Ok(DirectAnswer::Unpolled(call)) => call,
+            Err(panic) => {
+                if let Some(message) = message {
+                    message.clear();
+                }
+                Answering::Http(answer(panicked(&*panic)))
+            }
+        };
+        Called::Unpolled(RunningCall::new(call, deadline))
+    }
 }
 
 /// Returns a call that `observer` is told of. It is an HTTP request, so that its bodies can be counted. It
@@ -149,11 +186,12 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
         head: Arc<RequestHead>,
         body: Incoming,
         descriptors: Option<Box<ReceivedSet>>,
-    ) -> RunningCall {
+        message: Option<&mut Vec<u8>>,
+    ) -> Called<ServiceBody, RunningCall> {
         let usual = self.usual.find(&head);
         let is_post = usual.is_some() || head.method == Method::POST;
         if !is_post || usual.is_none() && !is_grpc(&head.headers) {
-            return self.call_http(head, body, is_post);
+            return Called::Unpolled(self.call_http(head, body, is_post));
         }
         let asked = if usual.is_some() { None } else { grpc_timeout(&head.headers) };
         let timeout = match (asked, self.timeout) {
@@ -167,7 +205,7 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
             Some(Ok(descriptors)) => drop(extensions.insert(descriptors)),
             Some(Err(why)) => {
                 let refusal = Answering::Http(answer(Status::resource_exhausted(why)));
-                return RunningCall::new(refusal, None);
+                return Called::Unpolled(RunningCall::new(refusal, None));
             }
         }
         let head = match usual {
@@ -186,17 +224,12 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
         let Some(observer) = &self.observer else {
             let is_plain = usual == Some(true);
             let arriving = Arriving { head, body, extensions, is_plain };
-            let started =
-                catch_unwind(AssertUnwindSafe(|| match self.dispatch.call_directly(arriving) {
-                    Ok(answering) => answering,
-                    Err(arriving) => Answering::Http(self.dispatch.call(arriving.into_http())),
-                }));
-            let call = started.unwrap_or_else(|panic| Answering::Http(answer(panicked(&*panic))));
-            return RunningCall::new(call, deadline);
+            return self.start(arriving, deadline, message);
         };
         let (observer, path) = (observer.clone(), head.path.clone());
         let request = request(head, body, extensions);
-        RunningCall::new(observed(observer, self.dispatch.clone(), path, request), deadline)
+        let call = observed(observer, self.dispatch.clone(), path, request);
+        Called::Unpolled(RunningCall::new(call, deadline))
     }
 
     fn too_large(limit: u32, foreign: bool) -> (StatusCode, HeaderMap) {
@@ -250,11 +283,32 @@ pub(crate) enum Answering {
     Unstarted(Box<dyn FnOnce() -> (BoxFuture, Box<CallObservation>) + Send>),
 }
 
+/// A call that a service answers without an HTTP request.
+pub(crate) enum DirectAnswer {
+    /// It was polled, and is answered. The message, if there is one, is in the buffer.
+    Answered(Result<MessageHead, Status>),
+    /// It was polled, and is not ready.
+    Pending(Pin<Box<dyn MessageCall>>),
+    /// It was not polled.
+    Unpolled(Answering),
+}
+
 /// The head of a response of one message.
 pub(crate) struct MessageHead {
     pub(crate) fields: Fields,
     /// The descriptors that are sent with the response.
     pub(crate) descriptors: Option<Descriptors>,
+}
+
+impl MessageHead {
+    /// Returns the answer, without a length, which the head of another message may have had.
+    fn into_answer<B>(self) -> Answer<B> {
+        let Self { mut fields, descriptors } = self;
+        if let Fields::Own(fields) = &mut fields {
+            fields.remove(header::CONTENT_LENGTH);
+        }
+        Answer::Message { head: fields, descriptors, trailers: &OK }
+    }
 }
 
 /// A running method whose response is one message.
@@ -330,20 +384,17 @@ impl PollAnswer for RunningCall {
             .map(|response| match response {
                 Ok(response) => Answer::Response(response),
             }),
-            Answering::Message(call) => match call.as_mut().poll_message(cx, message) {
-                Poll::Ready(Ok(MessageHead { fields: head, descriptors })) => {
-                    Poll::Ready(Answer::Message { head, descriptors, trailers: &OK })
-                }
-                Poll::Ready(Err(status)) => Poll::Ready(Answer::Response(status.into_http())),
-                Poll::Pending => Poll::Pending,
-            },
+            Answering::Message(call) => {
+                let polled = call.as_mut().poll_message(cx, message);
+                polled.map(|answer| match answer {
+                    Ok(head) => head.into_answer(),
+                    Err(status) => Answer::Response(status.into_http()),
+                })
+            }
             Answering::Unstarted(_) => unreachable!("it was started"),
         }));
         let mut response = match polled {
-            Ok(Poll::Ready(Answer::Message { mut head, descriptors, trailers })) => {
-                if let Fields::Own(fields) = &mut head {
-                    fields.remove(header::CONTENT_LENGTH);
-                }
+            Ok(Poll::Ready(Answer::Message { head, descriptors, trailers })) => {
                 return Poll::Ready(Answer::Message { head, descriptors, trailers });
             }
             Ok(Poll::Ready(Answer::Response(response))) => response,

@@ -18,8 +18,8 @@ pub(crate) use crate::driver::BoxError;
 pub use body::ResponseBody;
 pub use handler::HttpService;
 pub(crate) use handler::{
-    Answering, Arriving, BoxFuture, Dispatch, Grpc, MessageCall, MessageHead, answer, boxed, call,
-    is_length_of,
+    Answering, Arriving, BoxFuture, DirectAnswer, Dispatch, Grpc, MessageCall, MessageHead, answer,
+    boxed, call, is_length_of,
 };
 pub(crate) use metadata::normalise;
 pub(crate) use refusing::Refusing;

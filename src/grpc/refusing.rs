@@ -10,7 +10,7 @@ use super::body::ServiceBody;
 use super::handler::{RunningCall, refuse};
 use super::status::is_grpc;
 use crate::descriptors::ReceivedSet;
-use crate::driver::{Handler, Incoming};
+use crate::driver::{Called, Handler, Incoming};
 use crate::http2::RequestHead;
 
 /// Gives the same status to a number of calls, and does not answer further calls.
@@ -39,8 +39,11 @@ impl Handler for Refusing {
         head: Arc<RequestHead>,
         _: Incoming,
         _: Option<Box<ReceivedSet>>,
-    ) -> RunningCall {
-        let Some(left) = self.left.checked_sub(1) else { return RunningCall::never() };
+        _: Option<&mut Vec<u8>>,
+    ) -> Called<ServiceBody, RunningCall> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Called::Unpolled(RunningCall::never());
+        };
         self.left = left;
         if left == 0
             && let Some(spent) = self.spent.take()
@@ -48,10 +51,10 @@ impl Handler for Refusing {
             // An error means that the connection has ended.
             let _ = spent.send(());
         }
-        if is_grpc(&head.headers) {
+        Called::Unpolled(if is_grpc(&head.headers) {
             RunningCall::ready(self.status.clone().into_http())
         } else {
             refuse(StatusCode::FORBIDDEN)
-        }
+        })
     }
 }

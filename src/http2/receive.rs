@@ -9,6 +9,7 @@ use super::arrived::{Origin, Piece, Reset};
 use super::budget::Cost;
 use super::closed::Gone;
 use super::connection::Connection;
+use super::copied;
 use super::error::{ConnectionError, ErrorCode};
 use super::frame::{self, FrameHeader, HEADER_LEN, flag, kind};
 use super::handshake::Awaited;
@@ -64,7 +65,7 @@ impl Input<'_> {
             self.at = start + len;
             return Piece { bytes: pinned.slice(start..start + len), origin: Origin::Pinned };
         }
-        let bytes = Bytes::copy_from_slice(&self.rest()[from..from + len]);
+        let bytes = copied::copy(&self.rest()[from..from + len]);
         self.at = start + len;
         Piece { bytes, origin: Origin::Copied }
     }

@@ -15,7 +15,7 @@ use super::write_buffer::{self, WriteBuffer};
 
 /// If more than this is outgoing, data waits in its stream. So a stream that has much to send does
 /// not delay others, and what the socket does not take stays limited.
-const HIGH_WATER: usize = 256 * 1024;
+pub(super) const HIGH_WATER: usize = 256 * 1024;
 
 /// What one stream sends before the next stream's turn.
 const QUANTUM: usize = 64 * 1024;
@@ -167,7 +167,7 @@ impl Connection {
 
     /// Returns the largest payload of one frame. The peer sets a limit, and other streams must not
     /// wait too long.
-    fn max_data(&self) -> usize {
+    pub(super) fn max_data(&self) -> usize {
         (self.peer.max_frame_size as usize).min(QUANTUM)
     }
 

@@ -7,7 +7,7 @@ use super::layers::Services;
 use super::limiter::Limiter;
 use super::mount::Route;
 use super::routes::Routes;
-use crate::grpc::{Answering, Arriving, BoxFuture, Dispatch, RequestBody};
+use crate::grpc::{Arriving, BoxFuture, DirectAnswer, Dispatch, RequestBody};
 use crate::policy::PolicyGuard;
 
 /// The services of a server within its layers, behind the policy of its methods and the limit on
@@ -32,10 +32,14 @@ impl Dispatch for Calls {
         limiter.run(move || services.call(request))
     }
 
-    fn call_directly(&mut self, request: Arriving) -> Result<Answering, Arriving> {
+    fn call_directly(
+        &mut self,
+        request: Arriving,
+        message: Option<&mut Vec<u8>>,
+    ) -> Result<DirectAnswer, Arriving> {
         match &self.services {
             Services::Plain(routes) if self.guard.is_none() && self.limiter.is_none() => {
-                routes.call_directly(request)
+                routes.call_directly(request, message)
             }
             _ => Err(request),
         }

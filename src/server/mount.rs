@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Request;
 use tonic::server::NamedService;
 
-use crate::grpc::{Answering, Arriving, BoxFuture, HttpService, RequestBody, call};
+use crate::grpc::{Arriving, BoxFuture, DirectAnswer, HttpService, RequestBody, call};
 
 /// A service that [`Server::add_service`](crate::Server::add_service) takes.
 ///
@@ -53,7 +53,8 @@ pub struct Mounted {
 }
 
 /// Answers a call without an HTTP request.
-pub(super) type DirectRoute = Arc<dyn Fn(Arriving) -> Answering + Send + Sync>;
+pub(super) type DirectRoute =
+    Arc<dyn Fn(Arriving, Option<&mut Vec<u8>>) -> DirectAnswer + Send + Sync>;
 
 impl Mounted {
     /// Returns a service that answers by `route`, or by `direct` on a server that has no layers, no
@@ -61,7 +62,7 @@ impl Mounted {
     pub(crate) fn new(
         name: &'static str,
         route: impl Fn(Request<RequestBody>) -> BoxFuture + Send + Sync + 'static,
-        direct: impl Fn(Arriving) -> Answering + Send + Sync + 'static,
+        direct: impl Fn(Arriving, Option<&mut Vec<u8>>) -> DirectAnswer + Send + Sync + 'static,
     ) -> Self {
         Self { name, route: Arc::new(route), direct: Some(Arc::new(direct)) }
     }

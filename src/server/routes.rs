@@ -11,7 +11,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::mount::{Mounted, Route};
-use crate::grpc::{Answering, Arriving, BoxFuture, RequestBody};
+use crate::grpc::{Arriving, BoxFuture, DirectAnswer, RequestBody};
 
 /// The services of a [`Server`](crate::Server), as one tower service. The fallback answers requests
 /// for other services; without one they get UNIMPLEMENTED.
@@ -38,9 +38,13 @@ impl Routes {
         }
     }
 
-    pub(super) fn call_directly(&self, request: Arriving) -> Result<Answering, Arriving> {
+    pub(super) fn call_directly(
+        &self,
+        request: Arriving,
+        message: Option<&mut Vec<u8>>,
+    ) -> Result<DirectAnswer, Arriving> {
         match self.find(request.head.path.path()).and_then(|service| service.direct.as_ref()) {
-            Some(direct) => Ok(direct(request)),
+            Some(direct) => Ok(direct(request, message)),
             None => Err(request),
         }
     }

@@ -3,13 +3,12 @@
 //! A unary request that has arrived whole is decoded from the received bytes, and its response is
 //! encoded into a buffer that the connection keeps. All other calls go through [`Layered`].
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, header};
-use pin_project_lite::pin_project;
 use prost::Message;
 use tonic::body::Body;
 use tonic::codec::SingleMessageCompressionOverride;
@@ -18,8 +17,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::descriptors::Descriptors;
-use crate::driver::Fields;
-use crate::grpc::{Answering, Arriving, MessageCall, MessageHead};
+use crate::driver::{Fields, in_place};
+use crate::grpc::{Answering, Arriving, BoxFuture, DirectAnswer, MessageCall, MessageHead};
 use crate::http2::Content;
 
 use super::body::Encoding;
@@ -38,10 +37,15 @@ static PLAIN_HEAD: LazyLock<HeaderMap> = LazyLock::new(|| {
     head
 });
 
-/// Answers a call by the method that its path names.
-pub(super) fn answer<D: Methods>(server: &D, call: Arriving) -> Answering {
+/// Answers a call by the method that its path names. With an empty buffer for its message, a unary
+/// method is polled once.
+pub(super) fn answer<D: Methods>(
+    server: &D,
+    call: Arriving,
+    message: Option<&mut Vec<u8>>,
+) -> DirectAnswer {
     let head = Arc::clone(&call.head);
-    server.answer(method::<D>(head.path.path()), DirectRequest(call))
+    server.answer(method::<D>(head.path.path()), DirectRequest { call, message })
 }
 
 /// Returns the method's name in a path, "/package.Service/Method" (gRPC over HTTP/2, Requests).
@@ -50,42 +54,55 @@ pub(super) fn method<D: Methods>(path: &str) -> &str {
     path.and_then(|path| path.strip_prefix('/')).unwrap_or_default()
 }
 
-struct DirectRequest(Arriving);
+struct DirectRequest<'a> {
+    call: Arriving,
+    message: Option<&'a mut Vec<u8>>,
+}
 
-impl DirectRequest {
-    fn layered(self) -> Layered {
-        Layered(self.0.into_http().map(Body::new))
+impl DirectRequest<'_> {
+    /// Answers as if the call had come as an HTTP request.
+    fn layered(self, answer: impl FnOnce(Layered) -> BoxFuture) -> DirectAnswer {
+        let layered = Layered(self.call.into_http().map(Body::new));
+        DirectAnswer::Unpolled(Answering::Http(answer(layered)))
     }
 }
 
-impl Call for DirectRequest {
-    type Answer = Answering;
+impl Call for DirectRequest<'_> {
+    type Answer = DirectAnswer;
 
-    fn unary<Q, R, H, F>(mut self, options: &ServerOptions, handler: H) -> Answering
+    fn unary<Q, R, H, F>(mut self, options: &ServerOptions, handler: H) -> DirectAnswer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
         H: FnOnce(Request<Q>) -> F + Send + 'static,
-        F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
+        F: Future<Output = Result<Response<R>, Status>> + Send + Unpin + 'static,
     {
-        let Some(content) = self.0.body.take_whole() else {
-            return Answering::Http(self.layered().unary(options, handler));
+        let Some(content) = self.call.body.take_whole() else {
+            return self.layered(|call| call.unary(options, handler));
         };
-        let Arriving { head, extensions, is_plain, .. } = self.0;
-        match decode(&head.headers, is_plain, content, options) {
-            Ok((message, trailers, encoding)) => {
-                let mut metadata = MetadataMap::from_headers(head.headers.clone());
-                if let Some(trailers) = trailers {
-                    merge(&mut metadata, trailers);
-                }
-                let call = handler(Request::from_parts(metadata, extensions, message));
-                Answering::Message(Box::pin(RunningUnary { call, encoding }))
-            }
-            Err(status) => Answering::Http(Box::pin(std::future::ready(Ok(status.into_http())))),
+        let Arriving { head, extensions, is_plain, .. } = self.call;
+        let (message, trailers, encoding) = match decode(&head.headers, is_plain, content, options)
+        {
+            Ok(decoded) => decoded,
+            Err(status) => return DirectAnswer::Answered(Err(status)),
+        };
+        let mut metadata = MetadataMap::from_headers(head.headers.clone());
+        if let Some(trailers) = trailers {
+            merge(&mut metadata, trailers);
+        }
+        let call = handler(Request::from_parts(metadata, extensions, message));
+        let mut call = RunningUnary { call, encoding };
+        let Some(room) = self.message else {
+            return DirectAnswer::Unpolled(Answering::Message(Box::pin(call)));
+        };
+        // A method that is ready at once needs no memory of its own.
+        match in_place(poll_fn(|cx| Pin::new(&mut call).poll_message(cx, room))) {
+            Poll::Ready(answer) => DirectAnswer::Answered(answer),
+            Poll::Pending => DirectAnswer::Pending(Box::pin(call)),
         }
     }
 
-    fn server_streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Answering
+    fn server_streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> DirectAnswer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
@@ -93,20 +110,20 @@ impl Call for DirectRequest {
         H: FnOnce(Request<Q>) -> F + Send + 'static,
         F: Future<Output = Result<Response<S>, Status>> + Send + 'static,
     {
-        Answering::Http(self.layered().server_streaming(options, handler))
+        self.layered(|call| call.server_streaming(options, handler))
     }
 
-    fn client_streaming<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Answering
+    fn client_streaming<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> DirectAnswer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
         H: FnOnce(Request<Streaming<Q>>) -> F + Send + 'static,
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
-        Answering::Http(self.layered().client_streaming(options, handler))
+        self.layered(|call| call.client_streaming(options, handler))
     }
 
-    fn streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Answering
+    fn streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> DirectAnswer
     where
         Q: Message + Default + 'static,
         R: Message + 'static,
@@ -114,11 +131,11 @@ impl Call for DirectRequest {
         H: FnOnce(Request<Streaming<Q>>) -> F + Send + 'static,
         F: Future<Output = Result<Response<S>, Status>> + Send + 'static,
     {
-        Answering::Http(self.layered().streaming(options, handler))
+        self.layered(|call| call.streaming(options, handler))
     }
 
-    fn unimplemented(self) -> Answering {
-        Answering::Http(self.layered().unimplemented())
+    fn unimplemented(self) -> DirectAnswer {
+        self.layered(Call::unimplemented)
     }
 }
 
@@ -144,31 +161,27 @@ fn decode<Q: Message + Default>(
     Ok((message, trailers, encoding))
 }
 
-pin_project! {
-    /// A unary method that is running.
-    struct RunningUnary<F> {
-        #[pin]
-        call: F,
-        encoding: Encoding,
-    }
+/// A unary method that is running.
+struct RunningUnary<F> {
+    call: F,
+    encoding: Encoding,
 }
 
 impl<F, R> MessageCall for RunningUnary<F>
 where
-    F: Future<Output = Result<Response<R>, Status>> + Send,
+    F: Future<Output = Result<Response<R>, Status>> + Send + Unpin,
     R: Message,
 {
     fn poll_message(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         message: &mut Vec<u8>,
     ) -> Poll<Result<MessageHead, Status>> {
-        let this = self.project();
-        let response = match ready!(this.call.poll(cx)) {
+        let response = match ready!(Pin::new(&mut self.call).poll(cx)) {
             Ok(response) => response,
             Err(status) => return Poll::Ready(Err(status)),
         };
-        Poll::Ready(encode_response(response, *this.encoding, message))
+        Poll::Ready(encode_response(response, self.encoding, message))
     }
 }
 

@@ -131,7 +131,7 @@ impl Call for Layered {
         Q: Message + Default + 'static,
         R: Message + 'static,
         H: FnOnce(Request<Q>) -> F + Send + 'static,
-        F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
+        F: Future<Output = Result<Response<R>, Status>> + Send + Unpin + 'static,
     {
         let options = options.clone();
         answer(async move {

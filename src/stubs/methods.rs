@@ -26,7 +26,7 @@ pub trait Call: Sized {
         Q: Message + Default + 'static,
         R: Message + 'static,
         H: FnOnce(Request<Q>) -> F + Send + 'static,
-        F: Future<Output = Result<Response<R>, Status>> + Send + 'static;
+        F: Future<Output = Result<Response<R>, Status>> + Send + Unpin + 'static;
 
     /// Answers by a method with one request and a stream of responses.
     fn server_streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer

@@ -6,6 +6,7 @@
 //! fed by [`streaming`].
 
 mod body;
+mod bound;
 mod cancellation;
 mod client;
 mod compression;
@@ -25,6 +26,7 @@ mod streaming;
 mod tests;
 mod unary;
 
+pub use bound::Bound;
 pub use client::{Client, Method, connect};
 pub(crate) use framing::{Deframer, cut_off};
 pub(crate) use metadata::{early_status, outcome, with_head};

@@ -33,7 +33,7 @@ pub fn mount<D: Methods>(server: D) -> Mounted {
     Mounted::new(
         D::NAME,
         move |request| call(&server, request.map(Body::new)),
-        move |request| direct::answer(&directly, request),
+        move |request, message| direct::answer(&directly, request, message),
     )
 }
 

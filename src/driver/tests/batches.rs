@@ -13,7 +13,7 @@ use tonic::body::Body;
 use super::frames::{frame, settings};
 use crate::descriptors::{OfCall, ReceivedSet};
 use crate::driver::{
-    BodyRequest, Handler, Incoming, Memory, Options, Owner, Sender, Sleeping, serve,
+    BodyRequest, Called, Handler, Incoming, Memory, Options, Owner, Sender, Sleeping, serve,
 };
 use crate::http2::RequestHead;
 
@@ -103,8 +103,9 @@ impl Handler for Heads {
         _: Arc<RequestHead>,
         _: Incoming,
         _: Option<Box<ReceivedSet>>,
-    ) -> Self::Running {
-        ready(Response::new(Body::empty()))
+        _: Option<&mut Vec<u8>>,
+    ) -> Called<Body, Self::Running> {
+        Called::Unpolled(ready(Response::new(Body::empty())))
     }
 }
 

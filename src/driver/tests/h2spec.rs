@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame};
 
-use super::super::{Handler, Incoming, Memory, Options, Outbound, Owner, Sleeping, serve};
+use super::super::{Called, Handler, Incoming, Memory, Options, Outbound, Owner, Sleeping, serve};
 use crate::descriptors::ReceivedSet;
 use crate::http2::{Config, RequestHead};
 
@@ -36,12 +36,13 @@ impl Handler for Plain {
         _: Arc<RequestHead>,
         mut body: Incoming,
         _: Option<Box<ReceivedSet>>,
-    ) -> Self::Running {
-        Box::pin(async move {
+        _: Option<&mut Vec<u8>>,
+    ) -> Called<Answer, Self::Running> {
+        Called::Unpolled(Box::pin(async move {
             while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
             tokio::time::sleep(BEFORE_ANSWERING).await;
             Response::new(Answer(Some(Bytes::from_static(b"A plain answer, long enough."))))
-        })
+        }))
     }
 }
 

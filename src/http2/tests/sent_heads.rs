@@ -139,3 +139,39 @@ fn a_known_response_means_the_same() {
         client.connection.forget(key);
     }
 }
+
+#[test]
+fn a_response_in_one_step_is_the_same_as_in_three() {
+    // The client's window for a stream takes the last of these in part.
+    let sizes = [5, 5, 5, 1, 0, 16_383, 16_384, 5, 70_000];
+    let mut clients = [Tested::client(), Tested::client()];
+    let mut servers = [Tested::server(), Tested::server()];
+    let mut steps = Vec::new();
+    for (round, size) in sizes.into_iter().enumerate() {
+        let sent = [0, 1].map(|side| {
+            let (client, server) = (&mut clients[side], &mut servers[side]);
+            let key = client.connection.send_request(request(PATHS[0]), true).unwrap();
+            let opened = server.accept(&messages(client));
+            let Event::Request { stream, .. } = opened[0] else { panic!("{opened:?}") };
+            let server = &mut server.connection;
+            let mut message = vec![7; size];
+            let whole = side == 1 && server.send_whole(stream, &HEAD, &message, &TRAILERS);
+            if !whole {
+                server.send_static_response(stream, &HEAD);
+                server.send_small(stream, &mut message, false);
+                server.send_static_trailers(stream, &TRAILERS);
+            }
+            if side == 1 {
+                steps.push(whole);
+                assert!(!server.send_whole(stream, &HEAD, b"again", &TRAILERS), "round {round}");
+            }
+            server.forget(stream);
+            client.connection.forget(key);
+            servers[side].frames()
+        });
+        assert_eq!(sent[0], sent[1], "round {round}: {size} bytes");
+    }
+    // Before the encoder has sent the head, and where the data is not one small frame, it does nothing.
+    assert_eq!(steps[3..], [true, false, true, false, true, false]);
+    assert!(!steps[0]);
+}

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::ready;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -96,8 +97,8 @@ impl<M: Unpin> Stream for Messages<M> {
 impl Methods for Echo {
     fn answer<C: Call>(&self, method: &str, call: C) -> C::Answer {
         match method {
-            "Unary" => call.unary(&self.0, |request: Request<String>| async move {
-                Ok(Response::new(request.into_inner()))
+            "Unary" => call.unary(&self.0, |request: Request<String>| {
+                ready(Ok(Response::new(request.into_inner())))
             }),
             "Down" => call.server_streaming(&self.0, |request: Request<String>| async move {
                 let words = request.into_inner();
