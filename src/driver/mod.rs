@@ -42,6 +42,7 @@ mod turn;
 mod turn_away;
 mod turns;
 mod waiters;
+mod waking;
 mod watch;
 
 pub(crate) use body::Incoming;

@@ -21,6 +21,7 @@ use super::socket::{Socket, Unread};
 use super::spare::trim;
 use super::timer::{Timer, now};
 use super::turn::{AfterTurn, DriverPhase, Turn};
+use super::waking::{Waking, Woken};
 use crate::http2::{Cause, ErrorCode, ReceiveOutcome};
 
 /// A larger write buffer is not kept for the next connection.
@@ -57,6 +58,7 @@ pub(super) struct Pass<T, R> {
     unparsed: bool,
     /// Whether the last turn did not write, so that other tasks could add to the outgoing bytes.
     lingered: bool,
+    waking: Waking,
     pub(super) wakes: Vec<Waker>,
 }
 
@@ -86,6 +88,7 @@ where
             batch: 1,
             unparsed: false,
             lingered: false,
+            waking: Waking::new(),
             wakes: Vec::new(),
         }
     }
@@ -96,12 +99,21 @@ where
         if !self.memory.enter(now, cx) {
             return Poll::Pending;
         }
-        let polled = self.turn(cx, now);
+        let mut left = self.waking.turns();
+        let polled = loop {
+            left -= 1;
+            if let Some(polled) = self.turn(cx, left > 0) {
+                break polled;
+            }
+        };
         self.memory.exit(now);
         polled
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<CloseReason> {
+    /// Runs one turn. Returns `None` if the next one can follow at once, which is only so if
+    /// `may_go_on` is set.
+    fn turn(&mut self, cx: &mut Context<'_>, may_go_on: bool) -> Option<Poll<CloseReason>> {
+        let now = now();
         let mut turn = self.begin(cx, now);
         let input = self.read(cx, &mut turn);
         let shared = Arc::clone(&self.shared);
@@ -110,7 +122,7 @@ where
             self.reader.note_sent(state.h2.written(), turn.now);
             drop(state);
             cx.waker().wake_by_ref();
-            return Poll::Pending;
+            return Some(Poll::Pending);
         }
         state.asleep = None;
         self.lend_output(&mut state);
@@ -130,25 +142,28 @@ where
         state.h2.set_pressed(self.memory.is_pressed());
         match self.decide(&mut state, &turn) {
             AfterTurn::Again => {
-                self.unlock_and_wake(state);
-                cx.waker().wake_by_ref();
-                Poll::Pending
+                let woken = self.unlock_and_wake(state, cx);
+                if may_go_on && woken == Woken::None && !turn.lingers {
+                    return None;
+                }
+                Waking::again(cx, woken);
+                Some(Poll::Pending)
             }
             AfterTurn::Sleep => {
                 state.asleep = Some(cx.waker().clone());
                 self.trim(&mut state);
                 self.set_timer(&mut state, turn.now);
-                self.unlock_and_wake(state);
+                self.unlock_and_wake(state, cx);
                 if self.memory.holds_nothing() || self.phase != DriverPhase::Open {
                     self.memory.leave();
                 }
                 self.timer.arm(cx);
-                Poll::Pending
+                Some(Poll::Pending)
             }
             AfterTurn::Done(close_reason) => {
                 // `close` wakes them, without the lock.
                 self.wakes.append(&mut state.wakes);
-                Poll::Ready(close_reason)
+                Some(Poll::Ready(close_reason))
             }
         }
     }
@@ -347,7 +362,9 @@ where
         }
         if !state.wakes.is_empty() {
             // These tasks need not wait for the handlers.
-            self.unlock_and_wake(state);
+            std::mem::swap(&mut self.wakes, &mut state.wakes);
+            drop(state);
+            self.wakes.drain(..).for_each(Waker::wake);
             state = shared.lock();
         }
         self.duties.run(state, shared)
@@ -430,10 +447,10 @@ where
         state.disconnect(close_reason);
     }
 
-    fn unlock_and_wake(&mut self, mut state: MutexGuard<'_, State>) {
+    fn unlock_and_wake(&mut self, mut state: MutexGuard<'_, State>, cx: &Context<'_>) -> Woken {
         std::mem::swap(&mut self.wakes, &mut state.wakes);
         drop(state);
-        self.wakes.drain(..).for_each(Waker::wake);
+        self.waking.wake(self.wakes.drain(..), cx.waker())
     }
 
     /// Gives back what a connection without calls does not need. This is done at each sleep, not
