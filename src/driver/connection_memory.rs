@@ -293,6 +293,7 @@ impl Drop for ConnectionMemory {
         self.leave();
         if let Some(user) = &self.user {
             user.subtract(self.counted);
+            user.note_end();
         }
     }
 }

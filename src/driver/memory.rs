@@ -167,6 +167,11 @@ impl User {
         self.memory.peak.rise(held);
     }
 
+    /// Notes that a connection has ended.
+    pub(super) fn note_end(&self) {
+        self.memory.peak.note_end();
+    }
+
     pub(super) fn subtract(&self, bytes: usize) {
         let held = self.memory.held.fetch_sub(bytes, Ordering::Relaxed) - bytes;
         self.memory.peak.fall(held);

@@ -42,6 +42,9 @@ const MOST: u32 = 3;
 /// What a call may take while other users' turns are long.
 const LONGEST: Duration = Duration::from_millis(100);
 
+/// What a call of the attacker's own user may take: less than before turns were bounded.
+const LONGEST_OF_THE_SAME_USER: Duration = Duration::from_millis(979);
+
 /// The default limit of `max_buffered_bytes` and a quarter, 64 MiB for the rest, and 64 MiB more, since a slow
 /// build frees what it closes late.
 const MEMORY: usize = (256 + 64 + 64 + 64) << 20;
@@ -90,6 +93,7 @@ pub(crate) fn share_a_server(scale: Scale) -> String {
         let _attacker = Attacker::start(attack, &address, SOME);
         let same = victim(&address, ATTACKER, time);
         assert_eq!(same.lost(), 0, "lost calls of the same user: {attack}: {same}");
+        assert!(same.small.p999 <= LONGEST_OF_THE_SAME_USER, "same user: {attack}: {same}");
         figures += &format!("; {attack}, of the same user {}", same.small);
     }
     figures
