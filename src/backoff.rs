@@ -1,4 +1,5 @@
-//! [`Backoff`]: how long to wait before a failed operation is tried again.
+//! [`Backoff`]: how long to wait before a failed operation is tried again, and random changes of
+//! such times.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -32,10 +33,16 @@ impl Backoff {
 /// Returns `wait`, changed by up to 20 % at random, so that processes that failed together do not
 /// try again together.
 pub(crate) fn jittered(wait: Duration) -> Duration {
+    varied(wait, 0.2)
+}
+
+/// Returns `time`, changed at random by up to the fraction `by` of it in either direction.
+pub(crate) fn varied(time: Duration, by: f64) -> Duration {
     // Each `RandomState` has other keys, which are random for each thread.
     let random = RandomState::new().hash_one(0_u8);
     let share = (random >> 11) as f64 / (1_u64 << 53) as f64;
-    wait.mul_f64(0.8 + 0.4 * share)
+    let factor = 1.0 - by + 2.0 * by * share;
+    Duration::try_from_secs_f64(time.as_secs_f64() * factor).unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]

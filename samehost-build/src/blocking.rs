@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use prost_build::{Method, Service};
 
-use crate::client::{OWN_FUNCTIONS, setters};
-use crate::generator::{Options, from_within, literal, types};
+use crate::client_parts::{OWN_FUNCTIONS, setters};
+use crate::names::{from_within, literal, types};
+use crate::options::Options;
 
 const TONIC: &str = "::samehost::tonic";
 const RUNTIME: &str = "::samehost::codegen";

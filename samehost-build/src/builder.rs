@@ -10,8 +10,9 @@ use prost_types::FileDescriptorSet;
 use protox::prost::Message;
 
 use crate::error::Error;
-use crate::generator::{Generator, Options};
+use crate::generator::Generator;
 use crate::lints;
+use crate::options::Options;
 use crate::proto;
 
 /// Returns the options for compiling protos. [`compile`](crate::compile) uses the defaults.

@@ -4,27 +4,13 @@ use std::fmt::Write;
 
 use prost_build::{Method, Service};
 
-use crate::generator::{Options, literal, module_name, types};
+use crate::client_parts::{OWN_FUNCTIONS, setters};
+use crate::names::{literal, module_name, types};
+use crate::options::Options;
 use crate::{blocking, lints};
 
 const TONIC: &str = "::samehost::tonic";
 const RUNTIME: &str = "::samehost::codegen";
-
-/// The functions that every client has of its own, and the functions of the prelude's traits that
-/// would be called instead of a method of this name.
-pub(crate) const OWN_FUNCTIONS: [&str; 11] = [
-    "new",
-    "with_origin",
-    "with_interceptor",
-    "send_compressed",
-    "accept_compressed",
-    "max_decoding_message_size",
-    "max_encoding_message_size",
-    "clone",
-    "into",
-    "to_owned",
-    "try_into",
-];
 
 pub(crate) fn generate(service: &Service, options: &Options, code: &mut String) {
     let name = &service.name;
@@ -137,40 +123,6 @@ fn own_functions(name: &str) -> String {
         }}
 
         {setters}"
-    )
-}
-
-/// Returns the functions that set a client's options.
-pub(crate) fn setters() -> String {
-    format!(
-        "/// Compresses requests so. A server that does not accept it answers UNIMPLEMENTED.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: {RUNTIME}::CompressionEncoding) -> Self {{
-            self.inner.options().send_compressed(encoding);
-            self
-        }}
-
-        /// Accepts responses with this compression. Default: only responses without compression.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: {RUNTIME}::CompressionEncoding) -> Self {{
-            self.inner.options().accept_compressed(encoding);
-            self
-        }}
-
-        /// Sets the largest size of a received message, in bytes. A larger one ends its call with
-        /// RESOURCE_EXHAUSTED. Default: 4 MiB.
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {{
-            self.inner.options().max_decoding_message_size(limit);
-            self
-        }}
-
-        /// Sets the largest size of a sent message, in bytes. Default: no limit.
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {{
-            self.inner.options().max_encoding_message_size(limit);
-            self
-        }}"
     )
 }
 

@@ -42,9 +42,12 @@ mod attributes;
 mod blocking;
 mod builder;
 mod client;
+mod client_parts;
 mod error;
 mod generator;
 mod lints;
+mod names;
+mod options;
 mod proto;
 mod server;
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use prost_build::{Method, Service};
 
-use crate::generator::{Options, literal, module_name, types};
 use crate::lints;
+use crate::names::{literal, module_name, types};
+use crate::options::Options;
 
 const TONIC: &str = "::samehost::tonic";
 const RUNTIME: &str = "::samehost::codegen";

@@ -1,7 +1,6 @@
 //! [`ServedConnection`]: serves one connection from its acceptance to its end.
 
 use std::future::{Future, pending};
-use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use super::incoming::Accepted;
 use super::lifecycle::Lifecycle;
 use super::options::{SCARCE_HANDSHAKE_TIMEOUT, ServerConfig};
 use crate::address::Address;
+use crate::backoff::varied;
 use crate::driver::{self, CloseReason, Ended, Memory, Owner, Socket};
 use crate::grpc::Grpc;
 use crate::http2::Config;
@@ -158,11 +158,7 @@ where
 
 /// Varies an age by ±10 %, so that connections that began together do not end together (gRFC A9).
 fn jittered(age: Duration) -> Duration {
-    const STEPS: u64 = 2_001;
-    // Each `RandomState` has random keys.
-    let random = RandomState::new().hash_one(()) % STEPS;
-    let factor = 0.9 + 0.2 * random as f64 / (STEPS - 1) as f64;
-    Duration::try_from_secs_f64(age.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+    varied(age, 0.1)
 }
 
 /// Returns the user on whose behalf a connection holds memory.

@@ -19,8 +19,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::cell::{Carriage, Carrier, Cell};
-use super::rpc::Dial;
-use super::stubs::Stub;
+use super::stubs::{Dial, Stub};
 use super::worker::{Problem, Recorder, Share, Worker};
 use crate::args::MEMORY_MAX;
 

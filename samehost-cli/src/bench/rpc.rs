@@ -2,7 +2,6 @@
 //! of each [`Kind`].
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +14,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::cell::{Cell, Kind};
 use super::memory;
-use super::stubs::Stub;
+use super::stubs::{Dial, Stub};
 use super::worker::{Problem, Recorder, STALL_TIMEOUT, Share, Worker};
 use crate::args::PAYLOAD_MAX;
 
@@ -31,12 +30,6 @@ pub(super) const FIELDS_MAX: usize = 1024;
 
 /// The largest message that is received, at either end.
 pub(super) const MESSAGE_MAX: usize = PAYLOAD_MAX + FIELDS_MAX;
-
-/// How a stack connects.
-pub(super) trait Dial: Clone + Send + Sync + 'static {
-    /// Returns a client on a new connection.
-    fn dial(&self) -> impl Future<Output = Result<impl Stub, Problem>> + Send;
-}
 
 /// Opens the connections and, for [`Kind::Stream`], the streams. Returns a worker for each call in
 /// flight or stream.

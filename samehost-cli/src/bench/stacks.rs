@@ -2,8 +2,8 @@
 
 use samehost::{Address, BusyPoll, Channel};
 
-use super::rpc::{Dial, MESSAGE_MAX};
-use super::stubs::{Stub, samehost_client, tonic_client};
+use super::rpc::MESSAGE_MAX;
+use super::stubs::{Dial, Stub, samehost_client, tonic_client};
 use super::worker::Problem;
 
 /// Our own [`Channel`] and stubs.

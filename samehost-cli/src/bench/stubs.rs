@@ -20,6 +20,8 @@ use self::generated::ping_service_server::{
     PingService as TonicPingService, PingServiceServer as TonicPingServiceServer,
 };
 
+use super::worker::Problem;
+
 #[allow(
     unreachable_pub,
     missing_docs,
@@ -77,6 +79,12 @@ pub(super) trait Stub: Clone + Send + 'static {
         &mut self,
         request: WatchRequest,
     ) -> impl Future<Output = Answer<Streaming<WatchResponse>>> + Send;
+}
+
+/// How a stack connects.
+pub(super) trait Dial: Clone + Send + Sync + 'static {
+    /// Returns a client on a new connection.
+    fn dial(&self) -> impl Future<Output = Result<impl Stub, Problem>> + Send;
 }
 
 /// The methods have the same names in the code of both generators.

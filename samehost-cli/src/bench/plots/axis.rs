@@ -5,7 +5,7 @@ use std::ops::Range;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, KeyPointWeight, Ranged};
 
 use super::frame::{PLOT_WIDTH, width_of};
-use super::lines::Line;
+use super::line::Line;
 
 /// The slowest stack must not flatten the others, so beyond this ratio an axis is logarithmic.
 const PROPORTIONAL_MAX: f64 = 8.0;

@@ -6,10 +6,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::axis::Axis;
 use super::figures::short;
 use super::frame::{
-    Area, Frame, MARGIN, WIDTH, bold_style, grid_style, text_style, width_of, write,
+    Area, Frame, MARGIN, Result, WIDTH, bold_style, grid_style, text_style, width_of, write,
 };
-use super::style::PAPER;
-use super::{Part, Result};
+use super::style::{Colour, PAPER};
 
 /// If the longest bar is more than this many times as long as the shortest, long bars are cut.
 const LENGTH_MAX: f64 = 8.0;
@@ -35,6 +34,9 @@ pub(super) struct Group {
     pub(super) heading: String,
     pub(super) bars: Vec<Bar>,
 }
+
+/// A colour and its value in a bar.
+pub(super) type Part = (Colour, f64);
 
 pub(super) struct Bar {
     pub(super) label: String,

@@ -3,13 +3,14 @@
 //! The file is as wide as a phone's screen can show readably (400 pixels), and scales with its
 //! container.
 
+use std::error::Error;
+
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::super::text::wrapped;
-use super::Result;
 use super::style::{Colour, GRID, INK, PAPER, finished};
 
 /// In pixels, like all sizes here.
@@ -31,6 +32,9 @@ const LEGEND_LINE: u32 = 25;
 
 /// The width of an average character of a wide font, as a fraction of its size.
 const CHARACTER: f64 = 0.58;
+
+/// The result of drawing.
+pub(super) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// A drawing area of the file.
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

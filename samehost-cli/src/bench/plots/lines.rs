@@ -1,12 +1,11 @@
-//! [`Line`]: one series in a plot. Here are also the plots that consist of lines.
+//! Draws the plots that consist of lines.
 
 use plotters::prelude::*;
 
-use super::super::cell::{Series, Transport};
-use super::super::report::Row;
-use super::Result;
+use super::super::cell::Transport;
 use super::axis::Axis;
-use super::frame::{Frame, MARGIN, RIGHT, Y_FIGURES, text_style};
+use super::frame::{Frame, MARGIN, RIGHT, Result, Y_FIGURES, text_style};
+use super::line::Line;
 use super::style::{GRID, INK, colour_of};
 
 /// The height of the drawing between the axes, in pixels.
@@ -20,31 +19,6 @@ const DOTS_MAX: usize = 20;
 
 /// The lengths of strokes and gaps of a dashed line.
 const DASHES: (i32, i32) = (6, 4);
-
-#[derive(Clone)]
-pub(super) struct Line {
-    pub(super) series: Series,
-    pub(super) points: Vec<(f64, f64)>,
-}
-
-impl Line {
-    /// Returns a line for each series, in the order of the rows.
-    pub(super) fn all(rows: &[&Row], points: impl Fn(&Row) -> Vec<(f64, f64)>) -> Vec<Self> {
-        let mut lines: Vec<Self> = Vec::new();
-        for row in rows {
-            let series = row.cell().series();
-            match lines.iter_mut().find(|line| line.series == series) {
-                Some(line) => line.points.extend(points(row)),
-                None => lines.push(Self { series, points: points(row) }),
-            }
-        }
-        for line in &mut lines {
-            line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        }
-        lines.retain(|line| !line.points.is_empty());
-        lines
-    }
-}
 
 /// Draws the lines. Those of TCP are dashed.
 pub(super) fn draw_lines(frame: &Frame, lines: &[Line], x: &Axis, y: &Axis) -> Result<String> {

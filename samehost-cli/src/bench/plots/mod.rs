@@ -5,10 +5,9 @@ mod axis;
 mod bars;
 mod figures;
 mod frame;
+mod line;
 mod lines;
 mod style;
-
-use std::error::Error;
 
 pub(super) use self::figures::size_of;
 pub(super) use self::style::style;
@@ -16,16 +15,15 @@ pub(super) use self::style::style;
 use self::axis::Axis;
 use self::bars::{Bar, Bars, Group};
 use self::figures::{decimal_bytes, figure_short, percentile, short};
-use self::frame::{Entry, Frame, LegendMark};
-use self::lines::{Line, draw_lines};
-use self::style::{Colour, IN_KERNEL, IN_PROGRAM, WAITING, colour_of};
+use self::frame::{Entry, Frame, LegendMark, Result};
+use self::line::Line;
+use self::lines::draw_lines;
+use self::style::{IN_KERNEL, IN_PROGRAM, WAITING, colour_of};
 use super::cell::{Kind, Series, Stack, Stubs, Transport, Wait};
 use super::machine::Machine;
 use super::plan::Plan;
 use super::report::Row;
 use super::text::size;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The names of all possible plots.
 pub(super) const NAMES: [&str; 12] = [
@@ -412,9 +410,6 @@ fn memory(rows: &[Row], conditions: &Conditions) -> Result<Option<Plot>> {
         svg: Bars { groups, is_one_scale: false }.draw(&frame)?,
     }))
 }
-
-/// A colour and its value in a bar.
-type Part = (Colour, f64);
 
 #[cfg(test)]
 mod tests {
