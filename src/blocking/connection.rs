@@ -118,11 +118,11 @@ impl BlockingConnection {
         result
     }
 
+    #[inline]
     fn unlock(&self, mut state: MutexGuard<'_, BlockingState>) {
+        let Some(watched) = &self.watched else { return };
         let news = std::mem::take(&mut state.news);
-        if let Some(watched) = &self.watched
-            && !news.is_empty()
-        {
+        if !news.is_empty() {
             // This is done under the lock, so that the news of two threads stay in order.
             watched.add(news);
             drop(state);
@@ -218,7 +218,14 @@ impl BlockingConnection {
     }
 
     /// Writes as much as the socket takes at once.
+    #[inline]
     fn flush(&self, state: &mut BlockingState) {
+        if state.h2.has_outgoing() {
+            self.flush_outgoing(state);
+        }
+    }
+
+    fn flush_outgoing(&self, state: &mut BlockingState) {
         while state.close_reason.is_none() && state.h2.has_outgoing() {
             match self.send(&state.h2) {
                 Ok(bytes) => state.h2.advance(bytes),

@@ -1,0 +1,87 @@
+//! Makes calls of 1 KiB and does nothing else: what `tests/instructions/run` counts.
+//!
+//! Usage: counted-calls async|blocking|stream COUNT ADDRESS
+
+use std::error::Error;
+
+use bytes::Bytes;
+use samehost::Channel;
+use samehost::ping::{BlockingPingServiceClient, ConverseRequest, PingRequest, PingServiceClient};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+const PAYLOAD: usize = 1024;
+
+/// How many messages the stream has in flight.
+const WINDOW: u64 = 256;
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [kind, count, address] = &arguments[..] else {
+        return Err("usage: counted-calls async|blocking|stream COUNT ADDRESS".into());
+    };
+    let (count, address) = (count.parse()?, address.clone());
+    match &**kind {
+        "async" => in_a_task(make_calls(count, address)),
+        "blocking" => make_blocking_calls(count, address),
+        "stream" => in_a_task(stream_messages(count, address)),
+        kind => Err(format!("{kind} is none of the kinds").into()),
+    }
+}
+
+/// Runs it in a task: a runtime whose main future is woken asks for events more often.
+fn in_a_task(calls: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { tokio::spawn(calls).await? })
+}
+
+fn payload() -> Bytes {
+    Bytes::from(vec![0; PAYLOAD])
+}
+
+fn request(payload: &Bytes, sequence: u64) -> PingRequest {
+    PingRequest { payload: payload.clone(), sequence, ..PingRequest::ping() }
+}
+
+/// Makes unary calls one after the other.
+async fn make_calls(count: u64, address: String) -> Outcome {
+    let payload = payload();
+    let mut client = PingServiceClient::new(Channel::connect(address).await?);
+    for sequence in 0..count {
+        let response = client.ping(request(&payload, sequence)).await?;
+        assert_eq!(response.get_ref().sequence, sequence);
+    }
+    Ok(())
+}
+
+/// Does the same without a runtime.
+fn make_blocking_calls(count: u64, address: String) -> Outcome {
+    let payload = payload();
+    let mut client = BlockingPingServiceClient::connect(address)?;
+    for sequence in 0..count {
+        let response = client.ping(request(&payload, sequence))?;
+        assert_eq!(response.get_ref().sequence, sequence);
+    }
+    Ok(())
+}
+
+/// Has messages of one stream echoed.
+async fn stream_messages(count: u64, address: String) -> Outcome {
+    let payload = payload();
+    let mut client = PingServiceClient::new(Channel::connect(address).await?);
+    let (requests, outgoing) = mpsc::channel(WINDOW as usize);
+    let send = |sequence| {
+        let (message, payload) = ("ping".to_owned(), payload.clone());
+        requests.try_send(ConverseRequest { message, payload, sequence })
+    };
+    (0..WINDOW).try_for_each(send)?;
+    let mut replies = client.converse(ReceiverStream::new(outgoing)).await?.into_inner();
+    for sequence in 0..count {
+        let reply = replies.message().await?.ok_or("the stream ended early")?;
+        assert_eq!(reply.sequence, sequence);
+        send(sequence + WINDOW)?;
+    }
+    Ok(())
+}
