@@ -42,7 +42,8 @@ static USUAL_AGENT: HeaderValue = HeaderValue::from_static(AGENT);
 pub(crate) struct Calling<R> {
     channel: Arc<ChannelCore>,
     request: R,
-    deadline: Option<Deadline>,
+    /// In a box, so that a call without one is small.
+    deadline: Option<Box<Deadline>>,
     /// The time from the call's start to its deadline.
     timeout: Duration,
     stage: CallStage,
@@ -94,7 +95,7 @@ impl<R: OutgoingRequest> Calling<R> {
         let timeout = own_timeout.or(default);
         Self {
             channel: Arc::clone(channel),
-            deadline: timeout.and_then(Deadline::after),
+            deadline: timeout.and_then(Deadline::after).map(Box::new),
             timeout: timeout.unwrap_or_default(),
             stage: CallStage::Send,
             adds_agent,
@@ -116,7 +117,7 @@ impl<R: OutgoingRequest> Calling<R> {
             return Poll::Ready(result);
         }
         if let Some(deadline) = &mut self.deadline
-            && Pin::new(deadline).poll(cx).is_ready()
+            && Pin::new(&mut **deadline).poll(cx).is_ready()
         {
             let status = self.deadline_exceeded();
             // Cancels the call.
@@ -139,7 +140,7 @@ impl<R: OutgoingRequest> Calling<R> {
 
     /// Takes the deadline, which also holds for the rest of the response.
     pub(super) fn take_deadline(&mut self) -> Option<Deadline> {
-        self.deadline.take()
+        self.deadline.take().map(|deadline| *deadline)
     }
 
     /// Returns the deadline with what a status after it names.
@@ -305,7 +306,7 @@ impl<R: OutgoingRequest> Calling<R> {
             error @ StreamError::ConnectionEnded { .. } if again => self.elsewhere(link, error)?,
             _ if again && self.resend() => self.stage = CallStage::Send,
             // A server whose deadline acts first may end the stream before our timer does.
-            _ if self.deadline.as_ref().is_some_and(Deadline::has_passed) => {
+            _ if self.deadline.as_ref().is_some_and(|deadline| deadline.has_passed()) => {
                 return Err(self.deadline_exceeded());
             }
             error => return Err(status(error, link.address.as_ref())),

@@ -39,9 +39,8 @@ pub(crate) struct DirectCall<M>(Calling<MessageRequest<M>>);
 pub(crate) struct DirectResponse {
     pub(crate) head: Arc<ResponseHead>,
     pub(crate) extensions: Extensions,
-    /// The metadata of head and trailers, if they are the same as those of an earlier response that
-    /// was a success and whose message was not compressed.
-    pub(crate) usual: Option<HeaderMap>,
+    /// An earlier response with the same head and the same trailers, if there was one.
+    pub(crate) usual: Option<Arc<KnownResponse>>,
     known: Arc<Usual>,
 }
 
@@ -49,7 +48,7 @@ pub(crate) struct DirectResponse {
 pub(crate) enum DirectBody {
     Whole(Content),
     /// The rest is still arriving.
-    Open(ResponseBody),
+    Open(Box<ResponseBody>),
 }
 
 impl<M: EncodeMessage> DirectCall<M> {
@@ -74,7 +73,9 @@ impl<M: EncodeMessage> DirectCall<M> {
         response.extensions = link.extensions(descriptors)?;
         let body = match whole {
             Some(content) => DirectBody::Whole(content),
-            None => DirectBody::Open(ResponseBody::new(body, deadline, link.address.clone())),
+            None => {
+                DirectBody::Open(Box::new(ResponseBody::new(body, deadline, link.address.clone())))
+            }
         };
         Poll::Ready(Ok((response, body)))
     }
@@ -83,22 +84,29 @@ impl<M: EncodeMessage> DirectCall<M> {
 /// What most responses of a connection have in common: whatever method they answer, their heads are
 /// the same and their trailers are the same.
 #[derive(Debug, Default)]
-pub(crate) struct Usual(Mutex<Option<Box<Known>>>);
+pub(crate) struct Usual(Mutex<Option<Arc<KnownResponse>>>);
 
+/// A response that was a success and whose message was not compressed.
 #[derive(Debug)]
-struct Known {
+pub(crate) struct KnownResponse {
     // Both are kept here, so their addresses are not reused for other values.
     head: Arc<ResponseHead>,
     trailers: Arc<HeaderMap>,
-    metadata: HeaderMap,
+    /// What a caller gets of both.
+    pub(crate) metadata: HeaderMap,
 }
 
 impl Usual {
-    fn metadata(&self, head: &Arc<ResponseHead>, trailers: &Arc<HeaderMap>) -> Option<HeaderMap> {
+    #[inline]
+    fn find(
+        &self,
+        head: &Arc<ResponseHead>,
+        trailers: &Arc<HeaderMap>,
+    ) -> Option<Arc<KnownResponse>> {
         let known = lock(&self.0);
         let known = known.as_ref()?;
         let same = Arc::ptr_eq(&known.head, head) && Arc::ptr_eq(&known.trailers, trailers);
-        same.then(|| known.metadata.clone())
+        same.then(|| Arc::clone(known))
     }
 }
 
@@ -121,7 +129,7 @@ impl DirectResponse {
         known: &Arc<Usual>,
     ) -> Result<Self, Status> {
         let usual = match whole {
-            Some(Content { trailers: Some(trailers), .. }) => known.metadata(&head, trailers),
+            Some(Content { trailers: Some(trailers), .. }) => known.find(&head, trailers),
             _ => None,
         };
         if usual.is_none()
@@ -151,7 +159,7 @@ impl UsualFields {
     pub(crate) fn remember(self, metadata: &HeaderMap) {
         let Self { known, head, trailers } = self;
         let metadata = metadata.clone();
-        *lock(&known.0) = Some(Box::new(Known { head, trailers, metadata }));
+        *lock(&known.0) = Some(Arc::new(KnownResponse { head, trailers, metadata }));
     }
 }
 

@@ -8,14 +8,15 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 #[derive(Debug)]
 pub(crate) enum Fields {
     Static(&'static HeaderMap),
-    Own(HeaderMap),
+    /// In a box, so that the usual ones are small.
+    Own(Box<HeaderMap>),
 }
 
 impl Fields {
     /// Sets a field of this message only.
     pub(crate) fn set(&mut self, name: HeaderName, value: HeaderValue) {
         if let Self::Static(fields) = self {
-            *self = Self::Own(fields.clone());
+            *self = Self::Own(Box::new(fields.clone()));
         }
         if let Self::Own(fields) = self {
             fields.insert(name, value);

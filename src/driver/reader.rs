@@ -173,8 +173,10 @@ impl Reader {
     /// Prepares a buffer to read into, with the rest of the last one.
     #[inline]
     fn prepare(&mut self) {
-        // The callers may have read and dropped what was lent of it.
-        if self.buffer.capacity() < READ.0
+        if self.buffer.capacity() == 0 {
+            self.buffer = take_spare();
+        } else if self.buffer.capacity() < READ.0
+            // The callers may have read and dropped what was lent of it.
             && !self.buffer.try_reclaim(READ.0 - self.buffer.len().min(READ.0))
         {
             let rest = std::mem::take(&mut self.buffer);
@@ -199,6 +201,9 @@ impl Reader {
     pub(super) fn trim(&mut self) {
         if self.buffer.len() > KEPT {
             return;
+        }
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT {
+            return give_spare(std::mem::take(&mut self.buffer));
         }
         // It may be the end of a buffer whose other parts are lent.
         let rest = BytesMut::from(&self.buffer[..]);

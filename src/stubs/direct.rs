@@ -201,7 +201,7 @@ fn encode_response<R: Message>(
         }
         let mut fields = headers(metadata);
         fields.insert(header::CONTENT_TYPE, CONTENT_TYPE);
-        return Ok(head(Fields::Own(fields)));
+        return Ok(head(Fields::Own(Box::new(fields))));
     };
     let plain = extensions.get() == Some(&SingleMessageCompressionOverride::Disable);
     encode(&message, (!plain).then_some(agreed), encoding.limit, out)?;
@@ -210,5 +210,5 @@ fn encode_response<R: Message>(
     if let Ok(name) = agreed.to_string().try_into() {
         fields.insert(GRPC_ENCODING, name);
     }
-    Ok(head(Fields::Own(fields)))
+    Ok(head(Fields::Own(Box::new(fields))))
 }

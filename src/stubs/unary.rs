@@ -51,7 +51,7 @@ fn plain_head(metadata: MetadataMap, options: &ClientOptions) -> Fields {
     if let Some(accepted) = accepted {
         head.insert(GRPC_ACCEPT_ENCODING, accepted);
     }
-    Fields::Own(head)
+    Fields::Own(Box::new(head))
 }
 
 impl ClientOptions {
@@ -59,7 +59,7 @@ impl ClientOptions {
     pub(crate) fn fields(&self, metadata: MetadataMap) -> Fields {
         match self.send {
             None => plain_head(metadata, self),
-            Some(_) => Fields::Own(self.head(metadata)),
+            Some(_) => Fields::Own(Box::new(self.head(metadata))),
         }
     }
 }
@@ -164,7 +164,7 @@ where
                 let head = unshared(&mut response);
                 let received = self.options.accept.received(&head);
                 let messages = Deframer::new(received, self.options.limits.decoding);
-                let rest = rest(response, head, Body::new(body), messages);
+                let rest = rest(response, head, Body::new(*body), messages);
                 self.rest.insert(Box::pin(rest)).as_mut().poll(cx)
             }
         }
@@ -180,13 +180,13 @@ pub(crate) fn whole<R: Message + Default>(
     let limit = options.limits.decoding;
     if response.usual.is_some()
         && let Some(message) = take_single(&mut content.pieces, limit)
-        && let Some(metadata) = response.usual.take()
+        && let Some(usual) = response.usual.take()
     {
         let message = match message {
             Ok(message) => message,
             Err(status) => return Err(with_head(status, unshared(&mut response))),
         };
-        let metadata = MetadataMap::from_headers(metadata);
+        let metadata = MetadataMap::from_headers(usual.metadata.clone());
         return Ok(Response::from_parts(metadata, message, response.extensions));
     }
     let fields = response.usual_fields(&content);
