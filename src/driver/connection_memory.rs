@@ -139,7 +139,7 @@ impl ConnectionMemory {
         let Some(user) = &self.user else { return true };
         self.shares_turns = user.memory.rounds.are_shared(user.number, now);
         if self.shares_turns {
-            self.awaits_turn = !user.memory.rounds.enter(&user.line, self.id, now, cx.waker());
+            self.awaits_turn = !user.memory.rounds.enter(&user.line, self.id, cx.waker());
             return !self.awaits_turn;
         }
         self.stop_waiting();
@@ -160,8 +160,7 @@ impl ConnectionMemory {
     #[inline]
     pub(super) fn exit(&self, began: Instant) {
         if let (true, Some(user)) = (self.shares_turns, &self.user) {
-            let now = now();
-            user.memory.rounds.leave(&user.line, now, now.saturating_duration_since(began));
+            user.memory.rounds.leave(&user.line, now().saturating_duration_since(began));
         }
     }
 

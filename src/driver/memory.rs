@@ -98,14 +98,13 @@ impl Memory {
             return user;
         }
         users.retain(|_, user| user.strong_count() > 0);
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let user = Arc::new(User {
             memory: Arc::clone(self),
             owner,
-            number,
+            number: self.next.fetch_add(1, Ordering::Relaxed),
             held: AtomicUsize::new(0),
             turns: ReadTurns::default(),
-            line: Arc::new(Line::new(number)),
+            line: Arc::default(),
         });
         users.insert(owner, Arc::downgrade(&user));
         user
