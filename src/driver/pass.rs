@@ -95,25 +95,31 @@ where
 
     /// Runs one turn. It is ready when the connection has ended and everything is written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        let now = now();
-        if !self.memory.enter(now, cx) {
+        let began = now();
+        if !self.memory.enter(began, cx) {
             return Poll::Pending;
         }
         let mut left = self.waking.turns();
+        let mut turn_began = began;
         let polled = loop {
             left -= 1;
-            if let Some(polled) = self.turn(cx, left > 0) {
+            if let Some(polled) = self.turn(cx, turn_began, left > 0) {
                 break polled;
             }
+            turn_began = now();
         };
-        self.memory.exit(now);
+        self.memory.exit(began);
         polled
     }
 
     /// Runs one turn. Returns `None` if the next one can follow at once, which is only so if
     /// `may_go_on` is set.
-    fn turn(&mut self, cx: &mut Context<'_>, may_go_on: bool) -> Option<Poll<CloseReason>> {
-        let now = now();
+    fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        may_go_on: bool,
+    ) -> Option<Poll<CloseReason>> {
         let mut turn = self.begin(cx, now);
         let input = self.read(cx, &mut turn);
         let shared = Arc::clone(&self.shared);
