@@ -10,11 +10,13 @@ use samehost::ping::{
     BlockingPingServiceClient as Client, CollectRequest, ConverseRequest, PingRequest,
     PingResponse, WatchRequest, WatchResponse,
 };
-use samehost::{ConnectErrorKind, Server};
+use samehost::{ConnectErrorKind, Listener, Server};
+use tokio::io::AsyncReadExt;
 use tokio::runtime::{Handle, Runtime};
 use tonic::{Code, Request, Response, Status};
 
 use crate::support::{Counted, Running, Scripted, Transport, directory, eventually, socket_in};
+use crate::wire::{Peer, block, code, data, frame, go_away, headers, kind, message};
 
 /// Runs each test on each transport, in a thread without a runtime.
 macro_rules! on_each_transport {
@@ -252,6 +254,41 @@ fn every_kind_of_call_finds_the_next_server(transport: Transport) {
             }
         }
     }
+}
+
+/// A server that drains closes the connection of an idle client, which may be sending its next call just
+/// then. The last GOAWAY tells that the server has not processed it.
+#[test]
+fn a_call_that_meets_the_end_of_an_idle_connection_goes_to_the_next() {
+    let answer = [
+        headers(1, &block(&[(":status", "200"), ("content-type", "application/grpc")]), false),
+        // This is a PingResponse, whose field 1 is `string message`.
+        data(1, &message(b"\x0a\x04pong"), false),
+        headers(1, &block(&[("grpc-status", "0")]), true),
+    ]
+    .concat();
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(Listener::bind(&address)).unwrap();
+    let calls = thread::spawn(move || {
+        let mut client = Client::connect(address).unwrap();
+        [(); 2].map(|()| client.ping(PingRequest::ping()).unwrap().into_inner().message)
+    });
+    runtime.block_on(async {
+        let mut old = Peer::server(listener.accept().await.unwrap(), &[]).await;
+        old.until(|frame| frame.kind == kind::DATA && frame.ends_stream()).await;
+        old.send(&answer).await;
+        // The second call is on its way, and most of it is never read.
+        old.io.read_exact(&mut [0]).await.unwrap();
+        let bye = [go_away(0x7fff_ffff, code::NO_ERROR), frame(kind::PING, 0, 0, b"goodbye.")];
+        old.send(&[bye.concat(), go_away(1, code::NO_ERROR)].concat()).await;
+        drop(old);
+        let mut next = Peer::server(listener.accept().await.unwrap(), &[]).await;
+        next.until(|frame| frame.kind == kind::DATA && frame.ends_stream()).await;
+        next.send(&answer).await;
+    });
+    assert_eq!(calls.join().unwrap(), ["pong", "pong"]);
 }
 
 fn a_call_that_waits_fails_with_the_server(transport: Transport) {
