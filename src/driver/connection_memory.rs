@@ -160,7 +160,7 @@ impl ConnectionMemory {
     #[inline]
     pub(super) fn exit(&self, began: Instant) {
         if let (true, Some(user)) = (self.shares_turns, &self.user) {
-            user.memory.rounds.leave(&user.line, now().saturating_duration_since(began));
+            user.memory.rounds.end_turn(&user.line, now().saturating_duration_since(began));
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::handler::{Answer, PollAnswer};
 use super::options::BoxError;
-use super::response::{send_message, send_reply, taken_apart};
+use super::response::{send_message, send_parts, taken_apart};
 use super::room::Room;
 use super::send::{Outbound, SendBody};
 use super::shared::Shared;
@@ -74,7 +74,7 @@ where
                         }
                     };
                     let reply = taken_apart(response);
-                    let rest = self.shared.with(|state| send_reply(state, key, reply));
+                    let rest = self.shared.with(|state| send_parts(state, key, reply));
                     match rest {
                         None => return Poll::Ready(()),
                         Some((body, next)) => {

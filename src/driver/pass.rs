@@ -144,7 +144,7 @@ where
         self.memory.note_sent(state.h2.data_sent());
         let arriving = shared.arriving.load(Ordering::Relaxed);
         let data = state.h2.buffered() + self.reader.kept() + arriving;
-        self.memory.set(data, state.h2.calls());
+        self.memory.set(data, state.h2.call_bytes());
         state.h2.set_pressed(self.memory.is_pressed());
         match self.decide(&mut state, &turn) {
             AfterTurn::Again => {

@@ -124,7 +124,7 @@ fn send_descriptors(
 }
 
 /// Sends a head and the part of its body that was ready at once. Returns the rest of the body.
-pub(super) fn send_reply<B>(
+pub(super) fn send_parts<B>(
     state: &mut State,
     key: StreamKey,
     ResponseParts { parts, descriptors, start: Start { data, end } }: ResponseParts<B>,

@@ -161,7 +161,7 @@ impl Rounds {
 
     /// Notes how long a turn took. The next connection in the line gets its turn if there is time
     /// left.
-    pub(super) fn leave(&self, line: &Line, time: Duration) {
+    pub(super) fn end_turn(&self, line: &Line, time: Duration) {
         let mut waiters = line.in_round(self.round.load(Ordering::Relaxed));
         waiters.balance = waiters.balance.saturating_sub(nanos(time)).max(-nanos(DEBT));
         let called = waiters.call();
@@ -264,7 +264,7 @@ mod tests {
         assert!(rounds.are_shared(2, start));
         let line = Arc::<Line>::default();
         assert!(rounds.enter(&line, 1, Waker::noop()));
-        rounds.leave(&line, CREDIT + SHARE);
+        rounds.end_turn(&line, CREDIT + SHARE);
         (rounds, line)
     }
 
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!((enter(&heavy, 1), enter(&light, 9)), (false, true));
         // A long turn has to be made up for.
         let round = rounds.round.load(Ordering::Relaxed);
-        rounds.leave(&heavy, SHARE * 3);
+        rounds.end_turn(&heavy, SHARE * 3);
         while !enter(&heavy, 1) {
             tokio::task::yield_now().await;
         }
@@ -286,7 +286,7 @@ mod tests {
         for _ in 0..1_000 {
             rounds.begin_next(now());
         }
-        rounds.leave(&heavy, CREDIT);
+        rounds.end_turn(&heavy, CREDIT);
         assert!(!enter(&heavy, 1));
     }
 
@@ -301,12 +301,12 @@ mod tests {
         assert_eq!([2, 3, 4].map(enter), [false; 3]);
         assert!(enter(1));
         // There is time left, so the next connection need not wait for another round.
-        rounds.leave(&line, SHARE / 2);
+        rounds.end_turn(&line, SHARE / 2);
         assert_eq!([3, 4, 2].map(enter), [false, false, true]);
         // A connection that has left is skipped. One that was called and is not polled does not
         // delay the others.
         rounds.forget(&line, 3);
-        rounds.leave(&line, SHARE / 4);
+        rounds.end_turn(&line, SHARE / 4);
         assert!(!enter(5));
         for _ in 0..GRACE {
             rounds.begin_next(now());

@@ -20,7 +20,7 @@ use super::handler_task::{HandlerStage, HandlerTask};
 use super::memory::User;
 use super::options::Options;
 use super::pass::Pass;
-use super::response::{refuse_headers, send_message, send_reply, taken_apart};
+use super::response::{refuse_headers, send_message, send_parts, taken_apart};
 use super::room::Room;
 use super::send::SendBody;
 use super::shared::{Shared, State};
@@ -156,7 +156,7 @@ fn respond<'a, H: Handler>(
         Outcome::Ready(Answer::Response(response)) => {
             let reply = taken_apart(response);
             let mut state = shared.lock();
-            let rest = send_reply(&mut state, key, reply);
+            let rest = send_parts(&mut state, key, reply);
             let rest = rest.map(|(body, next)| {
                 HandlerStage::Body(SendBody::new(Arc::clone(shared), key, body, next))
             });

@@ -229,7 +229,7 @@ impl Connection {
     /// Returns the number of bytes that open calls take: their heads, what their handlers keep of
     /// their requests, and entries in tables.
     #[inline]
-    pub(crate) fn calls(&self) -> usize {
+    pub(crate) fn call_bytes(&self) -> usize {
         self.streams.held()
     }
 

@@ -546,39 +546,39 @@ fn a_call_counts_with_its_fields_until_it_is_over() {
     // Decoded, they are a map of over 80 KiB and as many names.
     let heavy = block(&[REQUEST, &fields].concat());
     let plain = server.request_on(1, false);
-    let one = server.connection.calls();
+    let one = server.connection.call_bytes();
     assert!((4_096..8_192).contains(&one), "{one}");
     let events = server.accept(&[headers(3, &heavy, false)]);
     let [Event::Request { stream, .. }] = &events[..] else { panic!("{events:?}") };
-    let both = server.connection.calls();
+    let both = server.connection.call_bytes();
     assert!((90_000..140_000).contains(&(both - one)), "{both}");
     // A handler that has the head still holds it. So do trailers.
     let trailers = block(&fields);
     server.send(&[headers(3, &trailers, true)]).expect("trailers");
-    assert!(server.connection.calls() > both + 80_000);
+    assert!(server.connection.call_bytes() > both + 80_000);
     server.connection.forget(*stream);
-    assert_eq!(server.connection.calls(), one);
+    assert_eq!(server.connection.call_bytes(), one);
     server.connection.forget(plain);
     server.frames();
-    assert_eq!(server.connection.calls(), 0);
+    assert_eq!(server.connection.call_bytes(), 0);
 }
 
 #[test]
 fn a_message_counts_until_its_call_is_over() {
     let mut server = Tested::server();
     let key = server.request_on(1, false);
-    let call = server.connection.calls();
+    let call = server.connection.call_bytes();
     server.connection.hold(key, 1 << 20);
-    assert_eq!(server.connection.calls(), call + (1 << 20));
+    assert_eq!(server.connection.call_bytes(), call + (1 << 20));
     server.connection.forget(key);
     server.connection.hold(key, 1 << 20);
-    assert_eq!(server.connection.calls(), 0);
+    assert_eq!(server.connection.call_bytes(), 0);
     // A message that has arrived whole counts by itself.
     let at_once = [headers(3, request_block(), false), data(3, [7; 20_000], true)];
     server.send(&at_once).expect("a request");
     let Some(Told::Opened(key)) = server.connection.poll_event() else { panic!("no request") };
     server.connection.take_request(key).expect("a request");
-    assert!(server.connection.calls() >= 20_000 + 4_096);
+    assert!(server.connection.call_bytes() >= 20_000 + 4_096);
 }
 
 // ---- header cache --------------------------------------------------------------------------
