@@ -218,7 +218,8 @@ impl Connection {
     }
 
     /// Returns the number of bytes that are kept here: received and not dropped, or to be sent and
-    /// not written. A chunk of data counts whole until the last of it is written. The bytes of [`call_bytes`](Self::call_bytes) come in addition.
+    /// not written. A chunk of data counts whole until the last of it is written. The bytes of
+    /// [`call_bytes`](Self::call_bytes) come in addition.
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
         let block = self.block.as_ref().map_or(0, |block| block.bytes.capacity());
