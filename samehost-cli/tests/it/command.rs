@@ -403,6 +403,16 @@ fn help_has_examples_and_version_prints() {
 }
 
 #[test]
+fn help_fits_the_terminal() {
+    for subcommand in ["serve", "ping", "check", "bench"] {
+        let output = samehost().env("COLUMNS", "80").args([subcommand, "--help"]).output().unwrap();
+        for line in text(&output.stdout).lines() {
+            assert!(line.chars().count() <= 80, "{subcommand}: {line}");
+        }
+    }
+}
+
+#[test]
 fn completions_and_manual_pages_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
         let output = run(&["completions", shell]);
