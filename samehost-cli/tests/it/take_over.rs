@@ -15,7 +15,7 @@ use crate::support::{Serving, block_on, directory, eventually, names_in, samehos
 
 const FILES: [&str; 3] = [".ping.sock.control", ".ping.sock.lock", "ping.sock"];
 
-/// Returns the command `samehost serve --take-over`, which stops at a step of the hand-over.
+/// Returns the command `samehost serve --take-over`, which stops at steps of the hand-over.
 fn command(address: &Address, stop_at: Option<&str>, options: &[&str]) -> Command {
     let mut command = samehost();
     command.args(["serve", "--take-over", &address.to_string()]).args(options);
@@ -306,8 +306,11 @@ fn a_successor_in_the_queue_is_told_by_the_one_that_won() {
     let directory = directory();
     let address = socket_in(directory.path());
     let mut before = serving(&address, Some("predecessor-accepted"));
-    let mut first = Serving::spawn(&mut command(&address, Some("successor-acknowledged"), &[]));
+    let stops = Some("successor-asked,successor-acknowledged");
+    let mut first = Serving::spawn(&mut command(&address, stops, &[]));
     wait_for_stop(&before);
+    wait_for_stop(&first);
+    first.signal(Signal::CONT);
     let second = Serving::spawn(&mut command(&address, Some("successor-asked"), &[]));
     wait_for_stop(&second);
     before.signal(Signal::CONT);

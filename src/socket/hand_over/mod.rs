@@ -27,7 +27,7 @@ mod offer;
 mod predecessor;
 mod successor;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Signal, geteuid, getpid, kill_process};
@@ -53,14 +53,15 @@ fn is_own_or_root(uid: u32, own: u32) -> bool {
     is_known_user(uid) && (uid == own || uid == 0)
 }
 
-/// Marks a step at which a test may stop the process once, to kill it or its peer there. It does
-/// nothing in release builds.
+/// Marks a step at which a test may stop the process, to kill it or its peer there. The variable
+/// `SAMEHOST_STOP_AT` has the steps in their order. It does nothing in release builds.
 pub(super) fn step(name: &str) {
-    static STOPPED: AtomicBool = AtomicBool::new(false);
+    static STOPS: AtomicUsize = AtomicUsize::new(0);
     if cfg!(debug_assertions)
-        && std::env::var("SAMEHOST_STOP_AT").is_ok_and(|at| at == name)
-        && !STOPPED.swap(true, Ordering::Relaxed)
+        && let Ok(steps) = std::env::var("SAMEHOST_STOP_AT")
+        && steps.split(',').nth(STOPS.load(Ordering::Relaxed)) == Some(name)
     {
+        STOPS.fetch_add(1, Ordering::Relaxed);
         let _ = kill_process(getpid(), Signal::STOP);
     }
 }
