@@ -74,6 +74,11 @@ impl MessageBuffer {
             let memory = MessageMemory::Vector(Vec::with_capacity(size));
             return Some(Self { memory, part: Some(part) });
         }
+        Self::mapped(size)
+    }
+
+    /// Returns an empty buffer with a mapping of `size` bytes, if the limit allows it.
+    fn mapped(size: usize) -> Option<Self> {
         let part = SumPart::take(&MAPPINGS, 1, MOST_MAPPINGS)?;
         let map = MmapMut::map_anon(size).ok()?;
         Some(Self { memory: MessageMemory::Mapping { map, len: 0 }, part: Some(part) })
@@ -120,17 +125,21 @@ impl MessageBuffer {
         if self.capacity() >= arrived {
             return;
         }
-        if arrived > SMALL
-            && let Some(mut large) = Self::large(size)
-        {
-            large.push(self.as_ref());
-            *self = large;
-            return;
+        let MessageMemory::Vector(vector) = &mut self.memory else { return };
+        let mut room = size.min(2 * arrived);
+        if arrived > SMALL {
+            self.part = SumPart::take(&OF_HEAP, size, MOST_OF_HEAP);
+            if self.part.is_some() {
+                // The allocator may have room behind the beginning, which is then not copied.
+                room = size;
+            } else if let Some(mut mapped) = Self::mapped(size) {
+                mapped.push(vector);
+                *self = mapped;
+                return;
+            }
         }
-        if let MessageMemory::Vector(vector) = &mut self.memory {
-            // Exactly: a handler may hold on to the message and its room.
-            vector.reserve_exact(size.min(2 * arrived) - vector.len());
-        }
+        // Exactly: a handler may hold on to the message and its room.
+        vector.reserve_exact(room - vector.len());
     }
 
     /// Appends bytes, for which there is room.
