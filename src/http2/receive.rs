@@ -20,7 +20,8 @@ use super::role::Role;
 /// Smaller payloads are copied out of it.
 pub(super) const CUT_OUT: usize = 8 * 1024;
 
-/// A larger read buffer lends nothing, because somebody may not read what he was lent for long.
+/// A larger read buffer lends nothing, because a caller may leave the lent part unread for a long time,
+/// and that keeps the whole buffer.
 const MOST_LENDING: usize = 128 * 1024;
 
 /// How much [`Connection::receive`] has done.
@@ -55,8 +56,8 @@ impl Input<'_> {
         self.at += bytes;
     }
 
-    /// Takes out `len` bytes, which begin `from` bytes after those that are done. They are done, too,
-    /// then.
+    /// Takes out `len` bytes, which begin `from` bytes after those that are done. Afterwards these bytes
+    /// and the ones before them are done, too.
     #[inline]
     pub(super) fn take(&mut self, from: usize, len: usize, pins: &mut Pinned) -> Piece {
         let start = self.at + from;

@@ -314,7 +314,7 @@ fn the_data_of_a_whole_response_is_lent_until_more_is_received() {
     assert!(client.input.try_reclaim(16 * 1024), "nothing else keeps the buffer");
 
     let buffer = unread_response(&mut client, 3, "second");
-    // Whoever keeps it gets a copy.
+    // `pop` is for callers that keep the piece, so it returns a copy.
     let piece = content(&mut client, keys[1]).pieces.pop().unwrap();
     assert!(piece == "second" && !buffer.contains(&piece.as_ptr()));
 

@@ -190,7 +190,7 @@ fn a_message_in_pieces_keeps_no_more_memory_than_its_size() {
         let message = messages.pop().expect("a message");
         assert_eq!(message.len(), size);
         if size < 64 * 1024 {
-            let buffer = message.try_into_mut().expect("nobody else has it");
+            let buffer = message.try_into_mut().expect("no other part of the buffer is left");
             assert!(buffer.capacity() <= size + 64, "{} bytes for {size}", buffer.capacity());
         }
     }
