@@ -61,8 +61,11 @@ fn bare_path(input: &str) -> AddressParseError {
     if input.starts_with('~') {
         return tilde(input, input);
     }
-    let text = format!("a Unix socket needs its scheme: write unix:{input}");
-    AddressParseError::new(E::BarePath, input, text)
+    AddressParseError::new(E::BarePath, input, scheme_is_missing(input))
+}
+
+fn scheme_is_missing(path: &str) -> String {
+    format!("a Unix socket needs its scheme: write unix:{path}")
 }
 
 /// Returns the error for a path that only a shell would expand.
@@ -208,7 +211,7 @@ fn port_number(input: &str, port: Option<&str>) -> Parsed<u16> {
                     "a port is at most 65535, and needs its host: write 127.0.0.1:50051".to_owned()
                 }
                 Err(_) if input.ends_with(".sock") || input.ends_with(".socket") => {
-                    format!("a Unix socket needs its scheme: write unix:{input}")
+                    scheme_is_missing(input)
                 }
                 Err(_) => {
                     let host = input.strip_suffix(':').unwrap_or(input);

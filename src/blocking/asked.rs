@@ -1,6 +1,5 @@
 //! [`Asked`]: the request of a call, its deadline, and how often it was made.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,11 +9,11 @@ use http::{HeaderMap, HeaderName};
 use tonic::{Code, Status};
 
 use super::builder::ChannelBuilder;
-use super::channel::{Channel, unavailable};
+use super::channel::Channel;
 use super::encoded::Encoded;
 use super::reader::left;
 use crate::address::Address;
-use crate::client::{DirectResponse, PREVIOUS_ATTEMPTS};
+use crate::client::{DirectResponse, PREVIOUS_ATTEMPTS, unavailable, unconnected_in_time};
 use crate::driver::Fields;
 use crate::grpc::{GRPC_TIMEOUT, field, grpc_timeout};
 use crate::http2::{HeadId, SendRequest};
@@ -151,10 +150,8 @@ impl Asked {
         if !self.deadline.has_passed() {
             return NoResponse::Failed(unavailable(error));
         }
-        let text = format!("{error}, waited {:?}", self.deadline.timeout);
-        let mut status = Status::deadline_exceeded(text);
-        status.set_source(Arc::new(error));
-        NoResponse::Failed(status)
+        let waited = format_args!("{:?}", self.deadline.timeout);
+        NoResponse::Failed(unconnected_in_time(error, waited))
     }
 
     pub(super) fn resend(&mut self) -> bool {

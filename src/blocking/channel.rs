@@ -6,8 +6,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Instant;
 
-use tonic::Status;
-
 use super::builder::ChannelBuilder;
 use super::connection::{BlockingConnection, TimedOut};
 use super::reader::left;
@@ -22,7 +20,7 @@ use crate::socket::{ConnectError, ConnectErrorKind, connect_blocking};
 /// connection, which is opened at the first call and opened again after it has ended.
 ///
 /// A call that no server has processed is sent again. No other call is repeated, unless there is a
-/// [`RetryPolicy`](crate::RetryPolicy). Errors are [`Status`]es. If there is no connection, the status is
+/// [`RetryPolicy`](crate::RetryPolicy). Errors are [`Status`](tonic::Status)es. If there is no connection, the status is
 /// UNAVAILABLE with the [`ConnectError`] as its source. A call has no deadline unless the caller sets one,
 /// by `Request::set_timeout` or [`ChannelBuilder::timeout`]. A response over a Unix socket has the server's
 /// [`PeerIdentity`](crate::PeerIdentity) among its extensions.
@@ -297,13 +295,6 @@ impl Drop for Opening<'_> {
         self.0.lock().opening = None;
         self.0.0.connected.notify_all();
     }
-}
-
-/// Returns UNAVAILABLE, with the error as its source.
-pub(super) fn unavailable(error: ConnectError) -> Status {
-    let mut status = Status::unavailable(error.to_string());
-    status.set_source(Arc::new(error));
-    status
 }
 
 impl fmt::Debug for Channel {

@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use super::builder::{AGENT, WaitForReady};
 use super::channel::{Channel, ChannelCore};
-use super::connecting::Unconnected;
+use super::connecting::{Unconnected, unconnected_in_time};
 use super::link::Link;
 use super::retry::PREVIOUS_ATTEMPTS;
 use crate::driver::{
@@ -332,9 +332,9 @@ impl<R: OutgoingRequest> Calling<R> {
         let waited = Human(self.timeout);
         let path = self.request.head().path;
         match &self.stage {
-            CallStage::Connect(_) => unconnected(self.channel.last_failure(), waited),
+            CallStage::Connect(_) => unconnected_in_time(self.channel.last_failure(), waited),
             CallStage::Wait(_, link) if link.sender.phase() == Phase::Handshake => {
-                unconnected(ConnectError::silent(link.address.as_deref(), None), waited)
+                unconnected_in_time(ConnectError::silent(link.address.as_deref(), None), waited)
             }
             CallStage::Wait(_, link) => Status::deadline_exceeded(format!(
                 "{path}: the server {link}takes no more calls at a time, waited {waited}"
@@ -348,13 +348,6 @@ impl<R: OutgoingRequest> Calling<R> {
             )),
         }
     }
-}
-
-/// Returns the status of a call whose deadline passed before there was a connection.
-fn unconnected(error: ConnectError, waited: Human) -> Status {
-    let mut status = Status::deadline_exceeded(format!("{error}, waited {waited}"));
-    status.set_source(Arc::new(error));
-    status
 }
 
 /// Writes the server's address and a space, if the link has an address.

@@ -1,5 +1,6 @@
 //! [`Attempt`]: connecting, on behalf of all calls of a channel that wait for a connection.
 
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,11 +83,7 @@ impl From<ConnectError> for Unconnected {
 impl From<Unconnected> for Status {
     fn from(why: Unconnected) -> Self {
         match why {
-            Unconnected::Connect(error) => {
-                let mut status = Self::unavailable(error.to_string());
-                status.set_source(Arc::new(error));
-                status
-            }
+            Unconnected::Connect(error) => unavailable(error),
             Unconnected::Stream(None | Some(CloseReason::Closed)) => {
                 Self::unavailable("the stream that this channel was made from has ended")
             }
@@ -95,6 +92,23 @@ impl From<Unconnected> for Status {
             )),
         }
     }
+}
+
+/// Returns UNAVAILABLE, with the error as its source.
+pub(crate) fn unavailable(error: ConnectError) -> Status {
+    caused_by(error, Status::unavailable)
+}
+
+/// Returns the status of a call that had no connection when its deadline had passed, with the error as
+/// its source. `waited` is the time that the call had.
+pub(crate) fn unconnected_in_time(error: ConnectError, waited: impl fmt::Display) -> Status {
+    caused_by(error, |error| Status::deadline_exceeded(format!("{error}, waited {waited}")))
+}
+
+fn caused_by(error: ConnectError, status: impl FnOnce(String) -> Status) -> Status {
+    let mut status = status(error.to_string());
+    status.set_source(Arc::new(error));
+    status
 }
 
 impl ChannelCore {

@@ -20,7 +20,7 @@ pub use crate::grpc::ResponseBody;
 pub(crate) use builder::{AGENT, user_agent};
 pub use builder::{Addresses, ChannelBuilder, WaitForReady};
 pub use channel::Channel;
-pub(crate) use connecting::WAITING;
+pub(crate) use connecting::{WAITING, unavailable, unconnected_in_time};
 pub(crate) use direct::{DirectBody, DirectCall, DirectResponse, Usual};
 pub(crate) use link::{authority, check_server};
 pub(crate) use reopening::SUCCESSORS;

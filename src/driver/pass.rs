@@ -368,8 +368,7 @@ where
         }
         if !state.wakes.is_empty() {
             // These tasks need not wait for the handlers.
-            std::mem::swap(&mut self.wakes, &mut state.wakes);
-            drop(state);
+            self.unlock(state);
             self.wakes.drain(..).for_each(Waker::wake);
             state = shared.lock();
         }
@@ -453,9 +452,13 @@ where
         state.disconnect(close_reason);
     }
 
-    fn unlock_and_wake(&mut self, mut state: MutexGuard<'_, State>, cx: &Context<'_>) -> Woken {
+    /// Takes over the wakers of the tasks to be woken, since no lock may be held then.
+    fn unlock(&mut self, mut state: MutexGuard<'_, State>) {
         std::mem::swap(&mut self.wakes, &mut state.wakes);
-        drop(state);
+    }
+
+    fn unlock_and_wake(&mut self, state: MutexGuard<'_, State>, cx: &Context<'_>) -> Woken {
+        self.unlock(state);
         self.waking.wake(self.wakes.drain(..), cx.waker())
     }
 

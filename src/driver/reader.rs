@@ -110,17 +110,7 @@ impl Reader {
     /// have been readable as far as the runtime knows.
     pub(super) fn read_rest<T: Socket>(&mut self, io: &mut T, cx: &mut Context<'_>) -> ReadOutcome {
         self.prepare();
-        if !T::CAN_SPIN {
-            return self.read_waiting(io, cx);
-        }
-        loop {
-            return match io.receive(&mut self.buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadOutcome::Nothing,
-                Ok(bytes) if bytes > 0 => ReadOutcome::Bytes,
-                end => ended(end),
-            };
-        }
+        if T::CAN_SPIN { self.read_now(io) } else { self.read_waiting(io, cx) }
     }
 
     /// Reads as much as the buffer takes. If nothing is left, the socket wakes the task.
@@ -159,15 +149,25 @@ impl Reader {
     /// Reads what is there right now. Nothing wakes the task.
     fn read_spinning<T: Socket>(&mut self, io: &mut T) -> ReadOutcome {
         for _ in 0..self.spin.as_ref().map_or(1, Spin::reads) {
-            match io.receive(&mut self.buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(bytes) if bytes > 0 => return ReadOutcome::Bytes,
-                end => return ended(end),
+            match self.read_now(io) {
+                ReadOutcome::Nothing => std::hint::spin_loop(),
+                outcome => return outcome,
             }
-            std::hint::spin_loop();
         }
         ReadOutcome::Nothing
+    }
+
+    /// Asks the kernel once. Nothing wakes the task.
+    #[inline]
+    fn read_now<T: Socket>(&mut self, io: &mut T) -> ReadOutcome {
+        loop {
+            return match io.receive(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadOutcome::Nothing,
+                Ok(bytes) if bytes > 0 => ReadOutcome::Bytes,
+                end => ended(end),
+            };
+        }
     }
 
     /// Prepares a buffer to read into, with the rest of the last one.
