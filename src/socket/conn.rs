@@ -276,9 +276,13 @@ impl AsyncWrite for Conn {
 mod tests {
     use std::future::poll_fn;
     use std::os::fd::AsFd;
-    use std::os::unix::net::UnixStream;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
     use std::sync::mpsc;
 
+    use super::super::listener::Listener;
+    use super::super::sys;
+    use super::super::unix::unix_socket;
     use super::*;
     use crate::descriptors::MAX_PER_CALL;
 
@@ -290,6 +294,28 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         (Conn::unix(ours.into()).unwrap(), theirs)
+    }
+
+    /// Otherwise each read that leaves room in its buffer has to be repeated.
+    #[tokio::test]
+    async fn no_descriptors_can_come_to_a_connection_that_takes_none() {
+        if sys::takes_descriptors(unix_socket().unwrap()).is_err() {
+            // An older kernel cannot refuse them.
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.sock");
+        let name = format!("samehost-refuses-{}", std::process::id());
+        let names = [SocketAddr::from_pathname(&path), SocketAddr::from_abstract_name(&name)];
+        let addresses = [format!("unix:{}", path.display()), format!("unix-abstract:{name}")];
+        for (name, address) in names.into_iter().zip(addresses) {
+            let listener = Listener::bind(&*address).await.unwrap();
+            let client = UnixStream::connect_addr(&name.unwrap()).unwrap();
+            let sent = sys::tests::send_descriptor(&client, client.as_fd());
+            assert_eq!(sent, Err(rustix::io::Errno::PERM), "before it is accepted");
+            let accepted = listener.accept().await.unwrap();
+            assert!(!sys::takes_descriptors(&accepted.stream).unwrap(), "{address}");
+        }
     }
 
     #[tokio::test]

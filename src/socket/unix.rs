@@ -13,18 +13,20 @@ use tokio::io::unix::AsyncFd;
 
 use super::sys;
 
-/// Creates a Unix stream socket, non-blocking and close-on-exec. It refuses file descriptors from
-/// its peers if the kernel can do that.
+/// Creates a Unix stream socket, non-blocking and close-on-exec.
 pub(super) fn unix_socket() -> rustix::io::Result<OwnedFd> {
-    let socket = new_socket(SocketType::STREAM)?;
-    let _ = sys::pass_descriptors(&socket, false);
-    Ok(socket)
+    new_socket(SocketType::STREAM)
 }
 
-/// Creates a Unix socket, non-blocking and close-on-exec.
+/// Creates a Unix socket, non-blocking and close-on-exec. A stream socket refuses file descriptors
+/// from its peers if the kernel can do that, and so do the sockets that it accepts.
 pub(super) fn new_socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
+    if kind == SocketType::STREAM {
+        let _ = sys::pass_descriptors(&socket, false);
+    }
+    Ok(socket)
 }
 
 /// Registers a descriptor with the runtime, to be told when it is readable.

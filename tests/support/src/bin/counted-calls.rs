@@ -1,12 +1,17 @@
-//! Makes calls of 1 KiB and does nothing else: what `tests/instructions/run` counts.
+//! Makes calls of 1 KiB, or answers them, and does nothing else: what `tests/instructions/run` counts.
 //!
 //! Usage: counted-calls async|blocking|stream COUNT ADDRESS
+//!        counted-calls serve ADDRESS
 
 use std::error::Error;
 
 use bytes::Bytes;
-use samehost::Channel;
-use samehost::ping::{BlockingPingServiceClient, ConverseRequest, PingRequest, PingServiceClient};
+use samehost::ping::{
+    BlockingPingServiceClient, ConverseRequest, Ping, PingRequest, PingServiceClient,
+    PingServiceServer,
+};
+use samehost::{Channel, Listener, Server};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -19,16 +24,32 @@ const WINDOW: u64 = 256;
 
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [kind, count, address] = &arguments[..] else {
-        return Err("usage: counted-calls async|blocking|stream COUNT ADDRESS".into());
+    let (kind, count, address) = match &arguments[..] {
+        [kind, address] if kind == "serve" => return serve(address),
+        [kind, count, address] => (kind, count.parse()?, address.clone()),
+        _ => return Err("usage: counted-calls async|blocking|stream COUNT ADDRESS".into()),
     };
-    let (count, address) = (count.parse()?, address.clone());
     match &**kind {
         "async" => in_a_task(make_calls(count, address)),
         "blocking" => make_blocking_calls(count, address),
         "stream" => in_a_task(stream_messages(count, address)),
         kind => Err(format!("{kind} is none of the kinds").into()),
     }
+}
+
+/// Serves until SIGTERM comes, as `samehost serve` does with its defaults.
+fn serve(address: &str) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        let listener = Listener::bind(address).await?;
+        println!("listening on {}", listener.local_addr());
+        let server = Server::new().add_service(PingServiceServer::new(Ping::default()));
+        let terminated = async move {
+            terminated.recv().await;
+        };
+        Ok(server.serve_with_shutdown(listener, terminated).await?)
+    })
 }
 
 /// Runs it in a task: a runtime whose main future is woken asks for events more often.
