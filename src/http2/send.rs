@@ -184,16 +184,13 @@ impl Connection {
             let Some(backlog) = &mut stream.backlog else {
                 continue;
             };
-            let mut quantum = QUANTUM;
-            while quantum > 0
+            // Frames are whole, so the last one may go beyond the turn.
+            let mut turn = QUANTUM;
+            while turn > 0
                 && let Some(chunk) = backlog.queue.front_mut()
             {
-                let room = stream
-                    .send_window
-                    .available()
-                    .min(self.outflow.available())
-                    .min(max_data)
-                    .min(quantum);
+                let room =
+                    stream.send_window.available().min(self.outflow.available()).min(max_data);
                 if room == 0 {
                     break;
                 }
@@ -210,7 +207,7 @@ impl Connection {
                 stream.send_window.take(len);
                 self.outflow.take(len);
                 self.outflow.dequeue(len);
-                quantum -= len;
+                turn = turn.saturating_sub(len);
                 let last = backlog.queue.is_empty() && matches!(backlog.ending, Some(Ending::Data));
                 self.budget.earn(budget::DATA_SENT + len as u32 / budget::BYTES_PER_UNIT);
                 write_data(&mut self.write_buffer, stream.id, (part, before), last);

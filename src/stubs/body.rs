@@ -15,7 +15,9 @@ use tonic::codec::CompressionEncoding;
 use tonic::codegen::tokio_stream::Stream;
 
 use super::cancellation::Cancelled;
-use super::framing::{PREFIX, encode, encode_large, encode_sized, sent_len};
+use super::framing::{PREFIX, encode, encode_parts, encode_sized, sent_len};
+use super::message_buffer::SMALL;
+use super::message_parts::MessageParts;
 use super::metadata::{ok_trailers, trailers};
 
 /// Messages that are ready one after the other are sent together up to this size in bytes.
@@ -76,30 +78,32 @@ pin_project! {
         is_server: bool,
         cancelled: Option<Cancelled>,
         // The messages that are encoded and not yet sent.
-        buffer: Vec<u8>,
+        parts: MessageParts,
         // The size of what was sent last. The next is likely to be as large.
         expected: usize,
         state: StreamState,
     }
 }
 
-/// Appends a message to those that are sent together, or returns it if it is large and is sent alone.
-/// `expected` is the size of the last ones in bytes.
+/// Appends a message to those that are sent together. A large one has parts of its own. `expected` is
+/// the size of the last ones in bytes.
 fn append<M: Message>(
     message: &M,
     Encoding { compression, limit }: Encoding,
     expected: usize,
-    buffer: &mut Vec<u8>,
-) -> Result<Option<Bytes>, Status> {
+    parts: &mut MessageParts,
+) -> Result<(), Status> {
+    let buffer = &mut parts.buffer;
     if compression.is_some() {
-        return encode(message, compression, limit, buffer).map(|()| None);
+        return encode(message, compression, limit, buffer);
     }
     let length = sent_len(message, limit)?;
     let size = PREFIX + length as usize;
+    if size > SMALL {
+        encode_parts(message, length, parts);
+        return Ok(());
+    }
     if buffer.is_empty() {
-        if let Some(large) = encode_large(message, length) {
-            return Ok(Some(large));
-        }
         // The buffer gets the size of the last batch, or the largest size, so that nothing has to
         // be moved.
         let room = if expected > BATCH / 2 { BATCH + size } else { expected.max(size) };
@@ -109,7 +113,7 @@ fn append<M: Message>(
         buffer.reserve_exact(BATCH.saturating_sub(buffer.len()) + size);
     }
     encode_sized(message, length, buffer);
-    Ok(None)
+    Ok(())
 }
 
 /// How far a stream has come.
@@ -135,8 +139,8 @@ impl<S> StreamBody<S> {
     }
 
     fn new(messages: S, encoding: Encoding, is_server: bool, cancelled: Option<Cancelled>) -> Self {
-        let (buffer, expected, state) = (Vec::new(), 0, StreamState::More);
-        Self { messages, encoding, is_server, cancelled, buffer, expected, state }
+        let (parts, expected, state) = (MessageParts::default(), 0, StreamState::More);
+        Self { messages, encoding, is_server, cancelled, parts, expected, state }
     }
 }
 
@@ -157,27 +161,33 @@ where
             && matches!(this.state, StreamState::More)
             && Pin::new(cancelled).poll_cancelled(cx).is_ready()
         {
-            this.buffer.clear();
+            this.parts.clear();
             *this.state = StreamState::Ending(Err(Cancelled::status()));
         }
-        while matches!(this.state, StreamState::More) && this.buffer.len() < BATCH {
+        while matches!(this.state, StreamState::More)
+            && this.parts.is_empty()
+            && this.parts.buffer.len() < BATCH
+        {
             match this.messages.as_mut().poll_next(cx) {
-                Poll::Pending if this.buffer.is_empty() => return Poll::Pending,
+                Poll::Pending if this.parts.buffer.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(message))) => {
-                    match append(&message, *this.encoding, *this.expected, this.buffer) {
-                        Ok(None) => {}
-                        Ok(Some(large)) => return Poll::Ready(Some(Ok(Frame::data(large)))),
-                        Err(status) => *this.state = StreamState::Ending(Err(status)),
+                    let appended = append(&message, *this.encoding, *this.expected, this.parts);
+                    if let Err(status) = appended {
+                        *this.state = StreamState::Ending(Err(status));
                     }
                 }
                 Poll::Ready(Some(Err(status))) => *this.state = StreamState::Ending(Err(status)),
                 Poll::Ready(None) => *this.state = StreamState::Ending(Ok(())),
             }
         }
-        if !this.buffer.is_empty() {
-            *this.expected = this.buffer.len();
-            return Poll::Ready(Some(Ok(Frame::data(mem::take(this.buffer).into()))));
+        if let Some(part) = this.parts.pop() {
+            return Poll::Ready(Some(Ok(Frame::data(part))));
+        }
+        let buffer = &mut this.parts.buffer;
+        if !buffer.is_empty() {
+            *this.expected = buffer.len();
+            return Poll::Ready(Some(Ok(Frame::data(mem::take(buffer).into()))));
         }
         Poll::Ready(match mem::replace(this.state, StreamState::Ended) {
             StreamState::Ending(Ok(())) if *this.is_server => {
@@ -222,12 +232,12 @@ mod tests {
 
     /// Counts how often the memory of a batch of these messages is allocated again.
     fn growths(messages: usize, size: usize, expected: usize) -> usize {
-        let (mut buffer, mut growths) = (Vec::new(), 0);
+        let (mut parts, mut growths) = (MessageParts::default(), 0);
         let encoding = Encoding { compression: None, limit: usize::MAX };
         for _ in 0..messages {
-            let before = buffer.capacity();
-            append(&vec![7_u8; size], encoding, expected, &mut buffer).unwrap();
-            growths += usize::from(buffer.capacity() != before);
+            let before = parts.buffer.capacity();
+            append(&vec![7_u8; size], encoding, expected, &mut parts).unwrap();
+            growths += usize::from(parts.buffer.capacity() != before);
         }
         growths
     }
@@ -239,7 +249,5 @@ mod tests {
             assert_eq!(growths(messages, size, BATCH), 1, "{size}");
             assert_eq!(growths(messages, size, 0), 2, "{size}");
         }
-        // A large message has memory of its own.
-        assert_eq!(growths(1, 1 << 20, 0), 0);
     }
 }

@@ -1,13 +1,14 @@
 //! Messages as bytes. Each has a prefix: whether it is compressed, and its length in four bytes
 //! ("Length-Prefixed-Message", PROTOCOL-HTTP2.md of the gRPC project).
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
 
 use super::compression::{ReceivedEncoding, compress, decompress};
 use super::message_buffer::MessageBuffer;
+use super::message_parts::MessageParts;
 use crate::http2::Pieces;
 
 /// The size of a prefix in bytes.
@@ -58,8 +59,17 @@ pub(super) fn encode_whole<M: Message>(
     Ok(out.into())
 }
 
+/// Appends a large message whose length is known, not compressed, with its prefix.
+pub(super) fn encode_parts<M: Message>(message: &M, length: u32, parts: &mut MessageParts) {
+    let mut writer = parts.writer(PREFIX + length as usize);
+    writer.put_u8(0);
+    writer.put_u32(length);
+    message.encode_raw(&mut writer);
+    writer.finish();
+}
+
 /// Returns a large message whose length is known, not compressed, with its prefix.
-pub(super) fn encode_large<M: Message>(message: &M, length: u32) -> Option<Bytes> {
+fn encode_large<M: Message>(message: &M, length: u32) -> Option<Bytes> {
     let [first, second, third, fourth] = length.to_be_bytes();
     MessageBuffer::encode(&[0, first, second, third, fourth], message, length as usize)
 }

@@ -15,10 +15,14 @@ use prost::Message;
 
 /// A message with this much or less, in bytes, is an ordinary vector. It is what a peer may send of a
 /// message before any of it is read.
-const SMALL: usize = 64 * 1024;
+pub(super) const SMALL: usize = 64 * 1024;
 
 /// How many bytes of the allocator's memory all larger messages of this process may have.
 const MOST_OF_HEAP: usize = 32 << 20;
+
+/// As long as they have no more than this, a message has memory for all of it from its first bytes on.
+/// So peers that only begin messages get no more than this for nothing.
+const EARLY: usize = MOST_OF_HEAP / 4;
 
 /// How many mappings they may have. A process usually may have 65,530 (`vm.max_map_count`).
 const MOST_MAPPINGS: usize = 8 * 1024;
@@ -69,7 +73,7 @@ impl MessageBuffer {
     }
 
     /// Returns an empty buffer with room for `size` bytes, if that is large and the limits allow it.
-    fn large(size: usize) -> Option<Self> {
+    pub(super) fn large(size: usize) -> Option<Self> {
         if let Some(part) = SumPart::take(&OF_HEAP, size, MOST_OF_HEAP) {
             let memory = MessageMemory::Vector(Vec::with_capacity(size));
             return Some(Self { memory, part: Some(part) });
@@ -119,8 +123,8 @@ impl MessageBuffer {
     /// Makes room for the bytes of a message that are there, so that there are `arrived`. The message
     /// will have `size`.
     ///
-    /// The room of a small beginning grows with what has arrived. A peer that only begins messages makes
-    /// them take twice what it sends at the most.
+    /// The room of a small beginning grows with what has arrived, unless little memory is in use. A peer
+    /// that only begins messages makes them take twice what it sends at the most, and [`EARLY`].
     pub(super) fn make_room(&mut self, arrived: usize, size: usize) {
         if self.capacity() >= arrived {
             return;
@@ -136,6 +140,11 @@ impl MessageBuffer {
                 mapped.push(vector);
                 *self = mapped;
                 return;
+            }
+        } else if size > SMALL {
+            self.part = SumPart::take(&OF_HEAP, size, EARLY);
+            if self.part.is_some() {
+                room = size;
             }
         }
         // Exactly: a handler may hold on to the message and its room.
@@ -179,24 +188,29 @@ mod tests {
         matches!(buffer.memory, MessageMemory::Mapping { .. })
     }
 
-    /// The tests of one process share the sums, so this one is the only test that exhausts one.
+    /// The tests of one process share the sums, so others see less memory while this one runs.
     #[test]
     fn beyond_a_limit_of_the_heap_large_messages_have_mappings_of_their_own() {
-        let size = MOST_OF_HEAP / 8;
-        let begun = |byte: u8| {
+        let size = EARLY / 2;
+        let mut early = 0;
+        let mut begun = |byte: u8| {
             let mut buffer = MessageBuffer::new();
             let beginning = [byte; 2 * SMALL + 1];
             let (unasked, asked) = beginning.split_at(SMALL);
             buffer.make_room(unasked.len(), size);
             buffer.push(unasked);
-            assert!(!is_mapped(&buffer) && buffer.capacity() <= 2 * SMALL);
+            assert!(!is_mapped(&buffer));
+            if buffer.capacity() > 2 * SMALL {
+                assert_eq!(buffer.capacity(), size);
+                early += size;
+            }
             buffer.make_room(beginning.len(), size);
             buffer.push(asked);
             assert_eq!(buffer.capacity(), size);
             assert!(buffer.as_ref() == beginning);
             buffer
         };
-        let buffers: Vec<_> = (0..20).map(begun).collect();
+        let buffers: Vec<_> = (0..20).map(&mut begun).collect();
         let mapped = buffers.iter().filter(|buffer| is_mapped(buffer)).count();
         assert!(mapped >= 12, "{mapped}");
         // Whatever the memory is, what is written to it is read from it, and its end gives it back.
@@ -207,6 +221,7 @@ mod tests {
             assert_eq!(part, [byte].as_slice());
         }
         assert!(!is_mapped(&begun(7)), "the others gave their part back");
+        assert!(early <= EARLY + size, "few have all of their memory from the beginning");
     }
 
     #[test]

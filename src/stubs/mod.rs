@@ -16,6 +16,7 @@ mod framing;
 pub(crate) mod fuzzing;
 mod layered;
 mod message_buffer;
+mod message_parts;
 mod metadata;
 mod methods;
 mod options;
