@@ -46,6 +46,9 @@ impl Duties for ClientDuties {
     // Callers encode while the driver sleeps.
     const LENDS: bool = false;
 
+    /// Of the calls that a client has made, half are at the server. It takes half of the others.
+    const CALLS_PER_TAKEN: u8 = 4;
+
     fn event(&mut self, state: &mut State, event: ProtocolEvent) {
         state.deliver(event);
     }

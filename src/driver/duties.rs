@@ -11,6 +11,10 @@ pub(super) trait Duties {
     /// buffer while this one sleeps.
     const LENDS: bool;
 
+    /// A turn takes one call of so many in flight, and then writes. So the other end works on some
+    /// calls while this end works on others.
+    const CALLS_PER_TAKEN: u8;
+
     /// Deals with an event.
     fn event(&mut self, state: &mut State, event: ProtocolEvent);
 

@@ -51,6 +51,8 @@ pub(super) struct Pass<T, R> {
     pub(super) has_last_words: bool,
     /// Whether events are left from the last turn.
     backlog: bool,
+    /// [`Duties::CALLS_PER_TAKEN`], or 1 if both ends share one CPU: they never work at the same time.
+    calls_per_taken: u8,
     /// How many calls a turn takes, see [`State::batch`]. It stays the same until no events are left:
     /// half of the calls that are left would be fewer with each turn.
     batch: u8,
@@ -75,6 +77,7 @@ where
         busy_poll: Option<BusyPoll>,
     ) -> Self {
         let busy_poll = busy_poll.filter(|_| T::CAN_SPIN);
+        let calls_per_taken = if io.shares_one_cpu() { 1 } else { R::CALLS_PER_TAKEN };
         Self {
             io,
             shared,
@@ -85,6 +88,7 @@ where
             phase: DriverPhase::Open,
             has_last_words: false,
             backlog: false,
+            calls_per_taken,
             batch: 1,
             unparsed: false,
             lingered: false,
@@ -207,8 +211,7 @@ where
             return ReadOutcome::Nothing;
         }
         if self.unparsed {
-            // The read that brought these frames may have left more in the socket, and then nothing
-            // wakes the task.
+            // The read that brought these may have left more, and then nothing wakes the task.
             turn.more = true;
             return ReadOutcome::Bytes;
         }
@@ -327,7 +330,7 @@ where
     /// more new calls than streams.
     fn dispatch(&mut self, state: &mut State, held_up: bool) {
         if !self.backlog {
-            self.batch = state.batch();
+            self.batch = state.batch(self.calls_per_taken);
         }
         while let Some(event) = state.h2.poll_event() {
             self.duties.event(state, event);

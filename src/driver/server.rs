@@ -194,6 +194,9 @@ fn take_request<H: Handler>(state: &mut State, key: StreamKey) -> Option<Request
 impl<H: Handler> Duties for ServerDuties<H> {
     const LENDS: bool = true;
 
+    /// The calls that a server knows are those that have arrived. It takes half of them.
+    const CALLS_PER_TAKEN: u8 = 2;
+
     fn event(&mut self, state: &mut State, event: ProtocolEvent) {
         match event {
             ProtocolEvent::Opened(key) => {

@@ -164,12 +164,10 @@ impl State {
         });
     }
 
-    /// Returns how many calls a turn starts before it writes: half of those in flight. So the other
-    /// end works on one half while this end works on the other half. Taking all calls at once would
-    /// need the fewest writes, but each end would wait while the other one works.
-    pub(super) fn batch(&self) -> u8 {
-        let half = self.h2.active_streams() / 2;
-        u8::try_from(half).unwrap_or(MOST_CALLS).clamp(1, MOST_CALLS)
+    /// Returns how many calls a turn takes before it writes, if it takes one of so many in flight.
+    pub(super) fn batch(&self, calls_per_taken: u8) -> u8 {
+        let taken = self.h2.active_streams() / usize::from(calls_per_taken);
+        u8::try_from(taken).unwrap_or(MOST_CALLS).clamp(1, MOST_CALLS)
     }
 
     /// Forgets a stream, whatever state it is in. A task that still reads or writes it is woken.

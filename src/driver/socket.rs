@@ -78,6 +78,11 @@ pub(crate) trait Socket: AsyncWrite + Unpin {
 
     /// Returns a way to send beside the driver, if there is one.
     fn sender(&self) -> Option<SocketSender>;
+
+    /// Returns whether both ends are known to run on the same single CPU.
+    fn shares_one_cpu(&self) -> bool {
+        false
+    }
 }
 
 impl Socket for Conn {
@@ -131,6 +136,10 @@ impl Socket for Conn {
 
     fn sender(&self) -> Option<SocketSender> {
         Some(Self::sender(self))
+    }
+
+    fn shares_one_cpu(&self) -> bool {
+        Self::shares_one_cpu(self)
     }
 }
 

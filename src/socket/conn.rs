@@ -208,6 +208,12 @@ impl Conn {
         self.stream.sender()
     }
 
+    /// Returns whether both ends were bound to the same single CPU when the connection began. Over
+    /// TCP that is not known.
+    pub(crate) fn shares_one_cpu(&self) -> bool {
+        self.stream.shares_one_cpu()
+    }
+
     /// Returns whether this is a Unix socket rather than TCP.
     pub(crate) fn is_unix(&self) -> bool {
         self.is_unix

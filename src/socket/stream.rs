@@ -89,6 +89,11 @@ impl SocketStream {
         SocketSender(Arc::clone(self.socket.get_ref()))
     }
 
+    /// Returns whether both ends of a Unix socket were bound to the same single CPU at the start.
+    pub(super) fn shares_one_cpu(&self) -> bool {
+        !self.watches_room
+    }
+
     /// Returns a reference to the socket that lasts as long as the connection.
     pub(super) fn downgrade(&self) -> Weak<Held> {
         Arc::downgrade(self.socket.get_ref())

@@ -6,31 +6,35 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use bytes::BytesMut;
 use http::{HeaderMap, Method, Response};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tonic::body::Body;
 
 use super::frames::{frame, settings};
 use crate::descriptors::{OfCall, ReceivedSet};
 use crate::driver::{
-    BodyRequest, Called, Handler, Incoming, Memory, Options, Owner, Sender, Sleeping, serve,
+    BodyRequest, Called, Handler, Incoming, Memory, Options, Owner, Sender, Sleeping, Socket, serve,
 };
 use crate::http2::RequestHead;
+use crate::socket::SocketSender;
 
 const CALLS: u32 = 64;
 
 /// Notes how many heads each write has. All frames of these tests are written whole.
 struct Counted {
-    stream: DuplexStream,
+    stream: Sleeping<DuplexStream>,
     heads: Arc<Mutex<Vec<u32>>>,
+    shares_one_cpu: bool,
 }
 
 impl Counted {
     /// The stream, its other end, and the heads of each write that has some.
-    fn new() -> (Self, DuplexStream, Arc<Mutex<Vec<u32>>>) {
+    fn new(shares_one_cpu: bool) -> (Self, DuplexStream, Arc<Mutex<Vec<u32>>>) {
         let (stream, other) = tokio::io::duplex(1 << 20);
         let heads = Arc::<Mutex<Vec<u32>>>::default();
-        (Self { stream, heads: Arc::clone(&heads) }, other, heads)
+        let counted = Self { stream: Sleeping(stream), heads: Arc::clone(&heads), shares_one_cpu };
+        (counted, other, heads)
     }
 }
 
@@ -46,13 +50,27 @@ fn heads(mut bytes: &[u8]) -> u32 {
     count
 }
 
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl Socket for Counted {
+    const CAN_SPIN: bool = false;
+
+    fn poll_receive(
+        &mut self,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        input: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        self.stream.poll_receive(cx, input)
+    }
+
+    fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize> {
+        self.stream.receive(input)
+    }
+
+    fn sender(&self) -> Option<SocketSender> {
+        None
+    }
+
+    fn shares_one_cpu(&self) -> bool {
+        self.shares_one_cpu
     }
 }
 
@@ -120,11 +138,11 @@ async fn read_heads(stream: &mut DuplexStream, count: u32) {
     }
 }
 
-#[tokio::test]
-async fn a_server_answers_half_of_what_it_reads_at_a_time() {
-    let (stream, mut client, heads) = Counted::new();
+/// Returns how many responses each write of a server has.
+async fn writes_of_a_server(shares_one_cpu: bool) -> Vec<u32> {
+    let (stream, mut client, heads) = Counted::new(shares_one_cpu);
     let user = Memory::new(1 << 30, 1 << 30).user(Owner::Server);
-    let serving = serve(Sleeping(stream), Heads, Options::default(), user, pending());
+    let serving = serve(stream, Heads, Options::default(), user, pending());
     let serving = tokio::spawn(serving);
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     sent.extend(settings());
@@ -134,14 +152,15 @@ async fn a_server_answers_half_of_what_it_reads_at_a_time() {
     }
     client.write_all(&sent).await.unwrap();
     read_heads(&mut client, CALLS).await;
-    assert_eq!(*heads.lock().unwrap(), [CALLS / 2, CALLS / 2]);
     serving.abort();
+    std::mem::take(&mut heads.lock().unwrap())
 }
 
-#[tokio::test]
-async fn a_client_sends_half_of_what_it_reads_at_a_time() {
-    let (stream, mut server, heads) = Counted::new();
-    let sender = Sender::start(Sleeping(stream), Options::default());
+/// Returns how many requests each write of a client has, of callers that wait for a response before
+/// they make the next call.
+async fn writes_of_a_client(shares_one_cpu: bool) -> Vec<u32> {
+    let (stream, mut server, heads) = Counted::new(shares_one_cpu);
+    let sender = Sender::start(stream, Options::default());
     server.write_all(&settings()).await.unwrap();
     sender.ready().await.unwrap();
     for _ in 0..CALLS {
@@ -166,5 +185,21 @@ async fn a_client_sends_half_of_what_it_reads_at_a_time() {
     let answers = (0..CALLS).map(|call| frame(1, 5, 2 * call + 1, &[0x88]));
     server.write_all(&answers.collect::<Vec<_>>().concat()).await.unwrap();
     read_heads(&mut server, CALLS).await;
-    assert_eq!(*heads.lock().unwrap(), [CALLS / 2, CALLS / 2]);
+    std::mem::take(&mut heads.lock().unwrap())
+}
+
+#[tokio::test]
+async fn a_server_answers_half_of_the_calls_that_have_come() {
+    assert_eq!(writes_of_a_server(false).await, [CALLS / 2; 2]);
+}
+
+#[tokio::test]
+async fn a_client_takes_a_quarter_of_its_calls() {
+    assert_eq!(writes_of_a_client(false).await, [CALLS / 4; 4]);
+}
+
+#[tokio::test]
+async fn on_one_cpu_all_calls_leave_by_one_write() {
+    assert_eq!(writes_of_a_server(true).await, [CALLS]);
+    assert_eq!(writes_of_a_client(true).await, [CALLS]);
 }
