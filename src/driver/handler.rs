@@ -34,7 +34,7 @@ pub(crate) trait Handler: Send + 'static {
         body: Incoming,
         descriptors: Option<Box<ReceivedSet>>,
         message: Option<&mut Vec<u8>>,
-    ) -> Called<Self::Body, Self::Running>;
+    ) -> Called<Self::Running>;
 
     /// Returns the head of the answer to a request whose headers are larger than `limit` bytes.
     /// `foreign` means that its content type is known and is not gRPC's.
@@ -44,9 +44,9 @@ pub(crate) trait Handler: Send + 'static {
 }
 
 /// What a handler has done by the end of its call.
-pub(crate) enum Called<B, R> {
+pub(crate) enum Called<R> {
     /// It was polled, and has answered.
-    Answered(Answer<B>),
+    Answered(MessageAnswer),
     /// It was polled, and is not ready.
     Pending(R),
     /// It was not polled.
@@ -75,12 +75,15 @@ pub(crate) fn in_place<F: Future + Unpin>(future: F) -> Poll<F::Output> {
 /// The answer of a handler.
 pub(crate) enum Answer<B> {
     Response(Response<B>),
-    /// A response whose message was put into the buffer, and its trailers.
-    Message {
-        head: Fields,
-        descriptors: Option<Descriptors>,
-        trailers: &'static HeaderMap,
-    },
+    Message(MessageAnswer),
+}
+
+/// A response of one message, which was put into the buffer.
+pub(crate) struct MessageAnswer {
+    pub(crate) head: Fields,
+    /// The descriptors that are sent with the response.
+    pub(crate) descriptors: Option<Descriptors>,
+    pub(crate) trailers: &'static HeaderMap,
 }
 
 impl<F, B> PollAnswer for F

@@ -65,10 +65,9 @@ where
                     let key = self.key;
                     let response = match answer {
                         Answer::Response(response) => response,
-                        Answer::Message { head, descriptors, trailers } => {
-                            let head = (&head, descriptors);
+                        Answer::Message(answer) => {
                             self.shared.with(|state| {
-                                send_message(state, key, head, &mut message, trailers);
+                                send_message(state, key, answer, &mut message);
                             });
                             return Poll::Ready(());
                         }

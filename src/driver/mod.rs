@@ -52,7 +52,7 @@ pub(crate) use client::{PendingCall, Phase, Responded, Sender, SlotTicket, Unsen
 pub(crate) use closing::Ended;
 pub(crate) use error::{CloseReason, StreamError};
 pub(crate) use fields::Fields;
-pub(crate) use handler::{Answer, Called, Handler, PollAnswer, in_place};
+pub(crate) use handler::{Answer, Called, Handler, MessageAnswer, PollAnswer, in_place};
 pub(crate) use memory::{Memory, Owner};
 pub(crate) use options::{BoxError, Options};
 

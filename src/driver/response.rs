@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode};
 use tonic::Status;
 
 use super::fields::Fields;
+use super::handler::MessageAnswer;
 use super::options::BoxError;
 use super::send::{Outbound, RestOfBody, Start, StartEnd, send_start, start};
 use super::shared::State;
@@ -46,10 +47,10 @@ where
 pub(super) fn send_message(
     state: &mut State,
     key: StreamKey,
-    (head, descriptors): (&Fields, Option<Descriptors>),
+    MessageAnswer { head, descriptors, trailers }: MessageAnswer,
     message: &mut Vec<u8>,
-    trailers: &'static HeaderMap,
 ) {
+    let head = &head;
     if let (Fields::Static(head), None) = (head, &descriptors)
         && state.h2.send_whole(key, head, message, trailers)
     {

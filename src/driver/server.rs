@@ -7,6 +7,7 @@ use std::sync::{Arc, MutexGuard};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use http::uri::PathAndQuery;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::beside::Beside;
@@ -28,10 +29,7 @@ use super::slow_methods::SlowMethods;
 use super::socket::Socket;
 use super::spare::{push, trim};
 use super::timer::now;
-use crate::descriptors::ReceivedSet;
-use crate::http2::{
-    Body, Connection, ErrorCode, NoRequest, ProtocolEvent, Request, RequestHead, StreamKey,
-};
+use crate::http2::{Body, Connection, ErrorCode, NoRequest, ProtocolEvent, Request, StreamKey};
 
 /// When handlers have run for this long in a turn, the other requests have to wait for the next
 /// turn, so that other connections need not wait for all of them.
@@ -98,43 +96,58 @@ struct ServerDuties<H: Handler> {
     slow: Option<SlowMethods>,
 }
 
-/// The outcome of polling a handler in place.
+/// What a handler has done in place.
 enum Outcome<H: Handler> {
     Ready(Answer<H::Body>),
     Pending(H::Running),
     Panicked,
 }
 
-/// Calls a handler and polls it in place. If `began` is the time now, it returns the time afterwards.
-fn attempt<H: Handler>(
-    handler: &mut H,
-    slow: &mut Option<SlowMethods>,
-    began: Option<Instant>,
+/// Returns what a handler has done after its call. If it was not polled and is not slow, this polls it.
+#[inline]
+fn polled<H: Handler>(
+    called: Option<Called<H::Running>>,
+    is_slow: bool,
     message: &mut Vec<u8>,
-    head: Arc<RequestHead>,
-    body: Incoming,
-    descriptors: Option<Box<ReceivedSet>>,
-) -> (Outcome<H>, Option<Instant>) {
-    let is_slow = slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
-    let timed =
-        began.filter(|_| slow.is_some() && !is_slow).map(|began| (head.path.clone(), began));
-    let polled = catch_unwind(AssertUnwindSafe(|| {
-        let room = (!is_slow).then_some(&mut *message);
-        let mut reply = match handler.call(head, body, descriptors, room) {
-            Called::Answered(answer) => return Outcome::Ready(answer),
-            Called::Unpolled(reply) if !is_slow => reply,
-            Called::Pending(reply) | Called::Unpolled(reply) => return Outcome::Pending(reply),
-        };
-        match in_place(poll_fn(|cx| reply.poll_answer(cx, message))) {
-            Poll::Ready(answer) => Outcome::Ready(answer),
-            Poll::Pending => Outcome::Pending(reply),
+) -> Outcome<H> {
+    let mut running = match called {
+        Some(Called::Answered(answer)) => return Outcome::Ready(Answer::Message(answer)),
+        Some(Called::Unpolled(running)) if !is_slow => running,
+        Some(Called::Pending(running) | Called::Unpolled(running)) => {
+            return Outcome::Pending(running);
         }
-    }));
-    let ended = began.map(|_| Instant::now());
-    if let (Some((path, began)), Some(ended), Some(slow)) = (timed, ended, slow) {
-        slow.note(path, ended.saturating_duration_since(began));
+        None => return Outcome::Panicked,
+    };
+    let poll = || in_place(poll_fn(|cx| running.poll_answer(cx, message)));
+    match catch_unwind(AssertUnwindSafe(poll)) {
+        Ok(Poll::Ready(answer)) => Outcome::Ready(answer),
+        Ok(Poll::Pending) => Outcome::Pending(running),
+        Err(_) => Outcome::Panicked,
     }
-    (polled.unwrap_or(Outcome::Panicked), ended)
+}
+
+/// The time that a handler takes in place.
+struct Timing {
+    /// `None` if the time does not matter.
+    began: Option<Instant>,
+    /// The method, if those that take long have to be known.
+    method: Option<PathAndQuery>,
+}
+
+impl Timing {
+    fn begin(now: Option<Instant>, is_measured: bool, method: &PathAndQuery) -> Self {
+        Self { began: now, method: is_measured.then(|| method.clone()) }
+    }
+
+    /// Notes that the handler has taken until now. Returns the time.
+    fn end(self, slow: &mut Option<SlowMethods>) -> Option<Instant> {
+        let began = self.began?;
+        let ended = Instant::now();
+        if let (Some(method), Some(slow)) = (self.method, slow) {
+            slow.note(method, ended.saturating_duration_since(began));
+        }
+        Some(ended)
+    }
 }
 
 /// The work of a handler that a task has to do, if there is some.
@@ -148,9 +161,9 @@ fn respond<'a, H: Handler>(
     message: &mut Vec<u8>,
 ) -> (MutexGuard<'a, State>, Left<H>) {
     match outcome {
-        Outcome::Ready(Answer::Message { head, descriptors, trailers }) => {
+        Outcome::Ready(Answer::Message(answer)) => {
             let mut state = shared.lock();
-            send_message(&mut state, key, (&head, descriptors), message, trailers);
+            send_message(&mut state, key, answer, message);
             (state, None)
         }
         Outcome::Ready(Answer::Response(response)) => {
@@ -243,8 +256,13 @@ impl<H: Handler> Duties for ServerDuties<H> {
                 Body::Whole(content) => Incoming::whole(content),
                 Body::Open => Incoming::stream(Arc::clone(shared), key),
             };
-            let outcome;
-            (outcome, now) = attempt(handler, slow, now, &mut message, head, body, descriptors);
+            let is_slow = slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
+            let timing = Timing::begin(now, slow.is_some() && !is_slow, &head.path);
+            let room = (!is_slow).then_some(&mut *message);
+            let called =
+                catch_unwind(AssertUnwindSafe(|| handler.call(head, body, descriptors, room)));
+            let outcome = polled::<H>(called.ok(), is_slow, &mut message);
+            now = timing.end(slow);
             let stage;
             (state, stage) = respond(shared, key, outcome, &mut message);
             let Some(stage) = stage else {

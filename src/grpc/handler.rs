@@ -26,7 +26,9 @@ use super::status::{is_grpc, status_of};
 use super::timeout::{Deadline, grpc_timeout};
 use super::usual_heads::UsualHeads;
 use crate::descriptors::{Descriptors, ReceivedSet};
-use crate::driver::{Answer, BoxError, Called, Fields, Handler, Incoming, PollAnswer};
+use crate::driver::{
+    Answer, BoxError, Called, Fields, Handler, Incoming, MessageAnswer, PollAnswer,
+};
 use crate::http2::RequestHead;
 use crate::observer::{CallObservation, CallObserver};
 
@@ -132,7 +134,7 @@ impl<D: Dispatch> Grpc<D> {
         request: Arriving,
         deadline: Option<Deadline>,
         mut message: Option<&mut Vec<u8>>,
-    ) -> Called<ServiceBody, RunningCall> {
+    ) -> Called<RunningCall> {
         let started = catch_unwind(AssertUnwindSafe(|| {
             match self.dispatch.call_directly(request, message.as_deref_mut()) {
                 Ok(call) => call,
@@ -187,7 +189,7 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
         body: Incoming,
         descriptors: Option<Box<ReceivedSet>>,
         message: Option<&mut Vec<u8>>,
-    ) -> Called<ServiceBody, RunningCall> {
+    ) -> Called<RunningCall> {
         let usual = self.usual.find(&head);
         let is_post = usual.is_some() || head.method == Method::POST;
         if !is_post || usual.is_none() && !is_grpc(&head.headers) {
@@ -302,12 +304,12 @@ pub(crate) struct MessageHead {
 
 impl MessageHead {
     /// Returns the answer, without a length, which the head of another message may have had.
-    fn into_answer<B>(self) -> Answer<B> {
+    fn into_answer(self) -> MessageAnswer {
         let Self { mut fields, descriptors } = self;
         if let Fields::Own(fields) = &mut fields {
             fields.remove(header::CONTENT_LENGTH);
         }
-        Answer::Message { head: fields, descriptors, trailers: &OK }
+        MessageAnswer { head: fields, descriptors, trailers: &OK }
     }
 }
 
@@ -332,13 +334,14 @@ static OK: LazyLock<HeaderMap> = LazyLock::new(|| {
 /// The response of a service, with its deadline.
 pub(crate) struct RunningCall {
     call: Answering,
-    deadline: Option<Deadline>,
+    /// In a box, so that the future is small to move.
+    deadline: Option<Box<Deadline>>,
     observed: Option<Box<CallObservation>>,
 }
 
 impl RunningCall {
     fn new(call: Answering, deadline: Option<Deadline>) -> Self {
-        Self { call, deadline, observed: None }
+        Self { call, deadline: deadline.map(Box::new), observed: None }
     }
 
     #[cold]
@@ -387,15 +390,15 @@ impl PollAnswer for RunningCall {
             Answering::Message(call) => {
                 let polled = call.as_mut().poll_message(cx, message);
                 polled.map(|answer| match answer {
-                    Ok(head) => head.into_answer(),
+                    Ok(head) => Answer::Message(head.into_answer()),
                     Err(status) => Answer::Response(status.into_http()),
                 })
             }
             Answering::Unstarted(_) => unreachable!("it was started"),
         }));
         let mut response = match polled {
-            Ok(Poll::Ready(Answer::Message { head, descriptors, trailers })) => {
-                return Poll::Ready(Answer::Message { head, descriptors, trailers });
+            Ok(Poll::Ready(Answer::Message(answer))) => {
+                return Poll::Ready(Answer::Message(answer));
             }
             Ok(Poll::Ready(Answer::Response(response))) => response,
             Err(panic) => {
@@ -411,7 +414,7 @@ impl PollAnswer for RunningCall {
             }
         };
         check_length(&mut response);
-        let deadline = self.deadline.take();
+        let deadline = self.deadline.take().map(|deadline| *deadline);
         let mut observed = self.observed.take();
         if let Some(observed) = &mut observed {
             observed.fields(response.headers());

@@ -40,7 +40,7 @@ impl Handler for Refusing {
         _: Incoming,
         _: Option<Box<ReceivedSet>>,
         _: Option<&mut Vec<u8>>,
-    ) -> Called<ServiceBody, RunningCall> {
+    ) -> Called<RunningCall> {
         let Some(left) = self.left.checked_sub(1) else {
             return Called::Unpolled(RunningCall::never());
         };

@@ -196,11 +196,13 @@ impl Pieces {
     /// Returns the number of bytes in the pieces that do not count as part of a pinned buffer.
     #[inline]
     pub(super) fn copied(&self) -> usize {
-        if self.first.is_none() {
-            return 0;
-        }
-        let counts = |piece: &&Piece| piece.origin != Origin::Pinned;
-        self.iter().filter(counts).map(|piece| piece.bytes.len()).sum()
+        let copied = |piece: &Piece| match piece.origin {
+            Origin::Pinned => 0,
+            Origin::Copied | Origin::Lent => piece.bytes.len(),
+        };
+        let Some(first) = &self.first else { return 0 };
+        let rest = self.rest.as_ref();
+        copied(first) + rest.map_or(0, |rest| rest.iter().map(copied).sum::<usize>())
     }
 
     fn iter(&self) -> impl Iterator<Item = &Piece> {

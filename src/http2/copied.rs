@@ -2,62 +2,73 @@
 
 use std::cell::RefCell;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// An allocator keeps freed memory up to about this size at hand. What is larger takes it longer to
 /// find and to give back.
 const SMALL: usize = 1_024;
 
-/// How many buffers a thread keeps. Each is smaller than [`CUT_OUT`](super::receive::CUT_OUT).
+/// A payload of this size or more is no usual one.
+const LARGE: usize = 8 * 1024;
+
+/// How many buffers a thread keeps.
 const MOST: usize = 32;
 
 thread_local! {
-    /// The buffers of payloads that were dropped on this thread.
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers { all: Vec::new(), next: 0 }) };
 }
 
-/// Returns a copy of a payload that is smaller than [`CUT_OUT`](super::receive::CUT_OUT). It takes
-/// at most a quarter more memory than its bytes.
+/// The buffers that the thread has copied payloads into. Each can be used again when its payload has
+/// been dropped.
+struct Buffers {
+    /// The one that was used last comes first.
+    all: Vec<BytesMut>,
+    /// The one that was tried last while the first one was in use.
+    next: usize,
+}
+
+/// Returns a copy of a payload. It takes at most a quarter more memory than its bytes.
 #[inline]
-pub(super) fn copy(payload: &[u8]) -> Bytes {
-    if payload.len() <= SMALL {
+pub(crate) fn copy(payload: &[u8]) -> Bytes {
+    if payload.len() <= SMALL || payload.len() >= LARGE {
         return Bytes::copy_from_slice(payload);
     }
-    let mut bytes = take(payload.len());
-    bytes.extend_from_slice(payload);
-    Bytes::from_owner(Copied(bytes))
+    let copied = BUFFERS.try_with(|buffers| buffers.borrow_mut().copy(payload));
+    // The thread may be ending.
+    copied.unwrap_or_else(|_| Bytes::copy_from_slice(payload))
 }
 
-/// Returns an empty buffer for so many bytes.
-fn take(len: usize) -> Vec<u8> {
-    let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-    match spare {
-        Some(buffer) if buffer.capacity() >= len && buffer.capacity() <= len + len / 4 => buffer,
-        // Messages of other sizes than before find no buffer, and leave theirs.
-        _ => Vec::with_capacity(len),
+impl Buffers {
+    fn copy(&mut self, payload: &[u8]) -> Bytes {
+        let len = payload.len();
+        if !self.all.first_mut().is_some_and(|buffer| is_usable(buffer, len)) {
+            self.put_another_first(len);
+        }
+        self.all[0].extend_from_slice(payload);
+        self.all[0].split().freeze()
     }
-}
 
-struct Copied(Vec<u8>);
-
-impl AsRef<[u8]> for Copied {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Copied {
-    fn drop(&mut self) {
-        let mut buffer = std::mem::take(&mut self.0);
-        // The thread may be ending.
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < MOST {
-                buffer.clear();
-                spare.push(buffer);
+    /// Puts a buffer for so many bytes into the first place.
+    fn put_another_first(&mut self, len: usize) {
+        self.next = if self.next + 1 < self.all.len() { self.next + 1 } else { 1 };
+        match self.all.get_mut(self.next).map(|buffer| is_usable(buffer, len)) {
+            Some(true) => {}
+            Some(false) if self.all.len() == MOST => {
+                self.all[self.next] = BytesMut::with_capacity(len);
             }
-        });
+            _ => {
+                self.next = self.all.len();
+                self.all.push(BytesMut::with_capacity(len));
+            }
+        }
+        self.all.swap(0, self.next);
     }
+}
+
+/// Returns whether no payload is in a buffer, and its size is right for so many bytes.
+#[inline]
+fn is_usable(buffer: &mut BytesMut, len: usize) -> bool {
+    buffer.try_reclaim(len) && buffer.capacity() <= len + len / 4
 }
 
 #[cfg(test)]
@@ -72,16 +83,23 @@ mod tests {
         drop(first);
         let other = copy(&[2; 1_500]);
         assert_ne!(other.as_ptr(), at, "a part of it is still there");
+        assert_eq!(&part[..], &[1; 1_400]);
         drop((other, part));
         let again = copy(&[3; 1_300]);
-        assert_eq!((again.as_ptr(), &again[..]), (at, &[3; 1_300][..]));
+        assert_eq!(&again[..], &[3; 1_300]);
+        let both = [again.as_ptr(), copy(&[3; 1_300]).as_ptr()];
+        assert!(both.contains(&at) && both[0] != both[1]);
         drop(again);
-        assert_ne!(copy(&[4; 1_100]).as_ptr(), at, "it would keep too much memory");
+        assert!(!both.contains(&copy(&[4; 1_100]).as_ptr()), "it would keep too much memory");
     }
 
     #[test]
     fn a_thread_keeps_few_buffers() {
-        drop((0..2 * MOST).map(|_| copy(&[7; 8_000])).collect::<Vec<_>>());
-        assert_eq!(SPARE.with_borrow(Vec::len), MOST);
+        let payloads: Vec<_> = (0..3 * MOST).map(|n| copy(&[n as u8; 8_000])).collect();
+        for (n, payload) in payloads.iter().enumerate() {
+            assert_eq!(payload[..], [n as u8; 8_000], "no other payload is in its buffer");
+        }
+        drop(payloads);
+        assert_eq!(BUFFERS.with_borrow(|buffers| buffers.all.len()), MOST);
     }
 }

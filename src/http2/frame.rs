@@ -58,6 +58,13 @@ impl FrameHeader {
         }
     }
 
+    /// Returns the header at `from` if the frame there has this type and exactly these flags.
+    #[inline]
+    pub(super) fn find(bytes: &[u8], from: usize, kind: u8, flags: u8) -> Option<Self> {
+        let header = Self::parse(*bytes.get(from..)?.first_chunk()?);
+        (header.kind == kind && header.flags == flags).then_some(header)
+    }
+
     #[inline]
     pub(super) fn bytes(self) -> [u8; HEADER_LEN] {
         let [_, a, b, c] = self.len.to_be_bytes();
@@ -68,6 +75,15 @@ impl FrameHeader {
     #[inline]
     pub(super) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+}
+
+/// Sets the flags and the stream of a frame whose bytes begin with its header.
+#[inline]
+pub(super) fn readdress(frame: &mut [u8], flags: u8, stream: u32) {
+    if let Some([_, _, _, _, own, id @ ..]) = frame.first_chunk_mut::<HEADER_LEN>() {
+        *own = flags;
+        *id = stream.to_be_bytes();
     }
 }
 

@@ -103,15 +103,22 @@ impl HeaderCache {
 }
 
 /// Returns a hash of a block. It only saves time, because the bytes are compared as well.
+#[inline]
 fn hash(block: &[u8], kind: HeadKind) -> u64 {
     const K: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = (block.len() * 4 + kind as usize + 1) as u64;
-    let (words, rest) = block.as_chunks::<8>();
-    for word in words {
-        hash = (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(K);
-    }
-    for byte in rest {
-        hash = (hash.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(K);
-    }
+    let mix = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(K);
+    let hash = (block.len() * 4 + kind as usize + 1) as u64;
+    let hash = match (block.first_chunk::<4>(), block.last_chunk::<4>()) {
+        // The usual block.
+        (Some(first), Some(last)) if block.len() <= 8 => {
+            let [first, last] = [first, last].map(|half| u64::from(u32::from_le_bytes(*half)));
+            mix(hash, first << 32 | last)
+        }
+        _ => {
+            let (words, rest) = block.as_chunks::<8>();
+            let words = words.iter().map(|word| u64::from_le_bytes(*word));
+            words.chain(rest.iter().map(|byte| u64::from(*byte))).fold(hash, mix)
+        }
+    };
     hash ^ hash >> 32
 }

@@ -301,7 +301,7 @@ impl Connection {
     /// Returns whether one more request is within the limit. Requests count until their response is
     /// complete and the peer can have seen it. If the peer has cancelled a request, it counts while
     /// its handler runs, except for a few of them.
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         let lingering = self.streams.len() - self.streams.open();
         let lingering = lingering.saturating_sub(self.config.max_lingering as usize);
         let unseen = self.server.unwritten.len();

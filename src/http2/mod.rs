@@ -71,12 +71,14 @@ mod stream_end;
 mod tests;
 mod time;
 mod timers;
+mod whole_request;
 mod whole_response;
 mod write_buffer;
 
 pub(crate) use arrived::{Failure, Pieces, Reset};
 pub(crate) use config::{Config, KeepAlive};
 pub(crate) use connection::Connection;
+pub(crate) use copied::copy as copy_payload;
 pub(crate) use error::{Cause, ConnectionError, ErrorCode};
 pub(crate) use event::ProtocolEvent;
 pub(crate) use head::{RequestHead, ResponseHead};

@@ -168,7 +168,7 @@ impl Connection {
         while let Some(bytes) = input.rest().first_chunk::<HEADER_LEN>() {
             let bytes = *bytes;
             let header = FrameHeader::parse(bytes);
-            if header.kind == kind::HEADERS && self.whole_response(input)? {
+            if header.kind == kind::HEADERS && self.whole(input)? {
                 continue;
             }
             if !self.handshake.is_introduced() {
@@ -200,6 +200,16 @@ impl Connection {
             Ok(ReceiveOutcome::All)
         } else {
             Err(ConnectionError::protocol("descriptors that no DESCRIPTORS frame announces"))
+        }
+    }
+
+    /// Receives a whole message in one step if it comes next and is a usual one. Otherwise it changes
+    /// nothing and returns false.
+    #[inline]
+    fn whole(&mut self, input: &mut Input<'_>) -> Result<bool, ConnectionError> {
+        match self.role {
+            Role::Server => self.whole_request(input),
+            Role::Client => self.whole_response(input),
         }
     }
 

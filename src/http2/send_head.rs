@@ -7,7 +7,7 @@ use super::connection::Connection;
 use super::draining::Draining;
 use super::fields;
 use super::flow::MAX_WINDOW;
-use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
+use super::frame::{self, FrameHeader, HEADER_LEN, flag, kind};
 use super::hpack::{BlockEncoder, Pseudo};
 use super::key::StreamKey;
 use super::role::Role;
@@ -290,24 +290,15 @@ impl Connection {
     #[inline]
     fn write_known_head(&mut self, id: u32, end: bool, head_id: Option<HeadId>) -> bool {
         let limit = self.peer.max_header_list_size;
-        let Some(block) = self.sent_heads.find(head_id, &self.encoder, limit) else {
+        let Some(frame) = self.sent_heads.find(head_id, &self.encoder, limit) else {
             return false;
         };
-        let header = FrameHeader {
-            len: block.len() as u32,
-            kind: kind::HEADERS,
-            flags: flag::END_HEADERS | if end { flag::END_STREAM } else { 0 },
-            stream: id,
-        };
-        let out = self.write_buffer.buffer();
-        out.reserve(HEADER_LEN + block.len());
-        out.put_slice(&header.bytes());
-        out.put_slice(block);
+        put_head(self.write_buffer.buffer(), frame, id, end);
         true
     }
 
-    /// Keeps the block that begins at `start` for the next head of the same kind, if it consists of
-    /// indexed fields only. `literals` is the number of literal fields before it.
+    /// Keeps the frame that begins at `start` for the next head of the same kind, if its block consists
+    /// of indexed fields only. `literals` is the number of literal fields before it.
     #[cold]
     fn keep_head(
         &mut self,
@@ -317,8 +308,8 @@ impl Connection {
         start: usize,
     ) {
         let Some(head_id) = head_id.filter(|_| self.encoder.literals() == literals) else { return };
-        let block = &self.write_buffer.buffer()[start + HEADER_LEN..];
-        self.sent_heads.keep(head_id, &self.encoder, list_size, block);
+        let frame = &self.write_buffer.buffer()[start..];
+        self.sent_heads.keep(head_id, &self.encoder, list_size, frame);
     }
 
     /// Writes HEADERS with the fields that `fill` adds, and CONTINUATION frames if they do not fit
@@ -351,6 +342,15 @@ impl Connection {
         out[start..start + HEADER_LEN].copy_from_slice(&header.bytes());
         start
     }
+}
+
+/// Appends a HEADERS frame that was sent before, for another stream.
+#[inline]
+pub(super) fn put_head(out: &mut BytesMut, frame: &[u8], stream: u32, end: bool) {
+    let start = out.len();
+    out.put_slice(frame);
+    let flags = flag::END_HEADERS | if end { flag::END_STREAM } else { 0 };
+    frame::readdress(&mut out[start..], flags, stream);
 }
 
 /// Splits a block that is longer than the peer's frames (§6.10).

@@ -5,16 +5,17 @@ use http::HeaderMap;
 
 use super::budget;
 use super::connection::Connection;
-use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
+use super::frame::{FrameHeader, HEADER_LEN, kind};
 use super::key::StreamKey;
 use super::send::HIGH_WATER;
+use super::send_head::put_head;
 use super::sent_heads::HeadId;
 use super::stream::Sending;
 use super::write_buffer::LARGE;
 
 impl Connection {
     /// Server: sends a response with status 200 whose head and trailers never change, and whose data
-    /// is small. It sends the same bytes as the functions for the three parts.
+    /// is small, and forgets the stream. It sends the same bytes as the functions for the three parts.
     ///
     /// Returns false, and does nothing, if not all of it can be sent now, or if the head or the
     /// trailers were not sent before.
@@ -43,21 +44,17 @@ impl Connection {
         let (Some(head), Some(trailers)) = (known(head), known(trailers)) else { return false };
         stream.send_window.take(len);
         stream.sending = Sending::Done;
-        let stream = stream.id;
-        let frame = |kind, flags, payload: &[u8]| {
-            FrameHeader { len: payload.len() as u32, kind, flags, stream }.bytes()
-        };
+        let id = stream.id;
+        let header = FrameHeader { len: len as u32, kind: kind::DATA, flags: 0, stream: id };
         let out = self.write_buffer.buffer();
-        out.reserve(3 * HEADER_LEN + head.len() + len + trailers.len());
-        out.put_slice(&frame(kind::HEADERS, flag::END_HEADERS, head));
-        out.put_slice(head);
-        out.put_slice(&frame(kind::DATA, 0, data));
+        out.reserve(head.len() + HEADER_LEN + len + trailers.len());
+        put_head(out, head, id, false);
+        out.put_slice(&header.bytes());
         out.put_slice(data);
-        out.put_slice(&frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, trailers));
-        out.put_slice(trailers);
+        put_head(out, trailers, id, true);
         self.outflow.take(len);
         self.budget.earn(budget::DATA_SENT + len as u32 / budget::BYTES_PER_UNIT);
-        self.settle(key);
+        self.forget(key);
         true
     }
 }

@@ -5,6 +5,7 @@
 
 use http::HeaderMap;
 
+use super::frame::HEADER_LEN;
 use super::hpack::Encoder;
 
 /// How many blocks are kept.
@@ -16,9 +17,9 @@ const MAX_BLOCK: usize = 64;
 /// What a head consists of, if all of it stays the same as long as the connection lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HeadId {
+    fields: usize,
     /// The address and length of a static value, which does not move.
     path: (usize, usize),
-    fields: usize,
     /// Which of the additional fields are present.
     more: u8,
 }
@@ -48,7 +49,8 @@ struct SentBlock {
     changes: u64,
     /// The size as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113 §6.5.2).
     list_size: usize,
-    block: Box<[u8]>,
+    /// The frame, whose stream and flags are written anew.
+    frame: Box<[u8]>,
 }
 
 /// At most 8 blocks. It allocates nothing until the first one is kept.
@@ -62,23 +64,23 @@ struct SentBlocks {
 }
 
 impl SentHeads {
-    /// Returns the block of a head that is no larger than `limit`, if the encoder would still make
-    /// the same block.
+    /// Returns the HEADERS frame of a head that is no larger than `limit`, if the encoder would still
+    /// make the same block.
     #[inline]
     pub(super) fn find(&self, id: Option<HeadId>, encoder: &Encoder, limit: u32) -> Option<&[u8]> {
         let id = id?;
         let entry = self.0.as_ref()?.entries.iter().find(|entry| entry.id == id)?;
         let fits = limit == u32::MAX || entry.list_size <= limit as usize;
-        (fits && encoder.changes() == Some(entry.changes)).then_some(&entry.block)
+        (fits && encoder.changes() == Some(entry.changes)).then_some(&entry.frame)
     }
 
-    /// Keeps a block that the encoder has just made, if it would make the same block again.
-    pub(super) fn keep(&mut self, id: HeadId, encoder: &Encoder, list_size: usize, block: &[u8]) {
+    /// Keeps a frame whose block the encoder has just made, if it would make the same block again.
+    pub(super) fn keep(&mut self, id: HeadId, encoder: &Encoder, list_size: usize, frame: &[u8]) {
         let Some(changes) = encoder.changes() else { return };
-        if block.len() > MAX_BLOCK {
+        if frame.len() > HEADER_LEN + MAX_BLOCK {
             return;
         }
-        let entry = SentBlock { id, changes, list_size, block: block.into() };
+        let entry = SentBlock { id, changes, list_size, frame: frame.into() };
         let SentBlocks { entries, next } = &mut **self.0.get_or_insert_default();
         if let Some(old) = entries.iter_mut().find(|entry| entry.id == id) {
             *old = entry;

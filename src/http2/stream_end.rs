@@ -29,21 +29,20 @@ impl Connection {
             return;
         }
         stream.forgotten = true;
-        let unread = std::mem::take(&mut stream.unread);
-        let copied = stream.arrived.pieces.copied() as u32;
-        if !stream.is_closed() {
-            // Otherwise the stream leaves the table at once.
-            stream.arrived = Arrived::default();
+        self.received.release(std::mem::take(&mut stream.unread));
+        self.received.copied -= stream.arrived.pieces.copied() as u32;
+        if stream.is_closed() {
+            // It leaves the table at once, with all that it holds.
+            return self.settle_ended(key);
         }
+        stream.arrived = Arrived::default();
         let code = match self.role {
-            Role::Client if !stream.is_closed() => Some(ErrorCode::CANCEL),
+            Role::Client => Some(ErrorCode::CANCEL),
             Role::Server if matches!(stream.sending, Sending::Head | Sending::Body) => {
                 Some(ErrorCode::INTERNAL_ERROR)
             }
-            _ => None,
+            Role::Server => None,
         };
-        self.received.release(unread);
-        self.received.copied -= copied;
         self.streams.let_go(key);
         match code {
             Some(code) => self.reset_stream(key, code),

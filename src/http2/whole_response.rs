@@ -9,36 +9,34 @@ use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
 use super::head::{Head, HeadKind};
 use super::news::News;
 use super::receive::{CUT_OUT, Input};
-use super::role::Role;
 use super::stream::{Receiving, UNKNOWN_LENGTH};
 
-/// A longer header block is not in the header cache.
-const MAX_BLOCK: usize = 64;
+/// A longer header block is no usual one.
+pub(super) const MAX_BLOCK: usize = 64;
 
 /// Where the frames of a response are, counted from its first byte.
-struct Layout {
+struct ResponseLayout {
     stream: u32,
     data: usize,
     trailers: usize,
     end: usize,
 }
 
-impl Layout {
+impl ResponseLayout {
     /// Finds HEADERS, DATA and HEADERS that ends the stream, all three complete and without padding
     /// or priority.
     #[inline]
     fn find(bytes: &[u8]) -> Option<Self> {
         const LAST: u8 = flag::END_HEADERS | flag::END_STREAM;
-        let frame = |from: usize, kind, flags| {
-            let header = FrameHeader::parse(*bytes.get(from..)?.first_chunk::<HEADER_LEN>()?);
-            (header.kind == kind && header.flags == flags).then_some(header)
-        };
-        let head = frame(0, kind::HEADERS, flag::END_HEADERS)?;
+        let head = FrameHeader::find(bytes, 0, kind::HEADERS, flag::END_HEADERS)?;
         let stream = head.stream;
+        let next = |from, kind, flags| {
+            FrameHeader::find(bytes, from, kind, flags).filter(|next| next.stream == stream)
+        };
         let data = HEADER_LEN + head.len as usize;
-        let content = frame(data, kind::DATA, 0).filter(|content| content.stream == stream)?;
+        let content = next(data, kind::DATA, 0)?;
         let trailers = data + HEADER_LEN + content.len as usize;
-        let last = frame(trailers, kind::HEADERS, LAST).filter(|last| last.stream == stream)?;
+        let last = next(trailers, kind::HEADERS, LAST)?;
         let end = trailers + HEADER_LEN + last.len as usize;
         let usual = 1..CUT_OUT;
         let is_usual = head.len as usize <= MAX_BLOCK
@@ -60,15 +58,11 @@ impl Connection {
         &mut self,
         input: &mut Input<'_>,
     ) -> Result<bool, ConnectionError> {
-        if self.role != Role::Client
-            || self.block.is_some()
-            || !input.lends()
-            || self.passing.is_receiving()
-        {
+        if self.block.is_some() || !input.lends() || self.passing.is_receiving() {
             return Ok(false);
         }
         let bytes = input.rest();
-        let Some(layout) = Layout::find(bytes) else { return Ok(false) };
+        let Some(layout) = ResponseLayout::find(bytes) else { return Ok(false) };
         let generation = self.decoder.generation();
         let block = &bytes[HEADER_LEN..layout.data];
         let Ok(Head::Response(head)) =

@@ -23,7 +23,7 @@ use crate::http2::Content;
 
 use super::body::Encoding;
 use super::compression::{GRPC_ENCODING, ReceivedEncoding};
-use super::framing::encode;
+use super::framing::{encode, take_single};
 use super::layered::Layered;
 use super::metadata::{CONTENT_TYPE, check_codec, headers, merge};
 use super::methods::{Call, Methods};
@@ -77,18 +77,19 @@ impl Call for DirectRequest<'_> {
         H: FnOnce(Request<Q>) -> F + Send + 'static,
         F: Future<Output = Result<Response<R>, Status>> + Send + Unpin + 'static,
     {
-        let Some(content) = self.call.body.take_whole() else {
+        let Some(mut content) = self.call.body.take_whole() else {
             return self.layered(|call| call.unary(options, handler));
         };
         let Arriving { head, extensions, is_plain, .. } = self.call;
-        let (message, trailers, encoding) = match decode(&head.headers, is_plain, content, options)
-        {
-            Ok(decoded) => decoded,
+        let message = match decode(&head.headers, is_plain, &mut content, options) {
+            Ok(message) => message,
             Err(status) => return DirectAnswer::Answered(Err(status)),
         };
+        let compression = options.send.accepted_by(&head.headers);
+        let encoding = Encoding { compression, limit: options.limits.encoding };
         let mut metadata = MetadataMap::from_headers(head.headers.clone());
-        if let Some(trailers) = trailers {
-            merge(&mut metadata, trailers);
+        if let Some(trailers) = content.trailers {
+            merge(&mut metadata, Arc::unwrap_or_clone(trailers));
         }
         let call = handler(Request::from_parts(metadata, extensions, message));
         let mut call = RunningUnary { call, encoding };
@@ -139,14 +140,13 @@ impl Call for DirectRequest<'_> {
     }
 }
 
-/// Returns the one message of a request that has arrived whole, its trailers, and how to encode the
-/// response.
+/// Takes the one message of a request that has arrived whole.
 fn decode<Q: Message + Default>(
     headers: &HeaderMap,
     is_plain: bool,
-    content: Content,
+    content: &mut Content,
     options: &ServerOptions,
-) -> Result<(Q, Option<HeaderMap>, Encoding), Status> {
+) -> Result<Q, Status> {
     let received = match is_plain {
         true => ReceivedEncoding::Identity,
         false => {
@@ -154,11 +154,13 @@ fn decode<Q: Message + Default>(
             options.accept.received(headers).or_unimplemented(&options.accept)?
         }
     };
-    let compression = options.send.accepted_by(headers);
-    let encoding = Encoding { compression, limit: options.limits.encoding };
-    let whole = Whole::of(content, received, options.limits.decoding)?;
-    let (message, trailers) = whole.into_message()?;
-    Ok((message, trailers, encoding))
+    let limit = options.limits.decoding;
+    if let Some(message) = take_single(&mut content.pieces, limit) {
+        return message;
+    }
+    let body = Content { pieces: std::mem::take(&mut content.pieces), trailers: None };
+    let (message, _) = Whole::of(body, received, limit)?.into_message()?;
+    Ok(message)
 }
 
 /// A unary method that is running.

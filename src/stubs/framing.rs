@@ -9,7 +9,7 @@ use tonic::codec::CompressionEncoding;
 use super::compression::{ReceivedEncoding, compress, decompress};
 use super::message_buffer::MessageBuffer;
 use super::message_parts::MessageParts;
-use crate::http2::Pieces;
+use crate::http2::{Pieces, copy_payload};
 
 /// The size of a prefix in bytes.
 pub(super) const PREFIX: usize = 5;
@@ -170,9 +170,36 @@ pub(super) fn decode_single<M: Message + Default>(
         piece.advance(PREFIX);
         M::decode(piece)
     } else {
-        M::decode(&piece[PREFIX..])
+        M::decode(Borrowed(&piece[PREFIX..]))
     };
     decoded.map_err(|error| undecodable(&error))
+}
+
+/// Bytes whose memory is needed for other things. What is kept of them is copied.
+struct Borrowed<'a>(&'a [u8]);
+
+impl Buf for Borrowed<'_> {
+    #[inline]
+    fn remaining(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    fn chunk(&self) -> &[u8] {
+        self.0
+    }
+
+    #[inline]
+    fn advance(&mut self, bytes: usize) {
+        self.0.advance(bytes);
+    }
+
+    #[inline]
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        let (bytes, rest) = self.0.split_at(len);
+        self.0 = rest;
+        copy_payload(bytes)
+    }
 }
 
 /// Finds messages in data that arrives in pieces of any size.

@@ -122,7 +122,7 @@ impl Handler for Heads {
         _: Incoming,
         _: Option<Box<ReceivedSet>>,
         _: Option<&mut Vec<u8>>,
-    ) -> Called<Body, Self::Running> {
+    ) -> Called<Self::Running> {
         Called::Unpolled(ready(Response::new(Body::empty())))
     }
 }

@@ -37,7 +37,7 @@ impl Handler for Plain {
         mut body: Incoming,
         _: Option<Box<ReceivedSet>>,
         _: Option<&mut Vec<u8>>,
-    ) -> Called<Answer, Self::Running> {
+    ) -> Called<Self::Running> {
         Called::Unpolled(Box::pin(async move {
             while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
             tokio::time::sleep(BEFORE_ANSWERING).await;

@@ -18,6 +18,7 @@ mod settings;
 mod shutdown;
 mod streams;
 mod time;
+mod whole_request;
 mod whole_response;
 
 /// The frames of the integration tests: the code that reads and writes them uses nothing of ours.
