@@ -20,6 +20,7 @@ mod fields;
 mod handler;
 mod handler_task;
 mod heap;
+pub(crate) mod large_buffers;
 mod memory;
 mod options;
 mod outgoing;

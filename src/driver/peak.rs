@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::heap;
+use super::{heap, large_buffers};
 
 /// Freed memory is given back when the bytes held have fallen by this much.
 const FALL: usize = 8 << 20;
@@ -97,7 +97,11 @@ impl Peak {
             self.highest.store(recent, Ordering::Relaxed);
             self.ends.store(0, Ordering::Relaxed);
             // This fails only when the runtime ends.
-            let _ = tokio::task::spawn_blocking(heap::give_back).await;
+            let given_back = tokio::task::spawn_blocking(|| {
+                large_buffers::clear();
+                heap::give_back();
+            });
+            let _ = given_back.await;
         }
     }
 }

@@ -7,11 +7,14 @@
 //! [`MOST_OF_HEAP`] in all, each gets a mapping of its own. Its pages take memory only once something was
 //! written to them, and the system gets them back as soon as the message is dropped.
 
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use memmap2::MmapMut;
 use prost::Message;
+
+use crate::driver::large_buffers;
 
 /// A message with this much or less, in bytes, is an ordinary vector. It is what a peer may send of a
 /// message before any of it is read.
@@ -74,11 +77,29 @@ impl MessageBuffer {
 
     /// Returns an empty buffer with room for `size` bytes, if that is large and the limits allow it.
     pub(super) fn large(size: usize) -> Option<Self> {
-        if let Some(part) = SumPart::take(&OF_HEAP, size, MOST_OF_HEAP) {
-            let memory = MessageMemory::Vector(Vec::with_capacity(size));
-            return Some(Self { memory, part: Some(part) });
+        let mut buffer = Self::new();
+        if buffer.grow(size, MOST_OF_HEAP) { Some(buffer) } else { Self::mapped(size) }
+    }
+
+    /// Makes room for `size` bytes in the allocator's memory, if all messages have at most `most` of it
+    /// then. Returns whether it did.
+    fn grow(&mut self, size: usize, most: usize) -> bool {
+        let MessageMemory::Vector(vector) = &mut self.memory else { return false };
+        let spare = large_buffers::take(size);
+        let room = spare.as_ref().map_or(size, Vec::capacity);
+        self.part = SumPart::take(&OF_HEAP, room, most);
+        match (&self.part, spare) {
+            (Some(_), Some(mut spare)) => {
+                spare.extend_from_slice(vector);
+                *vector = spare;
+            }
+            // The allocator may have room behind the beginning, which is then not copied.
+            (Some(_), None) => vector.reserve_exact(size - vector.len()),
+            (None, spare) => {
+                spare.map(large_buffers::give);
+            }
         }
-        Self::mapped(size)
+        self.part.is_some()
     }
 
     /// Returns an empty buffer with a mapping of `size` bytes, if the limit allows it.
@@ -129,24 +150,20 @@ impl MessageBuffer {
         if self.capacity() >= arrived {
             return;
         }
-        let MessageMemory::Vector(vector) = &mut self.memory else { return };
-        let mut room = size.min(2 * arrived);
         if arrived > SMALL {
-            self.part = SumPart::take(&OF_HEAP, size, MOST_OF_HEAP);
-            if self.part.is_some() {
-                // The allocator may have room behind the beginning, which is then not copied.
-                room = size;
-            } else if let Some(mut mapped) = Self::mapped(size) {
-                mapped.push(vector);
+            if self.grow(size, MOST_OF_HEAP) {
+                return;
+            }
+            if let Some(mut mapped) = Self::mapped(size) {
+                mapped.push(self.as_ref());
                 *self = mapped;
                 return;
             }
-        } else if size > SMALL {
-            self.part = SumPart::take(&OF_HEAP, size, EARLY);
-            if self.part.is_some() {
-                room = size;
-            }
+        } else if size > SMALL && self.grow(size, EARLY) {
+            return;
         }
+        let MessageMemory::Vector(vector) = &mut self.memory else { return };
+        let room = size.min(2 * arrived);
         // Exactly: a handler may hold on to the message and its room.
         vector.reserve_exact(room - vector.len());
     }
@@ -163,10 +180,19 @@ impl MessageBuffer {
     }
 
     /// Returns the message. Its memory lives as long as any part of it.
-    pub(super) fn into_bytes(self) -> Bytes {
-        match self {
-            Self { memory: MessageMemory::Vector(vector), part: None } => vector.into(),
-            large => Bytes::from_owner(large),
+    pub(super) fn into_bytes(mut self) -> Bytes {
+        if let (MessageMemory::Vector(vector), None) = (&mut self.memory, &self.part) {
+            return mem::take(vector).into();
+        }
+        Bytes::from_owner(self)
+    }
+}
+
+impl Drop for MessageBuffer {
+    /// Leaves the memory of a large message to the next one.
+    fn drop(&mut self) {
+        if let (MessageMemory::Vector(vector), Some(_)) = (&mut self.memory, &self.part) {
+            large_buffers::give(mem::take(vector));
         }
     }
 }
