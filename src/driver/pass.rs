@@ -281,6 +281,7 @@ where
                 // `notice_failure` deals with an error.
                 let received = state.h2.receive(self.reader.buffer(), turn.now);
                 self.unparsed = received == Ok(ReceiveOutcome::Some);
+                self.reader.note_bulk(state.h2.receives_bulk());
                 turn.progress = true;
             }
             ReadOutcome::Nothing => {}

@@ -14,6 +14,10 @@ use crate::http2::{give_spare, take_spare};
 /// The smallest and the largest size of one read. The size grows with what arrives at a time.
 pub(super) const READ: (usize, usize) = (16 * 1024, 256 * 1024);
 
+/// The largest size of one read while large messages arrive. They are copied out of what was read, and
+/// with more of it, less of that and of the messages is in the CPU's cache.
+const BULK: usize = 128 * 1024;
+
 /// How much is read at a time from a connection that holds nothing while its user has to wait.
 const LITTLE: usize = 2 * 1024;
 
@@ -41,6 +45,8 @@ pub(super) struct Reader {
     /// It has no capacity while nothing is in it.
     buffer: BytesMut,
     read_size: usize,
+    /// The largest size of one read at the moment.
+    largest: usize,
     /// What the last read ended with. It is reported after the bytes before it were dealt with.
     end: Option<ReadOutcome>,
     /// Whether there may be more to read for which the socket does not wake the task.
@@ -50,12 +56,19 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(spin: Option<Spin>) -> Self {
-        Self { buffer: BytesMut::new(), read_size: READ.0, end: None, more: false, spin }
+        let buffer = BytesMut::new();
+        Self { buffer, read_size: READ.0, largest: READ.1, end: None, more: false, spin }
     }
 
     /// Returns the bytes that were read and not dealt with.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
+    }
+
+    /// Notes whether large messages arrive.
+    #[inline]
+    pub(super) fn note_bulk(&mut self, is_bulk: bool) {
+        self.largest = if is_bulk { BULK } else { READ.1 };
     }
 
     /// Returns whether there may be more to read for which the socket does not wake the task.
@@ -138,7 +151,7 @@ impl Reader {
                 }
             }
             if bytes == room {
-                self.read_size = (self.read_size * 2).min(READ.1);
+                self.read_size = (self.read_size * 2).min(self.largest);
                 break;
             }
         }
@@ -183,8 +196,13 @@ impl Reader {
             self.buffer = take_spare();
             self.buffer.extend_from_slice(&rest);
         }
+        if self.largest < READ.1 && self.buffer.capacity() >= READ.1 {
+            // A read fills the whole buffer.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
         let rest = self.buffer.len();
-        self.buffer.reserve(self.read_size.saturating_sub(rest).max(READ.0));
+        let size = self.read_size.min(self.largest);
+        self.buffer.reserve(size.saturating_sub(rest).max(READ.0));
     }
 
     /// Prepares a small buffer, because a few bytes can stand for large maps of header fields.
@@ -233,5 +251,27 @@ fn ended(read: io::Result<usize>) -> ReadOutcome {
     match read {
         Ok(_) => ReadOutcome::End,
         Err(error) => ReadOutcome::Failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_is_read_at_a_time_while_large_messages_arrive() {
+        let mut reader = Reader::new(None);
+        reader.read_size = READ.1;
+        reader.prepare();
+        assert!(reader.buffer.capacity() >= READ.1);
+        reader.buffer.extend_from_slice(b"rest");
+        reader.note_bulk(true);
+        reader.prepare();
+        assert!((BULK..READ.1).contains(&reader.buffer.capacity()));
+        assert_eq!(reader.buffer, "rest");
+        reader.note_bulk(false);
+        reader.prepare();
+        assert!(reader.buffer.capacity() >= READ.1);
+        assert_eq!(reader.buffer, "rest");
     }
 }

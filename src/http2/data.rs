@@ -22,6 +22,7 @@ impl Connection {
             return Err(ConnectionError::protocol("DATA on stream 0"));
         }
         let end = header.has(flag::END_STREAM);
+        self.received.is_bulk |= header.len == self.config.max_frame_size;
         let payload = &input.rest()[HEADER_LEN..HEADER_LEN + header.len as usize];
         let (from, to) = unpad(header, payload)?;
         let len = to - from;

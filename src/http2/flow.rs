@@ -165,6 +165,8 @@ pub(super) struct Inflow {
     unread: usize,
     /// How many of these bytes are copies, and not part of a read buffer, which counts by itself.
     pub(super) copied: u32,
+    /// Whether the last input had DATA of the largest size, which only large messages have.
+    pub(super) is_bulk: bool,
     /// The largest window that a reader of this connection has used.
     usual: u32,
     /// How much the streams' windows have grown together, at most the connection's own window. A
@@ -177,7 +179,8 @@ impl Inflow {
     /// 9113 §6.9.2).
     pub(super) fn new(size: u32) -> Self {
         let size = size.clamp(DEFAULT_WINDOW, MAX_WINDOW);
-        Self { window: ReceiveWindow::new(size), unread: 0, copied: 0, usual: 0, grown: 0 }
+        let window = ReceiveWindow::new(size);
+        Self { window, unread: 0, copied: 0, is_bulk: false, usual: 0, grown: 0 }
     }
 
     /// Returns the increment of the first WINDOW_UPDATE, because SETTINGS cannot change this window

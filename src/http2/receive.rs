@@ -125,6 +125,7 @@ impl Connection {
         }
         self.budget.pass_time(now);
         self.unlend();
+        self.received.is_bulk = false;
         let before = input.len();
         let mut input = Input { bytes: input, pinned: None, at: 0 };
         let result = self.frames(&mut input, now);
@@ -141,6 +142,12 @@ impl Connection {
             }
             Err(error) => Err(self.fail(error)),
         }
+    }
+
+    /// Returns whether the last input was mainly parts of large messages.
+    #[inline]
+    pub(crate) fn receives_bulk(&self) -> bool {
+        self.received.is_bulk
     }
 
     /// Copies what was lent of the last read buffer and was not read. So no more than one buffer of

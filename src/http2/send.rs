@@ -14,8 +14,9 @@ use super::stream::{Backlog, Ending, Sending, Stream};
 use super::write_buffer::{self, WriteBuffer};
 
 /// If more than this is outgoing, data waits in its stream. So a stream that has much to send does
-/// not delay others, and what the socket does not take stays limited.
-pub(super) const HIGH_WATER: usize = 256 * 1024;
+/// not delay others, and what the socket does not take stays limited. With less, a TCP socket takes large
+/// messages in smaller parts, for each of which it wakes its reader.
+pub(super) const HIGH_WATER: usize = 512 * 1024;
 
 /// What one stream sends before the next stream's turn.
 const QUANTUM: usize = 64 * 1024;

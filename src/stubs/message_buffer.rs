@@ -95,9 +95,8 @@ impl MessageBuffer {
             }
             // The allocator may have room behind the beginning, which is then not copied.
             (Some(_), None) => vector.reserve_exact(size - vector.len()),
-            (None, spare) => {
-                spare.map(large_buffers::give);
-            }
+            (None, Some(spare)) => large_buffers::give(spare),
+            (None, None) => {}
         }
         self.part.is_some()
     }

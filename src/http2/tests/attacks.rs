@@ -12,6 +12,7 @@ use crate::http2::budget;
 use crate::http2::closed::MAX_REMEMBERED;
 use crate::http2::connection::MAX_CONTROL;
 use crate::http2::error::{Cause, ConnectionError, ErrorCode};
+use crate::http2::send::HIGH_WATER;
 use crate::http2::sides::{MAX_FIELDS, MAX_OPENED};
 use crate::http2::{Config, Connection, ReceiveOutcome};
 
@@ -38,7 +39,7 @@ fn bounded(connection: &Connection) {
     let streams = (config.max_streams + config.max_lingering) as usize;
     assert!(connection.active_streams() <= streams);
     assert!(connection.closed.remembered() <= MAX_REMEMBERED);
-    assert!(connection.outgoing_len() <= MAX_CONTROL + 256 * 1024 + 65_536);
+    assert!(connection.outgoing_len() <= MAX_CONTROL + HIGH_WATER + 65_536);
     assert!(connection.outflow.ready_len() <= 2 * streams + 32);
     assert!(connection.events.len() <= 2 * streams + 32);
 }

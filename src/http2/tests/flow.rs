@@ -266,3 +266,18 @@ fn small_data_is_copied_and_large_data_is_not() {
         }
     }
 }
+
+#[test]
+fn only_data_of_the_largest_size_is_bulk() {
+    let mut server = Tested::server();
+    server.open_request(false);
+    server.send(&[data(1, [1; 40_959], false)]).expect("within the window");
+    assert!(!server.connection.receives_bulk());
+    server.events();
+    let frames = [data(1, [1; 40_960], false), data(1, [1; 10], false)];
+    server.send(&frames).expect("within the window");
+    assert!(server.connection.receives_bulk());
+    server.events();
+    server.send(&[data(1, [1; 10], false)]).expect("within the window");
+    assert!(!server.connection.receives_bulk());
+}

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use super::raw::*;
 use super::seen::Event;
 use crate::http2::error::ErrorCode;
-use crate::http2::send::Progress;
+use crate::http2::send::{HIGH_WATER, Progress};
 use crate::http2::{Config, Failure, Read};
 
 /// Returns a server's stream 1 with its response begun.
@@ -194,10 +194,10 @@ fn a_full_buffer_makes_data_wait_and_draining_it_lets_it_go() {
         window_update(0, 10 << 20),
     ]);
     server.frames();
-    let mut body = Bytes::from(vec![1; 1 << 20]);
-    assert_eq!(server.connection.send_data(key, body.split_to(500_000), false), Progress::Queued);
+    let mut body = Bytes::from(vec![1; 2 << 20]);
+    assert_eq!(server.connection.send_data(key, body.split_to(900_000), false), Progress::Queued);
     let waiting = server.connection.outgoing_len();
-    assert!((256 * 1024..400_000).contains(&waiting), "{waiting}");
+    assert!((HIGH_WATER..600_000).contains(&waiting), "{waiting}");
     assert!(server.events().is_empty());
     server.connection.advance(waiting);
     assert!(matches!(&server.events()[..], [Event::Writable { stream }] if *stream == key));
