@@ -185,20 +185,7 @@ where
             DriverPhase::Open => self.memory.reading(now, cx),
             _ => Reading::Not,
         };
-        let may_read = reading != Reading::Not;
-        Turn {
-            now,
-            may_read,
-            little: reading == Reading::Little,
-            unread: false,
-            stalls: false,
-            spins: may_read && self.reader.spins(now),
-            more: false,
-            progress: false,
-            unsent: false,
-            continues: false,
-            lingers: false,
-        }
+        Turn::new(now, reading, reading != Reading::Not && self.reader.spins(now))
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::connection_memory::Reading;
 use super::error::CloseReason;
 
 /// The phase of a connection.
@@ -37,6 +38,25 @@ pub(super) struct Turn {
     pub(super) continues: bool,
     /// Whether other tasks get a turn to add to the outgoing bytes before they are written.
     pub(super) lingers: bool,
+}
+
+impl Turn {
+    /// Returns a turn in which nothing has happened.
+    pub(super) fn new(now: Instant, reading: Reading, spins: bool) -> Self {
+        Self {
+            now,
+            may_read: reading != Reading::Not,
+            little: reading == Reading::Little,
+            unread: false,
+            stalls: false,
+            spins,
+            more: false,
+            progress: false,
+            unsent: false,
+            continues: false,
+            lingers: false,
+        }
+    }
 }
 
 /// What follows a turn.
