@@ -21,7 +21,7 @@ use super::socket::{Socket, Unread};
 use super::spare::trim;
 use super::timer::{Timer, now};
 use super::turn::{AfterTurn, DriverPhase, Turn};
-use super::waking::{Waking, Woken};
+use super::waking::Waking;
 use crate::http2::{Cause, ErrorCode, ReceiveOutcome};
 
 /// A larger write buffer is not kept for the next connection.
@@ -103,27 +103,12 @@ where
         if !self.memory.enter(began, cx) {
             return Poll::Pending;
         }
-        let mut left = self.waking.turns();
-        let mut turn_began = began;
-        let polled = loop {
-            left -= 1;
-            if let Some(polled) = self.turn(cx, turn_began, left > 0) {
-                break polled;
-            }
-            turn_began = now();
-        };
+        let polled = self.turn(cx, began);
         self.memory.exit(began);
         polled
     }
 
-    /// Runs one turn. Returns `None` if the next one can follow at once, which is only so if
-    /// `may_go_on` is set.
-    fn turn(
-        &mut self,
-        cx: &mut Context<'_>,
-        now: Instant,
-        may_go_on: bool,
-    ) -> Option<Poll<CloseReason>> {
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<CloseReason> {
         let mut turn = self.begin(cx, now);
         let input = self.read(cx, &mut turn);
         let shared = Arc::clone(&self.shared);
@@ -132,7 +117,7 @@ where
             self.reader.note_sent(state.h2.written(), turn.now);
             drop(state);
             cx.waker().wake_by_ref();
-            return Some(Poll::Pending);
+            return Poll::Pending;
         }
         state.asleep = None;
         self.lend_output(&mut state);
@@ -152,28 +137,24 @@ where
         state.h2.set_pressed(self.memory.is_pressed());
         match self.decide(&mut state, &turn) {
             AfterTurn::Again => {
-                let woken = self.unlock_and_wake(state, cx);
-                if may_go_on && woken == Woken::None && !turn.lingers {
-                    return None;
-                }
-                Waking::again(cx, woken);
-                Some(Poll::Pending)
+                self.unlock_and_wake(state, cx, true);
+                Poll::Pending
             }
             AfterTurn::Sleep => {
                 state.asleep = Some(cx.waker().clone());
                 self.trim(&mut state);
                 self.set_timer(&mut state, turn.now);
-                self.unlock_and_wake(state, cx);
+                self.unlock_and_wake(state, cx, false);
                 if self.memory.holds_nothing() || self.phase != DriverPhase::Open {
                     self.memory.leave();
                 }
                 self.timer.arm(cx);
-                Some(Poll::Pending)
+                Poll::Pending
             }
             AfterTurn::Done(close_reason) => {
                 // `close` wakes them, without the lock.
                 self.wakes.append(&mut state.wakes);
-                Some(Poll::Ready(close_reason))
+                Poll::Ready(close_reason)
             }
         }
     }
@@ -448,9 +429,9 @@ where
         std::mem::swap(&mut self.wakes, &mut state.wakes);
     }
 
-    fn unlock_and_wake(&mut self, state: MutexGuard<'_, State>, cx: &Context<'_>) -> Woken {
+    fn unlock_and_wake(&mut self, state: MutexGuard<'_, State>, cx: &Context<'_>, again: bool) {
         self.unlock(state);
-        self.waking.wake(self.wakes.drain(..), cx.waker())
+        self.waking.wake(self.wakes.drain(..), cx.waker(), again);
     }
 
     /// Gives back what a connection without calls does not need. This is done at each sleep, not

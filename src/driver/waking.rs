@@ -6,25 +6,11 @@ use std::task::{Context, Waker};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// How many turns follow each other in one poll on a runtime of several threads, if they wake no
-/// task. There, a task that wakes itself wakes another thread, too.
-const TURNS: u32 = 4;
-
 /// How tasks are woken on the connection's runtime.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waking {
     /// Whether the runtime has several threads.
     parallel: bool,
-}
-
-/// Which tasks a turn has woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Woken {
-    None,
-    /// They can run.
-    Some,
-    /// They can run when this thread has run all others.
-    Later,
 }
 
 impl Waking {
@@ -34,36 +20,33 @@ impl Waking {
         Self { parallel: !matches!(flavor, Ok(RuntimeFlavor::CurrentThread)) }
     }
 
-    /// Returns how many turns one poll may have.
-    pub(super) fn turns(self) -> u32 {
-        if self.parallel { TURNS } else { 1 }
-    }
-
-    /// Wakes tasks. `own` is the waker of the task that calls this.
+    /// Wakes tasks. `own` is the waker of the task that calls this. With `again`, that task is woken,
+    /// too, and is polled after the others.
     ///
     /// On a runtime of several threads, each waker of several tasks wakes a thread if one sleeps.
     /// That thread finds one or two tasks, and sleeps again before the next ones are woken. So tasks
     /// of tokio are woken together, when this thread has run all others: that wakes one thread for
     /// all. `yield_now` keeps their wakers until then.
-    pub(super) fn wake(self, wakes: impl ExactSizeIterator<Item = Waker>, own: &Waker) -> Woken {
-        let mut woken = if wakes.len() > 0 { Woken::Some } else { Woken::None };
+    pub(super) fn wake(
+        self,
+        wakes: impl ExactSizeIterator<Item = Waker>,
+        own: &Waker,
+        mut again: bool,
+    ) {
         let together = self.parallel && wakes.len() > 1;
         for waker in wakes {
             // Others may wait outside the runtime.
             let is_tokios = std::ptr::eq(waker.vtable(), own.vtable());
-            if together && is_tokios && is_kept(&waker) {
-                woken = Woken::Later;
-            } else {
+            if !(together && is_tokios && is_kept(&waker)) {
                 waker.wake();
+            } else if std::mem::take(&mut again) {
+                // tokio wakes in reverse order, and polls the task first that it woke last. So the
+                // second waker that it keeps is that of the task which is polled last.
+                is_kept(own);
             }
         }
-        woken
-    }
-
-    /// Lets the calling task be polled again, but not before the tasks that it has woken.
-    pub(super) fn again(cx: &Context<'_>, woken: Woken) {
-        if woken != Woken::Later || !is_kept(cx.waker()) {
-            cx.waker().wake_by_ref();
+        if again {
+            own.wake_by_ref();
         }
     }
 }
@@ -125,7 +108,7 @@ mod tests {
             let outside = Arc::new(Outside(AtomicBool::new(false)));
             wakers.push(Arc::clone(&outside).into());
             poll_fn(|cx| {
-                assert_eq!(Waking::new().wake(wakers.drain(..), cx.waker()), Woken::Later);
+                Waking::new().wake(wakers.drain(..), cx.waker(), false);
                 assert!(outside.0.load(Ordering::Relaxed), "it is no task of the runtime");
                 // The other thread has time to run them if it can.
                 let until = Instant::now() + Duration::from_millis(20);
@@ -143,13 +126,43 @@ mod tests {
         }
     }
 
+    /// Has a task wake some others and itself, and returns how many of them ran before it ran again.
+    async fn ran_before(count: usize) -> u32 {
+        let ran = Arc::new(AtomicU32::new(0));
+        tokio::spawn(async move {
+            let mut wakers = Some(sleepers(count, &ran).await);
+            poll_fn(|cx| match wakers.take() {
+                None => Poll::Ready(ran.load(Ordering::Relaxed)),
+                Some(wakers) => {
+                    Waking::new().wake(wakers.into_iter(), cx.waker(), true);
+                    Poll::Pending
+                }
+            })
+            .await
+        })
+        .await
+        .unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_task_that_wakes_itself_is_polled_after_those_that_it_woke() {
+        for count in [0, 1, 2, 3, 8] {
+            assert_eq!(ran_before(count).await, u32::try_from(count).unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn so_it_is_on_one_thread() {
+        for count in [0, 1, 2, 3, 8] {
+            assert_eq!(ran_before(count).await, u32::try_from(count).unwrap());
+        }
+    }
+
     #[tokio::test]
     async fn one_thread_wakes_tasks_at_once() {
         let outside = Arc::new(Outside(AtomicBool::new(false)));
         let wakers = vec![Waker::from(Arc::clone(&outside)), Waker::noop().clone()];
-        assert_eq!(Waking::new().wake(wakers.into_iter(), Waker::noop()), Woken::Some);
+        Waking::new().wake(wakers.into_iter(), Waker::noop(), false);
         assert!(outside.0.load(Ordering::Relaxed));
-        assert_eq!(Waking::new().turns(), 1);
-        assert_eq!(Waking::new().wake(Vec::new().into_iter(), Waker::noop()), Woken::None);
     }
 }
