@@ -83,7 +83,7 @@ impl BlockingReader {
         if self.input.capacity() - self.input.len() < LEAST {
             self.input.reserve(READ);
         }
-        match receive_with(socket, &mut self.input, flags) {
+        match receive_with(socket, &mut self.input, usize::MAX, flags) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => Ok(BlockingRead::Bytes),
             Err(Errno::AGAIN | Errno::INTR) => Ok(BlockingRead::Nothing),

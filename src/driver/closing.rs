@@ -97,7 +97,7 @@ where
             let mut left = LINGER;
             while left > 0 {
                 rest.clear();
-                match poll_fn(|cx| self.io.poll_receive(cx, &mut rest)).await {
+                match poll_fn(|cx| self.io.poll_receive(cx, &mut rest, usize::MAX)).await {
                     Ok(0) | Err(_) => break,
                     Ok(bytes) => left = left.saturating_sub(bytes),
                 }

@@ -249,7 +249,7 @@ where
                 // `notice_failure` deals with an error.
                 let received = state.h2.receive(self.reader.buffer(), turn.now);
                 self.unparsed = received == Ok(ReceiveOutcome::Some);
-                self.reader.note_bulk(state.h2.receives_bulk());
+                self.reader.note_load(state.h2.active_streams(), state.h2.receives_bulk());
                 turn.progress = true;
             }
             ReadOutcome::Nothing => {}
@@ -295,8 +295,7 @@ where
     }
 
     /// Takes the events of as many calls as one turn starts. While no handlers are called it takes
-    /// all events, because events of running calls may be behind those of new calls. There are no
-    /// more new calls than streams.
+    /// all: those of running calls may be behind those of new ones, which are no more than streams.
     fn dispatch(&mut self, state: &mut State, held_up: bool) {
         if !self.backlog {
             self.batch = state.batch(self.calls_per_taken);
@@ -320,7 +319,7 @@ where
         self.phase = DriverPhase::Closing;
         self.has_last_words = true;
         // Everything that was due is done. The next timeout is that of the last bytes.
-        self.timer.set(None);
+        self.timer.set(None, false);
         self.reader.close();
         self.unparsed = false;
         state.disconnect(match error.cause {
@@ -452,9 +451,9 @@ where
 
     fn set_timer(&mut self, state: &mut State, now: Instant) {
         state.h2.note_time(now);
-        let closing = self.phase == DriverPhase::Closing;
-        let check = if closing { None } else { self.memory.next_check(now) };
-        self.timer.set([state.h2.next_timeout(), check].into_iter().flatten().min());
+        let check = self.memory.next_check(now).filter(|_| self.phase != DriverPhase::Closing);
+        let due = state.h2.next_timeout().into_iter().chain(check).min();
+        self.timer.set(due, state.h2.active_streams() > 0);
     }
 }
 

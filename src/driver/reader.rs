@@ -18,6 +18,15 @@ pub(super) const READ: (usize, usize) = (16 * 1024, 256 * 1024);
 /// with more of it, less of that and of the messages is in the CPU's cache.
 const BULK: usize = 128 * 1024;
 
+/// The largest size of one read for no streams, and how much it grows with each. What arrives on one
+/// stream is worked off by one task before this end sends anything. If that is much, the peer waits
+/// meanwhile: with all of a stream's messages at one end at a time, a sixth fewer pass each second.
+const READ_BY_STREAMS: (usize, usize) = (48 * 1024, 16 * 1024);
+
+/// A larger read may bring less because of the rest of a frame in the buffer, which has to be moved
+/// each time. A smaller one brings as much as without.
+const LEAST_ROOM: usize = 64 * 1024;
+
 /// How much is read at a time from a connection that holds nothing while its user has to wait.
 const LITTLE: usize = 2 * 1024;
 
@@ -45,8 +54,8 @@ pub(super) struct Reader {
     /// It has no capacity while nothing is in it.
     buffer: BytesMut,
     read_size: usize,
-    /// The largest size of one read at the moment.
-    largest: usize,
+    /// The largest size of one read.
+    most: usize,
     /// What the last read ended with. It is reported after the bytes before it were dealt with.
     end: Option<ReadOutcome>,
     /// Whether there may be more to read for which the socket does not wake the task.
@@ -56,8 +65,14 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(spin: Option<Spin>) -> Self {
-        let buffer = BytesMut::new();
-        Self { buffer, read_size: READ.0, largest: READ.1, end: None, more: false, spin }
+        Self {
+            buffer: BytesMut::new(),
+            read_size: READ.0,
+            most: READ.0,
+            end: None,
+            more: false,
+            spin,
+        }
     }
 
     /// Returns the bytes that were read and not dealt with.
@@ -65,10 +80,15 @@ impl Reader {
         &mut self.buffer
     }
 
-    /// Notes whether large messages arrive.
+    /// Notes how many streams there are, and whether large messages arrive.
     #[inline]
-    pub(super) fn note_bulk(&mut self, is_bulk: bool) {
-        self.largest = if is_bulk { BULK } else { READ.1 };
+    pub(super) fn note_load(&mut self, streams: usize, is_bulk: bool) {
+        let (least, each) = READ_BY_STREAMS;
+        self.most = match is_bulk {
+            true => BULK,
+            false => least.saturating_add(each.saturating_mul(streams)).min(READ.1),
+        };
+        self.read_size = self.read_size.min(self.most);
     }
 
     /// Returns whether there may be more to read for which the socket does not wake the task.
@@ -129,12 +149,12 @@ impl Reader {
     /// Reads as much as the buffer takes. If nothing is left, the socket wakes the task.
     #[inline]
     fn read_waiting<T: Socket>(&mut self, io: &mut T, cx: &mut Context<'_>) -> ReadOutcome {
-        let room = self.buffer.capacity() - self.buffer.len();
+        let room = self.room();
         let mut bytes = 0;
         // After the first read that leaves room in the buffer, the second one usually finds nothing
         // and leaves its waker.
         for _ in 0..READS {
-            match io.poll_receive(cx, &mut self.buffer) {
+            match io.poll_receive(cx, &mut self.buffer, room - bytes) {
                 Poll::Pending if bytes == 0 => return ReadOutcome::Nothing,
                 Poll::Pending => {
                     if bytes < self.read_size / 4 {
@@ -151,7 +171,7 @@ impl Reader {
                 }
             }
             if bytes == room {
-                self.read_size = (self.read_size * 2).min(self.largest);
+                self.grow();
                 break;
             }
         }
@@ -173,14 +193,32 @@ impl Reader {
     /// Asks the kernel once. Nothing wakes the task.
     #[inline]
     fn read_now<T: Socket>(&mut self, io: &mut T) -> ReadOutcome {
+        let room = self.room();
         loop {
-            return match io.receive(&mut self.buffer) {
+            return match io.receive(&mut self.buffer, room) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadOutcome::Nothing,
-                Ok(bytes) if bytes > 0 => ReadOutcome::Bytes,
+                Ok(bytes) if bytes > 0 => {
+                    if bytes == room {
+                        self.grow();
+                    }
+                    ReadOutcome::Bytes
+                }
                 end => ended(end),
             };
         }
+    }
+
+    /// Returns how many bytes the next read may bring.
+    #[inline]
+    fn room(&self) -> usize {
+        (self.buffer.capacity() - self.buffer.len()).min(self.most)
+    }
+
+    /// Makes the next read larger, because this one was full.
+    #[inline]
+    fn grow(&mut self) {
+        self.read_size = (self.read_size * 2).min(self.most);
     }
 
     /// Prepares a buffer to read into, with the rest of the last one.
@@ -196,13 +234,9 @@ impl Reader {
             self.buffer = take_spare();
             self.buffer.extend_from_slice(&rest);
         }
-        if self.largest < READ.1 && self.buffer.capacity() >= READ.1 {
-            // A read fills the whole buffer.
-            self.buffer = BytesMut::from(&self.buffer[..]);
-        }
         let rest = self.buffer.len();
-        let size = self.read_size.min(self.largest);
-        self.buffer.reserve(size.saturating_sub(rest).max(READ.0));
+        let room = self.read_size.saturating_sub(rest);
+        self.buffer.reserve(room.max(self.read_size.min(LEAST_ROOM)));
     }
 
     /// Prepares a small buffer, because a few bytes can stand for large maps of header fields.
@@ -256,22 +290,35 @@ fn ended(read: io::Result<usize>) -> ReadOutcome {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::future::poll_fn;
 
-    #[test]
-    fn less_is_read_at_a_time_while_large_messages_arrive() {
-        let mut reader = Reader::new(None);
-        reader.read_size = READ.1;
-        reader.prepare();
-        assert!(reader.buffer.capacity() >= READ.1);
-        reader.buffer.extend_from_slice(b"rest");
-        reader.note_bulk(true);
-        reader.prepare();
-        assert!((BULK..READ.1).contains(&reader.buffer.capacity()));
-        assert_eq!(reader.buffer, "rest");
-        reader.note_bulk(false);
-        reader.prepare();
-        assert!(reader.buffer.capacity() >= READ.1);
-        assert_eq!(reader.buffer, "rest");
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::driver::socket::Sleeping;
+
+    /// Returns how much the largest read brings while there is always more.
+    async fn largest_read(streams: usize, is_bulk: bool) -> usize {
+        let (ours, mut theirs) = tokio::io::duplex(4 << 20);
+        theirs.write_all(&vec![0; 4 << 20]).await.unwrap();
+        let (mut io, mut reader) = (Sleeping(ours), Reader::new(None));
+        reader.note_load(streams, is_bulk);
+        let mut largest = 0;
+        for _ in 0..10 {
+            let read = poll_fn(|cx| Poll::Ready(reader.read(&mut io, cx, false, false))).await;
+            assert!(matches!(read, ReadOutcome::Bytes));
+            largest = largest.max(reader.buffer().len());
+            reader.buffer().clear();
+        }
+        largest
+    }
+
+    #[tokio::test]
+    async fn how_much_is_read_depends_on_the_streams_and_the_messages() {
+        assert_eq!(largest_read(1, false).await, 64 * 1024);
+        assert_eq!(largest_read(64, false).await, READ.1);
+        // In the buffer of the last one, which is larger.
+        assert_eq!(largest_read(1, false).await, 64 * 1024);
+        assert_eq!(largest_read(64, true).await, BULK);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::descriptors::{ConnectionQuotas, Descriptors, ReceivedSet, ResponseQuotas};
@@ -25,18 +25,20 @@ pub(crate) trait Socket: AsyncWrite + Unpin {
     /// Whether [`receive`](Self::receive) finds anything.
     const CAN_SPIN: bool;
 
-    /// Appends the bytes that are there to `input`, as many as its capacity takes.
+    /// Appends the bytes that are there to `input`, as many as its capacity takes, and at most
+    /// `most`.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
         input: &mut BytesMut,
+        most: usize,
     ) -> Poll<io::Result<usize>>;
 
     /// Does the same with the bytes that are there right now. It fails with
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there are none, and leaves no waker. tokio
     /// makes no system call before epoll has reported something, which would be too late for a
     /// reader that tries repeatedly.
-    fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize>;
+    fn receive(&mut self, input: &mut BytesMut, most: usize) -> io::Result<usize>;
 
     /// Returns whether there is something to read, without reading it. If that is not known, there
     /// may be.
@@ -92,12 +94,13 @@ impl Socket for Conn {
         &mut self,
         cx: &mut Context<'_>,
         input: &mut BytesMut,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
-        Self::poll_receive(self, cx, input)
+        Self::poll_receive(self, cx, input, most)
     }
 
-    fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize> {
-        Self::receive(self, input)
+    fn receive(&mut self, input: &mut BytesMut, most: usize) -> io::Result<usize> {
+        Self::receive(self, input, most)
     }
 
     fn unread(&self) -> Unread {
@@ -154,11 +157,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket for Sleeping<T> {
         &mut self,
         cx: &mut Context<'_>,
         input: &mut BytesMut,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
-        pin!(self.0.read_buf(input)).poll(cx)
+        let room = (input.capacity() - input.len()).min(most);
+        pin!(self.0.read_buf(&mut input.limit(room))).poll(cx)
     }
 
-    fn receive(&mut self, _: &mut BytesMut) -> io::Result<usize> {
+    fn receive(&mut self, _: &mut BytesMut, _: usize) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 

@@ -11,6 +11,7 @@ use tokio::time::{Sleep, sleep_until};
 pub(super) struct Timer {
     /// When something is due.
     due: Option<Instant>,
+    stays: bool,
     sleep: Option<Pin<Box<Sleep>>>,
     /// When `sleep` fires, if it has not fired.
     armed: Option<Instant>,
@@ -31,10 +32,13 @@ impl Timer {
         }
     }
 
-    /// Sets when something is due, or that nothing is.
+    /// Sets when something is due, or that nothing is. If it `stays`, a timer that is armed is left
+    /// as it is while nothing is due: to arm it again and again, as frames arrive in parts, takes a
+    /// system call each time.
     #[inline]
-    pub(super) fn set(&mut self, due: Option<Instant>) {
+    pub(super) fn set(&mut self, due: Option<Instant>, stays: bool) {
         self.due = due;
+        self.stays = stays;
     }
 
     /// Ensures that the driver wakes in time. A timer that fires too early stays as it is, and then
@@ -42,8 +46,10 @@ impl Timer {
     #[inline]
     pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
         let Some(due) = self.due else {
-            self.sleep = None;
-            self.armed = None;
+            if !self.stays {
+                self.sleep = None;
+                self.armed = None;
+            }
             return;
         };
         if self.armed.is_none_or(|at| at > due) {
@@ -70,4 +76,27 @@ impl Timer {
 /// Returns the time of tokio's clock, which tests can stop.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_timer_that_stays_is_armed_while_nothing_is_due() {
+        let (mut timer, cx) = (Timer::default(), &mut Context::from_waker(Waker::noop()));
+        let due = now() + Duration::from_secs(10);
+        timer.set(Some(due), true);
+        timer.arm(cx);
+        timer.set(None, true);
+        timer.arm(cx);
+        assert_eq!(timer.armed, Some(due));
+        assert!(!timer.is_due(due), "then it wakes for nothing");
+        timer.set(None, false);
+        timer.arm(cx);
+        assert!(timer.armed.is_none() && timer.sleep.is_none());
+    }
 }

@@ -30,6 +30,6 @@ where
     if let Ok(Ok(())) = tokio::time::timeout(LAST_WORDS, said).await {
         bytes.clear();
         bytes.reserve(READ.0);
-        let _ = poll_fn(|cx| Poll::Ready(io.poll_receive(cx, &mut bytes))).await;
+        let _ = poll_fn(|cx| Poll::Ready(io.poll_receive(cx, &mut bytes, READ.0))).await;
     }
 }

@@ -117,16 +117,18 @@ impl Conn {
         self.peer.as_ref()?.identity()
     }
 
-    /// Appends the bytes that are there to `input`, as many as its capacity takes.
+    /// Appends the bytes that are there to `input`, as many as its capacity takes, and at most
+    /// `most`.
     pub(crate) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
         input: &mut BytesMut,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
         match &mut self.passing {
-            None => self.stream.poll_receive(cx, input),
+            None => self.stream.poll_receive(cx, input, most),
             Some(passing) if passing.is_over => Poll::Ready(Err(behind())),
-            Some(passing) => self.stream.poll_receive_with(cx, input, |received| {
+            Some(passing) => self.stream.poll_receive_with(cx, input, most, |received| {
                 passing.arrived(received);
             }),
         }
@@ -178,12 +180,12 @@ impl Conn {
 
     /// Does the same with the bytes that are there right now. It asks the kernel, while
     /// `poll_receive` asks the runtime what epoll last reported. It wakes no task later.
-    pub(crate) fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, input: &mut BytesMut, most: usize) -> io::Result<usize> {
         match &mut self.passing {
-            None => self.stream.receive(input),
+            None => self.stream.receive(input, most),
             Some(passing) if passing.is_over => Err(behind()),
             Some(passing) => {
-                let received = rights::receive(&self.stream, input)?;
+                let received = rights::receive(&self.stream, input, most)?;
                 let bytes = received.bytes;
                 passing.arrived(received);
                 Ok(bytes)
@@ -346,7 +348,7 @@ mod tests {
         let mut sets = 0;
         let error = loop {
             rights::send(&peer, b"x", &[peer.as_fd(); MAX_PER_CALL]).unwrap();
-            match poll_fn(|cx| conn.poll_receive(cx, &mut input)).await {
+            match poll_fn(|cx| conn.poll_receive(cx, &mut input, usize::MAX)).await {
                 Ok(_) => assert!(conn.next_set().unwrap().set.is_err()),
                 Err(error) => break error,
             }

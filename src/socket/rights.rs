@@ -50,12 +50,17 @@ pub(crate) fn send(
     sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
 }
 
-/// Appends the bytes that are there to `input`, as many as its capacity takes, up to the first set
-/// of descriptors and with it. recvmsg(2) never returns two sets, but may return earlier bytes
-/// together with one.
-pub(crate) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<ReceivedRights> {
+/// Appends the bytes that are there to `input`, as many as its capacity takes and at most `most`, up
+/// to the first set of descriptors and with it. recvmsg(2) never returns two sets, but may return
+/// earlier bytes together with one.
+pub(crate) fn receive(
+    socket: impl AsFd,
+    input: &mut BytesMut,
+    most: usize,
+) -> io::Result<ReceivedRights> {
     let room = input.spare_capacity_mut();
-    let mut bytes = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+    let iov_len = room.len().min(most);
+    let mut bytes = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len };
     let mut control = [MaybeUninit::<u64>::uninit(); CONTROL];
     // SAFETY: all bits zero are a `msghdr` without anything.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -105,7 +110,7 @@ pub(super) fn close(socket: OwnedFd) {
             // The peer cannot add any after that.
             let _ = rustix::net::shutdown(&socket, Shutdown::Both);
             let mut bytes = BytesMut::with_capacity(PIECE);
-            while let Ok(received) = receive(&socket, &mut bytes) {
+            while let Ok(received) = receive(&socket, &mut bytes, PIECE) {
                 received.descriptors.iter().for_each(closer::do_not_linger);
                 if received.bytes == 0 {
                     break;
@@ -137,23 +142,23 @@ mod tests {
         assert_eq!(send(&theirs, b"two", &[theirs.as_fd(), ours.as_fd()]), Ok(3));
 
         let mut input = BytesMut::with_capacity(64);
-        let first = receive(&ours, &mut input).unwrap();
+        let first = receive(&ours, &mut input, usize::MAX).unwrap();
         assert_eq!((&input[..], first.bytes), (&b"beforeone"[..], 9), "glued to what was before");
         assert_eq!(first.descriptors.len(), 1);
         assert_eq!(inode(&first.descriptors[0]), inode(&ours));
         let flags = rustix::io::fcntl_getfd(&first.descriptors[0]).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
 
-        let second = receive(&ours, &mut input).unwrap();
+        let second = receive(&ours, &mut input, usize::MAX).unwrap();
         let inodes: Vec<_> = second.descriptors.iter().map(inode).collect();
         assert_eq!((second.bytes, inodes), (3, vec![inode(&theirs), inode(&ours)]));
         assert!(!second.truncated);
-        let error = receive(&ours, &mut input).unwrap_err();
+        let error = receive(&ours, &mut input, usize::MAX).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         drop(theirs);
         // The copies in `second` keep the other end open.
         drop(second);
-        assert_eq!(receive(&ours, &mut input).unwrap().bytes, 0);
+        assert_eq!(receive(&ours, &mut input, usize::MAX).unwrap().bytes, 0);
     }
 
     #[test]
@@ -162,7 +167,7 @@ mod tests {
         let many = [ours.as_fd(); MAX_PER_CALL];
         assert_eq!(send(&theirs, b"x", &many), Ok(1));
         let mut input = BytesMut::with_capacity(1);
-        let received = receive(&ours, &mut input).unwrap();
+        let received = receive(&ours, &mut input, usize::MAX).unwrap();
         assert_eq!((received.descriptors.len(), received.truncated), (MAX_PER_CALL, false));
         let one_more = [ours.as_fd(); MAX_PER_CALL + 1];
         assert_eq!(send(&theirs, b"x", &one_more), Err(rustix::io::Errno::INVAL));

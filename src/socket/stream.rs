@@ -99,14 +99,15 @@ impl SocketStream {
         Arc::downgrade(self.socket.get_ref())
     }
 
-    /// Appends as many bytes to `input` as its capacity takes.
+    /// Appends as many bytes to `input` as its capacity takes, and at most `most`.
     pub(super) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
         input: &mut BytesMut,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
-        let room = input.capacity() - input.len();
-        self.poll(cx, room, |socket| sys::receive(socket, input))
+        let room = (input.capacity() - input.len()).min(most);
+        self.poll(cx, room, |socket| sys::receive(socket, input, most))
     }
 
     /// Does the same if descriptors may come with the bytes.
@@ -114,11 +115,12 @@ impl SocketStream {
         &self,
         cx: &mut Context<'_>,
         input: &mut BytesMut,
+        most: usize,
         mut arrived: impl FnMut(ReceivedRights),
     ) -> Poll<io::Result<usize>> {
-        let room = input.capacity() - input.len();
+        let room = (input.capacity() - input.len()).min(most);
         self.poll(cx, room, |socket| {
-            let received = rights::receive(socket, input)?;
+            let received = rights::receive(socket, input, most)?;
             let bytes = received.bytes;
             arrived(received);
             Ok(bytes)
@@ -144,8 +146,8 @@ impl SocketStream {
     }
 
     /// Does the same without waiting.
-    pub(super) fn receive(&self, input: &mut BytesMut) -> io::Result<usize> {
-        sys::receive(self.as_fd(), input)
+    pub(super) fn receive(&self, input: &mut BytesMut, most: usize) -> io::Result<usize> {
+        sys::receive(self.as_fd(), input, most)
     }
 
     pub(super) fn poll_read(

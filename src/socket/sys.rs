@@ -99,21 +99,24 @@ pub(super) fn is_read(socket: impl AsFd) -> io::Result<bool> {
     if result == 0 { Ok(unread < LEAST) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Appends the bytes that are there to `input`, as many as its capacity takes.
+/// Appends the bytes that are there to `input`, as many as its capacity takes, and at most `most`.
 #[inline]
-pub(super) fn receive(socket: impl AsFd, input: &mut BytesMut) -> io::Result<usize> {
-    Ok(receive_with(socket, input, RecvFlags::DONTWAIT)?)
+pub(super) fn receive(socket: impl AsFd, input: &mut BytesMut, most: usize) -> io::Result<usize> {
+    Ok(receive_with(socket, input, most, RecvFlags::DONTWAIT)?)
 }
 
-/// Appends received bytes to `input`, as many as its capacity takes, without clearing the memory first
-/// (recv(2)).
+/// Appends received bytes to `input`, as many as its capacity takes, and at most `most`, without
+/// clearing the memory first (recv(2)).
 #[inline]
 pub(crate) fn receive_with(
     socket: impl AsFd,
     input: &mut BytesMut,
+    most: usize,
     flags: RecvFlags,
 ) -> rustix::io::Result<usize> {
     let room = input.spare_capacity_mut();
+    let most = room.len().min(most);
+    let room = &mut room[..most];
     let ((received, _), _) = rustix::net::recv(socket, room, flags)?;
     let bytes = received.len();
     // SAFETY: so many bytes of the spare capacity have just been initialized.
@@ -161,18 +164,19 @@ pub(super) mod tests {
     #[test]
     fn what_is_received_comes_after_what_was_there_and_never_exceeds_the_capacity() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        std::io::Write::write_all(&mut theirs, b"0123456789").unwrap();
+        std::io::Write::write_all(&mut theirs, b".0123456789").unwrap();
         let mut input = BytesMut::with_capacity(8);
-        input.extend_from_slice(b"..");
+        input.extend_from_slice(b".");
         let room = input.capacity() - 2;
-        assert_eq!(receive(&ours, &mut input).unwrap(), room.min(10));
+        assert_eq!(receive(&ours, &mut input, 1).unwrap(), 1, "no more than asked for");
+        assert_eq!(receive(&ours, &mut input, usize::MAX).unwrap(), room.min(10));
         assert_eq!(&input[..], &b"..0123456789"[..2 + room.min(10)]);
         input.reserve(8);
-        assert_eq!(receive(&ours, &mut input).unwrap(), 10 - room.min(10));
-        let error = receive(&ours, &mut input).unwrap_err();
+        assert_eq!(receive(&ours, &mut input, usize::MAX).unwrap(), 10 - room.min(10));
+        let error = receive(&ours, &mut input, usize::MAX).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         drop(theirs);
-        assert_eq!(receive(&ours, &mut input).unwrap(), 0);
+        assert_eq!(receive(&ours, &mut input, usize::MAX).unwrap(), 0);
     }
 
     /// Sends an "x" with a descriptor.

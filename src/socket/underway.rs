@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn read(peer: &UnixStream) -> usize {
-        rights::receive(peer, &mut BytesMut::with_capacity(64)).unwrap().descriptors.len()
+        rights::receive(peer, &mut BytesMut::with_capacity(64), 64).unwrap().descriptors.len()
     }
 
     fn refused(sent: io::Result<usize>) -> Errno {

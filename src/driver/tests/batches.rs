@@ -57,12 +57,13 @@ impl Socket for Counted {
         &mut self,
         cx: &mut Context<'_>,
         input: &mut BytesMut,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_receive(cx, input)
+        self.stream.poll_receive(cx, input, most)
     }
 
-    fn receive(&mut self, input: &mut BytesMut) -> io::Result<usize> {
-        self.stream.receive(input)
+    fn receive(&mut self, input: &mut BytesMut, most: usize) -> io::Result<usize> {
+        self.stream.receive(input, most)
     }
 
     fn sender(&self) -> Option<SocketSender> {

@@ -144,7 +144,7 @@ type RawMessage = (u8, Vec<u8>, Vec<OwnedFd>);
 
 fn receive(socket: impl AsFd) -> io::Result<Option<RawMessage>> {
     let mut bytes = BytesMut::with_capacity(LONGEST);
-    let received = rights::receive(socket, &mut bytes)?;
+    let received = rights::receive(socket, &mut bytes, usize::MAX)?;
     if received.bytes == 0 {
         return Ok(None);
     }
