@@ -86,9 +86,19 @@ pub(super) enum Origin {
     Copied,
     /// It is part of a [`Pinned`](super::pinned::Pinned) buffer, which counts by itself.
     Pinned,
+    /// So it is, and much of that buffer is empty. It is copied when more is received.
+    Sparse,
     /// It is part of the read buffer, which the connection needs again. It is copied when more is
     /// received, and when it is taken for longer than one call of a function.
     Lent,
+}
+
+impl Origin {
+    /// Returns whether a piece counts as part of a pinned buffer, and not by itself.
+    #[inline]
+    pub(super) fn is_pinned(self) -> bool {
+        matches!(self, Self::Pinned | Self::Sparse)
+    }
 }
 
 impl Piece {
@@ -96,7 +106,7 @@ impl Piece {
     #[inline]
     pub(super) fn into_bytes(self) -> Bytes {
         match self.origin {
-            Origin::Copied | Origin::Pinned => self.bytes,
+            Origin::Copied | Origin::Pinned | Origin::Sparse => self.bytes,
             Origin::Lent => Bytes::copy_from_slice(&self.bytes),
         }
     }
@@ -167,6 +177,13 @@ impl Pieces {
         self.rest.as_ref().is_none_or(|rest| rest.is_empty()).then_some(&first.bytes)
     }
 
+    /// Returns whether all pieces are of the last read of the socket. Sparse ones are: others are
+    /// copied when more is received.
+    #[inline]
+    pub(super) fn are_new(&self) -> bool {
+        self.first.as_ref().is_none_or(|piece| piece.origin == Origin::Sparse)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none()
     }
@@ -178,14 +195,22 @@ impl Pieces {
         self.pop_piece().map(|piece| (piece.bytes, piece.origin == Origin::Copied))
     }
 
-    /// Copies the first piece if it is lent.
-    pub(super) fn unlend(&mut self) {
-        if let Some(piece) = &mut self.first
-            && piece.origin == Origin::Lent
+    /// Copies the pieces that are lent or part of a sparse buffer. Returns how many bytes count by
+    /// themselves from now on.
+    pub(super) fn unlend(&mut self) -> usize {
+        let mut counted = 0;
+        for piece in
+            self.first.iter_mut().chain(self.rest.iter_mut().flat_map(|rest| rest.iter_mut()))
         {
+            match piece.origin {
+                Origin::Copied | Origin::Pinned => continue,
+                Origin::Lent => {}
+                Origin::Sparse => counted += piece.bytes.len(),
+            }
             piece.bytes = Bytes::copy_from_slice(&piece.bytes);
             piece.origin = Origin::Copied;
         }
+        counted
     }
 
     /// Returns the number of bytes in all pieces.
@@ -197,7 +222,7 @@ impl Pieces {
     #[inline]
     pub(super) fn copied(&self) -> usize {
         let copied = |piece: &Piece| match piece.origin {
-            Origin::Pinned => 0,
+            Origin::Pinned | Origin::Sparse => 0,
             Origin::Copied | Origin::Lent => piece.bytes.len(),
         };
         let Some(first) = &self.first else { return 0 };

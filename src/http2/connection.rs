@@ -57,6 +57,9 @@ pub(crate) struct Connection {
     pub(super) block: Option<Box<Block>>,
     pub(super) received: Inflow,
     pub(super) pinned: Pinned,
+    /// The streams that have parts of the last read buffer, which are copied if they are not read.
+    #[allow(clippy::box_collection, reason = "an idle connection has room for it")]
+    pub(super) lent: Option<Box<Vec<StreamKey>>>,
     pub(super) pressure: Pressure,
 
     // Both.
@@ -107,6 +110,7 @@ impl Connection {
             block: None,
             received: Inflow::new(config.connection_window),
             pinned: Pinned::default(),
+            lent: None,
             pressure: Pressure::default(),
             passing: Passing::default(),
             peer: PeerSettings {
@@ -119,7 +123,7 @@ impl Connection {
             outflow: Outflow::new(),
             streams: Streams::default(),
             closed: ClosedStreams::default(),
-            client: ClientSide { next_id: 1, go_away: None, wants_slot: false, lent: None },
+            client: ClientSide { next_id: 1, go_away: None, wants_slot: false },
             server: ServerSide {
                 last_id: 0,
                 last_accepted: 0,
@@ -264,8 +268,8 @@ impl Connection {
         if self.streams.len() == 0 {
             self.events.trim();
             self.outflow.trim();
-            if self.client.lent.as_ref().is_some_and(|lent| lent.capacity() > spare::FEW) {
-                self.client.lent = None;
+            if self.lent.as_ref().is_some_and(|lent| lent.capacity() > spare::FEW) {
+                self.lent = None;
             }
             trim(&mut self.server.unwritten);
             self.streams.trim();

@@ -10,7 +10,7 @@ use super::key::StreamKey;
 use super::news::News;
 use super::receive::{CUT_OUT, Input};
 use super::role::Role;
-use super::stream::{Receiving, UNKNOWN_LENGTH};
+use super::stream::{Receiving, Stream, UNKNOWN_LENGTH};
 
 impl Connection {
     pub(super) fn data(
@@ -34,11 +34,14 @@ impl Connection {
             }
             if len > 0 || end {
                 let piece = if len < CUT_OUT && self.is_last_data(key, header, input) {
-                    self.client.lent.get_or_insert_default().push(key);
                     input.lend(HEADER_LEN + from, len)
                 } else {
-                    input.take(HEADER_LEN + from, len, &mut self.pinned)
+                    let is_read = self.streams.get(key).is_some_and(Stream::is_read);
+                    input.take(HEADER_LEN + from, len, is_read, &mut self.pinned)
                 };
+                if matches!(piece.origin, Origin::Lent | Origin::Sparse) {
+                    self.lent.get_or_insert_default().push(key);
+                }
                 self.arrive(key, piece, end);
                 input.advance(header.len as usize - to);
                 return Ok(());
@@ -158,7 +161,7 @@ impl Connection {
             return;
         };
         if len > 0 && !stream.discarded {
-            if piece.origin != Origin::Pinned {
+            if !piece.origin.is_pinned() {
                 self.received.copied += len;
             }
             stream.arrived.pieces.push(piece);

@@ -7,7 +7,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::arrived::{Failure, MessageEnd, Origin, Pieces};
+use super::arrived::{Failure, MessageEnd, Pieces};
 use super::connection::Connection;
 use super::frame::kind;
 use super::head::{Head, RequestHead, ResponseHead};
@@ -135,7 +135,7 @@ impl Connection {
         };
         if let Some(piece) = stream.arrived.pieces.pop_piece() {
             let len = piece.bytes.len() as u32;
-            if piece.origin != Origin::Pinned {
+            if !piece.origin.is_pinned() {
                 self.received.copied -= len;
             }
             self.credit(key, len);

@@ -16,8 +16,8 @@ use super::handshake::Awaited;
 use super::pinned::{Pinned, take_spare};
 use super::role::Role;
 
-/// DATA from this size on stays in the read buffer, and then the whole buffer counts ([`Pinned`]).
-/// Smaller payloads are copied out of it.
+/// DATA from this size on stays in the read buffer if that is full enough, and then the whole buffer
+/// counts ([`Pinned`]). Smaller payloads are copied out of it.
 pub(super) const CUT_OUT: usize = 8 * 1024;
 
 /// A larger read buffer lends nothing, because a caller may leave the lent part unread for a long time,
@@ -37,12 +37,38 @@ pub(crate) enum ReceiveOutcome {
 pub(super) struct Input<'a> {
     /// Empty once it is pinned.
     bytes: &'a mut BytesMut,
+    fill: Fill,
     /// The former content of `bytes`, if payloads were cut out of it.
     pinned: Option<Bytes>,
     at: usize,
 }
 
-impl Input<'_> {
+/// How full the read buffer is. Whatever is cut out of it keeps its free room, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fill {
+    /// Less than a quarter. Nothing is cut out of it.
+    Low,
+    /// Up to three quarters. A payload is cut out of it for a reader that takes it at once.
+    Medium,
+    High,
+}
+
+impl Fill {
+    fn of(buffer: &BytesMut) -> Self {
+        match buffer.capacity() / 4 {
+            quarter if buffer.len() >= 3 * quarter => Self::High,
+            quarter if buffer.len() >= quarter => Self::Medium,
+            _ => Self::Low,
+        }
+    }
+}
+
+impl<'a> Input<'a> {
+    fn new(bytes: &'a mut BytesMut) -> Self {
+        let fill = Fill::of(bytes);
+        Self { bytes, fill, pinned: None, at: 0 }
+    }
+
     #[inline]
     pub(super) fn rest(&self) -> &[u8] {
         match &self.pinned {
@@ -57,14 +83,25 @@ impl Input<'_> {
     }
 
     /// Takes out `len` bytes, which begin `from` bytes after those that are done. Afterwards these bytes
-    /// and the ones before them are done, too.
+    /// and the ones before them are done, too. `is_read` tells whether somebody reads the stream.
     #[inline]
-    pub(super) fn take(&mut self, from: usize, len: usize, pins: &mut Pinned) -> Piece {
+    pub(super) fn take(
+        &mut self,
+        from: usize,
+        len: usize,
+        is_read: bool,
+        pins: &mut Pinned,
+    ) -> Piece {
         let start = self.at + from;
-        if len >= CUT_OUT && (self.pinned.is_some() || self.is_worth_it()) {
+        let origin = match self.fill {
+            Fill::High => Origin::Pinned,
+            Fill::Medium if is_read => Origin::Sparse,
+            _ => Origin::Copied,
+        };
+        if len >= CUT_OUT && origin != Origin::Copied {
             let pinned = self.pinned.get_or_insert_with(|| pins.pin(std::mem::take(self.bytes)));
             self.at = start + len;
-            return Piece { bytes: pinned.slice(start..start + len), origin: Origin::Pinned };
+            return Piece { bytes: pinned.slice(start..start + len), origin };
         }
         let bytes = copied::copy(&self.rest()[from..from + len]);
         self.at = start + len;
@@ -84,12 +121,6 @@ impl Input<'_> {
         self.bytes.advance(self.at + from);
         self.at = 0;
         Piece { bytes: self.bytes.split_to(len).freeze(), origin: Origin::Lent }
-    }
-
-    /// Returns whether enough was read into the buffer to keep it. If it is mostly empty, its free
-    /// room would be kept for nothing.
-    fn is_worth_it(&self) -> bool {
-        self.bytes.len() >= self.bytes.capacity() / 4 * 3
     }
 
     /// Leaves what is not done at the beginning of a buffer. Returns how much that is.
@@ -127,7 +158,7 @@ impl Connection {
         self.unlend();
         self.received.is_bulk = false;
         let before = input.len();
-        let mut input = Input { bytes: input, pinned: None, at: 0 };
+        let mut input = Input::new(input);
         let result = self.frames(&mut input, now);
         let rest = input.finish();
         match result {
@@ -150,14 +181,14 @@ impl Connection {
         self.received.is_bulk
     }
 
-    /// Copies what was lent of the last read buffer and was not read. So no more than one buffer of
-    /// a connection is kept by such parts.
+    /// Copies what was cut out of the last read buffer for a reader and was not read. So no more than
+    /// one buffer of a connection is kept by such parts.
     #[inline]
     fn unlend(&mut self) {
-        let Some(lent) = &mut self.client.lent else { return };
+        let Some(lent) = &mut self.lent else { return };
         for key in lent.drain(..) {
             if let Some(stream) = self.streams.get_mut(key) {
-                stream.arrived.pieces.unlend();
+                self.received.copied += stream.arrived.pieces.unlend() as u32;
             }
         }
     }

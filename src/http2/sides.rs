@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use super::event::GoAway;
-use super::key::StreamKey;
 
 /// How many streams a client may open in one turn of its connection, whatever becomes of them. It
 /// limits what a turn costs, because a stream that is opened and reset at once advances nothing. It
@@ -24,9 +23,6 @@ pub(super) struct ClientSide {
     pub(super) go_away: Option<GoAway>,
     /// Whether a request was turned away because there was no slot.
     pub(super) wants_slot: bool,
-    /// The streams that were lent parts of the last read buffer.
-    #[allow(clippy::box_collection, reason = "a server's connection, too, has room for it")]
-    pub(super) lent: Option<Box<Vec<StreamKey>>>,
 }
 
 /// The state of a server.

@@ -139,6 +139,12 @@ impl Stream {
         self.sending == Sending::Done && self.receiving == Receiving::Done
     }
 
+    /// Returns whether a reader has taken what had arrived before the last read of the socket.
+    #[inline]
+    pub(super) fn is_read(&self) -> bool {
+        self.taken && self.arrived.pieces.are_new()
+    }
+
     /// Returns whether data waits for a window or for room in the buffer.
     #[inline]
     pub(super) fn has_queued(&self) -> bool {

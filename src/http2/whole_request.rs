@@ -79,7 +79,7 @@ impl Connection {
         stream.unread = len;
         stream.arrived.head = Some(Head::Request(head.clone()));
         stream.arrived.end = MessageEnd::Plain;
-        let piece = input.take(layout.data + HEADER_LEN, len as usize, &mut self.pinned);
+        let piece = input.take(layout.data + HEADER_LEN, len as usize, false, &mut self.pinned);
         stream.arrived.pieces.push(piece);
         self.closed.opened(self.server.last_id, id);
         self.server.last_id = id;

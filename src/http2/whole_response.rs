@@ -95,7 +95,7 @@ impl Connection {
         stream.arrived.head = Some(Head::Response(head.clone()));
         stream.arrived.finish(MessageEnd::Trailers(trailers.clone()));
         stream.arrived.pieces.push(input.lend(layout.data + HEADER_LEN, len as usize));
-        self.client.lent.get_or_insert_default().push(key);
+        self.lent.get_or_insert_default().push(key);
         self.events.tell(key, stream, News::READABLE);
         self.received.keep(len);
         self.received.copied += len;

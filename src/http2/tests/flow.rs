@@ -155,6 +155,38 @@ fn a_small_payload_keeps_no_read_buffer() {
     assert_eq!(server.connection.buffered(), 4 * (CUT_OUT - 1) + 30_000);
 }
 
+/// Returns a read buffer that is half full with a payload.
+fn half_full() -> BytesMut {
+    let mut read = BytesMut::with_capacity(32 * 1024);
+    read.extend_from_slice(&wire::data(1, &[7; 20_000], false));
+    read
+}
+
+#[test]
+fn a_payload_is_taken_out_of_a_half_full_buffer_only_if_it_is_read_at_once() {
+    let mut server = Tested::server();
+    let key = server.open_request(false);
+    let mut read = half_full();
+    let payload = read[9..].as_ptr();
+    server.connection.receive(&mut read, server.now).expect("data");
+    let Read::Data(taken) = server.connection.read(key) else { panic!("no data") };
+    assert_eq!(taken.as_ptr(), payload, "it was copied");
+    assert!(server.connection.buffered() >= 32 * 1024, "the whole buffer counts");
+    drop(taken);
+
+    server.connection.receive(&mut half_full(), server.now).expect("data");
+    assert!(server.connection.buffered() >= 32 * 1024);
+    // The reader is late, so the first payload is copied, and so is the second.
+    server.connection.receive(&mut half_full(), server.now).expect("data");
+    assert_eq!(server.connection.buffered(), 2 * 20_000);
+    for _ in 0..2 {
+        let Read::Data(taken) = server.connection.read(key) else { panic!("no data") };
+        assert_eq!(&taken[..], [7; 20_000]);
+    }
+    server.frames();
+    assert_eq!(server.connection.buffered(), 0);
+}
+
 #[test]
 fn a_stream_that_has_ended_gets_no_more_window() {
     let mut server = Tested::server_with(small());

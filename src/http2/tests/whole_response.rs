@@ -88,7 +88,7 @@ fn the_header_cache_has_the_blocks() {
     let mut client = warm_client(Config::default());
     let key = client.start_request(true);
     client.send(&response(key.id(), b"data")).expect("a response");
-    let lent = client.connection.client.lent.as_ref().map(|lent| lent.len());
+    let lent = client.connection.lent.as_ref().map(|lent| lent.len());
     assert_eq!(lent, Some(1));
     let (data, trailers) = outcome(&mut client, key).expect("a whole response");
     assert!(data == b"data" && trailers.is_some_and(|trailers| trailers.contains("grpc-status")));
