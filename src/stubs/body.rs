@@ -21,7 +21,7 @@ use super::message_parts::MessageParts;
 use super::metadata::{ok_trailers, trailers};
 
 /// Messages that are ready one after the other are sent together up to this size in bytes.
-const BATCH: usize = 32 << 10;
+const BATCH: usize = 16 << 10;
 
 /// One encoded message, and on a server the trailers.
 #[derive(Debug)]
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_batch_is_hardly_ever_moved() {
         // The sum is the first one beyond the size of a batch.
-        for (messages, size) in [(33, 1_000), (322, 95), (4, 10_000)] {
+        for (messages, size) in [(17, 1_000), (161, 95), (2, 10_000)] {
             assert_eq!(growths(messages, size, BATCH), 1, "{size}");
             assert_eq!(growths(messages, size, 0), 2, "{size}");
         }
