@@ -200,7 +200,8 @@ impl Worker for StreamWorker {
             while in_flight.len() < window && share.goes_on(started, now) {
                 started += 1;
                 self.sent += 1;
-                in_flight.push_back(Instant::now());
+                // The clock was read when the last echo came, which is just before.
+                in_flight.push_back(now);
                 // The queue has room for a whole window. It closes only with the call, and
                 // `receive` returns why the call ended.
                 let _ = self.requests.try_send(request(&self.payload, self.sent));
