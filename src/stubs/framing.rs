@@ -213,13 +213,15 @@ pub(crate) struct Deframer {
     partial: MessageBuffer,
     /// The size of the partial message with its prefix, once the prefix has come.
     expected: Option<usize>,
+    /// Whether the last message that was found is compressed.
+    compressed: bool,
 }
 
 impl Deframer {
     /// Returns a deframer. `limit` is the largest size of a message in bytes, compressed and not.
     pub(crate) fn new(received: ReceivedEncoding, limit: usize) -> Self {
         let (piece, partial) = (Bytes::new(), MessageBuffer::new());
-        Self { limit, received, piece, partial, expected: None }
+        Self { limit, received, piece, partial, expected: None, compressed: false }
     }
 
     /// Adds what has arrived, once [`next`](Self::next) has found no more messages.
@@ -232,6 +234,11 @@ impl Deframer {
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {
         self.partial.capacity()
+    }
+
+    /// Returns whether the last message was compressed, so that it may be much larger than its bytes.
+    pub(super) fn was_compressed(&self) -> bool {
+        self.compressed
     }
 
     /// Returns whether no message has begun.
@@ -300,8 +307,9 @@ impl Deframer {
     }
 
     /// Returns the size of a message with its prefix.
-    fn check(&self, prefix: [u8; PREFIX]) -> Result<usize, Status> {
+    fn check(&mut self, prefix: [u8; PREFIX]) -> Result<usize, Status> {
         let [flag, length @ ..] = prefix;
+        self.compressed = flag == 1;
         match (flag, &self.received) {
             (0, _) | (1, ReceivedEncoding::Compressed(_)) => {}
             // A message that is compressed without an agreed encoding is INTERNAL (compression.md).

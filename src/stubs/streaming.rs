@@ -25,8 +25,8 @@ use super::framing::{Deframer, PREFIX, cut_off};
 use super::metadata::outcome;
 
 /// The maximum number of messages that are decoded at a time. Decoded messages may be much larger
-/// than their bytes. glibc's malloc keeps seven freed blocks of a size at hand, so that the messages
-/// of one batch get the memory of the last one.
+/// than their bytes, so one that is compressed is the last one. glibc's malloc keeps seven freed blocks of
+/// a size at hand, so that the messages of one batch get the memory of the last one.
 const BATCH: usize = 7;
 
 /// Empty messages.
@@ -115,7 +115,12 @@ impl<M: Message + Default> Feed<M> {
         let mut queue = self.queue.lock();
         for count in 0..BATCH {
             match self.messages.next() {
-                Ok(Some(message)) => queue.push_back(Ok(message)),
+                Ok(Some(message)) => {
+                    queue.push_back(Ok(message));
+                    if self.messages.was_compressed() {
+                        return count + 1;
+                    }
+                }
                 Ok(None) => return count,
                 Err(status) => {
                     queue.push_back(Err(status));
@@ -209,5 +214,35 @@ impl<M: Message + Default> http_body::Body for Feed<M> {
 impl<M> fmt::Debug for Feed<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Feed").field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::codec::CompressionEncoding;
+
+    use super::*;
+    use crate::stubs::compression::ReceivedEncoding;
+    use crate::stubs::framing::encode;
+
+    /// Returns how many of five messages that have arrived are decoded at a time.
+    fn decoded_at_a_time(received: ReceivedEncoding, sent: Option<CompressionEncoding>) -> usize {
+        let mut data = Vec::new();
+        for _ in 0..5 {
+            encode(&vec![7_u8; 1_000], sent, usize::MAX, &mut data).unwrap();
+        }
+        let mut messages = Deframer::new(received, 1 << 20);
+        messages.push(data.into());
+        let queue = Arc::new(MessageQueue::<Vec<u8>>::default());
+        let end = BodyEnd::Request;
+        Feed { body: None, messages, queue, end, empty: false }.decode()
+    }
+
+    #[test]
+    fn one_compressed_message_is_decoded_at_a_time() {
+        const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
+        assert_eq!(decoded_at_a_time(ReceivedEncoding::Compressed(GZIP), Some(GZIP)), 1);
+        assert_eq!(decoded_at_a_time(ReceivedEncoding::Compressed(GZIP), None), 5);
+        assert_eq!(decoded_at_a_time(ReceivedEncoding::Identity, None), 5);
     }
 }
