@@ -11,6 +11,8 @@ use tokio::time::{Sleep, sleep_until};
 pub(super) struct Timer {
     /// When something is due.
     due: Option<Instant>,
+    has_calls: bool,
+    /// Whether there were calls when the timer was armed.
     stays: bool,
     sleep: Option<Pin<Box<Sleep>>>,
     /// When `sleep` fires, if it has not fired.
@@ -32,13 +34,13 @@ impl Timer {
         }
     }
 
-    /// Sets when something is due, or that nothing is. If it `stays`, a timer that is armed is left
-    /// as it is while nothing is due: to arm it again and again, as frames arrive in parts, takes a
+    /// Sets when something is due, or that nothing is. A timer that was armed while there were calls
+    /// stays armed as long as there are: to arm it again and again, as frames arrive in parts, takes a
     /// system call each time.
     #[inline]
-    pub(super) fn set(&mut self, due: Option<Instant>, stays: bool) {
+    pub(super) fn set(&mut self, due: Option<Instant>, has_calls: bool) {
         self.due = due;
-        self.stays = stays;
+        self.has_calls = has_calls;
     }
 
     /// Ensures that the driver wakes in time. A timer that fires too early stays as it is, and then
@@ -46,7 +48,7 @@ impl Timer {
     #[inline]
     pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
         let Some(due) = self.due else {
-            if !self.stays {
+            if !(self.stays && self.has_calls) {
                 self.sleep = None;
                 self.armed = None;
             }
@@ -59,6 +61,7 @@ impl Timer {
 
     fn arm_at(&mut self, due: Instant, cx: &mut Context<'_>) {
         self.armed = Some(due);
+        self.stays = self.has_calls;
         let at = tokio::time::Instant::from_std(due);
         let sleep = match &mut self.sleep {
             Some(sleep) => {
@@ -86,7 +89,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_timer_that_stays_is_armed_while_nothing_is_due() {
+    async fn a_timer_of_calls_stays_armed_while_nothing_is_due() {
         let (mut timer, cx) = (Timer::default(), &mut Context::from_waker(Waker::noop()));
         let due = now() + Duration::from_secs(10);
         timer.set(Some(due), true);
@@ -98,5 +101,10 @@ mod tests {
         timer.set(None, false);
         timer.arm(cx);
         assert!(timer.armed.is_none() && timer.sleep.is_none());
+        timer.set(Some(due), false);
+        timer.arm(cx);
+        timer.set(None, true);
+        timer.arm(cx);
+        assert!(timer.armed.is_none(), "it was not armed for calls");
     }
 }
