@@ -23,9 +23,10 @@ pub(super) const SMALL: usize = 64 * 1024;
 /// How many bytes of the allocator's memory all larger messages of this process may have.
 const MOST_OF_HEAP: usize = 32 << 20;
 
-/// As long as they have no more than this, a message has memory for all of it from its first bytes on.
-/// So peers that only begin messages get no more than this for nothing.
-const EARLY: usize = MOST_OF_HEAP / 4;
+/// As long as they have no more than this, a message has memory for all of it from its first bytes on, and
+/// leaves that memory to the next one. So peers that only begin messages get no more than this for
+/// nothing.
+const FEW: usize = MOST_OF_HEAP / 8;
 
 /// How many mappings they may have. A process usually may have 65,530 (`vm.max_map_count`).
 const MOST_MAPPINGS: usize = 8 * 1024;
@@ -144,7 +145,7 @@ impl MessageBuffer {
     /// will have `size`.
     ///
     /// The room of a small beginning grows with what has arrived, unless little memory is in use. A peer
-    /// that only begins messages makes them take twice what it sends at the most, and [`EARLY`].
+    /// that only begins messages makes them take twice what it sends at the most, and [`FEW`].
     pub(super) fn make_room(&mut self, arrived: usize, size: usize) {
         if self.capacity() >= arrived {
             return;
@@ -158,7 +159,7 @@ impl MessageBuffer {
                 *self = mapped;
                 return;
             }
-        } else if size > SMALL && self.grow(size, EARLY) {
+        } else if size > SMALL && self.grow(size, FEW) {
             return;
         }
         let MessageMemory::Vector(vector) = &mut self.memory else { return };
@@ -188,9 +189,11 @@ impl MessageBuffer {
 }
 
 impl Drop for MessageBuffer {
-    /// Leaves the memory of a large message to the next one.
+    /// Leaves the memory of a large message to the next one, if few of them are in use.
     fn drop(&mut self) {
-        if let (MessageMemory::Vector(vector), Some(_)) = (&mut self.memory, &self.part) {
+        if let (MessageMemory::Vector(vector), Some(part)) = (&mut self.memory, &self.part)
+            && part.sum.load(Ordering::Relaxed) <= FEW
+        {
             large_buffers::give(mem::take(vector));
         }
     }
@@ -216,7 +219,7 @@ mod tests {
     /// The tests of one process share the sums, so others see less memory while this one runs.
     #[test]
     fn beyond_a_limit_of_the_heap_large_messages_have_mappings_of_their_own() {
-        let size = EARLY / 2;
+        let size = MOST_OF_HEAP / 8;
         let mut early = 0;
         let mut begun = |byte: u8| {
             let mut buffer = MessageBuffer::new();
@@ -246,7 +249,7 @@ mod tests {
             assert_eq!(part, [byte].as_slice());
         }
         assert!(!is_mapped(&begun(7)), "the others gave their part back");
-        assert!(early <= EARLY + size, "few have all of their memory from the beginning");
+        assert!(early <= FEW + size, "few have all of their memory from the beginning");
     }
 
     #[test]
