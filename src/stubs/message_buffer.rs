@@ -21,12 +21,12 @@ use crate::driver::large_buffers;
 pub(super) const SMALL: usize = 64 * 1024;
 
 /// How many bytes of the allocator's memory all larger messages of this process may have.
-const MOST_OF_HEAP: usize = 32 << 20;
+const MOST_OF_HEAP: usize = 16 << 20;
 
 /// As long as they have no more than this, a message has memory for all of it from its first bytes on, and
 /// leaves that memory to the next one. So peers that only begin messages get no more than this for
 /// nothing.
-const FEW: usize = MOST_OF_HEAP / 8;
+const FEW: usize = 4 << 20;
 
 /// How many mappings they may have. A process usually may have 65,530 (`vm.max_map_count`).
 const MOST_MAPPINGS: usize = 8 * 1024;
