@@ -67,6 +67,15 @@ impl Connection {
         }
     }
 
+    /// Counts the data of a message that was received in one step, and is no part of a pinned buffer.
+    #[inline]
+    pub(super) fn count_whole(&mut self, len: u32) -> Result<(), ConnectionError> {
+        self.received.keep(len);
+        self.received.copied += len;
+        self.budget.earn(len / budget::BYTES_PER_UNIT);
+        self.count_received(len)
+    }
+
     /// Client: returns whether this DATA is the whole body of a response, because the next frame
     /// has the trailers. The caller is told of the response and will read it next.
     #[inline]

@@ -247,9 +247,7 @@ impl Connection {
         head: Result<Head, HeadError>,
         attached: Attached,
     ) -> Result<(), ConnectionError> {
-        self.closed.opened(self.server.last_id, id);
-        self.server.last_id = id;
-        self.server.opened += 1;
+        self.note_opened(id);
         if self.draining == Draining::Final || !self.has_room() {
             // §5.1.2. Until it has acknowledged our SETTINGS, the peer cannot know the limit. It
             // can never know which calls that it cancelled still run here.
@@ -291,11 +289,25 @@ impl Connection {
         stream.arrived.head = head.ok();
         let key = self.streams.insert(stream);
         self.attach(key, attached);
+        self.announce(key);
+        Ok(())
+    }
+
+    /// Notes that the client has opened a stream, whatever becomes of it.
+    #[inline]
+    pub(super) fn note_opened(&mut self, id: u32) {
+        self.closed.opened(self.server.last_id, id);
+        self.server.last_id = id;
+        self.server.opened += 1;
+    }
+
+    /// Tells the driver of a request.
+    #[inline]
+    pub(super) fn announce(&mut self, key: StreamKey) {
         if let Some(stream) = self.streams.get_mut(key) {
             self.events.tell(key, stream, News::OPENED);
             self.events.bound(&self.streams);
         }
-        Ok(())
     }
 
     /// Returns whether one more request is within the limit. Requests count until their response is

@@ -175,7 +175,7 @@ impl Connection {
         }
     }
 
-    /// Returns whether the last input was mainly parts of large messages.
+    /// Returns whether the last input had DATA of the largest size, which only large messages have.
     #[inline]
     pub(crate) fn receives_bulk(&self) -> bool {
         self.received.is_bulk

@@ -2,13 +2,11 @@
 //! block was decoded before. `headers` and `data` deal with all other requests.
 
 use super::arrived::MessageEnd;
-use super::budget;
 use super::connection::Connection;
 use super::draining::Draining;
 use super::error::ConnectionError;
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
 use super::head::{Head, HeadKind};
-use super::news::News;
 use super::receive::{CUT_OUT, Input};
 use super::stream::{CALL, Receiving};
 use super::whole_response::MAX_BLOCK;
@@ -62,17 +60,17 @@ impl Connection {
         else {
             return Ok(false);
         };
-        let mut stream = self.new_stream(id);
         let len = layout.content() as u32;
         if id.is_multiple_of(2)
             || id <= self.server.last_id
             || head.content_length.is_some()
-            || len > stream.receive_window.available()
+            || len > self.initial_receive_window()
             || len > self.received.available()
             || !self.has_room()
         {
             return Ok(false);
         }
+        let mut stream = self.new_stream(id);
         stream.receiving = Receiving::Done;
         stream.peer_ended = true;
         stream.held = CALL + head.size;
@@ -81,19 +79,11 @@ impl Connection {
         stream.arrived.end = MessageEnd::Plain;
         let piece = input.take(layout.data + HEADER_LEN, len as usize, false, &mut self.pinned);
         stream.arrived.pieces.push(piece);
-        self.closed.opened(self.server.last_id, id);
-        self.server.last_id = id;
+        self.note_opened(id);
         self.server.last_accepted = id;
-        self.server.opened += 1;
         let key = self.streams.insert(stream);
-        if let Some(stream) = self.streams.get_mut(key) {
-            self.events.tell(key, stream, News::OPENED);
-            self.events.bound(&self.streams);
-        }
-        self.received.keep(len);
-        self.received.copied += len;
-        self.budget.earn(len / budget::BYTES_PER_UNIT);
-        self.count_received(len)?;
+        self.announce(key);
+        self.count_whole(len)?;
         Ok(true)
     }
 }

@@ -2,7 +2,6 @@
 //! both header blocks were decoded before. `headers` and `data` deal with all other responses.
 
 use super::arrived::MessageEnd;
-use super::budget;
 use super::connection::Connection;
 use super::error::ConnectionError;
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
@@ -97,12 +96,9 @@ impl Connection {
         stream.arrived.pieces.push(input.lend(layout.data + HEADER_LEN, len as usize));
         self.lent.get_or_insert_default().push(key);
         self.events.tell(key, stream, News::READABLE);
-        self.received.keep(len);
-        self.received.copied += len;
-        self.budget.earn(len / budget::BYTES_PER_UNIT);
         input.advance(layout.end - layout.trailers);
         self.settle(key);
-        self.count_received(len)?;
+        self.count_whole(len)?;
         Ok(true)
     }
 }

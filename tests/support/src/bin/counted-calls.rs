@@ -27,7 +27,11 @@ fn main() -> Outcome {
     let (kind, count, address) = match &arguments[..] {
         [kind, address] if kind == "serve" => return serve(address),
         [kind, count, address] => (kind, count.parse()?, address.clone()),
-        _ => return Err("usage: counted-calls async|blocking|stream COUNT ADDRESS".into()),
+        _ => {
+            return Err(
+                "usage: counted-calls async|blocking|stream COUNT ADDRESS, or serve ADDRESS".into(),
+            );
+        }
     };
     match &**kind {
         "async" => in_a_task(make_calls(count, address)),
