@@ -22,18 +22,18 @@ pub(super) trait Duties {
     /// takes `batch` calls.
     fn is_full(&self, state: &State, batch: usize) -> bool;
 
-    /// Returns whether requests were taken whose handlers are not called yet, because too much
-    /// waits to be sent.
-    fn holds(&self) -> bool {
+    /// Returns whether there are requests whose handlers are not called yet.
+    fn holds(&self, _state: &State) -> bool {
         false
     }
 
-    /// Calls the handlers of those requests. It releases the lock meanwhile, and holds it again at
-    /// the end.
+    /// Calls the handlers of those requests that were taken, and then of others up to `batch` in all.
+    /// It releases the lock meanwhile, and holds it again at the end.
     fn run<'a>(
         &mut self,
         state: MutexGuard<'a, State>,
         _shared: &'a Arc<Shared>,
+        _batch: usize,
     ) -> MutexGuard<'a, State> {
         state
     }

@@ -128,6 +128,7 @@ where
         self.notice_failure(&mut state);
         if !held_up {
             state = self.run_handlers(state, &shared);
+            self.backlog |= state.h2.whole_requests() > 0;
         }
         self.write(cx, &mut state, &mut turn);
         self.memory.note_sent(state.h2.data_sent());
@@ -224,7 +225,7 @@ where
             && matches!(input, ReadOutcome::Nothing)
             && !self.timer.is_due(turn.now)
             && !state.has_work()
-            && !self.duties.holds()
+            && !self.duties.holds(state)
     }
 
     fn lend_output(&self, state: &mut State) {
@@ -300,7 +301,9 @@ where
         if !self.backlog {
             self.batch = state.batch(self.calls_per_taken);
         }
-        while let Some(event) = state.h2.poll_event() {
+        while state.h2.has_events()
+            && let Some(event) = state.h2.poll_event()
+        {
             self.duties.event(state, event);
             if !held_up && self.duties.is_full(state, self.batch.into()) {
                 break;
@@ -334,7 +337,7 @@ where
         mut state: MutexGuard<'a, State>,
         shared: &'a Arc<Shared>,
     ) -> MutexGuard<'a, State> {
-        if !self.duties.holds() {
+        if !self.duties.holds(&state) {
             return state;
         }
         if !state.wakes.is_empty() {
@@ -343,7 +346,7 @@ where
             self.wakes.drain(..).for_each(Waker::wake);
             state = shared.lock();
         }
-        self.duties.run(state, shared)
+        self.duties.run(state, shared, self.batch.into())
     }
 
     fn write(&mut self, cx: &mut Context<'_>, state: &mut State, turn: &mut Turn) {
@@ -386,7 +389,7 @@ where
         if turn.lingers || turn.more || turn.unsent || self.unparsed || state.h2.has_events() {
             return AfterTurn::Again;
         }
-        let resumes = self.duties.holds() && !is_held_up(state);
+        let resumes = self.duties.holds(state) && !is_held_up(state);
         // The connection was not read because of what it held, and has given that back during this
         // turn. Neither the socket nor a timer would wake it.
         let readable =

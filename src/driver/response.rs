@@ -11,7 +11,7 @@ use super::options::BoxError;
 use super::send::{Outbound, RestOfBody, Start, StartEnd, send_start, start};
 use super::shared::State;
 use crate::descriptors::Descriptors;
-use crate::http2::StreamKey;
+use crate::http2::{StreamKey, Unopened, WholeResponse};
 
 /// Answers a request whose header list is larger than this end accepts.
 pub(super) fn refuse_headers(
@@ -43,20 +43,66 @@ where
     ResponseParts { parts, descriptors, start: start(body) }
 }
 
+/// A request that a handler is called for.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    Stream(StreamKey),
+    /// It has arrived whole. If it is answered at once, it needs no stream.
+    Whole(Unopened),
+}
+
+impl Unanswered {
+    /// Returns the request's stream.
+    pub(super) fn open(self, state: &mut State) -> StreamKey {
+        match self {
+            Self::Stream(key) => key,
+            Self::Whole(request) => state.h2.open(request),
+        }
+    }
+
+    /// Sends a response of one message, empties the message's buffer, and ends the call.
+    #[inline]
+    pub(super) fn answer(self, state: &mut State, answer: MessageAnswer, message: &mut Vec<u8>) {
+        let request = match (self, answer.whole(message)) {
+            (Self::Whole(request), Some(response)) => match state.h2.answer(request, response) {
+                Ok(()) => return message.clear(),
+                Err(request) => Self::Whole(request),
+            },
+            (request, _) => request,
+        };
+        let key = request.open(state);
+        send_message(state, key, answer, message);
+        state.forget(key);
+    }
+}
+
+impl MessageAnswer {
+    /// Returns the response as one of which only the data changes, if it is such a one.
+    #[inline]
+    fn whole<'a>(&self, data: &'a [u8]) -> Option<WholeResponse<'a>> {
+        match (&self.head, &self.descriptors) {
+            (Fields::Static(head), None) => {
+                Some(WholeResponse { head, data, trailers: self.trailers })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Sends a response of one message, and empties the message's buffer.
 pub(super) fn send_message(
     state: &mut State,
     key: StreamKey,
-    MessageAnswer { head, descriptors, trailers }: MessageAnswer,
+    answer: MessageAnswer,
     message: &mut Vec<u8>,
 ) {
-    let head = &head;
-    if let (Fields::Static(head), None) = (head, &descriptors)
-        && state.h2.send_whole(key, head, message, trailers)
+    if let Some(response) = answer.whole(message)
+        && state.h2.send_whole(key, response)
     {
-        message.clear();
-        return;
+        return message.clear();
     }
+    let MessageAnswer { head, descriptors, trailers } = answer;
+    let head = &head;
     let goes_on = match (head, &descriptors) {
         (Fields::Static(head), None) => {
             state.h2.send_static_response(key, head);

@@ -21,7 +21,7 @@ use super::handler_task::{HandlerStage, HandlerTask};
 use super::memory::User;
 use super::options::Options;
 use super::pass::Pass;
-use super::response::{refuse_headers, send_message, send_parts, taken_apart};
+use super::response::{Unanswered, refuse_headers, send_parts, taken_apart};
 use super::room::Room;
 use super::send::SendBody;
 use super::shared::{Shared, State};
@@ -29,7 +29,10 @@ use super::slow_methods::SlowMethods;
 use super::socket::Socket;
 use super::spare::{push, trim};
 use super::timer::now;
-use crate::http2::{Body, Connection, ErrorCode, NoRequest, ProtocolEvent, Request, StreamKey};
+use crate::descriptors::ReceivedSet;
+use crate::http2::{
+    Body, Connection, ErrorCode, NoRequest, ProtocolEvent, Request, RequestHead, StreamKey,
+};
 
 /// When handlers have run for this long in a turn, the other requests have to wait for the next
 /// turn, so that other connections need not wait for all of them.
@@ -151,37 +154,47 @@ impl Timing {
 }
 
 /// The work of a handler that a task has to do, if there is some.
-type Left<H> = Option<HandlerStage<<H as Handler>::Running, <H as Handler>::Body>>;
+type Left<H> = Option<(StreamKey, HandlerStage<<H as Handler>::Running, <H as Handler>::Body>)>;
 
-/// Sends what a handler has answered so far. Returns what a task has to do.
+/// Sends what a handler has answered so far. Returns what a task has to do, or otherwise ends the call.
 fn respond<'a, H: Handler>(
     shared: &'a Arc<Shared>,
-    key: StreamKey,
+    request: Unanswered,
     outcome: Outcome<H>,
     message: &mut Vec<u8>,
 ) -> (MutexGuard<'a, State>, Left<H>) {
-    match outcome {
+    let (mut state, key, rest) = match outcome {
         Outcome::Ready(Answer::Message(answer)) => {
             let mut state = shared.lock();
-            send_message(&mut state, key, answer, message);
-            (state, None)
+            request.answer(&mut state, answer, message);
+            return (state, None);
         }
         Outcome::Ready(Answer::Response(response)) => {
             let reply = taken_apart(response);
             let mut state = shared.lock();
+            let key = request.open(&mut state);
             let rest = send_parts(&mut state, key, reply);
             let rest = rest.map(|(body, next)| {
                 HandlerStage::Body(SendBody::new(Arc::clone(shared), key, body, next))
             });
-            (state, rest)
+            (state, key, rest)
         }
-        Outcome::Pending(reply) => (shared.lock(), Some(HandlerStage::Call(reply))),
+        Outcome::Pending(reply) => {
+            let mut state = shared.lock();
+            let key = request.open(&mut state);
+            (state, key, Some(HandlerStage::Call(reply)))
+        }
         Outcome::Panicked => {
             let mut state = shared.lock();
+            let key = request.open(&mut state);
             state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
-            (state, None)
+            (state, key, None)
         }
+    };
+    if rest.is_none() {
+        state.forget(key);
     }
+    (state, rest.map(|rest| (key, rest)))
 }
 
 /// Takes a request for a handler. Its descriptors are closed when the call ends. If its headers are too
@@ -201,6 +214,45 @@ fn take_request<H: Handler>(state: &mut State, key: StreamKey) -> Option<Request
             refuse_headers(state, key, H::too_large(limit, foreign));
             None
         }
+    }
+}
+
+/// A request for a handler.
+struct Arrival {
+    request: Unanswered,
+    head: Arc<RequestHead>,
+    body: Incoming,
+    descriptors: Option<Box<ReceivedSet>>,
+}
+
+impl<H: Handler> ServerDuties<H> {
+    /// Takes the next request for a handler: first those that have streams, and then those that have
+    /// arrived whole, up to `batch` in all. `taken` is how many this turn has taken.
+    #[inline]
+    fn next(
+        &self,
+        state: &mut State,
+        shared: &Arc<Shared>,
+        taken: &mut usize,
+        batch: usize,
+    ) -> Option<Arrival> {
+        while let Some(key) = self.requests.get(*taken).copied() {
+            *taken += 1;
+            if let Some(Request { head, body, descriptors }) = take_request::<H>(state, key) {
+                let body = match body {
+                    Body::Whole(content) => Incoming::whole(content),
+                    Body::Open => Incoming::stream(Arc::clone(shared), key),
+                };
+                return Some(Arrival { request: Unanswered::Stream(key), head, body, descriptors });
+            }
+        }
+        if *taken >= batch {
+            return None;
+        }
+        let (request, head, content) = state.h2.take_whole()?;
+        *taken += 1;
+        let body = Incoming::whole(content);
+        Some(Arrival { request: Unanswered::Whole(request), head, body, descriptors: None })
     }
 }
 
@@ -227,35 +279,28 @@ impl<H: Handler> Duties for ServerDuties<H> {
         self.requests.len() >= batch
     }
 
-    fn holds(&self) -> bool {
-        !self.requests.is_empty()
+    fn holds(&self, state: &State) -> bool {
+        !self.requests.is_empty() || state.h2.whole_requests() > 0
     }
 
     fn run<'a>(
         &mut self,
         mut state: MutexGuard<'a, State>,
         shared: &'a Arc<Shared>,
+        batch: usize,
     ) -> MutexGuard<'a, State> {
-        let Self { handler, requests, slow } = self;
         let mut message = Room::take();
         // The time is read once for each handler: the end of one is the beginning of the next.
-        let began = (requests.len() > 1 || slow.is_some()).then(Instant::now);
+        let is_timed = self.slow.is_some() || self.requests.len() + state.h2.whole_requests() > 1;
+        let began = is_timed.then(Instant::now);
         let mut now = began;
         let mut taken = 0;
-        while let Some(key) = requests.get(taken).copied() {
-            if now.zip(began).is_some_and(|(now, began)| now - began > LONGEST) {
-                break;
-            }
-            taken += 1;
-            let Some(Request { head, body, descriptors }) = take_request::<H>(&mut state, key)
-            else {
-                continue;
-            };
+        while now.zip(began).is_none_or(|(now, began)| now - began <= LONGEST)
+            && let Some(arrival) = self.next(&mut state, shared, &mut taken, batch)
+        {
+            let Self { handler, slow, .. } = &mut *self;
             drop(state);
-            let body = match body {
-                Body::Whole(content) => Incoming::whole(content),
-                Body::Open => Incoming::stream(Arc::clone(shared), key),
-            };
+            let Arrival { request, head, body, descriptors } = arrival;
             let is_slow = slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
             let timing = Timing::begin(now, slow.is_some() && !is_slow, &head.path);
             let room = (!is_slow).then_some(&mut *message);
@@ -263,17 +308,15 @@ impl<H: Handler> Duties for ServerDuties<H> {
                 catch_unwind(AssertUnwindSafe(|| handler.call(head, body, descriptors, room)));
             let outcome = polled::<H>(called.ok(), is_slow, &mut message);
             now = timing.end(slow);
-            let stage;
-            (state, stage) = respond(shared, key, outcome, &mut message);
-            let Some(stage) = stage else {
-                state.forget(key);
-                continue;
-            };
-            // The task waits for the lock that is held here, so its entry is there when it runs.
-            let task = tokio::spawn(HandlerTask { shared: Arc::clone(shared), key, stage });
-            state.waiters.set_task(key, task.abort_handle());
+            let left;
+            (state, left) = respond(shared, request, outcome, &mut message);
+            if let Some((key, stage)) = left {
+                // The task waits for the lock that is held here, so its entry is there when it runs.
+                let task = tokio::spawn(HandlerTask { shared: Arc::clone(shared), key, stage });
+                state.waiters.set_task(key, task.abort_handle());
+            }
         }
-        requests.drain(..taken);
+        self.requests.drain(..taken.min(self.requests.len()));
         state
     }
 

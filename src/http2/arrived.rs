@@ -126,6 +126,12 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
+    /// Returns a body of one piece, which has memory of its own.
+    #[inline]
+    pub(super) fn of_copy(bytes: Bytes) -> Self {
+        Self { first: Some(Piece { bytes, origin: Origin::Copied }), rest: None }
+    }
+
     #[inline]
     pub(super) fn push(&mut self, piece: Piece) {
         if self.first.is_none() {

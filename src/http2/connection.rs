@@ -31,6 +31,7 @@ use super::sides::{ClientSide, ServerSide};
 use super::spare::{self, trim};
 use super::stream::{Stream, Streams};
 use super::timers::Timers;
+use super::unopened::WholeRequests;
 use super::write_buffer::WriteBuffer;
 
 /// How many bytes of answers may wait for a peer that does not read. One turn of the driver cannot
@@ -130,6 +131,7 @@ impl Connection {
                 unwritten: VecDeque::new(),
                 opened: 0,
                 fields: 0,
+                whole: WholeRequests::default(),
             },
         }
     }
@@ -147,12 +149,21 @@ impl Connection {
 
     /// Returns the next event. Call it after [`receive`](Self::receive), [`advance`](Self::advance)
     /// and [`on_timeout`](Self::on_timeout), until there is none.
+    ///
+    /// A server that does not [take](Self::take_whole) the requests that have arrived whole before
+    /// has events for these, too.
     #[inline]
     pub(crate) fn poll_event(&mut self) -> Option<ProtocolEvent> {
-        self.events.poll(&mut self.streams)
+        let event = self.events.poll(&mut self.streams);
+        if event.is_none() && self.whole_requests() > 0 {
+            self.open_whole_requests();
+            return self.events.poll(&mut self.streams);
+        }
+        event
     }
 
-    /// Returns whether [`poll_event`](Self::poll_event) may have an event.
+    /// Returns whether [`poll_event`](Self::poll_event) may have an event of something else than a
+    /// request that has arrived whole.
     #[inline]
     pub(crate) fn has_events(&self) -> bool {
         !self.events.is_empty()
@@ -206,8 +217,15 @@ impl Connection {
     // ---- What it is like -------------------------------------------------------------------
 
     /// Returns the number of streams that are open on the wire or not forgotten.
+    #[inline]
     pub(crate) fn active_streams(&self) -> usize {
-        self.streams.len()
+        self.streams.len() + self.server.whole.len()
+    }
+
+    /// Returns how many streams are open on the wire.
+    #[inline]
+    pub(super) fn open_streams(&self) -> usize {
+        self.streams.open() + self.server.whole.len()
     }
 
     /// Returns how many bytes given to [`send_data`](Self::send_data) wait for windows or for room.
@@ -235,7 +253,7 @@ impl Connection {
     /// their requests, and entries in tables.
     #[inline]
     pub(crate) fn call_bytes(&self) -> usize {
-        self.streams.held()
+        self.streams.held() + self.server.whole.held()
     }
 
     /// Returns how much the peer may send before anything is read.
@@ -265,13 +283,16 @@ impl Connection {
     pub(crate) fn trim(&mut self) {
         self.write_buffer.trim();
         self.passing.trim();
-        if self.streams.len() == 0 {
+        if self.active_streams() == 0 {
             self.events.trim();
             self.outflow.trim();
             if self.lent.as_ref().is_some_and(|lent| lent.capacity() > spare::FEW) {
                 self.lent = None;
             }
-            trim(&mut self.server.unwritten);
+            if self.role == Role::Server {
+                trim(&mut self.server.unwritten);
+                self.server.whole.trim();
+            }
             self.streams.trim();
             self.closed.trim();
         }

@@ -60,7 +60,7 @@ impl Connection {
         let ends = self.dead.is_some()
             || self.draining == Draining::Final
             || self.client.go_away.is_some();
-        ends && (self.dead.is_some() || self.streams.len() == 0) && self.write_buffer.len() == 0
+        ends && (self.dead.is_some() || self.active_streams() == 0) && self.write_buffer.len() == 0
     }
 
     /// Returns whether this end has announced that it takes no more streams.
@@ -121,6 +121,7 @@ impl Connection {
         self.outflow.clear_ready();
         self.block = None;
         self.client.wants_slot = false;
+        self.open_whole_requests();
         for key in self.streams.keys() {
             self.end_stream(key);
         }

@@ -317,12 +317,12 @@ impl Connection {
         let lingering = self.streams.len() - self.streams.open();
         let lingering = lingering.saturating_sub(self.config.max_lingering as usize);
         let unseen = self.server.unwritten.len();
-        self.streams.open() + unseen + lingering < self.config.max_streams as usize
+        self.open_streams() + unseen + lingering < self.config.max_streams as usize
     }
 
     /// Returns whether the peer, too, must know that it is at the limit.
     fn is_full(&self) -> bool {
-        self.streams.open() + self.server.unwritten.len() >= self.config.max_streams as usize
+        self.open_streams() + self.server.unwritten.len() >= self.config.max_streams as usize
     }
 
     /// Refuses a malformed request, which never becomes a stream (§8.1.1).

@@ -103,9 +103,16 @@ impl<'a> Input<'a> {
             self.at = start + len;
             return Piece { bytes: pinned.slice(start..start + len), origin };
         }
-        let bytes = copied::copy(&self.rest()[from..from + len]);
-        self.at = start + len;
-        Piece { bytes, origin: Origin::Copied }
+        Piece { bytes: self.copy(from, len), origin: Origin::Copied }
+    }
+
+    /// Returns a copy of `len` bytes, which begin `from` bytes after those that are done. Afterwards these
+    /// bytes and the ones before them are done, too.
+    #[inline]
+    pub(super) fn copy(&mut self, from: usize, len: usize) -> Bytes {
+        let copy = copied::copy(&self.rest()[from..from + len]);
+        self.at += from + len;
+        copy
     }
 
     /// Returns whether [`lend`](Self::lend) may be called.
@@ -208,6 +215,9 @@ impl Connection {
             let header = FrameHeader::parse(bytes);
             if header.kind == kind::HEADERS && self.whole(input)? {
                 continue;
+            }
+            if header.stream > 0 && self.whole_requests() > 0 {
+                self.open_whole_requests();
             }
             if !self.handshake.is_introduced() {
                 self.first_frame(header, &bytes)?;

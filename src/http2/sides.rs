@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::event::GoAway;
+use super::unopened::WholeRequests;
 
 /// How many streams a client may open in one turn of its connection, whatever becomes of them. It
 /// limits what a turn costs, because a stream that is opened and reset at once advances nothing. It
@@ -39,6 +40,8 @@ pub(super) struct ServerSide {
     pub(super) opened: u32,
     /// Fields that were decoded in this turn.
     pub(super) fields: u32,
+    /// Requests that have arrived whole and have no streams.
+    pub(super) whole: WholeRequests,
 }
 
 impl ServerSide {

@@ -180,10 +180,7 @@ impl Connection {
         if first {
             self.streams.close_one();
             if complete {
-                if self.role == Role::Server && self.dead.is_none() {
-                    self.server.unwritten.push_back(self.write_buffer.end());
-                }
-                self.budget.earn(budget::CALL_COMPLETED);
+                self.count_complete();
             }
         }
         if early {
@@ -193,5 +190,14 @@ impl Connection {
         if self.client.wants_slot {
             self.offer_slots();
         }
+    }
+
+    /// Counts a call both of whose messages are complete.
+    #[inline]
+    pub(super) fn count_complete(&mut self) {
+        if self.role == Role::Server && self.dead.is_none() {
+            self.server.unwritten.push_back(self.write_buffer.end());
+        }
+        self.budget.earn(budget::CALL_COMPLETED);
     }
 }

@@ -23,10 +23,10 @@ impl Connection {
         let hoarded = self.role == Role::Server && self.outflow.queued() > self.config.max_stalled;
         let waits = self.write_buffer.len() > 0 || hoarded;
         self.timers.note_stall(now, waits, self.write_buffer.written());
-        let is_idle = self.streams.len() == 0;
+        let is_idle = self.active_streams() == 0;
         self.timers.note_draining(now, self.draining == Draining::Announced, is_idle);
         if self.config.idle_timeout.is_some() {
-            let idle = self.streams.len() == 0 && self.draining == Draining::No;
+            let idle = self.active_streams() == 0 && self.draining == Draining::No;
             let last = match self.role {
                 Role::Client => self.client.next_id,
                 Role::Server => self.server.last_accepted,
@@ -84,7 +84,7 @@ impl Connection {
     }
 
     fn keep_alive_deadline(&self) -> Option<Instant> {
-        self.timers.keep_alive_deadline(self.config.keep_alive?, self.streams.open() > 0)
+        self.timers.keep_alive_deadline(self.config.keep_alive?, self.open_streams() > 0)
     }
 
     /// Does what is due at `now`. It may write frames, and may end the connection.

@@ -1,14 +1,22 @@
 //! A server's usual request, in one step: its head and all of its data arrive together, and the header
 //! block was decoded before. `headers` and `data` deal with all other requests.
+//!
+//! If it is answered at once, it is never in the table of streams. Otherwise it is opened: then it is a
+//! stream like all others.
 
-use super::arrived::MessageEnd;
+use std::sync::Arc;
+
+use super::arrived::{MessageEnd, Pieces};
 use super::connection::Connection;
 use super::draining::Draining;
 use super::error::ConnectionError;
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
-use super::head::{Head, HeadKind};
+use super::head::{Head, HeadKind, RequestHead};
+use super::key::StreamKey;
+use super::read::Content;
 use super::receive::{CUT_OUT, Input};
-use super::stream::{CALL, Receiving};
+use super::stream::{CALL, Receiving, Stream};
+use super::unopened::{Unopened, WholeRequest};
 use super::whole_response::MAX_BLOCK;
 
 /// Where the frames of a request are, counted from its first byte.
@@ -70,20 +78,68 @@ impl Connection {
         {
             return Ok(false);
         }
+        let unopened = Unopened { id, held: CALL + head.size };
+        let head = Arc::clone(head);
+        let content = input.copy(layout.data + HEADER_LEN, len as usize);
+        self.server.whole.push(WholeRequest { unopened, head, content });
+        self.note_opened(id);
+        self.server.last_accepted = id;
+        self.count_whole(len)?;
+        Ok(true)
+    }
+
+    /// Server: returns how many requests there are for [`take_whole`](Self::take_whole).
+    #[inline]
+    pub(crate) fn whole_requests(&self) -> usize {
+        self.server.whole.len()
+    }
+
+    /// Server: takes the next request that has arrived whole and has no stream. It came after all that
+    /// have [events](Self::has_events).
+    #[inline]
+    pub(crate) fn take_whole(&mut self) -> Option<(Unopened, Arc<RequestHead>, Content)> {
+        let WholeRequest { mut unopened, head, content } = self.server.whole.pop()?;
+        let len = content.len() as u32;
+        unopened.held += len;
+        self.received.release(len);
+        self.received.copied -= len;
+        let content = Content { pieces: Pieces::of_copy(content), trailers: None };
+        Some((unopened, head, content))
+    }
+
+    /// Server: gives a request that was taken a stream, because it is not answered yet.
+    pub(crate) fn open(&mut self, Unopened { id, held }: Unopened) -> StreamKey {
+        let mut stream = self.complete_stream(id);
+        stream.held = held;
+        stream.taken = true;
+        let key = self.streams.insert(stream);
+        if self.dead.is_some() {
+            self.end_stream(key);
+        }
+        key
+    }
+
+    /// Gives the whole requests that were not taken their streams, because something else may come on
+    /// these. Then there are events for them.
+    #[cold]
+    pub(super) fn open_whole_requests(&mut self) {
+        while let Some(WholeRequest { unopened, head, content }) = self.server.whole.pop() {
+            let mut stream = self.complete_stream(unopened.id);
+            stream.held = unopened.held;
+            stream.unread = content.len() as u32;
+            stream.arrived.head = Some(Head::Request(head));
+            stream.arrived.pieces = Pieces::of_copy(content);
+            let key = self.streams.insert(stream);
+            self.announce(key);
+        }
+    }
+
+    /// Returns the stream of a request that has arrived whole.
+    fn complete_stream(&self, id: u32) -> Stream {
         let mut stream = self.new_stream(id);
         stream.receiving = Receiving::Done;
         stream.peer_ended = true;
-        stream.held = CALL + head.size;
-        stream.unread = len;
-        stream.arrived.head = Some(Head::Request(head.clone()));
         stream.arrived.end = MessageEnd::Plain;
-        let piece = input.take(layout.data + HEADER_LEN, len as usize, false, &mut self.pinned);
-        stream.arrived.pieces.push(piece);
-        self.note_opened(id);
-        self.server.last_accepted = id;
-        let key = self.streams.insert(stream);
-        self.announce(key);
-        self.count_whole(len)?;
-        Ok(true)
+        stream
     }
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use super::raw::*;
 use super::seen::Event;
 use crate::http2::send_head::NotNow;
-use crate::http2::{Config, HeadId, SendRequest};
+use crate::http2::{Config, HeadId, SendRequest, WholeResponse};
 
 static HEAD: LazyLock<HeaderMap> = LazyLock::new(|| {
     map(&[("content-type", "application/grpc"), ("te", "trailers"), ("x-one", "1")])
@@ -140,6 +140,10 @@ fn a_known_response_means_the_same() {
     }
 }
 
+fn response(data: &[u8]) -> WholeResponse<'_> {
+    WholeResponse { head: &HEAD, data, trailers: &TRAILERS }
+}
+
 #[test]
 fn a_response_in_one_step_is_the_same_as_in_three() {
     // The client's window for a stream takes the last of these in part.
@@ -155,7 +159,7 @@ fn a_response_in_one_step_is_the_same_as_in_three() {
             let Event::Request { stream, .. } = opened[0] else { panic!("{opened:?}") };
             let server = &mut server.connection;
             let mut message = vec![7; size];
-            let whole = side == 1 && server.send_whole(stream, &HEAD, &message, &TRAILERS);
+            let whole = side == 1 && server.send_whole(stream, response(&message));
             if !whole {
                 server.send_static_response(stream, &HEAD);
                 server.send_small(stream, &mut message, false);
@@ -163,7 +167,7 @@ fn a_response_in_one_step_is_the_same_as_in_three() {
             }
             if side == 1 {
                 steps.push(whole);
-                assert!(!server.send_whole(stream, &HEAD, b"again", &TRAILERS), "round {round}");
+                assert!(!server.send_whole(stream, response(b"again")), "round {round}");
             }
             server.forget(stream);
             client.connection.forget(key);

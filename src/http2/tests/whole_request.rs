@@ -1,9 +1,13 @@
 //! A whole request that is received in one step means the same as its frames one by one.
 
+use std::sync::LazyLock;
+
+use http::HeaderMap;
+
 use super::raw::*;
 use super::seen::Event;
-use crate::http2::Config;
 use crate::http2::error::ErrorCode;
+use crate::http2::{Config, ProtocolEvent as Told, WholeResponse};
 
 /// A block that refers to the table, as that of a client that has sent it before: POST, http, and the
 /// fields of [`first_block`].
@@ -88,10 +92,115 @@ fn the_usual_request_is_received_in_one_step() {
     // Only the step that takes the whole request does not need the stream's window.
     let window = server.connection.initial_receive_window();
     server.send(&whole(NEXT, b"data")).expect("a request");
-    let (key, stream) = server.connection.find(NEXT).expect("a stream");
+    assert_eq!(server.connection.whole_requests(), 1);
+    let Some(Told::Opened(key)) = server.connection.poll_event() else { panic!("no request") };
+    let (_, stream) = server.connection.find(NEXT).expect("a stream");
     assert_eq!(stream.receive_window.available(), window);
     let request = server.connection.take_request(key).expect("a request");
     assert_eq!(request.head.path, "/a.B/C");
+}
+
+static HEAD: LazyLock<HeaderMap> = LazyLock::new(|| map(&[("content-type", "application/grpc")]));
+static TRAILERS: LazyLock<HeaderMap> = LazyLock::new(|| map(&[("grpc-status", "0")]));
+
+/// Returns a server that has sent the head and the trailers before.
+fn answering_server() -> Tested {
+    let mut server = warm_server(Config::default());
+    for id in [NEXT, NEXT + 2] {
+        let events = server.accept(&whole(id, b"x"));
+        let Event::Request { stream, .. } = events[0] else { panic!("{events:?}") };
+        server.connection.send_static_response(stream, &HEAD);
+        server.connection.send_small(stream, &mut b"y".to_vec(), false);
+        server.connection.send_static_trailers(stream, &TRAILERS);
+        server.connection.forget(stream);
+        server.frames();
+    }
+    server
+}
+
+#[test]
+fn a_request_that_is_answered_without_a_stream_is_the_same_as_one_with_a_stream() {
+    let [mut without, mut with] = [(); 2].map(|()| answering_server());
+    let answer = WholeResponse { head: &HEAD, data: b"answer", trailers: &TRAILERS };
+    for id in (NEXT + 4..NEXT + 20).step_by(2) {
+        for server in [&mut without, &mut with] {
+            server.send(&whole(id, &[7; 2_000])).expect("a request");
+        }
+        let (request, head, mut content) = without.connection.take_whole().expect("a request");
+        assert_eq!(
+            (&head.path, content.pieces.pop()),
+            (&"/a.B/C".parse().unwrap(), Some(vec![7; 2_000].into()))
+        );
+        without.connection.answer(request, answer).expect("an answer");
+        let events = with.events();
+        let Event::Request { stream, .. } = events[0] else { panic!("{events:?}") };
+        assert!(with.connection.send_whole(stream, answer));
+        compare_state(&without, &with);
+        assert_eq!(without.frames(), with.frames());
+        // Whatever comes on the stream afterwards means the same, too.
+        let late = [rst(id, ErrorCode::CANCEL), window_update(id, 5)];
+        assert_eq!(without.send(&late), with.send(&late));
+        compare_state(&without, &with);
+    }
+    let late = data(NEXT + 4, "late", true);
+    let [one, other] = [without, with].map(|mut server| server.send(std::slice::from_ref(&late)));
+    assert_eq!(one.expect_err("a closed stream"), other.expect_err("a closed stream"));
+}
+
+#[test]
+fn a_request_that_cannot_be_answered_at_once_is_opened() {
+    let [mut at_once, mut by_key] = [(); 2].map(|()| answering_server());
+    for server in [&mut at_once, &mut by_key] {
+        // The client's window is smaller than the answer.
+        server.accept(&[settings(&[(4, 3)])]);
+        server.send(&whole(NEXT + 4, b"data")).expect("a request");
+    }
+    let (request, ..) = at_once.connection.take_whole().expect("a request");
+    let answer = WholeResponse { head: &HEAD, data: b"answer", trailers: &TRAILERS };
+    let request = at_once.connection.answer(request, answer).expect_err("no room");
+    let opened = at_once.connection.open(request);
+    let events = by_key.events();
+    let Event::Request { stream, .. } = events[0] else { panic!("{events:?}") };
+    compare_state(&at_once, &by_key);
+    at_once.answer(opened, b"answer");
+    by_key.answer(stream, b"answer");
+    for server in [&mut at_once, &mut by_key] {
+        server.accept(&[window_update(NEXT + 4, 100)]);
+    }
+    compare_state(&at_once, &by_key);
+    assert_eq!(at_once.frames(), by_key.frames());
+    assert_eq!(at_once.connection.active_streams(), 0);
+}
+
+#[test]
+fn a_request_that_was_not_taken_may_be_cancelled_or_end_with_the_connection() {
+    let mut server = answering_server();
+    let [first, second] = [NEXT + 4, NEXT + 6];
+    server.send(&[whole(first, b"a"), whole(second, b"b")].concat()).expect("requests");
+    assert_eq!(server.connection.whole_requests(), 2);
+    assert!(!server.connection.has_events());
+    server.send(&[rst(first, ErrorCode::CANCEL)]).expect("a reset");
+    assert_eq!((server.connection.whole_requests(), server.connection.active_streams()), (0, 1));
+    let events = server.events();
+    assert!(
+        matches!(&events[0], Event::Request { stream, .. } if stream.id() == second),
+        "{events:?}"
+    );
+    // A connection that has ended has no requests.
+    server.send(&whole(second + 2, b"c")).expect("a request");
+    server.connection.disconnect();
+    assert!(server.connection.take_whole().is_none());
+    let events = server.events();
+    assert!(events.iter().all(|event| !matches!(event, Event::Request { .. })), "{events:?}");
+    let mut server = answering_server();
+    server.send(&whole(first, b"a")).expect("a request");
+    let (request, ..) = server.connection.take_whole().expect("a request");
+    server.connection.disconnect();
+    let answer = WholeResponse { head: &HEAD, data: b"answer", trailers: &TRAILERS };
+    let request = server.connection.answer(request, answer).expect_err("no connection");
+    let key = server.connection.open(request);
+    server.connection.forget(key);
+    assert_eq!((server.connection.active_streams(), server.connection.call_bytes()), (0, 0));
 }
 
 #[test]
