@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     pub(super) header_cache: HeaderCache,
     /// A header block that continues in another frame.
     pub(super) block: Option<Box<Block>>,
+    /// The header of DATA that arrives in parts, and its length without the parts that have come.
+    pub(super) partial_data: Option<FrameHeader>,
     pub(super) received: Inflow,
     pub(super) pinned: Pinned,
     /// The streams that have parts of the last read buffer, which are copied if they are not read.
@@ -109,6 +111,7 @@ impl Connection {
             decoder: Decoder::new(4096),
             header_cache: HeaderCache::default(),
             block: None,
+            partial_data: None,
             received: Inflow::new(config.connection_window),
             pinned: Pinned::default(),
             lent: None,

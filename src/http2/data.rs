@@ -13,17 +13,59 @@ use super::role::Role;
 use super::stream::{Receiving, Stream, UNKNOWN_LENGTH};
 
 impl Connection {
+    /// Returns whether the payload of a frame, which has not arrived completely, is received in parts.
+    /// Large DATA is, so that its beginning need not be moved to the next read buffer.
+    pub(super) fn is_in_parts(&self, header: FrameHeader, input: &Input<'_>) -> bool {
+        header.kind == kind::DATA
+            && !header.has(flag::PADDED)
+            && self.takes_part(header, input.rest().len() - HEADER_LEN, input)
+    }
+
+    /// Returns whether `len` bytes of a payload that continues are enough for a part. What is not cut
+    /// out of the read buffer may as well wait there.
+    fn takes_part(&self, header: FrameHeader, len: usize, input: &Input<'_>) -> bool {
+        len >= CUT_OUT && input.cuts(self.is_read(header.stream))
+    }
+
+    /// Receives more of the payload that arrives in parts, as if each part were a frame. Returns whether
+    /// the payload is complete.
+    pub(super) fn data_part(
+        &mut self,
+        header: FrameHeader,
+        input: &mut Input<'_>,
+    ) -> Result<bool, ConnectionError> {
+        let len = input.rest().len().min(header.len as usize);
+        let rest = header.len - len as u32;
+        if rest == 0 {
+            self.partial_data = None;
+            self.data(header, input, true)?;
+            return Ok(true);
+        }
+        if self.takes_part(header, len, input) {
+            self.partial_data = Some(FrameHeader { len: rest, ..header });
+            let part = FrameHeader { len: len as u32, flags: 0, ..header };
+            self.data(part, input, true)?;
+        }
+        Ok(false)
+    }
+
+    fn is_read(&self, id: u32) -> bool {
+        let stream = self.streams.find(id).and_then(|key| self.streams.get(key));
+        stream.is_some_and(Stream::is_read)
+    }
+
+    /// Receives DATA, or a part of it. The header was taken out of the input.
     pub(super) fn data(
         &mut self,
         header: FrameHeader,
         input: &mut Input<'_>,
+        is_part: bool,
     ) -> Result<(), ConnectionError> {
         if header.stream == 0 {
             return Err(ConnectionError::protocol("DATA on stream 0"));
         }
         let end = header.has(flag::END_STREAM);
-        self.received.is_bulk |= header.len == self.config.max_frame_size;
-        let payload = &input.rest()[HEADER_LEN..HEADER_LEN + header.len as usize];
+        let payload = &input.rest()[..header.len as usize];
         let (from, to) = unpad(header, payload)?;
         let len = to - from;
         // The whole payload counts, with its padding (§6.9.1), whatever state the stream is in.
@@ -34,10 +76,12 @@ impl Connection {
             }
             if len > 0 || end {
                 let piece = if len < CUT_OUT && self.is_last_data(key, header, input) {
-                    input.lend(HEADER_LEN + from, len)
+                    input.lend(from, len)
                 } else {
-                    let is_read = self.streams.get(key).is_some_and(Stream::is_read);
-                    input.take(HEADER_LEN + from, len, is_read, &mut self.pinned)
+                    match self.streams.get(key).is_some_and(Stream::is_read) {
+                        true if is_part => input.take_end(from, len, &mut self.pinned),
+                        is_read => input.take(from, len, is_read, &mut self.pinned),
+                    }
                 };
                 if matches!(piece.origin, Origin::Lent | Origin::Sparse) {
                     self.lent.get_or_insert_default().push(key);
@@ -47,7 +91,7 @@ impl Connection {
                 return Ok(());
             }
         }
-        input.advance(HEADER_LEN + header.len as usize);
+        input.advance(header.len as usize);
         Ok(())
     }
 
@@ -83,7 +127,7 @@ impl Connection {
         const LAST: u8 = flag::END_HEADERS | flag::END_STREAM;
         self.role == Role::Client
             && input.lends()
-            && input.rest()[HEADER_LEN + header.len as usize..].first_chunk().is_some_and(|next| {
+            && input.rest()[header.len as usize..].first_chunk().is_some_and(|next| {
                 let next = FrameHeader::parse(*next);
                 next.kind == kind::HEADERS
                     && next.stream == header.stream

@@ -2,13 +2,15 @@
 //! the last of its payloads is dropped, and it counts in full until then.
 
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
-/// The largest buffer that is kept for the thread's next read.
-const MAX_SPARE: usize = 512 * 1024;
+/// The smallest and the largest buffer that is kept for the thread's next read. A smaller one would take
+/// the place of one that need not grow.
+const SPARE_SIZE: RangeInclusive<usize> = 16 * 1024..=512 * 1024;
 
 /// What the pinned buffers of a connection take, in bytes.
 #[derive(Debug, Default)]
@@ -60,7 +62,7 @@ pub(crate) fn take_spare() -> BytesMut {
 /// Keeps a buffer for the thread's next read.
 pub(crate) fn give_spare(mut buffer: BytesMut) {
     buffer.clear();
-    if buffer.capacity() <= MAX_SPARE {
+    if SPARE_SIZE.contains(&buffer.capacity()) {
         // The thread may be ending.
         let _ = SPARE.try_with(|spare| spare.set(Some(buffer)));
     }
@@ -82,6 +84,7 @@ mod tests {
         assert_eq!(pinned.bytes(), capacity);
         drop(part);
         assert_eq!(pinned.bytes(), 0);
+        give_spare(BytesMut::with_capacity(1_000));
         assert_eq!(take_spare().capacity(), capacity, "it is the next one's");
     }
 }

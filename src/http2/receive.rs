@@ -92,18 +92,45 @@ impl<'a> Input<'a> {
         is_read: bool,
         pins: &mut Pinned,
     ) -> Piece {
+        match self.origin(is_read) {
+            Origin::Copied => {}
+            origin if len >= CUT_OUT => return self.cut(from, len, origin, pins),
+            _ => {}
+        }
+        Piece { bytes: self.copy(from, len), origin: Origin::Copied }
+    }
+
+    /// Does the same as [`take`](Self::take) for the end of a payload that is read and arrives in parts.
+    /// What follows it would also be copied if it were.
+    #[inline]
+    pub(super) fn take_end(&mut self, from: usize, len: usize, pins: &mut Pinned) -> Piece {
+        match self.cuts(true) {
+            true if len < CUT_OUT => self.cut(from, len, Origin::Sparse, pins),
+            _ => self.take(from, len, true, pins),
+        }
+    }
+
+    #[inline]
+    fn cut(&mut self, from: usize, len: usize, origin: Origin, pins: &mut Pinned) -> Piece {
         let start = self.at + from;
-        let origin = match self.fill {
+        let pinned = self.pinned.get_or_insert_with(|| pins.pin(std::mem::take(self.bytes)));
+        self.at = start + len;
+        Piece { bytes: pinned.slice(start..start + len), origin }
+    }
+
+    /// Returns whether [`take`](Self::take) cuts out a large payload, and does not copy it.
+    #[inline]
+    pub(super) fn cuts(&self, is_read: bool) -> bool {
+        self.origin(is_read) != Origin::Copied
+    }
+
+    #[inline]
+    fn origin(&self, is_read: bool) -> Origin {
+        match self.fill {
             Fill::High => Origin::Pinned,
             Fill::Medium if is_read => Origin::Sparse,
             _ => Origin::Copied,
-        };
-        if len >= CUT_OUT && origin != Origin::Copied {
-            let pinned = self.pinned.get_or_insert_with(|| pins.pin(std::mem::take(self.bytes)));
-            self.at = start + len;
-            return Piece { bytes: pinned.slice(start..start + len), origin };
         }
-        Piece { bytes: self.copy(from, len), origin: Origin::Copied }
     }
 
     /// Returns a copy of `len` bytes, which begin `from` bytes after those that are done. Afterwards these
@@ -171,7 +198,8 @@ impl Connection {
         match result {
             Ok(received) => {
                 // Frames that are left for the next turn are no delay of the peer.
-                let unfinished = received == ReceiveOutcome::All && rest > 0;
+                let unfinished =
+                    received == ReceiveOutcome::All && (rest > 0 || self.partial_data.is_some());
                 self.timers.received(now, rest != before, unfinished);
                 if self.outflow.has_ready() {
                     self.pump();
@@ -210,8 +238,14 @@ impl Connection {
         }
         self.server.opened = 0;
         self.server.fields = 0;
-        while let Some(bytes) = input.rest().first_chunk::<HEADER_LEN>() {
-            let bytes = *bytes;
+        loop {
+            if let Some(header) = self.partial_data {
+                match self.data_part(header, input)? {
+                    true => continue,
+                    false => break,
+                }
+            }
+            let Some(&bytes) = input.rest().first_chunk::<HEADER_LEN>() else { break };
             let header = FrameHeader::parse(bytes);
             if header.kind == kind::HEADERS && self.whole(input)? {
                 continue;
@@ -219,23 +253,20 @@ impl Connection {
             if header.stream > 0 && self.whole_requests() > 0 {
                 self.open_whole_requests();
             }
-            if !self.handshake.is_introduced() {
-                self.first_frame(header, &bytes)?;
-            }
-            if header.len > self.config.max_frame_size {
-                // §4.2. This is a connection error for all frames. For some a stream error would
-                // do, but then the payload would have to be skipped.
-                return Err(ConnectionError::frame_size(
-                    "a frame is larger than SETTINGS_MAX_FRAME_SIZE",
-                ));
-            }
-            self.expects(header)?;
+            self.check_header(header, &bytes)?;
             let end = HEADER_LEN + header.len as usize;
             if input.rest().len() < end {
-                break;
+                if !self.is_in_parts(header, input) {
+                    break;
+                }
+                self.partial_data = Some(header);
             }
             if header.kind == kind::DATA {
-                self.data(header, input)?;
+                self.received.is_bulk |= header.len == self.config.max_frame_size;
+                input.advance(HEADER_LEN);
+                if self.partial_data.is_none() {
+                    self.data(header, input, false)?;
+                }
                 continue;
             }
             if header.kind == kind::HEADERS && self.server.is_turn_over() {
@@ -244,11 +275,32 @@ impl Connection {
             self.frame(header, &input.rest()[HEADER_LEN..end], now)?;
             input.advance(end);
         }
-        if self.passing.is_matched(input.rest()) {
+        // No set comes with the rest of DATA.
+        let frame = if self.partial_data.is_some() { &[] } else { input.rest() };
+        if self.passing.is_matched(frame) {
             Ok(ReceiveOutcome::All)
         } else {
             Err(ConnectionError::protocol("descriptors that no DESCRIPTORS frame announces"))
         }
+    }
+
+    #[inline]
+    fn check_header(
+        &self,
+        header: FrameHeader,
+        bytes: &[u8; HEADER_LEN],
+    ) -> Result<(), ConnectionError> {
+        if !self.handshake.is_introduced() {
+            self.first_frame(header, bytes)?;
+        }
+        if header.len > self.config.max_frame_size {
+            // §4.2. This is a connection error for all frames. For some a stream error would do, but
+            // then the payload would have to be skipped.
+            return Err(ConnectionError::frame_size(
+                "a frame is larger than SETTINGS_MAX_FRAME_SIZE",
+            ));
+        }
+        self.expects(header)
     }
 
     /// Receives a whole message in one step if it comes next and is a usual one. Otherwise it changes

@@ -18,6 +18,10 @@ use super::write_buffer::{self, WriteBuffer};
 /// messages in smaller parts, for each of which it wakes its reader.
 pub(super) const HIGH_WATER: usize = 512 * 1024;
 
+/// A payload of this size or more that has memory of its own is not copied: to copy it takes longer than
+/// to write another part.
+const UNCOPIED: usize = 8 * 1024;
+
 /// What one stream sends before the next stream's turn.
 const QUANTUM: usize = 64 * 1024;
 
@@ -266,7 +270,7 @@ fn write_small(out: &mut WriteBuffer, id: u32, bytes: &[u8], end: bool) {
 /// memory is kept until these are written.
 #[inline]
 fn write_data(out: &mut WriteBuffer, id: u32, (bytes, before): (Bytes, usize), end: bool) {
-    if bytes.len() < write_buffer::LARGE {
+    if bytes.len() < UNCOPIED {
         return write_small(out, id, &bytes, end);
     }
     let header = FrameHeader {

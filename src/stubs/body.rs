@@ -14,14 +14,12 @@ use tonic::Status;
 use tonic::codec::CompressionEncoding;
 use tonic::codegen::tokio_stream::Stream;
 
+use super::batch_buffer::{self, BATCH, ROOM};
 use super::cancellation::Cancelled;
 use super::framing::{PREFIX, encode, encode_parts, encode_sized, sent_len};
 use super::message_buffer::SMALL;
 use super::message_parts::MessageParts;
 use super::metadata::{ok_trailers, trailers};
-
-/// Messages that are ready one after the other are sent together up to this size in bytes.
-const BATCH: usize = 16 << 10;
 
 /// One encoded message, and on a server the trailers.
 #[derive(Debug)]
@@ -79,14 +77,14 @@ pin_project! {
         cancelled: Option<Cancelled>,
         // The messages that are encoded and not yet sent.
         parts: MessageParts,
-        // The size of what was sent last. The next is likely to be as large.
+        // The size of the largest of the last batches. The next is likely to be as large.
         expected: usize,
         state: StreamState,
     }
 }
 
 /// Appends a message to those that are sent together. A large one has parts of its own. `expected` is
-/// the size of the last ones in bytes.
+/// the size that they are likely to have together, in bytes.
 fn append<M: Message>(
     message: &M,
     Encoding { compression, limit }: Encoding,
@@ -103,17 +101,25 @@ fn append<M: Message>(
         encode_parts(message, length, parts);
         return Ok(());
     }
-    if buffer.is_empty() {
-        // The buffer gets the size of the last batch, or the largest size, so that nothing has to
-        // be moved.
-        let room = if expected > BATCH / 2 { BATCH + size } else { expected.max(size) };
-        buffer.reserve_exact(room);
-    } else if buffer.capacity() - buffer.len() < size {
-        // The last message may end beyond the size of a batch.
-        buffer.reserve_exact(BATCH.saturating_sub(buffer.len()) + size);
+    if buffer.capacity() - buffer.len() < size {
+        if buffer.is_empty() && expected <= BATCH / 2 {
+            buffer.reserve_exact(expected.max(size));
+        } else {
+            make_room(buffer, size);
+        }
     }
     encode_sized(message, length, buffer);
     Ok(())
+}
+
+/// Makes room for a whole batch, whose last message may be this one and end beyond the usual size.
+fn make_room(buffer: &mut Vec<u8>, size: usize) {
+    let more = BATCH.saturating_sub(buffer.len()) + size;
+    if buffer.len() + more > ROOM {
+        return buffer.reserve_exact(more);
+    }
+    let begun = mem::replace(buffer, batch_buffer::take());
+    buffer.extend_from_slice(&begun);
 }
 
 /// How far a stream has come.
@@ -186,8 +192,9 @@ where
         }
         let buffer = &mut this.parts.buffer;
         if !buffer.is_empty() {
-            *this.expected = buffer.len();
-            return Poll::Ready(Some(Ok(Frame::data(mem::take(buffer).into()))));
+            // A short batch between long ones changes little.
+            *this.expected = buffer.len().max(*this.expected - *this.expected / 4);
+            return Poll::Ready(Some(Ok(Frame::data(batch_buffer::seal(mem::take(buffer))))));
         }
         Poll::Ready(match mem::replace(this.state, StreamState::Ended) {
             StreamState::Ending(Ok(())) if *this.is_server => {

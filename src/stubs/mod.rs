@@ -5,6 +5,7 @@
 //! any service that takes HTTP requests ([`client`]). Streams of messages are tonic's `Streaming`,
 //! fed by [`streaming`].
 
+mod batch_buffer;
 mod body;
 mod bound;
 mod cancellation;

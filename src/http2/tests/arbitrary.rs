@@ -128,6 +128,7 @@ fn plausible() -> impl Strategy<Value = Frame> {
         1 => Just(vec![0, 4, 0, 0, 255, 255]),
         1 => Just(vec![7; 8]),
         1 => Just(vec![7; 5_000]),
+        1 => Just(vec![7; 30_000]),
     ];
     (0..12u8, any::<u8>(), 0..12u32, payload).prop_map(|(kind, flags, stream, payload)| {
         // Usually the payload is the whole block, and the block ends.

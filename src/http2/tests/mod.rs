@@ -9,6 +9,7 @@ mod frames;
 mod honest;
 mod messages;
 mod pair;
+mod parts;
 mod pressure;
 mod raw;
 mod seen;
