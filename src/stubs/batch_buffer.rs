@@ -38,13 +38,13 @@ fn give(mut buffer: Vec<u8>) {
     });
 }
 
-/// Returns the content of a buffer, which takes little more memory than its bytes. A buffer of the usual
-/// size is used again.
+/// Returns the content of a buffer. A buffer of the usual size is used again. It is not kept for a short
+/// batch, which may wait for the peer.
 pub(super) fn seal(buffer: Vec<u8>) -> Bytes {
     if buffer.capacity() != ROOM {
         return buffer.into();
     }
-    if buffer.len() >= ROOM / 2 {
+    if buffer.len() >= ROOM / 4 {
         return Bytes::from_owner(Batch(buffer));
     }
     let copied = Bytes::copy_from_slice(&buffer);
@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn a_short_batch_leaves_the_buffer() {
-        let short = batch(ROOM / 2 - 1);
-        assert_eq!((short.len(), kept()), (ROOM / 2 - 1, 1));
+        let short = batch(ROOM / 4 - 1);
+        assert_eq!((short.len(), kept()), (ROOM / 4 - 1, 1));
         // Another size is not kept.
         drop(seal(vec![7; BATCH]));
         assert_eq!(kept(), 1);

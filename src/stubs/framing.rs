@@ -261,10 +261,17 @@ impl Deframer {
                     return Ok(Some(message));
                 }
             } else if self.piece.is_empty() {
+                self.drop_piece();
                 return Ok(None);
             }
         }
         self.gather()
+    }
+
+    /// Drops the piece, in which nothing is left, because it may keep a whole read buffer.
+    fn drop_piece(&mut self) {
+        debug_assert!(self.piece.is_empty());
+        self.piece = Bytes::new();
     }
 
     /// Assembles a message that arrives in several pieces.
@@ -304,6 +311,9 @@ impl Deframer {
         }
         self.partial.push(&self.piece[..taken]);
         self.piece.advance(taken);
+        if self.piece.is_empty() {
+            self.drop_piece();
+        }
     }
 
     /// Returns the size of a message with its prefix.
@@ -347,7 +357,7 @@ impl Deframer {
             (1, ReceivedEncoding::Compressed(encoding)) => {
                 M::decode(Bytes::from(decompress(*encoding, message, self.limit)?))
             }
-            _ => M::decode(message),
+            _ => M::decode(Borrowed(message)),
         };
         decoded.map_err(|error| undecodable(&error))
     }

@@ -185,6 +185,19 @@ fn what_is_kept_of_a_message_is_only_its_own() {
 }
 
 #[test]
+fn a_piece_that_is_used_up_is_dropped() {
+    let mut deframer = Deframer::new(ReceivedEncoding::Identity, LIMIT);
+    let data = string("a message").repeat(2);
+    for len in [data.len(), data.len() - 4] {
+        let received = Bytes::copy_from_slice(&data[..len]);
+        deframer.push(received.clone());
+        while deframer.next::<Bytes>().unwrap().is_some() {}
+        assert!(received.is_unique(), "{len}");
+    }
+    assert!(!deframer.is_empty());
+}
+
+#[test]
 fn a_message_in_pieces_keeps_no_more_memory_than_its_size() {
     let mut deframer = Deframer::new(ReceivedEncoding::Identity, LIMIT);
     for size in [900_000, 1_000, 700_000, 10] {
