@@ -155,6 +155,8 @@ impl SocketStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Callers may read without end, so this takes from the cooperative budget of their task.
+        ready!(self.socket.poll_read_ready(cx))?.retain_ready();
         self.poll(cx, buf.remaining(), |socket| {
             let room = buf.initialize_unfilled();
             let (_, bytes) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?;
@@ -164,6 +166,7 @@ impl SocketStream {
         .map_ok(drop)
     }
 
+    /// Reads up to `room` bytes. The waker is only left where there is nothing to read.
     fn poll(
         &self,
         cx: &mut Context<'_>,
@@ -171,21 +174,39 @@ impl SocketStream {
         mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            let mut ready = ready!(self.socket.poll_read_ready(cx))?;
-            match read(ready.get_inner().as_fd()) {
-                Ok(bytes) => {
-                    if bytes > 0 && bytes < room && !self.stops_short {
-                        // That was all. epoll(7) reports what comes next as a new event, since it
-                        // is edge-triggered.
-                        ready.clear_ready();
-                    }
-                    return Poll::Ready(Ok(bytes));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
+            if let Some(read) = self.try_read(room, &mut read) {
+                return Poll::Ready(read);
             }
+            ready!(self.socket.poll_read_ready(cx))?.retain_ready();
         }
+    }
+
+    /// Reads if there is something to read.
+    #[inline]
+    fn try_read(
+        &self,
+        room: usize,
+        mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Option<io::Result<usize>> {
+        let mut outcome = None;
+        let _ = self.socket.try_io(Interest::READABLE, |socket| {
+            loop {
+                match read(socket.as_fd()) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                    read => break outcome = Some(read),
+                }
+            }
+            match outcome {
+                // That was all. epoll(7) reports what comes next as a new event, since it is
+                // edge-triggered. With this error tokio waits for that event.
+                Some(Ok(bytes)) if bytes > 0 && bytes < room && !self.stops_short => {
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                _ => Ok(()),
+            }
+        });
+        outcome
     }
 
     pub(super) fn poll_write(
