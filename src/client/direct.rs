@@ -59,21 +59,21 @@ impl<M: EncodeMessage> DirectCall<M> {
     ) -> Poll<Result<(DirectResponse, DirectBody), Status>> {
         let Self(call) = self;
         let LinkResponse { responded, link } = ready!(call.poll_answer(cx))?;
-        let Responded { head, mut body, descriptors } = responded;
+        let Responded { head, body, descriptors } = responded;
         let deadline = call.take_deadline();
-        let whole = body.take_whole();
+        let whole = body.into_whole();
         let deadline = match deadline {
-            Some(deadline) if whole.is_none() => Some(call.named(deadline)),
+            Some(deadline) if whole.is_err() => Some(call.named(deadline)),
             Some(deadline) if deadline.has_passed() => {
                 return Poll::Ready(Err(call.named(deadline).exceeded()));
             }
             in_time => in_time,
         };
-        let mut response = DirectResponse::new(head, whole.as_ref(), &link.usual)?;
+        let mut response = DirectResponse::new(head, whole.as_ref().ok(), &link.usual)?;
         response.extensions = link.extensions(descriptors)?;
         let body = match whole {
-            Some(content) => DirectBody::Whole(content),
-            None => {
+            Ok(content) => DirectBody::Whole(content),
+            Err(body) => {
                 DirectBody::Open(Box::new(ResponseBody::new(body, deadline, link.address.clone())))
             }
         };

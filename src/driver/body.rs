@@ -20,10 +20,15 @@ pub(crate) struct Incoming(Source);
 enum Source {
     /// The whole body has arrived, so the stream is not needed any more.
     Whole(Content),
-    Stream {
-        shared: Arc<Shared>,
-        key: StreamKey,
-    },
+    Open(OpenBody),
+}
+
+/// A body that is still arriving.
+struct OpenBody {
+    shared: Arc<Shared>,
+    key: StreamKey,
+    /// Whether its end was read.
+    is_over: bool,
 }
 
 impl Incoming {
@@ -32,14 +37,15 @@ impl Incoming {
     }
 
     pub(super) fn stream(shared: Arc<Shared>, key: StreamKey) -> Self {
-        Self(Source::Stream { shared, key })
+        Self(Source::Open(OpenBody { shared, key, is_over: false }))
     }
 
-    /// Takes the whole body if it has arrived in full. Nothing is left then.
-    pub(crate) fn take_whole(&mut self) -> Option<Content> {
-        match &mut self.0 {
-            Source::Whole(content) => Some(std::mem::take(content)),
-            Source::Stream { .. } => None,
+    /// Returns the whole body if it has arrived in full.
+    #[inline]
+    pub(crate) fn into_whole(self) -> Result<Content, Self> {
+        match self.0 {
+            Source::Whole(content) => Ok(content),
+            open => Err(Self(open)),
         }
     }
 
@@ -48,7 +54,9 @@ impl Incoming {
     pub(crate) fn call_memory(&self) -> Option<CallMemory> {
         match &self.0 {
             Source::Whole(_) => None,
-            Source::Stream { shared, key } => Some(CallMemory::new(Arc::clone(shared), *key)),
+            Source::Open(OpenBody { shared, key, .. }) => {
+                Some(CallMemory::new(Arc::clone(shared), *key))
+            }
         }
     }
 }
@@ -61,57 +69,69 @@ impl http_body::Body for Incoming {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        let (frame, over) = match &mut self.0 {
+        match &mut self.0 {
             Source::Whole(Content { pieces, trailers }) => {
                 let trailers = trailers.take_if(|_| pieces.is_empty());
-                return Poll::Ready(match (pieces.pop(), trailers) {
+                Poll::Ready(match (pieces.pop(), trailers) {
                     (Some(piece), _) => Some(Ok(Frame::data(piece))),
                     (None, Some(trailers)) => Some(Ok(Frame::trailers(unshare(trailers)))),
                     (None, None) => None,
-                });
-            }
-            Source::Stream { shared, key } => {
-                let key = *key;
-                shared.with(|state| {
-                    let frame = match state.h2.read(key) {
-                        Read::Data(piece) => {
-                            return (Poll::Ready(Some(Ok(Frame::data(piece)))), false);
-                        }
-                        Read::Pending => {
-                            state.waiters.wait_to_read(key, cx.waker());
-                            return (Poll::Pending, false);
-                        }
-                        Read::Gone => return (Poll::Ready(Some(Err(call_over()))), true),
-                        Read::End => None,
-                        Read::Trailers(trailers) => Some(Ok(Frame::trailers(unshare(trailers)))),
-                        Read::Failed(failure) => Some(Err(state.stream_error(key, failure))),
-                    };
-                    // A server's stream goes on, because the response is still to be sent.
-                    if state.is_client {
-                        state.forget(key);
-                    }
-                    (Poll::Ready(frame), true)
                 })
             }
-        };
-        if over {
-            self.0 = Source::Whole(Content::default());
+            Source::Open(body) => {
+                let frame = body.poll_frame(cx);
+                if body.is_over {
+                    self.0 = Source::Whole(Content::default());
+                }
+                frame
+            }
         }
-        frame
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Source::Whole(Content { pieces, trailers }) => pieces.is_empty() && trailers.is_none(),
-            Source::Stream { .. } => false,
+            Source::Open(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Source::Whole(Content { pieces, .. }) => SizeHint::with_exact(pieces.len() as u64),
-            Source::Stream { .. } => SizeHint::default(),
+            Source::Open(_) => SizeHint::default(),
         }
+    }
+}
+
+impl OpenBody {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        let Self { shared, key, is_over } = self;
+        let key = *key;
+        shared.with(|state| {
+            let frame = match state.h2.read(key) {
+                Read::Data(piece) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                Read::Pending => {
+                    state.waiters.wait_to_read(key, cx.waker());
+                    return Poll::Pending;
+                }
+                Read::Gone => {
+                    *is_over = true;
+                    return Poll::Ready(Some(Err(call_over())));
+                }
+                Read::End => None,
+                Read::Trailers(trailers) => Some(Ok(Frame::trailers(unshare(trailers)))),
+                Read::Failed(failure) => Some(Err(state.stream_error(key, failure))),
+            };
+            // A server's stream goes on, because the response is still to be sent.
+            if state.is_client {
+                state.forget(key);
+            }
+            *is_over = true;
+            Poll::Ready(frame)
+        })
     }
 }
 
@@ -126,11 +146,13 @@ fn call_over() -> StreamError {
     })
 }
 
-impl Drop for Incoming {
+impl Drop for OpenBody {
     fn drop(&mut self) {
-        let Source::Stream { shared, key } = &self.0 else { return };
-        let key = *key;
-        shared.with(|state| {
+        if self.is_over {
+            return;
+        }
+        let key = self.key;
+        self.shared.with(|state| {
             if state.is_client {
                 return state.forget(key);
             }
@@ -144,7 +166,7 @@ impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match self.0 {
             Source::Whole(_) => "whole",
-            Source::Stream { .. } => "stream",
+            Source::Open(_) => "stream",
         };
         f.debug_tuple("Incoming").field(&source).finish()
     }

@@ -176,11 +176,19 @@ impl Pieces {
         Some(first)
     }
 
-    /// Returns the piece if there is only one.
+    /// Returns the piece if there is only one, and if it `is_usable`. It comes with whether it has
+    /// memory of its own. Otherwise the caller drops it soon, and keeps no part of it.
     #[inline]
-    pub(crate) fn single(&self) -> Option<&Bytes> {
-        let first = self.first.as_ref()?;
-        self.rest.as_ref().is_none_or(|rest| rest.is_empty()).then_some(&first.bytes)
+    pub(crate) fn into_single(
+        self,
+        is_usable: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<(Bytes, bool), Self> {
+        match self {
+            Self { first: Some(piece), rest: None } if is_usable(&piece.bytes) => {
+                Ok((piece.bytes, piece.origin == Origin::Copied))
+            }
+            pieces => Err(pieces),
+        }
     }
 
     /// Returns whether all pieces are of the last read of the socket. Sparse ones are: others are
@@ -192,13 +200,6 @@ impl Pieces {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none()
-    }
-
-    /// Takes the next piece, and tells whether it has memory of its own. Otherwise the caller drops
-    /// it soon, and keeps no part of it.
-    #[inline]
-    pub(crate) fn pop_for_now(&mut self) -> Option<(Bytes, bool)> {
-        self.pop_piece().map(|piece| (piece.bytes, piece.origin == Origin::Copied))
     }
 
     /// Copies the pieces that are lent or part of a sparse buffer. Returns how many bytes count by

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, header};
+use http::{Extensions, HeaderMap, header};
 use prost::Message;
 use tonic::body::Body;
 use tonic::codec::SingleMessageCompressionOverride;
@@ -17,9 +17,9 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::descriptors::Descriptors;
-use crate::driver::{Fields, in_place};
+use crate::driver::{Fields, Incoming, in_place};
 use crate::grpc::{Answering, Arriving, BoxFuture, DirectAnswer, MessageCall, MessageHead};
-use crate::http2::Content;
+use crate::http2::{Content, Pieces, RequestHead};
 
 use super::body::Encoding;
 use super::compression::{GRPC_ENCODING, ReceivedEncoding};
@@ -44,8 +44,10 @@ pub(super) fn answer<D: Methods>(
     call: Arriving,
     message: Option<&mut Vec<u8>>,
 ) -> DirectAnswer {
-    let head = Arc::clone(&call.head);
-    server.answer(method::<D>(head.path.path()), DirectRequest { call, message })
+    let Arriving { head, body, extensions, is_plain } = call;
+    // The server has found this service by its name in the path.
+    let method = head.path.path().get(D::NAME.len() + 2..).unwrap_or_default();
+    server.answer(method, DirectRequest { head: &head, body, extensions, is_plain, message })
 }
 
 /// Returns the method's name in a path, "/package.Service/Method" (gRPC over HTTP/2, Requests).
@@ -54,15 +56,21 @@ pub(super) fn method<D: Methods>(path: &str) -> &str {
     path.and_then(|path| path.strip_prefix('/')).unwrap_or_default()
 }
 
+/// The parts of an [`Arriving`] call.
 struct DirectRequest<'a> {
-    call: Arriving,
+    head: &'a Arc<RequestHead>,
+    body: Incoming,
+    extensions: Extensions,
+    is_plain: bool,
     message: Option<&'a mut Vec<u8>>,
 }
 
 impl DirectRequest<'_> {
     /// Answers as if the call had come as an HTTP request.
     fn layered(self, answer: impl FnOnce(Layered) -> BoxFuture) -> DirectAnswer {
-        let layered = Layered(self.call.into_http().map(Body::new));
+        let Self { head, body, extensions, is_plain, .. } = self;
+        let call = Arriving { head: Arc::clone(head), body, extensions, is_plain };
+        let layered = Layered(call.into_http().map(Body::new));
         DirectAnswer::Unpolled(Answering::Http(answer(layered)))
     }
 }
@@ -77,18 +85,22 @@ impl Call for DirectRequest<'_> {
         H: FnOnce(Request<Q>) -> F + Send + 'static,
         F: Future<Output = Result<Response<R>, Status>> + Send + Unpin + 'static,
     {
-        let Some(mut content) = self.call.body.take_whole() else {
-            return self.layered(|call| call.unary(options, handler));
+        let Content { pieces, trailers } = match self.body.into_whole() {
+            Ok(content) => content,
+            Err(body) => {
+                self.body = body;
+                return self.layered(|call| call.unary(options, handler));
+            }
         };
-        let Arriving { head, extensions, is_plain, .. } = self.call;
-        let message = match decode(&head.headers, is_plain, &mut content, options) {
+        let Self { head, extensions, .. } = self;
+        let message = match decode(&head.headers, self.is_plain, pieces, options) {
             Ok(message) => message,
             Err(status) => return DirectAnswer::Answered(Err(status)),
         };
         let compression = options.send.accepted_by(&head.headers);
         let encoding = Encoding { compression, limit: options.limits.encoding };
         let mut metadata = MetadataMap::from_headers(head.headers.clone());
-        if let Some(trailers) = content.trailers {
+        if let Some(trailers) = trailers {
             merge(&mut metadata, Arc::unwrap_or_clone(trailers));
         }
         let call = handler(Request::from_parts(metadata, extensions, message));
@@ -144,7 +156,7 @@ impl Call for DirectRequest<'_> {
 fn decode<Q: Message + Default>(
     headers: &HeaderMap,
     is_plain: bool,
-    content: &mut Content,
+    pieces: Pieces,
     options: &ServerOptions,
 ) -> Result<Q, Status> {
     let received = match is_plain {
@@ -155,10 +167,11 @@ fn decode<Q: Message + Default>(
         }
     };
     let limit = options.limits.decoding;
-    if let Some(message) = take_single(&mut content.pieces, limit) {
-        return message;
-    }
-    let body = Content { pieces: std::mem::take(&mut content.pieces), trailers: None };
+    let pieces = match take_single(pieces, limit) {
+        Ok(message) => return message,
+        Err(pieces) => pieces,
+    };
+    let body = Content { pieces, trailers: None };
     let (message, _) = Whole::of(body, received, limit)?.into_message()?;
     Ok(message)
 }

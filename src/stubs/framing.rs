@@ -140,22 +140,19 @@ pub(super) fn is_single(piece: &[u8], limit: usize) -> bool {
     flag == 0 && length == message.len() && length <= limit
 }
 
-/// Takes the message of a body that is a [single](is_single) piece, and decodes it. Returns `None` for
-/// all other bodies.
+/// Decodes the message of a body that is a [single](is_single) piece. Returns all other bodies as they
+/// are.
 ///
 /// # Errors
 ///
 /// INTERNAL if it cannot be decoded.
 #[inline]
 pub(super) fn take_single<M: Message + Default>(
-    pieces: &mut Pieces,
+    pieces: Pieces,
     limit: usize,
-) -> Option<Result<M, Status>> {
-    if !pieces.single().is_some_and(|piece| is_single(piece, limit)) {
-        return None;
-    }
-    let (piece, is_own) = pieces.pop_for_now()?;
-    Some(decode_single(piece, is_own))
+) -> Result<Result<M, Status>, Pieces> {
+    let (piece, is_own) = pieces.into_single(|piece| is_single(piece, limit))?;
+    Ok(decode_single(piece, is_own))
 }
 
 /// Decodes the message of a [single](is_single) piece. If the piece has memory of its own, the

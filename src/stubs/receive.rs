@@ -60,12 +60,13 @@ impl<M: Message + Default> Whole<M> {
         received: ReceivedEncoding,
         limit: usize,
     ) -> Result<Self, Status> {
-        let Content { mut pieces, trailers } = content;
+        let Content { pieces, trailers } = content;
         let trailers = trailers.map(Arc::unwrap_or_clone);
         let mut whole = Self { message: None, trailers, empty: true, cut_off: false };
-        if let Some(message) = take_single(&mut pieces, limit) {
-            return Ok(Self { message: Some(message?), empty: false, ..whole });
-        }
+        let mut pieces = match take_single(pieces, limit) {
+            Ok(message) => return Ok(Self { message: Some(message?), empty: false, ..whole }),
+            Err(pieces) => pieces,
+        };
         let mut messages = Deframer::new(received, limit);
         while let Some(piece) = pieces.pop() {
             whole.take(piece, &mut messages)?;

@@ -178,16 +178,15 @@ pub(crate) fn whole<R: Message + Default>(
     options: &ClientOptions,
 ) -> Result<Response<R>, Status> {
     let limit = options.limits.decoding;
-    if response.usual.is_some()
-        && let Some(message) = take_single(&mut content.pieces, limit)
-        && let Some(usual) = response.usual.take()
-    {
-        let message = match message {
-            Ok(message) => message,
-            Err(status) => return Err(with_head(status, unshared(&mut response))),
+    if let Some(usual) = response.usual.take() {
+        content.pieces = match take_single(content.pieces, limit) {
+            Ok(Ok(message)) => {
+                let metadata = MetadataMap::from_headers(usual.metadata.clone());
+                return Ok(Response::from_parts(metadata, message, response.extensions));
+            }
+            Ok(Err(status)) => return Err(with_head(status, unshared(&mut response))),
+            Err(pieces) => pieces,
         };
-        let metadata = MetadataMap::from_headers(usual.metadata.clone());
-        return Ok(Response::from_parts(metadata, message, response.extensions));
     }
     let fields = response.usual_fields(&content);
     let mut head = unshared(&mut response);

@@ -306,8 +306,8 @@ fn the_data_of_a_whole_response_is_lent_until_more_is_received() {
     let mut client = Tested::client();
     let keys = [(); 3].map(|()| client.start_request(true));
     let buffer = unread_response(&mut client, 1, "first");
-    let mut first = content(&mut client, keys[0]);
-    let (piece, is_own) = first.pieces.pop_for_now().unwrap();
+    let first = content(&mut client, keys[0]);
+    let (piece, is_own) = first.pieces.into_single(|_| true).unwrap();
     assert_eq!(piece, "first");
     assert!(!is_own && buffer.contains(&piece.as_ptr()));
     drop(piece);
@@ -321,7 +321,7 @@ fn the_data_of_a_whole_response_is_lent_until_more_is_received() {
     let buffer = unread_response(&mut client, 5, "third");
     client.input = BytesMut::new();
     client.send(&[ping([7; 8])]).expect("a PING");
-    let (piece, is_own) = content(&mut client, keys[2]).pieces.pop_for_now().unwrap();
+    let (piece, is_own) = content(&mut client, keys[2]).pieces.into_single(|_| true).unwrap();
     assert!(is_own && piece == "third" && !buffer.contains(&piece.as_ptr()));
     assert_eq!(client.connection.buffered(), 17, "only the answer to the PING");
 }
