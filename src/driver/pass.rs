@@ -433,6 +433,9 @@ where
 
     fn unlock_and_wake(&mut self, state: MutexGuard<'_, State>, cx: &Context<'_>, again: bool) {
         self.unlock(state);
+        if self.wakes.is_empty() && !again {
+            return;
+        }
         self.waking.wake(self.wakes.drain(..), cx.waker(), again);
     }
 
@@ -445,7 +448,7 @@ where
             && let Some(buffer) = state.h2.unused_buffer()
             && buffer.capacity() <= MOST_LENT
         {
-            OUTPUT.set(Some(buffer));
+            OUTPUT.replace(Some(buffer));
         }
         state.trim();
         self.duties.trim();

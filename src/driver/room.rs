@@ -43,7 +43,7 @@ impl Drop for Room {
         let mut room = mem::take(&mut self.0);
         if room.capacity() <= KEPT {
             room.clear();
-            ROOM.set(room);
+            ROOM.replace(room);
         }
     }
 }

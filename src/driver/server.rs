@@ -131,25 +131,19 @@ fn polled<H: Handler>(
 
 /// The time that a handler takes in place.
 struct Timing {
-    /// `None` if the time does not matter.
-    began: Option<Instant>,
+    began: Instant,
     /// The method, if those that take long have to be known.
     method: Option<PathAndQuery>,
 }
 
 impl Timing {
-    fn begin(now: Option<Instant>, is_measured: bool, method: &PathAndQuery) -> Self {
-        Self { began: now, method: is_measured.then(|| method.clone()) }
-    }
-
     /// Notes that the handler has taken until now. Returns the time.
-    fn end(self, slow: &mut Option<SlowMethods>) -> Option<Instant> {
-        let began = self.began?;
+    fn end(self, slow: &mut Option<SlowMethods>) -> Instant {
         let ended = Instant::now();
         if let (Some(method), Some(slow)) = (self.method, slow) {
-            slow.note(method, ended.saturating_duration_since(began));
+            slow.note(method, ended.saturating_duration_since(self.began));
         }
-        Some(ended)
+        ended
     }
 }
 
@@ -302,14 +296,27 @@ impl<H: Handler> Duties for ServerDuties<H> {
             drop(state);
             let Arrival { request, head, body, descriptors } = arrival;
             let is_slow = slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
-            let timing = Timing::begin(now, slow.is_some() && !is_slow, &head.path);
+            let timing = now.map(|began| {
+                let is_measured = slow.is_some() && !is_slow;
+                Timing { began, method: is_measured.then(|| head.path.clone()) }
+            });
             let room = (!is_slow).then_some(&mut *message);
             let called =
                 catch_unwind(AssertUnwindSafe(|| handler.call(head, body, descriptors, room)));
-            let outcome = polled::<H>(called.ok(), is_slow, &mut message);
-            now = timing.end(slow);
             let left;
-            (state, left) = respond(shared, request, outcome, &mut message);
+            (state, left) = match called {
+                Ok(Called::Answered(answer)) => {
+                    now = timing.map(|timing| timing.end(slow));
+                    let mut state = shared.lock();
+                    request.answer(&mut state, answer, &mut message);
+                    (state, None)
+                }
+                called => {
+                    let outcome = polled::<H>(called.ok(), is_slow, &mut message);
+                    now = timing.map(|timing| timing.end(slow));
+                    respond(shared, request, outcome, &mut message)
+                }
+            };
             if let Some((key, stage)) = left {
                 // The task waits for the lock that is held here, so its entry is there when it runs.
                 let task = tokio::spawn(HandlerTask { shared: Arc::clone(shared), key, stage });

@@ -13,7 +13,7 @@ pub(super) fn push<T>(list: &mut Vec<T>, entry: T) {
 
 /// Gives back the memory of an empty list that was longer before.
 pub(super) fn trim<T>(list: &mut Vec<T>) {
-    if list.is_empty() && list.capacity() > FEW {
+    if list.capacity() > FEW && list.is_empty() {
         *list = Vec::new();
     }
 }

@@ -304,6 +304,7 @@ pub(crate) struct MessageHead {
 
 impl MessageHead {
     /// Returns the answer, without a length, which the head of another message may have had.
+    #[inline]
     fn into_answer(self) -> MessageAnswer {
         let Self { mut fields, descriptors } = self;
         if let Fields::Own(fields) = &mut fields {

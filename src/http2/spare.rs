@@ -7,7 +7,7 @@ pub(super) const FEW: usize = 8;
 
 /// Gives back the memory of an empty queue that was longer before.
 pub(super) fn trim<T>(queue: &mut VecDeque<T>) {
-    if queue.is_empty() && queue.capacity() > FEW {
+    if queue.capacity() > FEW && queue.is_empty() {
         *queue = VecDeque::new();
     }
 }

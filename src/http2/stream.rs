@@ -329,7 +329,7 @@ impl Streams {
     }
 
     pub(super) fn trim(&mut self) {
-        if self.len == 0 && self.slots.capacity() > FEW {
+        if self.slots.capacity() > FEW && self.len == 0 {
             *self = Self::default();
         }
     }
