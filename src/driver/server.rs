@@ -21,7 +21,7 @@ use super::handler_task::{HandlerStage, HandlerTask};
 use super::memory::User;
 use super::options::Options;
 use super::pass::Pass;
-use super::response::{Unanswered, refuse_headers, send_parts, taken_apart};
+use super::response::{Unanswered, refuse_headers, send_message, send_parts, taken_apart};
 use super::room::Room;
 use super::send::SendBody;
 use super::shared::{Shared, State};
@@ -160,8 +160,9 @@ fn respond<'a, H: Handler>(
     let (mut state, key, rest) = match outcome {
         Outcome::Ready(Answer::Message(answer)) => {
             let mut state = shared.lock();
-            request.answer(&mut state, answer, message);
-            return (state, None);
+            let key = request.open(&mut state);
+            send_message(&mut state, key, answer, message);
+            (state, key, None)
         }
         Outcome::Ready(Answer::Response(response)) => {
             let reply = taken_apart(response);

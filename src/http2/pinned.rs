@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Bytes, BytesMut};
 
 /// The smallest and the largest buffer that is kept for the thread's next read. A smaller one would take
-/// the place of one that need not grow.
-const SPARE_SIZE: RangeInclusive<usize> = 16 * 1024..=512 * 1024;
+/// the place of one that need not grow. A buffer of which a small message is lent is smaller until the
+/// message is dropped.
+const SPARE_SIZE: RangeInclusive<usize> = 4 * 1024..=512 * 1024;
 
 /// What the pinned buffers of a connection take, in bytes.
 #[derive(Debug, Default)]
@@ -86,5 +87,18 @@ mod tests {
         assert_eq!(pinned.bytes(), 0);
         give_spare(BytesMut::with_capacity(1_000));
         assert_eq!(take_spare().capacity(), capacity, "it is the next one's");
+    }
+
+    #[test]
+    fn a_buffer_of_which_a_message_is_lent_is_used_again_when_that_is_dropped() {
+        let mut buffer = BytesMut::with_capacity(16 * 1024);
+        buffer.extend_from_slice(&[7; 2_000]);
+        let at = buffer.as_ptr();
+        let lent = buffer.split().freeze();
+        give_spare(buffer);
+        drop(lent);
+        let mut buffer = take_spare();
+        assert!(buffer.try_reclaim(16 * 1024));
+        assert_eq!(buffer.as_ptr(), at);
     }
 }

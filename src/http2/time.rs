@@ -54,23 +54,23 @@ impl Connection {
     /// Returns when to call [`on_timeout`](Self::on_timeout) if nothing happens before.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let (timers, config) = (&self.timers, &self.config);
-        let sending = timers.stall_deadline(config);
+        let mut next = timers.stall_deadline(config);
         if self.dead.is_some() {
-            return sending;
+            return next;
         }
-        let handshake = (!self.handshake.is_complete()).then(|| timers.handshake_deadline(config));
-        let draining = timers.draining_deadline();
-        let idle = timers.idle_deadline(config);
-        let times = [
-            handshake,
-            timers.frame_deadline(config),
-            self.block_deadline(),
-            draining,
-            sending,
-            self.keep_alive_deadline(),
-            idle,
-        ];
-        times.into_iter().flatten().min()
+        let mut note = |at: Option<Instant>| {
+            // Usually there is none.
+            if let Some(at) = at {
+                next = Some(next.map_or(at, |next| next.min(at)));
+            }
+        };
+        note((!self.handshake.is_complete()).then(|| timers.handshake_deadline(config)));
+        note(timers.frame_deadline(config));
+        note(self.block_deadline());
+        note(timers.draining_deadline());
+        note(self.keep_alive_deadline());
+        note(timers.idle_deadline(config));
+        next
     }
 
     /// Returns when the header block that has begun has to be complete.
