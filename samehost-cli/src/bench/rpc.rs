@@ -9,13 +9,13 @@ use bytes::Bytes;
 use samehost::ping::{ConverseRequest, ConverseResponse, PingRequest, WatchRequest};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Status, Streaming};
 
 use super::cell::{Cell, Kind};
 use super::memory;
 use super::stubs::{Dial, Stub};
-use super::worker::{Problem, Recorder, STALL_TIMEOUT, Share, Worker};
+use super::worker::{Problem, Recorder, RecorderQueue, STALL_TIMEOUT, Share, Worker};
 use crate::args::PAYLOAD_MAX;
 
 /// How many messages a stream has in flight.
@@ -160,7 +160,7 @@ impl<T: Stub> Worker for BulkWorker<T> {
 
 /// A stream with a window of messages in flight.
 struct StreamWorker {
-    requests: mpsc::Sender<ConverseRequest>,
+    requests: mpsc::UnboundedSender<ConverseRequest>,
     replies: Streaming<ConverseResponse>,
     payload: Bytes,
     /// The sequence number of the last message sent.
@@ -173,10 +173,13 @@ impl StreamWorker {
     /// Opens a stream and has one message echoed. Some servers send nothing before that, not even
     /// that they have accepted the call.
     async fn open<T: Stub>(mut client: T, payload: Bytes) -> Result<Self, Problem> {
-        let (requests, outgoing) = mpsc::channel(WINDOW);
+        // The worker itself sees to it that no more than a window is in the queue. A limit of the queue
+        // would be another lock for each message.
+        let (requests, outgoing) = mpsc::unbounded_channel();
         let first = request(&payload, 1);
-        requests.try_send(first).map_err(|_| Status::internal("the stream's queue is closed"))?;
-        let replies = client.converse(ReceiverStream::new(outgoing)).await?.into_inner();
+        requests.send(first).map_err(|_| Status::internal("the stream's queue is closed"))?;
+        let outgoing = UnboundedReceiverStream::new(outgoing);
+        let replies = client.converse(outgoing).await?.into_inner();
         let mut stream = Self { requests, replies, payload, sent: 1, received: 0 };
         stream.receive().await?;
         Ok(stream)
@@ -196,22 +199,22 @@ impl Worker for StreamWorker {
         let mut now = Instant::now();
         let window = window(self.payload.len());
         let mut in_flight = VecDeque::with_capacity(window);
+        let mut recorder = RecorderQueue::new(recorder);
         loop {
             while in_flight.len() < window && share.goes_on(started, now) {
                 started += 1;
                 self.sent += 1;
                 // The clock was read when the last echo came, which is just before.
                 in_flight.push_back(now);
-                // The queue has room for a whole window. It closes only with the call, and
-                // `receive` returns why the call ended.
-                let _ = self.requests.try_send(request(&self.payload, self.sent));
+                // The queue closes only with the call, and `receive` returns why the call ended.
+                let _ = self.requests.send(request(&self.payload, self.sent));
             }
             let Some(sent) = in_flight.pop_front() else {
                 return Ok(());
             };
             self.receive().await?;
             now = Instant::now();
-            recorder.record(now - sent);
+            recorder.record(now - sent, now);
         }
     }
 

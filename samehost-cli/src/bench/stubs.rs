@@ -9,7 +9,7 @@ use samehost::ping::{
     CollectRequest, CollectResponse, ConverseRequest, ConverseResponse, PingRequest, PingResponse,
     PingService, PingServiceClient, WatchRequest, WatchResponse,
 };
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::codegen::StdError;
@@ -72,7 +72,7 @@ pub(super) trait Stub: Clone + Send + 'static {
 
     fn converse(
         &mut self,
-        requests: ReceiverStream<ConverseRequest>,
+        requests: UnboundedReceiverStream<ConverseRequest>,
     ) -> impl Future<Output = Answer<Streaming<ConverseResponse>>> + Send;
 
     fn watch(
@@ -100,7 +100,7 @@ macro_rules! stub {
 
             fn converse(
                 &mut self,
-                requests: ReceiverStream<ConverseRequest>,
+                requests: UnboundedReceiverStream<ConverseRequest>,
             ) -> impl Future<Output = Answer<Streaming<ConverseResponse>>> + Send {
                 Self::converse(self, requests)
             }

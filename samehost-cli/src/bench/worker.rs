@@ -117,9 +117,64 @@ impl Recorder {
     }
 }
 
+/// How many latencies a worker keeps before it records them, and for how long.
+const QUEUED: (usize, Duration) = (64, Duration::from_millis(100));
+
+/// Records the latencies of one worker, many at a time: each time takes a lock.
+pub(super) struct RecorderQueue {
+    recorder: Arc<Recorder>,
+    latencies: Vec<u64>,
+    /// When they were last recorded.
+    recorded: Option<Instant>,
+}
+
+impl RecorderQueue {
+    pub(super) fn new(recorder: Arc<Recorder>) -> Self {
+        Self { recorder, latencies: Vec::with_capacity(QUEUED.0), recorded: None }
+    }
+
+    pub(super) fn record(&mut self, latency: Duration, now: Instant) {
+        self.latencies.push(latency.as_nanos() as u64);
+        let is_late = self.recorded.is_none_or(|recorded| now - recorded > QUEUED.1);
+        if is_late || self.latencies.len() == QUEUED.0 {
+            self.recorded = Some(now);
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut histogram = self.recorder.lock();
+        self.latencies.drain(..).for_each(|latency| histogram.saturating_record(latency));
+    }
+}
+
+impl Drop for RecorderQueue {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn latencies_in_a_queue_are_recorded_soon_and_at_its_end() {
+        let Ok(recorder) = Recorder::new().map(Arc::new) else { panic!("no histogram") };
+        let mut queue = RecorderQueue::new(Arc::clone(&recorder));
+        let (latency, now) = (Duration::from_micros(7), Instant::now());
+        queue.record(latency, now);
+        assert_eq!(recorder.calls(), 1, "the first one shows that there is progress");
+        (0..QUEUED.0 - 1).for_each(|_| queue.record(latency, now));
+        assert_eq!(recorder.calls(), 1);
+        queue.record(latency, now);
+        assert_eq!(recorder.calls(), 1 + QUEUED.0 as u64);
+        queue.record(latency, now + 2 * QUEUED.1);
+        assert_eq!(recorder.calls(), 2 + QUEUED.0 as u64);
+        queue.record(latency, now + 2 * QUEUED.1);
+        drop(queue);
+        assert_eq!(recorder.calls(), 3 + QUEUED.0 as u64);
+    }
 
     #[test]
     fn the_shares_of_a_number_of_calls_add_up_to_it() {
