@@ -45,6 +45,7 @@ mod turns;
 mod waiters;
 mod waking;
 mod watch;
+mod writing;
 
 pub(crate) use body::Incoming;
 pub use busy_poll::BusyPoll;

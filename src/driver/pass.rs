@@ -3,7 +3,6 @@
 //! sleep, or the end.
 
 use std::cell::Cell;
-use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -16,12 +15,13 @@ use super::connection_memory::{ConnectionMemory, Reading};
 use super::duties::Duties;
 use super::error::CloseReason;
 use super::reader::{ReadOutcome, Reader};
-use super::shared::{Shared, State, Written, write_outgoing};
+use super::shared::{Shared, State};
 use super::socket::{Socket, Unread};
 use super::spare::trim;
 use super::timer::{Timer, now};
 use super::turn::{AfterTurn, DriverPhase, Turn};
-use super::waking::Waking;
+use super::waking::{is_parallel, wake_again};
+use super::writing::{self, Written};
 use crate::http2::{Cause, ErrorCode, ReceiveOutcome};
 
 /// A larger write buffer is not kept for the next connection.
@@ -60,7 +60,8 @@ pub(super) struct Pass<T, R> {
     unparsed: bool,
     /// Whether the last turn did not write, so that other tasks could add to the outgoing bytes.
     lingered: bool,
-    waking: Waking,
+    /// Whether callers and handlers may run on other threads of the runtime.
+    parallel: bool,
     pub(super) wakes: Vec<Waker>,
 }
 
@@ -92,7 +93,7 @@ where
             batch: 1,
             unparsed: false,
             lingered: false,
-            waking: Waking::new(),
+            parallel: is_parallel(),
             wakes: Vec::new(),
         }
     }
@@ -130,7 +131,7 @@ where
             state = self.run_handlers(state, &shared);
             self.backlog |= state.h2.whole_requests() > 0;
         }
-        self.write(cx, &mut state, &mut turn);
+        let mut state = self.write(cx, state, &shared, &mut turn);
         self.memory.note_sent(state.h2.data_sent());
         let arriving = shared.arriving.load(Ordering::Relaxed);
         let data = state.h2.buffered() + self.reader.kept() + arriving;
@@ -138,14 +139,16 @@ where
         state.h2.set_pressed(self.memory.is_pressed());
         match self.decide(&mut state, &turn) {
             AfterTurn::Again => {
-                self.unlock_and_wake(state, cx, true);
+                let only_one = state.h2.active_streams() == 1;
+                self.unlock_and_wake(state);
+                wake_again(cx.waker(), self.parallel && only_one);
                 Poll::Pending
             }
             AfterTurn::Sleep => {
                 state.asleep = Some(cx.waker().clone());
                 self.trim(&mut state);
                 self.set_timer(&mut state, turn.now);
-                self.unlock_and_wake(state, cx, false);
+                self.unlock_and_wake(state);
                 if self.memory.holds_nothing() || self.phase != DriverPhase::Open {
                     self.memory.leave();
                 }
@@ -342,16 +345,22 @@ where
         }
         if !state.wakes.is_empty() {
             // These tasks need not wait for the handlers.
-            self.unlock(state);
-            self.wakes.drain(..).for_each(Waker::wake);
+            self.unlock_and_wake(state);
             state = shared.lock();
         }
         self.duties.run(state, shared, self.batch.into())
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, state: &mut State, turn: &mut Turn) {
+    /// Writes what has gathered. If callers may run meanwhile, it does so without the lock.
+    fn write<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        state: MutexGuard<'a, State>,
+        shared: &'a Shared,
+        turn: &mut Turn,
+    ) -> MutexGuard<'a, State> {
         if self.phase == DriverPhase::Over {
-            return;
+            return state;
         }
         let others = state.h2.active_streams() > 1;
         let had_a_turn = turn.progress || turn.continues || self.lingered;
@@ -361,21 +370,19 @@ where
             // while this end continues.
             turn.lingers = true;
             self.lingered = true;
-            return;
+            return state;
         }
         self.lingered = false;
-        let written =
-            write_outgoing(&mut state.h2, WRITE, |bytes, descriptors| match descriptors {
-                None => Pin::new(&mut self.io).poll_write_vectored(cx, bytes),
-                Some(descriptors) => self.io.poll_send_descriptors(cx, bytes, descriptors),
-            });
+        let (mut state, written) =
+            writing::write(&mut self.io, cx, state, self.parallel.then_some(shared), WRITE);
         match written {
             Ok(written) => turn.unsent = written == Written::Limit,
             Err(error) => {
-                self.hear_out(cx, state, turn.now);
-                self.end(state, CloseReason::Io(Arc::new(error)));
+                self.hear_out(cx, &mut state, turn.now);
+                self.end(&mut state, CloseReason::Io(Arc::new(error)));
             }
         }
+        state
     }
 
     /// Decides what follows. This is the only place that does.
@@ -387,6 +394,10 @@ where
             return AfterTurn::Done(state.close_reason.clone().unwrap_or(CloseReason::Closed));
         }
         if turn.lingers || turn.more || turn.unsent || self.unparsed || state.h2.has_events() {
+            return AfterTurn::Again;
+        }
+        // The last sender was dropped while the lock was free.
+        if state.abandoned {
             return AfterTurn::Again;
         }
         let resumes = self.duties.holds(state) && !is_held_up(state);
@@ -426,17 +437,13 @@ where
         state.disconnect(close_reason);
     }
 
-    /// Takes over the wakers of the tasks to be woken, since no lock may be held then.
-    fn unlock(&mut self, mut state: MutexGuard<'_, State>) {
+    /// Wakes the tasks that have something to do, without the lock.
+    fn unlock_and_wake(&mut self, mut state: MutexGuard<'_, State>) {
         std::mem::swap(&mut self.wakes, &mut state.wakes);
-    }
-
-    fn unlock_and_wake(&mut self, state: MutexGuard<'_, State>, cx: &Context<'_>, again: bool) {
-        self.unlock(state);
-        if self.wakes.is_empty() && !again {
-            return;
+        drop(state);
+        if !self.wakes.is_empty() {
+            self.wakes.drain(..).for_each(Waker::wake);
         }
-        self.waking.wake(self.wakes.drain(..), cx.waker(), again);
     }
 
     /// Gives back what a connection without calls does not need. This is done at each sleep, not

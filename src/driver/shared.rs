@@ -1,7 +1,7 @@
 //! [`Shared`]: a connection's state under its lock. The driver, callers and handlers share it.
 
 use std::collections::BTreeMap;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
@@ -13,6 +13,7 @@ use super::client::Phase;
 use super::error::{CloseReason, StreamError};
 use super::spare::trim;
 use super::waiters::Waiters;
+use super::writing::write_locked;
 use crate::descriptors::{Descriptors, ResponseQuotas};
 use crate::http2::{Connection, ErrorCode, Failure, ProtocolEvent, Reset, StreamKey};
 use crate::socket::SocketSender;
@@ -20,14 +21,11 @@ use crate::socket::SocketSender;
 /// The maximum number of calls in one turn, so that one connection does not starve the others.
 const MOST_CALLS: u8 = 64;
 
-/// The maximum number of slices in a vectored write.
-const SLICES: usize = 40;
-
 /// A caller leaves more bytes than this to the driver.
 const MOST_DIRECT: usize = 16 * 1024;
 
-/// The lock is held while frames are encoded or decoded and, by the driver, while encoded bytes are
-/// written. It is never held while a service, a body or a waker runs.
+/// The lock is held while frames are encoded or decoded and, if no other thread may want it, while
+/// they are written. It is never held while a service, a body or a waker runs.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
@@ -152,11 +150,14 @@ impl State {
     /// calls, the driver sends all in one write. It also sends what the socket does not take.
     pub(super) fn send_directly(&mut self) {
         let Some(sender) = &self.socket_sender else { return };
-        if self.h2.active_streams() > 1 || self.h2.outgoing_len() > MOST_DIRECT {
+        if self.h2.is_writing()
+            || self.h2.active_streams() > 1
+            || self.h2.outgoing_len() > MOST_DIRECT
+        {
             return;
         }
         // The driver will meet the same failure.
-        let _ = write_outgoing(&mut self.h2, MOST_DIRECT, |bytes, descriptors| {
+        let _ = write_locked(&mut self.h2, MOST_DIRECT, |bytes, descriptors| {
             match sender.send(bytes, descriptors) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
                 sent => Poll::Ready(sent),
@@ -295,99 +296,6 @@ impl State {
         }
         trim(&mut self.wakes);
     }
-}
-
-/// How much of the outgoing bytes a write has written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Written {
-    /// All of them.
-    All,
-    /// The socket takes no more now.
-    Blocked,
-    /// As many as one turn may write.
-    Limit,
-}
-
-/// Writes outgoing bytes: up to `most`, plus at most the rest of the last write. `write` sends
-/// bytes, with descriptors beside the first of them if there are some.
-pub(super) fn write_outgoing(
-    h2: &mut Connection,
-    most: usize,
-    mut write: impl FnMut(&[IoSlice<'_>], Option<&Descriptors>) -> Poll<io::Result<usize>>,
-) -> io::Result<Written> {
-    let mut left = most;
-    while h2.has_outgoing() {
-        let written = match h2.contiguous() {
-            Some(bytes) => write(&[IoSlice::new(bytes)], None),
-            None if h2.is_set_next() => write_set(h2, &mut write),
-            None => {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                let count = h2.outgoing(&mut slices);
-                write(&slices[..count], None)
-            }
-        };
-        match written {
-            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(bytes)) => {
-                h2.advance(bytes);
-                left = left.saturating_sub(bytes);
-                if left == 0 {
-                    return Ok(Written::Limit);
-                }
-            }
-            Poll::Ready(Err(error)) => return Err(error),
-            Poll::Pending => return Ok(Written::Blocked),
-        }
-    }
-    Ok(Written::All)
-}
-
-/// Writes only the next frame, with the descriptors that travel with it. If they cannot be sent,
-/// the frame says so (docs/descriptors.md).
-fn write_set(
-    h2: &mut Connection,
-    write: &mut impl FnMut(&[IoSlice<'_>], Option<&Descriptors>) -> Poll<io::Result<usize>>,
-) -> Poll<io::Result<usize>> {
-    let Some(set) = h2.next_set() else { return Poll::Ready(Ok(0)) };
-    let written = if set.descriptors.len() == set.count {
-        write_frame(h2, Some(&set.descriptors), write)
-    } else {
-        // The call has ended, or the caller has taken the descriptors back.
-        Poll::Ready(Err(io::ErrorKind::NotFound.into()))
-    };
-    let why = match &written {
-        Poll::Ready(Ok(_)) => {
-            h2.set_sent();
-            return written;
-        }
-        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-            "the descriptors were taken out of the list before they were sent"
-        }
-        Poll::Ready(Err(error)) if is_refused(error) => {
-            "too many file descriptors are on their way to other processes"
-        }
-        _ => return written,
-    };
-    h2.void_set(why);
-    // From now on it is an ordinary frame.
-    write_frame(h2, None, write)
-}
-
-fn write_frame(
-    h2: &Connection,
-    descriptors: Option<&Descriptors>,
-    write: &mut impl FnMut(&[IoSlice<'_>], Option<&Descriptors>) -> Poll<io::Result<usize>>,
-) -> Poll<io::Result<usize>> {
-    let mut slices = [IoSlice::new(&[]); 1];
-    h2.outgoing(&mut slices);
-    write(&slices, descriptors)
-}
-
-/// Returns whether sendmsg(2) failed because of the descriptors, and not because of the connection.
-fn is_refused(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let refusals = [Errno::TOOMANYREFS, Errno::PERM, Errno::BADF, Errno::INVAL];
-    Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
 }
 
 /// Returns headers of their own from the ones that identical messages share.

@@ -208,6 +208,28 @@ impl Connection {
     /// place.
     pub(crate) fn advance(&mut self, bytes: usize) {
         self.write_buffer.advance(bytes);
+        self.note_written();
+    }
+
+    /// Takes out all bytes to be written, if they are one piece and no descriptors travel with them.
+    /// Whoever writes them does so without the connection, to which frames can be added meanwhile.
+    /// Nothing else may be written until [`put_back`](Self::put_back).
+    pub(crate) fn take_outgoing(&mut self) -> Option<BytesMut> {
+        if self.passing.sends() { None } else { self.write_buffer.take() }
+    }
+
+    /// Puts back what [`take_outgoing`](Self::take_outgoing) has taken out, without the bytes that were written.
+    pub(crate) fn put_back(&mut self, rest: BytesMut) {
+        self.write_buffer.put_back(rest);
+        self.note_written();
+    }
+
+    /// Returns whether bytes are being written after [`take_outgoing`](Self::take_outgoing).
+    pub(crate) fn is_writing(&self) -> bool {
+        self.write_buffer.is_taken()
+    }
+
+    fn note_written(&mut self) {
         let written = self.write_buffer.written();
         while self.server.unwritten.front().is_some_and(|end| *end <= written) {
             self.server.unwritten.pop_front();

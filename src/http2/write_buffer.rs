@@ -17,6 +17,10 @@ const KEPT: usize = 4 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer {
     buffer: BytesMut,
+    /// How many bytes are being written: [`take`](Self::take). They are before those in `buffer`.
+    taken: usize,
+    /// The memory for the next frames while bytes are being written.
+    other: BytesMut,
     /// The large payloads.
     payloads: VecDeque<Payload>,
     payload_bytes: usize,
@@ -59,7 +63,7 @@ impl WriteBuffer {
     pub(super) fn push_payload(&mut self, bytes: Bytes, kept: usize) {
         self.payload_bytes += bytes.len();
         self.payload_kept += kept;
-        let place = self.buffer_written + self.buffer.len() as u64;
+        let place = self.buffer_written + (self.taken + self.buffer.len()) as u64;
         self.payloads.push_back(Payload { place, bytes, kept });
     }
 
@@ -79,7 +83,47 @@ impl WriteBuffer {
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.buffer.len() + self.payload_bytes
+        self.taken + self.buffer.len() + self.payload_bytes
+    }
+
+    /// Returns whether bytes are being written.
+    #[inline]
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken > 0
+    }
+
+    /// Takes all waiting bytes out, to be written while more are added, if no payload is beside the
+    /// buffer. They are waiting bytes until [`put_back`](Self::put_back) says how many were written.
+    pub(super) fn take(&mut self) -> Option<BytesMut> {
+        debug_assert!(!self.is_taken());
+        if self.buffer.is_empty() || !self.payloads.is_empty() {
+            return None;
+        }
+        self.taken = self.buffer.len();
+        Some(std::mem::replace(&mut self.buffer, std::mem::take(&mut self.other)))
+    }
+
+    /// Puts back what was taken out, without the bytes that were written.
+    pub(super) fn put_back(&mut self, mut rest: BytesMut) {
+        let taken = std::mem::take(&mut self.taken);
+        if taken == 0 {
+            // They were dropped meanwhile.
+            return;
+        }
+        let written = taken - rest.len();
+        if rest.is_empty() {
+            self.other = rest;
+            if self.buffer.is_empty() {
+                std::mem::swap(&mut self.buffer, &mut self.other);
+            }
+        } else {
+            rest.extend_from_slice(&self.buffer);
+            self.other = std::mem::replace(&mut self.buffer, rest);
+            self.other.clear();
+        }
+        self.written += written as u64;
+        self.buffer_written += written as u64;
+        self.turn();
     }
 
     /// Returns how many bytes have ever left.
@@ -180,6 +224,7 @@ impl WriteBuffer {
     /// Drops all waiting bytes, because the socket takes no more.
     pub(super) fn clear(&mut self) {
         self.buffer.clear();
+        self.taken = 0;
         self.payloads.clear();
         self.payload_bytes = 0;
         self.payload_kept = 0;
@@ -204,6 +249,9 @@ impl WriteBuffer {
         if self.len() == 0 && self.buffer.capacity() > KEPT {
             self.buffer = BytesMut::new();
         }
+        if self.other.capacity() > 0 {
+            self.other = BytesMut::new();
+        }
         if self.payloads.is_empty() && self.payloads.capacity() > FEW {
             self.payloads = VecDeque::new();
         }
@@ -211,6 +259,76 @@ impl WriteBuffer {
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.buffer.capacity()
+        self.buffer.capacity() + self.other.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+
+    use super::*;
+
+    fn with(bytes: &[u8]) -> WriteBuffer {
+        let mut waiting = WriteBuffer::default();
+        waiting.buffer().put_slice(bytes);
+        waiting
+    }
+
+    fn rest(waiting: &WriteBuffer) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 5];
+        let count = waiting.slices(&mut slices, usize::MAX);
+        slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect()
+    }
+
+    #[test]
+    fn what_is_added_while_bytes_are_written_comes_after_those_that_were_not() {
+        let mut waiting = with(b"first");
+        let mut taken = waiting.take().unwrap();
+        waiting.buffer().put_slice(b"second");
+        waiting.push_payload(Bytes::from_static(b"large"), 0);
+        waiting.buffer().put_slice(b"third");
+        assert_eq!((waiting.len(), waiting.end(), waiting.written()), (21, 21, 0));
+        taken.advance(2);
+        waiting.put_back(taken);
+        assert_eq!(rest(&waiting), b"rstsecondlargethird");
+        assert_eq!((waiting.len(), waiting.end(), waiting.written()), (19, 21, 2));
+        assert!(waiting.take().is_none(), "a payload is beside the buffer");
+        waiting.advance(15);
+        assert_eq!(rest(&waiting), b"hird");
+        assert_eq!(waiting.take().unwrap(), &b"hird"[..]);
+    }
+
+    #[test]
+    fn the_memory_is_used_in_turn_and_given_back() {
+        let mut waiting = with(&[1; 10_000]);
+        let first = waiting.buffer.as_ptr();
+        for _ in 0..3 {
+            let mut taken = waiting.take().unwrap();
+            waiting.buffer().put_slice(&[2; 10_000]);
+            taken.clear();
+            waiting.put_back(taken);
+        }
+        // The other one was made once.
+        assert_ne!(waiting.buffer.as_ptr(), first);
+        assert!(waiting.capacity() < 30_000);
+        let mut taken = waiting.take().unwrap();
+        taken.clear();
+        waiting.put_back(taken);
+        waiting.trim();
+        assert_eq!(waiting.capacity(), 0);
+    }
+
+    #[test]
+    fn bytes_that_were_dropped_while_they_are_written_do_not_count() {
+        let mut waiting = with(b"first");
+        let mut taken = waiting.take().unwrap();
+        waiting.clear();
+        assert_eq!(waiting.len(), 0);
+        waiting.buffer().put_slice(b"last");
+        taken.advance(2);
+        waiting.put_back(taken);
+        assert_eq!(rest(&waiting), b"last");
+        assert_eq!(waiting.written(), 0);
     }
 }

@@ -4,3 +4,4 @@ mod batches;
 mod frames;
 mod h2spec;
 mod last_words;
+mod writes;

@@ -85,6 +85,15 @@ enum Step {
     Shrink {
         at: End,
     },
+    /// Begins to write all that waits at `from`.
+    Take {
+        from: End,
+    },
+    /// Ends that, when so many bytes are written.
+    PutBack {
+        to: End,
+        written: u32,
+    },
 }
 
 /// What one end has done and seen of a stream.
@@ -110,6 +119,8 @@ struct Side {
     end: End,
     connection: Connection,
     input: BytesMut,
+    /// Bytes that are being written.
+    taken: Option<BytesMut>,
     /// Bytes that the other side has written, and that are not here yet.
     wire: VecDeque<u8>,
     streams: BTreeMap<u32, Seen>,
@@ -247,6 +258,7 @@ impl Pair {
             end,
             connection,
             input: BytesMut::new(),
+            taken: None,
             wire: VecDeque::new(),
             streams: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -269,23 +281,35 @@ impl Pair {
         }
     }
 
-    /// Moves what `to`'s peer has to write onto the wire, and counts it.
-    fn flush(&mut self, to: End) {
-        let (sender, receiver) = match to {
+    /// Returns `to`'s peer, and `to`.
+    fn ends(&mut self, to: End) -> (&mut Side, &mut Side) {
+        match to {
             End::Client => (&mut self.server, &mut self.client),
             End::Server => (&mut self.client, &mut self.server),
-        };
+        }
+    }
+
+    /// Moves what `to`'s peer has to write onto the wire, and counts it.
+    fn flush(&mut self, to: End) {
+        self.put_back(to, usize::MAX);
+        let (sender, receiver) = self.ends(to);
         while sender.connection.has_outgoing() {
             let mut slices = [IoSlice::new(&[]); 3];
             let count = sender.connection.outgoing(&mut slices);
             let bytes: Vec<u8> =
                 slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
             sender.connection.advance(bytes.len());
-            receiver.wire.extend(&bytes);
-            // `receiver.watch` holds what the receiver allows the sender.
-            for frame in receiver.watch.frames(&bytes) {
-                account(frame, &mut receiver.watch, &mut sender.watch);
-            }
+            transmit(&bytes, sender, receiver);
+        }
+    }
+
+    /// Moves as much of what is being written by `to`'s peer onto the wire.
+    fn put_back(&mut self, to: End, written: usize) {
+        let (sender, receiver) = self.ends(to);
+        if let Some(mut bytes) = sender.taken.take() {
+            let written = bytes.split_to(written.min(bytes.len()));
+            sender.connection.put_back(bytes);
+            transmit(&written, sender, receiver);
         }
     }
 
@@ -350,6 +374,13 @@ impl Pair {
                 }
             }
             Step::Shrink { at } => self.side(at).connection.trim(),
+            Step::Take { from } => {
+                let side = self.side(from);
+                if side.taken.is_none() {
+                    side.taken = side.connection.take_outgoing();
+                }
+            }
+            Step::PutBack { to, written } => self.put_back(to, written as usize),
         }
     }
 
@@ -595,6 +626,14 @@ fn same(id: u32, from: &Seen, to: &Seen, whole: bool) {
     }
 }
 
+/// Puts bytes onto the wire. `receiver.watch` holds what the receiver allows the sender.
+fn transmit(bytes: &[u8], sender: &mut Side, receiver: &mut Side) {
+    receiver.wire.extend(bytes);
+    for frame in receiver.watch.frames(bytes) {
+        account(frame, &mut receiver.watch, &mut sender.watch);
+    }
+}
+
 /// Counts one frame. `allowed` is what its receiver allows its sender, `granted` what its sender
 /// allows its receiver.
 fn account(frame: Frame, allowed: &mut Watch, granted: &mut Watch) {
@@ -686,7 +725,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(from, pick, head)| Step::Trailers { from, pick, head }),
         1 => (end(), any::<u8>()).prop_map(|(from, pick)| Step::Reset { from, pick }),
         1 => (end(), any::<u8>()).prop_map(|(from, pick)| Step::Forget { from, pick }),
-        20 => (end(), carry).prop_map(|(to, bytes)| Step::Carry { to, bytes }),
+        20 => (end(), carry.clone()).prop_map(|(to, bytes)| Step::Carry { to, bytes }),
         10 => (end(), any::<bool>()).prop_map(|(at, read)| Step::Look { at, read }),
         4 => end().prop_map(|at| Step::Read { at }),
         1 => (end(), size(), 16_384..40_000u32, 0..5_000u32).prop_map(
@@ -699,6 +738,8 @@ fn step() -> impl Strategy<Value = Step> {
         ),
         1 => end().prop_map(|from| Step::Ping { from }),
         1 => end().prop_map(|at| Step::Shrink { at }),
+        6 => end().prop_map(|from| Step::Take { from }),
+        4 => (end(), carry).prop_map(|(to, written)| Step::PutBack { to, written }),
     ]
 }
 

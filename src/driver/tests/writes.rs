@@ -1,0 +1,119 @@
+//! What may happen while the socket takes bytes: on a runtime of several threads the lock is free then.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tonic::body::Body;
+
+use super::frames::{frame, settings};
+use crate::descriptors::OfCall;
+use crate::driver::{BodyRequest, Options, PendingCall, Sender, Sleeping};
+
+/// Runs what it is given while the next bytes are written.
+struct Interrupted {
+    stream: DuplexStream,
+    next: mpsc::Receiver<Box<dyn FnOnce() + Send>>,
+}
+
+impl AsyncRead for Interrupted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Interrupted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Ok(next) = self.next.try_recv() {
+            // Not in this thread, which would wait for itself if it held the lock.
+            let (done, is_done) = mpsc::channel();
+            std::thread::spawn(move || {
+                next();
+                done.send(())
+            });
+            is_done.recv_timeout(Duration::from_secs(20)).expect("the lock is held");
+        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Returns a client, what is to happen during its next write, and the other end of its stream.
+async fn client() -> (Sender, mpsc::Sender<Box<dyn FnOnce() + Send>>, DuplexStream) {
+    let (stream, mut server) = tokio::io::duplex(1 << 20);
+    let (interrupt, next) = mpsc::channel();
+    let sender = Sender::start(Sleeping(Interrupted { stream, next }), Options::default());
+    // With the acknowledgement of the client's, no timer wakes the connection.
+    let answer = [settings(), frame(4, 1, 0, &[])].concat();
+    server.write_all(&answer).await.unwrap();
+    sender.ready().await.unwrap();
+    (sender, interrupt, server)
+}
+
+fn call(sender: &Sender) -> PendingCall {
+    let path = "/a.B/C".parse().unwrap();
+    let (head, descriptors) = (HeaderMap::new(), OfCall::default());
+    let mut request = BodyRequest::new(Method::POST, path, head, descriptors, Body::empty());
+    let cx = Context::from_waker(Waker::noop());
+    let Ok(call) = sender.send(&mut request, b"localhost", [None; 2], &cx) else {
+        panic!("not sent")
+    };
+    call
+}
+
+/// Reads until so many frames of a kind have come.
+async fn read_frames(stream: &mut DuplexStream, kind: u8, mut count: usize) {
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.unwrap();
+    while count > 0 {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        count -= usize::from(head[3] == kind);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn calls_are_added_and_written_too() {
+    let (sender, interrupt, mut server) = client().await;
+    let (send, sent) = mpsc::channel();
+    let other = sender.clone();
+    interrupt.send(Box::new(move || send.send(call(&other)).unwrap())).unwrap();
+    let first = call(&sender);
+    // HEADERS
+    read_frames(&mut server, 1, 2).await;
+    drop((first, sent.recv().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_last_sender_may_be_dropped() {
+    let (sender, interrupt, mut server) = client().await;
+    let (last, sender_to_drop) = mpsc::channel::<Sender>();
+    interrupt.send(Box::new(move || drop(sender_to_drop.recv().unwrap()))).unwrap();
+    let call = call(&sender);
+    last.send(sender).unwrap();
+    // GOAWAY, although nothing comes from the server that would wake the connection.
+    let go_away = read_frames(&mut server, 7, 1);
+    tokio::time::timeout(Duration::from_secs(20), go_away).await.expect("the connection sleeps");
+    drop(call);
+}
