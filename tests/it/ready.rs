@@ -316,7 +316,9 @@ async fn calls_that_wait_share_one_backoff(transport: Transport) {
     for call in calls {
         let status = call.await.unwrap().unwrap_err();
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-        assert!(status.message().contains("closed the connection"), "{status:?}");
+        // Or it took one a moment ago, and has not closed it yet.
+        let told = ["closed the connection", "took the connection"];
+        assert!(told.iter().any(|text| status.message().contains(text)), "{status:?}");
     }
     // The channel connects at once, after 5, 10, ... 640 ms and then each second, each time up to a fifth
     // earlier or later, with three connections each time. No timer fires early, so there are no more
