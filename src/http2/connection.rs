@@ -218,7 +218,8 @@ impl Connection {
         if self.passing.sends() { None } else { self.write_buffer.take() }
     }
 
-    /// Puts back what [`take_outgoing`](Self::take_outgoing) has taken out, without the bytes that were written.
+    /// Puts back what [`take_outgoing`](Self::take_outgoing) has taken out, without the bytes that were
+    /// written.
     pub(crate) fn put_back(&mut self, rest: BytesMut) {
         self.write_buffer.put_back(rest);
         self.note_written();

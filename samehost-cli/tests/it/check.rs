@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Serving, binary, directory, nix_signal, open_directory, samehost, socket_in, text,
+    Serving, copied_binary, directory, nix_signal, open_directory, samehost, socket_in, text,
 };
 
 /// Returns the exit code and the output of a check.
@@ -277,8 +277,7 @@ fn what_this_user_may_not_is_named() {
         return;
     }
     let directory = open_directory();
-    let program = directory.path().join("samehost");
-    fs::copy(binary(), &program).unwrap();
+    let program = copied_binary(directory.path());
     let closed = directory.path().join("closed");
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use samehost::Address;
 
-use crate::support::{Serving, directory, names_in, run, samehost, socket_in, text};
+use crate::support::{Serving, copied_binary, directory, names_in, run, samehost, socket_in, text};
 
 const LOCK: &str = ".ping.sock.lock";
 
@@ -374,9 +374,7 @@ fn a_directory_without_write_permission_is_named() {
         let directory = directory();
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let address = socket_in(directory.path()).to_string();
-        let binary = directory.path().join("samehost");
-        std::fs::copy(env!("CARGO_BIN_EXE_samehost"), &binary).unwrap();
-        let mut command = std::process::Command::new(binary);
+        let mut command = std::process::Command::new(copied_binary(directory.path()));
         std::os::unix::process::CommandExt::uid(&mut command, 12_345);
         let output = command.args(["serve", &address]).stdin(Stdio::null()).output().unwrap();
         let errors = text(&output.stderr);

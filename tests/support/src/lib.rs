@@ -150,6 +150,15 @@ pub fn binary() -> PathBuf {
     profile.join("samehost")
 }
 
+/// Copies the command's program into a directory, for users who may not enter that of the build.
+/// Another process does it: what a test of this one starts at that moment could not be kept from
+/// inheriting the open copy for an instant, and an open file cannot be executed (execve(2), ETXTBSY).
+pub fn copied_binary(directory: &Path) -> PathBuf {
+    let copy = directory.join("samehost");
+    assert!(Command::new("cp").arg(binary()).arg(&copy).status().unwrap().success());
+    copy
+}
+
 /// Runs the command and waits for its end.
 pub fn run(arguments: &[&str]) -> Output {
     samehost().args(arguments).output().unwrap()
