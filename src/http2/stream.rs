@@ -228,6 +228,10 @@ impl Streams {
                 slot
             }
             None => {
+                if self.slots.capacity() == 0 {
+                    // Otherwise there would be room for four, which most connections never need.
+                    self.slots.reserve_exact(1);
+                }
                 self.slots.push(Some(stream));
                 (self.slots.len() - 1) as u32
             }
