@@ -61,7 +61,7 @@ impl Unanswered {
     }
 
     /// Sends a response of one message, empties the message's buffer, and ends the call.
-    #[inline]
+    #[inline(always)] // It has one caller.
     pub(super) fn answer(self, state: &mut State, answer: MessageAnswer, message: &mut Vec<u8>) {
         let request = match (self, answer.whole(message)) {
             (Self::Whole(request), Some(response)) => match state.h2.answer(request, response) {

@@ -324,7 +324,9 @@ impl<H: Handler> Duties for ServerDuties<H> {
                 state.waiters.set_task(key, task.abort_handle());
             }
         }
-        self.requests.drain(..taken.min(self.requests.len()));
+        if !self.requests.is_empty() {
+            self.requests.drain(..taken.min(self.requests.len()));
+        }
         state
     }
 

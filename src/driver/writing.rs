@@ -30,6 +30,7 @@ pub(super) enum Written {
 /// releases the lock while the socket takes them, which can be longer than everything else that is
 /// done under the lock: callers on other threads add frames meanwhile, and those are written, too.
 /// Bytes with large payloads or descriptors among them are written under the lock.
+#[inline(always)] // It has one caller, and a call would cost as much as a small write's own steps.
 pub(super) fn write<'a, T: Socket>(
     io: &mut T,
     cx: &mut Context<'_>,

@@ -228,6 +228,7 @@ impl Connection {
         }
     }
 
+    #[inline(always)] // It has one caller.
     fn frames(
         &mut self,
         input: &mut Input<'_>,
