@@ -212,8 +212,8 @@ impl Connection {
     }
 
     /// Takes out all bytes to be written, if they are one piece and no descriptors travel with them.
-    /// Whoever writes them does so without the connection, to which frames can be added meanwhile.
-    /// Nothing else may be written until [`put_back`](Self::put_back).
+    /// The caller writes them while others may add frames to the connection, but nobody else may write
+    /// before [`put_back`](Self::put_back).
     pub(crate) fn take_outgoing(&mut self) -> Option<BytesMut> {
         if self.passing.sends() { None } else { self.write_buffer.take() }
     }

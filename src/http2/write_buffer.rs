@@ -8,7 +8,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::spare::FEW;
 
-/// Payloads from this size on are not copied.
+/// A payload of this size or more that a caller has just encoded takes the memory of the caller's buffer.
+/// A smaller one is copied out of it, so that the caller can use it again.
 pub(crate) const LARGE: usize = 16 * 1024;
 
 /// How much memory the buffer may keep while nothing waits.

@@ -4,17 +4,18 @@ use std::future::{Ready, pending, ready};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use http::{HeaderMap, Method, Response};
+use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tonic::body::Body;
 
 use super::frames::{frame, settings};
-use crate::descriptors::{OfCall, ReceivedSet};
+use super::send;
+use crate::descriptors::ReceivedSet;
 use crate::driver::{
-    BodyRequest, Called, Handler, Incoming, Memory, Options, Owner, Sender, Sleeping, Socket, serve,
+    Called, Handler, Incoming, Memory, Options, Owner, Sender, Sleeping, Socket, serve,
 };
 use crate::http2::RequestHead;
 use crate::socket::SocketSender;
@@ -180,16 +181,7 @@ async fn writes_of_a_client(shares_one_cpu: bool) -> Vec<u32> {
         let sender = sender.clone();
         tokio::spawn(async move {
             for _ in 0..2 {
-                let path = "/a.B/C".parse().unwrap();
-                let (head, descriptors) = (HeaderMap::new(), OfCall::default());
-                let body = Body::empty();
-                let mut request = BodyRequest::new(Method::POST, path, head, descriptors, body);
-                let sent = {
-                    let cx = Context::from_waker(Waker::noop());
-                    sender.send(&mut request, b"localhost", [None; 2], &cx)
-                };
-                let Ok(call) = sent else { panic!("not sent") };
-                call.await.unwrap();
+                send(&sender, Body::empty()).await.unwrap();
             }
         });
     }

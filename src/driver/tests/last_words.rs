@@ -9,13 +9,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::frames::{frame, settings};
+use super::send;
 use crate::address::Address;
-use crate::descriptors::OfCall;
-use crate::driver::{BodyRequest, CloseReason, Options, Sender, Sleeping, StreamError};
+use crate::driver::{CloseReason, Options, Sender, Sleeping, StreamError};
 use crate::http2::ErrorCode;
 use crate::socket::connect_within;
 
@@ -66,15 +65,8 @@ async fn call(said: Vec<u8>) -> Result<http::StatusCode, StreamError> {
     let written_to = Arc::new(AtomicBool::new(false));
     let io = Closed { said: io::Cursor::new(said), written_to, reader: None };
     let sender = Sender::start(Sleeping(io), Options::default());
-    let path = "/a.B/C".parse().unwrap();
     let body = tonic::body::Body::new(http_body_util::Full::new(Bytes::from_static(b"hi")));
-    let mut request =
-        BodyRequest::new(Method::POST, path, HeaderMap::new(), OfCall::default(), body);
-    let cx = Context::from_waker(Waker::noop());
-    let Ok(call) = sender.send(&mut request, b"localhost", [None; 2], &cx) else {
-        panic!("not sent")
-    };
-    call.await.map(|received| received.head.status)
+    send(&sender, body).await.map(|received| received.head.status)
 }
 
 /// Returns SETTINGS, and a GOAWAY with a reason.

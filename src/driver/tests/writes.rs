@@ -3,16 +3,15 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::mpsc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tonic::body::Body;
 
 use super::frames::{frame, settings};
-use crate::descriptors::OfCall;
-use crate::driver::{BodyRequest, Options, PendingCall, Sender, Sleeping};
+use super::send;
+use crate::driver::{Options, Sender, Sleeping};
 
 /// Runs what it is given while the next bytes are written.
 struct Interrupted {
@@ -69,17 +68,6 @@ async fn client() -> (Sender, mpsc::Sender<Box<dyn FnOnce() + Send>>, DuplexStre
     (sender, interrupt, server)
 }
 
-fn call(sender: &Sender) -> PendingCall {
-    let path = "/a.B/C".parse().unwrap();
-    let (head, descriptors) = (HeaderMap::new(), OfCall::default());
-    let mut request = BodyRequest::new(Method::POST, path, head, descriptors, Body::empty());
-    let cx = Context::from_waker(Waker::noop());
-    let Ok(call) = sender.send(&mut request, b"localhost", [None; 2], &cx) else {
-        panic!("not sent")
-    };
-    call
-}
-
 /// Reads until so many frames of a kind have come.
 async fn read_frames(stream: &mut DuplexStream, kind: u8, mut count: usize) {
     let mut preface = [0; 24];
@@ -96,10 +84,10 @@ async fn read_frames(stream: &mut DuplexStream, kind: u8, mut count: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn calls_are_added_and_written_too() {
     let (sender, interrupt, mut server) = client().await;
-    let (send, sent) = mpsc::channel();
+    let (sent_call, sent) = mpsc::channel();
     let other = sender.clone();
-    interrupt.send(Box::new(move || send.send(call(&other)).unwrap())).unwrap();
-    let first = call(&sender);
+    interrupt.send(Box::new(move || sent_call.send(send(&other, Body::empty())).unwrap())).unwrap();
+    let first = send(&sender, Body::empty());
     // HEADERS
     read_frames(&mut server, 1, 2).await;
     drop((first, sent.recv().unwrap()));
@@ -110,7 +98,7 @@ async fn the_last_sender_may_be_dropped() {
     let (sender, interrupt, mut server) = client().await;
     let (last, sender_to_drop) = mpsc::channel::<Sender>();
     interrupt.send(Box::new(move || drop(sender_to_drop.recv().unwrap()))).unwrap();
-    let call = call(&sender);
+    let call = send(&sender, Body::empty());
     last.send(sender).unwrap();
     // GOAWAY, although nothing comes from the server that would wake the connection.
     let go_away = read_frames(&mut server, 7, 1);
