@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
-/// The smallest and the largest buffer that is kept for the thread's next read. A smaller one would take
-/// the place of one that need not grow. A buffer of which a small message is lent is smaller until the
-/// message is dropped.
+/// The smallest and the largest buffer that is kept for the thread's next read. A smaller one would have to
+/// grow for it. A buffer of which a small message is lent is smaller until the message is dropped.
 const SPARE_SIZE: RangeInclusive<usize> = 4 * 1024..=512 * 1024;
 
 /// What the pinned buffers of a connection take, in bytes.
@@ -60,12 +59,16 @@ pub(crate) fn take_spare() -> BytesMut {
     SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
 }
 
-/// Keeps a buffer for the thread's next read.
+/// Keeps a buffer for the thread's next read, unless the thread has kept a larger one.
 pub(crate) fn give_spare(mut buffer: BytesMut) {
     buffer.clear();
-    if SPARE_SIZE.contains(&buffer.capacity()) {
+    let capacity = buffer.capacity();
+    if SPARE_SIZE.contains(&capacity) {
         // The thread may be ending.
-        let _ = SPARE.try_with(|spare| spare.set(Some(buffer)));
+        let _ = SPARE.try_with(|spare| match spare.take() {
+            Some(larger) if larger.capacity() > capacity => spare.set(Some(larger)),
+            _ => spare.set(Some(buffer)),
+        });
     }
 }
 
@@ -85,7 +88,9 @@ mod tests {
         assert_eq!(pinned.bytes(), capacity);
         drop(part);
         assert_eq!(pinned.bytes(), 0);
-        give_spare(BytesMut::with_capacity(1_000));
+        for smaller in [1_000, 8_000] {
+            give_spare(BytesMut::with_capacity(smaller));
+        }
         assert_eq!(take_spare().capacity(), capacity, "it is the next one's");
     }
 
