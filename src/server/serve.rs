@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::calls::Calls;
@@ -21,6 +21,10 @@ use crate::address::Address;
 use crate::driver;
 use crate::observer::{Event, RefusalReason};
 use crate::socket::{ACCEPT_BACKOFF, PeerIdentity};
+
+/// How many connections are accepted before all tasks that are ready have a turn, and the runtime looks at
+/// its sockets. Refused clients may connect again at once, and each takes as long as a small call.
+const ACCEPTS: u32 = 8;
 
 /// How many connections are accepted after the shutdown signal: as many as can wait in the queue by
 /// default. Without this bound, new TCP clients could go on coming.
@@ -141,7 +145,13 @@ impl Acceptor {
 
     async fn accept_all<I: ConnectionSource>(&mut self, incoming: &mut I) -> StopReason {
         let mut backoff = ACCEPT_BACKOFF;
+        let mut in_a_row = 0;
         loop {
+            if in_a_row == ACCEPTS {
+                in_a_row = 0;
+                // A task of its own, which a connection that ends does not wake.
+                let _ = tokio::spawn(yield_now()).await;
+            }
             tokio::select! {
                 biased;
                 () = told_to_stop(&mut self.stopped) => return StopReason::Stopped,
@@ -153,6 +163,7 @@ impl Acceptor {
                     Some(Ok(accepted)) => {
                         backoff.reset();
                         self.welcome(accepted, incoming.address()).await;
+                        in_a_row += 1;
                     }
                     Some(Err(error)) => {
                         self.gate.log_failure(&error, incoming.address());

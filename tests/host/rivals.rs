@@ -18,8 +18,12 @@ use crate::Scale;
 use crate::support::{Serving, block_on, eventually, need_descriptors, open_directory, socket_in};
 use crate::wire::{PREFACE, data, frame, headers, kind, literal, message, request, settings};
 
+const VICTIM: u32 = 54_320;
+/// The first of those that attack.
 const ATTACKER: u32 = 54_321;
-const VICTIM: u32 = 54_322;
+
+/// What is done to a server, and by how many users at once.
+const ATTACKS: &[(&str, u32)] = &[("memory", 1), ("memory", 4), ("gzip", 1), ("fields", 1)];
 
 /// As many connections as a user may have.
 const CONNECTIONS: usize = 256;
@@ -67,16 +71,19 @@ pub(crate) fn share_a_server(scale: Scale) -> String {
     assert_eq!(server.line(), "ready");
     let calm = victim(&address, VICTIM, time);
     let mut figures = format!("undisturbed {calm}");
-    for attack in ["memory", "gzip", "fields"] {
+    for &(attack, users) in ATTACKS {
         let before = server.memory("VmRSS");
-        let attacker = Attacker::start(attack, &address, CONNECTIONS);
+        let attackers: Vec<_> = (ATTACKER..ATTACKER + users)
+            .map(|user| Attacker::start(attack, user, &address, CONNECTIONS))
+            .collect();
+        std::thread::sleep(SETTLE);
         let disturbed = victim(&address, VICTIM, time);
-        drop(attacker);
+        drop(attackers);
         let most = server.memory("VmHWM");
         assert!(most <= MEMORY, "{} MiB are resident: {attack}", most >> 20);
         assert_eq!(disturbed.lost(), 0, "lost calls of another user: {attack}: {disturbed}");
         // A timing is no test on a machine that has other things to do.
-        if scale.full {
+        if scale.full && users == 1 {
             disturbed.is_as_it_should_be(attack, &calm);
         }
         // A slow build has many heads left to decode.
@@ -85,12 +92,14 @@ pub(crate) fn share_a_server(scale: Scale) -> String {
                 server.memory("VmRSS") <= before + LEFT
             });
         }
-        figures += &format!("; {attack} {disturbed}, {} MiB", most >> 20);
+        let by = if users == 1 { String::new() } else { format!(" by {users} users") };
+        figures += &format!("; {attack}{by} {disturbed}, {} MiB", most >> 20);
     }
     // A slow build is late to see that the attacker's connections are closed, and refuses new ones of that user.
     let of_the_same_user: &[&str] = if scale.full { &["fields", "gzip"] } else { &[] };
     for attack in of_the_same_user {
-        let _attacker = Attacker::start(attack, &address, SOME);
+        let _attacker = Attacker::start(attack, ATTACKER, &address, SOME);
+        std::thread::sleep(SETTLE);
         let same = victim(&address, ATTACKER, time);
         assert_eq!(same.lost(), 0, "lost calls of the same user: {attack}: {same}");
         assert!(same.small.p999 <= LONGEST_OF_THE_SAME_USER, "same user: {attack}: {same}");
@@ -127,12 +136,10 @@ pub(crate) fn served(address: &str) -> ExitCode {
 struct Attacker(Child);
 
 impl Attacker {
-    fn start(attack: &str, address: &Address, connections: usize) -> Self {
+    fn start(attack: &str, user: u32, address: &Address, connections: usize) -> Self {
         let path = address.as_path().unwrap().to_str().unwrap().to_owned();
         let arguments = ["attacker", attack, &path, &connections.to_string()];
-        let child = itself(&arguments, ATTACKER).spawn().unwrap();
-        std::thread::sleep(SETTLE);
-        Self(child)
+        Self(itself(&arguments, user).spawn().unwrap())
     }
 }
 

@@ -10,6 +10,7 @@ use samehost::{Channel, PeerPolicy, Server};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
+use tokio_stream::StreamExt;
 use tonic::{Code, Response, Status};
 
 use crate::support::{Running, Scripted, Transport, eventually_async, on_both_transports};
@@ -148,6 +149,32 @@ async fn refused_peers_that_stay_are_sixty_four_at_most() {
     let mut another = Peer::new(UnixStream::connect(path).await.unwrap());
     assert_eq!(another.until_go_away().await, code::ENHANCE_YOUR_CALM);
     assert_eq!(another.next().await, None);
+}
+
+#[tokio::test]
+async fn clients_that_are_refused_without_end_leave_time_for_calls() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let refused = Arc::new(AtomicUsize::new(0));
+    let others = tokio_stream::iter(std::iter::repeat_with({
+        let refused = Arc::clone(&refused);
+        move || {
+            refused.fetch_add(1, Ordering::SeqCst);
+            UnixStream::pair().map(|(ours, _)| ours)
+        }
+    }));
+    let server = ping_server().max_connections(1);
+    let incoming = tokio_stream::once(Ok(theirs)).chain(others);
+    let serving = tokio::spawn(server.serve_incoming(incoming, std::future::pending()));
+    let mut client = PingServiceClient::new(Channel::from_stream(ours));
+    ping(&mut client).await.unwrap();
+    let before = refused.load(Ordering::SeqCst);
+    for _ in 0..100 {
+        ping(&mut client).await.unwrap();
+    }
+    let refused = refused.load(Ordering::SeqCst) - before;
+    // Both ends wait for the socket once in each call, and some turns write nothing.
+    assert!(refused <= 100 * 4 * 8, "{refused}");
+    serving.abort();
 }
 
 #[tokio::test]
