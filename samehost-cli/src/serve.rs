@@ -83,6 +83,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(1..))]
     max_streams: u32,
+    /// Take file descriptors with calls over Unix sockets, at most N with one call. No method here uses
+    /// them: they are closed when the call ends
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=253))]
+    descriptors: Option<u8>,
     /// Limit of the memory that all connections make the server hold
     #[arg(long, value_name = "BYTES", default_value_t = 268_435_456, value_parser = args::count)]
     max_buffered_bytes: usize,
@@ -240,6 +244,9 @@ fn server(args: &Args) -> Result<Server, Failure> {
         .drain_timeout(args.drain);
     if let Some(policy) = args.policy() {
         server = server.peer_policy(policy);
+    }
+    if let Some(max_per_call) = args.descriptors {
+        server = server.descriptors(max_per_call);
     }
     if let Some(timeout) = args.timeout {
         server = server.timeout(timeout);

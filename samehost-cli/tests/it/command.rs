@@ -320,6 +320,7 @@ fn wrong_usage_exits_with_2() {
         (&["serve", "--allow-uid", "-1"], "there is no user \"-1\""),
         (&["serve", "--max-connections", "0"], "no number from 1 on"),
         (&["serve", "--max-streams", "0"], "0 is not in"),
+        (&["serve", "--descriptors", "254"], "254 is not in"),
         (&["serve", "--busy-poll", "1y"], "no duration"),
         (&["ping"], "<ADDRESS>"),
         (&["ping", "-c", "0", "unix:/x"], "write 1 or more"),

@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod command;
 mod crowd;
+mod descriptors;
 mod given_back;
 mod hostile;
 mod idle_memory;
