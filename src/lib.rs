@@ -280,6 +280,7 @@ pub mod blocking;
 mod client;
 mod descriptors;
 mod driver;
+mod far;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 #[allow(missing_docs, reason = "not for users")]

@@ -16,6 +16,7 @@ use super::watched::{ConnectionNews, WatchedSocket};
 use crate::address::Address;
 use crate::client::{Usual, authority};
 use crate::driver::{CloseReason, StreamError};
+use crate::far::FAR;
 use crate::http2::{self, Config, ErrorCode, Failure, ProtocolEvent, StreamKey};
 use crate::observer::Observers;
 use crate::socket::{Held, Peer, share_one_cpu};
@@ -25,10 +26,6 @@ const SLICES: usize = 16;
 
 /// How long a thread waits for room in the socket before it checks again.
 const ROOM: Duration = Duration::from_millis(10);
-
-/// No timer of the connection is used: calls have their own deadlines, and between calls no thread
-/// runs it.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 pub(super) struct BlockingConnection {
     pub(super) address: Arc<Address>,
@@ -74,9 +71,11 @@ impl BlockingConnection {
             // No request is sent until the server's SETTINGS have come: a client cannot know
             // whether a server read it.
             initial_max_streams: 0,
-            handshake_timeout: NEVER,
-            frame_timeout: NEVER,
-            send_timeout: NEVER,
+            // No timer of the connection is used: calls have their own deadlines, and between calls
+            // no thread runs it.
+            handshake_timeout: FAR,
+            frame_timeout: FAR,
+            send_timeout: FAR,
             ..Config::default()
         };
         let watched = WatchedSocket::new(observers, &address, peer);

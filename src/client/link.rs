@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use http::Extensions;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,13 +21,11 @@ use super::watched::{Attempted, WatchedLink};
 use crate::address::{Address, Kind};
 use crate::descriptors::ReceivedSet;
 use crate::driver::{CloseReason, Options, Sender, Sleeping};
+use crate::far::FAR;
 use crate::http2::KeepAlive;
 use crate::observer::ConnectionInfo;
 use crate::policy::PeerPolicy;
 use crate::socket::{self, ConnectError, ConnectErrorKind, Peer, PeerIdentity};
-
-/// Longer than any timer that is set. It stands for "never".
-const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The authority for a Unix socket, which has no host name.
 const LOCAL: &[u8] = b"localhost";

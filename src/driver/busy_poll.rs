@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::far;
+
 /// Busy polling: for some time after its last activity, a connection asks its socket repeatedly for
 /// something to read. Only then it sleeps until the kernel wakes it.
 ///
@@ -28,7 +30,8 @@ pub struct BusyPoll {
 }
 
 impl BusyPoll {
-    /// Returns busy polling for this long after the last activity. Zero means none.
+    /// Returns busy polling for this long after the last activity. Zero means none. `Duration::MAX`
+    /// means that a connection polls as long as it is open.
     pub const fn new(time: Duration) -> Self {
         Self { time }
     }
@@ -85,7 +88,7 @@ impl Spin {
 
     /// Extends the time because something was read.
     pub(super) fn extend(&mut self, now: Instant) {
-        self.until = now + self.time;
+        self.until = far::after(now, self.time);
     }
 
     /// Notes how many bytes the connection has sent since its beginning. If it is more than before,
@@ -98,5 +101,18 @@ impl Spin {
 
     pub(super) fn reads(&self) -> u32 {
         self.reads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_time_without_end_goes_on() {
+        let now = Instant::now();
+        let mut spin = Spin::new(BusyPoll::new(Duration::MAX), now);
+        spin.extend(now);
+        assert!(spin.is_on(now + Duration::from_secs(24 * 3_600)));
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::config::{Config, KeepAlive};
+use crate::far;
 
 /// How long a peer may take to answer the PING that follows the announcement of the connection's
 /// end.
@@ -129,7 +130,7 @@ impl Timers {
 
     /// Returns when the handshake has to be complete.
     pub(super) fn handshake_deadline(&self, config: &Config) -> Instant {
-        self.start + config.handshake_timeout
+        far::after(self.start, config.handshake_timeout)
     }
 
     /// Returns when the frame that has begun has to be complete.

@@ -19,6 +19,7 @@ use super::options::ServerConfig;
 use super::refusal::refuse;
 use crate::address::Address;
 use crate::driver;
+use crate::far::FAR;
 use crate::observer::{Event, RefusalReason};
 use crate::socket::{ACCEPT_BACKOFF, PeerIdentity};
 
@@ -29,9 +30,6 @@ const ACCEPTS: u32 = 8;
 /// How many connections are accepted after the shutdown signal: as many as can wait in the queue by
 /// default. Without this bound, new TCP clients could go on coming.
 const QUEUE_MAX: u32 = 4096;
-
-/// The deadline of a drain without a deadline.
-const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The idle timeout of connections that were still in the queue when an idle server ended.
 const LAST_IDLE_TIMEOUT: Duration = Duration::from_secs(1);

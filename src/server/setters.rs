@@ -111,7 +111,8 @@ impl Server {
     /// is told so (GOAWAY, SETTINGS_TIMEOUT), and its connection is closed. While half of
     /// [`max_connections`](Self::max_connections), or half of one user's, are taken, new
     /// connections have at most 5 s. Default 60 s: a client may connect long before it speaks, as a
-    /// child process does that is started with one end of a socketpair.
+    /// child process does that is started with one end of a socketpair. `Duration::MAX` means no limit.
+    /// Zero does not: it leaves clients no time, and connections are closed before they are served.
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.options.driver.http2.handshake_timeout = timeout;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::{Module, circles, graph};
 
 /// The modules from the top down. A module may use only those that come after it.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "ping",
     "blocking",
     "stubs",
@@ -25,6 +25,7 @@ const LAYERS: [&str; 18] = [
     "throttle",
     "address",
     "backoff",
+    "far",
 ];
 
 #[test]
@@ -180,7 +181,7 @@ fn no_layer_knows_hyper_or_h2() {
 /// HTTP/2 uses no sockets, no clocks and no tasks.
 #[test]
 fn http2_and_address_do_no_io() {
-    for layer in ["http2", "address", "backoff"] {
+    for layer in ["http2", "address", "backoff", "far"] {
         for (file, source) in sources(layer) {
             if file.contains("/tests") {
                 continue;

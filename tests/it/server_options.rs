@@ -52,6 +52,7 @@ macro_rules! on_both_transports_with_a_paused_clock {
 on_both_transports_with_a_paused_clock!(
     a_client_may_take_long_to_speak_until_permits_are_scarce,
     the_handshake_timeout_can_be_set,
+    a_time_without_end_is_no_limit,
     a_call_may_take_as_long_as_the_server_says,
     a_deadline_before_the_servers_holds,
     an_old_connection_is_left_for_a_new_one,
@@ -106,12 +107,36 @@ async fn a_client_may_take_long_to_speak_until_permits_are_scarce(transport: Tra
 }
 
 async fn the_handshake_timeout_can_be_set(transport: Transport) {
-    let server = ping_server().handshake_timeout(Duration::from_secs(3));
+    for seconds in [3, 0] {
+        let server = ping_server().handshake_timeout(Duration::from_secs(seconds));
+        let server = Running::start(transport, server).await;
+        let connected = Instant::now();
+        let mut peer = connect(&server.address).await;
+        assert_eq!(peer.until_go_away().await, code::SETTINGS_TIMEOUT);
+        assert_eq!(connected.elapsed().as_secs(), seconds);
+    }
+}
+
+async fn a_time_without_end_is_no_limit(transport: Transport) {
+    let server = ping_server()
+        .handshake_timeout(Duration::MAX)
+        .idle_timeout(Duration::MAX)
+        .keep_alive_interval(Duration::MAX)
+        .keep_alive_timeout(Duration::MAX)
+        .timeout(Duration::MAX)
+        .max_connection_age(Duration::MAX)
+        .max_connection_age_grace(Duration::MAX)
+        .drain_timeout(Duration::MAX);
     let server = Running::start(transport, server).await;
-    let connected = Instant::now();
-    let mut peer = connect(&server.address).await;
-    assert_eq!(peer.until_go_away().await, code::SETTINGS_TIMEOUT);
-    assert_eq!(connected.elapsed().as_secs(), 3);
+    let channel = Channel::builder(&server.address)
+        .connect_timeout(Duration::MAX)
+        .idle_timeout(Duration::MAX)
+        .keep_alive_interval(Duration::MAX)
+        .keep_alive_timeout(Duration::MAX)
+        .timeout(Duration::MAX);
+    let mut client = PingServiceClient::new(channel.connect().await.unwrap());
+    client.ping(PingRequest::ping()).await.unwrap();
+    server.stop().await;
 }
 
 /// Returns a server whose method never answers.

@@ -208,3 +208,10 @@ fn times_without_end_are_none() {
     let mut server = Tested::server_with(config);
     assert_eq!(left(&mut server), None);
 }
+
+#[test]
+fn a_handshake_without_a_time_limit_may_take_a_year() {
+    let config = Config { handshake_timeout: Duration::MAX, ..Config::default() };
+    let mut server = Tested::greeted_server(config);
+    assert!(left(&mut server).is_some_and(|left| left > 360 * 24 * 3_600 * SECOND));
+}
