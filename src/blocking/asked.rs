@@ -13,7 +13,9 @@ use super::channel::Channel;
 use super::encoded::Encoded;
 use super::reader::left;
 use crate::address::Address;
-use crate::client::{DirectResponse, PREVIOUS_ATTEMPTS, unavailable, unconnected_in_time};
+use crate::client::{
+    DirectResponse, PREVIOUS_ATTEMPTS, WaitForReady, unavailable, unconnected_in_time,
+};
 use crate::driver::Fields;
 use crate::grpc::{GRPC_TIMEOUT, field, grpc_timeout};
 use crate::http2::{HeadId, SendRequest};
@@ -34,6 +36,8 @@ pub(super) struct Asked {
     adds_agent: bool,
     /// Whether the channel's timeout is still to be added, too.
     adds_timeout: bool,
+    /// Whether the call waits for a server.
+    pub(super) waits_for_ready: bool,
     /// How many attempts the retry policy has had made, the first one included.
     attempts: u32,
     /// How often it was sent again because no server had processed it.
@@ -97,7 +101,13 @@ impl BlockingDeadline {
 
 impl Asked {
     /// Tells observers that a call begins. It has the channel's deadline if the headers have none.
-    pub(super) fn new(channel: &Channel, path: &'static str, headers: Fields) -> Self {
+    /// `wait_for_ready` is the call's own choice, if it has one.
+    pub(super) fn new(
+        channel: &Channel,
+        path: &'static str,
+        headers: Fields,
+        wait_for_ready: Option<WaitForReady>,
+    ) -> Self {
         let observation = channel.observers().map(|observers| {
             let path = PathAndQuery::from_static(path);
             Box::new(CallObservation::of_channel(observers, &path))
@@ -116,6 +126,8 @@ impl Asked {
             deadline: BlockingDeadline { at, timeout: timeout.unwrap_or_default(), path },
             adds_agent,
             adds_timeout: own_timeout.is_none() && default.is_some(),
+            waits_for_ready: wait_for_ready
+                .map_or(channel.config().wait_for_ready, |WaitForReady(waits)| waits),
             attempts: 1,
             resends: 0,
             observation,

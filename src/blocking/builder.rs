@@ -78,6 +78,7 @@ impl ChannelBuilder {
     /// s after later ones, varied by up to 20 %. It does not wait for what only a person can
     /// change: see [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). If
     /// the deadline ends the wait, the call fails with DEADLINE_EXCEEDED.
+    /// [`WaitForReady`](crate::WaitForReady) sets it for one call.
     #[must_use]
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.wait_for_ready = wait;

@@ -45,7 +45,7 @@ impl BlockingCall {
     ) -> Result<Self, NoResponse> {
         let deadline = asked.deadline;
         let waits = asked.begin_wait();
-        let connected = channel.connection(deadline.at(), message.is_none());
+        let connected = channel.connection(deadline.at(), asked.waits_for_ready, message.is_none());
         let size = message.as_ref().map_or(0, |message| message.len());
         let opened = connected.map_err(|error| asked.unconnected(error)).and_then(|connection| {
             let key = Self::start(&connection, channel, asked, message)?;

@@ -23,7 +23,8 @@ use crate::socket::{ConnectError, ConnectErrorKind, connect_blocking};
 /// [`RetryPolicy`](crate::RetryPolicy). Errors are [`Status`](tonic::Status)es. If there is no connection, the status is
 /// UNAVAILABLE with the [`ConnectError`] as its source. A call has no deadline unless the caller sets one,
 /// by `Request::set_timeout` or [`ChannelBuilder::timeout`]. A response over a Unix socket has the server's
-/// [`PeerIdentity`](crate::PeerIdentity) among its extensions.
+/// [`PeerIdentity`](crate::PeerIdentity) among its extensions. A request with
+/// [`Descriptors`](crate::Descriptors) fails with FAILED_PRECONDITION: this channel sends none.
 #[derive(Clone)]
 pub struct Channel(Arc<BlockingCore>);
 
@@ -55,7 +56,7 @@ impl ChannelBuilder {
     /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest.
     pub fn connect(self) -> Result<Channel, ConnectError> {
         let channel = self.connect_lazy();
-        channel.connection(None, false)?;
+        channel.connection(None, channel.config().wait_for_ready, false)?;
         Ok(channel)
     }
 
@@ -163,20 +164,21 @@ impl Channel {
         &self.0.tokens
     }
 
-    /// Returns the connection, and opens one if there is none that takes calls. It waits for a
-    /// server if the channel does.
+    /// Returns the connection, and opens one if there is none that takes calls.
+    ///
+    /// `waits` means that it waits for a server. `looks` means that it first checks whether the
+    /// server has ended the connection.
     ///
     /// # Errors
     ///
     /// Why there is no connection. The kind is also `TimedOut` if the deadline has passed.
-    ///
-    /// `looks` means that it first checks whether the server has ended the connection.
     pub(super) fn connection(
         &self,
         deadline: Option<Instant>,
+        waits: bool,
         looks: bool,
     ) -> Result<Arc<BlockingConnection>, ConnectError> {
-        if !self.config().wait_for_ready {
+        if !waits {
             return self.connect_once(deadline, looks);
         }
         let mut backoff: Backoff = WAITING;

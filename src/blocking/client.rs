@@ -1,5 +1,6 @@
 //! [`Client`]: the part that all generated blocking clients share.
 
+use http::Extensions;
 use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
@@ -8,6 +9,8 @@ use super::asked::Asked;
 use super::channel::Channel;
 use super::encoded::Encoded;
 use super::streaming::{Conversation, Streaming, single};
+use crate::client::{WaitForReady, of_call};
+use crate::descriptors::OfCall;
 use crate::stubs::{ClientOptions, Method, whole};
 
 /// The part that all generated blocking clients share. It is for generated code only, and changes
@@ -29,8 +32,27 @@ impl Client {
         &mut self.options
     }
 
-    fn asked(&self, method: Method, metadata: MetadataMap) -> Asked {
-        Asked::new(&self.channel, method.path(), self.options.fields(metadata))
+    /// Begins a call.
+    ///
+    /// # Errors
+    ///
+    /// FAILED_PRECONDITION if descriptors are to travel with it.
+    fn asked(
+        &self,
+        method: Method,
+        metadata: MetadataMap,
+        mut extensions: Extensions,
+    ) -> Result<Asked, Status> {
+        let wait = extensions.get::<WaitForReady>().copied();
+        let fields = self.options.fields(metadata);
+        let mut asked = Asked::new(&self.channel, method.path(), fields, wait);
+        match of_call(extensions.remove()) {
+            OfCall(None) => Ok(asked),
+            OfCall(Some(_)) => Err(asked.failed(Status::failed_precondition(
+                "the request has file descriptors, and a blocking::Channel sends none: make the call on a \
+                 samehost::Channel, with ChannelBuilder::descriptors",
+            ))),
+        }
     }
 
     /// Makes a call with one request and one response.
@@ -43,9 +65,10 @@ impl Client {
         Q: Message,
         R: Message + Default,
     {
-        let (metadata, mut message) = Encoded::of(request, &self.options)?;
-        let (mut call, response) =
-            self.asked(method, metadata).answer(&self.channel, &mut message)?;
+        let (metadata, extensions, message) = request.into_parts();
+        let mut message = Encoded::of(message, &self.options)?;
+        let asked = self.asked(method, metadata, extensions)?;
+        let (mut call, response) = asked.answer(&self.channel, &mut message)?;
         match call.take_content() {
             Some(content) => call.conclude(whole(response, content, &self.options)),
             None => single(call, response, &self.options),
@@ -62,8 +85,10 @@ impl Client {
         Q: Message,
         R: Message + Default,
     {
-        let (metadata, mut message) = Encoded::of(request, &self.options)?;
-        let (call, response) = self.asked(method, metadata).answer(&self.channel, &mut message)?;
+        let (metadata, extensions, message) = request.into_parts();
+        let mut message = Encoded::of(message, &self.options)?;
+        let asked = self.asked(method, metadata, extensions)?;
+        let (call, response) = asked.answer(&self.channel, &mut message)?;
         Ok(Streaming::new(call, response, &self.options))
     }
 
@@ -78,8 +103,8 @@ impl Client {
         R: Message + Default,
         I: IntoIterator<Item = Q>,
     {
-        let (metadata, _, messages) = request.into_parts();
-        let mut call = self.asked(method, metadata).begin(&self.channel)?;
+        let (metadata, extensions, messages) = request.into_parts();
+        let mut call = self.asked(method, metadata, extensions)?.begin(&self.channel)?;
         for message in messages {
             let mut data = Vec::new();
             self.options.encode(&message, &mut data)?;
@@ -102,8 +127,8 @@ impl Client {
         Q: Message,
         R: Message + Default,
     {
-        let (metadata, _, ()) = request.into_parts();
-        let call = self.asked(method, metadata).begin(&self.channel)?;
+        let (metadata, extensions, ()) = request.into_parts();
+        let call = self.asked(method, metadata, extensions)?.begin(&self.channel)?;
         Ok(Conversation::new(call, &self.options))
     }
 }

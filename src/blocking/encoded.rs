@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use tonic::metadata::MetadataMap;
-use tonic::{Request, Status};
+use tonic::Status;
 
 use crate::driver::Room;
 use crate::http2::{self, LARGE, StreamKey};
@@ -17,23 +16,18 @@ pub(super) enum Encoded {
 }
 
 impl Encoded {
-    /// Encodes the message of a request. Returns the metadata, too.
+    /// Encodes the message of a request.
     ///
     /// # Errors
     ///
     /// RESOURCE_EXHAUSTED if the message is larger than the options allow.
-    pub(super) fn of<Q: Message>(
-        request: Request<Q>,
-        options: &ClientOptions,
-    ) -> Result<(MetadataMap, Self), Status> {
-        let (metadata, _, message) = request.into_parts();
+    pub(super) fn of<Q: Message>(message: Q, options: &ClientOptions) -> Result<Self, Status> {
         let mut room = Room::take();
         options.encode(&message, &mut room)?;
-        let encoded = match room.len() < LARGE {
+        Ok(match room.len() < LARGE {
             true => Self::Small(room),
             false => Self::Large(std::mem::take(&mut *room).into()),
-        };
-        Ok((metadata, encoded))
+        })
     }
 
     /// Returns the size in bytes.

@@ -25,6 +25,7 @@ pub(crate) use direct::{DirectBody, DirectCall, DirectResponse, Usual};
 pub(crate) use link::{authority, check_server};
 pub(crate) use reopening::SUCCESSORS;
 pub use response::ResponseFuture;
+pub(crate) use response::of_call;
 pub use retry::RetryPolicy;
 pub(crate) use retry::{PREVIOUS_ATTEMPTS, Tokens};
 pub use state::ChannelState;

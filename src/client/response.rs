@@ -54,7 +54,7 @@ impl Service<Request<Body>> for Channel {
 }
 
 /// Returns the descriptors that travel with a call, if there are any.
-pub(super) fn of_call(descriptors: Option<Descriptors>) -> OfCall {
+pub(crate) fn of_call(descriptors: Option<Descriptors>) -> OfCall {
     OfCall(descriptors.filter(|list| !list.is_empty()))
 }
 

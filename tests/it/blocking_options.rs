@@ -10,7 +10,9 @@ use samehost::ping::{
     BlockingPingServiceClient as Client, CollectRequest, ConverseRequest, PingRequest,
     PingResponse, WatchRequest, WatchResponse,
 };
-use samehost::{ConnectErrorKind, Event, Observer, PeerIdentity, PeerPolicy};
+use samehost::{
+    ConnectErrorKind, Descriptors, Event, Observer, PeerIdentity, PeerPolicy, WaitForReady,
+};
 use tonic::{Code, Request, Response, Status};
 
 use crate::blocking::{Served, on_each_transport, ping_server, request};
@@ -27,6 +29,8 @@ on_each_transport!(
     what_the_policy_does_not_name_is_not_tried_again,
     the_deadline_covers_all_attempts,
     a_call_waits_for_a_server,
+    one_call_may_choose_whether_it_waits,
+    descriptors_are_refused_before_anything_is_sent,
     a_call_with_a_deadline_does_not_wait_for_that_of_another,
     calls_with_long_and_short_deadlines_share_a_connection,
     observers_are_told_in_order,
@@ -187,6 +191,59 @@ fn a_call_waits_for_a_server(transport: Transport) {
     let nowhere = Channel::builder("no address").wait_for_ready(true).connect().unwrap_err();
     assert_eq!(nowhere.kind(), ConnectErrorKind::InvalidAddress);
     drop((running, folder));
+}
+
+fn one_call_may_choose_whether_it_waits(transport: Transport) {
+    let Served { runtime, running } = ping_server(transport);
+    let address = running.address.clone();
+    let _folder = runtime.block_on(running.stop());
+    for (channel_waits, call_waits) in [(false, true), (true, false)] {
+        let channel = Channel::builder(&address).wait_for_ready(channel_waits);
+        let mut client = Client::new(channel.connect_lazy());
+        let expected = if call_waits { Code::DeadlineExceeded } else { Code::Unavailable };
+        let status = client.ping(choosing(PingRequest::ping(), call_waits)).unwrap_err();
+        assert_eq!(status.code(), expected, "{status:?}");
+        let status = client.collect(choosing([CollectRequest::default()], call_waits)).unwrap_err();
+        assert_eq!(status.code(), expected, "{status:?}");
+    }
+}
+
+/// Returns a request that waits for a server, or does not, whatever its channel does.
+fn choosing<T>(message: T, waits: bool) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(WaitForReady(waits));
+    request.set_timeout(Duration::from_millis(500));
+    request
+}
+
+fn descriptors_are_refused_before_anything_is_sent(transport: Transport) {
+    let served = ping_server(transport);
+    let notes = Notes::default();
+    let channel = builder(&served).observer(notes.clone()).connect_lazy();
+    let mut client = Client::new(channel);
+    let statuses = [
+        client.ping(carrying(PingRequest::ping())).unwrap_err(),
+        client.watch(carrying(WatchRequest::default())).unwrap_err(),
+        client.collect(carrying([CollectRequest::default()])).unwrap_err(),
+        client.converse(carrying(())).unwrap_err(),
+    ];
+    for status in statuses {
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    }
+    let notes = notes.all();
+    assert!(!notes.iter().any(|note| note.starts_with("connecting")), "{notes:?}");
+    // An empty list is none.
+    let mut request = Request::new(PingRequest::ping());
+    request.extensions_mut().insert(Descriptors::default());
+    client.ping(request).unwrap();
+}
+
+/// Returns a request with a descriptor.
+fn carrying<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let file = std::fs::File::open("/dev/null").unwrap();
+    request.extensions_mut().insert(Descriptors::from([file]));
+    request
 }
 
 /// A socket that takes connections and says nothing.
