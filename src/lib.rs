@@ -327,6 +327,15 @@ pub mod codegen {
 ///     samehost::include_proto!("greeter.v1");
 /// }
 /// ```
+///
+/// The name is that of the file in `OUT_DIR`: a part of the package that is a keyword of Rust is
+/// written with `r#`. For the package `type.match.v1`:
+///
+/// ```ignore
+/// samehost::include_proto!("r#type.r#match.v1");
+/// ```
+///
+/// A file without a package is `"_"`.
 #[macro_export]
 macro_rules! include_proto {
     ($package:literal) => {

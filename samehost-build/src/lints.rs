@@ -3,8 +3,8 @@
 /// On each generated item.
 pub(crate) const ALLOW: &str = "#[allow(\
     clippy::all, clippy::nursery, clippy::pedantic, \
-    dead_code, deprecated, missing_debug_implementations, missing_docs, rustdoc::all, \
-    single_use_lifetimes, unnameable_types, unreachable_pub, unused_qualifications, \
+    dead_code, deprecated, missing_debug_implementations, missing_docs, non_camel_case_types, \
+    rustdoc::all, single_use_lifetimes, unnameable_types, unreachable_pub, unused_qualifications, \
     unused_variables)]";
 
 /// rustfmt would break the exemption into lines, and put other attributes in another order.

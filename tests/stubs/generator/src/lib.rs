@@ -14,6 +14,11 @@ pub mod other {
     samehost::include_proto!("other");
 }
 
+/// A package that is named by keywords.
+pub mod words {
+    samehost::include_proto!("r#type.r#match.v1");
+}
+
 samehost::include_proto!("_");
 
 pub use other::Elsewhere;

@@ -80,6 +80,12 @@ impl Odds for Service {
         Ok(Response::new(Elsewhere { r#where: request.into_inner().name }))
     }
 
+    type asyncStream = Many<Odd>;
+
+    async fn r#async(&self, request: Request<Odd>) -> Result<Response<Many<Odd>>, Status> {
+        self.connect(request).await
+    }
+
     type InnerStream = Many<odd::Nested>;
 
     async fn inner(
@@ -114,6 +120,8 @@ async fn odd_names_are_called_like_others() {
     assert_eq!(client.with_interceptor_(odd.clone()).await.unwrap().into_inner(), odd);
     let mut stream = client.connect(odd.clone()).await.unwrap().into_inner();
     assert_eq!(stream.message().await.unwrap(), Some(odd.clone()));
+    let mut stream = client.r#async(odd.clone()).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap(), Some(odd.clone()));
     let one = client.self_(tokio_stream::once(odd.clone())).await.unwrap();
     assert_eq!(one.into_inner(), odd);
     let mut both = client.clone_(tokio_stream::once(odd.clone())).await.unwrap().into_inner();
@@ -136,6 +144,7 @@ async fn odd_names_are_called_like_others() {
 fn a_service_without_a_package_has_its_own_name_alone() {
     assert_eq!(SERVICE_NAME, "PlainService");
     assert_eq!(generator::odd::v1::odds_server::SERVICE_NAME, "odd.v1.Odds");
+    assert_eq!(generator::words::words_server::SERVICE_NAME, "type.match.v1.Words");
 }
 
 fn generated(file: &str) -> String {
