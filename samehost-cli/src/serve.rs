@@ -112,7 +112,7 @@ pub(crate) struct Args {
     max_connection_age: Option<Duration>,
     /// Exit after this time without a connection; a connection without a call for this time is
     /// closed
-    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = args::positive_duration)]
     idle_exit: Option<Duration>,
     /// Serve metrics for Prometheus over HTTP/1.1 at this TCP address, such as 127.0.0.1:9464
     #[arg(long, value_name = "ADDRESS")]

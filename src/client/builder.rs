@@ -267,10 +267,10 @@ impl ChannelBuilder {
     }
 
     /// Sets how long a connection may have no call before it is closed. The next call opens another
-    /// one. Default: no limit.
+    /// one. Default: no limit. Zero means the same.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.options.http2.idle_timeout = Some(timeout);
+        self.options.http2.idle_timeout = (!timeout.is_zero()).then_some(timeout);
         self
     }
 

@@ -9,6 +9,7 @@ use super::Server;
 use super::stats::ServerStats;
 use crate::descriptors::{MAX_PER_CALL, ServerQuotas};
 use crate::driver::BusyPoll;
+use crate::far::FAR;
 use crate::observer::Observer;
 use crate::policy::PeerPolicy;
 use crate::socket::Peer;
@@ -81,10 +82,12 @@ impl Server {
 
     /// Sets how long a connection may have no call before it is closed. PINGs do not count as
     /// calls. The client is told first (GOAWAY), so that no call fails, and connects again when it
-    /// needs to. Default: no limit.
+    /// needs to. Default: no limit. Zero means no limit, too, also for
+    /// [`serve_until_idle`](Self::serve_until_idle).
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.options.driver.http2.idle_timeout = Some(timeout);
+        self.options.driver.http2.idle_timeout =
+            Some(if timeout.is_zero() { FAR } else { timeout });
         self
     }
 
@@ -120,10 +123,11 @@ impl Server {
     }
 
     /// Sets how many calls a connection may run at a time (SETTINGS_MAX_CONCURRENT_STREAMS, RFC
-    /// 9113 §5.1.2). Clients that respect it let further calls wait. Default 256.
+    /// 9113 §5.1.2). Clients that respect it let further calls wait. Default 256. Zero counts as 1: with
+    /// none, each call would wait until its deadline.
     #[must_use]
     pub fn max_concurrent_streams(mut self, streams: u32) -> Self {
-        self.options.driver.http2.max_streams = streams;
+        self.options.driver.http2.max_streams = streams.max(1);
         self
     }
 
@@ -175,10 +179,11 @@ impl Server {
     /// Sets how many calls all connections together may run at a time. A call runs from its
     /// request's head to the end of its response. A further call waits until its deadline, or
     /// fails: see [`load_shed`](Self::load_shed). Default: no limit but that of each connection
-    /// ([`max_concurrent_streams`](Self::max_concurrent_streams)).
+    /// ([`max_concurrent_streams`](Self::max_concurrent_streams)). Zero counts as 1: with none, each call
+    /// would wait until its deadline.
     #[must_use]
     pub fn concurrency_limit(mut self, calls: usize) -> Self {
-        self.options.concurrency_limit = Some(calls);
+        self.options.concurrency_limit = Some(calls.max(1));
         self
     }
 

@@ -53,6 +53,8 @@ on_both_transports_with_a_paused_clock!(
     a_client_may_take_long_to_speak_until_permits_are_scarce,
     the_handshake_timeout_can_be_set,
     a_time_without_end_is_no_limit,
+    an_idle_timeout_of_zero_is_none,
+    a_limit_of_no_calls_admits_one,
     a_call_may_take_as_long_as_the_server_says,
     a_deadline_before_the_servers_holds,
     an_old_connection_is_left_for_a_new_one,
@@ -137,6 +139,30 @@ async fn a_time_without_end_is_no_limit(transport: Transport) {
     let mut client = PingServiceClient::new(channel.connect().await.unwrap());
     client.ping(PingRequest::ping()).await.unwrap();
     server.stop().await;
+}
+
+async fn an_idle_timeout_of_zero_is_none(transport: Transport) {
+    let stats_of = |mut server: Server| (server.stats(), server);
+    let (stats, server) = stats_of(ping_server().idle_timeout(Duration::ZERO));
+    let server = Running::start(transport, server).await;
+    let channel = Channel::builder(&server.address).idle_timeout(Duration::ZERO);
+    let mut client = PingServiceClient::new(channel.connect().await.unwrap());
+    for _ in 0..3 {
+        client.ping(PingRequest::ping()).await.unwrap();
+        sleep(Duration::from_secs(3_600)).await;
+    }
+    assert_eq!(stats.snapshot().connections(), 1);
+    server.stop().await;
+}
+
+async fn a_limit_of_no_calls_admits_one(transport: Transport) {
+    for server in [ping_server().concurrency_limit(0), ping_server().max_concurrent_streams(0)] {
+        let server = Running::start(transport, server).await;
+        let mut client = PingServiceClient::new(server.channel().await);
+        let mut request = tonic::Request::new(PingRequest::ping());
+        request.set_timeout(Duration::from_secs(5));
+        client.ping(request).await.unwrap();
+    }
 }
 
 /// Returns a server whose method never answers.
