@@ -12,6 +12,12 @@
 //! In an async function, a call blocks the runtime's thread. It does not panic, but the server must
 //! not need that thread. Use the asynchronous [`Channel`](crate::Channel) there.
 //!
+//! After fork(2), only the parent may use or drop a [`Channel`] and its calls, unless the child execs.
+//! Both processes have the same connection: what the child sends, also by a drop, becomes part of the
+//! parent's bytes and can end its calls. So fork first and open channels afterwards, or let the child
+//! end by `_exit` or exec without dropping them. The same holds for the asynchronous
+//! [`Channel`](crate::Channel), whose runtime does not survive a fork either.
+//!
 //! `samehost-build` generates `greeter_client::blocking::GreeterClient` for each service:
 //!
 //! ```no_run

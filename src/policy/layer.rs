@@ -35,10 +35,10 @@ const LOGGED: u32 = 100;
 /// # use samehost::{Address, Listener};
 /// use samehost::{PeerPolicy, PeerPolicyLayer, Server};
 ///
-/// // Everybody may ping, but only root may watch.
+/// // Only root may call, but everybody may ping.
 /// let policies = PeerPolicyLayer::new()
-///     .service::<PingServiceServer<Ping>>(PeerPolicy::anyone())
-///     .method::<PingServiceServer<Ping>>("Watch", PeerPolicy::root());
+///     .service::<PingServiceServer<Ping>>(PeerPolicy::root())
+///     .method::<PingServiceServer<Ping>>("Ping", PeerPolicy::anyone());
 /// # let address: Address = "unix:/run/app/ping.sock".parse()?;
 /// # let listener = Listener::bind(&address).await?;
 /// Server::new()
@@ -80,8 +80,14 @@ impl PeerPolicyLayer {
         self.service_named(S::NAME, policy)
     }
 
-    /// Sets which peers may call one method of `S`, named as in the proto file. A second policy of
-    /// the same method replaces the first.
+    /// Sets which peers may call one method of `S`, named as in the proto file: `Watch`, not `watch`.
+    /// A second policy of the same method replaces the first.
+    ///
+    /// **A misspelt name guards nothing**, and no error tells of it: this layer does not know the
+    /// service's methods. The calls of the method that was meant get the policy of the
+    /// [`service`](Self::service). So let that be the strictest one, or leave it out, which refuses
+    /// all other methods, and let policies of methods admit more peers. A misspelt name then
+    /// admits nobody.
     #[must_use]
     pub fn method<S: NamedService>(self, method: impl Into<String>, policy: PeerPolicy) -> Self {
         self.method_named(S::NAME, method, policy)
@@ -95,7 +101,8 @@ impl PeerPolicyLayer {
         self
     }
 
-    /// Does the same as [`method`](Self::method), by the service's full name.
+    /// Does the same as [`method`](Self::method), by the service's full name. That a misspelt name
+    /// guards nothing holds for the service's name, too; generated code has it as `SERVICE_NAME`.
     #[must_use]
     pub fn method_named(
         mut self,

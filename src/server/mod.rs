@@ -217,7 +217,11 @@ impl Server {
     /// # Cancel safety
     ///
     /// Dropping the future closes the listeners, removes their socket files and cuts off all
-    /// connections.
+    /// connections. Tasks of their own have them, so that happens when the runtime next runs those
+    /// tasks, not within the drop. Until then a new bind of the address finds a server that is alive.
+    /// A program that goes on ends the server by `shutdown` and awaits this future: nothing is left
+    /// when it returns. On a runtime of one thread, `tokio::task::yield_now().await` after the drop
+    /// lets the tasks end.
     ///
     /// # Panics
     ///
@@ -297,7 +301,8 @@ impl Server {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the stream and cuts off all connections.
+    /// Dropping the future drops the stream and cuts off all connections, when the runtime next runs
+    /// their tasks.
     ///
     /// # Panics
     ///

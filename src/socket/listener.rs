@@ -32,6 +32,10 @@ pub(crate) const ACCEPT_BACKOFF: Backoff =
 ///
 /// Dropping it closes the socket and removes the socket's file, unless another file has replaced
 /// it.
+///
+/// After fork(2), only the parent may use or drop it, and a [`Server`](crate::Server) that has it,
+/// unless the child execs: the child's drop would remove the file of the parent's socket. So fork
+/// before you bind, or let the child end by `_exit` or exec without dropping it.
 #[derive(Debug)]
 pub struct Listener {
     address: Address,

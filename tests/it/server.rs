@@ -274,6 +274,22 @@ async fn a_call_that_never_ends_is_cut_off_at_the_drain_deadline(transport: Tran
     assert!(status.message().starts_with(&address), "{status:?}");
 }
 
+#[tokio::test]
+async fn the_address_of_a_dropped_server_is_free_after_a_yield() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let mut serving = Box::pin(ping_server().serve(Listener::bind(&address).await.unwrap()));
+    tokio::select! {
+        biased;
+        served = &mut serving => panic!("{served:?}"),
+        channel = Channel::connect(&address) => drop(channel.unwrap()),
+    }
+    drop(serving);
+    tokio::task::yield_now().await;
+    assert_eq!(names_in(directory.path()), [""; 0]);
+    Listener::bind(&address).await.unwrap();
+}
+
 async fn dropping_the_server_cuts_calls_off(transport: Transport) {
     let slow = Slow::default();
     let server = Running::start(transport, slow.server()).await;
