@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::unistd::{self, User};
 use samehost::Group;
 
 /// The longest duration that is accepted: a year.
@@ -68,24 +69,28 @@ pub(crate) fn group(text: &str) -> Result<Group, String> {
 
 /// Parses a user's name or number, and returns the number.
 pub(crate) fn user(text: &str) -> Result<u32, String> {
-    text.parse().or_else(|_| match nix::unistd::User::from_name(text) {
-        Ok(Some(user)) => Ok(user.uid.as_raw()),
-        Ok(None) => Err(format!("there is no user {text:?}: create it or give its number")),
-        Err(error) => {
-            Err(format!("the user {text:?} cannot be looked up ({error}): give its number"))
-        }
-    })
+    id("user", text, |name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())))
 }
 
 /// Parses a group's name or number, and returns the number.
 pub(crate) fn group_number(text: &str) -> Result<u32, String> {
-    text.parse().or_else(|_| match nix::unistd::Group::from_name(text) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) => Err(format!("there is no group {text:?}: create it or give its number")),
-        Err(error) => {
-            Err(format!("the group {text:?} cannot be looked up ({error}): give its number"))
-        }
-    })
+    id("group", text, |name| Ok(unistd::Group::from_name(name)?.map(|group| group.gid.as_raw())))
+}
+
+fn id(
+    kind: &str,
+    text: &str,
+    look_up: impl FnOnce(&str) -> nix::Result<Option<u32>>,
+) -> Result<u32, String> {
+    let id = match text.parse() {
+        // No user and no group has this id: chown(2) takes it to mean "leave it as it is".
+        Ok(u32::MAX) => None,
+        Ok(id) => Some(id),
+        Err(_) => look_up(text).map_err(|error| {
+            format!("the {kind} {text:?} cannot be looked up ({error}): give its number")
+        })?,
+    };
+    id.ok_or_else(|| format!("there is no {kind} {text:?}: create it or give its number"))
 }
 
 /// Parses the size of a payload that fits the default message limit of 4 MiB with the fields around
@@ -182,8 +187,8 @@ mod tests {
     #[test]
     fn users_and_groups_become_numbers() {
         assert_eq!((user("root"), group_number("root")), (Ok(0), Ok(0)));
-        assert_eq!((user("12"), group_number("4294967295")), (Ok(12), Ok(u32::MAX)));
-        for text in ["", "-1", "no such name", "4294967296"] {
+        assert_eq!((user("12"), group_number("4294967294")), (Ok(12), Ok(u32::MAX - 1)));
+        for text in ["", "-1", "no such name", "4294967295", "4294967296"] {
             assert!(user(text).is_err() && group_number(text).is_err(), "{text}");
         }
     }
