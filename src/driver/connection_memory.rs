@@ -55,6 +55,8 @@ pub(super) struct ConnectionMemory {
     checks: bool,
     /// Whether it is in a line: it waits for a turn, or has it.
     lined_up: bool,
+    /// Whether it waits, although it holds nothing.
+    waits_empty: bool,
     /// Whether users share the turns of their tasks.
     shares_turns: bool,
     /// Whether it waits for such a turn.
@@ -87,6 +89,7 @@ impl ConnectionMemory {
             counted: 0,
             checks: false,
             lined_up: false,
+            waits_empty: false,
             shares_turns: false,
             awaits_turn: false,
             since: None,
@@ -169,6 +172,12 @@ impl ConnectionMemory {
         self.counted == 0
     }
 
+    /// Returns whether the connection may be read again, after it was not, because it holds nothing.
+    #[inline]
+    pub(super) fn is_readable_again(&self) -> bool {
+        self.counted == 0 && !self.waits_empty
+    }
+
     /// Returns whether the connection holds something and its user has to wait.
     #[inline]
     pub(super) fn is_pressed(&self) -> bool {
@@ -179,6 +188,7 @@ impl ConnectionMemory {
     /// its turn.
     #[inline]
     pub(super) fn reading(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
+        self.waits_empty = false;
         let Some(user) = &self.user else { return Reading::Free };
         if !user.is_pressed() {
             if self.lined_up {
@@ -187,7 +197,11 @@ impl ConnectionMemory {
             self.since = None;
             return Reading::Free;
         }
-        if self.counted == 0 { Reading::Little } else { self.reading_in_turn(now, cx) }
+        if self.counted > 0 {
+            return self.reading_in_turn(now, cx);
+        }
+        self.waits_empty = user.memory.is_beyond_margin();
+        if self.waits_empty { Reading::Not } else { Reading::Little }
     }
 
     #[cold]
@@ -280,8 +294,8 @@ impl ConnectionMemory {
 
     /// Returns when to check again.
     pub(super) fn next_check(&self, now: Instant) -> Option<Instant> {
-        let pressed = self.is_pressed();
-        (self.counted > 0 && (self.checks || pressed))
+        let pressed = self.waits_empty || self.is_pressed();
+        (pressed || (self.counted > 0 && self.checks))
             .then(|| now + if pressed { PRESSED_CHECK } else { CHECK })
     }
 }
@@ -303,7 +317,7 @@ mod tests {
 
     use super::Reading::{Free, Little, Not, Turn};
     use super::*;
-    use crate::driver::memory::{Memory, Owner};
+    use crate::driver::memory::{MARGIN, Memory, Owner};
 
     const HEAVY: u32 = 4_200_000_001;
     const LIGHT: u32 = 4_200_000_002;
@@ -340,6 +354,25 @@ mod tests {
         drop((heavy, light, own));
         assert_eq!(memory.held(), 0);
         assert_eq!(memory.holders.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn beyond_the_margin_those_that_hold_nothing_wait_too() {
+        let now = Instant::now();
+        let memory = Memory::new(4 * MARGIN, MARGIN);
+        let mut heavy = connections::<2>(&memory, Owner::Uid(HEAVY));
+        let [mut light] = connections::<1>(&memory, Owner::Uid(LIGHT));
+        let mut read = |held| {
+            heavy[0].set(held, 0);
+            let [_, empty] = &mut heavy;
+            let reading = (reading(empty, now), reading(&mut light, now));
+            (reading, empty.next_check(now), empty.is_readable_again())
+        };
+        assert_eq!(read(6 * MARGIN), ((Little, Free), None, true));
+        let check = Some(now + PRESSED_CHECK);
+        assert_eq!(read(6 * MARGIN + STEP), ((Not, Free), check, false));
+        assert_eq!(read(6 * MARGIN), ((Little, Free), None, true));
+        drop((heavy, light));
     }
 
     #[test]

@@ -13,6 +13,9 @@
 //! more than its share, the connection that is read keeps its turn until it holds less. If all
 //! together hold a quarter more than the limit, only one connection of the server is read.
 //!
+//! A pressed user's connections that hold nothing are read a little at a time, which is much if they
+//! are thousands. Beyond that quarter and [`MARGIN`] they wait, too.
+//!
 //! A connection is never closed for what this server has not read. It is closed if it was read for
 //! 10 s and did not become less, while its user is beyond that quarter, or while all memory is used
 //! and the peer has to act.
@@ -25,6 +28,9 @@ use super::peak::Peak;
 use super::rounds::{Line, Rounds};
 use super::timer::now;
 use super::turns::ReadTurns;
+
+/// How many bytes connections that held nothing may add beyond a quarter more than the limit.
+pub(super) const MARGIN: usize = 16 << 20;
 
 /// How much a server's connections hold together.
 #[derive(Debug)]
@@ -125,7 +131,16 @@ impl Memory {
 
     /// Returns whether a quarter more than the limit is held.
     pub(super) fn is_beyond(&self) -> bool {
-        self.held() > self.limit.saturating_add(self.limit / 4)
+        self.held() > self.most()
+    }
+
+    /// Returns whether the margin beyond that quarter is held, too.
+    pub(super) fn is_beyond_margin(&self) -> bool {
+        self.held() > self.most().saturating_add(MARGIN)
+    }
+
+    fn most(&self) -> usize {
+        self.limit.saturating_add(self.limit / 4)
     }
 }
 

@@ -121,6 +121,7 @@ where
             return Poll::Pending;
         }
         state.asleep = None;
+        state.less_held = false;
         self.lend_output(&mut state);
         self.receive(&mut state, input, cx, &mut turn);
         self.expire(&mut state, &turn);
@@ -404,7 +405,7 @@ where
         // The connection was not read because of what it held, and has given that back during this
         // turn. Neither the socket nor a timer would wake it.
         let readable =
-            !turn.may_read && self.phase == DriverPhase::Open && self.memory.holds_nothing();
+            !turn.may_read && self.phase == DriverPhase::Open && self.memory.is_readable_again();
         if resumes || readable {
             return AfterTurn::Again;
         }

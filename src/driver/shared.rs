@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(super) response_quotas: Option<ResponseQuotas>,
     /// The driver's waker while it sleeps.
     pub(super) asleep: Option<Waker>,
+    /// Whether a call has ended while the driver was asleep, so that less is held than it knows.
+    pub(super) less_held: bool,
     /// Client: how a caller sends what it has encoded, if that is better than waking the driver.
     pub(super) socket_sender: Option<SocketSender>,
     /// Client: calls that wait for the server to take another one.
@@ -73,6 +75,7 @@ impl Shared {
             descriptors: Vec::new(),
             response_quotas: None,
             asleep: None,
+            less_held: false,
             socket_sender: None,
             waiting: BTreeMap::new(),
             next_ticket: 0,
@@ -142,7 +145,11 @@ impl State {
 
     /// Returns whether there is something for the driver to do.
     pub(super) fn has_work(&self) -> bool {
-        self.h2.has_outgoing() || self.h2.has_events() || self.abandoned || self.h2.is_done()
+        self.h2.has_outgoing()
+            || self.h2.has_events()
+            || self.abandoned
+            || self.less_held
+            || self.h2.is_done()
     }
 
     /// Lets the caller send a call itself, after it was encoded into an empty buffer, if it is the
@@ -187,13 +194,14 @@ impl State {
             of_this_call.for_each(|(_, descriptors)| descriptors.close());
         }
         self.h2.forget(key);
-        // The last stream may end while the driver sleeps, which gave back its memory before.
-        if self.asleep.is_some() && self.h2.active_streams() == 0 {
-            self.trim();
-            if self.h2.has_idle_timeout() {
-                // It went to sleep while there was a call, and set no timer.
-                self.wakes.extend(self.asleep.take());
+        if self.asleep.is_some() {
+            let is_last = self.h2.active_streams() == 0;
+            if is_last {
+                // The driver gave back its memory before.
+                self.trim();
             }
+            // It has counted what a server's calls hold, and it set no timer while there was a call.
+            self.less_held |= !self.is_client || (is_last && self.h2.has_idle_timeout());
         }
     }
 

@@ -25,6 +25,7 @@ on_both_transports!(
     gzip_both_ways,
     streams_that_nobody_reads_hold_up_no_call,
     uploads_that_no_handler_reads_hold_up_no_call,
+    responses_that_go_on_count_with_what_their_handlers_keep,
 );
 
 async fn a_message_of_sixty_four_megabytes_comes_back(transport: Transport) {
@@ -281,4 +282,21 @@ async fn uploads_that_no_handler_reads_hold_up_no_call(transport: Transport) {
         let collected = in_time("an upload", upload).await.unwrap().unwrap();
         assert_eq!(collected.into_inner().bytes, LARGE as u64);
     }
+}
+
+async fn responses_that_go_on_count_with_what_their_handlers_keep(transport: Transport) {
+    let service = Scripted::default().on_watch(|_| tokio_stream::pending());
+    let mut server = service.server();
+    let stats = server.stats();
+    let server = Running::start(transport, server).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let mut streams = Vec::new();
+    for _ in 0..64 {
+        streams.push(client.watch(WatchRequest::default()).await.unwrap());
+    }
+    let counted = || stats.snapshot().buffered_bytes;
+    eventually_async("each counts", || counted() > streams.len() * (14 << 10)).await;
+    assert!(counted() < streams.len() * (18 << 10), "{}", counted());
+    drop(streams);
+    eventually_async("they are over", || counted() == 0).await;
 }
