@@ -200,6 +200,7 @@ impl ConnectionMemory {
         if self.counted > 0 {
             return self.reading_in_turn(now, cx);
         }
+        self.since = None;
         self.waits_empty = user.memory.is_beyond_margin();
         if self.waits_empty { Reading::Not } else { Reading::Little }
     }
@@ -373,6 +374,21 @@ mod tests {
         assert_eq!(read(6 * MARGIN + STEP), ((Not, Free), check, false));
         assert_eq!(read(6 * MARGIN), ((Little, Free), None, true));
         drop((heavy, light));
+
+        // While it waits, its peer is not late.
+        let mut own = connections::<2>(&memory, Owner::Server);
+        own[0].set(6 * MARGIN, 0);
+        let [full, empty] = &mut own;
+        full.set(5 * MARGIN + STEP, 0);
+        assert_eq!(reading(empty, now), Little);
+        full.set(6 * MARGIN + STEP, 0);
+        assert_eq!(reading(empty, now), Not);
+        empty.was_not_read(now, false);
+        full.set(5 * MARGIN + STEP, 0);
+        let later = now + PATIENCE;
+        assert_eq!(reading(empty, later), Little);
+        empty.set(STEP, 0);
+        assert!(!empty.is_exhausted(later, || true));
     }
 
     #[test]
