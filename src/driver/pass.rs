@@ -183,6 +183,9 @@ where
             turn.continues = true;
             return ReadOutcome::Nothing;
         }
+        if self.is_postponed(turn) {
+            return self.leave_unread(cx, turn);
+        }
         if self.unparsed {
             // The read that brought these may have left more, and then nothing wakes the task.
             turn.more = true;
@@ -195,7 +198,7 @@ where
             };
         }
         if !turn.may_read {
-            return self.leave_unread(turn);
+            return ReadOutcome::Nothing;
         }
         let input = self.reader.read(&mut self.io, cx, turn.spins, turn.little);
         turn.more = self.reader.has_more();
@@ -206,14 +209,21 @@ where
         input
     }
 
-    /// Only checks whether there is something to read. If there is, the peer is not late: this end
-    /// does not read.
+    /// Returns whether memory is short, and it is not this connection's turn: then nothing is read or
+    /// parsed.
+    #[inline]
+    fn is_postponed(&self, turn: &Turn) -> bool {
+        !turn.may_read && self.phase == DriverPhase::Open
+    }
+
+    /// Only checks whether there is something to read or to parse. If there is, the peer is not late:
+    /// this end does not read.
     #[cold]
-    fn leave_unread(&mut self, turn: &mut Turn) -> ReadOutcome {
-        if self.phase != DriverPhase::Open {
-            return ReadOutcome::Nothing;
-        }
+    fn leave_unread(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> ReadOutcome {
+        turn.unread = self.unparsed;
         match self.io.unread() {
+            // A client that has only closed its writing side gets responses to what is not parsed yet.
+            Unread::End if self.unparsed && self.io.poll_hang_up(cx).is_pending() => {}
             Unread::End => return ReadOutcome::End,
             Unread::Bytes => turn.unread = true,
             Unread::Nothing => {}
@@ -394,7 +404,9 @@ where
             state.disconnect(CloseReason::Closed);
             return AfterTurn::Done(state.close_reason.clone().unwrap_or(CloseReason::Closed));
         }
-        if turn.lingers || turn.more || turn.unsent || self.unparsed || state.h2.has_events() {
+        let postponed = self.is_postponed(turn);
+        let unparsed = self.unparsed && !postponed;
+        if turn.lingers || turn.more || turn.unsent || unparsed || state.h2.has_events() {
             return AfterTurn::Again;
         }
         // The last sender was dropped while the lock was free.
@@ -404,8 +416,7 @@ where
         let resumes = self.duties.holds(state) && !is_held_up(state);
         // The connection was not read because of what it held, and has given that back during this
         // turn. Neither the socket nor a timer would wake it.
-        let readable =
-            !turn.may_read && self.phase == DriverPhase::Open && self.memory.is_readable_again();
+        let readable = postponed && self.memory.is_readable_again();
         if resumes || readable {
             return AfterTurn::Again;
         }
