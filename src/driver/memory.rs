@@ -131,17 +131,18 @@ impl Memory {
 
     /// Returns whether a quarter more than the limit is held.
     pub(super) fn is_beyond(&self) -> bool {
-        self.held() > self.most()
+        self.held() > a_quarter_more(self.limit)
     }
 
     /// Returns whether the margin beyond that quarter is held, too.
     pub(super) fn is_beyond_margin(&self) -> bool {
-        self.held() > self.most().saturating_add(MARGIN)
+        self.held() > a_quarter_more(self.limit).saturating_add(MARGIN)
     }
+}
 
-    fn most(&self) -> usize {
-        self.limit.saturating_add(self.limit / 4)
-    }
+/// Returns a quarter more than a limit. What has begun may go so far beyond it.
+fn a_quarter_more(bytes: usize) -> usize {
+    bytes.saturating_add(bytes / 4)
 }
 
 impl User {
@@ -169,8 +170,7 @@ impl User {
     /// Returns whether it holds a quarter more than it may.
     pub(super) fn is_beyond(&self) -> bool {
         let held = self.held();
-        self.share().is_some_and(|share| held > share.saturating_add(share / 4))
-            || self.memory.is_beyond()
+        self.share().is_some_and(|share| held > a_quarter_more(share)) || self.memory.is_beyond()
     }
 
     pub(super) fn add(&self, bytes: usize) {

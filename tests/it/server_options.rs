@@ -142,8 +142,8 @@ async fn a_time_without_end_is_no_limit(transport: Transport) {
 }
 
 async fn an_idle_timeout_of_zero_is_none(transport: Transport) {
-    let stats_of = |mut server: Server| (server.stats(), server);
-    let (stats, server) = stats_of(ping_server().idle_timeout(Duration::ZERO));
+    let mut server = ping_server().idle_timeout(Duration::ZERO);
+    let stats = server.stats();
     let server = Running::start(transport, server).await;
     let channel = Channel::builder(&server.address).idle_timeout(Duration::ZERO);
     let mut client = PingServiceClient::new(channel.connect().await.unwrap());
