@@ -5,7 +5,7 @@ use std::fmt::Write;
 use prost_build::{Method, Service};
 
 use crate::client_parts::{OWN_FUNCTIONS, setters};
-use crate::names::{from_within, literal, types};
+use crate::names::{literal, one_deeper, types};
 use crate::options::Options;
 
 const TONIC: &str = "::samehost::tonic";
@@ -73,8 +73,8 @@ fn method(method: &Method, service: &str, options: &Options, code: &mut String) 
     let docs = options.docs(&format!("{service}.{proto_name}"), &method.comments);
     let deprecated = if method.options.deprecated() { "#[deprecated]" } else { "" };
     let underscore = if OWN_FUNCTIONS.contains(&name.as_str()) { "_" } else { "" };
-    let (request, response) = types(method);
-    let (request, response) = (from_within(&request), from_within(&response));
+    let (request, response) = types(method, &options.proto_path);
+    let (request, response) = (one_deeper(&request), one_deeper(&response));
     let (streams, is_streamed) = (method.client_streaming, method.server_streaming);
     let (kind, argument, into_request, answer) = match (streams, is_streamed) {
         (false, false) => (

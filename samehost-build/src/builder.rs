@@ -12,6 +12,7 @@ use protox::prost::Message;
 use crate::error::Error;
 use crate::generator::Generator;
 use crate::lints;
+use crate::names::is_module_path;
 use crate::options::Options;
 use crate::proto;
 
@@ -33,6 +34,7 @@ pub fn configure() -> Builder {
             build_server: true,
             build_connect: true,
             emit_package: true,
+            proto_path: "super".to_owned(),
             ..Options::default()
         },
         types: Types::default(),
@@ -259,6 +261,17 @@ impl Builder {
         self
     }
 
+    /// Sets the path by which the stubs name the module with their package's messages, for stubs
+    /// and messages that are included in different places: `proto_path("crate::pb::greeter::v1")`.
+    /// Messages of other packages are named relative to that module. A path that begins with
+    /// `super` is seen from the stubs' modules, such as `greeter_client`. Default: `super`.
+    ///
+    /// To leave out the messages and use those of another crate, see [`Builder::extern_path`].
+    pub fn proto_path(mut self, path: impl AsRef<str>) -> Self {
+        path.as_ref().clone_into(&mut self.options.proto_path);
+        self
+    }
+
     /// Sets whether the methods of a service's trait take `self: Arc<Self>`. Default: no, they take
     /// `&self`.
     pub fn use_arc_self(mut self, enable: bool) -> Self {
@@ -322,11 +335,24 @@ impl Builder {
         self.generate(compiled.descriptors, &compiled.encoded, config)
     }
 
-    /// Generates code for protos that another compiler has compiled already.
+    /// Generates code for protos that another compiler has compiled already, such as `protoc` or
+    /// `buf build`:
+    ///
+    /// ```no_run
+    /// use prost::Message; // `prost` is a build dependency then.
+    /// # use protox::prost;
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let set = std::fs::read("descriptors.bin")?;
+    ///     let set = samehost_build::FileDescriptorSet::decode(&*set)?;
+    ///     Ok(samehost_build::configure().compile_fds(set)?)
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
-    /// An [`Error`] if a file cannot be written, or if the set does not have all imports.
+    /// An [`Error`] if a file cannot be written, or if the set is empty, uses editions or does not
+    /// have all imports.
     pub fn compile_fds(self, descriptors: FileDescriptorSet) -> Result<(), Error> {
         self.compile_fds_with_config(descriptors, Config::new())
     }
@@ -351,25 +377,34 @@ impl Builder {
         Box::new(Generator::new(self.options))
     }
 
+    /// Returns the directory to write to, which exists.
+    fn directory(&self) -> Result<PathBuf, Error> {
+        let Some(directory) = &self.out_dir else {
+            return env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(|| {
+                Error::usage(
+                    "no directory to write to, since OUT_DIR is not set: call out_dir, or run in \
+                     a build script",
+                )
+            });
+        };
+        fs::create_dir_all(directory).map_err(|error| Error::write(directory, error))?;
+        Ok(directory.clone())
+    }
+
     fn generate(
         self,
         descriptors: FileDescriptorSet,
         encoded: &[u8],
         mut config: Config,
     ) -> Result<(), Error> {
-        let directory = match &self.out_dir {
-            Some(directory) => {
-                fs::create_dir_all(directory).map_err(|error| Error::write(directory, error))?;
-                directory.clone()
-            }
-            None => env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(|| {
-                let source = std::io::Error::other("OUT_DIR is not set");
-                Error::io(
-                    "no directory to write to: call out_dir, or run in a build script",
-                    source,
-                )
-            })?,
-        };
+        check_set(&descriptors)?;
+        let path = &self.options.proto_path;
+        if !is_module_path(path) {
+            return Err(Error::usage(format!(
+                "proto_path({path:?}) is not the path of a module: write it as \"crate::pb::v1\""
+            )));
+        }
+        let directory = self.directory()?;
         self.types.apply(&mut config);
         // Only a directory that the user names differs from `OUT_DIR`, whose files are included by
         // `env!`.
@@ -395,6 +430,22 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// Refuses sets of which no code can be generated.
+fn check_set(descriptors: &FileDescriptorSet) -> Result<(), Error> {
+    if descriptors.file.is_empty() {
+        return Err(Error::usage(
+            "the FileDescriptorSet has no files: compile its protos with their imports \
+             (protoc --include_imports)",
+        ));
+    }
+    for file in &descriptors.file {
+        if !matches!(file.syntax(), "" | "proto2" | "proto3") {
+            return Err(Error::editions(file.name()));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the file name that prost uses for a proto's package.

@@ -131,7 +131,7 @@ fn method(method: &Method, service: &str, options: &Options, code: &mut String) 
     let docs = options.docs(&format!("{service}.{proto_name}"), &method.comments);
     let deprecated = if method.options.deprecated() { "#[deprecated]" } else { "" };
     let underscore = if OWN_FUNCTIONS.contains(&name.as_str()) { "_" } else { "" };
-    let (request, response) = types(method);
+    let (request, response) = types(method, &options.proto_path);
     let (request, into_request) = if method.client_streaming {
         (
             format!("{TONIC}::IntoStreamingRequest<Message = {request}>"),

@@ -12,8 +12,16 @@ use std::path::Path;
 pub struct Error(Kind);
 
 enum Kind {
-    Proto(protox::Error),
-    Io { what: String, source: io::Error },
+    /// With what to do, where it is not obvious.
+    Proto {
+        error: protox::Error,
+        remedy: Option<String>,
+    },
+    Io {
+        what: String,
+        source: io::Error,
+    },
+    Usage(String),
 }
 
 impl Error {
@@ -24,11 +32,29 @@ impl Error {
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {
         Self::io(format!("cannot write {}", path.display()), source)
     }
+
+    /// What the build script asked for makes no sense.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self(Kind::Usage(text.into()))
+    }
+
+    pub(crate) fn proto(error: protox::Error, remedy: Option<String>) -> Self {
+        Self(Kind::Proto { error, remedy })
+    }
+
+    /// A compiled proto uses editions.
+    pub(crate) fn editions(file: &str) -> Self {
+        Self::usage(format!("{file}: {EDITIONS}"))
+    }
 }
+
+/// What to do about a proto with `edition = "2023";`.
+pub(crate) const EDITIONS: &str = "protobuf editions are not supported: begin the file with \
+                                   `syntax = \"proto3\";` or `syntax = \"proto2\";`";
 
 impl From<protox::Error> for Error {
     fn from(error: protox::Error) -> Self {
-        Self(Kind::Proto(error))
+        Self::proto(error, None)
     }
 }
 
@@ -42,8 +68,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             // protox has the place only in its `Debug` text.
-            Kind::Proto(error) => write!(f, "{error:?}"),
+            Kind::Proto { error, remedy: None } => write!(f, "{error:?}"),
+            Kind::Proto { error, remedy: Some(remedy) } => write!(f, "{error:?}: {remedy}"),
             Kind::Io { what, source } => write!(f, "{what}: {source}"),
+            Kind::Usage(text) => f.write_str(text),
         }
     }
 }

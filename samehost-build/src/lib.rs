@@ -49,6 +49,7 @@ mod lints;
 mod names;
 mod options;
 mod proto;
+mod remedy;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@ pub(crate) struct Options {
     pub(crate) build_server: bool,
     pub(crate) build_connect: bool,
     pub(crate) emit_package: bool,
+    /// The path from the modules of the stubs to the module of the messages.
+    pub(crate) proto_path: String,
     pub(crate) use_arc_self: bool,
     pub(crate) default_stubs: bool,
     pub(crate) without_comments: HashSet<String>,

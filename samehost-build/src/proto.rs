@@ -1,11 +1,12 @@
 //! Compiles proto files to descriptors.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prost_types::FileDescriptorSet;
 use protox::file::FileMetadata;
 
 use crate::error::Error;
+use crate::remedy::remedy;
 
 /// Compiled protos.
 pub(crate) struct Compiled {
@@ -22,10 +23,19 @@ pub(crate) fn compile(
     includes: &[impl AsRef<Path>],
     announce: bool,
 ) -> Result<Compiled, Error> {
-    let mut compiler = protox::Compiler::new(includes)?;
+    if protos.is_empty() {
+        return Err(Error::usage(
+            "no protos are given: the first argument lists them, such as &[\"proto/greeter.proto\"]",
+        ));
+    }
+    let includes: Vec<PathBuf> = includes.iter().map(|it| it.as_ref().to_owned()).collect();
+    let mut compiler = protox::Compiler::new(&includes)?;
     compiler.include_imports(true).include_source_info(true);
     for proto in protos {
-        compiler.open_file(proto)?;
+        compiler.open_file(proto).map_err(|error| {
+            let remedy = remedy(&error, proto.as_ref(), &includes);
+            Error::proto(error, remedy)
+        })?;
     }
     if announce {
         // The well-known types have no path: protox has them built in.

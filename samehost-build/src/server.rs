@@ -174,7 +174,7 @@ fn service_trait(service: &Service, options: &Options) -> String {
 
 fn trait_method(method: &Method, service: &str, options: &Options, code: &mut String) {
     let Method { name, proto_name, .. } = method;
-    let (request, response) = types(method);
+    let (request, response) = types(method, &options.proto_path);
     let request =
         if method.client_streaming { format!("{TONIC}::Streaming<{request}>") } else { request };
     let response = match (method.server_streaming, options.default_stubs) {
@@ -218,7 +218,7 @@ fn dispatch(service: &Service, options: &Options) -> String {
     let name = &service.name;
     let mut arms = String::new();
     for method in &service.methods {
-        let (request, _) = types(method);
+        let (request, _) = types(method, &options.proto_path);
         let request = if method.client_streaming {
             format!("{TONIC}::Streaming<{request}>")
         } else {

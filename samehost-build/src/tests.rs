@@ -35,6 +35,83 @@ fn a_proto_that_is_not_there_is_named() {
     assert!(error.to_string().contains("missing.proto"), "{error}");
 }
 
+/// Returns what is said about protos that cannot be compiled.
+fn refusal(protos: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> String {
+    let out = tempfile::tempdir().unwrap();
+    let builder = crate::configure().out_dir(out.path());
+    builder.compile_protos(protos, includes).unwrap_err().to_string()
+}
+
+#[test]
+fn a_list_without_protos_is_refused() {
+    let said = refusal(&[] as &[&str], &["."]);
+    assert!(said.contains("no protos are given"), "{said}");
+    let set = crate::FileDescriptorSet::default();
+    let said = crate::configure().compile_fds(set).unwrap_err().to_string();
+    assert!(said.contains("has no files") && said.contains("--include_imports"), "{said}");
+}
+
+#[test]
+fn include_directories_that_are_not_there_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let proto = write(directory.path(), "a.proto", "syntax = \"proto3\";\nimport \"b.proto\";\n");
+    let missing = directory.path().join("missing");
+    for (said, what) in [
+        (refusal(&[&proto], &[&missing]), "add its directory, or one above it, to the includes"),
+        (refusal(&[&proto], &[&missing, &directory.path().to_owned()]), "a.proto:2:"),
+        (refusal(&[Path::new("b.proto")], &[&missing]), "nor in an include directory"),
+    ] {
+        assert!(said.contains(what), "{said}");
+        let missing = format!("{} (which does not exist)", missing.display());
+        assert!(said.contains(&missing), "{said}");
+    }
+    let said = refusal(&[&proto], &[&proto.join("a.proto"), &proto]);
+    assert!(said.contains("a.proto (which is not a directory)"), "{said}");
+    let said = refusal(&[&proto], &[] as &[&str]);
+    assert!(said.contains("none: the second argument"), "{said}");
+}
+
+#[test]
+fn a_proto_that_is_written_unlike_its_include_directory_is_said() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let directory = tempfile::tempdir_in(root).unwrap();
+    let proto = write(directory.path(), "a.proto", "syntax = \"proto3\";\n");
+    let relative = directory.path().strip_prefix(root).unwrap();
+    let said = refusal(&[&proto], &[relative]);
+    assert!(said.contains("both relative or both absolute"), "{said}");
+    assert!(said.contains(relative.to_str().unwrap()), "{said}");
+}
+
+#[test]
+fn editions_are_refused_with_the_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "// A comment.\nedition = \"2023\";\npackage a;\nmessage M {}\n";
+    let proto = write(directory.path(), "a.proto", text);
+    let said = refusal(&[&proto], &[directory.path()]);
+    assert!(said.contains("a.proto:2:1") && said.contains("syntax = \"proto3\""), "{said}");
+    let file = prost_types::FileDescriptorProto {
+        name: Some("a.proto".to_owned()),
+        syntax: Some("editions".to_owned()),
+        ..Default::default()
+    };
+    let set = crate::FileDescriptorSet { file: vec![file] };
+    let said = crate::configure().out_dir(directory.path()).compile_fds(set).unwrap_err();
+    assert!(said.to_string().contains("a.proto: protobuf editions are not supported"), "{said}");
+    // Another mistake at the same word is none of editions.
+    let proto = write(directory.path(), "b.proto", "message M { edition a = x; }\n");
+    let said = refusal(&[&proto], &[directory.path()]);
+    assert!(!said.contains("editions"), "{said}");
+}
+
+#[test]
+fn a_path_of_messages_that_is_none_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let proto = write(directory.path(), "a.proto", "syntax = \"proto3\";\n");
+    let builder = crate::configure().out_dir(directory.path()).proto_path("a.v1");
+    let said = builder.compile_protos(&[proto], &[directory.path()]).unwrap_err().to_string();
+    assert!(said.contains("proto_path(\"a.v1\")"), "{said}");
+}
+
 #[test]
 fn a_compiled_set_of_files_is_enough() {
     let directory = tempfile::tempdir().unwrap();

@@ -29,5 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .out_dir(out.join("options"))
         .include_file("all.rs")
         .compile_protos(&protos, &["proto"])?;
+    samehost_build::configure()
+        .out_dir(out.join("elsewhere"))
+        .proto_path("crate::odd::v1")
+        .compile_protos(&protos, &["proto"])?;
     Ok(())
 }

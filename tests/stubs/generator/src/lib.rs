@@ -27,3 +27,11 @@ pub use other::Elsewhere;
 pub mod options {
     include!(concat!(env!("OUT_DIR"), "/options/all.rs"));
 }
+
+/// Stubs that use the messages of another module, both of their own package and of another one.
+pub mod elsewhere {
+    /// As deep as the package's name, for the messages, which nobody uses.
+    pub mod stubs {
+        include!(concat!(env!("OUT_DIR"), "/elsewhere/odd.v1.rs"));
+    }
+}

@@ -138,6 +138,14 @@ async fn odd_names_are_called_like_others() {
     assert_eq!(client.elsewhere(thing).await.unwrap().into_inner().r#where, "there");
     let mut inner = client.inner(odd::Nested::default()).await.unwrap().into_inner();
     assert!(inner.message().await.unwrap().is_some());
+
+    // Stubs for which `proto_path` says where the messages are.
+    let mut client = generator::elsewhere::stubs::odds_client::OddsClient::new(
+        Channel::connect(&address).await.unwrap(),
+    );
+    assert_eq!(client.r#type(odd.clone()).await.unwrap().into_inner(), odd);
+    let thing = Thing { name: "there".to_owned() };
+    assert_eq!(client.elsewhere(thing).await.unwrap().into_inner().r#where, "there");
 }
 
 #[test]
@@ -172,7 +180,7 @@ fn comments_are_docs_and_options_take_effect() {
 #[test]
 fn rustfmt_changes_nothing() {
     for edition in ["2021", "2024"] {
-        for file in ["odd.v1.rs", "_.rs", "other.rs", "options/odd.v1.rs"] {
+        for file in ["odd.v1.rs", "_.rs", "other.rs", "options/odd.v1.rs", "elsewhere/odd.v1.rs"] {
             let path = format!("{}/{file}", env!("OUT_DIR"));
             let rustfmt = std::process::Command::new("rustfmt")
                 .args(["--check", "--edition", edition, &path])
