@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::builder::ChannelBuilder;
 use super::channel::Channel;
@@ -14,10 +14,11 @@ use super::encoded::Encoded;
 use super::reader::left;
 use crate::address::Address;
 use crate::client::{
-    DirectResponse, PREVIOUS_ATTEMPTS, WaitForReady, unavailable, unconnected_in_time,
+    DirectResponse, FailedAttempt, PREVIOUS_ATTEMPTS, WaitForReady, unavailable,
+    unconnected_in_time,
 };
 use crate::driver::Fields;
-use crate::grpc::{GRPC_TIMEOUT, field, grpc_timeout};
+use crate::grpc::{GRPC_TIMEOUT, failure_in, field, grpc_timeout};
 use crate::http2::{HeadId, SendRequest};
 use crate::observer::CallObservation;
 use crate::socket::ConnectError;
@@ -61,10 +62,11 @@ impl From<NoResponse> for Status {
 }
 
 /// The moment when a call has to have ended, and the status that it gets after that.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct BlockingDeadline {
     at: Option<Instant>,
     timeout: Duration,
+    failed: FailedAttempt,
     path: &'static str,
 }
 
@@ -78,17 +80,19 @@ impl BlockingDeadline {
     }
 
     pub(super) fn exceeded(&self, address: &Address) -> Status {
-        let Self { timeout, path, .. } = self;
+        let Self { timeout, path, failed, .. } = self;
         Status::deadline_exceeded(format!(
-            "{path}: no complete response from the server at {address} within the deadline of {timeout:?}"
+            "{path}: no complete response from the server at {address} within the deadline of \
+             {timeout:?}{failed}"
         ))
     }
 
     /// Returns the status of a call that waited for a slot until its deadline.
     pub(super) fn no_slot(&self, address: &Address) -> Status {
-        let Self { timeout, path, .. } = self;
+        let Self { timeout, path, failed, .. } = self;
         Status::deadline_exceeded(format!(
-            "{path}: the server at {address} takes no more calls at a time, waited {timeout:?}"
+            "{path}: the server at {address} takes no more calls at a time, waited \
+             {timeout:?}{failed}"
         ))
     }
 
@@ -123,7 +127,12 @@ impl Asked {
         Self {
             path,
             headers,
-            deadline: BlockingDeadline { at, timeout: timeout.unwrap_or_default(), path },
+            deadline: BlockingDeadline {
+                at,
+                timeout: timeout.unwrap_or_default(),
+                failed: FailedAttempt::default(),
+                path,
+            },
             adds_agent,
             adds_timeout: own_timeout.is_none() && default.is_some(),
             waits_for_ready: wait_for_ready
@@ -162,7 +171,7 @@ impl Asked {
         if !self.deadline.has_passed() {
             return NoResponse::Failed(unavailable(error));
         }
-        let waited = format_args!("{:?}", self.deadline.timeout);
+        let waited = format_args!("{:?}{}", self.deadline.timeout, self.deadline.failed);
         NoResponse::Failed(unconnected_in_time(error, waited))
     }
 
@@ -180,12 +189,14 @@ impl Asked {
     pub(super) fn retry(
         &mut self,
         channel: &Channel,
-        code: Code,
+        status: &Status,
         headers: Option<&HeaderMap>,
         message: &Encoded,
     ) -> Option<Duration> {
         let policy = channel.config().retry.as_ref()?;
-        let wait = policy.next(channel.tokens(), self.attempts, code, headers, message.len())?;
+        let (attempts, code) = (self.attempts, status.code());
+        let wait = policy.next(channel.tokens(), attempts, code, headers, message.len())?;
+        self.deadline.failed.note(attempts, status);
         self.headers.set(PREVIOUS_ATTEMPTS, self.attempts.into());
         self.attempts += 1;
         self.count();
@@ -202,12 +213,12 @@ impl Asked {
     ) -> Option<Duration> {
         let policy = channel.config().retry.as_ref()?;
         let headers = &response.head.headers;
-        match field(headers, &Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes())) {
-            None | Some(Code::Ok) => {
+        match failure_in(headers) {
+            Some(status) => self.retry(channel, &status, Some(headers), message),
+            None => {
                 channel.tokens().refill(policy);
                 None
             }
-            Some(code) => self.retry(channel, code, Some(headers), message),
         }
     }
 
@@ -225,9 +236,10 @@ impl Asked {
         }
         let Self { path, attempts, .. } = self;
         let text = format!(
-            "{path}: failed {} times within the deadline of {:?}",
+            "{path}: failed {} times within the deadline of {:?}{}",
             *attempts - 1,
-            self.deadline.timeout
+            self.deadline.timeout,
+            self.deadline.failed
         );
         Err(self.failed(Status::deadline_exceeded(text)))
     }

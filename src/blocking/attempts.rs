@@ -30,7 +30,7 @@ impl Asked {
                 Err(NoResponse::Again(_)) if self.resend() => Duration::ZERO,
                 Err(unsent) => {
                     let status = Status::from(unsent);
-                    match self.retry(channel, status.code(), None, message) {
+                    match self.retry(channel, &status, None, message) {
                         Some(wait) => wait,
                         None => return Err(self.failed(status)),
                     }

@@ -43,7 +43,7 @@ impl BlockingCall {
         asked: &mut Asked,
         message: Option<&mut Encoded>,
     ) -> Result<Self, NoResponse> {
-        let deadline = asked.deadline;
+        let deadline = asked.deadline.clone();
         let waits = asked.begin_wait();
         let connected = channel.connection(deadline.at(), asked.waits_for_ready, message.is_none());
         let size = message.as_ref().map_or(0, |message| message.len());
@@ -83,7 +83,8 @@ impl BlockingCall {
             Ok(Ok(key)) => Ok(key),
             Ok(Err((NotNow::TooLarge { limit }, _))) => {
                 let text = format!(
-                    "the request's headers are larger than the {limit} bytes that the server takes"
+                    "the request's headers are larger than the {limit} bytes that the server takes: \
+                     raise Server::max_header_list_size there"
                 );
                 Err(NoResponse::Failed(Status::resource_exhausted(text)))
             }

@@ -11,17 +11,18 @@ use std::time::Duration;
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Sleep;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::builder::{AGENT, WaitForReady};
 use super::channel::{Channel, ChannelCore};
 use super::connecting::{Unconnected, unconnected_in_time};
+use super::failed_attempt::FailedAttempt;
 use super::link::Link;
 use super::retry::PREVIOUS_ATTEMPTS;
 use crate::driver::{
     self, CloseReason, OutgoingRequest, Phase, Responded, SlotTicket, StreamError, Unsent,
 };
-use crate::grpc::{Deadline, GRPC_TIMEOUT, field, grpc_timeout, status};
+use crate::grpc::{Deadline, GRPC_TIMEOUT, failure_in, field, grpc_timeout, status};
 use crate::http2::ResponseHead;
 use crate::socket::ConnectError;
 
@@ -56,6 +57,7 @@ pub(crate) struct Calling<R> {
     /// How many attempts a [`RetryPolicy`](super::RetryPolicy) has had made, the first one
     /// included.
     attempts: u8,
+    failed: FailedAttempt,
     /// How often it was put into a connection.
     sent: u32,
     /// Whether the call waits for a server.
@@ -102,6 +104,7 @@ impl<R: OutgoingRequest> Calling<R> {
             adds_timeout: own_timeout.is_none() && default.is_some(),
             resends: 0,
             attempts: 1,
+            failed: FailedAttempt::default(),
             sent: 0,
             wait: wait_for_ready.map_or(config.wait_for_ready, |wait| wait.0),
             request,
@@ -152,23 +155,24 @@ impl<R: OutgoingRequest> Calling<R> {
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<LinkResponse, Status>> {
         loop {
             match ready!(self.attempt(cx)) {
-                Err(status) if self.retry(status.code(), None) => {}
+                Err(status) if self.retry(&status, None) => {}
                 result => return Poll::Ready(result),
             }
         }
     }
 
     /// Returns whether the policy wants another attempt, and prepares that attempt.
-    fn retry(&mut self, code: Code, headers: Option<&HeaderMap>) -> bool {
+    fn retry(&mut self, status: &Status, headers: Option<&HeaderMap>) -> bool {
         let Some(policy) = &self.channel.config.retry else { return false };
         if !self.request.can_be_sent() {
             return false;
         }
         let (attempts, buffered) = (u32::from(self.attempts), self.request.buffered());
-        let wait = policy.next(&self.channel.tokens, attempts, code, headers, buffered);
+        let wait = policy.next(&self.channel.tokens, attempts, status.code(), headers, buffered);
         let Some(wait) = wait else { return false };
         self.request.set_field(PREVIOUS_ATTEMPTS, attempts.into());
         self.attempts += 1;
+        self.failed.note(attempts, status);
         self.stage = CallStage::Backoff(Box::pin(tokio::time::sleep(wait)));
         true
     }
@@ -177,12 +181,12 @@ impl<R: OutgoingRequest> Calling<R> {
     /// a failure.
     fn retry_response(&mut self, head: &ResponseHead) -> bool {
         let Some(policy) = &self.channel.config.retry else { return false };
-        match head.headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes())) {
-            None | Some(Code::Ok) => {
+        match failure_in(&head.headers) {
+            Some(status) => self.retry(&status, Some(&head.headers)),
+            None => {
                 self.channel.tokens.refill(policy);
                 false
             }
-            Some(code) => self.retry(code, Some(&head.headers)),
         }
     }
 
@@ -250,7 +254,8 @@ impl<R: OutgoingRequest> Calling<R> {
             Err(Unsent::NotHttp2(close_reason)) => return Err(self.not_http2(&link, close_reason)),
             Err(Unsent::TooLarge { limit }) => {
                 let text = format!(
-                    "the request's headers are larger than the {limit} bytes that the server takes"
+                    "the request's headers are larger than the {limit} bytes that the server takes: \
+                     raise Server::max_header_list_size there"
                 );
                 return Err(Status::resource_exhausted(text));
             }
@@ -329,7 +334,7 @@ impl<R: OutgoingRequest> Calling<R> {
     /// Returns the status of a call whose deadline has passed. It says what the call was waiting
     /// for.
     fn deadline_exceeded(&self) -> Status {
-        let waited = Human(self.timeout);
+        let waited = Waited { time: self.timeout, failed: &self.failed };
         let path = self.request.head().path;
         match &self.stage {
             CallStage::Connect(_) => unconnected_in_time(self.channel.last_failure(), waited),
@@ -357,17 +362,22 @@ impl fmt::Display for Link {
     }
 }
 
-/// A duration in the form that people write, such as `3 s`.
-struct Human(Duration);
+/// A duration in the form that people write, such as `3 s`, and the attempt that failed in it.
+struct Waited<'a> {
+    time: Duration,
+    failed: &'a FailedAttempt,
+}
 
-impl fmt::Display for Human {
+impl fmt::Display for Waited<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.0.as_nanos();
+        let Self { time, failed } = self;
+        let nanos = time.as_nanos();
         match nanos {
-            0 => f.write_str("0 s"),
-            _ if nanos.is_multiple_of(1_000_000_000) => write!(f, "{} s", self.0.as_secs()),
-            _ if nanos.is_multiple_of(1_000_000) => write!(f, "{} ms", self.0.as_millis()),
-            _ => write!(f, "{:?}", self.0),
+            0 => f.write_str("0 s")?,
+            _ if nanos.is_multiple_of(1_000_000_000) => write!(f, "{} s", time.as_secs())?,
+            _ if nanos.is_multiple_of(1_000_000) => write!(f, "{} ms", time.as_millis())?,
+            _ => write!(f, "{time:?}")?,
         }
+        write!(f, "{failed}")
     }
 }

@@ -239,7 +239,8 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
             return (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, HeaderMap::new());
         }
         let status = Status::resource_exhausted(format!(
-            "the request's headers are larger than the {limit} bytes that this server takes"
+            "the request's headers are larger than the {limit} bytes that this server takes: raise \
+             Server::max_header_list_size"
         ));
         let (parts, _) = status.into_http::<Body>().into_parts();
         (parts.status, parts.headers)

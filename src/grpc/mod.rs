@@ -24,7 +24,7 @@ pub(crate) use handler::{
 pub(crate) use metadata::normalise;
 pub(crate) use refusing::Refusing;
 pub use request::RequestBody;
-pub(crate) use status::{not_grpc, status, status_of};
+pub(crate) use status::{failure_in, not_grpc, status, status_of};
 pub(crate) use timeout::{Deadline, GRPC_TIMEOUT, grpc_timeout, timeout_value};
 
 /// Returns the first value of a field. A call has few fields: to compare each name is less work

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tower::load_shed::error::Overloaded;
 use tower::timeout::error::Elapsed;
 
-use super::field;
+use super::{field, normalise};
 use crate::address::Address;
 use crate::driver::{BoxError, CloseReason, StreamError};
 use crate::http2::ErrorCode;
@@ -97,6 +97,17 @@ pub(crate) fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Option<Status
     let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().escape_ascii());
     let kind = kind.map_or_else(|| "no content type".to_owned(), |kind| kind.to_string());
     Some(Status::new(code, format!("the answer is not gRPC's: HTTP status {status}, {kind}")))
+}
+
+/// Returns the failure that a response's head has the status of, if it has one.
+pub(crate) fn failure_in(head: &HeaderMap) -> Option<Status> {
+    if field(head, &Status::GRPC_STATUS)? == "0" {
+        return None;
+    }
+    let mut head = head.clone();
+    // tonic panics at details that are not base64.
+    normalise(&mut head);
+    Status::from_header_map(&head)
 }
 
 /// Returns whether trailers have the status OK.

@@ -17,6 +17,7 @@ use tonic::codegen::tokio_stream::Stream;
 use super::batch_buffer::{self, BATCH, ROOM};
 use super::cancellation::Cancelled;
 use super::framing::{PREFIX, encode, encode_parts, encode_sized, sent_len};
+use super::limit::Limit;
 use super::message_buffer::SMALL;
 use super::message_parts::MessageParts;
 use super::metadata::{ok_trailers, trailers};
@@ -63,7 +64,7 @@ impl Body for WholeBody {
 pub(super) struct Encoding {
     pub(super) compression: Option<CompressionEncoding>,
     /// The largest message in bytes.
-    pub(super) limit: usize,
+    pub(super) limit: Limit,
 }
 
 pin_project! {
@@ -240,7 +241,7 @@ mod tests {
     /// Counts how often the memory of a batch of these messages is allocated again.
     fn growths(messages: usize, size: usize, expected: usize) -> usize {
         let (mut parts, mut growths) = (MessageParts::default(), 0);
-        let encoding = Encoding { compression: None, limit: usize::MAX };
+        let encoding = Encoding { compression: None, limit: Limit::of_client(usize::MAX) };
         for _ in 0..messages {
             let before = parts.buffer.capacity();
             append(&vec![7_u8; size], encoding, expected, &mut parts).unwrap();

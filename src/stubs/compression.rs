@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
 
+use super::limit::Limit;
 use crate::grpc::field;
 
 pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -136,7 +137,7 @@ pub(super) fn compress(
     }
 }
 
-/// Returns the decompressed message, of at most `limit` bytes. A larger one is not decompressed
+/// Returns the decompressed message, which `limit` allows. A larger one is not decompressed
 /// further than that.
 #[cfg_attr(
     not(any(feature = "gzip", feature = "deflate", feature = "zstd")),
@@ -145,7 +146,7 @@ pub(super) fn compress(
 pub(super) fn decompress(
     encoding: CompressionEncoding,
     compressed: &[u8],
-    limit: usize,
+    limit: Limit,
 ) -> Result<Vec<u8>, Status> {
     let failed = |error: io::Error| {
         Status::internal(format!("a message cannot be decompressed ({encoding}): {error}"))
@@ -163,7 +164,7 @@ pub(super) fn decompress(
         CompressionEncoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::new(compressed).map_err(failed)?;
             // The decoder reserves a window of the size that the message requests.
-            let limit_log = usize::BITS - limit.leading_zeros();
+            let limit_log = usize::BITS - limit.bytes.leading_zeros();
             decoder.window_log_max(limit_log.clamp(ZSTD_WINDOW_LOG, 31)).map_err(failed)?;
             read_limited(decoder, limit, failed)
         }
@@ -178,16 +179,14 @@ pub(super) fn decompress(
 )]
 fn read_limited(
     decoder: impl Read,
-    limit: usize,
+    limit: Limit,
     failed: impl Fn(io::Error) -> Status,
 ) -> Result<Vec<u8>, Status> {
     let mut message = Vec::new();
-    let one_more = u64::try_from(limit).map_or(u64::MAX, |limit| limit.saturating_add(1));
+    let one_more = u64::try_from(limit.bytes).map_or(u64::MAX, |limit| limit.saturating_add(1));
     decoder.take(one_more).read_to_end(&mut message).map_err(failed)?;
-    if message.len() > limit {
-        return Err(Status::resource_exhausted(format!(
-            "a message has more than {limit} bytes once it is decompressed, which is the limit"
-        )));
+    if message.len() > limit.bytes {
+        return Err(limit.decompressed_too_large());
     }
     // It grew by doubling, and a handler may hold on to it.
     message.shrink_to_fit();

@@ -7,6 +7,7 @@ use tonic::Status;
 use tonic::codec::CompressionEncoding;
 
 use super::compression::{ReceivedEncoding, compress, decompress};
+use super::limit::Limit;
 use super::message_buffer::MessageBuffer;
 use super::message_parts::MessageParts;
 use crate::http2::{Pieces, copy_payload};
@@ -18,11 +19,11 @@ pub(super) const PREFIX: usize = 5;
 ///
 /// # Errors
 ///
-/// RESOURCE_EXHAUSTED if it is larger than `limit` bytes as it would be sent.
+/// RESOURCE_EXHAUSTED if it is larger than the limit as it would be sent.
 pub(super) fn encode<M: Message>(
     message: &M,
     encoding: Option<CompressionEncoding>,
-    limit: usize,
+    limit: Limit,
     out: &mut Vec<u8>,
 ) -> Result<(), Status> {
     let Some(encoding) = encoding else {
@@ -32,7 +33,7 @@ pub(super) fn encode<M: Message>(
     encode_compressed(message, encoding, limit, out).inspect_err(|_| out.truncate(start))
 }
 
-fn encode_plain<M: Message>(message: &M, limit: usize, out: &mut Vec<u8>) -> Result<(), Status> {
+fn encode_plain<M: Message>(message: &M, limit: Limit, out: &mut Vec<u8>) -> Result<(), Status> {
     let length = sent_len(message, limit)?;
     encode_sized(message, length, out);
     Ok(())
@@ -46,7 +47,7 @@ fn encode_plain<M: Message>(message: &M, limit: usize, out: &mut Vec<u8>) -> Res
 pub(super) fn encode_whole<M: Message>(
     message: &M,
     encoding: Option<CompressionEncoding>,
-    limit: usize,
+    limit: Limit,
 ) -> Result<Bytes, Status> {
     if encoding.is_none() {
         let length = sent_len(message, limit)?;
@@ -62,43 +63,45 @@ pub(super) fn encode_whole<M: Message>(
 /// Appends a large message whose length is known, not compressed, with its prefix.
 pub(super) fn encode_parts<M: Message>(message: &M, length: u32, parts: &mut MessageParts) {
     let mut writer = parts.writer(PREFIX + length as usize);
-    writer.put_u8(0);
-    writer.put_u32(length);
+    writer.put_slice(&plain_prefix(length));
     message.encode_raw(&mut writer);
     writer.finish();
 }
 
 /// Returns a large message whose length is known, not compressed, with its prefix.
 fn encode_large<M: Message>(message: &M, length: u32) -> Option<Bytes> {
+    MessageBuffer::encode(&plain_prefix(length), message, length as usize)
+}
+
+/// Returns the prefix of a message that is not compressed.
+fn plain_prefix(length: u32) -> [u8; PREFIX] {
     let [first, second, third, fourth] = length.to_be_bytes();
-    MessageBuffer::encode(&[0, first, second, third, fourth], message, length as usize)
+    [0, first, second, third, fourth]
 }
 
 /// Returns the length of a message that is not compressed, without its prefix.
 ///
 /// # Errors
 ///
-/// RESOURCE_EXHAUSTED if it is larger than `limit` bytes.
-pub(super) fn sent_len<M: Message>(message: &M, limit: usize) -> Result<u32, Status> {
+/// RESOURCE_EXHAUSTED if it is larger than the limit.
+pub(super) fn sent_len<M: Message>(message: &M, limit: Limit) -> Result<u32, Status> {
     let length = message.encoded_len();
     check_sent(length, limit)?;
-    let too_large = |_| too_large_to_send(length, limit);
-    u32::try_from(length).map_err(too_large)
+    u32::try_from(length).map_err(|_| limit.sent_too_large(length))
 }
 
 /// Appends a message whose length is known, not compressed, with its prefix.
 #[inline]
 pub(super) fn encode_sized<M: Message>(message: &M, length: u32, out: &mut Vec<u8>) {
     out.reserve(PREFIX + length as usize);
-    out.push(0);
-    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&plain_prefix(length));
     message.encode_raw(out);
 }
 
 fn encode_compressed<M: Message>(
     message: &M,
     encoding: CompressionEncoding,
-    limit: usize,
+    limit: Limit,
     out: &mut Vec<u8>,
 ) -> Result<(), Status> {
     let start = out.len();
@@ -107,37 +110,30 @@ fn encode_compressed<M: Message>(
         .map_err(|error| Status::internal(format!("a message cannot be compressed: {error}")))?;
     let length = out.len() - start - PREFIX;
     check_sent(length, limit)?;
-    let prefix = u32::try_from(length).map_err(|_| too_large_to_send(length, limit))?;
+    let prefix = u32::try_from(length).map_err(|_| limit.sent_too_large(length))?;
     out[start + 1..start + PREFIX].copy_from_slice(&prefix.to_be_bytes());
     Ok(())
 }
 
-fn check_sent(length: usize, limit: usize) -> Result<(), Status> {
-    if length <= limit.min(u32::MAX as usize) {
+fn check_sent(length: usize, limit: Limit) -> Result<(), Status> {
+    if length <= limit.bytes.min(u32::MAX as usize) {
         return Ok(());
     }
-    Err(too_large_to_send(length, limit))
-}
-
-#[cold]
-fn too_large_to_send(length: usize, limit: usize) -> Status {
-    Status::resource_exhausted(format!(
-        "a message to be sent is larger ({length} bytes) than the limit ({limit} bytes)"
-    ))
+    Err(limit.sent_too_large(length))
 }
 
 /// Pieces below this size are copies, and not parts of the read buffer (`http2`).
 const OWN_COPY: usize = 8 * 1024;
 
-/// Returns whether a piece is exactly one message of at most `limit` bytes that is not compressed.
+/// Returns whether a piece is exactly one message that the limit allows and that is not compressed.
 /// [`Deframer`] deals with all other pieces.
 #[inline]
-pub(super) fn is_single(piece: &[u8], limit: usize) -> bool {
+pub(super) fn is_single(piece: &[u8], limit: Limit) -> bool {
     let Some((&[flag, length @ ..], message)) = piece.split_first_chunk::<PREFIX>() else {
         return false;
     };
     let length = u32::from_be_bytes(length) as usize;
-    flag == 0 && length == message.len() && length <= limit
+    flag == 0 && length == message.len() && length <= limit.bytes
 }
 
 /// Decodes the message of a body that is a [single](is_single) piece. Returns all other bodies as they
@@ -149,7 +145,7 @@ pub(super) fn is_single(piece: &[u8], limit: usize) -> bool {
 #[inline]
 pub(super) fn take_single<M: Message + Default>(
     pieces: Pieces,
-    limit: usize,
+    limit: Limit,
 ) -> Result<Result<M, Status>, Pieces> {
     let (piece, is_own) = pieces.into_single(|piece| is_single(piece, limit))?;
     Ok(decode_single(piece, is_own))
@@ -202,7 +198,7 @@ impl Buf for Borrowed<'_> {
 /// Finds messages in data that arrives in pieces of any size.
 #[derive(Debug)]
 pub(crate) struct Deframer {
-    limit: usize,
+    limit: Limit,
     received: ReceivedEncoding,
     /// The rest of the piece that arrived last.
     piece: Bytes,
@@ -215,8 +211,8 @@ pub(crate) struct Deframer {
 }
 
 impl Deframer {
-    /// Returns a deframer. `limit` is the largest size of a message in bytes, compressed and not.
-    pub(crate) fn new(received: ReceivedEncoding, limit: usize) -> Self {
+    /// Returns a deframer. The limit holds for the size of a message, compressed and not.
+    pub(crate) fn new(received: ReceivedEncoding, limit: Limit) -> Self {
         let (piece, partial) = (Bytes::new(), MessageBuffer::new());
         Self { limit, received, piece, partial, expected: None, compressed: false }
     }
@@ -337,12 +333,8 @@ impl Deframer {
             }
         }
         let length = u32::from_be_bytes(length) as usize;
-        if length > self.limit {
-            let limit = self.limit;
-            return Err(Status::resource_exhausted(format!(
-                "a received message is larger ({length} bytes) than the limit ({limit} bytes): raise \
-                 max_decoding_message_size"
-            )));
+        if length > self.limit.bytes {
+            return Err(self.limit.received_too_large(length));
         }
         Ok(PREFIX + length)
     }

@@ -6,9 +6,10 @@ use tonic::{Code, Status};
 
 use super::compression::ReceivedEncoding;
 use super::framing::{Deframer, PREFIX, decode_single, is_single};
+use super::limit::Limit;
 
-/// How large a message may be here, in bytes.
-const LIMIT: usize = 1 << 10;
+/// How large a message may be here: 1 KiB.
+const LIMIT: Limit = Limit::of_client(1 << 10);
 
 type Deframed = (Vec<Bytes>, Result<bool, Code>);
 
@@ -55,7 +56,7 @@ pub(crate) fn messages(data: &[u8]) {
     assert_eq!(found(data, &[0], &received), at_once);
     let (messages, end) = at_once;
     for message in &messages {
-        assert!(message.len() <= LIMIT);
+        assert!(message.len() <= LIMIT.bytes);
     }
     if received == ReceivedEncoding::Identity {
         let bytes: usize = messages.iter().map(|message| PREFIX + message.len()).sum();

@@ -16,6 +16,7 @@ mod framing;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod layered;
+mod limit;
 mod message_buffer;
 mod message_parts;
 mod metadata;

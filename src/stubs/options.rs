@@ -8,26 +8,27 @@ use tonic::metadata::MetadataMap;
 
 use super::compression::{Encodings, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, check};
 use super::framing::{Deframer, encode};
+use super::limit::Limit;
 use super::metadata::{CONTENT_TYPE, headers};
 
 /// The default limit for a received message, as in tonic: 4 MiB.
 const MAX_DECODING: usize = 4 << 20;
 
-/// The limits of messages, in bytes.
+/// The limits of messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    pub(super) decoding: usize,
-    pub(super) encoding: usize,
+    pub(super) decoding: Limit,
+    pub(super) encoding: Limit,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { decoding: MAX_DECODING, encoding: usize::MAX }
+impl Limits {
+    fn of(limit: impl Fn(usize) -> Limit) -> Self {
+        Self { decoding: limit(MAX_DECODING), encoding: limit(usize::MAX) }
     }
 }
 
 /// The options of a generated server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// The encodings of requests.
     pub(super) accept: Encodings,
@@ -57,23 +58,37 @@ impl ServerOptions {
 
     /// Sets the largest size of a received message, in bytes.
     pub fn max_decoding_message_size(&mut self, limit: usize) {
-        self.limits.decoding = limit;
+        self.limits.decoding.bytes = limit;
     }
 
     /// Sets the largest size of a sent message, in bytes.
     pub fn max_encoding_message_size(&mut self, limit: usize) {
-        self.limits.encoding = limit;
+        self.limits.encoding.bytes = limit;
+    }
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        let (accept, send) = Default::default();
+        Self { accept, send, limits: Limits::of(Limit::of_server) }
     }
 }
 
 /// The options of a generated client.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// The encodings of responses.
     pub(super) accept: Encodings,
     /// The encoding of requests.
     pub(super) send: Option<CompressionEncoding>,
     pub(super) limits: Limits,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        let (accept, send) = Default::default();
+        Self { accept, send, limits: Limits::of(Limit::of_client) }
+    }
 }
 
 impl ClientOptions {
@@ -97,12 +112,12 @@ impl ClientOptions {
 
     /// Sets the largest size of a received message, in bytes.
     pub fn max_decoding_message_size(&mut self, limit: usize) {
-        self.limits.decoding = limit;
+        self.limits.decoding.bytes = limit;
     }
 
     /// Sets the largest size of a sent message, in bytes.
     pub fn max_encoding_message_size(&mut self, limit: usize) {
-        self.limits.encoding = limit;
+        self.limits.encoding.bytes = limit;
     }
 
     /// Returns the headers of a request.

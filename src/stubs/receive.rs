@@ -16,6 +16,7 @@ use crate::http2::Content;
 
 use super::compression::ReceivedEncoding;
 use super::framing::{Deframer, cut_off, take_single};
+use super::limit::Limit;
 use super::metadata::{merge, outcome, with_head};
 
 /// The contents of a body.
@@ -50,7 +51,7 @@ where
 }
 
 impl<M: Message + Default> Whole<M> {
-    /// Returns the contents of a body that has arrived in full. `limit` is in bytes.
+    /// Returns the contents of a body that has arrived in full.
     ///
     /// # Errors
     ///
@@ -58,7 +59,7 @@ impl<M: Message + Default> Whole<M> {
     pub(super) fn of(
         content: Content,
         received: ReceivedEncoding,
-        limit: usize,
+        limit: Limit,
     ) -> Result<Self, Status> {
         let Content { pieces, trailers } = content;
         let trailers = trailers.map(Arc::unwrap_or_clone);

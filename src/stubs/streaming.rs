@@ -224,14 +224,15 @@ mod tests {
     use super::*;
     use crate::stubs::compression::ReceivedEncoding;
     use crate::stubs::framing::encode;
+    use crate::stubs::limit::Limit;
 
     /// Returns how many of five messages that have arrived are decoded at a time.
     fn decoded_at_a_time(received: ReceivedEncoding, sent: Option<CompressionEncoding>) -> usize {
         let mut data = Vec::new();
         for _ in 0..5 {
-            encode(&vec![7_u8; 1_000], sent, usize::MAX, &mut data).unwrap();
+            encode(&vec![7_u8; 1_000], sent, Limit::of_client(usize::MAX), &mut data).unwrap();
         }
-        let mut messages = Deframer::new(received, 1 << 20);
+        let mut messages = Deframer::new(received, Limit::of_client(1 << 20));
         messages.push(data.into());
         let queue = Arc::new(MessageQueue::<Vec<u8>>::default());
         let end = BodyEnd::Request;

@@ -162,6 +162,8 @@ fn the_deadline_covers_all_attempts(transport: Transport) {
     let status = client.ping(request).unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(status.message().contains("failed 1 times within"), "{status:?}");
+    let last = "; attempt 1 failed with UNAVAILABLE: not now";
+    assert!(status.message().ends_with(last), "{status:?}");
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 

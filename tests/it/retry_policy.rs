@@ -196,3 +196,37 @@ async fn a_server_that_comes_later_is_found() {
     let _server = Running::start_at(&address, Scripted::default().server()).await;
     call.await.unwrap().unwrap();
 }
+
+/// The status after the deadline says which attempt failed last and why, whatever the call waits for.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_during_retries_tells_the_last_failure() {
+    const LAST: &str = "; attempt 2 failed with UNAVAILABLE: not now";
+    for transport in [Transport::Unix, Transport::Tcp] {
+        // The third attempt has no answer.
+        let (service, seen) = failing(2, unavailable);
+        let calls = Arc::clone(&seen);
+        let service = service.on_ping(move |request| {
+            let mut calls = calls.lock().unwrap();
+            calls.push(previous(&request));
+            let fails = calls.len() <= 2;
+            async move { if fails { Err(unavailable()) } else { std::future::pending().await } }
+        });
+        let server = Running::start(transport, service.server()).await;
+        let limited = |policy| {
+            let channel = Channel::builder(&server.address).retry(policy);
+            PingServiceClient::new(channel.timeout(Duration::from_secs(20)).connect_lazy())
+        };
+        let status = limited(policy()).ping(PingRequest::ping()).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+        let text = status.message();
+        assert!(text.contains("no response") && text.ends_with(LAST), "{text}");
+        assert_eq!(seen.lock().unwrap().len(), 3);
+
+        // It waits for the third attempt.
+        seen.lock().unwrap().clear();
+        let slow = policy().backoff(Duration::from_secs(9), Duration::from_secs(90));
+        let status = limited(slow).ping(PingRequest::ping()).await.unwrap_err();
+        let text = status.message();
+        assert!(text.contains("failed 2 times within") && text.ends_with(LAST), "{text}");
+    }
+}

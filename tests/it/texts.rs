@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use samehost::ping::{
-    PingRequest, PingResponse, PingServiceClient, PingServiceServer, WatchRequest,
+    CollectRequest, PingRequest, PingResponse, PingServiceClient, PingServiceServer, WatchRequest,
 };
 use samehost::{Channel, ChannelState, Listener, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -192,6 +192,13 @@ async fn a_message_that_is_too_large() {
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     let named = |text: &str| text.contains("2009") && text.contains("1000");
     assert!(named(status.message()), "{status}");
+    let remedies = |status: &Status, message: &str, end: &str, setter: &str| {
+        let (begins, ends) = (format!("the message of a {message} "), format!(" {end}"));
+        let text = status.message();
+        assert!(text.starts_with(&begins) && text.ends_with(&ends), "{text}");
+        assert!(text.contains(&format!("the {end}'s limit")) && text.contains(setter), "{text}");
+    };
+    remedies(&status, "request", "server", "max_decoding_message_size");
 
     let server = Running::start(Transport::Unix, Server::new().add_service(service())).await;
     let channel = server.channel().await;
@@ -199,6 +206,20 @@ async fn a_message_that_is_too_large() {
     let status = client.ping(request_of(2_000)).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert!(named(status.message()), "{status}");
+    remedies(&status, "response", "client", "max_decoding_message_size");
+
+    // What is to be sent.
+    let mut client = PingServiceClient::new(channel.clone()).max_encoding_message_size(1_000);
+    let status = client.ping(request_of(2_000)).await.unwrap_err();
+    remedies(&status, "request", "client", "max_encoding_message_size");
+    let one = CollectRequest { payload: vec![7; 2_000].into(), ..Default::default() };
+    let status = client.collect(tokio_stream::once(one)).await.unwrap_err();
+    remedies(&status, "request", "client", "max_encoding_message_size");
+    let limited = Server::new().add_service(service().max_encoding_message_size(1_000));
+    let server = Running::start(Transport::Unix, limited).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let status = client.ping(request_of(2_000)).await.unwrap_err();
+    remedies(&status, "response", "server", "max_encoding_message_size");
 
     // tonic's stubs have another code and another text, with the same figures.
     let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(1_000);

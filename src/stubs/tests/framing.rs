@@ -8,8 +8,10 @@ use tonic::codec::CompressionEncoding;
 use super::support::{framed, string};
 use crate::stubs::compression::ReceivedEncoding;
 use crate::stubs::framing::{Deframer, PREFIX, encode};
+use crate::stubs::limit::Limit;
 
-const LIMIT: usize = 1 << 20;
+const LIMIT: Limit = Limit::of_client(1 << 20);
+const NO_LIMIT: Limit = Limit::of_client(usize::MAX);
 
 /// Returns the messages of data in pieces of this size, and whether nothing is left over.
 fn found(
@@ -34,7 +36,7 @@ fn messages_that_have_only_begun_take_little_room() {
     // All of them together may have so much for nothing.
     const FEW: usize = 4 << 20;
     let mut data = Vec::new();
-    encode(&vec![7_u8; 1_000_000], None, usize::MAX, &mut data).unwrap();
+    encode(&vec![7_u8; 1_000_000], None, NO_LIMIT, &mut data).unwrap();
     for size in [700, 16_384, 40_960] {
         let mut begun: Vec<_> =
             (0..MESSAGES).map(|_| Deframer::new(ReceivedEncoding::Identity, LIMIT)).collect();
@@ -65,7 +67,7 @@ proptest! {
     ) {
         let mut data = Vec::new();
         for message in &messages {
-            encode(message, None, usize::MAX, &mut data).unwrap();
+            encode(message, None, NO_LIMIT, &mut data).unwrap();
         }
         let (out, complete) = found(&data, size, ReceivedEncoding::Identity).unwrap();
         prop_assert_eq!(&out, &messages);
@@ -76,7 +78,7 @@ proptest! {
             prop_assert!(out.len() < messages.len());
             let whole = messages[..out.len()].iter().map(|it| {
                 let mut encoded = Vec::new();
-                encode(it, None, usize::MAX, &mut encoded).unwrap();
+                encode(it, None, NO_LIMIT, &mut encoded).unwrap();
                 encoded.len()
             });
             prop_assert_eq!(complete, data.len() - cut == whole.sum::<usize>());
@@ -96,10 +98,10 @@ fn compressed_messages_come_out_as_they_went_in() {
         let messages = [Vec::new(), vec![7; 100_000], (0..=255).collect()];
         let mut data = Vec::new();
         for message in &messages {
-            encode(message, Some(encoding), usize::MAX, &mut data).unwrap();
+            encode(message, Some(encoding), NO_LIMIT, &mut data).unwrap();
         }
         // A message that is not compressed may stand between others.
-        encode(&b"plain".to_vec(), None, usize::MAX, &mut data).unwrap();
+        encode(&b"plain".to_vec(), None, NO_LIMIT, &mut data).unwrap();
         for size in [1, 7, data.len()] {
             let (out, complete) =
                 found(&data, size, ReceivedEncoding::Compressed(encoding)).unwrap();
@@ -136,11 +138,11 @@ fn what_is_no_message_has_its_code() {
 
 #[test]
 fn a_message_of_the_limit_is_taken_and_one_of_more_is_not() {
-    for (size, fits) in [(LIMIT, true), (LIMIT + 1, false)] {
+    for (size, fits) in [(LIMIT.bytes, true), (LIMIT.bytes + 1, false)] {
         // Four bytes belong to its field.
         let message = vec![0; size - 4];
         let mut data = Vec::new();
-        encode(&message, None, usize::MAX, &mut data).unwrap();
+        encode(&message, None, NO_LIMIT, &mut data).unwrap();
         assert_eq!(data.len(), PREFIX + size);
         assert_eq!(found(&data, 4096, ReceivedEncoding::Identity).is_ok(), fits);
         let mut out = b"before".to_vec();
@@ -154,8 +156,8 @@ fn a_message_of_the_limit_is_taken_and_one_of_more_is_not() {
 fn a_bomb_is_not_decompressed_beyond_the_limit() {
     for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
         let mut data = Vec::new();
-        encode(&vec![0; 64 << 20], Some(encoding), usize::MAX, &mut data).unwrap();
-        assert!(data.len() < LIMIT);
+        encode(&vec![0; 64 << 20], Some(encoding), NO_LIMIT, &mut data).unwrap();
+        assert!(data.len() < LIMIT.bytes);
         let outcome = found(&data, 4096, ReceivedEncoding::Compressed(encoding));
         assert_eq!(outcome, Err(Code::ResourceExhausted), "{encoding}");
     }
@@ -202,7 +204,7 @@ fn a_message_in_pieces_keeps_no_more_memory_than_its_size() {
     let mut deframer = Deframer::new(ReceivedEncoding::Identity, LIMIT);
     for size in [900_000, 1_000, 700_000, 10] {
         let mut data = Vec::new();
-        encode(&Bytes::from(vec![7; size]), None, usize::MAX, &mut data).unwrap();
+        encode(&Bytes::from(vec![7; size]), None, NO_LIMIT, &mut data).unwrap();
         let mut messages = Vec::new();
         for piece in data.chunks(data.len().div_ceil(3)) {
             deframer.push(Bytes::copy_from_slice(piece));
