@@ -37,6 +37,8 @@ pub enum AddressParseErrorKind {
     QueryOrFragment,
     /// A file path has no scheme.
     BarePath,
+    /// There is white space before or after the address.
+    WhiteSpace,
     /// A path begins with `~`, which only a shell expands.
     Tilde,
     /// A TCP address has no port.

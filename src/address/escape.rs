@@ -7,11 +7,35 @@ use std::path::Path;
 
 use super::error::{AddressParseError, AddressParseErrorKind as E};
 
+/// How addresses begin.
+const SCHEMES: [&[u8]; 7] =
+    [b"unix:", b"unix-abstract:", b"ipv4:", b"ipv6:", b"dns:", b"http:", b"https:"];
+
+/// Returns whether several addresses are in one text.
+pub(super) fn is_list(text: &str) -> bool {
+    let mut rest = text.split(is_separator);
+    rest.next();
+    rest.any(|text| begins_with_scheme(text.as_bytes()))
+}
+
+/// Returns whether people put this between addresses.
+fn is_separator(letter: char) -> bool {
+    matches!(letter, ',' | ';') || letter.is_whitespace()
+}
+
+fn begins_with_scheme(text: &[u8]) -> bool {
+    SCHEMES.iter().any(|scheme| text.starts_with(scheme))
+}
+
 /// Writes bytes so that [`unescape`] reads them back. Printable ASCII stays as it is, except
-/// characters with a meaning in a URI.
+/// characters with a meaning in a URI, and a comma or semicolon that would begin another address.
 pub(super) fn write_escaped(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    for &byte in bytes {
-        if byte.is_ascii_graphic() && !matches!(byte, b'%' | b'?' | b'#') {
+    for (index, &byte) in bytes.iter().enumerate() {
+        let is_special = match byte {
+            b'%' | b'?' | b'#' => true,
+            _ => is_separator(char::from(byte)) && begins_with_scheme(&bytes[index + 1..]),
+        };
+        if byte.is_ascii_graphic() && !is_special {
             f.write_char(char::from(byte))?;
         } else {
             write!(f, "%{byte:02X}")?;

@@ -33,8 +33,9 @@ const ABSTRACT_NAME_MAX: usize = 107;
 /// | `localhost:50051`, `dns:localhost:50051`, `dns:///localhost:50051`, `http://localhost:50051` | TCP, the name resolved at bind or connect |
 ///
 /// In a path or an abstract name, `%XX` is the byte with that hexadecimal value; `%`, `?` and `#`
-/// must be written in this way, and a `~` at the beginning. Printing an address and parsing the result gives the same address,
-/// whatever bytes a path holds.
+/// must be written in this way, and a `~` at the beginning, white space at the end, and a comma before
+/// what looks like another address. Printing an address and parsing the result gives the same
+/// address, whatever bytes a path holds.
 ///
 /// ```
 /// use samehost::Address;

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::str::FromStr;
 
 use super::error::{AddressParseError, AddressParseErrorKind as E};
-use super::escape::unescape;
+use super::escape::{is_list, unescape};
 use super::{Address, Kind};
 
 type Parsed<T> = Result<T, AddressParseError>;
@@ -15,9 +15,18 @@ impl FromStr for Address {
     type Err = AddressParseError;
 
     fn from_str(input: &str) -> Parsed<Self> {
-        if input.is_empty() {
+        let trimmed = input.trim();
+        if trimmed.is_empty() {
             let text = "the address is empty: write unix:/path/to/app.sock or 127.0.0.1:50051";
             return Err(AddressParseError::new(E::Empty, input, text));
+        }
+        if trimmed != input {
+            let text = "there is white space before or after the address, such as the end of a line: leave it \
+                        out, as str::trim does (in a path, a space is %20)";
+            return Err(AddressParseError::new(E::WhiteSpace, input, text));
+        }
+        if is_list(input) {
+            return Err(list(input));
         }
         if input.starts_with(['/', '.', '~']) {
             return Err(bare_path(input));
@@ -35,10 +44,7 @@ impl FromStr for Address {
                             write http://host:port or unix:/path";
                 Err(AddressParseError::new(E::Tls, input, text))
             }
-            _ if input.contains(',') => {
-                let text = "one address at a time: lists are not supported, give each alone";
-                Err(AddressParseError::new(E::List, input, text))
-            }
+            _ if input.contains(',') => Err(list(input)),
             "ipv4" => match host_port(input, rest)? {
                 kind @ Kind::Tcp(SocketAddr::V4(_)) => Ok(Self(kind)),
                 _ => Err(invalid_host(input, "an IPv4 address", "ipv4:127.0.0.1:50051")),
@@ -55,6 +61,13 @@ impl FromStr for Address {
             _ => host_port(input, input).map(Self),
         }
     }
+}
+
+/// Returns the error for several addresses in one string.
+fn list(input: &str) -> AddressParseError {
+    let text = "one address is expected here: give each alone (a channel takes several, as in \
+                Channel::builder([\"unix:/a\", \"unix:/b\"])); in a path, a comma is %2C";
+    AddressParseError::new(E::List, input, text)
 }
 
 fn bare_path(input: &str) -> AddressParseError {

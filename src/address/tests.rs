@@ -24,6 +24,9 @@ fn every_accepted_form_means_what_the_table_says() {
         ("unix:////abs", unix("//abs"), "unix:////abs"),
         ("unix:/a%20b%25", unix("/a b%"), "unix:/a%20b%25"),
         ("unix:/é,a:b", unix("/é,a:b"), "unix:/%C3%A9,a:b"),
+        ("unix:/a%2Cunix:/b", unix("/a,unix:/b"), "unix:/a%2Cunix:/b"),
+        ("unix:/a,%20unix:/b%20", unix("/a, unix:/b "), "unix:/a,%20unix:/b%20"),
+        ("unix:/a%0A", unix("/a\n"), "unix:/a%0A"),
         ("unix-abstract:name", Address::unix_abstract("name").unwrap(), "unix-abstract:name"),
         ("unix-abstract:/%2F%00", Address::unix_abstract("//\0").unwrap(), "unix-abstract:/%2F%00"),
         ("127.0.0.1:50051", tcp("127.0.0.1:50051"), "127.0.0.1:50051"),
@@ -101,6 +104,18 @@ const REJECTED: &[(&str, &str)] = &[
     ("https:localhost:1", "write http://host:port or unix:/path"),
     ("127.0.0.1:1,127.0.0.1:2", "give each alone"),
     ("ipv4:127.0.0.1:1,127.0.0.2:1", "give each alone"),
+    ("unix:/a,unix:/b", "give each alone"),
+    ("unix:/a,unix:/b", "Channel::builder([\"unix:/a\", \"unix:/b\"])"),
+    ("unix:/a;unix-abstract:b", "a comma is %2C"),
+    ("unix:/a, unix:/b", "give each alone"),
+    ("unix:/a unix:/b", "give each alone"),
+    ("unix:/a,dns:localhost:1", "give each alone"),
+    ("/a,unix:/b", "give each alone"),
+    ("unix-abstract:a,http://localhost:1", "give each alone"),
+    (" unix:/a", "leave it out, as str::trim does"),
+    ("unix:/a ", "leave it out, as str::trim does"),
+    (" /a", "leave it out, as str::trim does"),
+    ("localhost:1 ", "leave it out, as str::trim does"),
     ("xds:///service", "unknown scheme"),
     ("vsock:1:2", "unknown scheme"),
     ("http2://localhost:1", "unknown scheme"),
@@ -112,6 +127,19 @@ fn every_rejected_form_says_what_to_write_instead() {
         let error = input.parse::<Address>().expect_err(input).to_string();
         assert!(error.contains(remedy), "{input}: {error}");
         assert!(error.contains(input), "{input}: {error}");
+    }
+}
+
+#[test]
+fn the_end_of_a_line_is_no_part_of_an_address() {
+    for input in ["unix:/a\n", "unix:/a\r\n", "127.0.0.1:1\n", "\tunix:/a"] {
+        let error = input.parse::<Address>().unwrap_err();
+        assert_eq!(error.kind(), AddressParseErrorKind::WhiteSpace, "{error}");
+    }
+    for (input, kind) in
+        [("\n", AddressParseErrorKind::Empty), ("unix:/a\nunix:/b", AddressParseErrorKind::List)]
+    {
+        assert_eq!(input.parse::<Address>().unwrap_err().kind(), kind, "{input:?}");
     }
 }
 
@@ -154,7 +182,8 @@ fn abstract_names_have_at_most_107_bytes() {
 fn any_address() -> impl Strategy<Value = Address> {
     let path = prop::collection::vec(1u8.., 1..200)
         .prop_map(|bytes| Address::unix(OsString::from_vec(bytes)).unwrap());
-    let slashed = "/{0,4}[a-z%?# ]{1,9}".prop_map(|path| Address::unix(path).unwrap());
+    let slashed = "/{0,4}[a-z%?# ,;]{1,9}([,; ](unix|dns):/)?[ \n]?"
+        .prop_map(|path| Address::unix(path).unwrap());
     let name = prop::collection::vec(any::<u8>(), 1..=107)
         .prop_map(|bytes| Address::unix_abstract(bytes).unwrap());
     let slashed_name = "/{0,4}[a-z%]{1,9}".prop_map(|n| Address::unix_abstract(n).unwrap());

@@ -1,9 +1,13 @@
 //! [`ChannelBuilder`]: how a channel connects and calls.
 
+use std::any::Any;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -16,7 +20,7 @@ use super::stats::ChannelStats;
 use crate::address::{Address, AddressParseError};
 use crate::descriptors::MAX_PER_CALL;
 use crate::driver::{BoxError, BusyPoll, Options};
-use crate::grpc::timeout_value;
+use crate::grpc::{panic_message, timeout_value};
 use crate::observer::{Observer, ObserverOptions, Observers};
 use crate::policy::PeerPolicy;
 use crate::socket::{CONNECT_TIMEOUT, ConnectError};
@@ -132,6 +136,11 @@ impl From<Addresses> for Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitForReady(pub bool);
 
+/// Returns the error for a connector that panicked.
+fn panicked(panic: &(dyn Any + Send)) -> io::Error {
+    io::Error::other(format!("it panicked: {}", panic_message(panic)))
+}
+
 impl ChannelBuilder {
     pub(super) fn new(target: Target) -> Self {
         Self {
@@ -167,10 +176,18 @@ impl ChannelBuilder {
         E: Into<BoxError>,
     {
         Self::new(Target::Connector(Connect(Arc::new(move || {
-            let connecting = connect();
+            // A panic would end the task of the attempt, and nobody would learn of it.
+            let connecting = catch_unwind(AssertUnwindSafe(&connect));
             Box::pin(async move {
-                let stream = connecting.await.map_err(io::Error::other)?;
-                Ok(Box::new(stream) as BoxStream)
+                let mut connecting = pin!(connecting.map_err(|panic| panicked(&*panic))?);
+                let connected = poll_fn(|cx| {
+                    let poll = AssertUnwindSafe(|| connecting.as_mut().poll(cx));
+                    match catch_unwind(poll) {
+                        Ok(polled) => polled.map_err(io::Error::other),
+                        Err(panic) => Poll::Ready(Err(panicked(&*panic))),
+                    }
+                });
+                Ok(Box::new(connected.await?) as BoxStream)
             })
         }))))
     }

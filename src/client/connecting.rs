@@ -107,7 +107,7 @@ pub(crate) fn unconnected_in_time(error: ConnectError, waited: impl fmt::Display
 
 fn caused_by(error: ConnectError, status: impl FnOnce(String) -> Status) -> Status {
     let mut status = status(error.to_string());
-    status.set_source(Arc::new(error));
+    status.set_source(Arc::new(error.in_status()));
     status
 }
 

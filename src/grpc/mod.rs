@@ -22,6 +22,7 @@ pub(crate) use handler::{
     boxed, call, is_length_of,
 };
 pub(crate) use metadata::normalise;
+pub(crate) use panics::panic_message;
 pub(crate) use refusing::Refusing;
 pub use request::RequestBody;
 pub(crate) use status::{failure_in, not_grpc, status, status_of};

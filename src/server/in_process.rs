@@ -1,6 +1,6 @@
 //! A channel to a server in the same process, without a socket.
 
-use std::io;
+use std::future::ready;
 
 use super::Server;
 use crate::client::Channel;
@@ -17,7 +17,8 @@ impl Channel {
     ///
     /// The server runs as long as the channel or a call exists. A handler finds no
     /// [`PeerIdentity`](crate::PeerIdentity) and no [`TcpPeer`](crate::TcpPeer). A server with a
-    /// peer policy refuses the channel, since its peer is unknown.
+    /// peer policy refuses the calls (PERMISSION_DENIED), since their peer is unknown. If two of its
+    /// services have the same name, calls fail with UNAVAILABLE, and the status says so.
     ///
     /// ```
     /// # #[cfg(feature = "ping")]
@@ -40,13 +41,16 @@ impl Channel {
     pub fn to(server: Server) -> Self {
         Self::from_connector(move || {
             let (ours, theirs) = tokio::io::duplex(BUFFER);
+            if let Err(error) = server.check_services() {
+                return ready(Err(error));
+            }
             let served = server.clone().serve_connection(theirs);
             tokio::spawn(async move {
                 if let Err(error) = served.await {
                     tracing::debug!(%error, "a connection within the process failed");
                 }
             });
-            async move { Ok::<_, io::Error>(ours) }
+            ready(Ok(ours))
         })
     }
 }

@@ -42,7 +42,6 @@ pub use crate::grpc::{HttpService, RequestBody};
 use crate::policy::PeerPolicyLayer;
 use crate::socket::Listener;
 use calls::Calls;
-use connection::ServedConnection;
 use incoming::{Accepted, StreamIncoming};
 use layers::Layers;
 use limiter::Limiter;
@@ -330,7 +329,8 @@ impl Server {
     ///
     /// [`ServeErrorKind::Connection`] if the connection failed, or the client does not speak
     /// HTTP/2. [`ServeErrorKind::PeerRefused`] if there is a policy and it refuses this peer; it
-    /// refuses each peer that is unknown. [`ServeErrorKind::DuplicateService`] if two services have
+    /// refuses each peer that is unknown. The calls of a refused peer are answered with
+    /// PERMISSION_DENIED first, as [`peer_policy`](Self::peer_policy) says. [`ServeErrorKind::DuplicateService`] if two services have
     /// the same name.
     ///
     /// # Cancel safety
@@ -344,27 +344,15 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let accepted = Accepted::of_stream(stream);
-        if let Some(policy) = &self.options.policy
-            && !accepted.peer.identity().is_some_and(|peer| policy.allows(peer))
-        {
-            return Err(ServeError::new(ServeErrorKind::PeerRefused));
-        }
         let (calls, options) = self.ready()?;
-        let memory = options.memory();
-        if let Some(stats) = &options.stats {
-            stats.serves_with(&memory);
-        }
-        let connection = ServedConnection {
-            calls,
-            memory,
-            observers: options.observing.observers(),
-            address: None,
-            scarce: false,
-            idle_timeout: None,
-        };
-        match connection.serve(accepted, &options, future::pending()) {
-            Some(served) => served.await.map_err(ServeError::connection),
+        serve::serve_one(calls, options, Accepted::of_stream(stream)).await
+    }
+
+    /// Returns why no connection could be served, if there is a reason.
+    fn check_services(&self) -> Result<(), ServeError> {
+        let names: Vec<_> = self.services.iter().map(|service| service.name).collect();
+        match (1..names.len()).find(|index| names[..*index].contains(&names[*index])) {
+            Some(index) => Err(ServeError::duplicate(names[index])),
             None => Ok(()),
         }
     }
@@ -385,11 +373,7 @@ impl Server {
 
     /// Returns the calls and options that connections are served with.
     fn ready(self) -> Result<(Calls, ServerConfig), ServeError> {
-        let names: Vec<_> = self.services.iter().map(|service| service.name).collect();
-        if let Some(index) = (1..names.len()).find(|index| names[..*index].contains(&names[*index]))
-        {
-            return Err(ServeError::duplicate(names[index]));
-        }
+        self.check_services()?;
         let options = self.options.ready();
         let http = self.fallback.clone().filter(|_| self.fallback_takes_http);
         let limit = options.concurrency_limit;

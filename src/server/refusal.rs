@@ -18,6 +18,7 @@ use crate::driver::{self, Memory, Socket};
 use crate::grpc::Refusing;
 use crate::http2::Config;
 use crate::observer::RefusalReason;
+use crate::socket::Peer;
 
 /// How many refused connections are answered at a time: in total, and of one user other than the
 /// server's own. A further one only gets a GOAWAY.
@@ -38,6 +39,10 @@ const WINDOW: u32 = 64 * 1024;
 /// The largest header list, in bytes as RFC 9113 §6.5.2 counts them.
 const HEADER_LIST: u32 = 16 * 1024;
 
+/// What a peer is told that no policy can accept.
+const UNKNOWN_PEER: &str = "refused by the server's policy: the peer is unknown, since a Listener has not \
+                            accepted this connection";
+
 /// Answers the calls of a refused connection with the reason, and closes it after 16 calls, after
 /// one second or when `stopped` completes.
 pub(super) async fn refuse<T: Socket>(
@@ -51,7 +56,10 @@ pub(super) async fn refuse<T: Socket>(
         RefusalReason::Policy => Code::PermissionDenied,
         _ => Code::ResourceExhausted,
     };
-    let status = Status::new(code, reason.text());
+    let status = match (reason, &accepted.peer) {
+        (RefusalReason::Policy, Peer::Unknown) => Status::new(code, UNKNOWN_PEER),
+        _ => Status::new(code, reason.text()),
+    };
     let (handler, spent) = Refusing::new(status, CALLS);
     let over = Notify::new();
     let until_over = async {

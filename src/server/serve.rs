@@ -1,7 +1,7 @@
 //! The accept loops of a server, and its drain from the shutdown signal to the end of the last
 //! connection.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::calls::Calls;
 use super::connection::ServedConnection;
+use super::error::{ServeError, ServeErrorKind};
 use super::gate::{Admission, Gate};
 use super::idle::Idleness;
 use super::incoming::{Accepted, ConnectionSource};
@@ -67,6 +68,37 @@ pub(super) async fn serve<I: ConnectionSource>(
     }
     stop.send_replace(true);
     ended.await;
+}
+
+/// Serves one connection until the client closes it, or tells the client why it is refused.
+pub(super) async fn serve_one<T>(
+    calls: Calls,
+    options: ServerConfig,
+    accepted: Accepted<T>,
+) -> Result<(), ServeError>
+where
+    T: driver::Socket + Send + 'static,
+{
+    let gate = Gate::new(options);
+    let memory = Arc::clone(&gate.memory);
+    let (reason, _permit) = match gate.admit(&accepted.peer, None) {
+        Admission::Refused(reason, permit) => (reason, permit),
+        Admission::Admitted(_permit) => {
+            let observers = gate.observers.clone();
+            let (address, scarce, idle_timeout) = (None, false, None);
+            let connection =
+                ServedConnection { calls, memory, observers, address, scarce, idle_timeout };
+            return match connection.serve(accepted, &gate.options, pending()) {
+                Some(served) => served.await.map_err(ServeError::connection),
+                None => Ok(()),
+            };
+        }
+    };
+    refuse(accepted, reason, gate.options.driver, memory, pending()).await;
+    Err(match reason {
+        RefusalReason::Policy => ServeError::new(ServeErrorKind::PeerRefused),
+        _ => ServeError::connection(reason.text()),
+    })
 }
 
 /// Completes when the value is `true`, at once if it is already.
@@ -266,6 +298,6 @@ async fn all_of(connections: &mut JoinSet<()>) {
 async fn idle(idleness: &mut Option<Idleness>) {
     match idleness {
         Some(idleness) => idleness.wait().await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }

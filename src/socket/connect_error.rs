@@ -28,8 +28,15 @@ use crate::address::{Address, AddressParseError, shown_path};
 /// # });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// `Display` and `Debug` print the same message, so that an error returned from `main` is readable.
+/// As the source of a [`tonic::Status`], whose text has the message, `Debug` prints the kind.
 #[derive(Clone)]
-pub struct ConnectError(Arc<ConnectErrorDetails>);
+pub struct ConnectError {
+    details: Arc<ConnectErrorDetails>,
+    /// Whether it is the source of a status.
+    in_status: bool,
+}
 
 struct ConnectErrorDetails {
     kind: ConnectErrorKind,
@@ -94,35 +101,41 @@ impl ConnectErrorKind {
 impl ConnectError {
     fn new(kind: ConnectErrorKind, address: Option<&Address>, message: String) -> Self {
         let address = address.cloned();
-        Self(Arc::new(ConnectErrorDetails { kind, address, message, cause: None, server: None }))
+        let details = ConnectErrorDetails { kind, address, message, cause: None, server: None };
+        Self { details: Arc::new(details), in_status: false }
     }
 
     fn because(mut self, cause: io::Error) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
+        if let Some(inner) = Arc::get_mut(&mut self.details) {
             inner.cause = Some(cause);
         }
         self
     }
 
+    /// Returns the same error as the source of a status whose text has the message.
+    pub(crate) fn in_status(self) -> Self {
+        Self { in_status: true, ..self }
+    }
+
     /// Returns the kind of the error.
     pub fn kind(&self) -> ConnectErrorKind {
-        self.0.kind
+        self.details.kind
     }
 
     /// Returns the address to connect to. It is `None` if what the caller gave is not an address,
     /// or if the channel was made from a connector.
     pub fn address(&self) -> Option<&Address> {
-        self.0.address.as_ref()
+        self.details.address.as_ref()
     }
 
     /// Returns the error of the operating system or of a connector, if there was one.
     pub fn io_error(&self) -> Option<&io::Error> {
-        self.0.cause.as_ref()
+        self.details.cause.as_ref()
     }
 
     /// Returns the server that was not accepted, for [`ConnectErrorKind::WrongServer`].
     pub fn server(&self) -> Option<&PeerIdentity> {
-        self.0.server.as_ref()
+        self.details.server.as_ref()
     }
 
     /// Returns the error for an address without a server. `why` says what was found instead, after
@@ -175,7 +188,7 @@ impl ConnectError {
             server.gid()
         );
         let mut error = Self::new(ConnectErrorKind::WrongServer, Some(address), message);
-        if let Some(inner) = Arc::get_mut(&mut error.0) {
+        if let Some(inner) = Arc::get_mut(&mut error.details) {
             inner.server = Some(server.clone());
         }
         error
@@ -256,7 +269,14 @@ impl ConnectError {
                 Self::new(ConnectErrorKind::PermissionDenied, Some(address), message)
                     .because(errno.into())
             }
-            Errno::PROTOTYPE => Self::not_a_socket(address, "a datagram socket"),
+            Errno::PROTOTYPE => {
+                let message = format!(
+                    "{address}: the socket there is of another type (datagram or seqpacket), and gRPC \
+                     needs a stream socket: check the address"
+                );
+                Self::new(ConnectErrorKind::NotASocket, Some(address), message)
+                    .because(errno.into())
+            }
             Errno::NAMETOOLONG | Errno::NOTDIR | Errno::LOOP => {
                 let cause = io::Error::from(errno);
                 let message = format!("{address}: no file can have this path ({cause}): change it");
@@ -281,21 +301,25 @@ impl From<AddressParseError> for ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        f.write_str(&self.details.message)
     }
 }
 
-/// Writes the message, because `main` prints the error that it returns in this form.
+/// Writes the message, because `main` prints the error that it returns in this form. A status prints
+/// its source in this form, too, after the message.
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        match self.in_status {
+            true => fmt::Debug::fmt(&self.details.kind, f),
+            false => fmt::Display::fmt(self, f),
+        }
     }
 }
 
 /// The message has the cause, so the source is what is behind the cause.
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.cause.as_ref()?.source()
+        self.details.cause.as_ref()?.source()
     }
 }
 

@@ -87,5 +87,23 @@ async fn nobody_is_at_the_other_end_for_a_policy() {
     let server = Scripted::default().server().peer_policy(PeerPolicy::same_user());
     let mut client = PingServiceClient::new(Channel::to(server));
     let status = client.ping(PingRequest::ping()).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    let text = status.message();
+    assert!(text.starts_with("refused by the server's policy: the peer is unknown"), "{text}");
+}
+
+#[tokio::test]
+async fn a_refusal_tells_its_reason() {
+    let ping = || PingServiceServer::new(samehost::ping::Ping::default());
+    let full = Server::new().add_service(ping()).max_connections(0);
+    let twice = Server::new().add_service(ping()).add_service(ping());
+    for (server, code, reason) in [
+        (full, Code::ResourceExhausted, "too many connections"),
+        (twice, Code::Unavailable, "two services are named ping.v1.PingService"),
+    ] {
+        let mut client = PingServiceClient::new(Channel::to(server));
+        let status = client.ping(PingRequest::ping()).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status:?}");
+        assert!(status.message().contains(reason), "{status:?}");
+    }
 }

@@ -156,7 +156,9 @@ async fn a_single_connection_is_held_to_the_policy_too() {
         if let_in {
             call.await.unwrap().unwrap();
         } else {
-            call.abort();
+            let status = call.await.unwrap().unwrap_err();
+            assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+            assert_eq!(status.message(), "refused by the server's policy");
             let error = serving.await.unwrap().unwrap_err();
             assert_eq!(error.kind(), ServeErrorKind::PeerRefused, "{error}");
         }

@@ -1,11 +1,12 @@
 //! The texts of failed calls: they name the server, the method, the end and the figures.
 
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use samehost::ping::{
     CollectRequest, PingRequest, PingResponse, PingServiceClient, PingServiceServer, WatchRequest,
 };
-use samehost::{Channel, ChannelState, Listener, Server};
+use samehost::{Channel, ChannelState, ConnectErrorKind, Listener, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tonic::{Code, Request, Status};
 
@@ -108,6 +109,56 @@ async fn a_connector_that_does_not_return_until_the_deadline() {
     let status = client.ping(request).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert!(status.message().starts_with("no connection by the connector yet: "), "{status}");
+}
+
+#[tokio::test]
+async fn a_connector_that_panics() {
+    type Connected = std::io::Result<DuplexStream>;
+    let at_once =
+        Channel::from_connector(|| -> std::future::Ready<Connected> { panic!("at once") });
+    let later = Channel::from_connector(|| async {
+        tokio::task::yield_now().await;
+        let text = "later".to_owned();
+        if true {
+            panic!("{text}");
+        }
+        Connected::Err(std::io::ErrorKind::Other.into())
+    });
+    for (channel, message) in [(at_once, "at once"), (later, "later")] {
+        for _ in 0..2 {
+            let mut client = PingServiceClient::new(channel.clone());
+            let status = client.ping(PingRequest::ping()).await.unwrap_err();
+            let text = format!("the connector failed: it panicked: {message}");
+            assert_eq!((status.code(), status.message()), (Code::Unavailable, &*text));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_status_tells_a_failure_to_connect_once() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let mut client = PingServiceClient::new(Channel::builder(&address).connect_lazy());
+    let status = client.ping(PingRequest::ping()).await.unwrap_err();
+    for printed in [status.to_string(), format!("{status:?}")] {
+        assert_eq!(printed.matches("no server is listening").count(), 1, "{printed}");
+        assert!(printed.contains("NoServer"), "{printed}");
+    }
+    // A program that returns the error from `main` prints it in this form.
+    let error = Channel::connect(&address).await.unwrap_err();
+    assert_eq!(format!("{error:?}"), error.to_string());
+}
+
+#[tokio::test]
+async fn a_socket_of_another_type() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let _datagram = UnixDatagram::bind(address.as_path().unwrap()).unwrap();
+    let error = Channel::connect(&address).await.unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::NotASocket);
+    let text = error.to_string();
+    assert!(text.contains("the socket there is of another type"), "{text}");
+    assert!(text.starts_with(&address.to_string()) && !text.contains("not a socket"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
