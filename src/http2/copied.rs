@@ -12,7 +12,7 @@ const SMALL: usize = 1_024;
 const LARGE: usize = 8 * 1024;
 
 /// How many buffers a thread keeps.
-const MOST: usize = 32;
+const MOST: usize = 64;
 
 thread_local! {
     static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers { all: Vec::new(), next: 0 }) };

@@ -60,12 +60,24 @@ pub(super) enum HeadError {
 }
 
 impl Head {
-    /// Returns a copy that shares only the values with this head.
+    /// Returns a copy that shares only the values with this head, and of which copies take little.
     pub(super) fn copy(&self) -> Self {
         match self {
-            Self::Request(head) => Self::Request(Arc::new(RequestHead::clone(head))),
-            Self::Response(head) => Self::Response(Arc::new(ResponseHead::clone(head))),
-            Self::Trailers(headers) => Self::Trailers(Arc::new(HeaderMap::clone(headers))),
+            Self::Request(head) => {
+                let mut head = RequestHead::clone(head);
+                use_static_values(&mut head.headers);
+                Self::Request(Arc::new(head))
+            }
+            Self::Response(head) => {
+                let mut head = ResponseHead::clone(head);
+                use_static_values(&mut head.headers);
+                Self::Response(Arc::new(head))
+            }
+            Self::Trailers(headers) => {
+                let mut headers = HeaderMap::clone(headers);
+                use_static_values(&mut headers);
+                Self::Trailers(Arc::new(headers))
+            }
         }
     }
 
@@ -313,6 +325,20 @@ impl HeadBuilder {
     }
 }
 
+/// The values that most messages of gRPC have.
+const USUAL_VALUES: [&str; 6] =
+    ["application/grpc", "application/grpc+proto", "trailers", "0", "identity", "gzip"];
+
+/// Makes usual values static. A copy of such a value counts no reference, which would take two atomic
+/// operations.
+fn use_static_values(headers: &mut HeaderMap) {
+    for value in headers.values_mut().filter(|value| !value.is_sensitive()) {
+        if let Some(usual) = USUAL_VALUES.into_iter().find(|usual| value == *usual) {
+            *value = HeaderValue::from_static(usual);
+        }
+    }
+}
+
 /// Returns how much memory a map of header fields takes beside their names and values, in bytes.
 /// RFC 9113 §6.5.2 counts about what a name and a value take: 32 bytes more than their length.
 fn map_size(headers: &HeaderMap) -> usize {
@@ -351,4 +377,39 @@ fn check_authority(authority: Option<&[u8]>, headers: &HeaderMap) -> Result<(), 
         return Err(":authority and Host differ");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a copy of a head whose values have memory of their own.
+    fn copied_head() -> HeaderMap {
+        let own = |text: &str| HeaderValue::from_bytes(text.as_bytes()).unwrap();
+        let mut secret = own("0");
+        secret.set_sensitive(true);
+        let fields = [
+            (header::TE, own("trailers")),
+            (header::CONTENT_TYPE, own("application/grpc")),
+            (header::USER_AGENT, own("greeter/1")),
+            (header::AUTHORIZATION, secret),
+        ];
+        let headers: HeaderMap = fields.into_iter().collect();
+        let Head::Trailers(copy) = Head::Trailers(Arc::new(headers.clone())).copy() else {
+            panic!("another kind of head")
+        };
+        assert_eq!(*copy, headers);
+        HeaderMap::clone(&copy)
+    }
+
+    #[test]
+    fn usual_values_of_a_copied_head_are_static() {
+        let [first, second] = [copied_head(), copied_head()];
+        let is_static =
+            |name| first[&name].as_bytes().as_ptr() == second[&name].as_bytes().as_ptr();
+        assert!(is_static(header::TE) && is_static(header::CONTENT_TYPE));
+        assert!(!is_static(header::USER_AGENT));
+        assert!(!is_static(header::AUTHORIZATION), "it would not be sensitive any more");
+        assert!(first[header::AUTHORIZATION].is_sensitive());
+    }
 }

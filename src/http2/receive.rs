@@ -21,8 +21,8 @@ use super::role::Role;
 pub(super) const CUT_OUT: usize = 8 * 1024;
 
 /// A larger read buffer lends nothing, because a caller may leave the lent part unread for a long time,
-/// and that keeps the whole buffer.
-const MOST_LENDING: usize = 128 * 1024;
+/// and that keeps the whole buffer. It is a large read with the rest of a frame before it.
+const MOST_LENDING: usize = (128 + 16) * 1024;
 
 /// How much [`Connection::receive`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,17 @@ pub(crate) enum ReceiveOutcome {
     All,
     /// The input may have more whole frames, for the connection's next turn.
     Some,
+}
+
+/// What comes next in the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A usual message, which was received in one step.
+    Whole,
+    /// The beginning of such a message: its last frame has not arrived completely.
+    Partial,
+    /// Anything else.
+    Other,
 }
 
 /// The input, and how much of it is done.
@@ -97,6 +108,12 @@ impl<'a> Input<'a> {
             origin if len >= CUT_OUT => return self.cut(from, len, origin, pins),
             _ => {}
         }
+        self.copied(from, len)
+    }
+
+    /// Does the same as [`take`](Self::take) for a payload that is always copied.
+    #[inline]
+    pub(super) fn copied(&mut self, from: usize, len: usize) -> Piece {
         Piece { bytes: self.copy(from, len), origin: Origin::Copied }
     }
 
@@ -248,18 +265,23 @@ impl Connection {
             }
             let Some(&bytes) = input.rest().first_chunk::<HEADER_LEN>() else { break };
             let header = FrameHeader::parse(bytes);
-            if header.kind == kind::HEADERS && self.whole(input)? {
-                continue;
+            if header.kind == kind::HEADERS {
+                match self.whole(input)? {
+                    Next::Whole => continue,
+                    Next::Partial => break,
+                    Next::Other => {}
+                }
+            }
+            self.check_header(header, &bytes)?;
+            let end = HEADER_LEN + header.len as usize;
+            let is_partial = input.rest().len() < end;
+            if is_partial && !self.is_in_parts(header, input) {
+                break;
             }
             if header.stream > 0 && self.whole_requests() > 0 {
                 self.open_whole_requests();
             }
-            self.check_header(header, &bytes)?;
-            let end = HEADER_LEN + header.len as usize;
-            if input.rest().len() < end {
-                if !self.is_in_parts(header, input) {
-                    break;
-                }
+            if is_partial {
                 self.partial_data = Some(header);
             }
             if header.kind == kind::DATA {
@@ -305,9 +327,9 @@ impl Connection {
     }
 
     /// Receives a whole message in one step if it comes next and is a usual one. Otherwise it changes
-    /// nothing and returns false.
+    /// nothing.
     #[inline]
-    fn whole(&mut self, input: &mut Input<'_>) -> Result<bool, ConnectionError> {
+    fn whole(&mut self, input: &mut Input<'_>) -> Result<Next, ConnectionError> {
         match self.role {
             Role::Server => self.whole_request(input),
             Role::Client => self.whole_response(input),

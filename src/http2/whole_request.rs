@@ -14,7 +14,7 @@ use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
 use super::head::{Head, HeadKind, RequestHead};
 use super::key::StreamKey;
 use super::read::Content;
-use super::receive::{CUT_OUT, Input};
+use super::receive::{CUT_OUT, Input, Next};
 use super::stream::{CALL, Receiving, Stream};
 use super::unopened::{Unopened, WholeRequest};
 use super::whole_response::MAX_BLOCK;
@@ -27,7 +27,7 @@ struct RequestLayout {
 }
 
 impl RequestLayout {
-    /// Finds HEADERS and DATA that ends the stream, both complete and without padding or priority.
+    /// Finds HEADERS and the beginning of DATA that ends the stream, both without padding or priority.
     #[inline]
     fn find(bytes: &[u8]) -> Option<Self> {
         let head = FrameHeader::find(bytes, 0, kind::HEADERS, flag::END_HEADERS)?;
@@ -38,7 +38,7 @@ impl RequestLayout {
         let is_usual = content.stream == head.stream
             && head.len as usize <= MAX_BLOCK
             && usual.contains(&(content.len as usize));
-        (is_usual && end <= bytes.len()).then_some(Self { stream: head.stream, data, end })
+        is_usual.then_some(Self { stream: head.stream, data, end })
     }
 
     fn content(&self) -> usize {
@@ -48,25 +48,25 @@ impl RequestLayout {
 
 impl Connection {
     /// Server: receives a whole request if it comes next and is a usual one. Otherwise it changes
-    /// nothing and returns false.
+    /// nothing.
     #[inline]
-    pub(super) fn whole_request(&mut self, input: &mut Input<'_>) -> Result<bool, ConnectionError> {
+    pub(super) fn whole_request(&mut self, input: &mut Input<'_>) -> Result<Next, ConnectionError> {
         if self.block.is_some()
             || !self.handshake.is_introduced()
             || self.passing.is_receiving()
             || self.draining == Draining::Final
             || self.server.is_turn_over()
         {
-            return Ok(false);
+            return Ok(Next::Other);
         }
         let bytes = input.rest();
-        let Some(layout) = RequestLayout::find(bytes) else { return Ok(false) };
+        let Some(layout) = RequestLayout::find(bytes) else { return Ok(Next::Other) };
         let id = layout.stream;
         let block = &bytes[HEADER_LEN..layout.data];
         let generation = self.decoder.generation();
         let Ok(Head::Request(head)) = self.header_cache.find(HeadKind::Request, generation, block)
         else {
-            return Ok(false);
+            return Ok(Next::Other);
         };
         let len = layout.content() as u32;
         if id.is_multiple_of(2)
@@ -76,7 +76,10 @@ impl Connection {
             || len > self.received.available()
             || !self.has_room()
         {
-            return Ok(false);
+            return Ok(Next::Other);
+        }
+        if layout.end > bytes.len() {
+            return Ok(Next::Partial);
         }
         let unopened = Unopened { id, held: CALL + head.size };
         let head = Arc::clone(head);
@@ -85,7 +88,7 @@ impl Connection {
         self.note_opened(id);
         self.server.last_accepted = id;
         self.count_whole(len)?;
-        Ok(true)
+        Ok(Next::Whole)
     }
 
     /// Server: returns how many requests there are for [`take_whole`](Self::take_whole).

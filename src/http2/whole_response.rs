@@ -7,7 +7,7 @@ use super::error::ConnectionError;
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
 use super::head::{Head, HeadKind};
 use super::news::News;
-use super::receive::{CUT_OUT, Input};
+use super::receive::{CUT_OUT, Input, Next};
 use super::stream::{Receiving, UNKNOWN_LENGTH};
 
 /// A longer header block is no usual one.
@@ -51,33 +51,33 @@ impl ResponseLayout {
 
 impl Connection {
     /// Client: receives a whole response if it comes next and is a usual one. Otherwise it changes
-    /// nothing and returns false.
+    /// nothing.
     #[inline]
     pub(super) fn whole_response(
         &mut self,
         input: &mut Input<'_>,
-    ) -> Result<bool, ConnectionError> {
-        if self.block.is_some() || !input.lends() || self.passing.is_receiving() {
-            return Ok(false);
+    ) -> Result<Next, ConnectionError> {
+        if self.block.is_some() || self.passing.is_receiving() {
+            return Ok(Next::Other);
         }
         let bytes = input.rest();
-        let Some(layout) = ResponseLayout::find(bytes) else { return Ok(false) };
+        let Some(layout) = ResponseLayout::find(bytes) else { return Ok(Next::Other) };
         let generation = self.decoder.generation();
         let block = &bytes[HEADER_LEN..layout.data];
         let Ok(Head::Response(head)) =
             self.header_cache.find(HeadKind::Response, generation, block)
         else {
-            return Ok(false);
+            return Ok(Next::Other);
         };
         let block = &bytes[layout.trailers + HEADER_LEN..layout.end];
         let Ok(Head::Trailers(trailers)) =
             self.header_cache.find(HeadKind::Trailers, generation, block)
         else {
-            return Ok(false);
+            return Ok(Next::Other);
         };
         let len = layout.content() as u32;
-        let Some(key) = self.streams.find(layout.stream) else { return Ok(false) };
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(false) };
+        let Some(key) = self.streams.find(layout.stream) else { return Ok(Next::Other) };
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(Next::Other) };
         if head.status.is_informational()
             || head.content_length.is_some()
             || stream.receiving != Receiving::Head
@@ -85,7 +85,7 @@ impl Connection {
             || len > stream.receive_window.available()
             || len > self.received.available()
         {
-            return Ok(false);
+            return Ok(Next::Other);
         }
         stream.receiving = Receiving::Done;
         stream.peer_ended = true;
@@ -93,12 +93,17 @@ impl Connection {
         stream.unread = len;
         stream.arrived.head = Some(Head::Response(head.clone()));
         stream.arrived.finish(MessageEnd::Trailers(trailers.clone()));
-        stream.arrived.pieces.push(input.lend(layout.data + HEADER_LEN, len as usize));
-        self.lent.get_or_insert_default().push(key);
+        let piece = if input.lends() {
+            self.lent.get_or_insert_default().push(key);
+            input.lend(layout.data + HEADER_LEN, len as usize)
+        } else {
+            input.copied(layout.data + HEADER_LEN, len as usize)
+        };
+        stream.arrived.pieces.push(piece);
         self.events.tell(key, stream, News::READABLE);
         input.advance(layout.end - layout.trailers);
         self.settle(key);
         self.count_whole(len)?;
-        Ok(true)
+        Ok(Next::Whole)
     }
 }

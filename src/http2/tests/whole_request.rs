@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use bytes::BytesMut;
 use http::HeaderMap;
 
 use super::raw::*;
@@ -80,6 +81,12 @@ fn compare_state(whole: &Tested, parts: &Tested) {
         )
     };
     assert_eq!(state(whole), state(parts));
+}
+
+fn encoded(frames: &[Frame]) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    frames.iter().for_each(|frame| frame.write(&mut bytes));
+    bytes
 }
 
 fn whole(stream: u32, body: &[u8]) -> [Frame; 2] {
@@ -223,6 +230,27 @@ fn a_request_at_once_is_the_same_as_its_frames() {
     compare(Config { max_streams: 2, ..config }, &three);
     let many: Vec<_> = (0..600).flat_map(|n| whole(NEXT + 2 * n, b"a")).collect();
     compare(Config { max_streams: 1_000, ..config }, &many);
+}
+
+#[test]
+fn requests_before_one_that_has_not_arrived_completely_need_no_streams() {
+    let frames = [whole(NEXT, b"first"), whole(NEXT + 2, b"second"), whole(NEXT + 4, b"third")];
+    let bytes = encoded(&frames.concat());
+    let last = bytes.len() - encoded(&frames[2]).len();
+    let data_begins = bytes.len() - encoded(&frames[2][1..]).len();
+    for cut in last + 1..bytes.len() {
+        let mut server = warm_server(Config::default());
+        server.bytes(&bytes[..cut]).expect("two requests and a part");
+        // A head alone is a request, of which the data may come much later.
+        let is_opened = (data_begins..data_begins + 9).contains(&cut);
+        let whole = if is_opened { 0 } else { 2 };
+        assert_eq!(server.connection.whole_requests(), whole, "{cut}");
+        server.bytes(&bytes[cut..]).expect("the rest");
+        let mut at_once = warm_server(Config::default());
+        at_once.bytes(&bytes).expect("three requests");
+        compare_state(&server, &at_once);
+        assert_eq!(format!("{:?}", server.events()), format!("{:?}", at_once.events()), "{cut}");
+    }
 }
 
 #[test]

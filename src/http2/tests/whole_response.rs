@@ -109,6 +109,21 @@ fn a_response_at_once_is_the_same_as_its_frames() {
 }
 
 #[test]
+fn a_response_in_a_large_read_buffer_is_received_in_one_step_too() {
+    let mut client = warm_client(Config::default());
+    let key = client.start_request(true);
+    client.input.reserve(256 * 1024);
+    // Only the step that takes the whole response does not need the stream's window.
+    let window = client.connection.streams.get(key).map(|stream| stream.receive_window.available());
+    client.send(&response(key.id(), &[7; 1_000])).expect("a response");
+    assert!(client.connection.lent.as_ref().is_none_or(|lent| lent.is_empty()));
+    let left = client.connection.streams.get(key).map(|stream| stream.receive_window.available());
+    assert_eq!(left, window);
+    let (data, trailers) = outcome(&mut client, key).expect("a whole response");
+    assert!(data == [7; 1_000] && trailers.is_some());
+}
+
+#[test]
 fn what_is_no_usual_response_is_treated_as_its_frames_are() {
     let config = Config::default();
     // Twice, for a call that has ended; for a stream that is idle; of two streams.
