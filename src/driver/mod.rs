@@ -36,6 +36,7 @@ mod shared;
 mod slow_methods;
 mod socket;
 mod spare;
+mod stint;
 #[cfg(test)]
 mod tests;
 mod timer;

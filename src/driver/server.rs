@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, MutexGuard};
 use std::task::Poll;
-use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -28,15 +27,12 @@ use super::shared::{Shared, State};
 use super::slow_methods::SlowMethods;
 use super::socket::Socket;
 use super::spare::{push, trim};
+use super::stint::Stint;
 use super::timer::now;
 use crate::descriptors::ReceivedSet;
 use crate::http2::{
     Body, Connection, ErrorCode, NoRequest, ProtocolEvent, Request, RequestHead, StreamKey,
 };
-
-/// When handlers have run for this long in a turn, the other requests have to wait for the next
-/// turn, so that other connections need not wait for all of them.
-const LONGEST: Duration = Duration::from_micros(200);
 
 /// Serves one connection until the client closes it or, after `shutdown`, until its calls have
 /// ended. Dropping it drops its handlers.
@@ -129,21 +125,16 @@ fn polled<H: Handler>(
     }
 }
 
-/// The time that a handler takes in place.
-struct Timing {
-    began: Instant,
-    /// The method, if those that take long have to be known.
+/// Notes that a handler has run in place. `method` is its method if those that take long have to be known.
+#[inline]
+fn note_handler(
+    stint: &mut Option<Stint>,
     method: Option<PathAndQuery>,
-}
-
-impl Timing {
-    /// Notes that the handler has taken until now. Returns the time.
-    fn end(self, slow: &mut Option<SlowMethods>) -> Instant {
-        let ended = Instant::now();
-        if let (Some(method), Some(slow)) = (self.method, slow) {
-            slow.note(method, ended.saturating_duration_since(self.began));
-        }
-        ended
+    slow: &mut Option<SlowMethods>,
+) {
+    let taken = stint.as_mut().and_then(Stint::note_handler);
+    if let (Some(taken), Some(method), Some(slow)) = (taken, method, slow) {
+        slow.note(method, taken);
     }
 }
 
@@ -285,36 +276,31 @@ impl<H: Handler> Duties for ServerDuties<H> {
         batch: usize,
     ) -> MutexGuard<'a, State> {
         let mut message = Room::take();
-        // The time is read once for each handler: the end of one is the beginning of the next.
         let is_timed = self.slow.is_some() || self.requests.len() + state.h2.whole_requests() > 1;
-        let began = is_timed.then(Instant::now);
-        let mut now = began;
+        let mut stint = is_timed.then(|| Stint::begin(self.slow.is_some()));
         let mut taken = 0;
-        while now.zip(began).is_none_or(|(now, began)| now - began <= LONGEST)
+        while !stint.as_ref().is_some_and(Stint::is_over)
             && let Some(arrival) = self.next(&mut state, shared, &mut taken, batch)
         {
             let Self { handler, slow, .. } = &mut *self;
             drop(state);
             let Arrival { request, head, body, descriptors } = arrival;
             let is_slow = slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
-            let timing = now.map(|began| {
-                let is_measured = slow.is_some() && !is_slow;
-                Timing { began, method: is_measured.then(|| head.path.clone()) }
-            });
+            let method = (slow.is_some() && !is_slow).then(|| head.path.clone());
             let room = (!is_slow).then_some(&mut *message);
             let called =
                 catch_unwind(AssertUnwindSafe(|| handler.call(head, body, descriptors, room)));
             let left;
             (state, left) = match called {
                 Ok(Called::Answered(answer)) => {
-                    now = timing.map(|timing| timing.end(slow));
+                    note_handler(&mut stint, method, slow);
                     let mut state = shared.lock();
                     request.answer(&mut state, answer, &mut message);
                     (state, None)
                 }
                 called => {
                     let outcome = polled::<H>(called.ok(), is_slow, &mut message);
-                    now = timing.map(|timing| timing.end(slow));
+                    note_handler(&mut stint, method, slow);
                     respond(shared, request, outcome, &mut message)
                 }
             };

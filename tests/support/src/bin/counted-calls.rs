@@ -1,6 +1,6 @@
 //! Makes calls of 1 KiB, or answers them, and does nothing else: what `tests/instructions/run` counts.
 //!
-//! Usage: counted-calls async|blocking|stream COUNT ADDRESS
+//! Usage: counted-calls async|many|blocking|stream COUNT ADDRESS
 //!        counted-calls serve ADDRESS
 
 use std::error::Error;
@@ -13,6 +13,7 @@ use samehost::ping::{
 use samehost::{Channel, Listener, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -22,6 +23,9 @@ const PAYLOAD: usize = 1024;
 /// How many messages the stream has in flight.
 const WINDOW: u64 = 256;
 
+/// How many tasks make calls at the same time.
+const TASKS: u64 = 64;
+
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (kind, count, address) = match &arguments[..] {
@@ -29,12 +33,14 @@ fn main() -> Outcome {
         [kind, count, address] => (kind, count.parse()?, address.clone()),
         _ => {
             return Err(
-                "usage: counted-calls async|blocking|stream COUNT ADDRESS, or serve ADDRESS".into(),
+                "usage: counted-calls async|many|blocking|stream COUNT ADDRESS, or serve ADDRESS"
+                    .into(),
             );
         }
     };
     match &**kind {
         "async" => in_a_task(make_calls(count, address)),
+        "many" => in_a_task(make_calls_at_once(count, address)),
         "blocking" => make_blocking_calls(count, address),
         "stream" => in_a_task(stream_messages(count, address)),
         kind => Err(format!("{kind} is none of the kinds").into()),
@@ -72,8 +78,19 @@ fn request(payload: &Bytes, sequence: u64) -> PingRequest {
 
 /// Makes unary calls one after the other.
 async fn make_calls(count: u64, address: String) -> Outcome {
+    call(Channel::connect(address).await?, count).await
+}
+
+/// Has many unary calls in flight.
+async fn make_calls_at_once(count: u64, address: String) -> Outcome {
+    let channel = Channel::connect(address).await?;
+    let tasks: JoinSet<_> = (0..TASKS).map(|_| call(channel.clone(), count / TASKS)).collect();
+    tasks.join_all().await.into_iter().collect()
+}
+
+async fn call(channel: Channel, count: u64) -> Outcome {
     let payload = payload();
-    let mut client = PingServiceClient::new(Channel::connect(address).await?);
+    let mut client = PingServiceClient::new(channel);
     for sequence in 0..count {
         let response = client.ping(request(&payload, sequence)).await?;
         assert_eq!(response.get_ref().sequence, sequence);
