@@ -38,6 +38,15 @@ pub(crate) fn generate(service: &Service, options: &Options) -> String {
                     Self {{ inner: {BLOCKING}::Client::new(channel) }}
                 }}
 
+                /// Returns a client whose requests an interceptor sees first.
+                pub fn with_interceptor<F>(channel: {BLOCKING}::Channel, interceptor: F) -> Self
+                where
+                    F: {TONIC}::service::Interceptor
+                        + ::core::clone::Clone + ::core::marker::Send + ::core::marker::Sync + 'static,
+                {{
+                    Self {{ inner: {BLOCKING}::Client::with_interceptor(channel, interceptor) }}
+                }}
+
                 {connect}
 
                 {setters}

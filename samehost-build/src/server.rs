@@ -217,6 +217,8 @@ fn trait_method(method: &Method, service: &str, options: &Options, code: &mut St
 fn dispatch(service: &Service, options: &Options) -> String {
     let name = &service.name;
     let mut arms = String::new();
+    let names = service.methods.iter().map(|method| literal(&method.proto_name));
+    let names = names.collect::<Vec<_>>().join(", ");
     for method in &service.methods {
         let (request, _) = types(method, &options.proto_path);
         let request = if method.client_streaming {
@@ -255,6 +257,8 @@ fn dispatch(service: &Service, options: &Options) -> String {
     }
     format!(
         "impl<T: {name}> {RUNTIME}::Methods for {name}Server<T> {{
+            const NAMES: &'static [&'static str] = &[{names}];
+
             fn answer<C: {RUNTIME}::Call>(&self, method: &str, call: C) -> C::Answer {{
                 match method {{
                     {arms}

@@ -83,8 +83,10 @@ impl PeerPolicyLayer {
     /// Sets which peers may call one method of `S`, named as in the proto file: `Watch`, not `watch`.
     /// A second policy of the same method replaces the first.
     ///
-    /// **A misspelt name guards nothing**, and no error tells of it: this layer does not know the
-    /// service's methods. The calls of the method that was meant get the policy of the
+    /// [`Server::method_policy`](crate::Server::method_policy) refuses names that the service does not
+    /// have, if the service is one of samehost-build's and was added to the server as it is, without an
+    /// interceptor or layer of its own. **Elsewhere a misspelt name guards nothing**, and no error tells
+    /// of it, since the service's methods are not known. The calls of the method that was meant get the policy of the
     /// [`service`](Self::service). So let that be the strictest one, or leave it out, which refuses
     /// all other methods, and let policies of methods admit more peers. A misspelt name then
     /// admits nobody.
@@ -112,6 +114,12 @@ impl PeerPolicyLayer {
     ) -> Self {
         self.entry(service.into()).methods.insert(method.into(), policy);
         self
+    }
+
+    /// Returns a method of this service that has a policy and is none of `methods`, if there is one.
+    pub(crate) fn unknown_method(&self, service: &str, methods: &[&str]) -> Option<&str> {
+        let named = self.0.services.get(service)?.methods.keys();
+        named.map(String::as_str).filter(|name| !methods.contains(name)).min()
     }
 
     /// Returns a guard that enforces these policies.

@@ -14,6 +14,8 @@ pub struct ServeError {
     kind: ServeErrorKind,
     address: Option<Address>,
     service: Option<&'static str>,
+    /// A method that the service does not have, and those that it has.
+    method: Option<(String, &'static [&'static str])>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -25,6 +27,9 @@ pub enum ServeErrorKind {
     NoListener,
     /// Two services have the same name.
     DuplicateService,
+    /// The policy of methods ([`Server::method_policy`](crate::Server::method_policy)) names a method
+    /// that the service does not have.
+    UnknownMethod,
     /// There is a peer policy, but TCP does not identify its peers.
     PolicyOverTcp,
     /// An abstract socket has no file whose mode could keep other users out, and the server has no
@@ -38,7 +43,7 @@ pub enum ServeErrorKind {
 
 impl ServeError {
     pub(super) fn new(kind: ServeErrorKind) -> Self {
-        Self { kind, address: None, service: None, source: None }
+        Self { kind, address: None, service: None, method: None, source: None }
     }
 
     pub(super) fn at(kind: ServeErrorKind, address: &Address) -> Self {
@@ -47,6 +52,15 @@ impl ServeError {
 
     pub(super) fn duplicate(service: &'static str) -> Self {
         Self { service: Some(service), ..Self::new(ServeErrorKind::DuplicateService) }
+    }
+
+    pub(super) fn unknown_method(
+        service: &'static str,
+        method: &str,
+        methods: &'static [&'static str],
+    ) -> Self {
+        let method = Some((method.to_owned(), methods));
+        Self { service: Some(service), method, ..Self::new(ServeErrorKind::UnknownMethod) }
     }
 
     pub(super) fn connection(source: impl Into<BoxError>) -> Self {
@@ -77,16 +91,27 @@ impl fmt::Display for ServeError {
                 let service = self.service.unwrap_or_default();
                 write!(f, "two services are named {service}: add only one of them to the server")
             }
+            ServeErrorKind::UnknownMethod => {
+                let service = self.service.unwrap_or_default();
+                let (method, methods) =
+                    self.method.as_ref().map_or(("", &[][..]), |it| (&it.0, it.1));
+                let methods = methods.join(", ");
+                write!(
+                    f,
+                    "Server::method_policy names the method {method:?}, which {service} does not \
+                     have: write one of {methods}"
+                )
+            }
             ServeErrorKind::PolicyOverTcp => f.write_str(
                 "a peer policy cannot hold over TCP, which does not tell who connects: use a Unix \
-                 socket or serve without the policy",
+                 socket, or leave out Server::peer_policy and method_policy",
             ),
             ServeErrorKind::NoPolicy => f.write_str(
                 "every process of this network namespace could connect to an abstract socket: set \
-                 a peer policy or use a path, such as unix:/run/app.sock",
+                 Server::peer_policy or use a path, such as unix:/run/app.sock",
             ),
             ServeErrorKind::PeerRefused => {
-                f.write_str("the policy does not let this connection's peer in")
+                f.write_str("Server::peer_policy does not let this connection's peer in")
             }
             ServeErrorKind::Connection => match &self.source {
                 Some(source) => write!(f, "the connection failed: {source}"),

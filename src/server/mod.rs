@@ -351,10 +351,18 @@ impl Server {
     /// Returns why no connection could be served, if there is a reason.
     fn check_services(&self) -> Result<(), ServeError> {
         let names: Vec<_> = self.services.iter().map(|service| service.name).collect();
-        match (1..names.len()).find(|index| names[..*index].contains(&names[*index])) {
-            Some(index) => Err(ServeError::duplicate(names[index])),
-            None => Ok(()),
+        if let Some(index) = (1..names.len()).find(|index| names[..*index].contains(&names[*index]))
+        {
+            return Err(ServeError::duplicate(names[index]));
         }
+        for service in &self.services {
+            if let (Some(policy), Some(methods)) = (&self.method_policy, service.methods)
+                && let Some(unknown) = policy.unknown_method(service.name, methods)
+            {
+                return Err(ServeError::unknown_method(service.name, unknown, methods));
+            }
+        }
+        Ok(())
     }
 
     /// Returns an error if the policies need to know peers and the listener does not know them, or

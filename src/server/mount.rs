@@ -30,7 +30,7 @@ where
     S: HttpService<RequestBody> + NamedService,
 {
     fn mount(self) -> Mounted {
-        Mounted { name: S::NAME, route: route(self), direct: None }
+        Mounted { name: S::NAME, methods: None, route: route(self), direct: None }
     }
 }
 
@@ -47,6 +47,8 @@ pub(super) fn route(service: impl HttpService<RequestBody>) -> Route {
 #[derive(Clone)]
 pub struct Mounted {
     pub(super) name: &'static str,
+    /// The names of its methods, if they are known.
+    pub(super) methods: Option<&'static [&'static str]>,
     pub(super) route: Route,
     /// Answers calls on a server that has no layers, no method policy and no call limit.
     pub(super) direct: Option<DirectRoute>,
@@ -61,10 +63,12 @@ impl Mounted {
     /// method policy and no call limit.
     pub(crate) fn new(
         name: &'static str,
+        methods: &'static [&'static str],
         route: impl Fn(Request<RequestBody>) -> BoxFuture + Send + Sync + 'static,
         direct: impl Fn(Arriving, Option<&mut Vec<u8>>) -> DirectAnswer + Send + Sync + 'static,
     ) -> Self {
-        Self { name, route: Arc::new(route), direct: Some(Arc::new(direct)) }
+        let (methods, direct) = (Some(methods), Some(Arc::new(direct) as DirectRoute));
+        Self { name, methods, route: Arc::new(route), direct }
     }
 }
 

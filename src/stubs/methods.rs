@@ -11,6 +11,9 @@ use super::options::ServerOptions;
 
 /// A generated server, which knows its methods.
 pub trait Methods: NamedService + Clone + Send + Sync + 'static {
+    /// The names of its methods, as in the proto file.
+    const NAMES: &'static [&'static str];
+
     /// Answers a call by the method of this name.
     fn answer<C: Call>(&self, method: &str, call: C) -> C::Answer;
 }

@@ -32,6 +32,7 @@ pub fn mount<D: Methods>(server: D) -> Mounted {
     let directly = server.clone();
     Mounted::new(
         D::NAME,
+        D::NAMES,
         move |request| call(&server, request.map(Body::new)),
         move |request, message| direct::answer(&directly, request, message),
     )

@@ -138,6 +138,26 @@ async fn each_method_has_its_own_policy_and_the_rest_is_denied() {
 }
 
 #[tokio::test]
+async fn a_policy_of_a_method_that_is_not_there_is_refused() {
+    let anyone = PeerPolicy::anyone;
+    let layer = || PeerPolicyLayer::new().service::<PingServiceServer<Ping>>(anyone());
+    for (method, known) in [("Ping", true), ("Watch", true), ("ping", false), ("Wacth", false)] {
+        let directory = directory();
+        let listener = Listener::bind(&socket_in(directory.path())).await.unwrap();
+        let layer = layer().method::<PingServiceServer<Ping>>(method, anyone());
+        let server = ping_server().method_policy(layer);
+        let served = server.serve_with_shutdown(listener, std::future::ready(())).await;
+        assert_eq!(served.is_ok(), known, "{method}: {served:?}");
+        if let Err(error) = served {
+            assert_eq!(error.kind(), ServeErrorKind::UnknownMethod);
+            let text = error.to_string();
+            assert!(text.contains(&format!("{method:?}, which ping.v1.PingService")), "{text}");
+            assert!(text.ends_with("write one of Ping, Converse, Watch, Collect"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_single_connection_is_held_to_the_policy_too() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let server = ping_server().peer_policy(PeerPolicy::anyone());

@@ -95,6 +95,8 @@ impl<M: Unpin> Stream for Messages<M> {
 }
 
 impl Methods for Echo {
+    const NAMES: &'static [&'static str] = &[];
+
     fn answer<C: Call>(&self, method: &str, call: C) -> C::Answer {
         match method {
             "Unary" => call.unary(&self.0, |request: Request<String>| {
