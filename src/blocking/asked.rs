@@ -91,8 +91,8 @@ impl BlockingDeadline {
     pub(super) fn no_slot(&self, address: &Address) -> Status {
         let Self { timeout, path, failed, .. } = self;
         Status::deadline_exceeded(format!(
-            "{path}: the server at {address} takes no more calls at a time, waited \
-             {timeout:?}{failed}"
+            "{path}: the server at {address} takes no more calls at a time \
+             (Server::max_concurrent_streams), waited {timeout:?}{failed}"
         ))
     }
 

@@ -3,13 +3,16 @@
 use http::Extensions;
 use prost::Message;
 use tonic::metadata::MetadataMap;
+use tonic::service::Interceptor;
 use tonic::{Request, Response, Status};
 
 use super::asked::Asked;
+use super::call::BlockingCall;
 use super::channel::Channel;
 use super::encoded::Encoded;
+use super::interceptor::{BoxInterceptor, boxed};
 use super::streaming::{Conversation, Streaming, single};
-use crate::client::{WaitForReady, of_call};
+use crate::client::{DirectResponse, WaitForReady, of_call};
 use crate::descriptors::OfCall;
 use crate::stubs::{ClientOptions, Method, whole};
 
@@ -19,17 +22,52 @@ use crate::stubs::{ClientOptions, Method, whole};
 pub struct Client {
     channel: Channel,
     options: ClientOptions,
+    interceptor: Option<BoxInterceptor>,
 }
 
 impl Client {
     /// Returns a client whose calls go through `channel`.
     pub fn new(channel: Channel) -> Self {
-        Self { channel, options: ClientOptions::default() }
+        Self { channel, options: ClientOptions::default(), interceptor: None }
+    }
+
+    /// Returns a client whose requests `interceptor` sees first.
+    pub fn with_interceptor<F>(channel: Channel, interceptor: F) -> Self
+    where
+        F: Interceptor + Clone + Send + Sync + 'static,
+    {
+        Self { interceptor: Some(boxed(interceptor)), ..Self::new(channel) }
     }
 
     /// Returns the options of the client.
     pub fn options(&mut self) -> &mut ClientOptions {
         &mut self.options
+    }
+
+    /// Returns the parts of a request as the interceptor leaves them.
+    ///
+    /// # Errors
+    ///
+    /// The status by which the interceptor refuses the request.
+    fn parts<M>(&mut self, request: Request<M>) -> Result<(MetadataMap, Extensions, M), Status> {
+        let (metadata, extensions, message) = request.into_parts();
+        let Some(interceptor) = &mut self.interceptor else {
+            return Ok((metadata, extensions, message));
+        };
+        let request = interceptor.call(Request::from_parts(metadata, extensions, ()))?;
+        let (metadata, extensions, ()) = request.into_parts();
+        Ok((metadata, extensions, message))
+    }
+
+    /// Makes a call with one request, until the head of its response.
+    fn answer<Q: Message>(
+        &mut self,
+        method: Method,
+        request: Request<Q>,
+    ) -> Result<(BlockingCall, DirectResponse), Status> {
+        let (metadata, extensions, message) = self.parts(request)?;
+        let mut message = Encoded::of(message, &self.options)?;
+        self.asked(method, metadata, extensions)?.answer(&self.channel, &mut message)
     }
 
     /// Begins a call.
@@ -65,10 +103,7 @@ impl Client {
         Q: Message,
         R: Message + Default,
     {
-        let (metadata, extensions, message) = request.into_parts();
-        let mut message = Encoded::of(message, &self.options)?;
-        let asked = self.asked(method, metadata, extensions)?;
-        let (mut call, response) = asked.answer(&self.channel, &mut message)?;
+        let (mut call, response) = self.answer(method, request)?;
         match call.take_content() {
             Some(content) => call.conclude(whole(response, content, &self.options)),
             None => single(call, response, &self.options),
@@ -85,10 +120,7 @@ impl Client {
         Q: Message,
         R: Message + Default,
     {
-        let (metadata, extensions, message) = request.into_parts();
-        let mut message = Encoded::of(message, &self.options)?;
-        let asked = self.asked(method, metadata, extensions)?;
-        let (call, response) = asked.answer(&self.channel, &mut message)?;
+        let (call, response) = self.answer(method, request)?;
         Ok(Streaming::new(call, response, &self.options))
     }
 
@@ -103,7 +135,7 @@ impl Client {
         R: Message + Default,
         I: IntoIterator<Item = Q>,
     {
-        let (metadata, extensions, messages) = request.into_parts();
+        let (metadata, extensions, messages) = self.parts(request)?;
         let mut call = self.asked(method, metadata, extensions)?.begin(&self.channel)?;
         for message in messages {
             let mut data = Vec::new();
@@ -127,7 +159,7 @@ impl Client {
         Q: Message,
         R: Message + Default,
     {
-        let (metadata, extensions, ()) = request.into_parts();
+        let (metadata, extensions, ()) = self.parts(request)?;
         let call = self.asked(method, metadata, extensions)?.begin(&self.channel)?;
         Ok(Conversation::new(call, &self.options))
     }

@@ -44,6 +44,7 @@ mod channel;
 mod client;
 mod connection;
 mod encoded;
+mod interceptor;
 mod reader;
 mod streaming;
 mod watched;

@@ -13,6 +13,7 @@ use samehost::ping::{
 use samehost::{ConnectErrorKind, Listener, Server};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::{Handle, Runtime};
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 
 use crate::support::{Counted, Running, Scripted, Transport, directory, eventually, socket_in};
@@ -49,6 +50,7 @@ on_each_transport!(
     threads_share_one_connection,
     a_stream_that_is_dropped_is_cancelled,
     a_server_that_ends_a_stream_early_is_heard,
+    an_interceptor_sees_each_request_first,
 );
 
 /// A server, on a runtime of its own threads.
@@ -400,3 +402,51 @@ async fn a_call_in_an_async_function_does_not_panic() {
     let mut client = Client::connect(&server.address).unwrap();
     client.ping(PingRequest::ping()).unwrap();
 }
+
+fn an_interceptor_sees_each_request_first(transport: Transport) {
+    let token = |metadata: &MetadataMap| metadata.get("token").map(|it| it.to_str().unwrap().len());
+    let service = Scripted::default()
+        .on_ping(move |request| {
+            let sequence = token(request.metadata()).unwrap_or_default() as u64;
+            async move { Ok(Response::new(PingResponse { sequence, ..PingResponse::default() })) }
+        })
+        .on_watch(move |request| {
+            let sequence = token(request.metadata()).unwrap_or_default() as u64;
+            tokio_stream::once(Ok(WatchResponse { sequence, ..WatchResponse::default() }))
+        });
+    let served = Served::start(transport, service.server());
+    let mut calls = 0;
+    let interceptor = move |mut request: Request<()>| {
+        calls += 1;
+        let value = "x".repeat(calls).parse().unwrap();
+        request.metadata_mut().insert("token", value);
+        match request.extensions().get::<Refused>() {
+            Some(Refused) => Err(Status::unauthenticated("not with this")),
+            None => Ok(request),
+        }
+    };
+    let channel = Channel::connect(&served.running.address).unwrap();
+    let mut client = Client::with_interceptor(channel, interceptor);
+    assert_eq!(client.ping(PingRequest::ping()).unwrap().into_inner().sequence, 1);
+    // A clone counts on from there, on its own.
+    let mut other = client.clone();
+    let mut watch = client.watch(WatchRequest::default()).unwrap().into_inner();
+    assert_eq!(watch.next().unwrap().unwrap().sequence, 2);
+    assert_eq!(other.ping(PingRequest::ping()).unwrap().into_inner().sequence, 2);
+    // It sees requests that are streams, too, and can refuse any.
+    let pings = [CollectRequest { message: "ping".into(), ..Default::default() }];
+    client.collect(Request::new(pings)).unwrap();
+    client.converse(()).unwrap();
+    assert_eq!(client.ping(PingRequest::ping()).unwrap().into_inner().sequence, 5);
+    let refused = |status: Status| assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+    let mut request = Request::new(PingRequest::ping());
+    request.extensions_mut().insert(Refused);
+    refused(client.ping(request).unwrap_err());
+    let mut request = Request::new(());
+    request.extensions_mut().insert(Refused);
+    refused(client.converse(request).map(drop).unwrap_err());
+}
+
+/// Marks a request that the interceptor refuses.
+#[derive(Clone)]
+struct Refused;
