@@ -21,7 +21,7 @@ pub(crate) async fn serve(address: &Address, allow_remote: bool) -> Result<Socke
     let bound = BindOptions::new().allow_remote(allow_remote).bind(address).await;
     let bound = bound.map_err(|error| {
         let text = error.to_string();
-        Failure::Failed(text.replace("allow remote addresses by name", "give --allow-remote"))
+        Failure::Failed(text.replace("set BindOptions::allow_remote", "give --allow-remote"))
     })?;
     let text = bound.local_addr().to_string();
     drop(bound);

@@ -181,7 +181,9 @@ fn needs_a_person(status: &Status) -> bool {
 
 /// Returns a status as one line. Its message has the address if the server was not reached.
 fn failure_text(status: &Status) -> String {
-    let message = escaped(status.message());
+    let own = "give the call more time (the request's set_timeout or the channel's timeout)";
+    let message = status.message().replace(own, "give it more time by -W");
+    let message = escaped(&message);
     if status.code() == tonic::Code::Unavailable {
         message.into_owned()
     } else {

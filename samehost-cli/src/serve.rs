@@ -94,21 +94,21 @@ pub(crate) struct Args {
     #[arg(long)]
     systemd: bool,
     /// How long a connection polls for the next message before it sleeps: this answers faster and
-    /// takes CPU time; 50us suits calls that follow each other
+    /// takes CPU time; 50us suits calls that follow each other, 0 does not poll
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = args::duration)]
     busy_poll: Duration,
     /// Number of threads; 1 is a single-threaded runtime
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
-    /// How long calls in flight may take to finish after SIGTERM or Ctrl-C
+    /// How long calls in flight may take to finish after SIGTERM or Ctrl-C; 0 cuts them off at once
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = args::duration)]
     drain: Duration,
     /// How long a call may take: the deadline of calls that bring none or a later one
-    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = args::positive_duration)]
     timeout: Option<Duration>,
     /// Age of a connection, ±10 %, at which its client is told to make a new one
-    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = args::positive_duration)]
     max_connection_age: Option<Duration>,
     /// Exit after this time without a connection; a connection without a call for this time is
     /// closed
@@ -262,10 +262,11 @@ fn server(args: &Args) -> Result<Server, Failure> {
 
 /// Replaces the library's options in an error text by those of this command.
 fn with_options(text: &str) -> String {
-    text.replace("allow a shared directory", "give --allow-shared-directory")
-        .replace("allow remote addresses by name", "give --allow-remote")
-        .replace("the option republish", "--republish")
-        .replace("allow_take_over", "--take-over")
+    text.replace("set BindOptions::allow_shared_directory", "give --allow-shared-directory")
+        .replace("set BindOptions::allow_remote", "give --allow-remote")
+        .replace("BindOptions::republish", "--republish")
+        .replace("BindOptions::allow_take_over", "--take-over")
+        .replace("BindOptions::mode", "--mode")
 }
 
 async fn serve_on(

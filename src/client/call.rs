@@ -342,7 +342,8 @@ impl<R: OutgoingRequest> Calling<R> {
                 unconnected_in_time(ConnectError::silent(link.address.as_deref(), None), waited)
             }
             CallStage::Wait(_, link) => Status::deadline_exceeded(format!(
-                "{path}: the server {link}takes no more calls at a time, waited {waited}"
+                "{path}: the server {link}takes no more calls at a time \
+                 (Server::max_concurrent_streams), waited {waited}"
             )),
             CallStage::Call(_, link) => Status::deadline_exceeded(format!(
                 "{path}: no response from the server {link}within the deadline of {waited}"

@@ -237,7 +237,8 @@ impl ChannelCore {
             let address = link.address.as_deref().map(tracing::field::display);
             tracing::warn!(
                 address,
-                "keep-alive PINGs are too many for the server: half of them from now on"
+                "keep-alive PINGs are too many for the server: half of them from now on (raise the \
+                 channel's keep_alive_interval)"
             );
             self.too_many_pings.fetch_add(1, Ordering::Relaxed);
         }

@@ -159,7 +159,8 @@ fn send_descriptors(
     let limit = state.h2.peer_takes_descriptors();
     if count > limit as usize {
         let why = format!(
-            "the response has {count} file descriptors, and the client takes {limit} with a call"
+            "the response has {count} file descriptors, and the client takes {limit} with a call: \
+             ChannelBuilder::descriptors sets how many"
         );
         return Err(Status::failed_precondition(why));
     }

@@ -108,8 +108,10 @@ pub(super) fn are_grpc(headers: &HeaderMap) -> bool {
 /// Returns a status to replace a response whose metadata is larger than the client takes.
 pub(super) fn refusal(headers: &HeaderMap, limit: usize) -> HeaderMap {
     let mut status = status(headers, TOO_LARGE);
-    let message =
-        format!("the response's metadata is larger than the {limit} bytes that the client takes");
+    let message = format!(
+        "the response's metadata is larger than the {limit} bytes that the client takes: raise the \
+                 channel's max_header_list_size"
+    );
     if let Ok(message) = HeaderValue::try_from(message) {
         status.insert(GRPC_MESSAGE, message);
     }

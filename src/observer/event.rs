@@ -137,6 +137,15 @@ impl RefusalReason {
             Self::MaxConnectionsPerUid => "too many connections of this user",
         }
     }
+
+    /// Returns the function that sets what the client met, for the log.
+    pub(crate) fn setter(self) -> &'static str {
+        match self {
+            Self::Policy => "Server::peer_policy",
+            Self::MaxConnections => "Server::max_connections",
+            Self::MaxConnectionsPerUid => "Server::max_connections_per_uid",
+        }
+    }
 }
 
 /// Why a server sent GOAWAY.

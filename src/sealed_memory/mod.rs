@@ -356,7 +356,10 @@ enum MemoryProblem {
     NotSealed { missing: SealFlags },
     #[error("the memfd is sealed as a program (F_SEAL_EXEC), which a payload is not")]
     Executable,
-    #[error("the memory has {len} bytes, more than the reader's limit of {limit}")]
+    #[error(
+        "the memory has {len} bytes, more than the reader's limit of {limit}: give the reader \
+        a larger one"
+    )]
     TooLarge { len: u64, limit: u64 },
     #[error("the memory does not hold the message that was expected: {0}")]
     NotDecodable(prost::DecodeError),

@@ -70,7 +70,7 @@ impl Gate {
             }
             Ok(_) => unreachable!("admitted above"),
             Err(reason) => {
-                self.log_full(reason.text(), identity, address);
+                self.log_full(reason, identity, address);
                 (reason, None)
             }
         };
@@ -96,7 +96,12 @@ impl Gate {
         }
     }
 
-    fn log_full(&self, why: &str, peer: Option<&PeerIdentity>, address: Option<&Address>) {
+    fn log_full(
+        &self,
+        reason: RefusalReason,
+        peer: Option<&PeerIdentity>,
+        address: Option<&Address>,
+    ) {
         if let Some(unlogged) = self.full_logged.pass(now()) {
             let PeerName { uid, gid, pid, command } = PeerName::of(peer);
             let address = address.map(tracing::field::display);
@@ -107,7 +112,9 @@ impl Gate {
                 pid,
                 command,
                 unlogged,
-                "a connection was turned away: {why}"
+                "a connection was turned away: {} ({})",
+                reason.text(),
+                reason.setter()
             );
         }
     }

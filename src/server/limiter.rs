@@ -34,7 +34,11 @@ impl Limiter {
         match Arc::clone(&self.running).try_acquire_owned() {
             Ok(permit) => Box::pin(run_with(call(), permit)),
             Err(_) if self.sheds => {
-                let text = format!("the server runs {} calls, and no more at a time", self.limit);
+                let text = format!(
+                    "the server runs {} calls, and no more at a time: try again later, or raise \
+                     Server::concurrency_limit",
+                    self.limit
+                );
                 let response = Status::resource_exhausted(text).into_http();
                 Box::pin(std::future::ready(Ok(response)))
             }

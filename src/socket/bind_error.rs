@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::address::{Address, AddressParseError, shown_path};
 
 /// Why an address could not be bound. The message names the address and the remedy. `Debug` prints
@@ -52,7 +54,12 @@ pub enum BindErrorKind {
     NotLoopback,
     /// The host name could not be resolved.
     Resolve,
-    /// A system call failed: see [`BindError::io_error`].
+    /// This process may not use the directory, a file in it or the port: see
+    /// [`BindError::io_error`].
+    PermissionDenied,
+    /// The path is not valid: it is too long, leads through a file or goes round in a circle.
+    InvalidPath,
+    /// Another system call failed: see [`BindError::io_error`].
     Io,
 }
 
@@ -109,7 +116,21 @@ impl BindError {
             BindProblem::InvalidMode { .. } => K::InvalidMode,
             BindProblem::NotLoopback { .. } => K::NotLoopback,
             BindProblem::Resolve { .. } => K::Resolve,
-            BindProblem::File { .. } | BindProblem::Io { .. } | BindProblem::Port { .. } => K::Io,
+            BindProblem::File { ref source, .. } => match Errno::from_io_error(source) {
+                Some(Errno::NAMETOOLONG | Errno::NOTDIR | Errno::LOOP) => K::InvalidPath,
+                _ => Self::kind_of(source),
+            },
+            BindProblem::Io { ref source, .. } | BindProblem::Port { ref source } => {
+                Self::kind_of(source)
+            }
+        }
+    }
+
+    /// Returns the kind of any system call's error.
+    fn kind_of(error: &io::Error) -> BindErrorKind {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => BindErrorKind::PermissionDenied,
+            _ => BindErrorKind::Io,
         }
     }
 
@@ -164,12 +185,13 @@ pub(super) enum BindProblem {
     AlreadyServed,
     #[error(
         ": {} holds the lock but its socket file is gone: stop it, or let it publish the socket \
-         again (the option republish), or choose another address",
+         again (BindOptions::republish), or choose another address",
         holder(*.pid)
     )]
     SocketFileGone { pid: Option<u32> },
     #[error(
-        " is already being served, by a server that permits no take-over (allow_take_over): stop that \
+        " is already being served, by a server that permits no take-over \
+         (BindOptions::allow_take_over): stop that \
          server or choose another address"
     )]
     NoTakeOver,
@@ -189,7 +211,7 @@ pub(super) enum BindProblem {
     ForeignServer { uid: u32 },
     #[error(
         ": the socket has mode {mode:04o} and belongs to uid {owner}, who alone could change that: \
-         ask for this mode"
+         ask for this mode (BindOptions::mode)"
     )]
     ModeRefused { mode: u32, owner: u32 },
     #[error(": a server's socket cannot be taken over: {what}")]
@@ -205,15 +227,15 @@ pub(super) enum BindProblem {
     #[error(": the directory {} does not exist: create it first", shown_path(.0))]
     NoDirectory(PathBuf),
     #[error(
-        ": others can write to the directory {} (mode {mode:04o}): run `chmod {remedy} {}` or allow \
-         a shared directory",
+        ": others can write to the directory {} (mode {mode:04o}): run `chmod {remedy} {}` or set \
+         BindOptions::allow_shared_directory",
         shown_path(directory),
         shown_path(directory)
     )]
     SharedDirectory { directory: PathBuf, mode: u32, remedy: &'static str },
     #[error(
         ": the directory {} is owned by uid {owner}, neither this process's user nor root: use a \
-         directory of your own or allow a shared directory",
+         directory of your own or set BindOptions::allow_shared_directory",
         shown_path(directory)
     )]
     ForeignDirectory { directory: PathBuf, owner: u32 },
@@ -237,8 +259,8 @@ pub(super) enum BindProblem {
     #[error(": mode {mode:o} is no permission mode: give one from 0 to 0777, such as 0660")]
     InvalidMode { mode: u32 },
     #[error(
-        ": other hosts may reach {resolved}, and it is in plain text: bind 127.0.0.1, or allow remote \
-         addresses by name"
+        ": other hosts may reach {resolved}, and it is in plain text: bind 127.0.0.1, or set \
+         BindOptions::allow_remote"
     )]
     NotLoopback { resolved: SocketAddr },
     #[error(": the host name cannot be resolved ({source}): check it or give an IP address")]
@@ -263,6 +285,9 @@ fn file_remedy(error: &io::Error) -> &'static str {
         K::ReadOnlyFilesystem => ": choose a path on a file system that can be written to",
         K::StorageFull | K::QuotaExceeded => ": free some space or choose another file system",
         K::NotADirectory => ": part of the path is a file; choose another path",
+        _ if Errno::from_io_error(error) == Some(Errno::LOOP) => {
+            ": symbolic links lead round in a circle; choose another path"
+        }
         K::InvalidFilename => ": choose a shorter path",
         _ => remedy(error),
     }
@@ -283,13 +308,11 @@ fn port_remedy(error: &io::Error) -> &'static str {
 
 /// Returns the remedy for an error that any system call may have.
 fn remedy(error: &io::Error) -> &'static str {
-    match rustix::io::Errno::from_io_error(error) {
-        Some(rustix::io::Errno::MFILE) => {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => {
             ": allow this process more file descriptors (ulimit -n) or close some"
         }
-        Some(rustix::io::Errno::NFILE) => {
-            ": the host is out of file descriptors; raise fs.file-max"
-        }
+        Some(Errno::NFILE) => ": the host is out of file descriptors; raise fs.file-max",
         _ => "",
     }
 }
@@ -307,8 +330,28 @@ mod tests {
         assert_eq!(format!("{error:?}"), text);
         assert!(text.starts_with("127.0.0.1:80: could not bind the port: Permission denied"));
         assert!(text.contains("below 1024") && !text.contains("directory"), "{text}");
-        assert_eq!(error.kind(), BindErrorKind::Io);
+        assert_eq!(error.kind(), BindErrorKind::PermissionDenied);
         assert_eq!(error.io_error().unwrap().raw_os_error(), Some(13));
         assert!(error.source().is_none());
+    }
+
+    #[test]
+    fn the_kind_follows_from_the_systems_error() {
+        use BindErrorKind as K;
+        let address: Address = "unix:/run/app.sock".parse().unwrap();
+        for (errno, kind) in [
+            (Errno::ACCESS, K::PermissionDenied),
+            (Errno::PERM, K::PermissionDenied),
+            (Errno::NAMETOOLONG, K::InvalidPath),
+            (Errno::NOTDIR, K::InvalidPath),
+            (Errno::LOOP, K::InvalidPath),
+            (Errno::ROFS, K::Io),
+        ] {
+            let error = BindError::file(&address, "open", Path::new("/run"), errno);
+            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(error.io_error().and_then(Errno::from_io_error), Some(errno));
+        }
+        let denied = BindError::io(&address, "listen", Errno::ACCESS);
+        assert_eq!(denied.kind(), K::PermissionDenied);
     }
 }

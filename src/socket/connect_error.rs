@@ -165,8 +165,9 @@ impl ConnectError {
     pub(crate) fn timed_out(address: Option<&Address>, timeout: Option<Duration>) -> Self {
         let server = address.map_or_else(|| "by the connector".to_owned(), |it| format!("to {it}"));
         let message = format!(
-            "no connection {server}{}: the server may be overloaded; try again or allow more time",
-            Within(timeout)
+            "no connection {server}{}: the server may be overloaded; try again, or {}",
+            Within(timeout),
+            more_time(timeout)
         );
         Self::new(ConnectErrorKind::TimedOut, address, message)
     }
@@ -182,8 +183,8 @@ impl ConnectError {
     /// Returns the error for a server that `require_server` does not accept.
     pub(crate) fn wrong_server(address: &Address, server: &PeerIdentity) -> Self {
         let message = format!(
-            "{address}: the server runs as uid {}, gid {}, which this client was told not to \
-             trust: check who serves this address",
+            "{address}: the server runs as uid {}, gid {}, whom require_server does not \
+             accept: check who serves this address",
             server.uid(),
             server.gid()
         );
@@ -198,11 +199,12 @@ impl ConnectError {
         let message = match address {
             Some(address) => {
                 format!(
-                    "{address}: TCP does not tell who the server is: connect to its Unix socket"
+                    "{address}: TCP does not tell who the server is: connect to its Unix socket, or \
+                     leave out require_server"
                 )
             }
             None => "a connector does not tell who the server is: give the channel an address, or \
-                     leave out the policy"
+                     leave out require_server"
                 .to_owned(),
         };
         Self::new(ConnectErrorKind::UnknownServer, address, message)
@@ -219,9 +221,10 @@ impl ConnectError {
     pub(crate) fn silent(address: Option<&Address>, timeout: Option<Duration>) -> Self {
         let message = format!(
             "the server {}took the connection and has sent no SETTINGS{}: it may still be starting; \
-             allow more time, or check that it is a gRPC server",
+             {}, or check that it is a gRPC server",
             At(address),
-            Within(timeout)
+            Within(timeout),
+            more_time(timeout)
         );
         Self::new(ConnectErrorKind::TimedOut, address, message)
     }
@@ -263,7 +266,7 @@ impl ConnectError {
             Errno::ACCESS => {
                 let message = format!(
                     "permission denied: {}: run as a user who may connect, or change the \
-                     server's mode or group",
+                     server's mode or group (BindOptions::mode, BindOptions::group)",
                     closed_file(path)
                 );
                 Self::new(ConnectErrorKind::PermissionDenied, Some(address), message)
@@ -329,6 +332,14 @@ struct At<'a>(Option<&'a Address>);
 impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |address| write!(f, "at {address} "))
+    }
+}
+
+/// Says how to wait longer than the connect timeout, or than the deadline of a call (`None`).
+fn more_time(timeout: Option<Duration>) -> &'static str {
+    match timeout {
+        Some(_) => "raise the channel's connect_timeout",
+        None => "give the call more time (the request's set_timeout or the channel's timeout)",
     }
 }
 

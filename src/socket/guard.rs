@@ -56,7 +56,7 @@ async fn watch(shared: &Arc<ListenerState>, settings: &Settings) {
             tracing::warn!(
                 %address,
                 "the socket file is gone: no new client can connect; restart this server, or let it \
-                 publish its socket again (the option republish)"
+                 publish its socket again (BindOptions::republish)"
             );
             return;
         }

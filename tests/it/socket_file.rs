@@ -220,8 +220,10 @@ async fn what_is_wrong_with_a_path_is_named() {
     ] {
         let path = directory.path().join(path);
         let error = refusal(&Address::unix(&path).unwrap()).await;
-        assert_eq!(error.kind(), BindErrorKind::Io, "{error}");
-        assert!(error.to_string().contains(directory.path().to_str().unwrap()), "{error}");
+        assert_eq!(error.kind(), BindErrorKind::InvalidPath, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(directory.path().to_str().unwrap()), "{text}");
+        assert!(text.contains("; choose another path") || text.contains("shorter path"), "{text}");
         assert_eq!(error.io_error().and_then(Errno::from_io_error), Some(errno), "{error}");
     }
     assert_eq!(names_in(directory.path()), ["file", "loop"]);
@@ -248,6 +250,7 @@ async fn a_directory_that_others_can_write_to_is_refused_unless_allowed() {
         std::fs::set_permissions(&shared, Permissions::from_mode(mode)).unwrap();
         let error = refusal(&address).await;
         assert_eq!(error.kind(), BindErrorKind::SharedDirectory, "{error}");
+        assert!(error.to_string().contains("set BindOptions::allow_shared_directory"), "{error}");
         assert!(error.to_string().contains(remedy), "{error}");
         assert!(names_in(&shared).is_empty());
         drop(BindOptions::new().allow_shared_directory(true).bind(&address).await.unwrap());
@@ -432,6 +435,7 @@ async fn tcp_beyond_loopback_is_refused_unless_allowed() {
     let address: Address = "0.0.0.0:0".parse().unwrap();
     let error = refusal(&address).await;
     assert_eq!(error.kind(), BindErrorKind::NotLoopback, "{error}");
+    assert!(error.to_string().ends_with("or set BindOptions::allow_remote"), "{error}");
     drop(BindOptions::new().allow_remote(true).bind(&address).await.unwrap());
 }
 

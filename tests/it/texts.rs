@@ -64,6 +64,7 @@ async fn a_server_that_says_nothing() {
     let says =
         format!("the server at {address} took the connection and has sent no SETTINGS within 3s");
     assert!(status.message().starts_with(&says), "{status}");
+    assert!(status.message().contains("raise the channel's connect_timeout"), "{status}");
 }
 
 /// The call's deadline comes before the connect timeout, and before that there was no server.
@@ -86,6 +87,7 @@ async fn a_server_that_says_nothing_until_the_deadline() {
     );
     let text = status.message();
     assert!(text.starts_with(&begins) && text.ends_with(", waited 3 s"), "{text}");
+    assert!(text.contains("the request's set_timeout"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -123,6 +123,7 @@ fn ping_says_what_it_waited_for() {
         assert_eq!(output.status.code(), Some(1));
         let printed = text(&output.stdout);
         assert!(printed.contains("took the connection and has sent no SETTINGS"), "{printed}");
+        assert!(printed.contains("give it more time by -W, or check"), "{printed}");
     }
 }
 
@@ -312,6 +313,11 @@ fn wrong_usage_exits_with_2() {
         (&["serve", "https://localhost:1"], "no TLS"),
         (&["serve", "--mode", "999"], "no mode"),
         (&["serve", "--threads", "0"], "0 is not in"),
+        (&["serve", "--timeout", "0"], "is zero"),
+        (&["serve", "--max-connection-age", "0s"], "is zero"),
+        (&["serve", "--idle-exit", "0"], "is zero"),
+        (&["serve", "--max-buffered-bytes", "0"], "no number from 1 on"),
+        (&["serve", "--descriptors", "0"], "0 is not in"),
         (&["serve", "--threads", "-1"], "unexpected argument"),
         (&["serve", "--drain", "soon"], "no duration"),
         (&["serve", "--drain=-1s"], "negative"),
