@@ -17,10 +17,8 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-pub(crate) use call::CallObservation;
-#[cfg(feature = "metrics")]
-pub(crate) use call::code_name;
 pub use call::{CallEnd, CallInfo, Side};
+pub(crate) use call::{CallObservation, code_name};
 pub use connection::ConnectionInfo;
 pub(crate) use connection::{CallObserver, ConnectionObservation};
 pub(crate) use connection_span::connection_span;
