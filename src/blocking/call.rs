@@ -165,7 +165,7 @@ impl BlockingCall {
             Err(TimedOut) => return Err(NoResponse::Failed(self.timed_out())),
         };
         self.over = whole.is_some();
-        let response = DirectResponse::new(head, whole.as_ref(), &self.connection.usual);
+        let response = DirectResponse::new(head, whole.as_ref());
         let mut response = response.map_err(|status| NoResponse::Failed(self.ended(status)))?;
         response.extensions = self.connection.extensions.clone();
         self.content = whole;

@@ -14,7 +14,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 use super::reader::{BlockingRead, BlockingReader, left};
 use super::watched::{ConnectionNews, WatchedSocket};
 use crate::address::Address;
-use crate::client::{Usual, authority};
+use crate::client::authority;
 use crate::driver::{CloseReason, StreamError};
 use crate::far::FAR;
 use crate::http2::{self, Config, ErrorCode, Failure, ProtocolEvent, StreamKey};
@@ -33,7 +33,6 @@ pub(super) struct BlockingConnection {
     pub(super) authority: Vec<u8>,
     /// The extensions of each response: they identify the server if the transport can.
     pub(super) extensions: Extensions,
-    pub(super) usual: Arc<Usual>,
     pub(super) watched: Option<WatchedSocket>,
     socket: Arc<Held>,
     state: Mutex<BlockingState>,
@@ -95,7 +94,6 @@ impl BlockingConnection {
         Self {
             authority: authority(&address),
             extensions,
-            usual: Arc::default(),
             watched,
             address,
             socket,

@@ -1,6 +1,7 @@
 //! [`Calling`]: one call, from the channel to the response. It decides what may be sent again, and
 //! which status an error becomes.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use tokio::time::Sleep;
 use tonic::Status;
 
 use super::builder::{AGENT, WaitForReady};
-use super::channel::{Channel, ChannelCore};
+use super::channel::ChannelCore;
 use super::connecting::{Unconnected, unconnected_in_time};
 use super::failed_attempt::FailedAttempt;
 use super::link::Link;
@@ -23,7 +24,7 @@ use crate::driver::{
     self, CloseReason, OutgoingRequest, Phase, Responded, SlotTicket, StreamError, Unsent,
 };
 use crate::grpc::{Deadline, GRPC_TIMEOUT, failure_in, field, grpc_timeout, status};
-use crate::http2::ResponseHead;
+use crate::http2::{ResponseHead, StreamKey};
 use crate::socket::ConnectError;
 
 /// How often a call that no server has processed is sent again.
@@ -40,8 +41,9 @@ static USUAL_AGENT: HeaderValue = HeaderValue::from_static(AGENT);
 /// by [`Channel::call_directly`](super::direct).
 ///
 /// [`ResponseFuture`]: super::ResponseFuture
-pub(crate) struct Calling<R> {
-    channel: Arc<ChannelCore>,
+pub(crate) struct Calling<R, C = Arc<ChannelCore>> {
+    /// The channel, or a reference to it.
+    channel: C,
     request: R,
     /// In a box, so that a call without one is small.
     deadline: Option<Box<Deadline>>,
@@ -71,7 +73,7 @@ enum CallStage {
     Connect(Pin<Box<dyn Future<Output = Result<Arc<Link>, Unconnected>> + Send>>),
     /// It waits for a slot: the server takes a limited number of calls at a time.
     Wait(SlotTicket, Arc<Link>),
-    Call(driver::PendingCall, Arc<Link>),
+    Call(driver::PendingCall<Arc<Link>>),
     /// It waits until the next attempt.
     Backoff(Pin<Box<Sleep>>),
 }
@@ -82,11 +84,10 @@ pub(super) struct LinkResponse {
     pub(super) link: Arc<Link>,
 }
 
-impl<R: OutgoingRequest> Calling<R> {
+impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
     /// Begins a call. `wait_for_ready` is the call's own choice, if it has one.
-    pub(super) fn new(channel: &Channel, request: R, wait_for_ready: Option<WaitForReady>) -> Self {
-        let channel = &channel.0;
-        let config = &channel.config;
+    pub(super) fn new(channel: C, request: R, wait_for_ready: Option<WaitForReady>) -> Self {
+        let config = &channel.borrow().config;
         let head = request.head();
         // A head that never changes has neither a timeout nor a user agent.
         let (own_timeout, adds_agent) = match head.id {
@@ -96,7 +97,6 @@ impl<R: OutgoingRequest> Calling<R> {
         let default = config.timeout.as_ref().map(|(timeout, _)| *timeout);
         let timeout = own_timeout.or(default);
         Self {
-            channel: Arc::clone(channel),
             deadline: timeout.and_then(Deadline::after).map(Box::new),
             timeout: timeout.unwrap_or_default(),
             stage: CallStage::Send,
@@ -108,7 +108,12 @@ impl<R: OutgoingRequest> Calling<R> {
             sent: 0,
             wait: wait_for_ready.map_or(config.wait_for_ready, |wait| wait.0),
             request,
+            channel,
         }
+    }
+
+    fn channel(&self) -> &Arc<ChannelCore> {
+        self.channel.borrow()
     }
 
     /// Polls as a future is polled. It fails when the deadline passes.
@@ -163,12 +168,12 @@ impl<R: OutgoingRequest> Calling<R> {
 
     /// Returns whether the policy wants another attempt, and prepares that attempt.
     fn retry(&mut self, status: &Status, headers: Option<&HeaderMap>) -> bool {
-        let Some(policy) = &self.channel.config.retry else { return false };
+        let Some(policy) = &self.channel().config.retry else { return false };
         if !self.request.can_be_sent() {
             return false;
         }
         let (attempts, buffered) = (u32::from(self.attempts), self.request.buffered());
-        let wait = policy.next(&self.channel.tokens, attempts, status.code(), headers, buffered);
+        let wait = policy.next(&self.channel().tokens, attempts, status.code(), headers, buffered);
         let Some(wait) = wait else { return false };
         self.request.set_field(PREVIOUS_ATTEMPTS, attempts.into());
         self.attempts += 1;
@@ -180,11 +185,11 @@ impl<R: OutgoingRequest> Calling<R> {
     /// Does the same after a response's head has come. A head without a body may have the status of
     /// a failure.
     fn retry_response(&mut self, head: &ResponseHead) -> bool {
-        let Some(policy) = &self.channel.config.retry else { return false };
+        let Some(policy) = &self.channel().config.retry else { return false };
         match failure_in(&head.headers) {
             Some(status) => self.retry(&status, Some(&head.headers)),
             None => {
-                self.channel.tokens.refill(policy);
+                self.channel().tokens.refill(policy);
                 false
             }
         }
@@ -194,7 +199,7 @@ impl<R: OutgoingRequest> Calling<R> {
     fn attempt(&mut self, cx: &mut Context<'_>) -> Poll<Result<LinkResponse, Status>> {
         loop {
             match &mut self.stage {
-                CallStage::Send => match self.channel.link() {
+                CallStage::Send => match self.channel().link() {
                     Some(link) => ready!(self.send(link, cx)?),
                     None => self.connect(false),
                 },
@@ -212,9 +217,8 @@ impl<R: OutgoingRequest> Calling<R> {
                     ready!(sleep.as_mut().poll(cx));
                     self.stage = CallStage::Send;
                 }
-                CallStage::Call(call, link) => {
-                    let answer = ready!(Pin::new(call).poll(cx));
-                    let link = Arc::clone(link);
+                CallStage::Call(call) => {
+                    let (link, answer) = ready!(Pin::new(call).poll(cx));
                     match answer {
                         Ok(responded) if self.retry_response(&responded.head) => {}
                         Ok(responded) => return Poll::Ready(Ok(LinkResponse { responded, link })),
@@ -226,7 +230,7 @@ impl<R: OutgoingRequest> Calling<R> {
     }
 
     fn connect(&mut self, later: bool) {
-        let (channel, wait) = (Arc::clone(&self.channel), self.wait);
+        let (channel, wait) = (Arc::clone(self.channel()), self.wait);
         let connect = async move { channel.connect(wait, later).await };
         self.stage = CallStage::Connect(Box::pin(connect));
     }
@@ -234,9 +238,9 @@ impl<R: OutgoingRequest> Calling<R> {
     /// Sends the request, or sets what the call waits for. It is pending once the request is sent.
     fn send(&mut self, link: Arc<Link>, cx: &Context<'_>) -> Result<Poll<()>, Status> {
         match self.put_into(&link, cx) {
-            Ok(call) => {
+            Ok(key) => {
                 self.sent = self.sent.saturating_add(1);
-                self.stage = CallStage::Call(call, link);
+                self.stage = CallStage::Call(driver::PendingCall::new(link, key));
                 return Ok(Poll::Pending);
             }
             Err(Unsent::Wait(waiter)) => self.stage = CallStage::Wait(waiter, link),
@@ -247,7 +251,7 @@ impl<R: OutgoingRequest> Calling<R> {
                 self.connect(false);
             }
             Err(Unsent::Elsewhere(close_reason)) => {
-                self.channel.discard(&link);
+                self.channel().discard(&link);
                 let error = StreamError::ConnectionEnded { close_reason, unprocessed: true };
                 self.elsewhere(&link, error)?;
             }
@@ -273,8 +277,8 @@ impl<R: OutgoingRequest> Calling<R> {
     }
 
     /// Puts the request into the connection, with the fields that the channel adds.
-    fn put_into(&mut self, link: &Link, cx: &Context<'_>) -> Result<driver::PendingCall, Unsent> {
-        let config = &self.channel.config;
+    fn put_into(&mut self, link: &Link, cx: &Context<'_>) -> Result<StreamKey, Unsent> {
+        let config = &self.channel.borrow().config;
         let agent = config.user_agent.as_ref().unwrap_or(&USUAL_AGENT);
         let agent = self.adds_agent.then_some((&USER_AGENT, agent));
         let timeout = config.timeout.as_ref().filter(|_| self.adds_timeout);
@@ -285,7 +289,7 @@ impl<R: OutgoingRequest> Calling<R> {
     /// Sends a call to another connection, because its connection failed before any server had the
     /// call.
     fn elsewhere(&mut self, link: &Link, error: StreamError) -> Result<(), Status> {
-        if self.channel.is_of_stream() {
+        if self.channel().is_of_stream() {
             return Err(status(error, None));
         }
         if self.wait {
@@ -320,7 +324,7 @@ impl<R: OutgoingRequest> Calling<R> {
     }
 
     fn not_http2(&self, link: &Link, close_reason: CloseReason) -> Status {
-        if self.channel.is_of_stream() {
+        if self.channel().is_of_stream() {
             return Unconnected::Stream(Some(close_reason)).into();
         }
         Unconnected::from(ConnectError::not_http2(link.address.as_deref(), &close_reason)).into()
@@ -337,7 +341,7 @@ impl<R: OutgoingRequest> Calling<R> {
         let waited = Waited { time: self.timeout, failed: &self.failed };
         let path = self.request.head().path;
         match &self.stage {
-            CallStage::Connect(_) => unconnected_in_time(self.channel.last_failure(), waited),
+            CallStage::Connect(_) => unconnected_in_time(self.channel().last_failure(), waited),
             CallStage::Wait(_, link) if link.sender.phase() == Phase::Handshake => {
                 unconnected_in_time(ConnectError::silent(link.address.as_deref(), None), waited)
             }
@@ -345,9 +349,12 @@ impl<R: OutgoingRequest> Calling<R> {
                 "{path}: the server {link}takes no more calls at a time \
                  (Server::max_concurrent_streams), waited {waited}"
             )),
-            CallStage::Call(_, link) => Status::deadline_exceeded(format!(
-                "{path}: no response from the server {link}within the deadline of {waited}"
-            )),
+            CallStage::Call(call) => {
+                let link = call.connection().map(ToString::to_string).unwrap_or_default();
+                Status::deadline_exceeded(format!(
+                    "{path}: no response from the server {link}within the deadline of {waited}"
+                ))
+            }
             CallStage::Send | CallStage::Backoff(_) => Status::deadline_exceeded(format!(
                 "{path}: failed {} times within the deadline of {waited}",
                 self.attempts - 1

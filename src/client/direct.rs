@@ -1,14 +1,14 @@
 //! [`DirectCall`]: a call whose request is one message, without an HTTP request.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{Extensions, HeaderMap};
 use tonic::Status;
 
 use super::call::{Calling, LinkResponse};
-use super::channel::{Channel, lock};
+use super::channel::{Channel, ChannelCore};
 use super::response::of_call;
 use crate::driver::{EncodeMessage, Fields, MessageRequest, Responded};
 use crate::grpc::{ResponseBody, not_grpc};
@@ -22,26 +22,26 @@ impl Channel {
         headers: Fields,
         extensions: &mut Extensions,
         message: M,
-    ) -> DirectCall<M> {
+    ) -> DirectCall<'_, M> {
         let (descriptors, wait) = match extensions.is_empty() {
             true => (None, None),
             false => (extensions.remove(), extensions.remove()),
         };
         let request = MessageRequest::new(path, headers, of_call(descriptors), message);
-        DirectCall(Calling::new(self, request, wait))
+        DirectCall(Calling::new(&self.0, request, wait))
     }
 }
 
 /// A call whose request is one message. Dropping it cancels the call.
-pub(crate) struct DirectCall<M>(Calling<MessageRequest<M>>);
+pub(crate) struct DirectCall<'a, M>(Calling<MessageRequest<M>, &'a Arc<ChannelCore>>);
 
 /// What answers a direct call.
 pub(crate) struct DirectResponse {
     pub(crate) head: Arc<ResponseHead>,
     pub(crate) extensions: Extensions,
-    /// An earlier response with the same head and the same trailers, if there was one.
-    pub(crate) usual: Option<Arc<KnownResponse>>,
-    known: Arc<Usual>,
+    /// The metadata of an earlier success with the same head and the same trailers, if there was
+    /// one.
+    pub(crate) usual: Option<HeaderMap>,
 }
 
 /// What follows a response's head.
@@ -51,7 +51,7 @@ pub(crate) enum DirectBody {
     Open(Box<ResponseBody>),
 }
 
-impl<M: EncodeMessage> DirectCall<M> {
+impl<M: EncodeMessage> DirectCall<'_, M> {
     /// Polls as a future is polled.
     pub(crate) fn poll_response(
         &mut self,
@@ -69,7 +69,7 @@ impl<M: EncodeMessage> DirectCall<M> {
             }
             in_time => in_time,
         };
-        let mut response = DirectResponse::new(head, whole.as_ref().ok(), &link.usual)?;
+        let mut response = DirectResponse::new(head, whole.as_ref().ok())?;
         response.extensions = link.extensions(descriptors)?;
         let body = match whole {
             Ok(content) => DirectBody::Whole(content),
@@ -81,89 +81,36 @@ impl<M: EncodeMessage> DirectCall<M> {
     }
 }
 
-/// What most responses of a connection have in common: whatever method they answer, their heads are
-/// the same and their trailers are the same.
-#[derive(Debug, Default)]
-pub(crate) struct Usual(Mutex<Option<Arc<KnownResponse>>>);
-
-/// A response that was a success and whose message was not compressed.
-#[derive(Debug)]
-pub(crate) struct KnownResponse {
-    // Both are kept here, so their addresses are not reused for other values.
-    head: Arc<ResponseHead>,
-    trailers: Arc<HeaderMap>,
-    /// What a caller gets of both.
-    pub(crate) metadata: HeaderMap,
-}
-
-impl Usual {
-    #[inline]
-    fn find(
-        &self,
-        head: &Arc<ResponseHead>,
-        trailers: &Arc<HeaderMap>,
-    ) -> Option<Arc<KnownResponse>> {
-        let known = lock(&self.0);
-        let known = known.as_ref()?;
-        let same = Arc::ptr_eq(&known.head, head) && Arc::ptr_eq(&known.trailers, trailers);
-        same.then(|| Arc::clone(known))
-    }
-}
-
-/// A response's fields as they arrived, for [`UsualFields::remember`].
-pub(crate) struct UsualFields {
-    known: Arc<Usual>,
-    head: Arc<ResponseHead>,
-    trailers: Arc<HeaderMap>,
-}
-
 impl DirectResponse {
     /// Makes a response without extensions of its head and, if that is here, the whole of its body.
     ///
     /// # Errors
     ///
     /// If the response is not one of gRPC.
-    pub(crate) fn new(
-        head: Arc<ResponseHead>,
-        whole: Option<&Content>,
-        known: &Arc<Usual>,
-    ) -> Result<Self, Status> {
-        let usual = match whole {
-            Some(Content { trailers: Some(trailers), .. }) => known.find(&head, trailers),
-            _ => None,
-        };
+    pub(crate) fn new(head: Arc<ResponseHead>, whole: Option<&Content>) -> Result<Self, Status> {
+        let trailers = whole.and_then(|content| content.trailers.as_ref());
+        let usual = trailers.and_then(|trailers| head.usual(trailers)).cloned();
         if usual.is_none()
             && let Some(status) = not_grpc(head.status, &head.headers)
         {
             return Err(status);
         }
-        Ok(Self { head, extensions: Extensions::new(), usual, known: Arc::clone(known) })
+        Ok(Self { head, extensions: Extensions::new(), usual })
     }
 
-    /// Returns its fields if other responses are likely to have the same ones, which is so if the
-    /// header cache holds them.
-    pub(crate) fn usual_fields(&self, content: &Content) -> Option<UsualFields> {
-        let trailers = content.trailers.as_ref()?;
-        let cached = Arc::strong_count(&self.head) > 1 && Arc::strong_count(trailers) > 1;
-        cached.then(|| UsualFields {
-            known: Arc::clone(&self.known),
-            head: Arc::clone(&self.head),
-            trailers: Arc::clone(trailers),
-        })
-    }
-}
-
-impl UsualFields {
-    /// Notes that a response with these fields was a success with this metadata, and that its
-    /// message was not compressed.
-    pub(crate) fn remember(self, metadata: &HeaderMap) {
-        let Self { known, head, trailers } = self;
-        let metadata = metadata.clone();
-        *lock(&known.0) = Some(Arc::new(KnownResponse { head, trailers, metadata }));
+    /// Returns its head and trailers as they arrived if other responses are likely to have the same
+    /// ones, which is so if the header cache holds them.
+    pub(crate) fn cached_fields(
+        &self,
+        content: &Content,
+    ) -> Option<(Arc<ResponseHead>, Arc<HeaderMap>)> {
+        let (head, trailers) = (&self.head, content.trailers.as_ref()?);
+        let cached = Arc::strong_count(head) > 1 && Arc::strong_count(trailers) > 1;
+        cached.then(|| (Arc::clone(head), Arc::clone(trailers)))
     }
 }
 
-impl<M> fmt::Debug for DirectCall<M> {
+impl<M> fmt::Debug for DirectCall<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DirectCall").finish_non_exhaustive()
     }

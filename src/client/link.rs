@@ -15,7 +15,6 @@ use tracing::Level;
 use super::builder::{ChannelBuilder, Target};
 use super::channel::lock;
 use super::connecting::LastFailure;
-use super::direct::Usual;
 use super::reopening::Reopening;
 use super::watched::{Attempted, WatchedLink};
 use crate::address::{Address, Kind};
@@ -54,11 +53,16 @@ pub(super) struct Link {
     extensions: Extensions,
     /// The index of its address among the channel's addresses.
     pub(super) preference: usize,
-    pub(super) usual: Arc<Usual>,
     /// The connection as observers see it, if there are observers.
     pub(super) observed: Option<Arc<ConnectionInfo>>,
     /// The task that looks for a server that is preferred to this one. It ends with the link.
     search: Mutex<Option<JoinSet<()>>>,
+}
+
+impl AsRef<Sender> for Link {
+    fn as_ref(&self) -> &Sender {
+        &self.sender
+    }
 }
 
 impl Link {
@@ -78,8 +82,8 @@ impl Link {
         if let Some(server) = server {
             extensions.insert(server);
         }
-        let (usual, search) = (Arc::default(), Mutex::default());
-        Self { sender, authority, address, extensions, preference, usual, observed: None, search }
+        let search = Mutex::default();
+        Self { sender, authority, address, extensions, preference, observed: None, search }
     }
 
     fn observed_as(self, observed: Option<Arc<ConnectionInfo>>) -> Self {

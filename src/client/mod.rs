@@ -22,7 +22,7 @@ pub(crate) use builder::{AGENT, user_agent};
 pub use builder::{Addresses, ChannelBuilder, WaitForReady};
 pub use channel::Channel;
 pub(crate) use connecting::{WAITING, unavailable, unconnected_in_time};
-pub(crate) use direct::{DirectBody, DirectCall, DirectResponse, Usual};
+pub(crate) use direct::{DirectBody, DirectCall, DirectResponse};
 pub(crate) use failed_attempt::FailedAttempt;
 pub(crate) use link::{authority, check_server};
 pub(crate) use reopening::SUCCESSORS;

@@ -49,7 +49,7 @@ impl Service<Request<Body>> for Channel {
         };
         let descriptors = of_call(parts.extensions.remove());
         let request = BodyRequest::new(parts.method, path, parts.headers, descriptors, body);
-        ResponseFuture { call: Calling::new(self, request, wait), watched }
+        ResponseFuture { call: Calling::new(Arc::clone(&self.0), request, wait), watched }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The client's end: it puts calls into the connection, and takes their responses out.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::{HeaderName, HeaderValue};
 
@@ -88,6 +89,12 @@ pub(crate) enum Unsent {
 /// than sending them.
 type MoreFields<'a> = [Option<(&'a HeaderName, &'a HeaderValue)>; 2];
 
+impl AsRef<Self> for Sender {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl Sender {
     /// Starts HTTP/2 on a connected stream. A task of its own drives it.
     pub(crate) fn start<T>(io: T, options: Options) -> Self
@@ -119,15 +126,16 @@ impl Sender {
         let spins = T::CAN_SPIN && options.busy_poll.is_some();
         let close_reason = ClosedOnDrop(Arc::clone(&shared));
         let memory = ConnectionMemory::new(None);
-        let mut pass = Pass::new(io, Arc::clone(&shared), ClientDuties, memory, options.busy_poll);
+        let mut pass = Pass::new(io, ClientDuties, memory, options.busy_poll);
+        let driven = Arc::clone(&shared);
         let mut watching = watch.map(|watch| Watching::new(watch, Arc::clone(&shared)));
         tokio::spawn(async move {
             let _lost = close_reason;
             let why = match &mut watching {
-                None => std::future::poll_fn(|cx| pass.poll(cx)).await,
+                None => std::future::poll_fn(|cx| pass.poll(&driven, cx)).await,
                 Some(watching) => {
                     std::future::poll_fn(|cx| {
-                        let polled = pass.poll(cx);
+                        let polled = pass.poll(&driven, cx);
                         watching.look();
                         polled
                     })
@@ -205,18 +213,18 @@ impl Sender {
         self.0.shared.lock().h2.has_outgoing()
     }
 
-    /// Puts a request into the connection, with the part of its body that is ready. The call is then
-    /// to be polled when the task is woken.
+    /// Puts a request into the connection, with the part of its body that is ready. The caller makes a
+    /// [`PendingCall`] of it, and polls that when the task is woken.
     pub(crate) fn send<R: OutgoingRequest>(
         &self,
         request: &mut R,
         authority: &[u8],
         more: MoreFields<'_>,
         cx: &Context<'_>,
-    ) -> Result<PendingCall, Unsent> {
+    ) -> Result<StreamKey, Unsent> {
         let Handle { shared, spins } = &*self.0;
         let content = request.prepare()?;
-        let key = shared.with(|state| {
+        shared.with(|state| {
             if let Some(close_reason) = &state.close_reason {
                 return Err(match close_reason {
                     CloseReason::NotHttp2(_) => Unsent::NotHttp2(close_reason.clone()),
@@ -240,15 +248,14 @@ impl Sender {
             if whole && !unsent {
                 state.send_directly();
                 if *spins {
-                    let driver = state.asleep.take();
+                    let driver = state.driver.wake();
                     state.wakes.extend(driver);
                 }
             }
             // If there is room, another waiting call may be sent as well.
             state.wake_waiter();
             Ok(key)
-        })?;
-        Ok(PendingCall(Some((Arc::clone(shared), key))))
+        })
     }
 }
 
@@ -301,18 +308,30 @@ pub(crate) struct Responded {
     pub(crate) descriptors: Option<Box<ReceivedSet>>,
 }
 
-/// A call until its response's head. Dropping it cancels the call.
+/// A call until its response's head. `C` refers to its connection. Dropping it cancels the call.
 #[derive(Debug)]
-pub(crate) struct PendingCall(Option<(Arc<Shared>, StreamKey)>);
+pub(crate) struct PendingCall<C: Deref<Target: AsRef<Sender>>>(Option<(C, StreamKey)>);
 
-impl Future for PendingCall {
-    type Output = Result<Responded, StreamError>;
+impl<C: Deref<Target: AsRef<Sender>>> PendingCall<C> {
+    /// Makes a call of what [`Sender::send`] returned.
+    pub(crate) fn new(connection: C, key: StreamKey) -> Self {
+        Self(Some((connection, key)))
+    }
+
+    pub(crate) fn connection(&self) -> Option<&C> {
+        self.0.as_ref().map(|(connection, _)| connection)
+    }
+}
+
+impl<C: Deref<Target: AsRef<Sender>> + Unpin> Future for PendingCall<C> {
+    /// The connection comes back with the response.
+    type Output = (C, Result<Responded, StreamError>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some((shared, key)) = &self.0 else {
+        let Some((connection, key)) = &self.0 else {
             return Poll::Pending;
         };
-        let key = *key;
+        let (shared, key) = (&connection.as_ref().0.shared, *key);
         let polled = shared.with(|state| match state.h2.take_response(key) {
             Poll::Ready(Ok((head, body))) => {
                 let descriptors = state.h2.take_descriptors(key);
@@ -335,19 +354,20 @@ impl Future for PendingCall {
                 Poll::Pending
             }
         });
-        if polled.is_ready() {
-            // The stream is forgotten, or belongs to the body from now on.
-            self.0 = None;
+        let response = ready!(polled);
+        // The stream is forgotten, or belongs to the body from now on.
+        match self.0.take() {
+            Some((connection, _)) => Poll::Ready((connection, response)),
+            None => Poll::Pending,
         }
-        polled
     }
 }
 
-impl Drop for PendingCall {
+impl<C: Deref<Target: AsRef<Sender>>> Drop for PendingCall<C> {
     fn drop(&mut self) {
-        if let Some((shared, key)) = &self.0 {
+        if let Some((connection, key)) = &self.0 {
             let key = *key;
-            shared.with(|state| state.forget(key));
+            connection.as_ref().0.shared.with(|state| state.forget(key));
         }
     }
 }

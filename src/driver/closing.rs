@@ -65,27 +65,6 @@ where
         }
     }
 
-    /// Lets calls in flight finish, and takes no more.
-    pub(super) fn shut_down(&mut self) {
-        let mut state = self.shared.lock();
-        if state.ready {
-            state.h2.go_away();
-        } else {
-            // The server does not wait for a peer that has not even sent its SETTINGS.
-            state.h2.close(ErrorCode::NO_ERROR, "the server is shutting down");
-        }
-    }
-
-    /// Returns how a connection ended without an error. `told` means that the server shuts down.
-    pub(super) fn ended(&self, told: bool) -> Ended {
-        let state = self.shared.lock();
-        match state.h2.failure() {
-            Some(error) if error.code == ErrorCode::ENHANCE_YOUR_CALM => Ended::NoRoom,
-            _ if !told && state.h2.is_draining() => Ended::Idle,
-            _ => Ended::Closed,
-        }
-    }
-
     /// Closes the socket in such a way that the last bytes still arrive.
     pub(super) async fn close(&mut self) {
         self.wakes.drain(..).for_each(Waker::wake);
@@ -104,6 +83,29 @@ where
             }
         };
         let _ = tokio::time::timeout(LAST_WORDS, drain).await;
+    }
+}
+
+impl Shared {
+    /// Lets calls in flight finish, and takes no more.
+    pub(super) fn shut_down(&self) {
+        let mut state = self.lock();
+        if state.ready {
+            state.h2.go_away();
+        } else {
+            // The server does not wait for a peer that has not even sent its SETTINGS.
+            state.h2.close(ErrorCode::NO_ERROR, "the server is shutting down");
+        }
+    }
+
+    /// Returns how a connection ended without an error. `told` means that the server shuts down.
+    pub(super) fn ended(&self, told: bool) -> Ended {
+        let state = self.lock();
+        match state.h2.failure() {
+            Some(error) if error.code == ErrorCode::ENHANCE_YOUR_CALM => Ended::NoRoom,
+            _ if !told && state.h2.is_draining() => Ended::Idle,
+            _ => Ended::Closed,
+        }
     }
 }
 

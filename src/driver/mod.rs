@@ -33,6 +33,7 @@ mod rounds;
 mod send;
 mod server;
 mod shared;
+mod sleeper;
 mod slow_methods;
 mod socket;
 mod spare;

@@ -41,7 +41,6 @@ const MOST_QUEUED: u64 = 64 << 20;
 
 pub(super) struct Pass<T, R> {
     pub(super) io: T,
-    pub(super) shared: Arc<Shared>,
     pub(super) duties: R,
     memory: ConnectionMemory,
     pub(super) reader: Reader,
@@ -72,7 +71,6 @@ where
 {
     pub(super) fn new(
         io: T,
-        shared: Arc<Shared>,
         duties: R,
         memory: ConnectionMemory,
         busy_poll: Option<BusyPoll>,
@@ -81,7 +79,6 @@ where
         let calls_per_taken = if io.shares_one_cpu() { 1 } else { R::CALLS_PER_TAKEN };
         Self {
             io,
-            shared,
             duties,
             memory,
             reader: Reader::new(busy_poll.map(|busy_poll| Spin::new(busy_poll, now()))),
@@ -99,20 +96,24 @@ where
     }
 
     /// Runs one turn. It is ready when the connection has ended and everything is written.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    pub(super) fn poll(&mut self, shared: &Arc<Shared>, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let began = now();
         if !self.memory.enter(began, cx) {
             return Poll::Pending;
         }
-        let polled = self.turn(cx, began);
+        let polled = self.turn(shared, cx, began);
         self.memory.exit(began);
         polled
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<CloseReason> {
+    fn turn(
+        &mut self,
+        shared: &Arc<Shared>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<CloseReason> {
         let mut turn = self.begin(cx, now);
         let input = self.read(cx, &mut turn);
-        let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         if self.is_idle(&state, &turn, &input) {
             self.reader.note_sent(state.h2.written(), turn.now);
@@ -120,7 +121,7 @@ where
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        state.asleep = None;
+        state.driver.wakes_up();
         state.less_held = false;
         self.lend_output(&mut state);
         self.receive(&mut state, input, cx, &mut turn);
@@ -129,10 +130,10 @@ where
         self.dispatch(&mut state, held_up);
         self.notice_failure(&mut state);
         if !held_up {
-            state = self.run_handlers(state, &shared);
+            state = self.run_handlers(state, shared);
             self.backlog |= state.h2.whole_requests() > 0;
         }
-        let mut state = self.write(cx, state, &shared, &mut turn);
+        let mut state = self.write(cx, state, shared, &mut turn);
         self.memory.note_sent(state.h2.data_sent());
         let arriving = shared.arriving.load(Ordering::Relaxed);
         let data = state.h2.buffered() + self.reader.kept() + arriving;
@@ -146,7 +147,7 @@ where
                 Poll::Pending
             }
             AfterTurn::Sleep => {
-                state.asleep = Some(cx.waker().clone());
+                state.driver.sleep(cx.waker());
                 self.trim(&mut state);
                 self.set_timer(&mut state, turn.now);
                 self.unlock_and_wake(state);
@@ -159,6 +160,7 @@ where
             AfterTurn::Done(close_reason) => {
                 // `close` wakes them, without the lock.
                 self.wakes.append(&mut state.wakes);
+                state.driver.ends();
                 Poll::Ready(close_reason)
             }
         }

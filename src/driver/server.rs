@@ -58,30 +58,30 @@ where
     let duties =
         ServerDuties { handler, requests: Vec::new(), slow: parallel.then(SlowMethods::default) };
     let memory = ConnectionMemory::new(Some(user));
-    let mut pass = Pass::new(io, shared, duties, memory, options.busy_poll);
+    let mut pass = Pass::new(io, duties, memory, options.busy_poll);
     async move {
         let _lost = close_reason;
         let shutdown = pin!(shutdown);
         let mut shutdown = Beside::new(shutdown);
         let mut shutting_down = false;
         let close_reason = poll_fn(|cx| {
-            let polled = pass.poll(cx);
+            let polled = pass.poll(&shared, cx);
             if polled.is_ready() || shutting_down || shutdown.poll(cx).is_pending() {
                 return polled;
             }
             // The turn before has read what was there. So a peer whose SETTINGS were among that
             // gets a graceful end.
             shutting_down = true;
-            pass.shut_down();
-            pass.poll(cx)
+            shared.shut_down();
+            pass.poll(&shared, cx)
         })
         .await;
         // It is boxed, so that it takes no memory as long as the connection lasts.
         Box::pin(pass.close()).await;
         match close_reason {
-            CloseReason::Closed => Ok(pass.ended(shutting_down)),
+            CloseReason::Closed => Ok(shared.ended(shutting_down)),
             // If a client closes as it was told to, it does not wait for the second GOAWAY.
-            CloseReason::Io(_) if pass.ended(shutting_down) == Ended::Idle => Ok(Ended::Idle),
+            CloseReason::Io(_) if shared.ended(shutting_down) == Ended::Idle => Ok(Ended::Idle),
             close_reason => Err(close_reason),
         }
     }

@@ -11,6 +11,7 @@ use tonic::Status;
 
 use super::client::Phase;
 use super::error::{CloseReason, StreamError};
+use super::sleeper::Sleeper;
 use super::spare::trim;
 use super::waiters::Waiters;
 use super::writing::write_locked;
@@ -44,8 +45,7 @@ pub(crate) struct State {
     descriptors: Vec<(StreamKey, Descriptors)>,
     /// Server: what descriptors of responses count against. `None`: none can be sent.
     pub(super) response_quotas: Option<ResponseQuotas>,
-    /// The driver's waker while it sleeps.
-    pub(super) asleep: Option<Waker>,
+    pub(super) driver: Sleeper,
     /// Whether a call has ended while the driver was asleep, so that less is held than it knows.
     pub(super) less_held: bool,
     /// Client: how a caller sends what it has encoded, if that is better than waking the driver.
@@ -74,7 +74,7 @@ impl Shared {
             failed_bodies: Vec::new(),
             descriptors: Vec::new(),
             response_quotas: None,
-            asleep: None,
+            driver: Sleeper::default(),
             less_held: false,
             socket_sender: None,
             waiting: BTreeMap::new(),
@@ -101,7 +101,7 @@ impl Shared {
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = act(&mut state);
-        let driver = if state.has_work() { state.asleep.take() } else { None };
+        let driver = if state.has_work() { state.driver.wake() } else { None };
         // Usually the driver has taken the wakers, and has left room that need not be given back
         // each time.
         let wakes = match state.wakes.is_empty() {
@@ -194,7 +194,7 @@ impl State {
             of_this_call.for_each(|(_, descriptors)| descriptors.close());
         }
         self.h2.forget(key);
-        if self.asleep.is_some() {
+        if self.driver.is_asleep() {
             let is_last = self.h2.active_streams() == 0;
             if is_last {
                 // The driver gave back its memory before.

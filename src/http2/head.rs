@@ -1,7 +1,7 @@
 //! Heads of messages: turns decoded fields into a request, a response or trailers by the rules of
 //! RFC 9113 §8. Streams and frames do not occur here.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -30,6 +30,30 @@ pub(crate) struct ResponseHead {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) content_length: Option<u64>,
+    usual: OnceLock<UsualResponse>,
+}
+
+/// What a caller got of a response, for those with the same head and the same trailers.
+#[derive(Clone, Debug)]
+struct UsualResponse {
+    // They are kept, so that their address is not that of other trailers.
+    trailers: Arc<HeaderMap>,
+    metadata: HeaderMap,
+}
+
+impl ResponseHead {
+    /// Returns what [`remember`](Self::remember) was given for these trailers.
+    #[inline]
+    pub(crate) fn usual(&self, trailers: &Arc<HeaderMap>) -> Option<&HeaderMap> {
+        let usual = self.usual.get()?;
+        Arc::ptr_eq(&usual.trailers, trailers).then_some(&usual.metadata)
+    }
+
+    /// Remembers what a caller gets of a response with this head and these trailers. Only the first
+    /// trailers are remembered.
+    pub(crate) fn remember(&self, trailers: Arc<HeaderMap>, metadata: HeaderMap) {
+        let _ = self.usual.set(UsualResponse { trailers, metadata });
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -287,6 +311,7 @@ impl HeadBuilder {
                     status,
                     headers: self.headers,
                     content_length: self.content_length,
+                    usual: OnceLock::new(),
                 })))
             }
             HeadKind::Trailers => Ok(Head::Trailers(Arc::new(self.headers))),

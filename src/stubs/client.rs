@@ -160,13 +160,17 @@ where
         R: Message + Default + 'static,
     {
         let is_plain = self.options.send.is_none() && self.origin.path() == "/";
-        if is_plain && let Some(channel) = as_channel(&self.inner) {
-            return match DirectUnary::start(channel, &self.options, method.path, request) {
-                Ok(call) => Unary::Direct(call),
-                Err(status) => Unary::Failed(Some(status)),
-            };
+        if !is_plain || as_channel(&self.inner).is_none() {
+            return Unary::Layered(Box::pin(self.layered_unary(method, request)));
         }
-        Unary::Layered(Box::pin(self.layered_unary(method, request)))
+        // The call borrows the channel, so it is asked for again where nothing else borrows it.
+        let call = as_channel(&self.inner)
+            .map(|channel| DirectUnary::start(channel, &self.options, method.path, request));
+        match call {
+            Some(Ok(call)) => Unary::Direct(call),
+            Some(Err(status)) => Unary::Failed(Some(status)),
+            None => Unary::Failed(None),
+        }
     }
 
     async fn layered_unary<Q, R>(

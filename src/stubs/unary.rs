@@ -116,7 +116,7 @@ where
 
 /// A unary call on a channel of ours.
 pub(super) struct DirectUnary<'a, Q, R> {
-    call: DirectCall<Plain<Q>>,
+    call: DirectCall<'a, Plain<Q>>,
     options: &'a ClientOptions,
     cancelled: Option<Box<Cancelled>>,
     /// Reads a response that did not arrive at once.
@@ -134,7 +134,7 @@ where
     ///
     /// RESOURCE_EXHAUSTED if the message is larger than the options allow.
     pub(super) fn start(
-        channel: &Channel,
+        channel: &'a Channel,
         options: &'a ClientOptions,
         path: &'static str,
         request: Request<Q>,
@@ -181,14 +181,14 @@ pub(crate) fn whole<R: Message + Default>(
     if let Some(usual) = response.usual.take() {
         content.pieces = match take_single(content.pieces, limit) {
             Ok(Ok(message)) => {
-                let metadata = MetadataMap::from_headers(usual.metadata.clone());
+                let metadata = MetadataMap::from_headers(usual);
                 return Ok(Response::from_parts(metadata, message, response.extensions));
             }
             Ok(Err(status)) => return Err(with_head(status, unshared(&mut response))),
             Err(pieces) => pieces,
         };
     }
-    let fields = response.usual_fields(&content);
+    let cached = response.cached_fields(&content);
     let mut head = unshared(&mut response);
     let received = options.accept.received(&head);
     let is_plain = received == ReceivedEncoding::Identity;
@@ -202,9 +202,9 @@ pub(crate) fn whole<R: Message + Default>(
     let concluded = conclude(whole, early, response.head.status, head, response.extensions)?;
     if is_plain
         && !had_early
-        && let Some(fields) = fields
+        && let Some((head, trailers)) = cached
     {
-        fields.remember(concluded.metadata().as_ref());
+        head.remember(trailers, concluded.metadata().as_ref().clone());
     }
     Ok(concluded)
 }

@@ -181,7 +181,7 @@ async fn writes_of_a_client(shares_one_cpu: bool) -> Vec<u32> {
         let sender = sender.clone();
         tokio::spawn(async move {
             for _ in 0..2 {
-                send(&sender, Body::empty()).await.unwrap();
+                send(&sender, Body::empty()).await.1.unwrap();
             }
         });
     }

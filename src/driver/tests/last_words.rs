@@ -66,7 +66,7 @@ async fn call(said: Vec<u8>) -> Result<http::StatusCode, StreamError> {
     let io = Closed { said: io::Cursor::new(said), written_to, reader: None };
     let sender = Sender::start(Sleeping(io), Options::default());
     let body = tonic::body::Body::new(http_body_util::Full::new(Bytes::from_static(b"hi")));
-    send(&sender, body).await.map(|received| received.head.status)
+    send(&sender, body).await.1.map(|received| received.head.status)
 }
 
 /// Returns SETTINGS, and a GOAWAY with a reason.

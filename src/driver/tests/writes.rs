@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tonic::body::Body;
 
 use super::frames::{frame, settings};
-use super::send;
+use super::{put, send};
 use crate::driver::{Options, Sender, Sleeping};
 
 /// Runs what it is given while the next bytes are written.
@@ -98,10 +98,9 @@ async fn the_last_sender_may_be_dropped() {
     let (sender, interrupt, mut server) = client().await;
     let (last, sender_to_drop) = mpsc::channel::<Sender>();
     interrupt.send(Box::new(move || drop(sender_to_drop.recv().unwrap()))).unwrap();
-    let call = send(&sender, Body::empty());
+    put(&sender, Body::empty());
     last.send(sender).unwrap();
     // GOAWAY, although nothing comes from the server that would wake the connection.
     let go_away = read_frames(&mut server, 7, 1);
     tokio::time::timeout(Duration::from_secs(20), go_away).await.expect("the connection sleeps");
-    drop(call);
 }
