@@ -7,9 +7,9 @@ use crate::http2::ProtocolEvent;
 
 /// What a client or a server adds to the code that both ends share.
 pub(super) trait Duties {
-    /// Whether the turn itself encodes most of what is sent. Then other connections can use the
-    /// buffer while this one sleeps.
-    const LENDS: bool;
+    /// How large a write buffer the connection keeps while it sleeps, in bytes. A larger one is for other
+    /// connections.
+    const KEPT_OUTPUT: usize;
 
     /// A turn takes one call of so many in flight, and then writes. So the other end works on some
     /// calls while this end works on others.

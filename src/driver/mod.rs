@@ -24,6 +24,7 @@ pub(crate) mod large_buffers;
 mod memory;
 mod options;
 mod outgoing;
+mod output;
 mod pass;
 mod peak;
 mod reader;

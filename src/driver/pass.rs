@@ -2,18 +2,16 @@
 //! events, lets a server's handlers run and writes what has gathered, and then decides: another turn,
 //! sleep, or the end.
 
-use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bytes::BytesMut;
-
 use super::busy_poll::{BusyPoll, Spin};
 use super::connection_memory::{ConnectionMemory, Reading};
 use super::duties::Duties;
 use super::error::CloseReason;
+use super::output;
 use super::reader::{ReadOutcome, Reader};
 use super::shared::{Shared, State};
 use super::socket::{Socket, Unread};
@@ -23,9 +21,6 @@ use super::turn::{AfterTurn, DriverPhase, Turn};
 use super::waking::{is_parallel, wake_again};
 use super::writing::{self, Written};
 use crate::http2::{Cause, ErrorCode, ReceiveOutcome};
-
-/// A larger write buffer is not kept for the next connection. The responses to 64 calls of 1 KiB fit.
-const MOST_LENT: usize = 128 * 1024;
 
 /// The largest number of bytes that one turn writes.
 const WRITE: usize = 1024 * 1024;
@@ -123,7 +118,7 @@ where
         }
         state.driver.wakes_up();
         state.less_held = false;
-        self.lend_output(&mut state);
+        output::lend(&mut state.h2);
         self.receive(&mut state, input, cx, &mut turn);
         self.expire(&mut state, &turn);
         let held_up = is_held_up(&state);
@@ -242,15 +237,6 @@ where
             && !self.timer.is_due(turn.now)
             && !state.has_work()
             && !self.duties.holds(state)
-    }
-
-    fn lend_output(&self, state: &mut State) {
-        if R::LENDS
-            && !state.h2.has_buffer()
-            && let Some(buffer) = OUTPUT.take()
-        {
-            state.h2.lend_buffer(buffer);
-        }
     }
 
     fn receive(
@@ -465,12 +451,7 @@ where
     /// slower.
     fn trim(&mut self, state: &mut State) {
         self.reader.trim();
-        if R::LENDS
-            && let Some(buffer) = state.h2.unused_buffer()
-            && buffer.capacity() <= MOST_LENT
-        {
-            OUTPUT.replace(Some(buffer));
-        }
+        output::give_back(&mut state.h2, R::KEPT_OUTPUT);
         state.trim();
         self.duties.trim();
         trim(&mut self.wakes);
@@ -482,11 +463,6 @@ where
         let due = state.h2.next_timeout().into_iter().chain(check).min();
         self.timer.set(due, state.h2.active_streams() > 0);
     }
-}
-
-thread_local! {
-    /// The buffer that the thread's connections encode into, one after another.
-    static OUTPUT: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
 fn is_held_up(state: &State) -> bool {

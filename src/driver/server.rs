@@ -243,7 +243,8 @@ impl<H: Handler> ServerDuties<H> {
 }
 
 impl<H: Handler> Duties for ServerDuties<H> {
-    const LENDS: bool = true;
+    /// The turn itself encodes most of what is sent.
+    const KEPT_OUTPUT: usize = 0;
 
     /// The calls that a server knows are those that have arrived. It takes half of them.
     const CALLS_PER_TAKEN: u8 = 2;

@@ -299,9 +299,9 @@ impl Connection {
         self.write_buffer.lend(buffer);
     }
 
-    /// Takes the buffer if nothing is in it.
-    pub(crate) fn unused_buffer(&mut self) -> Option<BytesMut> {
-        self.write_buffer.unused()
+    /// Takes the buffer if nothing is in it and it is larger than `kept` bytes.
+    pub(crate) fn unused_buffer(&mut self, kept: usize) -> Option<BytesMut> {
+        self.write_buffer.unused(kept)
     }
 
     /// Gives back memory that an idle connection does not need. It costs little if there is none,

@@ -241,8 +241,10 @@ impl WriteBuffer {
         self.buffer = buffer;
     }
 
-    pub(super) fn unused(&mut self) -> Option<BytesMut> {
-        (self.buffer.is_empty() && self.has_buffer()).then(|| std::mem::take(&mut self.buffer))
+    /// Takes the buffer if it is empty and larger than `kept` bytes.
+    pub(super) fn unused(&mut self, kept: usize) -> Option<BytesMut> {
+        (self.buffer.is_empty() && self.buffer.capacity() > kept)
+            .then(|| std::mem::take(&mut self.buffer))
     }
 
     /// Gives back the memory if nothing waits and the buffer is larger than a message or two.
