@@ -232,28 +232,12 @@ fn dispatch(service: &Service, options: &Options) -> String {
             (true, false) => "client_streaming",
             (true, true) => "streaming",
         };
-        let function = &method.name;
-        let call = match (kind, options.use_arc_self) {
-            ("unary", true) => format!("<T as {name}>::{function}(inner, request)"),
-            ("unary", false) => format!(
-                "{RUNTIME}::Bound::new(inner, |inner| <T as {name}>::{function}(inner, request))"
-            ),
-            (_, true) => {
-                format!("async move {{ <T as {name}>::{function}(inner, request).await }}")
-            }
-            (_, false) => {
-                format!("async move {{ <T as {name}>::{function}(&inner, request).await }}")
-            }
+        let call = match kind {
+            "unary" => call_unary(name, method, &request, options),
+            kind => call_of_streams(name, method, kind, &request, options),
         };
         let method = literal(&method.proto_name);
-        let _ = write!(
-            arms,
-            "{method} => {{
-                let inner = ::std::sync::Arc::clone(&self.inner);
-                call.{kind}(&self.options, move |request: {TONIC}::Request<{request}>| {call})
-            }}
-            "
-        );
+        let _ = writeln!(arms, "{method} => {{ {call} }}");
     }
     format!(
         "impl<T: {name}> {RUNTIME}::Methods for {name}Server<T> {{
@@ -266,5 +250,41 @@ fn dispatch(service: &Service, options: &Options) -> String {
                 }}
             }}
         }}"
+    )
+}
+
+/// Generates the code that calls a method with one request and one response. The method borrows the service,
+/// and gets a reference of its own only if it is not ready at once.
+fn call_unary(service: &str, method: &Method, request: &str, options: &Options) -> String {
+    let function = &method.name;
+    let bound = if options.use_arc_self {
+        format!(
+            "owned(inner, <T as {service}>::{function}(::std::sync::Arc::clone(inner), request))"
+        )
+    } else {
+        format!("new(inner, |inner| <T as {service}>::{function}(inner, request))")
+    };
+    format!(
+        "call.unary(&self.options, &self.inner, |inner, request: {TONIC}::Request<{request}>| {{
+            {RUNTIME}::Bound::{bound}
+        }})"
+    )
+}
+
+/// Generates the code that calls a method of another kind.
+fn call_of_streams(
+    service: &str,
+    method: &Method,
+    kind: &str,
+    request: &str,
+    options: &Options,
+) -> String {
+    let function = &method.name;
+    let inner = if options.use_arc_self { "inner" } else { "&inner" };
+    format!(
+        "let inner = ::std::sync::Arc::clone(&self.inner);
+        call.{kind}(&self.options, move |request: {TONIC}::Request<{request}>| {{
+            async move {{ <T as {service}>::{function}({inner}, request).await }}
+        }})"
     )
 }

@@ -26,7 +26,7 @@ use super::compression::{GRPC_ENCODING, ReceivedEncoding};
 use super::framing::{encode, take_single};
 use super::layered::Layered;
 use super::metadata::{CONTENT_TYPE, check_codec, headers, merge};
-use super::methods::{Call, Methods};
+use super::methods::{BoundUnary, Call, Methods};
 use super::options::ServerOptions;
 use super::receive::Whole;
 
@@ -78,18 +78,23 @@ impl DirectRequest<'_> {
 impl Call for DirectRequest<'_> {
     type Answer = DirectAnswer;
 
-    fn unary<Q, R, H, F>(mut self, options: &ServerOptions, handler: H) -> DirectAnswer
+    fn unary<T, Q, R, H>(
+        mut self,
+        options: &ServerOptions,
+        service: &Arc<T>,
+        handler: H,
+    ) -> DirectAnswer
     where
+        T: Send + Sync + 'static,
         Q: Message + Default + 'static,
         R: Message + 'static,
-        H: FnOnce(Request<Q>) -> F + Send + 'static,
-        F: Future<Output = Result<Response<R>, Status>> + Send + Unpin + 'static,
+        H: for<'a> FnOnce(&'a Arc<T>, Request<Q>) -> BoundUnary<'a, T, R> + Send + 'static,
     {
         let Content { pieces, trailers } = match self.body.into_whole() {
             Ok(content) => content,
             Err(body) => {
                 self.body = body;
-                return self.layered(|call| call.unary(options, handler));
+                return self.layered(|call| call.unary(options, service, handler));
             }
         };
         let Self { head, extensions, .. } = self;
@@ -103,15 +108,20 @@ impl Call for DirectRequest<'_> {
         if let Some(trailers) = trailers {
             merge(&mut metadata, Arc::unwrap_or_clone(trailers));
         }
-        let call = handler(Request::from_parts(metadata, extensions, message));
-        let mut call = RunningUnary { call, encoding };
+        let mut call = handler(service, Request::from_parts(metadata, extensions, message));
         let Some(room) = self.message else {
+            let call = RunningUnary { call: call.into_owned(), encoding };
             return DirectAnswer::Unpolled(Answering::Message(Box::pin(call)));
         };
         // A method that is ready at once needs no memory of its own.
-        match in_place(poll_fn(|cx| Pin::new(&mut call).poll_message(cx, room))) {
-            Poll::Ready(answer) => DirectAnswer::Answered(answer),
-            Poll::Pending => DirectAnswer::Pending(Box::pin(call)),
+        match in_place(poll_fn(|cx| Pin::new(&mut call).poll(cx))) {
+            Poll::Ready(response) => {
+                DirectAnswer::Answered(encode_response(response, encoding, room))
+            }
+            Poll::Pending => {
+                let call = RunningUnary { call: call.into_owned(), encoding };
+                DirectAnswer::Pending(Box::pin(call))
+            }
         }
     }
 
@@ -192,21 +202,18 @@ where
         cx: &mut Context<'_>,
         message: &mut Vec<u8>,
     ) -> Poll<Result<MessageHead, Status>> {
-        let response = match ready!(Pin::new(&mut self.call).poll(cx)) {
-            Ok(response) => response,
-            Err(status) => return Poll::Ready(Err(status)),
-        };
+        let response = ready!(Pin::new(&mut self.call).poll(cx));
         Poll::Ready(encode_response(response, self.encoding, message))
     }
 }
 
-/// Encodes a response's message, and returns its head.
+/// Encodes the message of a method's response, and returns its head.
 fn encode_response<R: Message>(
-    response: Response<R>,
+    response: Result<Response<R>, Status>,
     encoding: Encoding,
     out: &mut Vec<u8>,
 ) -> Result<MessageHead, Status> {
-    let (metadata, message, mut extensions) = response.into_parts();
+    let (metadata, message, mut extensions) = response?.into_parts();
     let descriptors = extensions.remove::<Descriptors>();
     let head = |fields| MessageHead { fields, descriptors };
     let Some(agreed) = encoding.compression else {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 use http::{HeaderMap, Request as HttpRequest, Response as HttpResponse, header};
 use prost::Message;
@@ -17,7 +18,7 @@ use super::body::{Encoding, StreamBody, WholeBody};
 use super::compression::GRPC_ENCODING;
 use super::framing::{Deframer, encode_whole};
 use super::metadata::{CONTENT_TYPE, check_codec, headers, merge, ok_trailers};
-use super::methods::Call;
+use super::methods::{BoundUnary, Call};
 use super::options::ServerOptions;
 use super::receive::receive;
 use super::streaming::{BodyEnd, streaming};
@@ -126,17 +127,22 @@ fn answer(
 impl Call for Layered {
     type Answer = BoxFuture<HttpResponse<Body>, Infallible>;
 
-    fn unary<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer
+    fn unary<T, Q, R, H>(
+        self,
+        options: &ServerOptions,
+        service: &Arc<T>,
+        handler: H,
+    ) -> Self::Answer
     where
+        T: Send + Sync + 'static,
         Q: Message + Default + 'static,
         R: Message + 'static,
-        H: FnOnce(Request<Q>) -> F + Send + 'static,
-        F: Future<Output = Result<Response<R>, Status>> + Send + Unpin + 'static,
+        H: for<'a> FnOnce(&'a Arc<T>, Request<Q>) -> BoundUnary<'a, T, R> + Send + 'static,
     {
-        let options = options.clone();
+        let (options, service) = (options.clone(), Arc::clone(service));
         answer(async move {
             let (request, encoding) = self.one(&options).await?;
-            respond_one(handler(request).await?, encoding)
+            respond_one(handler(&service, request).await?, encoding)
         })
     }
 

@@ -1,13 +1,18 @@
 //! [`Methods`]: what a generated server has, and [`Call`]: what its methods answer.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use prost::Message;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::server::NamedService;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::bound::Bound;
 use super::options::ServerOptions;
+
+/// A running method with one response.
+pub(super) type BoundUnary<'a, T, R> = Bound<'a, T, Result<Response<R>, Status>>;
 
 /// A generated server, which knows its methods.
 pub trait Methods: NamedService + Clone + Send + Sync + 'static {
@@ -23,13 +28,18 @@ pub trait Call: Sized {
     /// The type of the answer.
     type Answer;
 
-    /// Answers by a method with one request and one response.
-    fn unary<Q, R, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer
+    /// Answers by a method of `service` with one request and one response.
+    fn unary<T, Q, R, H>(
+        self,
+        options: &ServerOptions,
+        service: &Arc<T>,
+        handler: H,
+    ) -> Self::Answer
     where
+        T: Send + Sync + 'static,
         Q: Message + Default + 'static,
         R: Message + 'static,
-        H: FnOnce(Request<Q>) -> F + Send + 'static,
-        F: Future<Output = Result<Response<R>, Status>> + Send + Unpin + 'static;
+        H: for<'a> FnOnce(&'a Arc<T>, Request<Q>) -> BoundUnary<'a, T, R> + Send + 'static;
 
     /// Answers by a method with one request and a stream of responses.
     fn server_streaming<Q, R, S, H, F>(self, options: &ServerOptions, handler: H) -> Self::Answer

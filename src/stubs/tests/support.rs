@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::ready;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::client::Channel;
 use crate::grpc::RequestBody;
 use crate::server::{Mount, Mounted, Server};
-use crate::stubs::{AnyBody, Call, Client, Method, Methods, ServerOptions};
+use crate::stubs::{AnyBody, Bound, Call, Client, Method, Methods, ServerOptions};
 
 /// A part of a body.
 #[derive(Clone, Debug)]
@@ -99,8 +100,8 @@ impl Methods for Echo {
 
     fn answer<C: Call>(&self, method: &str, call: C) -> C::Answer {
         match method {
-            "Unary" => call.unary(&self.0, |request: Request<String>| {
-                ready(Ok(Response::new(request.into_inner())))
+            "Unary" => call.unary(&self.0, &Arc::new(()), |service, request: Request<String>| {
+                Bound::owned(service, Box::pin(ready(Ok(Response::new(request.into_inner())))))
             }),
             "Down" => call.server_streaming(&self.0, |request: Request<String>| async move {
                 let words = request.into_inner();
