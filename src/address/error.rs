@@ -69,6 +69,13 @@ impl AddressParseError {
         Self { kind, input: input.into(), text: text.into() }
     }
 
+    /// Returns the error for a list without addresses.
+    pub(crate) fn none_given() -> Self {
+        let text = "no address is given: the list is empty, and needs at least one, such as \
+                    unix:/path/to/app.sock";
+        Self::new(AddressParseErrorKind::Empty, "", text)
+    }
+
     /// Returns the kind of the error.
     pub fn kind(&self) -> AddressParseErrorKind {
         self.kind

@@ -96,7 +96,8 @@ impl ChannelBuilder {
     }
 
     /// Sets the deadline of calls that have none of their own, counted from the moment the call is
-    /// made. It holds at both ends. Default: none.
+    /// made. It holds at both ends. Default: none. Zero does not mean that there is none: it leaves a
+    /// call no time to wait for anything.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some((timeout, timeout_value(timeout)));

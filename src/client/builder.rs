@@ -115,8 +115,9 @@ impl Addresses {
 impl From<Addresses> for Target {
     fn from(Addresses(addresses): Addresses) -> Self {
         match addresses {
-            // Parsing the empty address gives an error that says what to write.
-            Ok(addresses) if addresses.is_empty() => Self::from(Addresses::from("")),
+            Ok(addresses) if addresses.is_empty() => {
+                Self::Nowhere(AddressParseError::none_given().into())
+            }
             Ok(addresses) => Self::Addresses(addresses.into_iter().map(Arc::new).collect()),
             Err(error) => Self::Nowhere(error.into()),
         }
@@ -195,7 +196,7 @@ impl ChannelBuilder {
     /// Sets how long connecting may take, on Unix sockets and over TCP. That includes name
     /// resolution, the wait for a server whose backlog is full, and the wait until the server
     /// begins to speak. With several addresses, each may take that long. Default: 20 s, as in gRPC.
-    /// `Duration::MAX` means no limit.
+    /// `Duration::MAX` means no limit. Zero does not: it leaves no time to connect.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -219,7 +220,8 @@ impl ChannelBuilder {
 
     /// Sets the deadline of calls that have none of their own, counted from the moment the call is
     /// made. It holds at both ends (`grpc-timeout`). Default: none. A call sets its own by
-    /// `Request::set_timeout`, which may be longer.
+    /// `Request::set_timeout`, which may be longer. Zero does not mean that there is
+    /// none: it leaves a call no time to wait for anything.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some((timeout, timeout_value(timeout)));
@@ -260,10 +262,10 @@ impl ChannelBuilder {
     /// servers that are stopped or stuck. A server that has ended is noticed at once without it.
     ///
     /// A server that finds this too often closes the connection (GOAWAY, "too_many_pings"). From the
-    /// channel's next connection on, the interval is twice as long (gRFC A8).
+    /// channel's next connection on, the interval is twice as long (gRFC A8). Zero means no PINGs, too.
     #[must_use]
     pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
-        self.keep_alive_interval = Some(interval);
+        self.keep_alive_interval = (!interval.is_zero()).then_some(interval);
         self
     }
 

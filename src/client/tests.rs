@@ -3,6 +3,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use http::Request;
 use tonic::body::Body;
@@ -145,4 +146,22 @@ async fn a_connection_without_identifiers_is_followed_by_another() {
         let same = channel.0.current().is_some_and(|link| link.sender.is_same(&first.sender));
         assert_eq!(same, call < 2, "call {call}");
     }
+}
+
+#[test]
+fn a_keep_alive_interval_of_zero_is_none() {
+    let keep_alive = |interval| {
+        let channel = Channel::builder("unix:/run/app.sock").keep_alive_interval(interval);
+        channel.driver_options(0).http2.keep_alive
+    };
+    assert!(keep_alive(Duration::ZERO).is_none());
+    assert!(keep_alive(Duration::from_millis(1)).is_some());
+}
+
+#[tokio::test]
+async fn a_list_without_addresses_is_said_to_be_empty() {
+    let none: [&str; 0] = [];
+    let error = Channel::builder(none).connect().await.unwrap_err();
+    assert!(error.to_string().contains("the list is empty"), "{error}");
+    assert_eq!(error.kind(), crate::ConnectErrorKind::InvalidAddress);
 }

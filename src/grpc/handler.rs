@@ -23,7 +23,7 @@ use super::metadata::normal;
 use super::panics::panicked;
 use super::request::{RequestBody, request};
 use super::status::{is_grpc, status_of};
-use super::timeout::{Deadline, grpc_timeout};
+use super::timeout::{Deadline, LimitOf, grpc_timeout};
 use super::usual_heads::UsualHeads;
 use crate::descriptors::{Descriptors, ReceivedSet};
 use crate::driver::{
@@ -35,6 +35,13 @@ use crate::observer::{CallObservation, CallObserver};
 /// A tower service that takes HTTP requests with a body of type `ReqBody`.
 /// [`Server::layer`](crate::Server::layer) needs layers whose services are such services. It is
 /// implemented for every service that fits; there is nothing to implement.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not take HTTP requests with the body `{ReqBody}` as a samehost server calls it",
+    note = "it has to be `tower::Service<http::Request<{ReqBody}>>` and `Clone + Send + Sync`, with a \
+            future that is `Send`",
+    note = "a `samehost::Channel` takes requests with `tonic::body::Body`: the example of \
+            `Server::fallback` converts them"
+)]
 pub trait HttpService<ReqBody>:
     Service<
         Request<ReqBody>,
@@ -196,11 +203,14 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
             return Called::Unpolled(self.call_http(head, body, is_post));
         }
         let asked = if usual.is_some() { None } else { grpc_timeout(&head.headers) };
-        let timeout = match (asked, self.timeout) {
-            (Some(asked), Some(most)) => Some(asked.min(most)),
-            (asked, most) => asked.or(most),
+        let limited = match (asked, self.timeout) {
+            (Some(asked), most) if most.is_none_or(|most| asked <= most) => {
+                Some((asked, LimitOf::Client))
+            }
+            (_, most) => most.map(|most| (most, LimitOf::Server)),
         };
-        let deadline = timeout.and_then(|timeout| Deadline::of_call(&head.path, timeout));
+        let deadline =
+            limited.and_then(|(timeout, limit)| Deadline::of_call(&head.path, timeout, limit));
         let mut extensions = self.extensions.clone();
         match descriptors.map(|arrived| arrived.set) {
             None => {}

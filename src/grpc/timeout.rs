@@ -64,7 +64,14 @@ pub(crate) struct Deadline {
 #[derive(Debug)]
 enum CallName {
     Sent(Box<str>, Duration),
-    Received(PathAndQuery, Duration),
+    Received(PathAndQuery, Duration, LimitOf),
+}
+
+/// Which end has limited the time of a call that arrived.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LimitOf {
+    Client,
+    Server,
 }
 
 impl Deadline {
@@ -74,8 +81,8 @@ impl Deadline {
     }
 
     /// Returns the deadline of a call on a server.
-    pub(crate) fn of_call(path: &PathAndQuery, timeout: Duration) -> Option<Self> {
-        let call = Some(CallName::Received(path.clone(), timeout));
+    pub(super) fn of_call(path: &PathAndQuery, timeout: Duration, limit: LimitOf) -> Option<Self> {
+        let call = Some(CallName::Received(path.clone(), timeout, limit));
         Some(Self { call, ..Self::after(timeout)? })
     }
 
@@ -87,9 +94,15 @@ impl Deadline {
     /// Returns the status of a call that this deadline ended.
     pub(crate) fn exceeded(&self) -> Status {
         match &self.call {
-            Some(CallName::Received(path, timeout)) => Status::deadline_exceeded(format!(
-                "{path}: its deadline of {timeout:?} has passed at the server"
-            )),
+            Some(CallName::Received(path, timeout, limit)) => {
+                let setter = match limit {
+                    LimitOf::Client => "",
+                    LimitOf::Server => " (Server::timeout)",
+                };
+                Status::deadline_exceeded(format!(
+                    "{path}: its deadline of {timeout:?}{setter} has passed at the server"
+                ))
+            }
             Some(CallName::Sent(path, timeout)) => Status::deadline_exceeded(format!(
                 "{path}: the response was not complete within the deadline of {timeout:?}"
             )),

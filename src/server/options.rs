@@ -116,3 +116,20 @@ impl fmt::Debug for ServerConfig {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::server::Server;
+
+    #[test]
+    fn a_keep_alive_interval_of_zero_is_none() {
+        let keep_alive = |interval| {
+            let server = Server::new().keep_alive_interval(interval);
+            server.options.ready().driver.http2.keep_alive
+        };
+        assert!(keep_alive(Duration::ZERO).is_none());
+        assert!(keep_alive(Duration::from_millis(1)).is_some());
+    }
+}

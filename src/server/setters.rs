@@ -96,10 +96,10 @@ impl Server {
     /// Sends a PING (RFC 9113 §6.7) to a client that has sent nothing for `interval`, and closes
     /// the connection if no answer comes within [`keep_alive_timeout`](Self::keep_alive_timeout).
     /// On one host this finds peers that are stopped or stuck; the end of a peer is noticed at once
-    /// anyway. Default: never.
+    /// anyway. Default: never. Zero means never, too.
     #[must_use]
     pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
-        self.options.keep_alive_interval = Some(interval);
+        self.options.keep_alive_interval = (!interval.is_zero()).then_some(interval);
         self
     }
 
@@ -152,7 +152,8 @@ impl Server {
 
     /// Sets how long a call may take, from its request's head to the end of its response. It is the
     /// deadline of calls that bring none or a later one. A call that takes longer gets
-    /// DEADLINE_EXCEEDED, and its handler is dropped. Default: no limit.
+    /// DEADLINE_EXCEEDED, and its handler is dropped. Default: no limit. Zero does not mean that: it
+    /// leaves time only to handlers that are ready at once.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = Some(timeout);
@@ -162,16 +163,17 @@ impl Server {
     /// Sets the age at which a connection is closed, ±10 % so that connections that began together
     /// do not end together (gRFC A9). The client is told first (GOAWAY), so that it makes new calls
     /// on another connection and none fails. Calls in flight may finish within
-    /// [`max_connection_age_grace`](Self::max_connection_age_grace). Default: no limit.
+    /// [`max_connection_age_grace`](Self::max_connection_age_grace). Default: no limit. Zero means no
+    /// limit, too.
     #[must_use]
     pub fn max_connection_age(mut self, age: Duration) -> Self {
-        self.options.max_connection_age = Some(age);
+        self.options.max_connection_age = (!age.is_zero()).then_some(age);
         self
     }
 
     /// Sets how long calls in flight may go on after their connection has reached its maximum age,
     /// before it is closed. It has no effect without
-    /// [`max_connection_age`](Self::max_connection_age). Default: no limit.
+    /// [`max_connection_age`](Self::max_connection_age). Default: no limit. Zero cuts them off at once.
     #[must_use]
     pub fn max_connection_age_grace(mut self, grace: Duration) -> Self {
         self.options.max_connection_age_grace = Some(grace);

@@ -13,7 +13,7 @@ use samehost::ping::{
     ConverseRequest, Ping, PingRequest, PingResponse, PingServiceClient, PingServiceServer,
     WatchRequest,
 };
-use samehost::{Address, Channel, Listener, PeerPolicy, RequestBody, Server};
+use samehost::{Address, Channel, ChannelState, Listener, PeerPolicy, RequestBody, Server};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -54,6 +54,7 @@ on_both_transports_with_a_paused_clock!(
     the_handshake_timeout_can_be_set,
     a_time_without_end_is_no_limit,
     an_idle_timeout_of_zero_is_none,
+    a_maximum_age_of_zero_is_none,
     a_limit_of_no_calls_admits_one,
     a_call_may_take_as_long_as_the_server_says,
     a_deadline_before_the_servers_holds,
@@ -155,6 +156,19 @@ async fn an_idle_timeout_of_zero_is_none(transport: Transport) {
     server.stop().await;
 }
 
+async fn a_maximum_age_of_zero_is_none(transport: Transport) {
+    let mut server = ping_server().max_connection_age(Duration::ZERO);
+    let stats = server.stats();
+    let server = Running::start(transport, server).await;
+    let channel = server.channel().await;
+    let mut client = PingServiceClient::new(channel.clone());
+    let first = client.ping(PingRequest::ping()).await.unwrap();
+    assert_eq!(first.into_inner().message, "pong");
+    sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(channel.state(), ChannelState::Ready);
+    assert_eq!(stats.snapshot().connections(), 1);
+}
+
 async fn a_limit_of_no_calls_admits_one(transport: Transport) {
     for server in [ping_server().concurrency_limit(0), ping_server().max_concurrent_streams(0)] {
         let server = Running::start(transport, server).await;
@@ -179,7 +193,7 @@ async fn a_call_may_take_as_long_as_the_server_says(transport: Transport) {
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert_eq!(
         status.message(),
-        "/ping.v1.PingService/Ping: its deadline of 2.5s has passed at the server"
+        "/ping.v1.PingService/Ping: its deadline of 2.5s (Server::timeout) has passed at the server"
     );
     assert_eq!(started.elapsed().as_millis() / 100, 25);
 

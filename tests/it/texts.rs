@@ -227,7 +227,7 @@ async fn a_deadline_is_told_with_the_end_at_which_it_passed() {
     let status = client.ping(PingRequest::ping()).await.unwrap_err();
     assert_eq!(
         status.message(),
-        "/ping.v1.PingService/Ping: its deadline of 3s has passed at the server"
+        "/ping.v1.PingService/Ping: its deadline of 3s (Server::timeout) has passed at the server"
     );
 }
 
