@@ -1,10 +1,13 @@
 //! [`MessagePosition`]: the position of a body in its messages.
 
+/// The size of a prefix in bytes.
+const PREFIX: usize = 5;
+
 /// The position of a body in its messages. Each message has a prefix: whether it is compressed, and
 /// four bytes of length (gRPC over HTTP/2, Length-Prefixed-Message).
 #[derive(Debug, Default)]
 pub(super) struct MessagePosition {
-    prefix: [u8; 5],
+    prefix: [u8; PREFIX],
     prefix_len: usize,
     /// The number of bytes to come of a message whose prefix has come.
     left: usize,
@@ -29,33 +32,57 @@ impl MessagePosition {
     }
 
     /// Moves the position past the next part of the body.
+    #[inline]
     pub(super) fn take(&mut self, mut data: &[u8]) {
-        while !data.is_empty() {
-            let taken = if self.left > 0 {
-                let taken = data.len().min(self.left);
-                self.left -= taken;
-                taken
-            } else {
-                let taken = data.len().min(self.prefix.len() - self.prefix_len);
-                self.prefix[self.prefix_len..][..taken].copy_from_slice(&data[..taken]);
-                self.prefix_len += taken;
-                if self.prefix_len == self.prefix.len() {
-                    let [_, length @ ..] = self.prefix;
-                    self.left = u32::from_be_bytes(length) as usize;
-                    self.prefix_len = 0;
-                }
-                taken
-            };
-            self.bytes += taken;
-            if self.left == 0 && self.prefix_len == 0 {
-                if self.complete == 0 {
-                    self.first = self.bytes;
-                }
-                self.complete += 1;
-                self.bytes = 0;
+        loop {
+            // The usual case: messages that begin and end in this part.
+            while self.bytes == 0
+                && let Some((&[_, length @ ..], rest)) = data.split_first_chunk::<PREFIX>()
+                && let Some(rest) = rest.get(u32::from_be_bytes(length) as usize..)
+            {
+                self.complete(data.len() - rest.len());
+                data = rest;
             }
-            data = &data[taken..];
+            if data.is_empty() {
+                return;
+            }
+            data = self.take_cut(data);
         }
+    }
+
+    /// Moves the position to the end of a prefix or a message that is cut, or of the part. Returns the
+    /// rest of the part.
+    fn take_cut<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        let taken = if self.left > 0 {
+            let taken = data.len().min(self.left);
+            self.left -= taken;
+            taken
+        } else {
+            let taken = data.len().min(PREFIX - self.prefix_len);
+            self.prefix[self.prefix_len..][..taken].copy_from_slice(&data[..taken]);
+            self.prefix_len += taken;
+            if self.prefix_len == PREFIX {
+                let [_, length @ ..] = self.prefix;
+                self.left = u32::from_be_bytes(length) as usize;
+                self.prefix_len = 0;
+            }
+            taken
+        };
+        self.bytes += taken;
+        if self.left == 0 && self.prefix_len == 0 {
+            let size = std::mem::take(&mut self.bytes);
+            self.complete(size);
+        }
+        &data[taken..]
+    }
+
+    /// Counts a message of so many bytes, with its prefix.
+    #[inline]
+    fn complete(&mut self, size: usize) {
+        if self.complete == 0 {
+            self.first = size;
+        }
+        self.complete += 1;
     }
 }
 
