@@ -54,7 +54,9 @@ pub(super) async fn workers(
         clients.push(dialer.dial().await?);
     }
     for (open, client) in clients.iter().cycle().take(cell.concurrency).enumerate() {
-        let (client, payload) = (client.clone(), payload.clone());
+        // Each worker has its own, as calls of a program do. Threads would wait for each other's
+        // references to one that they share.
+        let (client, payload) = (client.clone(), Bytes::copy_from_slice(&payload));
         workers.push(match cell.kind {
             Kind::Bulk => Box::new(BulkWorker { client, payload }),
             Kind::Stream => {
@@ -92,13 +94,14 @@ impl<T: Stub> Worker for UnaryWorker<T> {
     async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem> {
         let mut calls = 0;
         let mut now = Instant::now();
+        let mut recorder = RecorderQueue::new(recorder);
         while share.goes_on(calls, now) {
             calls += 1;
             self.sequence += 1;
             let started = Instant::now();
             ping(&mut self.client, &self.payload, self.sequence).await?;
             now = Instant::now();
-            recorder.record(now - started);
+            recorder.record(now - started, now);
         }
         Ok(())
     }
