@@ -12,7 +12,7 @@ pub(super) trait Duties {
     const KEPT_OUTPUT: usize;
 
     /// A turn takes one call of so many in flight, and then writes. So the other end works on some
-    /// calls while this end works on others.
+    /// calls while this end works on others. With busy polling it takes twice as many.
     const CALLS_PER_TAKEN: u8;
 
     /// Deals with an event.

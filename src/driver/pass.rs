@@ -45,7 +45,7 @@ pub(super) struct Pass<T, R> {
     pub(super) has_last_words: bool,
     /// Whether events are left from the last turn.
     backlog: bool,
-    /// [`Duties::CALLS_PER_TAKEN`], or 1 if both ends share one CPU: they never work at the same time.
+    /// A turn takes one call of so many in flight, see [`Duties::CALLS_PER_TAKEN`].
     calls_per_taken: u8,
     /// How many calls a turn takes, see [`State::batch`]. It stays the same until no events are left:
     /// half of the calls that are left would be fewer with each turn.
@@ -71,7 +71,14 @@ where
         busy_poll: Option<BusyPoll>,
     ) -> Self {
         let busy_poll = busy_poll.filter(|_| T::CAN_SPIN);
-        let calls_per_taken = if io.shares_one_cpu() { 1 } else { R::CALLS_PER_TAKEN };
+        let calls_per_taken = match (io.shares_one_cpu(), busy_poll) {
+            // The ends never work at the same time.
+            (true, _) => 1,
+            // An end that does not sleep starts at once when something comes. With fewer calls at a
+            // time it would only make more system calls.
+            (false, Some(_)) => R::CALLS_PER_TAKEN / 2,
+            (false, None) => R::CALLS_PER_TAKEN,
+        };
         Self {
             io,
             duties,

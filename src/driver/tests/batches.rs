@@ -4,7 +4,8 @@ use std::future::{Ready, pending, ready};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http::Response;
@@ -15,7 +16,7 @@ use super::frames::{frame, settings};
 use super::send;
 use crate::descriptors::ReceivedSet;
 use crate::driver::{
-    Called, Handler, Incoming, Memory, Options, Owner, Sender, Sleeping, Socket, serve,
+    BusyPoll, Called, Handler, Incoming, Memory, Options, Owner, Sender, Sleeping, Socket, serve,
 };
 use crate::http2::RequestHead;
 use crate::socket::SocketSender;
@@ -52,7 +53,8 @@ fn heads(mut bytes: &[u8]) -> u32 {
 }
 
 impl Socket for Counted {
-    const CAN_SPIN: bool = false;
+    /// It polls only if the options say so.
+    const CAN_SPIN: bool = true;
 
     fn poll_receive(
         &mut self,
@@ -64,7 +66,10 @@ impl Socket for Counted {
     }
 
     fn receive(&mut self, input: &mut BytesMut, most: usize) -> io::Result<usize> {
-        self.stream.receive(input, most)
+        match self.poll_receive(&mut Context::from_waker(Waker::noop()), input, most) {
+            Poll::Ready(received) => received,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     fn sender(&self) -> Option<SocketSender> {
@@ -140,12 +145,18 @@ async fn read_heads(stream: &mut DuplexStream, count: u32) {
     }
 }
 
+/// Returns options with busy polling for a moment.
+fn polling() -> Options {
+    let busy_poll = Some(BusyPoll::new(Duration::from_micros(10)));
+    Options { busy_poll, ..Options::default() }
+}
+
 /// Asserts how many responses each write of a server has. A turn that takes long ends early, so on a
 /// busy machine a few attempts may end otherwise.
-async fn assert_writes_of_a_server(shares_one_cpu: bool, expected: &[u32]) {
+async fn assert_writes_of_a_server(options: Options, shares_one_cpu: bool, expected: &[u32]) {
     let mut last = Vec::new();
     for _ in 0..20 {
-        last = writes_of_a_server(shares_one_cpu).await;
+        last = writes_of_a_server(options, shares_one_cpu).await;
         if last == expected {
             return;
         }
@@ -153,10 +164,10 @@ async fn assert_writes_of_a_server(shares_one_cpu: bool, expected: &[u32]) {
     assert_eq!(last, expected);
 }
 
-async fn writes_of_a_server(shares_one_cpu: bool) -> Vec<u32> {
+async fn writes_of_a_server(options: Options, shares_one_cpu: bool) -> Vec<u32> {
     let (stream, mut client, heads) = Counted::new(shares_one_cpu);
     let user = Memory::new(1 << 30, 1 << 30).user(Owner::Server);
-    let serving = serve(stream, Heads, Options::default(), user, pending());
+    let serving = serve(stream, Heads, options, user, pending());
     let serving = tokio::spawn(serving);
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     sent.extend(settings());
@@ -172,9 +183,9 @@ async fn writes_of_a_server(shares_one_cpu: bool) -> Vec<u32> {
 
 /// Returns how many requests each write of a client has, of callers that wait for a response before
 /// they make the next call.
-async fn writes_of_a_client(shares_one_cpu: bool) -> Vec<u32> {
+async fn writes_of_a_client(options: Options, shares_one_cpu: bool) -> Vec<u32> {
     let (stream, mut server, heads) = Counted::new(shares_one_cpu);
-    let sender = Sender::start(stream, Options::default());
+    let sender = Sender::start(stream, options);
     server.write_all(&settings()).await.unwrap();
     sender.ready().await.unwrap();
     for _ in 0..CALLS {
@@ -195,16 +206,22 @@ async fn writes_of_a_client(shares_one_cpu: bool) -> Vec<u32> {
 
 #[tokio::test]
 async fn a_server_answers_half_of_the_calls_that_have_come() {
-    assert_writes_of_a_server(false, &[CALLS / 2; 2]).await;
+    assert_writes_of_a_server(Options::default(), false, &[CALLS / 2; 2]).await;
 }
 
 #[tokio::test]
 async fn a_client_takes_a_quarter_of_its_calls() {
-    assert_eq!(writes_of_a_client(false).await, [CALLS / 4; 4]);
+    assert_eq!(writes_of_a_client(Options::default(), false).await, [CALLS / 4; 4]);
 }
 
 #[tokio::test]
 async fn on_one_cpu_all_calls_leave_by_one_write() {
-    assert_writes_of_a_server(true, &[CALLS]).await;
-    assert_eq!(writes_of_a_client(true).await, [CALLS]);
+    assert_writes_of_a_server(Options::default(), true, &[CALLS]).await;
+    assert_eq!(writes_of_a_client(Options::default(), true).await, [CALLS]);
+}
+
+#[tokio::test]
+async fn with_busy_polling_a_turn_takes_twice_as_many_calls() {
+    assert_writes_of_a_server(polling(), false, &[CALLS]).await;
+    assert_eq!(writes_of_a_client(polling(), false).await, [CALLS / 2; 2]);
 }
