@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nix::unistd::{self, User};
 use samehost::Group;
+use tracing_subscriber::EnvFilter;
 
 /// The longest duration that is accepted: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -47,6 +48,13 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
         Ok(count) if count > 0 => Ok(count),
         _ => Err(format!("{text:?} is no number from 1 on: write 1 or more")),
     }
+}
+
+/// Parses what is to be logged.
+pub(crate) fn log_filter(text: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(text).map_err(|error| {
+        format!("{text:?} is no filter ({error}): write error, warn, info, debug, trace, or samehost=debug")
+    })
 }
 
 /// Parses permission bits in octal, as chmod(1) does.

@@ -24,7 +24,10 @@ use crate::shutdown::Signals;
 const DEFAULT_NAME: &str = "samehost.sock";
 
 #[derive(clap::Args)]
-#[command(after_help = "\
+// A value such as -1 is refused as a value, and not taken for an option.
+#[command(
+    allow_negative_numbers = true,
+    after_help = "\
 Examples:
   samehost serve
   samehost serve unix:/tmp/ping.sock 127.0.0.1:50051
@@ -35,7 +38,8 @@ Examples:
 
 Once all addresses are bound, prints `listening on ADDRESS` for each. SIGTERM or Ctrl-C lets the
 calls in flight finish, a second one stops at once; the socket files go first either way. So does
-SIGHUP, unless it is ignored as under nohup(1).")]
+SIGHUP, unless it is ignored as under nohup(1)."
+)]
 pub(crate) struct Args {
     /// Where to listen: unix:/path, 127.0.0.1:50051 [default:
     /// unix:$XDG_RUNTIME_DIR/samehost.sock, or unix:/tmp/samehost-$UID/samehost.sock]
@@ -64,11 +68,10 @@ pub(crate) struct Args {
     /// Let processes of this user connect, by name or number; like --allow-gid it may be given
     /// several times. With an --allow option, other users cannot connect. The mode of the socket
     /// file must let them connect, too: see --mode
-    #[arg(long, value_name = "NAME|UID", allow_negative_numbers = true, value_parser = args::user)]
+    #[arg(long, value_name = "NAME|UID", value_parser = args::user)]
     allow_uid: Vec<u32>,
     /// Let processes in this group connect, by name or number; supplementary groups count
-    #[arg(long, value_name = "NAME|GID", allow_negative_numbers = true,
-          value_parser = args::group_number)]
+    #[arg(long, value_name = "NAME|GID", value_parser = args::group_number)]
     allow_gid: Vec<u32>,
     /// Let processes of the server's own user connect
     #[arg(long)]
@@ -119,7 +122,7 @@ pub(crate) struct Args {
     metrics: Option<Address>,
     /// What to log on standard error: error, warn, info, debug, trace, or a filter such as
     /// samehost=debug
-    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = args::log_filter)]
     log: tracing_subscriber::EnvFilter,
     /// Format of the log: lines of text, or one JSON object in each line
     #[arg(long, value_name = "FORMAT", default_value = "text")]

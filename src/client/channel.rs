@@ -136,14 +136,14 @@ impl Channel {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let config = ChannelBuilder::new(Target::Stream);
-        let sender = Sender::start(Sleeping(stream), config.driver_options(0));
+        let sender = Sender::start(Sleeping::new(stream), config.driver_options(0));
         Self::new(config, Some(Arc::new(Link::given(sender))))
     }
 
     /// Returns a channel whose connections `connect` opens. They may lead to a child's standard
     /// input and output, a vsock or something in memory. `connect` is called at the first call, and
-    /// again when a call finds that the connection has ended. [`ChannelBuilder::from_connector`]
-    /// has options for it.
+    /// again when a call finds that the connection has ended. The stream may keep what is written to it
+    /// until it is flushed, as TLS does. [`ChannelBuilder::from_connector`] has options for it.
     ///
     /// ```no_run
     /// # #[cfg(feature = "ping")]

@@ -209,7 +209,7 @@ impl ChannelBuilder {
             }
             let (watch, observed) = WatchedLink::opening(self, None, &Peer::Unknown);
             let options = self.driver_options(too_many_pings);
-            let sender = Sender::start_watched(Sleeping(stream), options, watch);
+            let sender = Sender::start_watched(Sleeping::new(stream), options, watch);
             failure.set(ConnectError::silent(None, None));
             match sender.ready().await {
                 Ok(()) => Ok(Link::given(sender).observed_as(observed)),

@@ -301,7 +301,7 @@ mod tests {
     async fn largest_read(streams: usize, is_bulk: bool) -> usize {
         let (ours, mut theirs) = tokio::io::duplex(4 << 20);
         theirs.write_all(&vec![0; 4 << 20]).await.unwrap();
-        let (mut io, mut reader) = (Sleeping(ours), Reader::new(None));
+        let (mut io, mut reader) = (Sleeping::new(ours), Reader::new(None));
         reader.note_load(streams, is_bulk);
         let mut largest = 0;
         for _ in 0..10 {

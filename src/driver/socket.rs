@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -147,8 +147,47 @@ impl Socket for Conn {
 }
 
 /// Any other stream, such as one end of a socketpair. It is read when it wakes the task.
+///
+/// The stream may keep what is written to it until it is flushed, as TLS and `BufWriter` do. So each
+/// write is followed by a flush. One that is not ready at once goes on when the task wakes.
 #[derive(Debug)]
-pub(crate) struct Sleeping<T>(pub(crate) T);
+pub(crate) struct Sleeping<T> {
+    stream: T,
+    /// Whether something was written that is not known to be flushed.
+    unflushed: bool,
+}
+
+impl<T> Sleeping<T> {
+    pub(crate) fn new(stream: T) -> Self {
+        Self { stream, unflushed: false }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Sleeping<T> {
+    /// Flushes what a write has left to be flushed.
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Flushes after a write, and returns the outcome of the write unless the flush fails.
+    fn flush_after(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(1..)) = written {
+            self.unflushed = true;
+            if let Poll::Ready(Err(error)) = self.poll_flushed(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        written
+    }
+}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket for Sleeping<T> {
     const CAN_SPIN: bool = false;
@@ -159,8 +198,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Socket for Sleeping<T> {
         input: &mut BytesMut,
         most: usize,
     ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Err(error)) = self.poll_flushed(cx) {
+            return Poll::Ready(Err(error));
+        }
         let room = (input.capacity() - input.len()).min(most);
-        pin!(self.0.read_buf(&mut input.limit(room))).poll(cx)
+        pin!(self.stream.read_buf(&mut input.limit(room))).poll(cx)
     }
 
     fn receive(&mut self, _: &mut BytesMut, _: usize) -> io::Result<usize> {
@@ -178,15 +220,16 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Sleeping<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.flush_after(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -194,10 +237,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Sleeping<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.flush_after(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }

@@ -111,6 +111,6 @@ impl<T: AsyncRead + AsyncWrite + 'static> Accepted<Sleeping<T>> {
     pub(super) fn of_stream(stream: T) -> Self {
         let conn = (&stream as &dyn Any).downcast_ref::<Conn>();
         let any_authority = conn.is_none_or(Conn::is_unix);
-        Self { peer: Peer::of(conn), any_authority, io: Sleeping(stream) }
+        Self { peer: Peer::of(conn), any_authority, io: Sleeping::new(stream) }
     }
 }

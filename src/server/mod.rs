@@ -159,7 +159,8 @@ impl Server {
     /// PERMISSION_DENIED before any layer sees it, and leaves a log event: see [`PeerPolicyLayer`].
     ///
     /// Default: every connected peer may call everything. A server with a policy does not serve
-    /// TCP. A second policy replaces the first.
+    /// TCP, nor one whose policy names a method that a service of `samehost-build` does not have. A
+    /// second policy replaces the first.
     ///
     /// ```no_run
     /// # #[cfg(feature = "ping")]
@@ -210,7 +211,7 @@ impl Server {
     /// # Errors
     ///
     /// All errors come before a connection is accepted: there is no listener, two services have the
-    /// same name, or an address does not fit the policies. See [`ServeErrorKind`]. An error of one
+    /// same name, or the policies do not fit an address or the services. See [`ServeErrorKind`]. An error of one
     /// connection, or of accepting one, is logged and does not stop the server.
     ///
     /// # Cancel safety
@@ -296,7 +297,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ServeErrorKind::DuplicateService`] if two services have the same name.
+    /// [`ServeErrorKind::DuplicateService`] if two services have the same name,
+    /// [`ServeErrorKind::UnknownMethod`] if the policy of methods names one that is not there.
     ///
     /// # Cancel safety
     ///

@@ -1,8 +1,10 @@
 //! [`ConnectError`]: why there is no connection to an [`Address`], and what to do about it.
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -255,7 +257,15 @@ impl ConnectError {
     /// Looks at a Unix socket's file and returns what is wrong with it.
     pub(super) fn unix(address: &Address, path: &Path, errno: Errno) -> Self {
         match errno {
-            Errno::NOENT => Self::no_server(address, ": there is no such file"),
+            Errno::NOENT => match rustix::fs::readlink(path, Vec::new()) {
+                Ok(target) => {
+                    let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+                    let why =
+                        format!(": it is a link to {}, which is not there", shown_path(target));
+                    Self::no_server(address, &why)
+                }
+                Err(_) => Self::no_server(address, ": there is no such file"),
+            },
             Errno::CONNREFUSED => match rustix::fs::stat(path) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
                     Self::no_server(address, ": the socket file is stale")

@@ -80,7 +80,8 @@ impl ReceivedEncoding {
     pub(super) fn or_unimplemented(self, accepted: &Encodings) -> Result<Self, Status> {
         let Self::Unknown(name) = self else { return Ok(self) };
         let mut status = Status::unimplemented(format!(
-            "the request is compressed with {name}, which this service does not accept"
+            "the request is compressed with {name}, which this service does not accept \
+             (accept_compressed of the generated server)"
         ));
         let accepted = accepted.header().unwrap_or(HeaderValue::from_static("identity"));
         status.metadata_mut().as_mut().insert(GRPC_ACCEPT_ENCODING, accepted);

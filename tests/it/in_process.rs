@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use samehost::ping::{PingRequest, PingServiceClient, PingServiceServer, WatchRequest};
 use samehost::{Channel, PeerPolicy, Server};
+use tokio::io::BufStream;
 use tokio::time::Instant;
 use tonic::{Code, Request};
 
@@ -105,5 +106,35 @@ async fn a_refusal_tells_its_reason() {
         let status = client.ping(PingRequest::ping()).await.unwrap_err();
         assert_eq!(status.code(), code, "{status:?}");
         assert!(status.message().contains(reason), "{status:?}");
+    }
+}
+
+/// TLS and the standard streams of a process keep bytes until they are flushed, as `BufStream` does.
+#[tokio::test]
+async fn streams_that_buffer_are_flushed() {
+    let ping = || {
+        let ping = samehost::ping::Ping::default();
+        Server::new().add_service(PingServiceServer::new(ping))
+    };
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    tokio::spawn(ping().serve_connection(BufStream::new(theirs)));
+    let given = Channel::from_stream(BufStream::new(ours));
+    let connected = Channel::from_connector(move || {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let incoming = tokio_stream::once(std::io::Result::Ok(BufStream::new(theirs)));
+        tokio::spawn(ping().serve_incoming(incoming, std::future::pending()));
+        std::future::ready(std::io::Result::Ok(BufStream::new(ours)))
+    });
+    for channel in [given, connected] {
+        let mut client = PingServiceClient::new(channel);
+        for size in [0, 100_000] {
+            let payload = vec![7; size];
+            let mut request = Request::new(PingRequest {
+                payload: payload.clone().into(),
+                ..PingRequest::ping()
+            });
+            request.set_timeout(Duration::from_secs(20));
+            assert_eq!(client.ping(request).await.unwrap().into_inner().payload, payload);
+        }
     }
 }

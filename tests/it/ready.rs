@@ -255,6 +255,13 @@ async fn what_only_a_person_can_mend_is_not_waited_for() {
         assert!(source.kind().is_permanent());
         assert!(status.message().contains(&address.to_string()), "{status:?}");
     }
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("/no/where", &link).unwrap();
+    let status = ping(&Channel::builder(link).connect_lazy(), None).await.unwrap_err();
+    assert!(
+        status.message().contains(": it is a link to /no/where, which is not there"),
+        "{status:?}"
+    );
     let invalid = Channel::builder("/run/app.sock").wait_for_ready(true).connect_lazy();
     let status = ping(&invalid, None).await.unwrap_err();
     assert!(status.message().contains("write unix:/run/app.sock"), "{status:?}");

@@ -35,7 +35,8 @@ impl Counted {
     fn new(shares_one_cpu: bool) -> (Self, DuplexStream, Arc<Mutex<Vec<u32>>>) {
         let (stream, other) = tokio::io::duplex(1 << 20);
         let heads = Arc::<Mutex<Vec<u32>>>::default();
-        let counted = Self { stream: Sleeping(stream), heads: Arc::clone(&heads), shares_one_cpu };
+        let counted =
+            Self { stream: Sleeping::new(stream), heads: Arc::clone(&heads), shares_one_cpu };
         (counted, other, heads)
     }
 }

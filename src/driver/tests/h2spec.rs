@@ -78,7 +78,13 @@ async fn h2spec_passes() {
             let http2 = Config { any_authority: false, max_frame_size, ..Config::default() };
             let options = Options { http2, ..Options::default() };
             let user = Memory::new(usize::MAX, usize::MAX).user(Owner::Server);
-            tokio::spawn(serve(Sleeping(stream), Plain, options, user, std::future::pending()));
+            tokio::spawn(serve(
+                Sleeping::new(stream),
+                Plain,
+                options,
+                user,
+                std::future::pending(),
+            ));
         }
     });
     let run = tokio::task::spawn_blocking(move || {

@@ -64,7 +64,7 @@ impl AsyncWrite for Closed {
 async fn call(said: Vec<u8>) -> Result<http::StatusCode, StreamError> {
     let written_to = Arc::new(AtomicBool::new(false));
     let io = Closed { said: io::Cursor::new(said), written_to, reader: None };
-    let sender = Sender::start(Sleeping(io), Options::default());
+    let sender = Sender::start(Sleeping::new(io), Options::default());
     let body = tonic::body::Body::new(http_body_util::Full::new(Bytes::from_static(b"hi")));
     send(&sender, body).await.1.map(|received| received.head.status)
 }
@@ -110,7 +110,7 @@ async fn a_go_away_in_a_new_socket_is_heard() {
 async fn the_reason_of_a_go_away_right_behind_the_settings_is_told() {
     let (ours, mut theirs) = tokio::io::duplex(1 << 16);
     theirs.write_all(&go_away()).await.unwrap();
-    let sender = Sender::start(Sleeping(ours), Options::default());
+    let sender = Sender::start(Sleeping::new(ours), Options::default());
     assert_gone_away(sender.ready().await.unwrap_err());
 }
 

@@ -6,7 +6,9 @@ use std::sync::mpsc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, DuplexStream, ReadBuf,
+};
 use tonic::body::Body;
 
 use super::frames::{frame, settings};
@@ -60,7 +62,7 @@ impl AsyncWrite for Interrupted {
 async fn client() -> (Sender, mpsc::Sender<Box<dyn FnOnce() + Send>>, DuplexStream) {
     let (stream, mut server) = tokio::io::duplex(1 << 20);
     let (interrupt, next) = mpsc::channel();
-    let sender = Sender::start(Sleeping(Interrupted { stream, next }), Options::default());
+    let sender = Sender::start(Sleeping::new(Interrupted { stream, next }), Options::default());
     // With the acknowledgement of the client's, no timer wakes the connection.
     let answer = [settings(), frame(4, 1, 0, &[])].concat();
     server.write_all(&answer).await.unwrap();
@@ -103,4 +105,56 @@ async fn the_last_sender_may_be_dropped() {
     // GOAWAY, although nothing comes from the server that would wake the connection.
     let go_away = read_frames(&mut server, 7, 1);
     tokio::time::timeout(Duration::from_secs(20), go_away).await.expect("the connection sleeps");
+}
+
+/// Keeps what is written until it is flushed, which takes a while.
+struct Buffering {
+    stream: BufWriter<DuplexStream>,
+    flushes: u32,
+}
+
+impl AsyncRead for Buffering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(self.stream.get_mut()).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Buffering {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.flushes += 1;
+        if !self.flushes.is_multiple_of(3) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_is_flushed() {
+    let (stream, mut server) = tokio::io::duplex(1 << 20);
+    let stream = Buffering { stream: BufWriter::new(stream), flushes: 0 };
+    let sender = Sender::start(Sleeping::new(stream), Options::default());
+    server.write_all(&[settings(), frame(4, 1, 0, &[])].concat()).await.unwrap();
+    sender.ready().await.unwrap();
+    let call = send(&sender, Body::empty());
+    let headers = read_frames(&mut server, 1, 1);
+    tokio::time::timeout(Duration::from_secs(20), headers).await.expect("nothing was flushed");
+    drop(call);
 }
