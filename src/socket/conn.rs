@@ -201,7 +201,7 @@ impl Conn {
 
     /// Is ready once the peer has closed both of its sides. Over TCP, the end of the peer's writing
     /// side looks the same until this end writes, and counts as both.
-    pub(crate) fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_unix { self.stream.poll_hang_up(cx) } else { Poll::Ready(()) }
     }
 
@@ -241,7 +241,7 @@ impl ReceivingRights {
 
 impl AsyncRead for Conn {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {

@@ -8,6 +8,10 @@
 //! net/unix/af_unix.c; epoll(7)). If both ends are bound to the same single CPU, there is no other
 //! CPU to wake, and the sender would only disturb. Then the socket is watched for room only while a
 //! write waits for it.
+//!
+//! On a runtime of several threads, a socket that always has more to read is not watched meanwhile. Each
+//! event would wake the thread that waits for events, which has nothing to do then and takes the CPU from
+//! the others.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -22,6 +26,7 @@ use rustix::process::Pid;
 use rustix::thread::sched_getaffinity;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::held::Held;
 use super::rights::{self, ReceivedRights};
@@ -30,7 +35,13 @@ use crate::descriptors::Descriptors;
 
 #[derive(Debug)]
 pub(super) struct SocketStream {
-    socket: AsyncFd<Arc<Held>>,
+    socket: Arc<Held>,
+    /// `None` while the socket is not watched because there is always more to read.
+    watched: Option<AsyncFd<Arc<Held>>>,
+    /// How many reads in a row have filled their buffers. `None` if the socket is always watched.
+    full_reads: Option<u8>,
+    /// Whether a write has left its waker with the socket.
+    write_waits: bool,
     /// Whether the peer may have attached file descriptors, which are closed unread. A read stops
     /// before them although there is more (unix(7)).
     stops_short: bool,
@@ -51,6 +62,9 @@ const SEND_BUFFER: usize = 425_984;
 
 /// A socket that was full is no longer watched after this many writes that did not wait.
 const CALM: u8 = 64;
+
+/// A socket is no longer watched after so many reads that filled their buffers.
+const FULL_READS: u8 = 4;
 
 impl SocketStream {
     /// Takes a connected Unix socket that does not block.
@@ -79,14 +93,53 @@ impl SocketStream {
     }
 
     fn new(socket: OwnedFd, stops_short: bool, watches_room: bool) -> io::Result<Self> {
-        let room = if watches_room { Interest::WRITABLE } else { Interest::READABLE };
-        let socket = register(Arc::new(Held::new(socket, stops_short)), Interest::READABLE | room)?;
-        Ok(Self { socket, stops_short, watches_room, room: None, calm: 0 })
+        let socket = Arc::new(Held::new(socket, stops_short));
+        let is_parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
+        let mut stream = Self {
+            socket,
+            watched: None,
+            full_reads: is_parallel.then_some(0),
+            write_waits: false,
+            stops_short,
+            watches_room,
+            room: None,
+            calm: 0,
+        };
+        stream.watched()?;
+        Ok(stream)
+    }
+
+    /// Returns the socket as it is watched, from now on if it was not.
+    fn watched(&mut self) -> io::Result<&AsyncFd<Arc<Held>>> {
+        let watched = match self.watched.take() {
+            Some(watched) => watched,
+            None => {
+                self.full_reads = self.full_reads.map(|_| 0);
+                let room = if self.watches_room { Interest::WRITABLE } else { Interest::READABLE };
+                register(Arc::clone(&self.socket), Interest::READABLE | room)?
+            }
+        };
+        Ok(self.watched.insert(watched))
+    }
+
+    /// Notes a read, and returns it. After several that filled their buffers the socket is not
+    /// watched, unless a write
+    /// waits for it.
+    #[inline]
+    fn note_read(&mut self, read: Poll<io::Result<usize>>, room: usize) -> Poll<io::Result<usize>> {
+        if let Some(full_reads) = &mut self.full_reads {
+            let is_full = matches!(read, Poll::Ready(Ok(bytes)) if bytes == room);
+            *full_reads = if is_full { full_reads.saturating_add(1) } else { 0 };
+            if *full_reads >= FULL_READS && !self.write_waits {
+                self.watched = None;
+            }
+        }
+        read
     }
 
     /// Returns a second way to send.
     pub(super) fn sender(&self) -> SocketSender {
-        SocketSender(Arc::clone(self.socket.get_ref()))
+        SocketSender(Arc::clone(&self.socket))
     }
 
     /// Returns whether both ends of a Unix socket were bound to the same single CPU at the start.
@@ -96,41 +149,43 @@ impl SocketStream {
 
     /// Returns a reference to the socket that lasts as long as the connection.
     pub(super) fn downgrade(&self) -> Weak<Held> {
-        Arc::downgrade(self.socket.get_ref())
+        Arc::downgrade(&self.socket)
     }
 
     /// Appends as many bytes to `input` as its capacity takes, and at most `most`.
     pub(super) fn poll_receive(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         input: &mut BytesMut,
         most: usize,
     ) -> Poll<io::Result<usize>> {
         let room = (input.capacity() - input.len()).min(most);
-        self.poll(cx, room, |socket| sys::receive(socket, input, most))
+        let read = self.poll(cx, room, |socket| sys::receive(socket, input, most));
+        self.note_read(read, room)
     }
 
     /// Does the same if descriptors may come with the bytes.
     pub(super) fn poll_receive_with(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         input: &mut BytesMut,
         most: usize,
         mut arrived: impl FnMut(ReceivedRights),
     ) -> Poll<io::Result<usize>> {
         let room = (input.capacity() - input.len()).min(most);
-        self.poll(cx, room, |socket| {
+        let read = self.poll(cx, room, |socket| {
             let received = rights::receive(socket, input, most)?;
             let bytes = received.bytes;
             arrived(received);
             Ok(bytes)
-        })
+        });
+        self.note_read(read, room)
     }
 
     /// Lets the peer attach file descriptors from now on.
     pub(super) fn take_descriptors(&mut self) {
         self.stops_short = true;
-        self.socket.get_ref().may_block();
+        self.socket.may_block();
         // A kernel that cannot refuse them takes them anyway.
         let _ = sys::pass_descriptors(&*self, true);
     }
@@ -141,7 +196,7 @@ impl SocketStream {
         bytes: &[IoSlice<'_>],
         descriptors: &Descriptors,
     ) -> Poll<io::Result<usize>> {
-        let held = Arc::clone(self.socket.get_ref());
+        let held = Arc::clone(&self.socket);
         self.write(cx, |_| underway::send(&held, bytes, descriptors))
     }
 
@@ -151,12 +206,12 @@ impl SocketStream {
     }
 
     pub(super) fn poll_read(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // Callers may read without end, so this takes from the cooperative budget of their task.
-        ready!(self.socket.poll_read_ready(cx))?.retain_ready();
+        ready!(self.watched()?.poll_read_ready(cx))?.retain_ready();
         self.poll(cx, buf.remaining(), |socket| {
             let room = buf.initialize_unfilled();
             let (_, bytes) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?;
@@ -168,7 +223,7 @@ impl SocketStream {
 
     /// Reads up to `room` bytes. The waker is only left where there is nothing to read.
     fn poll(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         room: usize,
         mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
@@ -177,7 +232,7 @@ impl SocketStream {
             if let Some(read) = self.try_read(room, &mut read) {
                 return Poll::Ready(read);
             }
-            ready!(self.socket.poll_read_ready(cx))?.retain_ready();
+            ready!(self.watched()?.poll_read_ready(cx))?.retain_ready();
         }
     }
 
@@ -188,22 +243,25 @@ impl SocketStream {
         room: usize,
         mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Option<io::Result<usize>> {
-        let mut outcome = None;
-        let _ = self.socket.try_io(Interest::READABLE, |socket| {
-            loop {
-                match read(socket.as_fd()) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-                    read => break outcome = Some(read),
-                }
+        let mut read = || loop {
+            match read(self.as_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break None,
+                read => break Some(read),
             }
+        };
+        let Some(watched) = &self.watched else { return read() };
+        let mut outcome = None;
+        let _ = watched.try_io(Interest::READABLE, |_| {
+            outcome = read();
             match outcome {
+                None => Err(io::ErrorKind::WouldBlock.into()),
                 // That was all. epoll(7) reports what comes next as a new event, since it is
                 // edge-triggered. With this error tokio waits for that event.
                 Some(Ok(bytes)) if bytes > 0 && bytes < room && !self.stops_short => {
                     Err(io::ErrorKind::WouldBlock.into())
                 }
-                _ => Ok(()),
+                Some(_) => Ok(()),
             }
         });
         outcome
@@ -236,6 +294,7 @@ impl SocketStream {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 written => {
+                    self.write_waits = false;
                     if self.room.is_some() {
                         self.calm -= 1;
                         if self.calm == 0 {
@@ -248,14 +307,15 @@ impl SocketStream {
             // The readiness that was known before this write is outdated. What is known now needs
             // another write.
             if self.watches_room {
-                ready!(self.socket.poll_write_ready(cx))?.clear_ready();
+                self.write_waits = true;
+                ready!(self.watched()?.poll_write_ready(cx))?.clear_ready();
                 continue;
             }
             self.calm = CALM;
             let room = match &mut self.room {
                 Some(room) => room,
                 none => {
-                    let socket = self.socket.get_ref().as_fd().try_clone_to_owned()?;
+                    let socket = self.socket.as_fd().try_clone_to_owned()?;
                     none.insert(register(socket, Interest::WRITABLE)?)
                 }
             };
@@ -265,9 +325,10 @@ impl SocketStream {
 
     /// Is ready once the peer has closed both of its sides. That is EPOLLHUP; EPOLLRDHUP alone
     /// means that the peer has closed its writing side (epoll_ctl(2)).
-    pub(super) fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            match ready!(self.socket.poll_write_ready(cx)) {
+            let Ok(watched) = self.watched() else { return Poll::Ready(()) };
+            match ready!(watched.poll_write_ready(cx)) {
                 Ok(guard) if guard.ready().is_write_closed() => return Poll::Ready(()),
                 Ok(mut guard) => guard.clear_ready(),
                 Err(_) => return Poll::Ready(()),
@@ -300,7 +361,7 @@ impl SocketStream {
 
 impl AsFd for SocketStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.get_ref().as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -373,7 +434,7 @@ mod tests {
         (conn(ours), conn(theirs))
     }
 
-    async fn read_from(conn: &SocketStream, len: usize) -> Vec<u8> {
+    async fn read_from(conn: &mut SocketStream, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         let mut buf = ReadBuf::new(&mut bytes);
         poll_fn(|cx| conn.poll_read(cx, &mut buf)).await.unwrap();
@@ -408,28 +469,97 @@ mod tests {
             while let Poll::Ready(bytes) = ours.poll_write(noop, &chunk) {
                 written += bytes.unwrap();
             }
-            let (got, sent) =
-                tokio::join!(read_from(&ours, 16), poll_fn(|cx| theirs.poll_write(cx, b"hello")),);
+            let (got, sent) = tokio::join!(
+                read_from(&mut ours, 16),
+                poll_fn(|cx| theirs.poll_write(cx, b"hello")),
+            );
             assert_eq!((got.as_slice(), sent.unwrap()), (&b"hello"[..], 5));
             let more = poll_fn(|cx| ours.poll_write(cx, &chunk));
             let drain = async {
                 let mut left = written;
                 while left > 0 {
-                    left -= read_from(&theirs, left).await.len();
+                    left -= read_from(&mut theirs, left).await.len();
                 }
             };
             let (more, ()) = tokio::join!(more, drain);
             let mut left = more.unwrap();
             while left > 0 {
-                left -= read_from(&theirs, left).await.len();
+                left -= read_from(&mut theirs, left).await.len();
             }
             assert_eq!(ours.room.is_some(), !watches_room);
             for _ in 0..CALM {
                 poll_fn(|cx| ours.poll_write(cx, b"x")).await.unwrap();
-                assert_eq!(read_from(&theirs, 1).await, b"x");
+                assert_eq!(read_from(&mut theirs, 1).await, b"x");
             }
             assert!(ours.room.is_none());
         }
+    }
+
+    /// Lets the peer send `count` chunks, and reads them. Returns after which of them the socket was not
+    /// watched.
+    async fn unwatched_after(
+        ours: &mut SocketStream,
+        theirs: &mut SocketStream,
+        count: usize,
+    ) -> Vec<usize> {
+        const CHUNK: usize = 1024;
+        for _ in 0..count {
+            let sent = poll_fn(|cx| theirs.poll_write(cx, &[7; CHUNK])).await;
+            assert_eq!(sent.unwrap(), CHUNK);
+        }
+        let mut unwatched = Vec::new();
+        for read in 1..=count {
+            let mut input = BytesMut::with_capacity(CHUNK);
+            let received = poll_fn(|cx| ours.poll_receive(cx, &mut input, CHUNK)).await;
+            assert_eq!(received.unwrap(), CHUNK);
+            if ours.watched.is_none() {
+                unwatched.push(read);
+            }
+        }
+        unwatched
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_socket_that_always_has_more_is_not_watched_on_several_threads() {
+        let (mut ours, mut theirs) = pair(true);
+        for _ in 0..3 {
+            assert_eq!(unwatched_after(&mut ours, &mut theirs, 6).await, [4, 5, 6]);
+            // It is watched again where there is nothing, so what comes next wakes the reader.
+            let (got, sent) = tokio::join!(
+                read_from(&mut ours, 16),
+                poll_fn(|cx| theirs.poll_write(cx, b"hello"))
+            );
+            assert_eq!((got.as_slice(), sent.unwrap()), (&b"hello"[..], 5));
+            assert!(ours.watched.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn on_one_thread_it_is_watched() {
+        let (mut ours, mut theirs) = pair(true);
+        assert!(unwatched_after(&mut ours, &mut theirs, 6).await.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_socket_that_a_write_waits_for_is_watched() {
+        let (mut ours, mut theirs) = pair(true);
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut written = 0;
+        while let Poll::Ready(bytes) =
+            ours.poll_write(&mut Context::from_waker(&waker), &[7; 64 * 1024])
+        {
+            written += bytes.unwrap();
+        }
+        assert!(unwatched_after(&mut ours, &mut theirs, 6).await.is_empty());
+        while written > 0 {
+            written -= read_from(&mut theirs, written).await.len();
+        }
+        while wakes.0.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(poll_fn(|cx| ours.poll_write(cx, b"more")).await.unwrap(), 4);
+        assert_eq!(unwatched_after(&mut ours, &mut theirs, 2).await, [1, 2]);
     }
 
     #[derive(Default)]
@@ -451,13 +581,13 @@ mod tests {
         for round in 0..10 {
             assert!(ours.poll_read(&mut cx, &mut ReadBuf::new(&mut bytes)).is_pending());
             assert!(matches!(ours.poll_write(&mut cx, b"ping"), Poll::Ready(Ok(4))));
-            assert_eq!(read_from(&theirs, 16).await, b"ping");
+            assert_eq!(read_from(&mut theirs, 16).await, b"ping");
             // When this event has come, the runtime has seen every event before it.
             poll_fn(|cx| theirs.poll_write(cx, b"pong")).await.unwrap();
             while wakes.0.load(Ordering::Relaxed) == round {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(read_from(&ours, 16).await, b"pong");
+            assert_eq!(read_from(&mut ours, 16).await, b"pong");
             assert_eq!(wakes.0.load(Ordering::Relaxed), round + 1);
         }
     }
@@ -471,10 +601,10 @@ mod tests {
             sys::tests::send_descriptor(&theirs, end.as_fd()).unwrap();
         }
         drop(end);
-        let ours = SocketStream::unix(ours.into()).unwrap();
+        let mut ours = SocketStream::unix(ours.into()).unwrap();
         // Each read stops at the next descriptor. No event reports what is behind it.
         for _ in 0..3 {
-            assert_eq!(read_from(&ours, 16).await, b"x");
+            assert_eq!(read_from(&mut ours, 16).await, b"x");
         }
         // Only descriptors of its other end could keep it open.
         assert_eq!(std::io::read_to_string(pipe).unwrap(), "");
@@ -482,10 +612,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_is_read_after_what_came_before_it() {
-        let (ours, mut theirs) = pair(true);
+        let (mut ours, mut theirs) = pair(true);
         poll_fn(|cx| theirs.poll_write(cx, b"last")).await.unwrap();
         theirs.shutdown().unwrap();
-        assert_eq!(read_from(&ours, 16).await, b"last");
-        assert_eq!(read_from(&ours, 16).await, b"");
+        assert_eq!(read_from(&mut ours, 16).await, b"last");
+        assert_eq!(read_from(&mut ours, 16).await, b"");
     }
 }
