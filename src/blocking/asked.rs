@@ -18,7 +18,7 @@ use crate::client::{
     unconnected_in_time,
 };
 use crate::driver::Fields;
-use crate::grpc::{GRPC_TIMEOUT, failure_in, field, grpc_timeout};
+use crate::grpc::{GRPC_TIMEOUT, failure_in, field, grpc_timeout, timeout_value};
 use crate::http2::{HeadId, SendRequest};
 use crate::observer::CallObservation;
 use crate::socket::ConnectError;
@@ -140,6 +140,15 @@ impl Asked {
             attempts: 1,
             resends: 0,
             observation,
+        }
+    }
+
+    /// Has the server told how much time is left, if some has passed since the call began.
+    pub(super) fn set_time_left(&mut self) {
+        let Some(left) = left(self.deadline.at) else { return };
+        if self.deadline.timeout.saturating_sub(left) > Duration::from_millis(1) {
+            self.headers.set(GRPC_TIMEOUT, timeout_value(left));
+            self.adds_timeout = false;
         }
     }
 

@@ -48,6 +48,7 @@ impl BlockingCall {
         let connected = channel.connection(deadline.at(), asked.waits_for_ready, message.is_none());
         let size = message.as_ref().map_or(0, |message| message.len());
         let opened = connected.map_err(|error| asked.unconnected(error)).and_then(|connection| {
+            asked.set_time_left();
             let key = Self::start(&connection, channel, asked, message)?;
             Ok((connection, key))
         });

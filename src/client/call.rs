@@ -23,7 +23,7 @@ use super::retry::PREVIOUS_ATTEMPTS;
 use crate::driver::{
     self, CloseReason, OutgoingRequest, Phase, Responded, SlotTicket, StreamError, Unsent,
 };
-use crate::grpc::{Deadline, GRPC_TIMEOUT, failure_in, field, grpc_timeout, status};
+use crate::grpc::{Deadline, GRPC_TIMEOUT, failure_in, field, grpc_timeout, status, timeout_value};
 use crate::http2::{ResponseHead, StreamKey};
 use crate::socket::ConnectError;
 
@@ -62,6 +62,8 @@ pub(crate) struct Calling<R, C = Arc<ChannelCore>> {
     failed: FailedAttempt,
     /// How often it was put into a connection.
     sent: u32,
+    /// Whether it has waited for a connection or a slot.
+    waited: bool,
     /// Whether the call waits for a server.
     wait: bool,
 }
@@ -106,6 +108,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
             attempts: 1,
             failed: FailedAttempt::default(),
             sent: 0,
+            waited: false,
             wait: wait_for_ready.map_or(config.wait_for_ready, |wait| wait.0),
             request,
             channel,
@@ -205,12 +208,14 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
                 },
                 CallStage::Connect(connect) => {
                     let connected = ready!(connect.as_mut().poll(cx));
+                    self.waited = true;
                     // The call uses the connection that it waited for, even if the connection has
                     // ended by now. Then the error is that of the connection.
                     ready!(self.send(connected?, cx)?);
                 }
                 CallStage::Wait(waiter, _) => {
                     ready!(waiter.poll(cx));
+                    self.waited = true;
                     self.stage = CallStage::Send;
                 }
                 CallStage::Backoff(sleep) => {
@@ -278,12 +283,23 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
 
     /// Puts the request into the connection, with the fields that the channel adds.
     fn put_into(&mut self, link: &Link, cx: &Context<'_>) -> Result<StreamKey, Unsent> {
+        if self.waited || self.sent > 0 || self.attempts > 1 {
+            self.set_time_left();
+        }
         let config = &self.channel.borrow().config;
         let agent = config.user_agent.as_ref().unwrap_or(&USUAL_AGENT);
         let agent = self.adds_agent.then_some((&USER_AGENT, agent));
         let timeout = config.timeout.as_ref().filter(|_| self.adds_timeout);
         let timeout = timeout.map(|(_, value)| (&TIMEOUT, value));
         link.sender.send(&mut self.request, &link.authority, [agent, timeout], cx)
+    }
+
+    /// Has the server told how much time is left, instead of the time that the call had at its start.
+    fn set_time_left(&mut self) {
+        if let Some(deadline) = &self.deadline {
+            self.request.set_field(GRPC_TIMEOUT, timeout_value(deadline.left()));
+            self.adds_timeout = false;
+        }
     }
 
     /// Sends a call to another connection, because its connection failed before any server had the

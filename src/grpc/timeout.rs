@@ -80,6 +80,11 @@ impl Deadline {
         Some(Self { at, timer: None, call: None })
     }
 
+    /// Returns how much time is left.
+    pub(crate) fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
     /// Returns the deadline of a call on a server.
     pub(super) fn of_call(path: &PathAndQuery, timeout: Duration, limit: LimitOf) -> Option<Self> {
         let call = Some(CallName::Received(path.clone(), timeout, limit));

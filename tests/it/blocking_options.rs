@@ -28,6 +28,7 @@ on_each_transport!(
     a_failed_call_is_made_again_and_says_so,
     what_the_policy_does_not_name_is_not_tried_again,
     the_deadline_covers_all_attempts,
+    each_attempt_tells_how_much_time_is_left,
     a_call_waits_for_a_server,
     one_call_may_choose_whether_it_waits,
     descriptors_are_refused_before_anything_is_sent,
@@ -150,6 +151,30 @@ fn what_the_policy_does_not_name_is_not_tried_again(transport: Transport) {
     client.ping(PingRequest::ping()).unwrap_err();
     client.ping(PingRequest::ping()).unwrap();
     assert_eq!(*seen.lock().unwrap(), [None, None]);
+}
+
+fn each_attempt_tells_how_much_time_is_left(transport: Transport) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let attempts = Arc::clone(&told);
+    let service = Scripted::default().on_ping(move |request| {
+        let timeout = request.metadata().get("grpc-timeout").unwrap();
+        let timeout: u32 = timeout.to_str().unwrap().trim_end_matches('u').parse().unwrap();
+        let mut attempts = attempts.lock().unwrap();
+        attempts.push(timeout);
+        let is_first = attempts.len() == 1;
+        let answer = if is_first { Err(Status::unavailable("not now")) } else { Ok(()) };
+        async move { answer.map(|()| Response::new(PingResponse::default())) }
+    });
+    let served = Served::start(transport, service.server());
+    let wait = Duration::from_millis(50);
+    let slow = policy().backoff(wait, wait);
+    let mut client = Client::new(builder(&served).retry(slow).connect().unwrap());
+    let mut request = Request::new(PingRequest::ping());
+    request.set_timeout(Duration::from_secs(90));
+    client.ping(request).unwrap();
+    let told = told.lock().unwrap();
+    // The wait is up to a fifth shorter.
+    assert!(told[1] <= told[0] - 40_000, "{told:?}");
 }
 
 fn the_deadline_covers_all_attempts(transport: Transport) {

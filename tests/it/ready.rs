@@ -408,7 +408,7 @@ async fn a_request_names_the_program(transport: Transport) {
     });
     let server = Running::start(transport, service.server()).await;
     let builder = Channel::builder(&server.address).user_agent("app/1.0").unwrap();
-    let channel = builder.timeout(Duration::from_secs(60)).connect_lazy();
+    let channel = builder.timeout(Duration::from_secs(60)).connect().await.unwrap();
     ping(&channel, None).await.unwrap();
     let metadata = seen.recv().await.unwrap();
     let agent = metadata.get("user-agent").unwrap().to_str().unwrap();

@@ -124,6 +124,33 @@ async fn a_server_says_when_to_try_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_attempt_tells_how_much_time_is_left() {
+    for transport in [Transport::Unix, Transport::Tcp] {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let attempts = Arc::clone(&told);
+        let service = Scripted::default().on_ping(move |request| {
+            let timeout = request.metadata().get("grpc-timeout").unwrap();
+            let timeout: u32 = timeout.to_str().unwrap().trim_end_matches('u').parse().unwrap();
+            let mut attempts = attempts.lock().unwrap();
+            attempts.push(timeout);
+            let is_first = attempts.len() % 2 == 1;
+            let answer = if is_first { Err(pushback("30000")()) } else { Ok(()) };
+            async move { answer.map(|()| Response::new(PingResponse::default())) }
+        });
+        let server = Running::start(transport, service.server()).await;
+        let mut request = Request::new(PingRequest::ping());
+        request.set_timeout(Duration::from_secs(90));
+        client(&server, policy()).ping(request).await.unwrap();
+        let channel = Channel::builder(&server.address).retry(policy());
+        let channel = channel.timeout(Duration::from_secs(80)).connect_lazy();
+        PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap();
+        let told = told.lock().unwrap();
+        let seconds: Vec<u32> = told.iter().map(|micros| micros.div_ceil(1_000_000)).collect();
+        assert_eq!(seconds, [90, 60, 80, 50]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_deadline_covers_all_attempts() {
     for transport in [Transport::Unix, Transport::Tcp] {
         let (service, _) = failing(9, unavailable);
