@@ -122,9 +122,8 @@ impl SocketStream {
         Ok(self.watched.insert(watched))
     }
 
-    /// Notes a read, and returns it. After several that filled their buffers the socket is not
-    /// watched, unless a write
-    /// waits for it.
+    /// Notes a read, and returns it. After several that filled their buffers the socket is not watched,
+    /// unless a write waits for it.
     #[inline]
     fn note_read(&mut self, read: Poll<io::Result<usize>>, room: usize) -> Poll<io::Result<usize>> {
         if let Some(full_reads) = &mut self.full_reads {
