@@ -59,7 +59,7 @@ impl Server {
     /// and unary requests until they are over, and responses that are not written yet, of each
     /// connection that has at least 16 KiB of them. A call counts 4 KiB for itself, and 10 KiB more
     /// while a response of several messages goes on. All in all, the process may have 1.25 times as
-    /// much and 96 MiB.
+    /// much and 100 MiB.
     ///
     /// Above the limit the users that hold most wait. Of the connections of such a user that hold
     /// something the server reads one at a time, and gives the client room to send for its oldest

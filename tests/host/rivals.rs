@@ -49,9 +49,9 @@ const LONGEST: Duration = Duration::from_millis(100);
 /// What a call of the attacker's own user may take: less than before turns were bounded.
 const LONGEST_OF_THE_SAME_USER: Duration = Duration::from_millis(979);
 
-/// The default limit of `max_buffered_bytes` and a quarter, 96 MiB for the rest, and 32 MiB more, since a slow
+/// The default limit of `max_buffered_bytes` and a quarter, 100 MiB for the rest, and 32 MiB more, since a slow
 /// build frees what it closes late.
-const MEMORY: usize = (256 + 64 + 96 + 32) << 20;
+const MEMORY: usize = (256 + 64 + 100 + 32) << 20;
 
 /// What is left of an attack when it is over.
 const LEFT: usize = 16 << 20;
