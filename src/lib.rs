@@ -293,6 +293,7 @@ mod observer;
 #[cfg(feature = "ping")]
 pub mod ping;
 mod policy;
+mod runtime;
 mod sealed_memory;
 mod server;
 mod socket;

@@ -27,3 +27,12 @@ impl<E: Error> From<E> for Failure {
         Self::Failed(error.to_string())
     }
 }
+
+/// Replaces the library's options in an error text by those of this command.
+pub(crate) fn with_options(text: &str) -> String {
+    text.replace("set BindOptions::allow_shared_directory", "give --allow-shared-directory")
+        .replace("set BindOptions::allow_remote", "give --allow-remote")
+        .replace("BindOptions::republish", "--republish")
+        .replace("BindOptions::allow_take_over", "--take-over")
+        .replace("BindOptions::mode", "--mode")
+}

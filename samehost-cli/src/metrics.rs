@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use samehost::{Address, BindOptions, Metrics};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, with_options};
 
 /// Serves metrics over HTTP/1.1 at a TCP address from now on. Returns the address that was bound,
 /// since the kernel chooses the port for port 0.
@@ -19,10 +19,7 @@ pub(crate) async fn serve(address: &Address, allow_remote: bool) -> Result<Socke
     // This resolves names and refuses addresses beyond loopback. The exporter then binds the same
     // address itself.
     let bound = BindOptions::new().allow_remote(allow_remote).bind(address).await;
-    let bound = bound.map_err(|error| {
-        let text = error.to_string();
-        Failure::Failed(text.replace("set BindOptions::allow_remote", "give --allow-remote"))
-    })?;
+    let bound = bound.map_err(|error| Failure::Failed(with_options(&error.to_string())))?;
     let text = bound.local_addr().to_string();
     drop(bound);
     let bound_at: SocketAddr = text.parse().map_err(|_| {

@@ -15,7 +15,7 @@ use samehost::{
 use tokio::sync::oneshot;
 
 use crate::args;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, with_options};
 use crate::health::Health;
 use crate::notify;
 use crate::shutdown::Signals;
@@ -261,15 +261,6 @@ fn server(args: &Args) -> Result<Server, Failure> {
         server = server.observer(Metrics::new());
     }
     Ok(server)
-}
-
-/// Replaces the library's options in an error text by those of this command.
-fn with_options(text: &str) -> String {
-    text.replace("set BindOptions::allow_shared_directory", "give --allow-shared-directory")
-        .replace("set BindOptions::allow_remote", "give --allow-remote")
-        .replace("BindOptions::republish", "--republish")
-        .replace("BindOptions::allow_take_over", "--take-over")
-        .replace("BindOptions::mode", "--mode")
 }
 
 async fn serve_on(

@@ -11,7 +11,7 @@ use super::asked::{Asked, BlockingDeadline, NoResponse};
 use super::channel::Channel;
 use super::connection::{BlockingConnection, BlockingState, TimedOut};
 use super::encoded::Encoded;
-use crate::client::DirectResponse;
+use crate::client::{DirectResponse, headers_too_large};
 use crate::driver::{CloseReason, StreamError};
 use crate::grpc::{normalise, status};
 use crate::http2::{Body, Content, NotNow, Progress, Read, StreamKey};
@@ -83,11 +83,7 @@ impl BlockingCall {
         match opened {
             Ok(Ok(key)) => Ok(key),
             Ok(Err((NotNow::TooLarge { limit }, _))) => {
-                let text = format!(
-                    "the request's headers are larger than the {limit} bytes that the server takes: \
-                     raise Server::max_header_list_size there"
-                );
-                Err(NoResponse::Failed(Status::resource_exhausted(text)))
+                Err(NoResponse::Failed(headers_too_large(limit)))
             }
             Ok(Err((_, close_reason))) => {
                 let close_reason = close_reason.unwrap_or(CloseReason::Closed);

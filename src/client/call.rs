@@ -262,11 +262,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
             }
             Err(Unsent::NotHttp2(close_reason)) => return Err(self.not_http2(&link, close_reason)),
             Err(Unsent::TooLarge { limit }) => {
-                let text = format!(
-                    "the request's headers are larger than the {limit} bytes that the server takes: \
-                     raise Server::max_header_list_size there"
-                );
-                return Err(Status::resource_exhausted(text));
+                return Err(headers_too_large(limit));
             }
             Err(Unsent::TooManyDescriptors { limit }) => {
                 let text = format!(
@@ -377,6 +373,14 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
             )),
         }
     }
+}
+
+/// Returns the status of a call whose headers exceed the server's `limit` in bytes.
+pub(crate) fn headers_too_large(limit: u32) -> Status {
+    Status::resource_exhausted(format!(
+        "the request's headers are larger than the {limit} bytes that the server takes: raise \
+         Server::max_header_list_size there"
+    ))
 }
 
 /// Writes the server's address and a space, if the link has an address.

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Handle, RuntimeFlavor};
-
 use crate::far;
+use crate::runtime::has_several_threads;
 
 /// Busy polling: for some time after its last activity, a connection asks its socket repeatedly for
 /// something to read. Only then it sleeps until the kernel wakes it.
@@ -73,12 +72,11 @@ const READS_OF_SEVERAL: u32 = 16;
 
 impl Spin {
     pub(super) fn new(busy_poll: BusyPoll, now: Instant) -> Self {
-        let single = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         Self {
             time: busy_poll.time,
             until: now,
             sent: 0,
-            reads: if single { READS } else { READS_OF_SEVERAL },
+            reads: if has_several_threads() { READS_OF_SEVERAL } else { READS },
         }
     }
 

@@ -38,9 +38,9 @@ mod sleeper;
 mod slow_methods;
 mod socket;
 mod spare;
-mod stint;
 #[cfg(test)]
 mod tests;
+mod time_slice;
 mod timer;
 mod turn;
 mod turn_away;

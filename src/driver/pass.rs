@@ -18,9 +18,10 @@ use super::socket::{Socket, Unread};
 use super::spare::trim;
 use super::timer::{Timer, now};
 use super::turn::{AfterTurn, DriverPhase, Turn};
-use super::waking::{is_parallel, wake_again};
+use super::waking::wake_again;
 use super::writing::{self, Written};
 use crate::http2::{Cause, ErrorCode, ReceiveOutcome};
+use crate::runtime::has_several_threads;
 
 /// The largest number of bytes that one turn writes.
 const WRITE: usize = 1024 * 1024;
@@ -92,7 +93,7 @@ where
             batch: 1,
             unparsed: false,
             lingered: false,
-            parallel: is_parallel(),
+            parallel: has_several_threads(),
             wakes: Vec::new(),
         }
     }

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, MutexGuard};
 use std::task::Poll;
+use std::time::Instant;
 
 use http::uri::PathAndQuery;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::beside::Beside;
 use super::body::Incoming;
@@ -27,12 +27,13 @@ use super::shared::{Shared, State};
 use super::slow_methods::SlowMethods;
 use super::socket::Socket;
 use super::spare::{push, trim};
-use super::stint::Stint;
+use super::time_slice::TimeSlice;
 use super::timer::now;
 use crate::descriptors::ReceivedSet;
 use crate::http2::{
     Body, Connection, ErrorCode, NoRequest, ProtocolEvent, Request, RequestHead, StreamKey,
 };
+use crate::runtime::has_several_threads;
 
 /// Serves one connection until the client closes it or, after `shutdown`, until its calls have
 /// ended. Dropping it drops its handlers.
@@ -54,9 +55,8 @@ where
     let shared = Shared::new(Connection::server(options.http2, now()), false);
     shared.lock().response_quotas = io.take_response_quotas();
     let close_reason = ClosedOnDrop(Arc::clone(&shared));
-    let parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
-    let duties =
-        ServerDuties { handler, requests: Vec::new(), slow: parallel.then(SlowMethods::default) };
+    let slow = has_several_threads().then(SlowMethods::default);
+    let duties = ServerDuties { handler, requests: Vec::new(), slow };
     let memory = ConnectionMemory::new(Some(user));
     let mut pass = Pass::new(io, duties, memory, options.busy_poll);
     async move {
@@ -128,11 +128,11 @@ fn polled<H: Handler>(
 /// Notes that a handler has run in place. `method` is its method if those that take long have to be known.
 #[inline]
 fn note_handler(
-    stint: &mut Option<Stint>,
+    time_slice: &mut Option<TimeSlice>,
     method: Option<PathAndQuery>,
     slow: &mut Option<SlowMethods>,
 ) {
-    let taken = stint.as_mut().and_then(Stint::note_handler);
+    let taken = time_slice.as_mut().and_then(|slice| slice.note_handler(Instant::now));
     if let (Some(taken), Some(method), Some(slow)) = (taken, method, slow) {
         slow.note(method, taken);
     }
@@ -278,9 +278,9 @@ impl<H: Handler> Duties for ServerDuties<H> {
     ) -> MutexGuard<'a, State> {
         let mut message = Room::take();
         let is_timed = self.slow.is_some() || self.requests.len() + state.h2.whole_requests() > 1;
-        let mut stint = is_timed.then(|| Stint::begin(self.slow.is_some()));
+        let mut time_slice = is_timed.then(|| TimeSlice::begin(self.slow.is_some()));
         let mut taken = 0;
-        while !stint.as_ref().is_some_and(Stint::is_over)
+        while !time_slice.as_ref().is_some_and(TimeSlice::is_over)
             && let Some(arrival) = self.next(&mut state, shared, &mut taken, batch)
         {
             let Self { handler, slow, .. } = &mut *self;
@@ -294,14 +294,14 @@ impl<H: Handler> Duties for ServerDuties<H> {
             let left;
             (state, left) = match called {
                 Ok(Called::Answered(answer)) => {
-                    note_handler(&mut stint, method, slow);
+                    note_handler(&mut time_slice, method, slow);
                     let mut state = shared.lock();
                     request.answer(&mut state, answer, &mut message);
                     (state, None)
                 }
                 called => {
                     let outcome = polled::<H>(called.ok(), is_slow, &mut message);
-                    note_handler(&mut stint, method, slow);
+                    note_handler(&mut time_slice, method, slow);
                     respond(shared, request, outcome, &mut message)
                 }
             };

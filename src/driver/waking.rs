@@ -1,16 +1,8 @@
-//! How a connection's task wakes itself, and on which kind of runtime it does.
+//! How a connection's task wakes itself.
 
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
-
-use tokio::runtime::{Handle, RuntimeFlavor};
-
-/// Returns whether the current runtime has several threads.
-pub(super) fn is_parallel() -> bool {
-    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    !matches!(flavor, Ok(RuntimeFlavor::CurrentThread))
-}
 
 /// Wakes the task that calls this, whose waker is `own`, after tasks that it woke.
 ///
@@ -41,6 +33,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::runtime::has_several_threads;
 
     /// Spawns tasks that wait for their wakers, and returns these.
     async fn sleepers(count: usize, ran: &Arc<AtomicU32>) -> Vec<Waker> {
@@ -74,7 +67,7 @@ mod tests {
                 Some(wakers) => {
                     let only_one = wakers.len() == 1;
                     wakers.into_iter().for_each(Waker::wake);
-                    wake_again(cx.waker(), only_one && is_parallel());
+                    wake_again(cx.waker(), only_one && has_several_threads());
                     Poll::Pending
                 }
             })

@@ -86,10 +86,10 @@ impl PeerPolicyLayer {
     /// [`Server::method_policy`](crate::Server::method_policy) refuses names that the service does not
     /// have, if the service is one of samehost-build's and was added to the server as it is, without an
     /// interceptor or layer of its own. **Elsewhere a misspelt name guards nothing**, and no error tells
-    /// of it, since the service's methods are not known. The calls of the method that was meant get the policy of the
-    /// [`service`](Self::service). So let that be the strictest one, or leave it out, which refuses
-    /// all other methods, and let policies of methods admit more peers. A misspelt name then
-    /// admits nobody.
+    /// of it, since the service's methods are not known. The calls of the method that was meant get the
+    /// policy of the [`service`](Self::service). So let that be the strictest one, or leave it out,
+    /// which refuses all other methods, and let policies of methods admit more peers. A misspelt name
+    /// then admits nobody.
     #[must_use]
     pub fn method<S: NamedService>(self, method: impl Into<String>, policy: PeerPolicy) -> Self {
         self.method_named(S::NAME, method, policy)

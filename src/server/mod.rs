@@ -211,8 +211,8 @@ impl Server {
     /// # Errors
     ///
     /// All errors come before a connection is accepted: there is no listener, two services have the
-    /// same name, or the policies do not fit an address or the services. See [`ServeErrorKind`]. An error of one
-    /// connection, or of accepting one, is logged and does not stop the server.
+    /// same name, or the policies do not fit an address or the services. See [`ServeErrorKind`]. An
+    /// error of one connection, or of accepting one, is logged and does not stop the server.
     ///
     /// # Cancel safety
     ///
@@ -332,8 +332,8 @@ impl Server {
     /// [`ServeErrorKind::Connection`] if the connection failed, or the client does not speak
     /// HTTP/2. [`ServeErrorKind::PeerRefused`] if there is a policy and it refuses this peer; it
     /// refuses each peer that is unknown. The calls of a refused peer are answered with
-    /// PERMISSION_DENIED first, as [`peer_policy`](Self::peer_policy) says. [`ServeErrorKind::DuplicateService`] if two services have
-    /// the same name.
+    /// PERMISSION_DENIED first, as [`peer_policy`](Self::peer_policy) says.
+    /// [`ServeErrorKind::DuplicateService`] if two services have the same name.
     ///
     /// # Cancel safety
     ///

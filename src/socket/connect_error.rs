@@ -185,8 +185,8 @@ impl ConnectError {
     /// Returns the error for a server that `require_server` does not accept.
     pub(crate) fn wrong_server(address: &Address, server: &PeerIdentity) -> Self {
         let message = format!(
-            "{address}: the server runs as uid {}, gid {}, whom require_server does not \
-             accept: check who serves this address",
+            "{address}: the server runs as uid {}, gid {}, and require_server does not \
+             accept that: check who serves this address",
             server.uid(),
             server.gid()
         );

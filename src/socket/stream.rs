@@ -26,12 +26,12 @@ use rustix::process::Pid;
 use rustix::thread::sched_getaffinity;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::held::Held;
 use super::rights::{self, ReceivedRights};
 use super::{sys, underway};
 use crate::descriptors::Descriptors;
+use crate::runtime::has_several_threads;
 
 #[derive(Debug)]
 pub(super) struct SocketStream {
@@ -94,11 +94,10 @@ impl SocketStream {
 
     fn new(socket: OwnedFd, stops_short: bool, watches_room: bool) -> io::Result<Self> {
         let socket = Arc::new(Held::new(socket, stops_short));
-        let is_parallel = Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
         let mut stream = Self {
             socket,
             watched: None,
-            full_reads: is_parallel.then_some(0),
+            full_reads: has_several_threads().then_some(0),
             write_waits: false,
             stops_short,
             watches_room,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::imports::{Module, circles, graph};
 
 /// The modules from the top down. A module may use only those that come after it.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "ping",
     "blocking",
     "stubs",
@@ -25,6 +25,7 @@ const LAYERS: [&str; 19] = [
     "throttle",
     "address",
     "backoff",
+    "runtime",
     "far",
 ];
 

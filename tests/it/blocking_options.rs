@@ -17,7 +17,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::blocking::{Served, on_each_transport, ping_server, request};
 use crate::notes::Notes;
-use crate::retry_policy::policy;
+use crate::retry_policy::{failing_each_first_time, policy};
 use crate::support::spans::Spans;
 use crate::support::{Running, Scripted, Transport, directory, eventually, socket_in};
 
@@ -154,17 +154,7 @@ fn what_the_policy_does_not_name_is_not_tried_again(transport: Transport) {
 }
 
 fn each_attempt_tells_how_much_time_is_left(transport: Transport) {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let attempts = Arc::clone(&told);
-    let service = Scripted::default().on_ping(move |request| {
-        let timeout = request.metadata().get("grpc-timeout").unwrap();
-        let timeout: u32 = timeout.to_str().unwrap().trim_end_matches('u').parse().unwrap();
-        let mut attempts = attempts.lock().unwrap();
-        attempts.push(timeout);
-        let is_first = attempts.len() == 1;
-        let answer = if is_first { Err(Status::unavailable("not now")) } else { Ok(()) };
-        async move { answer.map(|()| Response::new(PingResponse::default())) }
-    });
+    let (service, told) = failing_each_first_time(|| Status::unavailable("not now"));
     let served = Served::start(transport, service.server());
     let wait = Duration::from_millis(50);
     let slow = policy().backoff(wait, wait);

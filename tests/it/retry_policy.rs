@@ -123,20 +123,29 @@ async fn a_server_says_when_to_try_again() {
     }
 }
 
+/// Returns a service that fails each first attempt of a call, and the timeouts that attempts have told,
+/// in microseconds.
+pub(crate) fn failing_each_first_time(
+    failure: impl Fn() -> Status + Clone + Send + Sync + 'static,
+) -> (Scripted, Arc<Mutex<Vec<u32>>>) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let attempts = Arc::clone(&told);
+    let service = Scripted::default().on_ping(move |request| {
+        let timeout = request.metadata().get("grpc-timeout").unwrap();
+        let timeout: u32 = timeout.to_str().unwrap().trim_end_matches('u').parse().unwrap();
+        let mut attempts = attempts.lock().unwrap();
+        attempts.push(timeout);
+        let is_first = attempts.len() % 2 == 1;
+        let answer = if is_first { Err(failure()) } else { Ok(()) };
+        async move { answer.map(|()| Response::new(PingResponse::default())) }
+    });
+    (service, told)
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_attempt_tells_how_much_time_is_left() {
     for transport in [Transport::Unix, Transport::Tcp] {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let attempts = Arc::clone(&told);
-        let service = Scripted::default().on_ping(move |request| {
-            let timeout = request.metadata().get("grpc-timeout").unwrap();
-            let timeout: u32 = timeout.to_str().unwrap().trim_end_matches('u').parse().unwrap();
-            let mut attempts = attempts.lock().unwrap();
-            attempts.push(timeout);
-            let is_first = attempts.len() % 2 == 1;
-            let answer = if is_first { Err(pushback("30000")()) } else { Ok(()) };
-            async move { answer.map(|()| Response::new(PingResponse::default())) }
-        });
+        let (service, told) = failing_each_first_time(pushback("30000"));
         let server = Running::start(transport, service.server()).await;
         let mut request = Request::new(PingRequest::ping());
         request.set_timeout(Duration::from_secs(90));

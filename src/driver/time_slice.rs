@@ -1,4 +1,4 @@
-//! [`Stint`]: how long a connection's handlers run in place, one after the other, in one turn.
+//! [`TimeSlice`]: how long a connection's handlers run in place, one after the other, in one turn.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const SEVERAL: u8 = 8;
 
 /// The handlers that have run in a turn.
 #[derive(Debug)]
-pub(super) struct Stint {
+pub(super) struct TimeSlice {
     began: Instant,
     /// When the time was last read. The end of a handler is the beginning of the next one.
     last: Instant,
@@ -25,7 +25,7 @@ pub(super) struct Stint {
     reads_each: bool,
 }
 
-impl Stint {
+impl TimeSlice {
     /// Begins to measure the time. `reads_each` tells whether the time of each handler has to be known.
     pub(super) fn begin(reads_each: bool) -> Self {
         let now = Instant::now();
@@ -34,21 +34,18 @@ impl Stint {
 
     /// Notes that a handler has run. If the time is read now, returns how much has passed since it was
     /// last read.
+    /// `now` reads the time.
     #[inline]
-    pub(super) fn note_handler(&mut self) -> Option<Duration> {
+    pub(super) fn note_handler(&mut self, now: impl FnOnce() -> Instant) -> Option<Duration> {
         self.handlers_left -= 1;
         if self.handlers_left > 0 {
             return None;
         }
-        Some(self.read(Instant::now()))
-    }
-
-    #[inline]
-    fn read(&mut self, now: Instant) -> Duration {
+        let now = now();
         let taken = now.saturating_duration_since(self.last);
         self.last = now;
         self.handlers_left = if taken <= QUICK && !self.reads_each { SEVERAL } else { 1 };
-        taken
+        Some(taken)
     }
 
     /// Returns whether the other requests have to wait.
@@ -62,16 +59,13 @@ impl Stint {
 mod tests {
     use super::*;
 
-    /// Lets handlers of this duration run until the stint is over. Returns how many ran.
+    /// Lets handlers of this duration run until the time is over. Returns how many ran.
     fn handlers(taken: Duration, reads_each: bool) -> u32 {
-        let mut stint = Stint::begin(reads_each);
-        let (mut now, mut handlers) = (stint.began, 0);
-        while !stint.is_over() {
+        let mut time_slice = TimeSlice::begin(reads_each);
+        let (mut now, mut handlers) = (time_slice.began, 0);
+        while !time_slice.is_over() {
             (now, handlers) = (now + taken, handlers + 1);
-            stint.handlers_left -= 1;
-            if stint.handlers_left == 0 {
-                stint.read(now);
-            }
+            time_slice.note_handler(|| now);
         }
         handlers
     }
