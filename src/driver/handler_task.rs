@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -14,6 +15,7 @@ use super::response::{send_message, send_parts, taken_apart};
 use super::room::Room;
 use super::send::{Outbound, SendBody};
 use super::shared::Shared;
+use super::slow_methods::QuickRuns;
 use crate::http2::{ErrorCode, StreamKey};
 
 /// A handler that was not ready in place, or the rest of its response. When the task ends, for any
@@ -22,6 +24,8 @@ pub(super) struct HandlerTask<R, B> {
     pub(super) shared: Arc<Shared>,
     pub(super) key: StreamKey,
     pub(super) stage: HandlerStage<R, B>,
+    /// If the method is slow: what notes how long the first poll takes.
+    pub(super) runs: Option<Arc<QuickRuns>>,
 }
 
 pub(super) enum HandlerStage<R, B> {
@@ -38,7 +42,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        match catch_unwind(AssertUnwindSafe(|| this.advance(cx))) {
+        let measured = this.runs.take().map(|runs| (runs, Instant::now()));
+        let polled = catch_unwind(AssertUnwindSafe(|| this.advance(cx)));
+        if let Some((runs, began)) = measured {
+            runs.note(began.elapsed());
+        }
+        match polled {
             Ok(polled) => polled,
             Err(_) => {
                 let key = this.key;

@@ -286,7 +286,8 @@ impl<H: Handler> Duties for ServerDuties<H> {
             let Self { handler, slow, .. } = &mut *self;
             drop(state);
             let Arrival { request, head, body, descriptors } = arrival;
-            let is_slow = slow.as_ref().is_some_and(|slow| slow.contains(&head.path));
+            let runs = slow.as_mut().and_then(|slow| slow.find(&head.path));
+            let is_slow = runs.is_some();
             let method = (slow.is_some() && !is_slow).then(|| head.path.clone());
             let room = (!is_slow).then_some(&mut *message);
             let called =
@@ -307,7 +308,8 @@ impl<H: Handler> Duties for ServerDuties<H> {
             };
             if let Some((key, stage)) = left {
                 // The task waits for the lock that is held here, so its entry is there when it runs.
-                let task = tokio::spawn(HandlerTask { shared: Arc::clone(shared), key, stage });
+                let task =
+                    tokio::spawn(HandlerTask { shared: Arc::clone(shared), key, stage, runs });
                 state.waiters.set_task(key, task.abort_handle());
             }
         }
