@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::cell::Cell;
-use super::rpc::{MESSAGE_MAX, check};
-use super::worker::{Problem, Recorder, Share, Worker};
+use super::rpc::MESSAGE_MAX;
+use super::worker::{Problem, Recorder, Share, Worker, check};
 
 /// One unary call after the other.
 pub(super) struct BlockingWorker {

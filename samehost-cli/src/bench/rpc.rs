@@ -1,29 +1,22 @@
 //! Calls of the Ping service through the stubs, on the channel of any stack. Here are the workers
-//! of each [`Kind`].
+//! of each [`Kind`] but that of bidirectional streams.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use samehost::ping::{ConverseRequest, ConverseResponse, PingRequest, WatchRequest};
-use tokio::sync::mpsc;
+use samehost::ping::{PingRequest, WatchRequest};
 use tokio::time::timeout;
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Request, Status, Streaming};
+use tonic::Request;
 
 use super::cell::{Cell, Kind};
 use super::memory;
+use super::stream::StreamWorker;
 use super::stubs::{Dial, Stub};
-use super::worker::{Problem, Recorder, RecorderQueue, STALL_TIMEOUT, Share, Worker};
+use super::worker::{
+    Problem, Recorder, RecorderQueue, STALL_TIMEOUT, Share, Worker, check, ended_early,
+};
 use crate::args::PAYLOAD_MAX;
-
-/// How many messages a stream has in flight.
-const WINDOW: usize = 256;
-
-/// How many bytes of payload a stream has in flight, if that is less. Larger windows would only
-/// make messages wait for each other.
-const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// The size of everything in a message beside its payload.
 pub(super) const FIELDS_MAX: usize = 1024;
@@ -158,116 +151,5 @@ impl<T: Stub> Worker for BulkWorker<T> {
             calls += 1;
         }
         Ok(())
-    }
-}
-
-/// A stream with a window of messages in flight.
-struct StreamWorker {
-    requests: mpsc::UnboundedSender<ConverseRequest>,
-    replies: Streaming<ConverseResponse>,
-    payload: Bytes,
-    /// The sequence number of the last message sent.
-    sent: u64,
-    /// The sequence number of the last echo.
-    received: u64,
-}
-
-impl StreamWorker {
-    /// Opens a stream and has one message echoed. Some servers send nothing before that, not even
-    /// that they have accepted the call.
-    async fn open<T: Stub>(mut client: T, payload: Bytes) -> Result<Self, Problem> {
-        // The worker itself sees to it that no more than a window is in the queue. A limit of the queue
-        // would be another lock for each message.
-        let (requests, outgoing) = mpsc::unbounded_channel();
-        let first = request(&payload, 1);
-        requests.send(first).map_err(|_| Status::internal("the stream's queue is closed"))?;
-        let outgoing = UnboundedReceiverStream::new(outgoing);
-        let replies = client.converse(outgoing).await?.into_inner();
-        let mut stream = Self { requests, replies, payload, sent: 1, received: 0 };
-        stream.receive().await?;
-        Ok(stream)
-    }
-
-    async fn receive(&mut self) -> Result<(), Problem> {
-        let echo = self.replies.message().await?.ok_or_else(ended_early)?;
-        self.received += 1;
-        check(&echo.message, &echo.payload, echo.sequence, &self.payload, self.received)
-    }
-}
-
-#[tonic::async_trait]
-impl Worker for StreamWorker {
-    async fn run(&mut self, share: Share, recorder: Arc<Recorder>) -> Result<(), Problem> {
-        let mut started = 0;
-        let mut now = Instant::now();
-        let window = window(self.payload.len());
-        let mut in_flight = VecDeque::with_capacity(window);
-        let mut recorder = RecorderQueue::new(recorder);
-        loop {
-            while in_flight.len() < window && share.goes_on(started, now) {
-                started += 1;
-                self.sent += 1;
-                // The clock was read when the last echo came, which is just before.
-                in_flight.push_back(now);
-                // The queue closes only with the call, and `receive` returns why the call ended.
-                let _ = self.requests.send(request(&self.payload, self.sent));
-            }
-            let Some(sent) = in_flight.pop_front() else {
-                return Ok(());
-            };
-            self.receive().await?;
-            now = Instant::now();
-            recorder.record(now - sent, now);
-        }
-    }
-
-    /// Ends the requests, and waits for the server to end the responses.
-    async fn close(self: Box<Self>) {
-        let Self { requests, mut replies, .. } = *self;
-        drop(requests);
-        while let Ok(Some(_)) = replies.message().await {}
-    }
-}
-
-fn window(payload: usize) -> usize {
-    WINDOW.min(WINDOW_BYTES / payload.max(1)).max(1)
-}
-
-fn request(payload: &Bytes, sequence: u64) -> ConverseRequest {
-    ConverseRequest { message: "ping".to_owned(), payload: payload.clone(), sequence }
-}
-
-fn ended_early() -> Problem {
-    Problem::Other("the server ended the stream before it was told to".to_owned())
-}
-
-/// Checks a response: a figure has no value if the server did not do the work.
-pub(super) fn check(
-    message: &str,
-    payload: &Bytes,
-    sequence: u64,
-    sent_payload: &Bytes,
-    sent_sequence: u64,
-) -> Result<(), Problem> {
-    if message == "pong" && payload.len() == sent_payload.len() && sequence == sent_sequence {
-        return Ok(());
-    }
-    let message: String = message.chars().take(32).collect();
-    Err(Problem::Other(format!(
-        "wrong reply: expected \"pong\", {} bytes, sequence {sent_sequence}; received {message:?}, \
-         {} bytes, sequence {sequence}",
-        sent_payload.len(),
-        payload.len()
-    )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::window;
-
-    #[test]
-    fn large_messages_have_a_smaller_window() {
-        let payloads = [0, 1024, 16384, 65536, 1 << 20, (4 << 20) - 64];
-        assert_eq!(payloads.map(window), [256, 256, 256, 64, 4, 1]);
     }
 }

@@ -9,7 +9,6 @@ use samehost::ping::{
     CollectRequest, CollectResponse, ConverseRequest, ConverseResponse, PingRequest, PingResponse,
     PingService, PingServiceClient, WatchRequest, WatchResponse,
 };
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::codegen::StdError;
@@ -20,6 +19,7 @@ use self::generated::ping_service_server::{
     PingService as TonicPingService, PingServiceServer as TonicPingServiceServer,
 };
 
+use super::requests::Requests;
 use super::worker::Problem;
 
 #[allow(
@@ -72,7 +72,7 @@ pub(super) trait Stub: Clone + Send + 'static {
 
     fn converse(
         &mut self,
-        requests: UnboundedReceiverStream<ConverseRequest>,
+        requests: Requests,
     ) -> impl Future<Output = Answer<Streaming<ConverseResponse>>> + Send;
 
     fn watch(
@@ -100,7 +100,7 @@ macro_rules! stub {
 
             fn converse(
                 &mut self,
-                requests: UnboundedReceiverStream<ConverseRequest>,
+                requests: Requests,
             ) -> impl Future<Output = Answer<Streaming<ConverseResponse>>> + Send {
                 Self::converse(self, requests)
             }

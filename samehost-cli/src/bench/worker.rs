@@ -1,9 +1,10 @@
 //! [`Worker`]: makes calls one after the other. [`Share`] tells it how many, [`Recorder`] records
-//! how long each call took, and [`Problem`] is why it may give up.
+//! how long each call took, [`check`] checks the replies, and [`Problem`] is why it may give up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 use tonic::Status;
 
@@ -152,6 +153,30 @@ impl Drop for RecorderQueue {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+pub(super) fn ended_early() -> Problem {
+    Problem::Other("the server ended the stream before it was told to".to_owned())
+}
+
+/// Checks a response: a figure has no value if the server did not do the work.
+pub(super) fn check(
+    message: &str,
+    payload: &Bytes,
+    sequence: u64,
+    sent_payload: &Bytes,
+    sent_sequence: u64,
+) -> Result<(), Problem> {
+    if message == "pong" && payload.len() == sent_payload.len() && sequence == sent_sequence {
+        return Ok(());
+    }
+    let message: String = message.chars().take(32).collect();
+    Err(Problem::Other(format!(
+        "wrong reply: expected \"pong\", {} bytes, sequence {sent_sequence}; received {message:?}, \
+         {} bytes, sequence {sequence}",
+        sent_payload.len(),
+        payload.len()
+    )))
 }
 
 #[cfg(test)]
