@@ -124,7 +124,7 @@ impl Sender {
         if options.http2.keep_alive.is_none() {
             shared.lock().socket_sender = io.sender();
         }
-        let spins = T::CAN_SPIN && options.busy_poll.is_some();
+        let spins = T::HAS_DESCRIPTOR && options.busy_poll.is_some();
         let close_reason = ClosedOnDrop(Arc::clone(&shared));
         let memory = ConnectionMemory::new(None);
         let mut pass = Pass::new(io, ClientDuties, memory, options.busy_poll);

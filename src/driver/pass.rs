@@ -18,7 +18,7 @@ use super::socket::{Socket, Unread};
 use super::spare::trim;
 use super::timer::{Timer, now};
 use super::turn::{AfterTurn, DriverPhase, Turn};
-use super::waking::wake_again;
+use super::waking::SelfWaker;
 use super::writing::{self, Written};
 use crate::http2::{Cause, ErrorCode, ReceiveOutcome};
 use crate::runtime::has_several_threads;
@@ -57,6 +57,7 @@ pub(super) struct Pass<T, R> {
     lingered: bool,
     /// Whether callers and handlers may run on other threads of the runtime.
     parallel: bool,
+    waker: SelfWaker,
     pub(super) wakes: Vec<Waker>,
 }
 
@@ -71,7 +72,7 @@ where
         memory: ConnectionMemory,
         busy_poll: Option<BusyPoll>,
     ) -> Self {
-        let busy_poll = busy_poll.filter(|_| T::CAN_SPIN);
+        let busy_poll = busy_poll.filter(|_| T::HAS_DESCRIPTOR);
         let calls_per_taken = match (io.shares_one_cpu(), busy_poll) {
             // The ends never work at the same time.
             (true, _) => 1,
@@ -94,6 +95,7 @@ where
             unparsed: false,
             lingered: false,
             parallel: has_several_threads(),
+            waker: SelfWaker::new(T::HAS_DESCRIPTOR),
             wakes: Vec::new(),
         }
     }
@@ -146,7 +148,7 @@ where
             AfterTurn::Again => {
                 let only_one = state.h2.active_streams() == 1;
                 self.unlock_and_wake(state);
-                wake_again(cx.waker(), self.parallel && only_one);
+                self.waker.wake(cx, only_one);
                 Poll::Pending
             }
             AfterTurn::Sleep => {
@@ -459,6 +461,7 @@ where
     /// slower.
     fn trim(&mut self, state: &mut State) {
         self.reader.trim();
+        self.waker.sleep(state.h2.active_streams());
         output::give_back(&mut state.h2, R::KEPT_OUTPUT);
         state.trim();
         self.duties.trim();

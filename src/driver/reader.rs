@@ -143,7 +143,7 @@ impl Reader {
     /// have been readable as far as the runtime knows.
     pub(super) fn read_rest<T: Socket>(&mut self, io: &mut T, cx: &mut Context<'_>) -> ReadOutcome {
         self.prepare();
-        if T::CAN_SPIN { self.read_now(io) } else { self.read_waiting(io, cx) }
+        if T::HAS_DESCRIPTOR { self.read_now(io) } else { self.read_waiting(io, cx) }
     }
 
     /// Reads as much as the buffer takes. If nothing is left, the socket wakes the task.

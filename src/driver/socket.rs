@@ -22,8 +22,9 @@ pub(crate) enum Unread {
 
 /// The socket or other stream that a connection runs on.
 pub(crate) trait Socket: AsyncWrite + Unpin {
-    /// Whether [`receive`](Self::receive) finds anything.
-    const CAN_SPIN: bool;
+    /// Whether there is a descriptor under it. Then [`receive`](Self::receive) finds what is there, and the
+    /// runtime watches descriptors.
+    const HAS_DESCRIPTOR: bool;
 
     /// Appends the bytes that are there to `input`, as many as its capacity takes, and at most
     /// `most`.
@@ -88,7 +89,7 @@ pub(crate) trait Socket: AsyncWrite + Unpin {
 }
 
 impl Socket for Conn {
-    const CAN_SPIN: bool = true;
+    const HAS_DESCRIPTOR: bool = true;
 
     fn poll_receive(
         &mut self,
@@ -190,7 +191,7 @@ impl<T: AsyncWrite + Unpin> Sleeping<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket for Sleeping<T> {
-    const CAN_SPIN: bool = false;
+    const HAS_DESCRIPTOR: bool = false;
 
     fn poll_receive(
         &mut self,

@@ -9,8 +9,8 @@ use rustix::net::SocketFlags;
 use tokio::io::unix::AsyncFd;
 
 use super::conn::Conn;
-use super::unix::asynchronous;
 use crate::address::Address;
+use crate::runtime::asynchronous;
 
 /// A socket that listens, registered with the runtime.
 #[derive(Debug)]

@@ -16,7 +16,8 @@ use super::hand_over::{ControlSocket, Parts};
 use super::location::Location;
 use super::lock::{Lock, is_lock_of};
 use super::published::{Published, Settings};
-use super::unix::{asynchronous, file_type};
+use super::unix::file_type;
+use crate::runtime::asynchronous;
 
 /// A socket that was handed over, checked and registered with the runtime. Dropping it changes
 /// nothing: the file and the lock belong to the other process.

@@ -11,7 +11,7 @@ use super::file::{CONTROL, FileOptions, SocketFile, sweep};
 use super::hand_over::{ControlSocket, Offer};
 use super::location::Location;
 use super::lock::Lock;
-use super::unix::asynchronous;
+use crate::runtime::asynchronous;
 
 /// The options of a socket file.
 #[derive(Clone, Debug)]

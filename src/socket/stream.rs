@@ -14,7 +14,7 @@
 //! the others.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
@@ -31,7 +31,7 @@ use super::held::Held;
 use super::rights::{self, ReceivedRights};
 use super::{sys, underway};
 use crate::descriptors::Descriptors;
-use crate::runtime::has_several_threads;
+use crate::runtime::{has_several_threads, register};
 
 #[derive(Debug)]
 pub(super) struct SocketStream {
@@ -403,15 +403,6 @@ pub(crate) fn share_one_cpu(socket: BorrowedFd<'_>) -> bool {
     let peer = getsockopt(&socket, PeerCredentials).ok();
     let peer = peer.and_then(|peer| Pid::from_raw(peer.pid()));
     peer.is_some_and(|peer| sched_getaffinity(Some(peer)).is_ok_and(|peers| peers == own))
-}
-
-#[allow(
-    deprecated,
-    reason = "deprecated in tokio 1.54 for types whose `as_raw_fd` may lie, in favour of an unsafe \
-              function; these own their one descriptor"
-)]
-fn register<T: AsRawFd>(socket: T, interest: Interest) -> io::Result<AsyncFd<T>> {
-    AsyncFd::with_interest(socket, interest)
 }
 
 #[cfg(test)]

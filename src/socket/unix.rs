@@ -1,15 +1,11 @@
 //! What both ends of a Unix socket need: new sockets, the peer's user, and the inode of a socket's file.
 
 use std::ffi::OsStr;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::sys;
 
@@ -27,12 +23,6 @@ pub(super) fn new_socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
         let _ = sys::pass_descriptors(&socket, false);
     }
     Ok(socket)
-}
-
-/// Registers a descriptor with the runtime, to be told when it is readable.
-#[allow(deprecated, reason = "its successor is newer than the oldest tokio that is supported")]
-pub(super) fn asynchronous(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
 /// Returns the user of the process at the other end (unix(7), SO_PEERCRED).

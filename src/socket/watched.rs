@@ -12,7 +12,8 @@ use tokio::time::sleep;
 
 use super::file::{SocketFile, is_named};
 use super::location::Location;
-use super::unix::{asynchronous, by_descriptor};
+use super::unix::by_descriptor;
+use crate::runtime::asynchronous;
 
 /// How often the file is checked if the kernel does not report its removal.
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -55,7 +55,7 @@ fn heads(mut bytes: &[u8]) -> u32 {
 
 impl Socket for Counted {
     /// It polls only if the options say so.
-    const CAN_SPIN: bool = true;
+    const HAS_DESCRIPTOR: bool = true;
 
     fn poll_receive(
         &mut self,

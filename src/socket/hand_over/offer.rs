@@ -76,12 +76,12 @@ mod tests {
 
     use super::*;
     use crate::address::Address;
+    use crate::runtime::asynchronous;
     use crate::socket::accept::ListeningSocket;
     use crate::socket::listener_state::ListenerState;
     use crate::socket::location::Location;
     use crate::socket::lock::Lock;
     use crate::socket::published::{Published, Settings, socket_file};
-    use crate::socket::unix::asynchronous;
 
     /// The file of a server is deleted and published again while a successor has an offer of the
     /// old one. Returns whether the offer was taken, and whether the server still has a socket.

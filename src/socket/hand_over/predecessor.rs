@@ -14,10 +14,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::super::listener_state::ListenerState;
-use super::super::unix::{asynchronous, same_file};
+use super::super::unix::same_file;
 use super::message::{self, Nonce, Refusal, SuccessorMessage};
 use super::offer::{Offer, accept_queued};
 use super::{PATIENCE, is_trusted, step};
+use crate::runtime::asynchronous;
 
 /// How many processes may talk to the control socket at a time. Others wait in its queue.
 const EXCHANGES_MAX: usize = 8;

@@ -14,9 +14,10 @@ use tokio::time::{sleep, timeout};
 use super::super::bind_error::{BindError, BindProblem};
 use super::super::file::CONTROL;
 use super::super::location::Location;
-use super::super::unix::{asynchronous, by_descriptor, new_socket, open_inode};
+use super::super::unix::{by_descriptor, new_socket, open_inode};
 use super::message::{self, Parts, Refusal, ServerMessage};
 use super::{PATIENCE, is_trusted, step};
+use crate::runtime::asynchronous;
 
 /// How long a server may take to answer. Other successors that say nothing may be before this one
 /// in the queue.
