@@ -1,10 +1,12 @@
-//! Streams to a server in a process of its own, whose memory is measured.
+//! Streams to a server in a process of its own, whose memory and descriptors are measured.
 
 use bytes::Bytes;
 use samehost::Channel;
 use samehost::ping::{CollectRequest, PingRequest, PingServiceClient};
 
-use crate::support::{Serving, Transport, directory, on_both_transports, socket_in};
+use crate::support::{
+    Serving, Transport, directory, eventually_async, on_both_transports, socket_in,
+};
 
 on_both_transports!(a_gigabyte_is_sent_to_a_server_of_little_memory);
 
@@ -33,4 +35,27 @@ async fn a_gigabyte_is_sent_to_a_server_of_little_memory(transport: Transport) {
     let growth = server.memory("VmHWM") - before;
     // The memory is for windows and for the message that is being put together.
     assert!(growth <= IN_BETWEEN + 4 * EACH, "grew by {} KiB", growth >> 10);
+}
+
+/// On a runtime of several threads, the connection of a busy stream wakes its task by an eventfd.
+#[tokio::test]
+async fn a_busy_stream_takes_a_second_descriptor_and_gives_it_back() {
+    let directory = directory();
+    let server = Serving::start(&[&socket_in(directory.path()).to_string()], &["--threads", "2"]);
+    let mut client = PingServiceClient::new(Channel::connect(&server.addresses[0]).await.unwrap());
+    client.ping(PingRequest::ping()).await.unwrap();
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
+    let before = open();
+    let message = CollectRequest {
+        payload: Bytes::from_static(&[7; 1024]),
+        message: "ping".to_owned(),
+        ..CollectRequest::default()
+    };
+    let mut busy = client.clone();
+    let endless = tokio_stream::iter(std::iter::repeat(message));
+    let call = tokio::spawn(async move { busy.collect(endless).await });
+    eventually_async("the stream takes a descriptor", || open() == before + 1).await;
+    call.abort();
+    eventually_async("it is given back", || open() == before).await;
+    client.ping(PingRequest::ping()).await.unwrap();
 }
