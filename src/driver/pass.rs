@@ -148,7 +148,7 @@ where
             AfterTurn::Again => {
                 let only_one = state.h2.active_streams() == 1;
                 self.unlock_and_wake(state);
-                self.waker.wake(cx, only_one);
+                self.waker.wake(cx, self.parallel && only_one);
                 Poll::Pending
             }
             AfterTurn::Sleep => {

@@ -33,8 +33,7 @@ impl TimeSlice {
     }
 
     /// Notes that a handler has run. If the time is read now, returns how much has passed since it was
-    /// last read.
-    /// `now` reads the time.
+    /// last read. `now` reads the time.
     #[inline]
     pub(super) fn note_handler(&mut self, now: impl FnOnce() -> Instant) -> Option<Duration> {
         self.handlers_left -= 1;

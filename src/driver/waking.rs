@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::io::unix::AsyncFd;
 
-use crate::runtime::{asynchronous, has_several_threads};
+use crate::runtime::asynchronous;
 
 /// After so many turns in a row that each woke only one other task, the next ones wake this task by an
 /// event.
@@ -27,8 +27,6 @@ const TURNS: u8 = 4;
 ///   descriptor and two system calls, so it is only for connections that have much to do.
 #[derive(Debug)]
 pub(super) struct SelfWaker {
-    /// Whether the runtime has several threads.
-    parallel: bool,
     /// Whether the runtime is known to watch descriptors.
     has_io: bool,
     /// How many turns in a row have woken only one other task. It stops at [`TURNS`].
@@ -38,12 +36,13 @@ pub(super) struct SelfWaker {
 
 impl SelfWaker {
     pub(super) fn new(has_io: bool) -> Self {
-        Self { parallel: has_several_threads(), has_io, turns: 0, event: None }
+        Self { has_io, turns: 0, event: None }
     }
 
-    /// Wakes the task again. `only_one` tells whether it has woken only one other task.
+    /// Wakes the task again. `only_one` tells whether the runtime has several threads and this has woken
+    /// only one other task.
     pub(super) fn wake(&mut self, cx: &mut Context<'_>, only_one: bool) {
-        if !self.parallel || !only_one {
+        if !only_one {
             self.turns = 0;
             return cx.waker().wake_by_ref();
         }
@@ -102,6 +101,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::runtime::has_several_threads;
 
     /// Spawns tasks that wait for their wakers, and returns these.
     async fn sleepers(count: usize, ran: &Arc<AtomicU32>) -> Vec<Waker> {
@@ -136,7 +136,7 @@ mod tests {
                 Some(wakers) => {
                     let only_one = wakers.len() == 1;
                     wakers.into_iter().for_each(Waker::wake);
-                    own.wake(cx, only_one);
+                    own.wake(cx, only_one && has_several_threads());
                     Poll::Pending
                 }
             })
