@@ -24,8 +24,8 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::Scale;
 use crate::support::{
-    Serving, as_user, block_on, directory, eventually_async, need_descriptors, open_directory,
-    socket_in,
+    Serving, as_user, block_on, directory, eventually_async, need_descriptors, open_descriptors,
+    open_directory, socket_in,
 };
 use crate::wire::{Frame, Peer, code, data, frame, headers, kind, message, request, window_update};
 
@@ -104,14 +104,14 @@ impl<'a> Attacked<'a> {
         let bystander = Bystander::start(address).await;
         let server = Pid::from_raw(server.id().cast_signed()).unwrap();
         // A call of the bystander has some.
-        let at_rest = open(server) + 4;
+        let at_rest = open_descriptors(server) + 4;
         Self { address, server, at_rest, bystander }
     }
 
     /// The sockets that close slowly leave one thread to close all others of their user. A peer that gets
     /// too far ahead of it is cut off.
     async fn has_closed(&self) {
-        let closed = || open(self.server) <= self.at_rest + 2 * AT_A_TIME;
+        let closed = || open_descriptors(self.server) <= self.at_rest + 2 * AT_A_TIME;
         eventually_async("what was not taken is closed", closed).await;
     }
 
@@ -125,7 +125,7 @@ impl<'a> Attacked<'a> {
 
     async fn nothing_is_left(&self, after: &str) {
         let what = format!("the server has no descriptor more than before: {after}");
-        eventually_async(&what, || open(self.server) <= self.at_rest).await;
+        eventually_async(&what, || open_descriptors(self.server) <= self.at_rest).await;
         assert!(!self.bystander.calls.is_finished(), "another client's call failed: {after}");
     }
 
@@ -262,7 +262,7 @@ impl<'a> Attacked<'a> {
             peer.send(&call(1, "held")).await;
             peer.sync().await;
         }
-        assert!(open(self.server) >= self.at_rest + 20, "they are not held");
+        assert!(open_descriptors(self.server) >= self.at_rest + 20, "they are not held");
     }
 
     /// TCP sockets with unsent data: close(2) of the last descriptor takes as long as SO_LINGER says,
@@ -296,7 +296,7 @@ impl<'a> Attacked<'a> {
         let channel = Channel::builder(self.address).descriptors(16).connect().await.unwrap();
         let before = rustix::process::getrlimit(Resource::Nofile);
         let paused = self.bystander.pause.lock().await;
-        let few = Rlimit { current: Some(open(self.server) as u64), ..before };
+        let few = Rlimit { current: Some(open_descriptors(self.server) as u64), ..before };
         rustix::process::prlimit(Some(self.server), Resource::Nofile, few).unwrap();
         let refused = returned(&channel, 16).await.unwrap_err();
         rustix::process::prlimit(Some(self.server), Resource::Nofile, before).unwrap();
@@ -312,13 +312,14 @@ impl<'a> Attacked<'a> {
         let paused = self.bystander.pause.lock().await;
         let own = rustix::process::getpid();
         let channel = Channel::builder(self.address).descriptors(16).connect().await.unwrap();
-        let at_rest = open(own);
+        let at_rest = open_descriptors(own);
         returned(&channel, 16).await.unwrap();
         // Another thread closes what the call has sent.
-        eventually_async("the client has closed its own", || open(own) <= at_rest).await;
+        eventually_async("the client has closed its own", || open_descriptors(own) <= at_rest)
+            .await;
         let request = carrying("returned", 16);
         let before = rustix::process::getrlimit(Resource::Nofile);
-        let few = Rlimit { current: Some(open(own) as u64), ..before };
+        let few = Rlimit { current: Some(open_descriptors(own) as u64), ..before };
         rustix::process::setrlimit(Resource::Nofile, few).unwrap();
         let refused = PingServiceClient::new(channel.clone()).ping(request).await;
         rustix::process::setrlimit(Resource::Nofile, before).unwrap();
@@ -366,12 +367,12 @@ fn unread(scale: Scale) -> String {
         assert!(!attacked.bystander.calls.is_finished(), "another client's call failed");
         let connections = silent.len();
         // Of each direction a quarter may be held.
-        let held = open(attacked.server).saturating_sub(attacked.at_rest + connections);
+        let held = open_descriptors(attacked.server).saturating_sub(attacked.at_rest + connections);
         assert!(held <= 512, "the server holds {held} descriptors for those that do not read");
         let paused = attacked.bystander.pause.lock().await;
         drop(silent);
         eventually_async("their descriptors are closed", || {
-            open(attacked.server) <= attacked.at_rest
+            open_descriptors(attacked.server) <= attacked.at_rest
         })
         .await;
         drop(paused);
@@ -522,8 +523,4 @@ fn nonblocking(stream: Pair) -> Pair {
 
 fn pidfd(process: Pid) -> OwnedFd {
     rustix::process::pidfd_open(process, PidfdFlags::empty()).unwrap()
-}
-
-fn open(process: Pid) -> usize {
-    std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
 }

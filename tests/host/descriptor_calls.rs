@@ -18,7 +18,8 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::Scale;
 use crate::support::{
-    Scripted, Serving, block_on, directory, eventually_async, need_descriptors, socket_in,
+    Scripted, Serving, block_on, directory, eventually_async, need_descriptors, open_descriptors,
+    socket_in,
 };
 
 /// Calls in flight.
@@ -54,14 +55,13 @@ pub(crate) fn stay_with_their_call(scale: Scale) -> String {
     let mut server =
         Serving::spawn(command.args(["as", "returner", &address.to_string()]).stdin(Stdio::null()));
     assert_eq!(server.line(), "ready");
-    let open = |process: &str| std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
-    let id = server.id().to_string();
+    let id = server.id();
     let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     block_on(async {
         // An end that has made a call has opened what it opens by itself.
         let first = channel(&address).await;
         PingServiceClient::new(first.clone()).ping(PingRequest::ping()).await.unwrap();
-        let before = (open(&id), open("self"));
+        let before = (open_descriptors(id), open_descriptors("self"));
         let channel = channel(&address).await;
         let endings = Arc::new(Mutex::new(BTreeMap::<&str, u64>::new()));
         let until = Instant::now() + time;
@@ -81,7 +81,7 @@ pub(crate) fn stay_with_their_call(scale: Scale) -> String {
             caller.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         }
         drop(channel);
-        let closed = || open(&id) <= before.0 && open("self") <= before.1;
+        let closed = || open_descriptors(id) <= before.0 && open_descriptors("self") <= before.1;
         eventually_async("no descriptor more than before at either end", closed).await;
         let mut asking = PingServiceClient::new(first);
         let report = PingRequest { message: "report".to_owned(), ..PingRequest::default() };

@@ -9,7 +9,9 @@ use samehost::{Address, Channel};
 use tokio::net::UnixStream;
 
 use crate::descriptor_attacks::{AT_A_TIME, send_by};
-use crate::support::{Serving, block_on, directory, nix_signal, samehost, socket_in};
+use crate::support::{
+    Serving, block_on, directory, nix_signal, open_descriptors, samehost, socket_in,
+};
 use crate::wire::{Peer, data, headers, message, request, window_update};
 use crate::{Scale, has_strace};
 
@@ -57,7 +59,7 @@ impl Drop for KilledOnDrop {
 
 /// How often they were refused. All calls are answered, theirs and a bystander's.
 async fn attack(address: &Address, server: u32, times: u32) -> u32 {
-    let open = || std::fs::read_dir(format!("/proc/{server}/fd")).unwrap().count();
+    let open = || open_descriptors(server);
     let mut bystander = PingServiceClient::new(Channel::connect(address).await.unwrap());
     bystander.ping(PingRequest::ping()).await.unwrap();
     let stream = UnixStream::connect(address.as_path().unwrap()).await.unwrap();

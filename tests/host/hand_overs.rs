@@ -20,7 +20,9 @@ use tonic::{Code, Status};
 
 use crate::Scale;
 use crate::support::nix_signal::Signal;
-use crate::support::{Serving, block_on, directory, eventually, names_in, samehost, socket_in};
+use crate::support::{
+    Serving, block_on, directory, eventually, names_in, open_descriptors, samehost, socket_in,
+};
 
 /// Of each client: channels, each with calls and one stream.
 const CHANNELS: u64 = 4;
@@ -34,11 +36,6 @@ const CONNECT: Duration = Duration::from_millis(10);
 /// How long a stream goes on after its server was taken over.
 const DRAIN: &str = "1s";
 
-/// Of the process that calls: how many descriptors it has at rest.
-fn descriptors(process: &str) -> usize {
-    std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
-}
-
 pub(crate) fn under_load(scale: Scale) -> String {
     let count = std::env::var("HAND_OVERS").ok().and_then(|count| count.parse().ok());
     let count = count.unwrap_or(scale.pick(10, 100));
@@ -50,7 +47,7 @@ pub(crate) fn under_load(scale: Scale) -> String {
     // It has all that it opens by itself once it has served a call.
     let pinged = samehost().args(["ping", "-q", "-c", "1", &address.to_string()]).output().unwrap();
     assert!(pinged.status.success(), "{pinged:?}");
-    let before = descriptors(&server.id().to_string());
+    let before = open_descriptors(server.id());
     let own = format!("{} as caller", std::env::current_exe().unwrap().display());
     let others = std::env::var("RESTART_CLIENTS").unwrap_or_default();
     let commands = std::iter::once(own.as_str()).chain(others.lines());
@@ -73,9 +70,8 @@ pub(crate) fn under_load(scale: Scale) -> String {
         );
         let _ = write!(figures, "; {}: {}", client.name, summary.trim_end());
     }
-    let id = server.id().to_string();
     eventually("the last server has no descriptor more than the first", || {
-        descriptors(&id) <= before
+        open_descriptors(server.id()) <= before
     });
     server.signal(Signal::TERM);
     assert_eq!(server.wait().0, Some(0));
@@ -161,7 +157,7 @@ pub(crate) fn caller(address: &str) -> ExitCode {
     let address: Address = address.parse().unwrap();
     let tally = Arc::new(Mutex::new(Tally::default()));
     let (before, after) = block_on(async {
-        let before = descriptors("self");
+        let before = open_descriptors("self");
         let mut tasks = JoinSet::new();
         for _ in 0..CHANNELS {
             let channel = Channel::connect(&address).await.unwrap();
@@ -173,9 +169,9 @@ pub(crate) fn caller(address: &str) -> ExitCode {
         let ended = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
         ended.await.unwrap().unwrap();
         tasks.shutdown().await;
-        let closed = || descriptors("self") <= before;
+        let closed = || open_descriptors("self") <= before;
         crate::support::eventually_async("its connections are closed", closed).await;
-        (before, descriptors("self"))
+        (before, open_descriptors("self"))
     });
     let Tally { calls, connects, streams } = &*tally.lock().unwrap();
     println!(

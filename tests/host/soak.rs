@@ -13,7 +13,9 @@ use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
 
 use crate::Scale;
-use crate::support::{Serving, block_on, directory, eventually_async, need_descriptors, socket_in};
+use crate::support::{
+    Serving, block_on, directory, eventually_async, need_descriptors, open_descriptors, socket_in,
+};
 
 /// What resident memory may be more than after the warm-up: what malloc's luck is worth.
 const SLACK: usize = 16 << 20;
@@ -27,17 +29,16 @@ pub(crate) fn of_mixed_calls(scale: Scale) -> String {
     let directory = directory();
     let address = socket_in(directory.path());
     let server = Serving::start(&[&address.to_string()], &[]);
-    let open = |process: &str| std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
-    let id = server.id().to_string();
+    let id = server.id();
     block_on(async {
         // A server that has answered has opened what it watches its socket's file with, too.
         let mut first = PingServiceClient::new(Channel::connect(&address).await.unwrap());
         first.ping(PingRequest::ping()).await.unwrap();
-        let at_rest = (open(&id), open("self"));
+        let at_rest = (open_descriptors(id), open_descriptors("self"));
         load(&address, connections, calls / 10).await;
         let warm = server.memory("VmRSS");
         let opened = load(&address, connections, calls).await;
-        let closed = || (open(&id), open("self")) <= at_rest;
+        let closed = || (open_descriptors(id), open_descriptors("self")) <= at_rest;
         eventually_async("no descriptor more than before", closed).await;
         drop(first);
         let end = server.memory("VmRSS");
@@ -47,7 +48,7 @@ pub(crate) fn of_mixed_calls(scale: Scale) -> String {
              descriptors {} before and {} after, resident memory {} KiB warmed up and {} KiB at \
              the end",
             at_rest.0,
-            open(&id),
+            open_descriptors(id),
             warm >> 10,
             end >> 10
         )

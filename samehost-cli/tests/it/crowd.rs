@@ -19,7 +19,7 @@ use tonic::{Code, Response, Status, Streaming};
 
 use crate::support::{
     Running, Scripted, Serving, Transport, as_user, block_on, directory, eventually_async,
-    need_descriptors, nix_signal, on_both_transports, open_directory, socket_in,
+    need_descriptors, nix_signal, on_both_transports, open_descriptors, open_directory, socket_in,
 };
 use crate::wire::{
     PREFACE, Peer, code, data, flag, frame, headers, kind, message, request, settings,
@@ -187,8 +187,7 @@ async fn a_server_out_of_descriptors_waits_for_some_and_serves_who_is_in() {
         });
     }
     // It may have inherited descriptors with higher numbers.
-    let open = || std::fs::read_dir(format!("/proc/{}/fd", serving.id())).unwrap().count();
-    eventually_async("all descriptors are in use", || open() >= 64).await;
+    eventually_async("all descriptors are in use", || open_descriptors(serving.id()) >= 64).await;
 
     let (began, cpu) = (Instant::now(), cpu_time(serving.id()));
     while began.elapsed() < OBSERVED {

@@ -5,7 +5,8 @@ use samehost::Channel;
 use samehost::ping::{CollectRequest, PingRequest, PingServiceClient};
 
 use crate::support::{
-    Serving, Transport, directory, eventually_async, on_both_transports, socket_in,
+    Serving, Transport, directory, eventually_async, on_both_transports, open_descriptors,
+    socket_in,
 };
 
 on_both_transports!(a_gigabyte_is_sent_to_a_server_of_little_memory);
@@ -44,7 +45,7 @@ async fn a_busy_stream_takes_a_second_descriptor_and_gives_it_back() {
     let server = Serving::start(&[&socket_in(directory.path()).to_string()], &["--threads", "2"]);
     let mut client = PingServiceClient::new(Channel::connect(&server.addresses[0]).await.unwrap());
     client.ping(PingRequest::ping()).await.unwrap();
-    let open = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
+    let open = || open_descriptors(server.id());
     let before = open();
     let message = CollectRequest {
         payload: Bytes::from_static(&[7; 1024]),

@@ -168,6 +168,11 @@ pub fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
+/// Returns how many descriptors a process has open. Its id may be "self", for the own one.
+pub fn open_descriptors(process: impl std::fmt::Display) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
+}
+
 /// `samehost serve` as a child process, which is killed when this is dropped.
 pub struct Serving {
     child: Child,
