@@ -30,7 +30,7 @@ pub(super) fn normal_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 
 /// Returns a request's head with its metadata [normalised](normalise).
 pub(super) fn normal(mut head: Arc<RequestHead>) -> Arc<RequestHead> {
-    if !head.headers.iter().all(|(name, value)| is_normal(name, value)) {
+    if !is_normalised(&head.headers) {
         normalise(&mut Arc::make_mut(&mut head).headers);
     }
     head
@@ -43,7 +43,7 @@ pub(super) fn normal(mut head: Arc<RequestHead>) -> Arc<RequestHead> {
 /// - In a message that is not UTF-8 after decoding, U+FFFD replaces the parts that are not
 ///   (Responses: "implementations MUST NOT error or throw away the message").
 pub(crate) fn normalise(headers: &mut HeaderMap) {
-    if headers.iter().all(|(name, value)| is_normal(name, value)) {
+    if is_normalised(headers) {
         return;
     }
     let names: Vec<HeaderName> = headers.keys().filter(|name| is_binary(name)).cloned().collect();
@@ -58,6 +58,12 @@ pub(crate) fn normalise(headers: &mut HeaderMap) {
     {
         *message = decodable;
     }
+}
+
+/// Returns whether [`normalise`] has nothing to change.
+#[inline]
+pub(crate) fn is_normalised(headers: &HeaderMap) -> bool {
+    headers.iter().all(|(name, value)| is_normal(name, value))
 }
 
 #[inline]

@@ -21,7 +21,7 @@ pub(crate) use handler::{
     Answering, Arriving, BoxFuture, DirectAnswer, Dispatch, Grpc, MessageCall, MessageHead, answer,
     boxed, call, is_length_of,
 };
-pub(crate) use metadata::normalise;
+pub(crate) use metadata::{is_normalised, normalise};
 pub(crate) use panics::panic_message;
 pub(crate) use refusing::Refusing;
 pub use request::RequestBody;
