@@ -213,10 +213,13 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
                     // ended by now. Then the error is that of the connection.
                     ready!(self.send(connected?, cx)?);
                 }
-                CallStage::Wait(waiter, _) => {
+                CallStage::Wait(waiter, link) => {
                     ready!(waiter.poll(cx));
                     self.waited = true;
+                    // The slot is one of this connection, even if the channel prefers another by now.
+                    let link = Arc::clone(link);
                     self.stage = CallStage::Send;
+                    ready!(self.send(link, cx)?);
                 }
                 CallStage::Backoff(sleep) => {
                     ready!(sleep.as_mut().poll(cx));

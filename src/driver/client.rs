@@ -225,7 +225,7 @@ impl Sender {
     ) -> Result<StreamKey, Unsent> {
         let Handle { shared, spins } = &*self.0;
         let content = request.prepare()?;
-        shared.with(|state| {
+        let put = |state: &mut State| {
             if let Some(close_reason) = &state.close_reason {
                 return Err(match close_reason {
                     CloseReason::NotHttp2(_) => Unsent::NotHttp2(close_reason.clone()),
@@ -246,7 +246,7 @@ impl Sender {
                 NotNow::TooManyDescriptors { limit } => Unsent::TooManyDescriptors { limit },
             })?;
             state.waiters.wait_to_read(key, cx.waker());
-            let whole = empty || request.write(content, state, shared, key);
+            let whole = empty || request.write(content, state, key);
             if whole && !unsent {
                 state.send_directly();
                 if *spins {
@@ -254,10 +254,20 @@ impl Sender {
                     state.wakes.extend(driver);
                 }
             }
-            // If there is room, another waiting call may be sent as well.
-            state.wake_waiter();
-            Ok(key)
-        })
+            Ok((key, whole))
+        };
+        let (key, whole) = shared.with(|state| {
+            let sent = put(state);
+            if !matches!(sent, Err(Unsent::Wait(_))) {
+                // If there is room, another waiting call may be sent as well.
+                state.wake_waiter();
+            }
+            sent
+        })?;
+        if !whole {
+            request.send_rest(shared, key);
+        }
+        Ok(key)
     }
 }
 

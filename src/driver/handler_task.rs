@@ -81,8 +81,8 @@ where
                             return Poll::Ready(());
                         }
                     };
-                    let reply = taken_apart(response);
-                    let rest = self.shared.with(|state| send_parts(state, key, reply));
+                    let mut response = taken_apart(response);
+                    let rest = self.shared.with(|state| send_parts(state, key, &mut response));
                     match rest {
                         None => return Poll::Ready(()),
                         Some((body, next)) => {

@@ -33,14 +33,11 @@ pub(crate) trait OutgoingRequest {
     fn is_empty(&self) -> bool;
 
     /// Sends what follows the head, as far as it is ready. Returns whether that was everything.
-    /// Otherwise a task sends the rest.
-    fn write(
-        &mut self,
-        content: Self::Content,
-        state: &mut State,
-        shared: &Arc<Shared>,
-        key: StreamKey,
-    ) -> bool;
+    /// Otherwise the caller has [`send_rest`](Self::send_rest) send the rest.
+    fn write(&mut self, content: Self::Content, state: &mut State, key: StreamKey) -> bool;
+
+    /// Spawns a task that sends the rest of the body. The lock is not held.
+    fn send_rest(&mut self, _shared: &Arc<Shared>, _key: StreamKey) {}
 
     /// Returns whether the request may be sent once more.
     fn can_be_sent(&self) -> bool;
@@ -125,16 +122,15 @@ where
         self.data.is_none() && matches!(self.end, StartEnd::Plain)
     }
 
-    fn write(&mut self, (): (), state: &mut State, shared: &Arc<Shared>, key: StreamKey) -> bool {
-        if send_start(state, key, self.data.clone(), &self.end) {
-            return true;
-        }
-        if let StartEnd::More { body, next } = std::mem::replace(&mut self.end, StartEnd::Plain) {
-            self.spent = true;
-            let task = tokio::spawn(SendBody::new(Arc::clone(shared), key, body, next));
-            state.waiters.set_task(key, task.abort_handle());
-        }
-        false
+    fn write(&mut self, (): (), state: &mut State, key: StreamKey) -> bool {
+        send_start(state, key, self.data.clone(), &self.end)
+    }
+
+    fn send_rest(&mut self, shared: &Arc<Shared>, key: StreamKey) {
+        let Some((body, next)) = self.end.take_rest() else { return };
+        self.spent = true;
+        let task = tokio::spawn(SendBody::new(Arc::clone(shared), key, body, next));
+        shared.with(|state| state.set_task(key, task.abort_handle()));
     }
 
     fn can_be_sent(&self) -> bool {
@@ -205,13 +201,7 @@ impl<M: EncodeMessage> OutgoingRequest for MessageRequest<M> {
         false
     }
 
-    fn write(
-        &mut self,
-        mut room: Room,
-        state: &mut State,
-        _: &Arc<Shared>,
-        key: StreamKey,
-    ) -> bool {
+    fn write(&mut self, mut room: Room, state: &mut State, key: StreamKey) -> bool {
         state.h2.send_small(key, &mut room, true);
         true
     }

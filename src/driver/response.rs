@@ -112,7 +112,7 @@ pub(super) fn send_message(
             state.h2.send_static_response(key, head);
             true
         }
-        _ => send_head(state, key, StatusCode::OK, head, descriptors, false),
+        _ => send_head(state, key, StatusCode::OK, head, descriptors.as_ref(), false),
     };
     if goes_on {
         state.h2.send_small(key, message, false);
@@ -128,11 +128,11 @@ fn send_head(
     key: StreamKey,
     status: StatusCode,
     fields: &HeaderMap,
-    descriptors: Option<Descriptors>,
+    descriptors: Option<&Descriptors>,
     end: bool,
 ) -> bool {
     if let Some(descriptors) = descriptors.filter(|list| !list.is_empty())
-        && let Err(status) = send_descriptors(state, key, &descriptors)
+        && let Err(status) = send_descriptors(state, key, descriptors)
     {
         let (parts, _) = status.into_http::<()>().into_parts();
         state.h2.send_response(key, parts.status, &parts.headers, true);
@@ -175,22 +175,20 @@ fn send_descriptors(
     Ok(())
 }
 
-/// Sends a head and the part of its body that was ready at once. Returns the rest of the body.
+/// Sends a head and the part of its body that was ready at once. Returns the rest of the body if that is
+/// to be sent. Otherwise it stays in `response`, which the caller drops without the lock.
 pub(super) fn send_parts<B>(
     state: &mut State,
     key: StreamKey,
-    ResponseParts { parts, descriptors, start: Start { data, end } }: ResponseParts<B>,
+    response: &mut ResponseParts<B>,
 ) -> Option<RestOfBody<B>> {
+    let ResponseParts { parts, descriptors, start: Start { data, end } } = response;
     let empty = data.is_none() && matches!(end, StartEnd::Plain);
-    let goes_on = send_head(state, key, parts.status, &parts.headers, descriptors, empty);
-    if !goes_on || empty || send_start(state, key, data, &end) {
+    let goes_on = send_head(state, key, parts.status, &parts.headers, descriptors.as_ref(), empty);
+    if !goes_on || empty || send_start(state, key, data.take(), end) {
         return None;
     }
-    match end {
-        StartEnd::More { body, next } => {
-            state.h2.hold(key, STREAMED);
-            Some((body, next))
-        }
-        _ => None,
-    }
+    let rest = end.take_rest()?;
+    state.h2.hold(key, STREAMED);
+    Some(rest)
 }

@@ -48,6 +48,19 @@ pub(super) enum StartEnd<B> {
     Panicked,
 }
 
+impl<B> StartEnd<B> {
+    /// Takes the rest of the body, if there is more.
+    pub(super) fn take_rest(&mut self) -> Option<RestOfBody<B>> {
+        match std::mem::replace(self, Self::Plain) {
+            Self::More { body, next } => Some((body, next)),
+            end => {
+                *self = end;
+                None
+            }
+        }
+    }
+}
+
 /// Polls a body up to its first data and the frame after it. An ordinary unary message is then
 /// complete. The caller has to poll the rest again with its own waker.
 pub(super) fn start<B>(mut body: B) -> Start<B>
@@ -124,6 +137,17 @@ where
         })
     }
 
+    /// Resets the stream, because the body failed and the message cannot be completed.
+    fn fail(&self, error: BoxError) {
+        let (shared, key) = (&self.shared, self.key);
+        if shared.lock().is_client {
+            let status = tonic::Status::from_error(error);
+            return shared.with(|state| state.fail_request(key, status));
+        }
+        tracing::debug!(%error, "a response's body failed");
+        shared.with(|state| state.h2.reset(key, ErrorCode::INTERNAL_ERROR));
+    }
+
     /// Returns whether the connection takes no more for now.
     fn is_blocked(&self, cx: &Context<'_>) -> bool {
         let key = self.key;
@@ -187,8 +211,7 @@ where
                     progress
                 }
                 (_, Poll::Ready(Some(Err(error)))) => {
-                    let key = self.key;
-                    self.shared.with(|state| fail_body(state, key, error.into()));
+                    self.fail(error.into());
                     return Poll::Ready(());
                 }
             };
@@ -198,16 +221,6 @@ where
                 Progress::Closed => return Poll::Ready(()),
             }
         }
-    }
-}
-
-/// Resets the stream, because the body failed and the message cannot be completed.
-pub(super) fn fail_body(state: &mut State, key: StreamKey, error: BoxError) {
-    if state.is_client {
-        state.fail_request(key, tonic::Status::from_error(error));
-    } else {
-        tracing::debug!(%error, "a response's body failed");
-        state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
     }
 }
 

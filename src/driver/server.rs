@@ -142,45 +142,48 @@ fn note_handler(
 type Left<H> = Option<(StreamKey, HandlerStage<<H as Handler>::Running, <H as Handler>::Body>)>;
 
 /// Sends what a handler has answered so far. Returns what a task has to do, or otherwise ends the call.
-fn respond<'a, H: Handler>(
-    shared: &'a Arc<Shared>,
+fn respond<H: Handler>(
+    shared: &Arc<Shared>,
     request: Unanswered,
     outcome: Outcome<H>,
     message: &mut Vec<u8>,
-) -> (MutexGuard<'a, State>, Left<H>) {
-    let (mut state, key, rest) = match outcome {
-        Outcome::Ready(Answer::Message(answer)) => {
-            let mut state = shared.lock();
-            let key = request.open(&mut state);
-            send_message(&mut state, key, answer, message);
-            (state, key, None)
-        }
-        Outcome::Ready(Answer::Response(response)) => {
-            let reply = taken_apart(response);
-            let mut state = shared.lock();
-            let key = request.open(&mut state);
-            let rest = send_parts(&mut state, key, reply);
-            let rest = rest.map(|(body, next)| {
+) -> Left<H> {
+    // It is dropped after the lock is free.
+    let mut response;
+    let mut state;
+    let key;
+    let rest = match outcome {
+        Outcome::Ready(Answer::Response(ready)) => {
+            response = taken_apart(ready);
+            state = shared.lock();
+            key = request.open(&mut state);
+            let rest = send_parts(&mut state, key, &mut response);
+            rest.map(|(body, next)| {
                 HandlerStage::Body(SendBody::new(Arc::clone(shared), key, body, next))
-            });
-            (state, key, rest)
+            })
         }
-        Outcome::Pending(reply) => {
-            let mut state = shared.lock();
-            let key = request.open(&mut state);
-            (state, key, Some(HandlerStage::Call(reply)))
+        Outcome::Ready(Answer::Message(answer)) => {
+            state = shared.lock();
+            key = request.open(&mut state);
+            send_message(&mut state, key, answer, message);
+            None
+        }
+        Outcome::Pending(running) => {
+            state = shared.lock();
+            key = request.open(&mut state);
+            Some(HandlerStage::Call(running))
         }
         Outcome::Panicked => {
-            let mut state = shared.lock();
-            let key = request.open(&mut state);
+            state = shared.lock();
+            key = request.open(&mut state);
             state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
-            (state, key, None)
+            None
         }
     };
     if rest.is_none() {
         state.forget(key);
     }
-    (state, rest.map(|rest| (key, rest)))
+    rest.map(|rest| (key, rest))
 }
 
 /// Takes a request for a handler. Its descriptors are closed when the call ends. If its headers are too
@@ -292,25 +295,22 @@ impl<H: Handler> Duties for ServerDuties<H> {
             let room = (!is_slow).then_some(&mut *message);
             let called =
                 catch_unwind(AssertUnwindSafe(|| handler.call(head, body, descriptors, room)));
-            let left;
-            (state, left) = match called {
-                Ok(Called::Answered(answer)) => {
-                    note_handler(&mut time_slice, method, slow);
-                    let mut state = shared.lock();
-                    request.answer(&mut state, answer, &mut message);
-                    (state, None)
-                }
-                called => {
-                    let outcome = polled::<H>(called.ok(), is_slow, &mut message);
-                    note_handler(&mut time_slice, method, slow);
-                    respond(shared, request, outcome, &mut message)
-                }
-            };
-            if let Some((key, stage)) = left {
-                // The task waits for the lock that is held here, so its entry is there when it runs.
-                let task =
-                    tokio::spawn(HandlerTask { shared: Arc::clone(shared), key, stage, runs });
-                state.waiters.set_task(key, task.abort_handle());
+            if let Ok(Called::Answered(answer)) = called {
+                note_handler(&mut time_slice, method, slow);
+                state = shared.lock();
+                request.answer(&mut state, answer, &mut message);
+                continue;
+            }
+            let outcome = polled::<H>(called.ok(), is_slow, &mut message);
+            note_handler(&mut time_slice, method, slow);
+            let left = respond(shared, request, outcome, &mut message);
+            let task = left.map(|(key, stage)| {
+                let shared = Arc::clone(shared);
+                (key, tokio::spawn(HandlerTask { shared, key, stage, runs }).abort_handle())
+            });
+            state = shared.lock();
+            if let Some((key, task)) = task {
+                state.set_task(key, task);
             }
         }
         if !self.requests.is_empty() {

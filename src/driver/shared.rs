@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use http::HeaderMap;
+use tokio::task::AbortHandle;
 use tonic::Status;
 
 use super::client::Phase;
@@ -26,7 +27,8 @@ const MOST_CALLS: u8 = 64;
 const MOST_DIRECT: usize = 16 * 1024;
 
 /// The lock is held while frames are encoded or decoded and, if no other thread may want it, while
-/// they are written. It is never held while a service, a body or a waker runs.
+/// they are written. It is never held while a service, a body or a waker runs, or while a service or a
+/// body is dropped: that may need the lock.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
@@ -202,6 +204,16 @@ impl State {
             }
             // It has counted what a server's calls hold, and it set no timer while there was a call.
             self.less_held |= !self.is_client || (is_last && self.h2.has_idle_timeout());
+        }
+    }
+
+    /// Makes a task end with its stream. The stream may have ended since the task was spawned. (The lock
+    /// was free then: a runtime that shuts down drops the task at once.)
+    pub(super) fn set_task(&mut self, key: StreamKey, task: AbortHandle) {
+        if self.h2.is_known(key) {
+            self.waiters.set_task(key, task);
+        } else {
+            task.abort();
         }
     }
 

@@ -16,6 +16,7 @@ use samehost::ping::{
 use samehost::{Channel, Descriptors, SealedMemory, SealedMemoryErrorKind, Server};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::{Stream, StreamExt};
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::support::{Running, Transport, directory, socket_in};
@@ -27,11 +28,16 @@ struct Returns;
 
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Returns a response with the descriptors of the request.
+/// Returns a response with the descriptors of the request. If its metadata has "open", it returns one
+/// that it opens.
 fn returning<T, M>(request: &mut Request<T>, message: M) -> Response<M> {
     let mut response = Response::new(message);
     if let Some(descriptors) = request.extensions_mut().remove::<Descriptors>() {
         response.extensions_mut().insert(Descriptors::from(descriptors.take()));
+    }
+    if request.metadata().contains_key("open") {
+        let file = File::open("/dev/null").unwrap();
+        response.extensions_mut().insert(Descriptors::from([file]));
     }
     response
 }
@@ -72,8 +78,13 @@ impl PingService for Returns {
         &self,
         mut request: Request<Streaming<ConverseRequest>>,
     ) -> Result<Response<Self::ConverseStream>, Status> {
-        let replies = Box::pin(tokio_stream::once(Ok(ConverseResponse::default())));
-        Ok(returning(&mut request, replies))
+        let mut response = returning(&mut request, ());
+        // The response is over when the request is.
+        let rest = request.into_inner().filter_map(|_| None);
+        let replies = tokio_stream::once(Ok(ConverseResponse::default())).chain(rest);
+        let replies: Self::ConverseStream = Box::pin(replies);
+        let extensions = std::mem::take(response.extensions_mut());
+        Ok(Response::from_parts(MetadataMap::new(), replies, extensions))
     }
 
     type WatchStream = Replies<WatchResponse>;
@@ -429,6 +440,21 @@ async fn a_response_with_more_than_the_client_takes_is_refused() {
     let status = client.ping(request).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("the client takes 1"), "{status}");
+}
+
+#[tokio::test]
+async fn a_streamed_response_that_is_refused_is_dropped_with_the_request_that_it_reads() {
+    for transport in [Transport::Unix, Transport::Tcp] {
+        for takes in [0, 1] {
+            let server = started(transport, takes).await;
+            let mut client = PingServiceClient::new(server.channel().await);
+            let mut request = Request::new(tokio_stream::pending());
+            request.metadata_mut().insert("open", "1".parse().unwrap());
+            let status = client.converse(request).await.unwrap_err();
+            assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+            client.ping(PingRequest::default()).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

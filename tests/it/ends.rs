@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use samehost::Address;
@@ -220,4 +221,33 @@ async fn a_client_that_closes_cancels_its_handlers(transport: Transport) {
         }
     }
     eventually_async("its handlers are cancelled", || alive.load(Ordering::SeqCst) == 0).await;
+}
+
+#[test]
+fn a_runtime_that_is_dropped_during_a_call_ends() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().build().unwrap()
+    };
+    let (client, server) = (runtime(), runtime());
+    let (called, calls) = mpsc::channel();
+    let service = Scripted::default().on_ping(move |_| {
+        called.send(()).unwrap();
+        // A runtime that shuts down drops each task that is spawned at once.
+        while !tokio::spawn(std::future::pending::<()>()).is_finished() {
+            std::thread::yield_now();
+        }
+        std::future::pending()
+    });
+    let serving = server.block_on(Running::start(Transport::Unix, service.server()));
+    let call = client.block_on(async { PingServiceClient::new(serving.channel().await) });
+    let call = client.spawn(async move { call.clone().ping(PingRequest::ping()).await });
+    calls.recv().unwrap();
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || {
+        drop(server);
+        ended.send(()).unwrap();
+    });
+    end.recv_timeout(Duration::from_secs(60)).expect("the runtime has ended");
+    assert!(client.block_on(call).unwrap().is_err());
 }

@@ -84,6 +84,41 @@ async fn the_servers_limits_hold() {
 }
 
 #[tokio::test]
+async fn a_call_that_cannot_be_sent_leaves_its_slot_to_the_next() {
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let waits = Arc::clone(&go);
+    let service = Scripted::default().on_ping(move |_| {
+        let go = Arc::clone(&waits);
+        async move {
+            go.acquire().await.unwrap().forget();
+            Ok(tonic::Response::new(samehost::ping::PingResponse::default()))
+        }
+    });
+    let server = service.server().max_concurrent_streams(1).max_header_list_size(1000);
+    let client = PingServiceClient::new(Channel::to(server));
+    go.add_permits(1);
+    client.clone().ping(PingRequest::ping()).await.unwrap();
+    let call = |header: usize| {
+        let mut client = client.clone();
+        let mut request = Request::new(PingRequest::ping());
+        request.metadata_mut().insert("text", "a".repeat(header).parse().unwrap());
+        tokio::spawn(async move { client.ping(request).await })
+    };
+    let first = call(1);
+    // Each task runs until it waits.
+    tokio::task::yield_now().await;
+    let (too_large, last) = (call(2000), call(1));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!too_large.is_finished(), "it waits for a slot before its size is known");
+    go.add_permits(2);
+    first.await.unwrap().unwrap();
+    assert_eq!(too_large.await.unwrap().unwrap_err().code(), Code::ResourceExhausted);
+    tokio::time::timeout(Duration::from_secs(60), last).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn nobody_is_at_the_other_end_for_a_policy() {
     let server = Scripted::default().server().peer_policy(PeerPolicy::same_user());
     let mut client = PingServiceClient::new(Channel::to(server));
