@@ -169,19 +169,8 @@ impl Sender {
 
     /// Completes when the connection has left the phase `before`, which is not the last one.
     pub(crate) async fn phase_after(&self, before: Phase) -> Phase {
-        std::future::poll_fn(|cx| {
-            self.0.shared.with(|state| {
-                let phase = state.phase();
-                if phase != before {
-                    return Poll::Ready(phase);
-                }
-                if !state.watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    state.watchers.push(cx.waker().clone());
-                }
-                Poll::Pending
-            })
-        })
-        .await
+        let mut watcher = Watcher { shared: &self.0.shared, ticket: None };
+        std::future::poll_fn(|cx| watcher.poll(before, cx)).await
     }
 
     /// Completes when the server's SETTINGS have come and the connection takes calls. It fails
@@ -206,6 +195,12 @@ impl Sender {
     #[cfg(test)]
     pub(crate) fn leave_identifiers(&self, left: u32) {
         self.0.shared.lock().h2.leave_identifiers(left);
+    }
+
+    /// Returns how many tasks wait for a change of the phase.
+    #[cfg(test)]
+    pub(crate) fn watchers(&self) -> usize {
+        self.0.shared.lock().watchers.len()
     }
 
     /// Returns whether something waits for the driver to send it.
@@ -271,6 +266,35 @@ impl Sender {
     }
 }
 
+/// A task that waits for a change of the connection's phase.
+struct Watcher<'a> {
+    shared: &'a Shared,
+    ticket: Option<u64>,
+}
+
+impl Watcher<'_> {
+    fn poll(&mut self, before: Phase, cx: &Context<'_>) -> Poll<Phase> {
+        self.shared.with(|state| {
+            let phase = state.phase();
+            if phase != before {
+                return Poll::Ready(phase);
+            }
+            let ticket = *self.ticket.get_or_insert_with(|| state.ticket());
+            state.watchers.insert(ticket, cx.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Watcher<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            let waker = self.shared.lock().watchers.remove(&ticket);
+            drop(waker);
+        }
+    }
+}
+
 /// A position in the line of calls that wait for a slot. The call tries again when its turn has
 /// come. If the ticket is dropped after that without a try, the next call in the line gets the
 /// turn.
@@ -282,8 +306,7 @@ pub(crate) struct SlotTicket {
 
 impl SlotTicket {
     fn new(state: &mut State, shared: &Arc<Shared>, cx: &Context<'_>) -> Self {
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
+        let ticket = state.ticket();
         state.waiting.insert(ticket, cx.waker().clone());
         Self { shared: Arc::clone(shared), ticket, tried: false }
     }

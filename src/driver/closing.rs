@@ -25,6 +25,10 @@ const LINGER: usize = 256 * 1024;
 /// How long those reads may take in all.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// How long a stream may take to shut down. One that keeps bytes until they are flushed waits for a peer
+/// that reads them.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+
 /// How many times the socket is read after a write has failed.
 const LAST_READS: u32 = 64;
 
@@ -68,7 +72,8 @@ where
     /// Closes the socket in such a way that the last bytes still arrive.
     pub(super) async fn close(&mut self) {
         self.wakes.drain(..).for_each(Waker::wake);
-        if self.io.shutdown().await.is_err() || !self.has_last_words {
+        let shutdown = tokio::time::timeout(SHUTDOWN, self.io.shutdown()).await;
+        if !matches!(shutdown, Ok(Ok(()))) || !self.has_last_words {
             return;
         }
         let mut rest = BytesMut::with_capacity(LINGER / 16);

@@ -143,7 +143,10 @@ where
         let arriving = shared.arriving.load(Ordering::Relaxed);
         let data = state.h2.buffered() + self.reader.kept() + arriving;
         self.memory.set(data, state.h2.call_bytes());
+        let unwritten = state.h2.outgoing_len();
         state.h2.set_pressed(self.memory.is_pressed());
+        // Window that is given back now is written in the next turn.
+        turn.unsent |= state.h2.outgoing_len() > unwritten;
         match self.decide(&mut state, &turn) {
             AfterTurn::Again => {
                 let only_one = state.h2.active_streams() == 1;

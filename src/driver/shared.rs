@@ -56,7 +56,7 @@ pub(crate) struct State {
     pub(super) waiting: BTreeMap<u64, Waker>,
     pub(super) next_ticket: u64,
     /// Client: tasks that wait until the connection is ready, or takes no more calls.
-    pub(super) watchers: Vec<Waker>,
+    pub(super) watchers: BTreeMap<u64, Waker>,
     /// Client: no more calls can start, because all senders were dropped.
     pub(super) abandoned: bool,
     /// The peer's SETTINGS have come: it speaks HTTP/2.
@@ -81,7 +81,7 @@ impl Shared {
             socket_sender: None,
             waiting: BTreeMap::new(),
             next_ticket: 0,
-            watchers: Vec::new(),
+            watchers: BTreeMap::new(),
             abandoned: false,
             ready: false,
             close_reason: None,
@@ -271,7 +271,7 @@ impl State {
             ProtocolEvent::SlotsAvailable => self.wake_waiter(),
             ProtocolEvent::Ready => {
                 self.ready = true;
-                self.wakes.append(&mut self.watchers);
+                self.wake_watchers();
             }
             ProtocolEvent::GoAway => self.peer_went_away(),
             // The server's own code deals with this event.
@@ -288,9 +288,20 @@ impl State {
                 self.close_reason = Some(CloseReason::GoneAway { code, debug });
             }
         }
+        self.wake_watchers();
         // These calls go to another connection.
-        self.wakes.append(&mut self.watchers);
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
+    }
+
+    /// Wakes the tasks that wait for a change of the connection's phase.
+    fn wake_watchers(&mut self) {
+        self.wakes.extend(std::mem::take(&mut self.watchers).into_values());
+    }
+
+    /// Returns a number that no other task has which waits.
+    pub(super) fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
     }
 
     /// Wakes the first call in the line for a slot, which tries again.
@@ -304,7 +315,7 @@ impl State {
         self.socket_sender = None;
         self.h2.disconnect();
         self.waiters.fail_all(&mut self.wakes);
-        self.wakes.append(&mut self.watchers);
+        self.wake_watchers();
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
     }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::Context;
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use tokio::time::{Sleep, sleep_until};
@@ -17,6 +17,8 @@ pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     /// When `sleep` fires, if it has not fired.
     armed: Option<Instant>,
+    /// The task that `sleep` wakes.
+    waker: Option<Waker>,
 }
 
 impl Timer {
@@ -54,14 +56,23 @@ impl Timer {
             }
             return;
         };
-        if self.armed.is_none_or(|at| at > due) {
+        if self.armed.is_none_or(|at| at > due) || !self.wakes(cx) {
             self.arm_at(due, cx);
         }
+    }
+
+    /// Returns whether it wakes this task. A connection that is served may move to another task.
+    #[inline]
+    fn wakes(&self, cx: &Context<'_>) -> bool {
+        self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
     }
 
     fn arm_at(&mut self, due: Instant, cx: &mut Context<'_>) {
         self.armed = Some(due);
         self.stays = self.has_calls;
+        if !self.wakes(cx) {
+            self.waker = Some(cx.waker().clone());
+        }
         let at = tokio::time::Instant::from_std(due);
         let sleep = match &mut self.sleep {
             Some(sleep) => {
@@ -83,7 +94,7 @@ pub(crate) fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::task::{Poll, Waker};
     use std::time::Duration;
 
     use super::*;
@@ -106,5 +117,23 @@ mod tests {
         timer.set(None, true);
         timer.arm(cx);
         assert!(timer.armed.is_none(), "it was not armed for calls");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_moves_to_another_task_wakes_that_task() {
+        let mut timer = Timer::default();
+        timer.set(Some(now() + Duration::from_secs(10)), false);
+        timer.arm(&mut Context::from_waker(Waker::noop()));
+        tokio::spawn(async move {
+            let due = timer.due;
+            std::future::poll_fn(|cx| {
+                timer.arm(cx);
+                if timer.is_due(now()) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            assert_eq!(due, Some(now()));
+        })
+        .await
+        .unwrap();
     }
 }

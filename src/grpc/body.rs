@@ -107,8 +107,14 @@ impl ResponseBody {
     /// before our timer does: so any failure after the deadline is DEADLINE_EXCEEDED.
     fn failure(&mut self, error: StreamError) -> Status {
         let expired = self.body.has_expired();
-        self.body.body = None;
+        self.stop();
         if expired { self.body.exceeded() } else { status(error, self.server.as_ref()) }
+    }
+
+    /// Ends the body after an error: nothing follows.
+    fn stop(&mut self) {
+        self.body.body = None;
+        self.message = MessagePosition::default();
     }
 
     /// Handles the end of the response, with trailers or without.
@@ -117,7 +123,7 @@ impl ResponseBody {
         let trailers = frame.as_ref().and_then(Frame::trailers_ref);
         // A status other than OK is passed on, since it has the cause.
         if self.message.incomplete() > 0 && trailers.is_none_or(succeeded) {
-            self.body.body = None;
+            self.stop();
             return Some(Err(Status::internal("the data ended inside a message")));
         }
         frame.map(Ok)
@@ -150,7 +156,7 @@ impl Body for ResponseBody {
             Ok(Some(Err(error))) => Some(Err(this.failure(error))),
             Ok(None) => this.end(None),
             Err(Expired(status)) => {
-                this.message = MessagePosition::default();
+                this.stop();
                 Some(Err(status))
             }
         };

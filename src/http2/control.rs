@@ -6,6 +6,7 @@ use super::arrived::Reset;
 use super::budget::{self, Cost};
 use super::connection::Connection;
 use super::connection_end::SHUTDOWN_PING;
+use super::draining::Draining;
 use super::error::{ConnectionError, ErrorCode};
 use super::event::GoAway;
 use super::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
@@ -146,10 +147,11 @@ impl Connection {
             self.write_control(kind::PING, flag::ACK, 0, &bytes);
             return self.check_control();
         }
-        if bytes == SHUTDOWN_PING {
-            self.name_last_stream();
-        } else if bytes != KEEP_ALIVE_PING {
-            self.budget.spend(Cost::Idle)?;
+        // Only the answer to a PING that was sent is free.
+        match bytes {
+            SHUTDOWN_PING if self.draining == Draining::Announced => self.name_last_stream(),
+            KEEP_ALIVE_PING if self.timers.is_probing() => self.timers.probe_answered(),
+            _ => self.budget.spend(Cost::Idle)?,
         }
         Ok(())
     }

@@ -233,11 +233,12 @@ impl Connection {
         }
     }
 
-    /// Gives back the window for padding at once, because padding is not read.
+    /// Gives back the window for padding at once, because padding is not read. While memory is short it
+    /// is held back with the rest.
     fn pad(&mut self, key: StreamKey, bytes: u32) {
         if let Some(stream) = self.streams.get_mut(key)
             && stream.receiving != Receiving::Done
-            && let Some(increment) = stream.receive_window.release(bytes)
+            && let Some(increment) = self.window_after_padding(key, bytes)
         {
             self.write_control(kind::WINDOW_UPDATE, 0, key.id(), &increment.to_be_bytes());
         }

@@ -72,6 +72,14 @@ impl Connection {
         Some(increment)
     }
 
+    /// Does the same for padding, which does not make the window grow.
+    pub(super) fn window_after_padding(&mut self, key: StreamKey, bytes: u32) -> Option<u32> {
+        if self.pressure.is_on {
+            return self.window_under_pressure(key, bytes);
+        }
+        self.streams.get_mut(key)?.receive_window.release(bytes)
+    }
+
     #[cold]
     fn window_under_pressure(&mut self, key: StreamKey, bytes: u32) -> Option<u32> {
         let is_first = self.first_under_pressure() == Some(key);

@@ -78,13 +78,19 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
-        // The driver need not be told of a request that it has not seen.
-        stream.forgotten |= !stream.taken;
+        let taken = stream.taken;
         let unprocessed = written <= stream.first_byte;
         stream.arrived.finish(MessageEnd::Failed(Failure::ConnectionEnded { unprocessed }));
-        self.events.tell(key, stream, News::RESET);
+        if taken {
+            self.events.tell(key, stream, News::RESET);
+        }
         self.close_stream(key);
-        self.settle(key);
+        if taken {
+            self.settle(key);
+        } else {
+            // The driver need not be told of a request that it has not seen.
+            self.forget(key);
+        }
     }
 
     /// Sends RST_STREAM, whatever state the stream is in, and ends the stream.

@@ -94,6 +94,10 @@ impl Timers {
         self.probing = Some(now);
     }
 
+    pub(super) fn probe_answered(&mut self) {
+        self.probing = None;
+    }
+
     pub(super) fn is_probing(&self) -> bool {
         self.probing.is_some()
     }

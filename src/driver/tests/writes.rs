@@ -1,9 +1,10 @@
 //! What may happen while the socket takes bytes: on a runtime of several threads the lock is free then.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::mpsc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{
@@ -13,7 +14,7 @@ use tonic::body::Body;
 
 use super::frames::{frame, settings};
 use super::{put, send};
-use crate::driver::{Options, Sender, Sleeping};
+use crate::driver::{Options, Phase, Sender, Sleeping};
 
 /// Runs what it is given while the next bytes are written.
 struct Interrupted {
@@ -157,4 +158,58 @@ async fn what_is_written_is_flushed() {
     let headers = read_frames(&mut server, 1, 1);
     tokio::time::timeout(Duration::from_secs(20), headers).await.expect("nothing was flushed");
     drop(call);
+}
+
+/// A stream that keeps its last bytes, because its peer reads nothing.
+struct NeverShut(DuplexStream);
+
+impl AsyncRead for NeverShut {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for NeverShut {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_cannot_write_its_last_bytes_ends() {
+    let (stream, mut server) = tokio::io::duplex(1 << 20);
+    let sender = Sender::start(Sleeping::new(NeverShut(stream)), Options::default());
+    server.write_all(&[settings(), frame(4, 1, 0, &[])].concat()).await.unwrap();
+    sender.ready().await.unwrap();
+    drop(sender);
+    let mut sent = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), server.read_to_end(&mut sent)).await;
+    ended.expect("the connection is dropped").unwrap();
+}
+
+#[tokio::test]
+async fn a_task_that_no_longer_waits_for_a_phase_leaves_nothing() {
+    let (sender, _interrupt, _server) = client().await;
+    for _ in 0..3 {
+        let mut waits = std::pin::pin!(sender.phase_after(Phase::Ready));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(sender.watchers(), 1);
+    }
+    assert_eq!(sender.watchers(), 0);
 }

@@ -11,9 +11,11 @@ use super::seen::Event;
 use crate::http2::budget;
 use crate::http2::closed::MAX_REMEMBERED;
 use crate::http2::connection::MAX_CONTROL;
+use crate::http2::connection_end::SHUTDOWN_PING;
 use crate::http2::error::{Cause, ConnectionError, ErrorCode};
 use crate::http2::send::HIGH_WATER;
 use crate::http2::sides::{MAX_FIELDS, MAX_OPENED};
+use crate::http2::time::KEEP_ALIVE_PING;
 use crate::http2::{Config, Connection, ReceiveOutcome};
 
 /// Sends frames until the connection ends. Returns how many that took. Reads the answers, and takes
@@ -56,10 +58,12 @@ fn floods_of_frames_that_advance_nothing() {
     let unknown = frame(0x42, 0, 0, [0; 30]);
     let priority_update = frame(0x10, 0, 0, [0, 0, 0, 1, b'u', b'=', b'1']);
     let priority = frame(kind::PRIORITY, 0, 1, [0, 0, 0, 9, 16]);
-    let ack = frame(kind::PING, flag::ACK, 0, [9; 8]);
+    let ack = |payload| frame(kind::PING, flag::ACK, 0, payload);
     let floods = [
         ping([7; 8]),
-        ack,
+        ack([9; 8]),
+        ack(SHUTDOWN_PING),
+        ack(KEEP_ALIVE_PING),
         unknown,
         priority_update,
         priority,

@@ -69,6 +69,23 @@ fn what_was_held_back_is_given_when_there_is_room_again() {
 }
 
 #[test]
+fn padding_brings_no_window_back_under_pressure() {
+    let (mut server, keys) = server_with(2);
+    server.connection.set_pressed(true);
+    for key in &keys {
+        read(&mut server, *key);
+    }
+    assert_eq!(granted(&mut server), [(1, 60)]);
+    let padded = frame(kind::DATA, flag::PADDED, 3, [[9].as_slice(), &[0; 9]].concat());
+    server.send(&[padded.clone()]).expect("within the window");
+    assert_eq!(granted(&mut server), []);
+    server.connection.set_pressed(false);
+    assert_eq!(granted(&mut server), [(3, 70)]);
+    server.send(&[padded.clone(), padded]).expect("within the window");
+    assert_eq!(granted(&mut server), [], "it is not half of the window");
+}
+
+#[test]
 fn a_request_that_waits_for_its_handler_does_not_wait_for_its_peer() {
     let (mut server, keys) = server_with(1);
     assert!(!server.connection.waits_for_peer(), "nobody has read it");

@@ -182,3 +182,13 @@ fn a_failing_server_names_the_last_stream_that_it_took() {
     let frames = server.frames();
     assert_eq!(frames[1].payload[..4], [0, 0, 0, 1]);
 }
+
+#[test]
+fn nothing_is_kept_of_a_request_that_no_handler_saw_and_that_will_not_be_complete() {
+    let mut server = Tested::server();
+    server.send(&[request(1, false), data(1, [0; 60], false)]).expect("a request");
+    assert_eq!(server.connection.received.unread(), 60);
+    server.connection.end_of_input();
+    assert_eq!((server.connection.received.unread(), server.connection.buffered()), (0, 0));
+    assert!(server.connection.is_done());
+}
