@@ -391,6 +391,8 @@ where
             Ok(written) => turn.unsent = written == Written::Limit,
             Err(error) => {
                 self.hear_out(cx, &mut state, turn.now);
+                // The peer's last bytes may have broken the protocol, which says more than the error.
+                self.notice_failure(&mut state);
                 self.end(&mut state, CloseReason::Io(Arc::new(error)));
             }
         }

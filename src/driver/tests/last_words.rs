@@ -122,6 +122,13 @@ async fn a_whole_response_is_heard() {
 }
 
 #[tokio::test]
+async fn a_server_that_speaks_no_http2_is_called_that() {
+    let error = call(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()).await.unwrap_err();
+    let StreamError::ConnectionEnded { close_reason, .. } = error else { panic!("{error:?}") };
+    assert!(matches!(close_reason, CloseReason::NotHttp2(_)), "{close_reason:?}");
+}
+
+#[tokio::test]
 async fn a_peer_that_said_nothing_has_broken_the_pipe() {
     let error = call(settings()).await.unwrap_err();
     match error {
