@@ -144,6 +144,11 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
         (retries, self.sent.saturating_sub(1 + retries))
     }
 
+    /// Returns whether it was ever put into a connection.
+    pub(super) fn was_sent(&self) -> bool {
+        self.sent > 0
+    }
+
     /// Returns whether it waits for anything but the answer.
     pub(super) fn waits(&self) -> bool {
         !matches!(self.stage, CallStage::Call(..))

@@ -122,6 +122,9 @@ impl WatchedCall {
         if polled.is_pending() && call.waits() {
             self.waits_since = Some(Instant::now());
         }
+        if polled.is_ready() && !call.was_sent() {
+            self.observation.sent_nothing();
+        }
         polled
     }
 

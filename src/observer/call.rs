@@ -102,7 +102,8 @@ impl CallEnd {
     }
 
     /// Returns how many bytes of messages this end has sent. They are counted as on the wire:
-    /// compressed, and each message with its prefix of five bytes.
+    /// compressed, and each message with its prefix of five bytes. A request that was sent several times
+    /// counts once.
     pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }
@@ -211,6 +212,11 @@ impl CallObservation {
 
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Notes that what was counted as sent has not left this end.
+    pub(crate) fn sent_nothing(&mut self) {
+        self.sent.store(0, Ordering::Relaxed);
     }
 
     /// Counts bytes of messages that have come.

@@ -114,7 +114,7 @@ impl fmt::Display for ServeError {
                 f.write_str("Server::peer_policy does not let this connection's peer in")
             }
             ServeErrorKind::Connection => match &self.source {
-                Some(source) => write!(f, "the connection failed: {source}"),
+                Some(source) => source.fmt(f),
                 None => f.write_str("the connection failed"),
             },
         }

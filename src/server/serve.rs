@@ -97,7 +97,7 @@ where
     refuse(accepted, reason, gate.options.driver, memory, pending()).await;
     Err(match reason {
         RefusalReason::Policy => ServeError::new(ServeErrorKind::PeerRefused),
-        _ => ServeError::connection(reason.text()),
+        _ => ServeError::connection(format!("the connection was refused: {}", reason.text())),
     })
 }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest};
 use samehost::{Channel, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
+use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
 use crate::support::{directory, socket_in};
@@ -250,6 +252,28 @@ async fn a_connection_cut_in_mid_message_is_unavailable() {
 }
 
 /// A server can make a client buffer at most the stream's window if the caller does not read.
+/// A body is polled until it returns `None`, also after an error.
+#[tokio::test]
+async fn a_body_that_was_cut_in_mid_message_fails_once() {
+    let unfinished = data(1, &pong()[..3], false);
+    for last in [vec![], data(1, b"", true), headers(1, &trailers(), true)] {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let mut channel = Channel::from_stream(ours);
+        let request = http::Request::post("/ping.v1.PingService/Ping").body(Body::empty()).unwrap();
+        let call = tokio::spawn(tower::Service::call(&mut channel, request));
+        let mut server = Peer::server(theirs, &[]).await;
+        server.until(|frame| frame.ends_stream()).await;
+        server.send(&[headers(1, &head(), false), unfinished.clone(), last].concat()).await;
+        let _ = server.io.shutdown().await;
+        let mut body = call.await.unwrap().unwrap().into_body();
+        let mut errors = 0;
+        for _ in 0..5 {
+            errors += usize::from(body.frame().await.is_some_and(|frame| frame.is_err()));
+        }
+        assert_eq!(errors, 1);
+    }
+}
+
 #[tokio::test]
 async fn a_server_cannot_send_beyond_what_the_caller_reads() {
     let (ours, theirs) = tokio::io::duplex(1 << 20);

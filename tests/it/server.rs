@@ -386,6 +386,19 @@ async fn a_socketpair_carries_calls() {
 }
 
 #[tokio::test]
+async fn the_error_of_one_connection_tells_its_reason_once() {
+    use tokio::io::AsyncWriteExt;
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let broken = ping_server().serve_connection(theirs).await.unwrap_err();
+    assert_eq!(broken.kind(), ServeErrorKind::Connection);
+    assert_eq!(broken.to_string().matches("the connection failed").count(), 1, "{broken}");
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    let full = ping_server().max_connections(0).serve_connection(theirs).await.unwrap_err();
+    assert_eq!(full.to_string(), "the connection was refused: too many connections");
+}
+
+#[tokio::test]
 async fn a_channel_whose_stream_has_ended_says_so() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let channel = Channel::from_stream(ours);
