@@ -11,10 +11,8 @@ use tonic::{Code, Response, Status};
 
 use super::call::{BlockingCall, ResponsePart};
 use crate::client::DirectResponse;
-use crate::grpc::normalise;
-use crate::stubs::{
-    ClientOptions, Deframer, Whole, conclude, cut_off, early_status, outcome, with_head,
-};
+use crate::grpc::{cut_off, normalise};
+use crate::stubs::{ClientOptions, Deframer, Whole, conclude, early_status, outcome, with_head};
 
 /// The responses of a call: an iterator that waits for each. It ends after the last one, or after
 /// an error. Dropping it before that cancels the call.

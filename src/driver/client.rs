@@ -48,7 +48,7 @@ impl Duties for ClientDuties {
     /// Callers encode while the driver sleeps: a message or two have room.
     const KEPT_OUTPUT: usize = 4 * 1024;
 
-    /// Of the calls that a client has made, half are at the server. It takes half of the others.
+    /// Half of a client's calls are at the server. A turn takes half of the others: a quarter of all.
     const CALLS_PER_TAKEN: u8 = 4;
 
     fn event(&mut self, state: &mut State, event: ProtocolEvent) {

@@ -140,7 +140,7 @@ impl ConnectionMemory {
     #[inline]
     pub(super) fn enter(&mut self, now: Instant, cx: &Context<'_>) -> bool {
         let Some(user) = &self.user else { return true };
-        self.shares_turns = user.memory.rounds.are_shared(user.number, now);
+        self.shares_turns = user.memory.rounds.note_turn(user.number, now);
         if self.shares_turns {
             self.awaits_turn = !user.memory.rounds.enter(&user.line, self.id, cx.waker());
             return !self.awaits_turn;

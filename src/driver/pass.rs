@@ -46,7 +46,7 @@ pub(super) struct Pass<T, R> {
     pub(super) has_last_words: bool,
     /// Whether events are left from the last turn.
     backlog: bool,
-    /// A turn takes one call of so many in flight, see [`Duties::CALLS_PER_TAKEN`].
+    /// A turn takes the number of calls in flight divided by this, see [`Duties::CALLS_PER_TAKEN`].
     calls_per_taken: u8,
     /// How many calls a turn takes, see [`State::batch`]. It stays the same until no events are left:
     /// half of the calls that are left would be fewer with each turn.

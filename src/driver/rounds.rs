@@ -93,7 +93,7 @@ impl Rounds {
     /// Notes that a connection of user `number` is about to have a turn. Returns whether turns are
     /// shared now.
     #[inline]
-    pub(super) fn are_shared(&self, number: u64, now: Instant) -> bool {
+    pub(super) fn note_turn(&self, number: u64, now: Instant) -> bool {
         let same = self.last.load(Ordering::Relaxed) == number;
         if same && self.shared_until.load(Ordering::Relaxed) == 0 {
             return false;
@@ -248,20 +248,20 @@ mod tests {
         let start = Instant::now();
         let rounds = Rounds::new(start);
         let at = |millis| start + Duration::from_millis(millis);
-        assert!(!rounds.are_shared(1, at(0)));
-        assert!(!rounds.are_shared(1, at(1)));
-        assert!(rounds.are_shared(2, at(2)));
-        assert!(rounds.are_shared(2, at(10_001)));
-        assert!(!rounds.are_shared(2, at(10_002)), "it has been alone for long enough");
-        assert!(rounds.are_shared(1, at(10_003)));
+        assert!(!rounds.note_turn(1, at(0)));
+        assert!(!rounds.note_turn(1, at(1)));
+        assert!(rounds.note_turn(2, at(2)));
+        assert!(rounds.note_turn(2, at(10_001)));
+        assert!(!rounds.note_turn(2, at(10_002)), "it has been alone for long enough");
+        assert!(rounds.note_turn(1, at(10_003)));
     }
 
     /// Returns the rounds of two active users, one of which has used up its time.
     fn shared() -> (Arc<Rounds>, Arc<Line>) {
         let start = now();
         let rounds = Arc::new(Rounds::new(start));
-        assert!(!rounds.are_shared(1, start));
-        assert!(rounds.are_shared(2, start));
+        assert!(!rounds.note_turn(1, start));
+        assert!(rounds.note_turn(2, start));
         let line = Arc::<Line>::default();
         assert!(rounds.enter(&line, 1, Waker::noop()));
         rounds.end_turn(&line, CREDIT + SHARE);

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-use super::message::MessagePosition;
+use super::message::{MessagePosition, cut_off};
 use super::metadata::normal_trailers;
 use super::panics::panicked;
 use super::status::{status, succeeded};
@@ -50,8 +50,7 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
 
     /// Returns the status after the deadline.
     fn exceeded(&self) -> Status {
-        let named = self.deadline.as_ref().map(Deadline::exceeded);
-        named.unwrap_or_else(|| Status::deadline_exceeded("the deadline has passed"))
+        self.deadline.as_ref().map_or_else(Deadline::passed, Deadline::exceeded)
     }
 
     fn has_expired(&self) -> bool {
@@ -124,7 +123,7 @@ impl ResponseBody {
         // A status other than OK is passed on, since it has the cause.
         if self.message.incomplete() > 0 && trailers.is_none_or(succeeded) {
             self.stop();
-            return Some(Err(Status::internal("the data ended inside a message")));
+            return Some(Err(cut_off()));
         }
         frame.map(Ok)
     }

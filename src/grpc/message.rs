@@ -1,7 +1,14 @@
 //! [`MessagePosition`]: the position of a body in its messages.
 
-/// The size of a prefix in bytes.
-const PREFIX: usize = 5;
+use tonic::Status;
+
+/// The size of a message's prefix in bytes.
+pub(crate) const PREFIX: usize = 5;
+
+/// Returns the status for data that ended within a message.
+pub(crate) fn cut_off() -> Status {
+    Status::internal("the data ended inside a message")
+}
 
 /// The position of a body in its messages. Each message has a prefix: whether it is compressed, and
 /// four bytes of length (gRPC over HTTP/2, Length-Prefixed-Message).

@@ -21,11 +21,12 @@ pub(crate) use handler::{
     Answering, Arriving, BoxFuture, DirectAnswer, Dispatch, Grpc, MessageCall, MessageHead, answer,
     boxed, call, is_length_of,
 };
+pub(crate) use message::{PREFIX, cut_off};
 pub(crate) use metadata::{is_normalised, normalise};
 pub(crate) use panics::panic_message;
 pub(crate) use refusing::Refusing;
 pub use request::RequestBody;
-pub(crate) use status::{failure_in, not_grpc, status, status_of};
+pub(crate) use status::{code_of, failure_in, not_grpc, status, status_of};
 pub(crate) use timeout::{Deadline, GRPC_TIMEOUT, grpc_timeout, timeout_value};
 
 /// Returns the first value of a field. A call has few fields: to compare each name is less work

@@ -22,8 +22,8 @@ pub(crate) struct Refusing {
 }
 
 impl Refusing {
-    /// Returns a handler that answers `calls` calls, and a receiver that completes after the last
-    /// answer.
+    /// Returns a handler that answers `calls` calls, and a receiver that completes when it takes the last
+    /// one.
     pub(crate) fn new(status: Status, calls: u32) -> (Self, oneshot::Receiver<()>) {
         let (sender, spent) = oneshot::channel();
         (Self { status, left: calls, spent: Some(sender) }, spent)

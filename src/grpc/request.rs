@@ -11,7 +11,7 @@ use http::{Extensions, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-use super::message::MessagePosition;
+use super::message::{MessagePosition, cut_off};
 use super::metadata::normal_trailers;
 use super::status::status;
 use crate::driver::{CallMemory, Incoming};
@@ -158,7 +158,7 @@ impl Body for ArrivingBody {
             // The request has ended. tonic accepts trailers as a regular end even inside a message.
             _ if message.incomplete() > 0 => {
                 *message = MessagePosition::default();
-                Some(Err(Status::internal("the data ended inside a message")))
+                Some(Err(cut_off()))
             }
             Some(Ok(frame)) => Some(Ok(normal_trailers(frame))),
             None => None,

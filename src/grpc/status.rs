@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use tonic::{Code, Status};
 use tower::load_shed::error::Overloaded;
 use tower::timeout::error::Elapsed;
@@ -10,7 +10,7 @@ use tower::timeout::error::Elapsed;
 use super::{field, normalise};
 use crate::address::Address;
 use crate::driver::{BoxError, CloseReason, StreamError};
-use crate::http2::ErrorCode;
+use crate::http2::{ErrorCode, is_grpc_type};
 
 /// Returns the status of a call whose stream ended before its message. If the connection broke, the
 /// status names the `server`.
@@ -79,21 +79,25 @@ fn code(code: ErrorCode) -> Code {
     }
 }
 
-/// Returns the status of a response that is not gRPC: a proxy, or a server without gRPC, has
-/// answered. The HTTP status decides it ("HTTP to gRPC Status Code Mapping" of the gRPC project).
-/// Returns `None` if the response has a `grpc-status`.
-pub(crate) fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Option<Status> {
-    if status == StatusCode::OK && is_grpc(headers) || headers.contains_key("grpc-status") {
-        return None;
-    }
-    let code = match status.as_u16() {
+/// Returns the code for an HTTP status ("HTTP to gRPC Status Code Mapping" of the gRPC project).
+pub(crate) fn code_of(status: StatusCode) -> Code {
+    match status.as_u16() {
         400 | 431 => Code::Internal,
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
         404 => Code::Unimplemented,
         429 | 502..=504 => Code::Unavailable,
         _ => Code::Unknown,
-    };
+    }
+}
+
+/// Returns the status of a response that is not gRPC: a proxy, or a server without gRPC, has
+/// answered. The HTTP status decides it. Returns `None` if the response has a `grpc-status`.
+pub(crate) fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Option<Status> {
+    if status == StatusCode::OK && is_grpc(headers) || headers.contains_key("grpc-status") {
+        return None;
+    }
+    let code = code_of(status);
     let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().escape_ascii());
     let kind = kind.map_or_else(|| "no content type".to_owned(), |kind| kind.to_string());
     Some(Status::new(code, format!("the answer is not gRPC's: HTTP status {status}, {kind}")))
@@ -117,9 +121,5 @@ pub(super) fn succeeded(trailers: &HeaderMap) -> bool {
 
 /// Returns whether the content type is `application/grpc`, with or without a subtype or parameters.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = field(headers, &header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let Some(rest) = content_type.and_then(|value| value.strip_prefix(b"application/grpc")) else {
-        return false;
-    };
-    matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    field(headers, &header::CONTENT_TYPE).is_some_and(is_grpc_type)
 }

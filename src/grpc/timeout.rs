@@ -111,8 +111,13 @@ impl Deadline {
             Some(CallName::Sent(path, timeout)) => Status::deadline_exceeded(format!(
                 "{path}: the response was not complete within the deadline of {timeout:?}"
             )),
-            None => Status::deadline_exceeded("the deadline has passed"),
+            None => Self::passed(),
         }
+    }
+
+    /// Returns the status after a deadline of which nothing is known.
+    pub(crate) fn passed() -> Status {
+        Status::deadline_exceeded("the deadline has passed")
     }
 
     /// Returns whether the deadline has passed, without polling the timer.

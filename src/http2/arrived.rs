@@ -86,7 +86,7 @@ pub(super) enum Origin {
     Copied,
     /// It is part of a [`Pinned`](super::pinned::Pinned) buffer, which counts by itself.
     Pinned,
-    /// So it is, and much of that buffer is empty. It is copied when more is received.
+    /// It is part of a pinned buffer of which much is empty. It is copied when more is received.
     Sparse,
     /// It is part of the read buffer, which the connection needs again. It is copied when more is
     /// received, and when it is taken for longer than one call of a function.

@@ -27,7 +27,7 @@ use super::pinned::Pinned;
 use super::role::Role;
 use super::sent_heads::SentHeads;
 use super::settings::{self, PeerSettings};
-use super::sides::{ClientSide, ServerSide};
+use super::sides::{ClientSide, ReceiveTurn, ServerSide};
 use super::spare::{self, trim};
 use super::stream::{Stream, Streams};
 use super::timers::Timers;
@@ -64,6 +64,10 @@ pub(crate) struct Connection {
     #[allow(clippy::box_collection, reason = "an idle connection has room for it")]
     pub(super) lent: Option<Box<Vec<StreamKey>>>,
     pub(super) pressure: Pressure,
+
+    /// The peer's last GOAWAY.
+    pub(super) peer_goes_away: Option<GoAway>,
+    pub(super) turn: ReceiveTurn,
 
     // Both.
     pub(super) passing: Passing,
@@ -116,6 +120,8 @@ impl Connection {
             pinned: Pinned::default(),
             lent: None,
             pressure: Pressure::default(),
+            peer_goes_away: None,
+            turn: ReceiveTurn::default(),
             passing: Passing::default(),
             peer: PeerSettings {
                 max_concurrent_streams: config.initial_max_streams,
@@ -127,13 +133,11 @@ impl Connection {
             outflow: Outflow::new(),
             streams: Streams::default(),
             closed: ClosedStreams::default(),
-            client: ClientSide { next_id: 1, go_away: None, wants_slot: false },
+            client: ClientSide { next_id: 1, wants_slot: false },
             server: ServerSide {
                 last_id: 0,
                 last_accepted: 0,
                 unwritten: VecDeque::new(),
-                opened: 0,
-                fields: 0,
                 whole: WholeRequests::default(),
             },
         }
@@ -174,7 +178,7 @@ impl Connection {
 
     /// Returns the peer's announcement of the connection's end, if it has sent one.
     pub(crate) fn peer_go_away(&self) -> Option<&GoAway> {
-        self.client.go_away.as_ref()
+        self.peer_goes_away.as_ref()
     }
 
     // ---- Bytes out ------------------------------------------------------------------------
@@ -341,7 +345,7 @@ impl Connection {
 
     /// Fails if the peer causes many answers and does not read them.
     pub(super) fn check_control(&mut self) -> Result<(), ConnectionError> {
-        if self.write_buffer.count_control(0) > MAX_CONTROL {
+        if self.write_buffer.control_waiting() > MAX_CONTROL {
             return Err(ConnectionError::limit("the peer does not read the answers it provokes"));
         }
         Ok(())

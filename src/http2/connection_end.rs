@@ -59,7 +59,7 @@ impl Connection {
     pub(crate) fn is_done(&self) -> bool {
         let ends = self.dead.is_some()
             || self.draining == Draining::Final
-            || self.client.go_away.is_some();
+            || self.peer_goes_away.is_some();
         ends && (self.dead.is_some() || self.active_streams() == 0) && self.write_buffer.len() == 0
     }
 

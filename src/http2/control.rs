@@ -175,9 +175,9 @@ impl Connection {
         let code = ErrorCode(u32::from_be_bytes(*code));
         let debug = Bytes::copy_from_slice(&debug[..debug.len().min(MAX_DEBUG)]);
         // If there are several, none may name a later stream than the one before (§6.8).
-        let earlier = self.client.go_away.as_ref().map(|go_away| go_away.last_stream);
+        let earlier = self.peer_goes_away.as_ref().map(|go_away| go_away.last_stream);
         let last_stream = earlier.map_or(last_stream, |earlier| earlier.min(last_stream));
-        self.client.go_away = Some(GoAway { last_stream, code, debug });
+        self.peer_goes_away = Some(GoAway { last_stream, code, debug });
         self.events.go_away();
         if self.role == Role::Client && earlier != Some(last_stream) {
             self.refused_after(last_stream);

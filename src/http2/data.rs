@@ -21,8 +21,8 @@ impl Connection {
             && self.takes_part(header, input.rest().len() - HEADER_LEN, input)
     }
 
-    /// Returns whether `len` bytes of a payload that continues are enough for a part. What is not cut
-    /// out of the read buffer may as well wait there.
+    /// Returns whether `len` bytes of a payload that continues are enough for a part. What would be copied
+    /// anyway waits in the read buffer until the frame is complete.
     fn takes_part(&self, header: FrameHeader, len: usize, input: &Input<'_>) -> bool {
         len >= CUT_OUT && input.cuts(self.is_read(header.stream))
     }

@@ -99,10 +99,15 @@ pub(super) fn cut(headers: &HeaderMap, limit: usize) -> HeaderMap {
     rest
 }
 
+/// Returns whether a content type is `application/grpc`, with or without a subtype or parameters.
+pub(crate) fn is_grpc_type(content_type: &HeaderValue) -> bool {
+    let rest = content_type.as_bytes().strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
 /// Returns whether this is the head of a gRPC response.
 pub(super) fn are_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    headers.get(header::CONTENT_TYPE).is_some_and(is_grpc_type)
 }
 
 /// Returns a status to replace a response whose metadata is larger than the client takes.

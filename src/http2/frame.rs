@@ -106,7 +106,7 @@ pub(super) fn unpad(
     }
 }
 
-/// Reads the first four bytes without the reserved bit.
+/// Returns the number in four bytes, without the reserved bit.
 #[inline]
 pub(super) fn u31(bytes: [u8; 4]) -> u32 {
     u32::from_be_bytes(bytes) & 0x7fff_ffff

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
+use super::fields::is_grpc_type;
 use super::hpack::{Field, Pseudo};
 
 /// A request's pseudo-headers and headers. Identical requests may share one.
@@ -223,7 +224,7 @@ impl HeadBuilder {
     }
 
     fn content_type(&mut self, value: &HeaderValue) {
-        self.foreign = !value.as_bytes().starts_with(b"application/grpc");
+        self.foreign = !is_grpc_type(value);
     }
 
     fn content_length(&mut self, value: &HeaderValue) -> Result<(), &'static str> {

@@ -229,7 +229,7 @@ impl Connection {
             ConnectionError::peer(ErrorCode::COMPRESSION_ERROR, "a header block cannot be decoded")
         })?;
         let head = builder.finish();
-        self.server.fields += head.as_ref().map_or(block.len(), Head::fields) as u32;
+        self.turn.fields += head.as_ref().map_or(block.len(), Head::fields) as u32;
         if let Ok(head) = &head
             && self.decoder.generation() == generation
         {
@@ -298,7 +298,7 @@ impl Connection {
     pub(super) fn note_opened(&mut self, id: u32) {
         self.closed.opened(self.server.last_id, id);
         self.server.last_id = id;
-        self.server.opened += 1;
+        self.turn.opened += 1;
     }
 
     /// Tells the driver of a request.

@@ -82,13 +82,14 @@ pub(crate) use connection::Connection;
 pub(crate) use copied::copy as copy_payload;
 pub(crate) use error::{Cause, ConnectionError, ErrorCode};
 pub(crate) use event::ProtocolEvent;
+pub(crate) use fields::is_grpc_type;
 pub(crate) use head::{RequestHead, ResponseHead};
 #[cfg(fuzzing)]
 pub(crate) use hpack::{Decoder, Encoder, Field, Pseudo};
 pub(crate) use key::StreamKey;
 pub(crate) use pinned::{give_spare, take_spare};
 pub(crate) use read::{Body, Content, NoRequest, Read, Request};
-pub(crate) use receive::ReceiveOutcome;
+pub(crate) use receive::{CUT_OUT, ReceiveOutcome};
 pub(crate) use send::Progress;
 pub(crate) use send_head::{NotNow, SendRequest};
 pub(crate) use send_whole::WholeResponse;

@@ -15,13 +15,14 @@ use super::frame::{self, FrameHeader, HEADER_LEN, flag, kind};
 use super::handshake::Awaited;
 use super::pinned::{Pinned, take_spare};
 use super::role::Role;
+use super::sides::ReceiveTurn;
 
 /// DATA from this size on stays in the read buffer if that is full enough, and then the whole buffer
 /// counts ([`Pinned`]). Smaller payloads are copied out of it.
-pub(super) const CUT_OUT: usize = 8 * 1024;
+pub(crate) const CUT_OUT: usize = 8 * 1024;
 
 /// A larger read buffer lends nothing, because a caller may leave the lent part unread for a long time,
-/// and that keeps the whole buffer. It is a large read with the rest of a frame before it.
+/// and that keeps the whole buffer. A buffer is only larger if the rest of a frame was kept before a large read.
 const MOST_LENDING: usize = (128 + 16) * 1024;
 
 /// How much [`Connection::receive`] has done.
@@ -118,7 +119,7 @@ impl<'a> Input<'a> {
     }
 
     /// Does the same as [`take`](Self::take) for the end of a payload that is read and arrives in parts.
-    /// What follows it would also be copied if it were.
+    /// If it were copied, the frames behind it in this buffer would be copied, too.
     #[inline]
     pub(super) fn take_end(&mut self, from: usize, len: usize, pins: &mut Pinned) -> Piece {
         match self.cuts(true) {
@@ -254,8 +255,7 @@ impl Connection {
         if self.handshake.awaits() == Awaited::Preface && !self.preface(input)? {
             return Ok(ReceiveOutcome::All);
         }
-        self.server.opened = 0;
-        self.server.fields = 0;
+        self.turn = ReceiveTurn::default();
         loop {
             if let Some(header) = self.partial_data {
                 match self.data_part(header, input)? {
@@ -292,7 +292,7 @@ impl Connection {
                 }
                 continue;
             }
-            if header.kind == kind::HEADERS && self.server.is_turn_over() {
+            if header.kind == kind::HEADERS && self.turn.is_over() {
                 return Ok(ReceiveOutcome::Some);
             }
             self.frame(header, &input.rest()[HEADER_LEN..end], now)?;

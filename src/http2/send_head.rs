@@ -68,7 +68,7 @@ impl Connection {
     pub(crate) fn takes_requests(&self) -> bool {
         self.dead.is_none()
             && self.draining == Draining::No
-            && self.client.go_away.is_none()
+            && self.peer_goes_away.is_none()
             && self.client.next_id <= MAX_WINDOW
     }
 
@@ -79,7 +79,7 @@ impl Connection {
         end: bool,
     ) -> Result<StreamKey, NotNow> {
         debug_assert_eq!(self.role, Role::Client);
-        if self.dead.is_some() || self.draining != Draining::No || self.client.go_away.is_some() {
+        if self.dead.is_some() || self.draining != Draining::No || self.peer_goes_away.is_some() {
             return Err(NotNow::GoingAway);
         }
         if self.client.next_id > MAX_WINDOW {
@@ -161,7 +161,6 @@ impl Connection {
         end: bool,
         head_id: Option<HeadId>,
     ) -> Progress {
-        debug_assert_eq!(self.role, Role::Server);
         debug_assert_eq!(self.role, Role::Server);
         let Some(stream) = self.streams.get_mut(key) else {
             return Progress::Closed;

@@ -1,8 +1,8 @@
-//! [`ClientSide`] and [`ServerSide`]: the state that only one of a connection's ends has.
+//! [`ClientSide`] and [`ServerSide`]: the state that only one of a connection's ends has. [`ReceiveTurn`]:
+//! what the peer has caused in one turn.
 
 use std::collections::VecDeque;
 
-use super::event::GoAway;
 use super::unopened::WholeRequests;
 
 /// How many streams a client may open in one turn of its connection, whatever becomes of them. It
@@ -20,8 +20,6 @@ pub(super) const MAX_FIELDS: u32 = 4_096;
 pub(super) struct ClientSide {
     /// The identifier of the next request, which is odd (RFC 9113 §5.1.1).
     pub(super) next_id: u32,
-    /// The server's GOAWAY.
-    pub(super) go_away: Option<GoAway>,
     /// Whether a request was turned away because there was no slot.
     pub(super) wants_slot: bool,
 }
@@ -36,18 +34,23 @@ pub(super) struct ServerSide {
     /// The positions, counted in bytes ever sent, at which complete responses end that are not
     /// written yet.
     pub(super) unwritten: VecDeque<u64>,
-    /// Streams that the peer has opened in this turn.
-    pub(super) opened: u32,
-    /// Fields that were decoded in this turn.
-    pub(super) fields: u32,
     /// Requests that have arrived whole and have no streams.
     pub(super) whole: WholeRequests,
 }
 
-impl ServerSide {
+/// What the peer has caused since [`receive`](super::Connection::receive) was called.
+#[derive(Debug, Default)]
+pub(super) struct ReceiveTurn {
+    /// Streams that it has opened.
+    pub(super) opened: u32,
+    /// Fields that were decoded.
+    pub(super) fields: u32,
+}
+
+impl ReceiveTurn {
     /// Returns whether further requests have to wait for the next turn.
     #[inline]
-    pub(super) fn is_turn_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.opened == MAX_OPENED || self.fields > MAX_FIELDS
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Timers {
     idle: Option<(Instant, u32)>,
     /// When the announced end of the connection becomes final, even if the peer has not answered.
     draining: Option<Instant>,
-    /// Until when the peer's bytes were left unread, if they are.
+    /// When `stand_still` was called last, while the driver does not read.
     unread: Option<Box<Instant>>,
 }
 

@@ -55,7 +55,7 @@ impl Connection {
             || !self.handshake.is_introduced()
             || self.passing.is_receiving()
             || self.draining == Draining::Final
-            || self.server.is_turn_over()
+            || self.turn.is_over()
         {
             return Ok(Next::Other);
         }

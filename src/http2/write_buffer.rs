@@ -45,7 +45,8 @@ struct Payload {
 }
 
 /// How many of the waiting bytes are answers that the peer caused. The number is exact to within
-/// one turn of the buffer: everything before `mark` was written before `recent` began to count.
+/// one turn of the buffer: the bytes that `earlier` counts end before position `mark`, those that `recent`
+/// counts may be on both sides.
 #[derive(Debug, Default)]
 struct ControlBytes {
     earlier: usize,
@@ -74,11 +75,15 @@ impl WriteBuffer {
         self.len() + self.payload_kept
     }
 
-    /// Counts `bytes` that were just written to the buffer as an answer. Returns how many such
-    /// bytes wait.
+    /// Counts `bytes` that were just written to the buffer as an answer.
     #[inline]
-    pub(super) fn count_control(&mut self, bytes: usize) -> usize {
+    pub(super) fn count_control(&mut self, bytes: usize) {
         self.control.recent += bytes;
+    }
+
+    /// Returns how many bytes of answers wait.
+    #[inline]
+    pub(super) fn control_waiting(&self) -> usize {
         self.control.earlier + self.control.recent
     }
 

@@ -16,11 +16,12 @@ use tonic::codegen::tokio_stream::Stream;
 
 use super::batch_buffer::{self, BATCH, ROOM};
 use super::cancellation::Cancelled;
-use super::framing::{PREFIX, encode, encode_parts, encode_sized, sent_len};
+use super::framing::{encode, encode_parts, encode_sized, sent_len};
 use super::limit::Limit;
 use super::message_buffer::SMALL;
 use super::message_parts::MessageParts;
 use super::metadata::{ok_trailers, trailers};
+use crate::grpc::PREFIX;
 
 /// One encoded message, and on a server the trailers.
 #[derive(Debug)]

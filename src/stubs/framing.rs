@@ -10,10 +10,8 @@ use super::compression::{ReceivedEncoding, compress, decompress};
 use super::limit::Limit;
 use super::message_buffer::MessageBuffer;
 use super::message_parts::MessageParts;
-use crate::http2::{Pieces, copy_payload};
-
-/// The size of a prefix in bytes.
-pub(super) const PREFIX: usize = 5;
+use crate::grpc::PREFIX;
+use crate::http2::{CUT_OUT, Pieces, copy_payload};
 
 /// Appends a message, with its prefix, to `out`. If it fails, `out` is unchanged.
 ///
@@ -122,9 +120,6 @@ fn check_sent(length: usize, limit: Limit) -> Result<(), Status> {
     Err(limit.sent_too_large(length))
 }
 
-/// Pieces below this size are copies, and not parts of the read buffer (`http2`).
-const OWN_COPY: usize = 8 * 1024;
-
 /// Returns whether a piece is exactly one message that the limit allows and that is not compressed.
 /// [`Deframer`] deals with all other pieces.
 #[inline]
@@ -153,13 +148,13 @@ pub(super) fn take_single<M: Message + Default>(
 
 /// Decodes the message of a [single](is_single) piece. If the piece has memory of its own, the
 /// message's `bytes` fields refer to the piece. Otherwise they are copied out of it, because they would
-/// keep the whole read buffer.
+/// keep the whole read buffer: one that is as large as `CUT_OUT` may be part of it.
 #[inline]
 pub(super) fn decode_single<M: Message + Default>(
     mut piece: Bytes,
     is_own: bool,
 ) -> Result<M, Status> {
-    let decoded = if is_own && piece.len() < OWN_COPY {
+    let decoded = if is_own && piece.len() < CUT_OUT {
         piece.advance(PREFIX);
         M::decode(piece)
     } else {
@@ -354,9 +349,4 @@ impl Deframer {
 
 fn undecodable(error: &prost::DecodeError) -> Status {
     Status::internal(format!("a message cannot be decoded: {error}"))
-}
-
-/// Returns the status for data that ended within a message.
-pub(crate) fn cut_off() -> Status {
-    Status::internal("the data ended inside a message")
 }

@@ -5,7 +5,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::{Code, Status};
 
 use super::compression::ReceivedEncoding;
-use super::framing::{Deframer, PREFIX, decode_single, is_single};
+use super::framing::{Deframer, decode_single, is_single};
 use super::limit::Limit;
 
 /// How large a message may be here: 1 KiB.

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use crate::grpc::{field, is_normalised, normalise};
+use crate::grpc::{code_of, field, is_normalised, normalise};
 
 /// The content type in a message's head.
 pub(super) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -75,7 +75,7 @@ pub(super) fn ok_trailers() -> HeaderMap {
 
 /// Returns the status in headers or trailers, if there is one. Those of our channel are normalised
 /// already, those of another channel may not be.
-pub(super) fn status_of(headers: &HeaderMap) -> Option<Status> {
+pub(super) fn status_in(headers: &HeaderMap) -> Option<Status> {
     if is_normalised(headers) {
         return Status::from_header_map(headers);
     }
@@ -88,7 +88,7 @@ pub(super) fn status_of(headers: &HeaderMap) -> Option<Status> {
 /// over HTTP/2, Trailers-Only).
 pub(crate) fn early_status(head: &mut HeaderMap) -> Option<Status> {
     field(head, &Status::GRPC_STATUS)?;
-    let status = status_of(head);
+    let status = status_in(head);
     // If something follows, the head's status does not count.
     head.remove(Status::GRPC_STATUS);
     status
@@ -103,7 +103,7 @@ pub(crate) fn outcome(trailers: Option<&HeaderMap>, http: StatusCode) -> Result<
     {
         return Ok(());
     }
-    if let Some(status) = trailers.and_then(status_of) {
+    if let Some(status) = trailers.and_then(status_in) {
         return if status.code() == Code::Ok { Ok(()) } else { Err(status) };
     }
     if http == StatusCode::OK {
@@ -111,15 +111,10 @@ pub(crate) fn outcome(trailers: Option<&HeaderMap>, http: StatusCode) -> Result<
             "the response ended without a grpc-status: it may have been cut off on its way",
         ));
     }
-    let code = match http.as_u16() {
-        400 | 431 => Code::Internal,
-        401 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
-        404 => Code::Unimplemented,
-        429 | 502..=504 => Code::Unavailable,
-        _ => Code::Unknown,
-    };
-    Err(Status::new(code, format!("the response has no grpc-status, and the HTTP status {http}")))
+    Err(Status::new(
+        code_of(http),
+        format!("the response has no grpc-status, and the HTTP status {http}"),
+    ))
 }
 
 /// Adds the metadata of a response's head to the status that the call failed with.
@@ -141,7 +136,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("grpc-status", HeaderValue::from_static("5"));
             headers.insert("grpc-status-details-bin", HeaderValue::from_static(details));
-            let status = status_of(&headers).unwrap();
+            let status = status_in(&headers).unwrap();
             assert_eq!(status.code(), Code::NotFound);
             status.details().to_vec()
         };

@@ -31,7 +31,7 @@ mod unary;
 
 pub use bound::Bound;
 pub use client::{Client, Method, connect};
-pub(crate) use framing::{Deframer, cut_off};
+pub(crate) use framing::Deframer;
 pub(crate) use metadata::{early_status, outcome, with_head};
 pub use methods::{Call, Methods};
 pub use options::{ClientOptions, ServerOptions};

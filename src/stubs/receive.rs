@@ -12,10 +12,11 @@ use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Response, Status};
 
+use crate::grpc::cut_off;
 use crate::http2::Content;
 
 use super::compression::ReceivedEncoding;
-use super::framing::{Deframer, cut_off, take_single};
+use super::framing::{Deframer, take_single};
 use super::limit::Limit;
 use super::metadata::{merge, outcome, with_head};
 

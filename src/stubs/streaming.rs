@@ -21,8 +21,9 @@ use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 use tonic::{Code, Status, Streaming};
 
 use super::cancellation::Cancelled;
-use super::framing::{Deframer, PREFIX, cut_off};
+use super::framing::Deframer;
 use super::metadata::outcome;
+use crate::grpc::{PREFIX, cut_off};
 
 /// The maximum number of messages that are decoded at a time. Decoded messages may be much larger
 /// than their bytes, so one that is compressed is the last one. glibc's malloc keeps seven freed blocks of

@@ -15,12 +15,12 @@ use tonic::{Request, Response, Status};
 
 use crate::client::{Channel, DirectBody, DirectCall, DirectResponse};
 use crate::driver::{EncodeMessage, Fields};
-use crate::grpc::normalise;
+use crate::grpc::{PREFIX, normalise};
 use crate::http2::Content;
 
 use super::cancellation::Cancelled;
 use super::compression::{GRPC_ACCEPT_ENCODING, ReceivedEncoding};
-use super::framing::{Deframer, PREFIX, encode_sized, sent_len, take_single};
+use super::framing::{Deframer, encode_sized, sent_len, take_single};
 use super::metadata::{CONTENT_TYPE, early_status, headers, with_head};
 use super::options::ClientOptions;
 use super::receive::{Whole, conclude, receive};

@@ -6,8 +6,9 @@ use tonic::Code;
 use tonic::codec::CompressionEncoding;
 
 use super::support::{framed, string};
+use crate::grpc::PREFIX;
 use crate::stubs::compression::ReceivedEncoding;
-use crate::stubs::framing::{Deframer, PREFIX, encode};
+use crate::stubs::framing::{Deframer, encode};
 use crate::stubs::limit::Limit;
 
 const LIMIT: Limit = Limit::of_client(1 << 20);
