@@ -96,11 +96,11 @@ impl BlockingCall {
 
     /// Returns whether it has failed already, and no server has processed it.
     pub(super) fn is_unprocessed(&self) -> bool {
-        let response = |state: &mut BlockingState| match state.h2.take_response(self.key) {
-            Poll::Ready(Err(failure)) => Some(state.error(failure)),
-            _ => None,
+        let error = |state: &mut BlockingState| {
+            // The response may have come already, to a thread that reads for others.
+            state.h2.failure_of(self.key).map(|failure| state.error(failure))
         };
-        self.connection.with(response).is_some_and(|error| error.may_be_sent_again())
+        self.connection.with(error).is_some_and(|error| error.may_be_sent_again())
     }
 
     /// Tells observers of the call from now on.

@@ -47,6 +47,8 @@ mod encoded;
 mod interceptor;
 mod reader;
 mod streaming;
+#[cfg(test)]
+mod tests;
 mod watched;
 
 pub use builder::ChannelBuilder;
