@@ -96,11 +96,13 @@ impl BlockingCall {
 
     /// Returns whether it has failed already, and no server has processed it.
     pub(super) fn is_unprocessed(&self) -> bool {
-        let error = |state: &mut BlockingState| {
-            // The response may have come already, to a thread that reads for others.
-            state.h2.failure_of(self.key).map(|failure| state.error(failure))
-        };
-        self.connection.with(error).is_some_and(|error| error.may_be_sent_again())
+        let error = self.connection.until(self.deadline.at(), |state| {
+            // Until the connection has ended, nobody knows. A response may have come already, to a
+            // thread that reads for others.
+            let failure = |state: &BlockingState| state.h2.failure_of(self.key);
+            (!state.is_ending()).then(|| failure(state).map(|failure| state.error(failure)))
+        });
+        matches!(error, Ok(Some(error)) if error.may_be_sent_again())
     }
 
     /// Tells observers of the call from now on.
