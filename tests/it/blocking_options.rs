@@ -33,6 +33,8 @@ on_each_transport!(
     one_call_may_choose_whether_it_waits,
     descriptors_are_refused_before_anything_is_sent,
     a_call_with_a_deadline_does_not_wait_for_that_of_another,
+    calls_that_wait_for_one_attempt_fail_with_it,
+    an_attempt_that_a_deadline_cut_off_is_made_again_for_another_call,
     calls_with_long_and_short_deadlines_share_a_connection,
     observers_are_told_in_order,
     an_observer_is_told_how_each_kind_of_call_ended,
@@ -311,6 +313,43 @@ fn a_call_with_a_deadline_does_not_wait_for_that_of_another(transport: Transport
     assert!(!waiting.is_finished());
     // The first one is tried again twice at once: a successor may be there.
     for _ in 0..3 {
+        silent.hang_up();
+    }
+    assert_eq!(waiting.join().unwrap().unwrap_err().code(), Code::Unavailable);
+}
+
+fn calls_that_wait_for_one_attempt_fail_with_it(transport: Transport) {
+    let (_silent, address) = Silent::bind(transport);
+    let connecting = Arc::new(AtomicUsize::new(0));
+    let channel = Channel::builder(&address).observer(Counts(Arc::clone(&connecting)));
+    let channel = channel.connect_timeout(Duration::from_secs(1)).connect_lazy();
+    let calls = [(); 4].map(|()| {
+        let mut client = Client::new(channel.clone());
+        thread::spawn(move || client.ping(PingRequest::ping()).map(drop))
+    });
+    for call in calls {
+        assert_eq!(call.join().unwrap().unwrap_err().code(), Code::Unavailable);
+    }
+    assert_eq!(connecting.load(Ordering::SeqCst), 1);
+}
+
+fn an_attempt_that_a_deadline_cut_off_is_made_again_for_another_call(transport: Transport) {
+    let (silent, address) = Silent::bind(transport);
+    let connecting = Arc::new(AtomicUsize::new(0));
+    let channel = Channel::builder(&address).observer(Counts(Arc::clone(&connecting)));
+    let client = Client::new(channel.connect_lazy());
+    let mut first = client.clone();
+    let late = thread::spawn(move || {
+        let mut late = Request::new(PingRequest::ping());
+        late.set_timeout(Duration::from_millis(500));
+        first.ping(late).map(drop)
+    });
+    eventually("the first call connects", || connecting.load(Ordering::SeqCst) == 1);
+    let mut second = client.clone();
+    let waiting = thread::spawn(move || second.ping(PingRequest::ping()).map(drop));
+    assert_eq!(late.join().unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+    eventually("the second call connects", || connecting.load(Ordering::SeqCst) == 2);
+    for _ in 0..4 {
         silent.hang_up();
     }
     assert_eq!(waiting.join().unwrap().unwrap_err().code(), Code::Unavailable);
