@@ -70,7 +70,7 @@ impl ChannelBuilder {
     /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest.
     pub fn connect(self) -> Result<Channel, ConnectError> {
         let channel = self.connect_lazy();
-        channel.connection(None, channel.config().wait_for_ready, false)?;
+        channel.connect_once(None, false)?;
         Ok(channel)
     }
 
