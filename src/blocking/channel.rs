@@ -212,7 +212,8 @@ impl Channel {
         let mut backoff: Backoff = WAITING;
         loop {
             let error = match self.connect_once(deadline, looks) {
-                Err(error) if !error.kind().is_permanent() => error,
+                // A call that this thread makes while it opens the connection would wait for itself.
+                Err(error) if !error.kind().is_permanent() && !self.is_opening() => error,
                 result => return result,
             };
             let wait = jittered(backoff.next());
@@ -273,6 +274,11 @@ impl Channel {
         drop(opening);
         drop(ended);
         opened.map_err(|failed| failed.error)
+    }
+
+    /// Returns whether this thread is opening the connection.
+    fn is_opening(&self) -> bool {
+        self.lock().opening == Some(thread::current().id())
     }
 
     /// Returns the error for a call that an observer makes while it is told that the channel

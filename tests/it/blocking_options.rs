@@ -508,7 +508,9 @@ impl Observer for Uses {
             return;
         }
         if !WITHIN.replace(true) {
-            let outcome = Client::new(channel.clone()).ping(PingRequest::ping());
+            let mut request = Request::new(PingRequest::ping());
+            request.set_timeout(Duration::from_secs(10));
+            let outcome = Client::new(channel.clone()).ping(request);
             match event {
                 // It would wait for the connection that this thread is to open.
                 Event::ConnectBegan { .. } | Event::ConnectionOpened { .. } => {
@@ -523,21 +525,20 @@ impl Observer for Uses {
 }
 
 fn an_observer_may_use_the_channel_within_each_event(transport: Transport) {
-    let served = ping_server(transport);
-    let (place, calls) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
-    let uses = Uses { channel: Arc::clone(&place), calls: Arc::clone(&calls) };
-    let channel = builder(&served).observer(uses).connect_lazy();
-    place.set(channel.clone()).unwrap();
-    let mut client = Client::new(channel);
-    client.ping(PingRequest::ping()).unwrap();
-    assert_eq!(calls.load(Ordering::SeqCst), 3, "twice as it connected, and as the call ended");
-    let _served = served.replace(Scripted::default().server());
-    client.ping(PingRequest::ping()).unwrap();
-    assert_eq!(
-        calls.load(Ordering::SeqCst),
-        6,
-        "at GOAWAY, at the connection's end, at the call's"
-    );
+    for waits in [false, true] {
+        let served = ping_server(transport);
+        let (place, calls) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
+        let uses = Uses { channel: Arc::clone(&place), calls: Arc::clone(&calls) };
+        let channel = builder(&served).wait_for_ready(waits).observer(uses).connect_lazy();
+        place.set(channel.clone()).unwrap();
+        let mut client = Client::new(channel);
+        client.ping(PingRequest::ping()).unwrap();
+        let calls = || calls.load(Ordering::SeqCst);
+        assert_eq!(calls(), 3, "twice as it connected, and as the call ended");
+        let _served = served.replace(Scripted::default().server());
+        client.ping(PingRequest::ping()).unwrap();
+        assert_eq!(calls(), 6, "at GOAWAY, at the connection's end, at the call's");
+    }
 }
 
 struct Panics;
