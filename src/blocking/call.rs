@@ -233,9 +233,11 @@ impl BlockingCall {
         let again = error.may_be_sent_again();
         let address = &self.connection.address;
         let status = self.deadline.or(status(error, Some(address)), address);
+        // While a call may be made again, its request has the observation.
+        let status = self.ended(status);
         match again && status.code() != Code::DeadlineExceeded {
             true => NoResponse::Again(status),
-            false => NoResponse::Failed(self.ended(status)),
+            false => NoResponse::Failed(status),
         }
     }
 

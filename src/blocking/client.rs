@@ -139,7 +139,7 @@ impl Client {
         let mut call = self.asked(method, metadata, extensions)?.begin(&self.channel)?;
         for message in messages {
             let mut data = Vec::new();
-            self.options.encode(&message, &mut data)?;
+            call.conclude(self.options.encode(&message, &mut data))?;
             if !call.send(data)? {
                 break;
             }

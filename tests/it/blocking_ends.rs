@@ -17,8 +17,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 use tonic::{Code, Request};
 
+use crate::notes::Notes;
 use crate::support::{directory, eventually, socket_in};
-use crate::wire::{Frame, Peer, block, code, data, go_away, headers, kind, message};
+use crate::wire::{Frame, Peer, block, code, data, go_away, headers, kind, message, reset};
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -151,5 +152,33 @@ fn a_server_that_reads_no_more_ends_its_calls_and_a_new_one_goes_to_the_next() {
     let status = waiting.join().unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(began.elapsed() < timeout / 2);
+    server.join().unwrap();
+}
+
+/// The head of such a call is sent again only as long as the caller has not gone on.
+#[test]
+fn an_observer_is_told_of_a_stream_that_the_server_has_refused() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let runtime = runtime();
+    let listener = runtime.block_on(async { UnixListener::bind(address.as_path().unwrap()) });
+    let listener = listener.unwrap();
+    let server = thread::spawn(move || {
+        runtime.block_on(async {
+            let mut server = accept(&listener).await;
+            server.until(|frame| frame.kind == kind::DATA).await;
+            server.send(&reset(1, code::REFUSED_STREAM)).await;
+            server
+        })
+    });
+    let notes = Notes::default();
+    let channel = Channel::builder(&address).observer(notes.clone()).connect().unwrap();
+    let mut conversation = Client::new(channel).converse(()).unwrap();
+    conversation.send(&ping()).unwrap();
+    let status = conversation.message().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    drop(conversation);
+    let ended = "ended ping.v1.PingService/Converse Unavailable 11 0".to_owned();
+    assert!(notes.all().contains(&ended), "{:?}", notes.all());
     server.join().unwrap();
 }

@@ -448,6 +448,19 @@ fn an_observer_is_told_how_each_kind_of_call_ended(transport: Transport) {
     let ping = || CollectRequest { message: "ping".into(), ..Default::default() };
     client.collect(Request::new([ping(), ping()])).unwrap();
     assert_eq!(last(), "ended ping.v1.PingService/Collect Ok 22 7");
+    // What is too large ends a call at this end.
+    let mut limited = client.clone().max_encoding_message_size(20).max_decoding_message_size(10);
+    let large = CollectRequest { payload: vec![0; 21].into(), ..ping() };
+    let status = limited.collect(Request::new([ping(), large])).unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert_eq!(last(), "ended ping.v1.PingService/Collect ResourceExhausted 11 0");
+    let large = WatchRequest { count: 0, payload: vec![0; 11].into(), ..Default::default() };
+    let mut watch = limited.watch(large).unwrap().into_inner();
+    let status = watch.message().unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    drop(watch);
+    let early = last();
+    assert!(early.starts_with("ended ping.v1.PingService/Watch ResourceExhausted "), "{early}");
     let mut conversation = client.converse(()).unwrap();
     for message in ["ping", "no"] {
         let message = ConverseRequest { message: message.into(), ..Default::default() };
@@ -458,7 +471,7 @@ fn an_observer_is_told_how_each_kind_of_call_ended(transport: Transport) {
     drop(conversation);
     assert_eq!(last(), "ended ping.v1.PingService/Converse InvalidArgument 20 11");
     let began = |note: &&String| note.starts_with("began");
-    assert_eq!(notes.all().iter().filter(began).count(), 5);
+    assert_eq!(notes.all().iter().filter(began).count(), 7);
 }
 
 /// How often each call was retried and sent again, and whether it waited.
