@@ -14,7 +14,7 @@ use super::encoded::Encoded;
 use super::reader::left;
 use crate::address::Address;
 use crate::client::{
-    DirectResponse, FailedAttempt, PREVIOUS_ATTEMPTS, WaitForReady, unavailable,
+    DirectResponse, FailedAttempt, PREVIOUS_ATTEMPTS, RESENDS, WaitForReady, no_slot, unavailable,
     unconnected_in_time,
 };
 use crate::driver::Fields;
@@ -22,9 +22,6 @@ use crate::grpc::{GRPC_TIMEOUT, failure_in, field, grpc_timeout, timeout_value};
 use crate::http2::{HeadId, SendRequest};
 use crate::observer::CallObservation;
 use crate::socket::ConnectError;
-
-/// How often a call that no server has processed is sent again.
-const RESENDS: u32 = 5;
 
 static TIMEOUT: HeaderName = GRPC_TIMEOUT;
 
@@ -42,7 +39,7 @@ pub(super) struct Asked {
     /// How many attempts the retry policy has had made, the first one included.
     attempts: u32,
     /// How often it was sent again because no server had processed it.
-    resends: u32,
+    resends: u8,
     pub(super) observation: Option<Box<CallObservation>>,
 }
 
@@ -90,10 +87,7 @@ impl BlockingDeadline {
     /// Returns the status of a call that waited for a slot until its deadline.
     pub(super) fn no_slot(&self, address: &Address) -> Status {
         let Self { timeout, path, failed, .. } = self;
-        Status::deadline_exceeded(format!(
-            "{path}: the server at {address} takes no more calls at a time \
-             (Server::max_concurrent_streams), waited {timeout:?}{failed}"
-        ))
+        no_slot(path, format_args!("at {address} "), format_args!("{timeout:?}{failed}"))
     }
 
     /// Returns the status of a call that has failed. After the deadline that is the deadline's
@@ -265,7 +259,7 @@ impl Asked {
     fn count(&mut self) {
         if let Some(observation) = &mut self.observation {
             let attempts = observation.attempts();
-            (attempts.retries, attempts.resends) = (self.attempts - 1, self.resends);
+            (attempts.retries, attempts.resends) = (self.attempts - 1, self.resends.into());
         }
     }
 
