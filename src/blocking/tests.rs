@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::asked::Asked;
 use super::call::BlockingCall;
 use super::channel::Channel;
+use super::request::BlockingRequest;
 use crate::address::Address;
 use crate::driver::Fields;
 
@@ -37,8 +37,9 @@ fn a_response_that_another_thread_has_read_is_kept() {
     let channel = channel.connect().unwrap();
     let mut server = server.join().unwrap();
 
-    let mut asked = Asked::new(&channel, "/a.B/C", Fields::Own(HeaderMap::new().into()), None);
-    let Ok(mut call) = BlockingCall::open(&channel, &mut asked, None) else { panic!("not open") };
+    let mut request =
+        BlockingRequest::new(&channel, "/a.B/C", Fields::Own(HeaderMap::new().into()), None);
+    let Ok(mut call) = BlockingCall::open(&channel, &mut request, None) else { panic!("not open") };
     let fields = [("content-type", "application/grpc"), ("grpc-status", "0")];
     let fields = [(":status", "200")].into_iter().chain(fields);
     let block: Vec<u8> = fields.flat_map(|(name, value)| field(name, value)).collect();

@@ -1,4 +1,4 @@
-//! [`Asked`]: the request of a call, its deadline, and how often it was made.
+//! [`BlockingRequest`]: the request of a call, its deadline, and how often it was made.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use crate::socket::ConnectError;
 static TIMEOUT: HeaderName = GRPC_TIMEOUT;
 
 /// The request of a call.
-pub(super) struct Asked {
+pub(super) struct BlockingRequest {
     path: &'static str,
     headers: Fields,
     pub(super) deadline: BlockingDeadline,
@@ -97,7 +97,7 @@ impl BlockingDeadline {
     }
 }
 
-impl Asked {
+impl BlockingRequest {
     /// Tells observers that a call begins. It has the channel's deadline if the headers have none.
     /// `wait_for_ready` is the call's own choice, if it has one.
     pub(super) fn new(
@@ -147,7 +147,7 @@ impl Asked {
     }
 
     /// Returns the head of the request, with the fields that the channel adds.
-    pub(super) fn request<'a>(
+    pub(super) fn head<'a>(
         &'a self,
         config: &'a ChannelBuilder,
         authority: &'a [u8],
