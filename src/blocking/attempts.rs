@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use super::asked::{Asked, NoResponse};
 use super::call::BlockingCall;
 use super::channel::Channel;
 use super::encoded::Encoded;
+use super::request::{BlockingRequest, NoResponse};
 use crate::client::DirectResponse;
 
-impl Asked {
+impl BlockingRequest {
     /// Sends a message, and waits for the head of its response. It sends the message again while no
     /// server has processed it, and when the channel's policy asks for it.
     pub(super) fn answer(

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tonic::{Code, Status};
 
-use super::asked::{Asked, BlockingDeadline, NoResponse};
 use super::channel::Channel;
 use super::connection::{BlockingConnection, BlockingState, TimedOut};
 use super::encoded::Encoded;
+use super::request::{BlockingDeadline, BlockingRequest, NoResponse};
 use crate::client::{DirectResponse, headers_too_large};
 use crate::driver::{CloseReason, StreamError};
 use crate::grpc::{normalise, status};
@@ -40,21 +40,22 @@ impl BlockingCall {
     /// the head.
     pub(super) fn open(
         channel: &Channel,
-        asked: &mut Asked,
+        request: &mut BlockingRequest,
         message: Option<&mut Encoded>,
     ) -> Result<Self, NoResponse> {
-        let deadline = asked.deadline.clone();
-        let waits = asked.begin_wait();
-        let connected = channel.connection(deadline.at(), asked.waits_for_ready, message.is_none());
+        let deadline = request.deadline.clone();
+        let waits = request.begin_wait();
+        let connected =
+            channel.connection(deadline.at(), request.waits_for_ready, message.is_none());
         let size = message.as_ref().map_or(0, |message| message.len());
-        let opened = connected.map_err(|error| asked.unconnected(error)).and_then(|connection| {
-            asked.set_time_left();
-            let key = Self::start(&connection, channel, asked, message)?;
+        let opened = connected.map_err(|error| request.unconnected(error)).and_then(|connection| {
+            request.set_time_left();
+            let key = Self::start(&connection, channel, request, message)?;
             Ok((connection, key))
         });
-        asked.end_wait(waits);
+        request.end_wait(waits);
         let (connection, key) = opened?;
-        asked.note_sent(size);
+        request.note_sent(size);
         let content = None;
         Ok(Self { connection, key, deadline, content, over: false, observation: None })
     }
@@ -62,12 +63,12 @@ impl BlockingCall {
     fn start(
         connection: &BlockingConnection,
         channel: &Channel,
-        asked: &Asked,
+        request: &BlockingRequest,
         mut message: Option<&mut Encoded>,
     ) -> Result<StreamKey, NoResponse> {
-        let request = asked.request(channel.config(), &connection.authority);
-        let opened = connection.until(asked.deadline.at(), |state| {
-            match state.h2.send_request(request, false) {
+        let head = request.head(channel.config(), &connection.authority);
+        let opened = connection.until(request.deadline.at(), |state| {
+            match state.h2.send_request(head, false) {
                 Ok(key) => {
                     // It is sent in one write with the head.
                     if let Some(message) = &mut message {
@@ -90,17 +91,19 @@ impl BlockingCall {
                 let error = StreamError::ConnectionEnded { close_reason, unprocessed: true };
                 Err(NoResponse::Again(status(error, Some(&connection.address))))
             }
-            Err(TimedOut) => Err(NoResponse::Failed(asked.deadline.no_slot(&connection.address))),
+            Err(TimedOut) => Err(NoResponse::Failed(request.deadline.no_slot(&connection.address))),
         }
     }
 
     /// Returns whether it has failed already, and no server has processed it.
     pub(super) fn is_unprocessed(&self) -> bool {
-        let response = |state: &mut BlockingState| match state.h2.take_response(self.key) {
-            Poll::Ready(Err(failure)) => Some(state.error(failure)),
-            _ => None,
-        };
-        self.connection.with(response).is_some_and(|error| error.may_be_sent_again())
+        let error = self.connection.until(self.deadline.at(), |state| {
+            // Until the connection has ended, nobody knows. A response may have come already, to a
+            // thread that reads for others.
+            let failure = |state: &BlockingState| state.h2.failure_of(self.key);
+            (!state.is_ending()).then(|| failure(state).map(|failure| state.error(failure)))
+        });
+        matches!(error, Ok(Some(error)) if error.may_be_sent_again())
     }
 
     /// Tells observers of the call from now on.
@@ -231,9 +234,11 @@ impl BlockingCall {
         let again = error.may_be_sent_again();
         let address = &self.connection.address;
         let status = self.deadline.or(status(error, Some(address)), address);
+        // While a call may be made again, its request has the observation.
+        let status = self.ended(status);
         match again && status.code() != Code::DeadlineExceeded {
             true => NoResponse::Again(status),
-            false => NoResponse::Failed(self.ended(status)),
+            false => NoResponse::Failed(status),
         }
     }
 

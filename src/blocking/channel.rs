@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::builder::ChannelBuilder;
 use super::connection::{BlockingConnection, TimedOut};
@@ -45,7 +45,21 @@ struct Current {
     opening: Option<ThreadId>,
     /// How many attempts have failed, and the error of the last one.
     failures: u64,
-    failure: Option<ConnectError>,
+    failure: Option<FailedConnect>,
+}
+
+/// Why an attempt to connect has failed.
+#[derive(Clone)]
+struct FailedConnect {
+    error: ConnectError,
+    /// Whether the deadline of the call that made it cut it off. It tells other calls nothing.
+    is_cut_off: bool,
+}
+
+impl From<ConnectError> for FailedConnect {
+    fn from(error: ConnectError) -> Self {
+        Self { error, is_cut_off: false }
+    }
 }
 
 impl ChannelBuilder {
@@ -56,7 +70,7 @@ impl ChannelBuilder {
     /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest.
     pub fn connect(self) -> Result<Channel, ConnectError> {
         let channel = self.connect_lazy();
-        channel.connection(None, channel.config().wait_for_ready, false)?;
+        channel.connect_once(None, false)?;
         Ok(channel)
     }
 
@@ -71,13 +85,13 @@ impl ChannelBuilder {
         &self,
         observers: Option<&Observers>,
         deadline: Option<Instant>,
-    ) -> Result<BlockingConnection, ConnectError> {
+    ) -> Result<BlockingConnection, FailedConnect> {
         let address = self.address.clone().map_err(ConnectError::from)?;
         let Some(observers) = observers else { return self.attempt(&address, None, deadline) };
         let began = Instant::now();
         observers.tell(&Event::ConnectBegan { address: Some(&address) });
         let result = self.attempt(&address, Some(observers), deadline);
-        if let Err(error) = &result {
+        if let Err(FailedConnect { error, .. }) = &result {
             let (address, duration) = (Some(&*address), began.elapsed());
             observers.tell(&Event::ConnectFailed { address, error, duration });
         }
@@ -89,10 +103,24 @@ impl ChannelBuilder {
         address: &Arc<Address>,
         observers: Option<&Observers>,
         deadline: Option<Instant>,
-    ) -> Result<BlockingConnection, ConnectError> {
+    ) -> Result<BlockingConnection, FailedConnect> {
         let latest = Instant::now().checked_add(self.connect_timeout);
         let until = latest.into_iter().chain(deadline).min();
         let limit = (until == latest).then_some(self.connect_timeout);
+        self.attempt_until(address, observers, until, limit).map_err(|error| {
+            let is_late = error.kind() == ConnectErrorKind::TimedOut;
+            FailedConnect { error, is_cut_off: is_late && limit.is_none() }
+        })
+    }
+
+    /// Makes an attempt. `limit` is the connect timeout, unless a call's deadline comes first.
+    fn attempt_until(
+        &self,
+        address: &Arc<Address>,
+        observers: Option<&Observers>,
+        until: Option<Instant>,
+        limit: Option<Duration>,
+    ) -> Result<BlockingConnection, ConnectError> {
         let mut reopenings = SUCCESSORS;
         loop {
             let (socket, peer) = connect_blocking(address, until, limit)?;
@@ -184,7 +212,8 @@ impl Channel {
         let mut backoff: Backoff = WAITING;
         loop {
             let error = match self.connect_once(deadline, looks) {
-                Err(error) if !error.kind().is_permanent() => error,
+                // A call that this thread makes while it opens the connection would wait for itself.
+                Err(error) if !error.kind().is_permanent() && !self.is_opening() => error,
                 result => return result,
             };
             let wait = jittered(backoff.next());
@@ -215,11 +244,8 @@ impl Channel {
             }
             current = self.wait(current, deadline)?;
             match &current.failure {
-                // The deadline that ended the attempt may have been that of the other call.
-                Some(error)
-                    if current.failures != before && error.kind() != ConnectErrorKind::TimedOut =>
-                {
-                    return Err(error.clone());
+                Some(failed) if current.failures != before && !failed.is_cut_off => {
+                    return Err(failed.error.clone());
                 }
                 _ => {}
             }
@@ -236,9 +262,9 @@ impl Channel {
         let mut current = self.lock();
         let ended = match &opened {
             Ok(connection) => current.connection.replace(Arc::clone(connection)),
-            Err(error) => {
+            Err(failed) => {
                 current.failures += 1;
-                current.failure = Some(error.clone());
+                current.failure = Some(failed.clone());
                 current.connection.take()
             }
         };
@@ -247,7 +273,12 @@ impl Channel {
         drop(current);
         drop(opening);
         drop(ended);
-        opened
+        opened.map_err(|failed| failed.error)
+    }
+
+    /// Returns whether this thread is opening the connection.
+    fn is_opening(&self) -> bool {
+        self.lock().opening == Some(thread::current().id())
     }
 
     /// Returns the error for a call that an observer makes while it is told that the channel

@@ -6,11 +6,11 @@ use tonic::metadata::MetadataMap;
 use tonic::service::Interceptor;
 use tonic::{Request, Response, Status};
 
-use super::asked::Asked;
 use super::call::BlockingCall;
 use super::channel::Channel;
 use super::encoded::Encoded;
 use super::interceptor::{BoxInterceptor, boxed};
+use super::request::BlockingRequest;
 use super::streaming::{Conversation, Streaming, single};
 use crate::client::{DirectResponse, WaitForReady, of_call};
 use crate::descriptors::OfCall;
@@ -67,26 +67,26 @@ impl Client {
     ) -> Result<(BlockingCall, DirectResponse), Status> {
         let (metadata, extensions, message) = self.parts(request)?;
         let mut message = Encoded::of(message, &self.options)?;
-        self.asked(method, metadata, extensions)?.answer(&self.channel, &mut message)
+        self.request(method, metadata, extensions)?.answer(&self.channel, &mut message)
     }
 
-    /// Begins a call.
+    /// Returns the request of a call that begins.
     ///
     /// # Errors
     ///
     /// FAILED_PRECONDITION if descriptors are to travel with it.
-    fn asked(
+    fn request(
         &self,
         method: Method,
         metadata: MetadataMap,
         mut extensions: Extensions,
-    ) -> Result<Asked, Status> {
+    ) -> Result<BlockingRequest, Status> {
         let wait = extensions.get::<WaitForReady>().copied();
         let fields = self.options.fields(metadata);
-        let mut asked = Asked::new(&self.channel, method.path(), fields, wait);
+        let mut request = BlockingRequest::new(&self.channel, method.path(), fields, wait);
         match of_call(extensions.remove()) {
-            OfCall(None) => Ok(asked),
-            OfCall(Some(_)) => Err(asked.failed(Status::failed_precondition(
+            OfCall(None) => Ok(request),
+            OfCall(Some(_)) => Err(request.failed(Status::failed_precondition(
                 "the request has file descriptors, and a blocking::Channel sends none: make the call on a \
                  samehost::Channel, with ChannelBuilder::descriptors",
             ))),
@@ -136,10 +136,10 @@ impl Client {
         I: IntoIterator<Item = Q>,
     {
         let (metadata, extensions, messages) = self.parts(request)?;
-        let mut call = self.asked(method, metadata, extensions)?.begin(&self.channel)?;
+        let mut call = self.request(method, metadata, extensions)?.begin(&self.channel)?;
         for message in messages {
             let mut data = Vec::new();
-            self.options.encode(&message, &mut data)?;
+            call.conclude(self.options.encode(&message, &mut data))?;
             if !call.send(data)? {
                 break;
             }
@@ -160,7 +160,7 @@ impl Client {
         R: Message + Default,
     {
         let (metadata, extensions, ()) = self.parts(request)?;
-        let call = self.asked(method, metadata, extensions)?.begin(&self.channel)?;
+        let call = self.request(method, metadata, extensions)?.begin(&self.channel)?;
         Ok(Conversation::new(call, &self.options))
     }
 }

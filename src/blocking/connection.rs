@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use http::Extensions;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
 
 use super::reader::{BlockingRead, BlockingReader, left};
 use super::watched::{ConnectionNews, WatchedSocket};
@@ -46,6 +46,8 @@ pub(super) struct BlockingState {
     /// Whether the server's SETTINGS have come.
     pub(super) ready: bool,
     pub(super) close_reason: Option<CloseReason>,
+    /// Why the socket takes no more bytes. The connection ends once the server was heard out.
+    broken: Option<Errno>,
     /// The reader, unless a thread is reading with it.
     reader: Option<BlockingReader>,
     /// How many threads wait for the one that reads.
@@ -82,6 +84,7 @@ impl BlockingConnection {
             h2: http2::Connection::client(config, Instant::now()),
             ready: false,
             close_reason: None,
+            broken: None,
             reader: Some(BlockingReader::new(address.is_unix() && share_one_cpu(socket.as_fd()))),
             waiting: 0,
             news: Vec::new(),
@@ -137,7 +140,8 @@ impl BlockingConnection {
             let received = self.receive_into(&mut state);
             state.note_end(received);
         }
-        let is_open = state.close_reason.is_none() && state.h2.takes_requests();
+        let has_ended = state.close_reason.is_some() || state.is_ending();
+        let is_open = !has_ended && state.h2.takes_requests();
         self.unlock(state);
         is_open
     }
@@ -198,7 +202,8 @@ impl BlockingConnection {
         mut state: MutexGuard<'a, BlockingState>,
         left: Option<Duration>,
     ) -> MutexGuard<'a, BlockingState> {
-        if state.h2.has_outgoing() {
+        // A broken socket never has room, and poll(2) would return at once.
+        if state.h2.has_outgoing() && state.broken.is_none() {
             self.unlock(state);
             self.wait_for_room(left);
             return self.lock();
@@ -224,23 +229,35 @@ impl BlockingConnection {
 
     fn flush_outgoing(&self, state: &mut BlockingState) {
         while state.close_reason.is_none() && state.h2.has_outgoing() {
-            match self.send(&state.h2) {
+            match state.broken.map_or_else(|| self.send(&state.h2), Err) {
                 Ok(bytes) => state.h2.advance(bytes),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
-                Err(errno) => {
-                    // What the server said before it closed comes first.
-                    let end = loop {
-                        match self.receive_into(state) {
-                            Ok(BlockingRead::Bytes) => {}
-                            end => break end,
-                        }
-                    };
-                    state.note_end(end);
-                    state.disconnect(CloseReason::Io(Arc::new(errno.into())));
-                }
+                Err(errno) => return self.end_broken(state, errno),
             }
         }
+    }
+
+    /// Ends a connection whose socket takes no more bytes. What the server said before it closed
+    /// comes first. If another thread reads, it hears that, and then ends the connection.
+    fn end_broken(&self, state: &mut BlockingState, errno: Errno) {
+        let is_new = state.broken.replace(errno).is_none();
+        if state.reader.is_none() {
+            if is_new {
+                // What is there can still be read (unix(7), tcp(7)). That thread does not wait for
+                // more if the server has closed only its own reading side.
+                let _ = shutdown(&self.socket, Shutdown::Read);
+            }
+            return;
+        }
+        let end = loop {
+            match self.receive_into(state) {
+                Ok(BlockingRead::Bytes) => {}
+                end => break end,
+            }
+        };
+        state.note_end(end);
+        state.disconnect(CloseReason::Io(Arc::new(errno.into())));
     }
 
     fn send(&self, h2: &http2::Connection) -> rustix::io::Result<usize> {
@@ -288,6 +305,11 @@ impl BlockingState {
             }
             Err(error) => self.disconnect(CloseReason::Io(Arc::new(error))),
         }
+    }
+
+    /// Returns whether it will end as soon as the server was heard out.
+    pub(super) fn is_ending(&self) -> bool {
+        self.broken.is_some() && self.close_reason.is_none()
     }
 
     fn parse(&mut self, input: &mut BytesMut) {

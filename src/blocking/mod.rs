@@ -36,7 +36,6 @@
 //! requests takes a `Request` of anything that can be iterated over. A method with both returns a
 //! [`Conversation`].
 
-mod asked;
 mod attempts;
 mod builder;
 mod call;
@@ -46,7 +45,10 @@ mod connection;
 mod encoded;
 mod interceptor;
 mod reader;
+mod request;
 mod streaming;
+#[cfg(test)]
+mod tests;
 mod watched;
 
 pub use builder::ChannelBuilder;

@@ -60,6 +60,7 @@ impl<R: Message + Default> Streaming<R> {
             return Ok(None);
         }
         let next = self.find();
+        let next = self.call.conclude(next);
         self.over = !matches!(next, Ok(Some(_)));
         next
     }

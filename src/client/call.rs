@@ -28,7 +28,7 @@ use crate::http2::{ResponseHead, StreamKey};
 use crate::socket::ConnectError;
 
 /// How often a call that no server has processed is sent again.
-const RESENDS: u8 = 5;
+pub(crate) const RESENDS: u8 = 5;
 
 static TIMEOUT: HeaderName = GRPC_TIMEOUT;
 
@@ -365,10 +365,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
             CallStage::Wait(_, link) if link.sender.phase() == Phase::Handshake => {
                 unconnected_in_time(ConnectError::silent(link.address.as_deref(), None), waited)
             }
-            CallStage::Wait(_, link) => Status::deadline_exceeded(format!(
-                "{path}: the server {link}takes no more calls at a time \
-                 (Server::max_concurrent_streams), waited {waited}"
-            )),
+            CallStage::Wait(_, link) => no_slot(path, link, waited),
             CallStage::Call(call) => {
                 let link = call.connection().map(ToString::to_string).unwrap_or_default();
                 Status::deadline_exceeded(format!(
@@ -381,6 +378,15 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
             )),
         }
     }
+}
+
+/// Returns the status of a call that waited for a slot until its deadline. `server` is empty, or says
+/// where the server is and ends with a space.
+pub(crate) fn no_slot(path: &str, server: impl fmt::Display, waited: impl fmt::Display) -> Status {
+    Status::deadline_exceeded(format!(
+        "{path}: the server {server}takes no more calls at a time \
+         (Server::max_concurrent_streams), waited {waited}"
+    ))
 }
 
 /// Returns the status of a call whose headers exceed the server's `limit` in bytes.

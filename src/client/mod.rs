@@ -20,7 +20,7 @@ mod watched;
 pub use crate::grpc::ResponseBody;
 pub(crate) use builder::{AGENT, user_agent};
 pub use builder::{Addresses, ChannelBuilder, WaitForReady};
-pub(crate) use call::headers_too_large;
+pub(crate) use call::{RESENDS, headers_too_large, no_slot};
 pub use channel::Channel;
 pub(crate) use connecting::{WAITING, unavailable, unconnected_in_time};
 pub(crate) use direct::{DirectBody, DirectCall, DirectResponse};

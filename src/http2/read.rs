@@ -105,6 +105,15 @@ impl Connection {
         }
     }
 
+    /// Client: returns why a stream failed whose response has not begun. It takes nothing.
+    pub(crate) fn failure_of(&self, key: StreamKey) -> Option<Failure> {
+        let arrived = &self.streams.get(key)?.arrived;
+        match arrived.end {
+            MessageEnd::Failed(failure) if arrived.head.is_none() => Some(failure),
+            _ => None,
+        }
+    }
+
     #[inline]
     fn take_body(&mut self, key: StreamKey) -> Body {
         let Some(stream) = self.streams.get_mut(key) else {

@@ -249,7 +249,7 @@ impl CallObservation {
                     self.received_more(data.len());
                     return Some(self);
                 }
-                frame.trailers_ref().into_iter().for_each(|trailers| self.fields(trailers));
+                self.ended(frame.trailers_ref());
             }
             Some(Err(status)) => self.code = Some(status.code()),
             None => self.ended_with(Code::Unknown),

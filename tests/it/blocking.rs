@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -381,6 +382,12 @@ fn a_server_that_is_not_there_is_named() {
     let address = socket_in(folder.path());
     let error = Channel::connect(&address).unwrap_err();
     assert_eq!((error.kind(), error.address()), (ConnectErrorKind::NoServer, Some(&address)));
+    // `connect` tries once even if the channel's calls wait.
+    let (tell, told) = mpsc::channel();
+    let waits = Channel::builder(&address).wait_for_ready(true);
+    thread::spawn(move || tell.send(waits.connect().map(drop)));
+    let error = told.recv_timeout(Duration::from_secs(20)).expect("an outcome").unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::NoServer);
     let mut client = Client::new(Channel::builder(&address).connect_lazy());
     let status = client.ping(PingRequest::ping()).unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, &*error.to_string()));

@@ -33,6 +33,8 @@ on_each_transport!(
     one_call_may_choose_whether_it_waits,
     descriptors_are_refused_before_anything_is_sent,
     a_call_with_a_deadline_does_not_wait_for_that_of_another,
+    calls_that_wait_for_one_attempt_fail_with_it,
+    an_attempt_that_a_deadline_cut_off_is_made_again_for_another_call,
     calls_with_long_and_short_deadlines_share_a_connection,
     observers_are_told_in_order,
     an_observer_is_told_how_each_kind_of_call_ended,
@@ -316,6 +318,43 @@ fn a_call_with_a_deadline_does_not_wait_for_that_of_another(transport: Transport
     assert_eq!(waiting.join().unwrap().unwrap_err().code(), Code::Unavailable);
 }
 
+fn calls_that_wait_for_one_attempt_fail_with_it(transport: Transport) {
+    let (_silent, address) = Silent::bind(transport);
+    let connecting = Arc::new(AtomicUsize::new(0));
+    let channel = Channel::builder(&address).observer(Counts(Arc::clone(&connecting)));
+    let channel = channel.connect_timeout(Duration::from_secs(1)).connect_lazy();
+    let calls = [(); 4].map(|()| {
+        let mut client = Client::new(channel.clone());
+        thread::spawn(move || client.ping(PingRequest::ping()).map(drop))
+    });
+    for call in calls {
+        assert_eq!(call.join().unwrap().unwrap_err().code(), Code::Unavailable);
+    }
+    assert_eq!(connecting.load(Ordering::SeqCst), 1);
+}
+
+fn an_attempt_that_a_deadline_cut_off_is_made_again_for_another_call(transport: Transport) {
+    let (silent, address) = Silent::bind(transport);
+    let connecting = Arc::new(AtomicUsize::new(0));
+    let channel = Channel::builder(&address).observer(Counts(Arc::clone(&connecting)));
+    let client = Client::new(channel.connect_lazy());
+    let mut first = client.clone();
+    let late = thread::spawn(move || {
+        let mut late = Request::new(PingRequest::ping());
+        late.set_timeout(Duration::from_millis(500));
+        first.ping(late).map(drop)
+    });
+    eventually("the first call connects", || connecting.load(Ordering::SeqCst) == 1);
+    let mut second = client.clone();
+    let waiting = thread::spawn(move || second.ping(PingRequest::ping()).map(drop));
+    assert_eq!(late.join().unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+    eventually("the second call connects", || connecting.load(Ordering::SeqCst) == 2);
+    for _ in 0..4 {
+        silent.hang_up();
+    }
+    assert_eq!(waiting.join().unwrap().unwrap_err().code(), Code::Unavailable);
+}
+
 /// Counts attempts to connect.
 struct Counts(Arc<AtomicUsize>);
 
@@ -409,6 +448,19 @@ fn an_observer_is_told_how_each_kind_of_call_ended(transport: Transport) {
     let ping = || CollectRequest { message: "ping".into(), ..Default::default() };
     client.collect(Request::new([ping(), ping()])).unwrap();
     assert_eq!(last(), "ended ping.v1.PingService/Collect Ok 22 7");
+    // What is too large ends a call at this end.
+    let mut limited = client.clone().max_encoding_message_size(20).max_decoding_message_size(10);
+    let large = CollectRequest { payload: vec![0; 21].into(), ..ping() };
+    let status = limited.collect(Request::new([ping(), large])).unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert_eq!(last(), "ended ping.v1.PingService/Collect ResourceExhausted 11 0");
+    let large = WatchRequest { count: 0, payload: vec![0; 11].into(), ..Default::default() };
+    let mut watch = limited.watch(large).unwrap().into_inner();
+    let status = watch.message().unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    drop(watch);
+    let early = last();
+    assert!(early.starts_with("ended ping.v1.PingService/Watch ResourceExhausted "), "{early}");
     let mut conversation = client.converse(()).unwrap();
     for message in ["ping", "no"] {
         let message = ConverseRequest { message: message.into(), ..Default::default() };
@@ -419,7 +471,7 @@ fn an_observer_is_told_how_each_kind_of_call_ended(transport: Transport) {
     drop(conversation);
     assert_eq!(last(), "ended ping.v1.PingService/Converse InvalidArgument 20 11");
     let began = |note: &&String| note.starts_with("began");
-    assert_eq!(notes.all().iter().filter(began).count(), 5);
+    assert_eq!(notes.all().iter().filter(began).count(), 7);
 }
 
 /// How often each call was retried and sent again, and whether it waited.
@@ -469,7 +521,9 @@ impl Observer for Uses {
             return;
         }
         if !WITHIN.replace(true) {
-            let outcome = Client::new(channel.clone()).ping(PingRequest::ping());
+            let mut request = Request::new(PingRequest::ping());
+            request.set_timeout(Duration::from_secs(10));
+            let outcome = Client::new(channel.clone()).ping(request);
             match event {
                 // It would wait for the connection that this thread is to open.
                 Event::ConnectBegan { .. } | Event::ConnectionOpened { .. } => {
@@ -484,21 +538,20 @@ impl Observer for Uses {
 }
 
 fn an_observer_may_use_the_channel_within_each_event(transport: Transport) {
-    let served = ping_server(transport);
-    let (place, calls) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
-    let uses = Uses { channel: Arc::clone(&place), calls: Arc::clone(&calls) };
-    let channel = builder(&served).observer(uses).connect_lazy();
-    place.set(channel.clone()).unwrap();
-    let mut client = Client::new(channel);
-    client.ping(PingRequest::ping()).unwrap();
-    assert_eq!(calls.load(Ordering::SeqCst), 3, "twice as it connected, and as the call ended");
-    let _served = served.replace(Scripted::default().server());
-    client.ping(PingRequest::ping()).unwrap();
-    assert_eq!(
-        calls.load(Ordering::SeqCst),
-        6,
-        "at GOAWAY, at the connection's end, at the call's"
-    );
+    for waits in [false, true] {
+        let served = ping_server(transport);
+        let (place, calls) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
+        let uses = Uses { channel: Arc::clone(&place), calls: Arc::clone(&calls) };
+        let channel = builder(&served).wait_for_ready(waits).observer(uses).connect_lazy();
+        place.set(channel.clone()).unwrap();
+        let mut client = Client::new(channel);
+        client.ping(PingRequest::ping()).unwrap();
+        let calls = || calls.load(Ordering::SeqCst);
+        assert_eq!(calls(), 3, "twice as it connected, and as the call ended");
+        let _served = served.replace(Scripted::default().server());
+        client.ping(PingRequest::ping()).unwrap();
+        assert_eq!(calls(), 6, "at GOAWAY, at the connection's end, at the call's");
+    }
 }
 
 struct Panics;

@@ -10,7 +10,7 @@ use samehost::{
 };
 use tokio::io::DuplexStream;
 use tokio::sync::Notify;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use crate::notes::Notes;
 use crate::slow_observer;
@@ -322,6 +322,22 @@ async fn a_call_that_no_server_has_processed_is_one_call_too() {
     call.await.unwrap().unwrap();
     assert_eq!(*again.0.lock().unwrap(), [(0, 2)]);
     assert_eq!(*answered.0.lock().unwrap(), [Some(1)]);
+}
+
+#[tokio::test]
+async fn an_end_without_a_status_is_told_as_unknown() {
+    let notes = Notes::default();
+    let (builder, theirs) = in_memory();
+    let mut client = PingServiceClient::new(builder.observer(notes.clone()).connect_lazy());
+    let call = tokio::spawn(async move { ping(&mut client).await });
+    let mut server = Peer::server(theirs, &[]).await;
+    let request = server.until(|frame| frame.kind == kind::DATA && frame.ends_stream()).await;
+    let head = block(&[(":status", "200"), ("content-type", "application/grpc")]);
+    server.send(&headers(request.stream, &head, false)).await;
+    server.send(&headers(request.stream, &block(&[("a", "b")]), true)).await;
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unknown, "{status:?}");
+    notes.until(&format!("ended {PING} Unknown 11 0")).await;
 }
 
 struct Panics;

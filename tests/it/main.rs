@@ -2,6 +2,7 @@
 
 mod architecture;
 mod blocking;
+mod blocking_ends;
 mod blocking_options;
 mod busy_poll;
 mod calls;

@@ -1,4 +1,4 @@
-//! [`Asked`]: the request of a call, its deadline, and how often it was made.
+//! [`BlockingRequest`]: the request of a call, its deadline, and how often it was made.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::encoded::Encoded;
 use super::reader::left;
 use crate::address::Address;
 use crate::client::{
-    DirectResponse, FailedAttempt, PREVIOUS_ATTEMPTS, WaitForReady, unavailable,
+    DirectResponse, FailedAttempt, PREVIOUS_ATTEMPTS, RESENDS, WaitForReady, no_slot, unavailable,
     unconnected_in_time,
 };
 use crate::driver::Fields;
@@ -23,13 +23,10 @@ use crate::http2::{HeadId, SendRequest};
 use crate::observer::CallObservation;
 use crate::socket::ConnectError;
 
-/// How often a call that no server has processed is sent again.
-const RESENDS: u32 = 5;
-
 static TIMEOUT: HeaderName = GRPC_TIMEOUT;
 
 /// The request of a call.
-pub(super) struct Asked {
+pub(super) struct BlockingRequest {
     path: &'static str,
     headers: Fields,
     pub(super) deadline: BlockingDeadline,
@@ -42,7 +39,7 @@ pub(super) struct Asked {
     /// How many attempts the retry policy has had made, the first one included.
     attempts: u32,
     /// How often it was sent again because no server had processed it.
-    resends: u32,
+    resends: u8,
     pub(super) observation: Option<Box<CallObservation>>,
 }
 
@@ -90,10 +87,7 @@ impl BlockingDeadline {
     /// Returns the status of a call that waited for a slot until its deadline.
     pub(super) fn no_slot(&self, address: &Address) -> Status {
         let Self { timeout, path, failed, .. } = self;
-        Status::deadline_exceeded(format!(
-            "{path}: the server at {address} takes no more calls at a time \
-             (Server::max_concurrent_streams), waited {timeout:?}{failed}"
-        ))
+        no_slot(path, format_args!("at {address} "), format_args!("{timeout:?}{failed}"))
     }
 
     /// Returns the status of a call that has failed. After the deadline that is the deadline's
@@ -103,7 +97,7 @@ impl BlockingDeadline {
     }
 }
 
-impl Asked {
+impl BlockingRequest {
     /// Tells observers that a call begins. It has the channel's deadline if the headers have none.
     /// `wait_for_ready` is the call's own choice, if it has one.
     pub(super) fn new(
@@ -153,7 +147,7 @@ impl Asked {
     }
 
     /// Returns the head of the request, with the fields that the channel adds.
-    pub(super) fn request<'a>(
+    pub(super) fn head<'a>(
         &'a self,
         config: &'a ChannelBuilder,
         authority: &'a [u8],
@@ -265,7 +259,7 @@ impl Asked {
     fn count(&mut self) {
         if let Some(observation) = &mut self.observation {
             let attempts = observation.attempts();
-            (attempts.retries, attempts.resends) = (self.attempts - 1, self.resends);
+            (attempts.retries, attempts.resends) = (self.attempts - 1, self.resends.into());
         }
     }
 

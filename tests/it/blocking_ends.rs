@@ -1,0 +1,184 @@
+//! How calls of the blocking client end while others share their connection, and what is told of it.
+
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{Pid, gettid};
+use rustix::time::{ClockId, clock_gettime};
+use samehost::blocking::Channel;
+use samehost::ping::{BlockingPingServiceClient as Client, ConverseRequest, PingRequest};
+use samehost::{Event, Observer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Runtime;
+use tonic::{Code, Request};
+
+use crate::notes::Notes;
+use crate::support::{directory, eventually, socket_in};
+use crate::wire::{Frame, Peer, block, code, data, go_away, headers, kind, message, reset};
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+async fn accept(listener: &UnixListener) -> Peer<UnixStream> {
+    Peer::server(listener.accept().await.unwrap().0, &[]).await
+}
+
+/// Returns a response whose message is "pong".
+fn pong(stream: u32) -> Vec<u8> {
+    let head = block(&[(":status", "200"), ("content-type", "application/grpc")]);
+    // Field 1 of the message is `string message`.
+    let message = data(stream, &message(b"\x0a\x04pong"), false);
+    let trailers = headers(stream, &block(&[("grpc-status", "0")]), true);
+    [headers(stream, &head, false), message, trailers].concat()
+}
+
+fn is_whole_request(frame: &Frame) -> bool {
+    frame.kind == kind::DATA && frame.ends_stream()
+}
+
+fn ping() -> ConverseRequest {
+    ConverseRequest { message: "ping".into(), ..Default::default() }
+}
+
+/// An observer that is told of GOAWAY, and then waits.
+struct Held {
+    began: Sender<()>,
+    end: Mutex<Receiver<()>>,
+}
+
+impl Observer for Held {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::GoAwayReceived { .. } = event {
+            self.began.send(()).unwrap();
+            self.end.lock().unwrap().recv().unwrap();
+        }
+    }
+}
+
+/// Returns how much CPU time this thread has taken.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
+}
+
+/// Returns whether a thread of this process sleeps (proc_pid_stat(5)).
+fn sleeps(thread: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+    stat.contains(") S ")
+}
+
+#[test]
+fn a_response_that_came_before_the_end_outlives_another_threads_write() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let runtime = runtime();
+    let listener = runtime.block_on(async { UnixListener::bind(address.as_path().unwrap()) });
+    let listener = listener.unwrap();
+    let ((began, has_begun), (release, end)) = (mpsc::channel(), mpsc::channel());
+    let server = thread::spawn(move || {
+        runtime.block_on(async {
+            let mut server = accept(&listener).await;
+            server.until(is_whole_request).await;
+            server.send(&go_away(0x7fff_ffff, code::NO_ERROR)).await;
+            // The thread that reads is telling the observer from now on.
+            has_begun.recv().unwrap();
+            server.send(&pong(3)).await;
+        });
+    });
+    let held = Held { began, end: Mutex::new(end) };
+    let channel = Channel::builder(&address).observer(held).connect().unwrap();
+    let mut client = Client::new(channel);
+    let mut timed = Request::new(());
+    timed.set_timeout(Duration::from_millis(500));
+    let mut conversation = client.converse(timed).unwrap();
+    let call = thread::spawn(move || client.ping(PingRequest::ping()));
+    server.join().unwrap();
+
+    // The server has closed.
+    conversation.send(&ping()).unwrap();
+    let before = cpu_time();
+    let status = conversation.message().unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    let took = cpu_time() - before;
+    assert!(took < Duration::from_millis(100), "it sleeps meanwhile: {took:?}");
+    release.send(()).unwrap();
+    assert_eq!(call.join().unwrap().unwrap().into_inner().message, "pong");
+}
+
+/// The thread that reads sees nothing of that.
+#[test]
+fn a_server_that_reads_no_more_ends_its_calls_and_a_new_one_goes_to_the_next() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let runtime = runtime();
+    let listener = runtime.block_on(async { UnixListener::bind(address.as_path().unwrap()) });
+    let listener = listener.unwrap();
+    let (closed, has_closed) = mpsc::channel();
+    let server = thread::spawn(move || {
+        runtime.block_on(async {
+            let mut old = accept(&listener).await;
+            old.until(is_whole_request).await;
+            let socket = StdUnixStream::from(old.io.as_fd().try_clone_to_owned().unwrap());
+            socket.shutdown(Shutdown::Read).unwrap();
+            closed.send(()).unwrap();
+            let mut next = accept(&listener).await;
+            next.until(|frame| frame.kind == kind::DATA).await;
+            next.send(&pong(1)).await;
+        });
+    });
+    let mut client = Client::connect(&address).unwrap();
+    let mut other = client.clone();
+    // With a deadline, the thread that reads looks again after half of the time.
+    let timeout = Duration::from_secs(20);
+    let (tell, told) = mpsc::channel();
+    let waiting = thread::spawn(move || {
+        tell.send(gettid()).unwrap();
+        let mut timed = Request::new(PingRequest::ping());
+        timed.set_timeout(timeout);
+        client.ping(timed)
+    });
+    let began = Instant::now();
+    has_closed.recv().unwrap();
+    let thread = told.recv().unwrap();
+    eventually("it waits for its response", || sleeps(thread));
+    let mut conversation = other.converse(()).unwrap();
+    assert!(conversation.send(&ping()).unwrap());
+    assert_eq!(conversation.message().unwrap().unwrap().message, "pong");
+    let status = waiting.join().unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(began.elapsed() < timeout / 2);
+    server.join().unwrap();
+}
+
+/// The head of such a call is sent again only as long as the caller has not gone on.
+#[test]
+fn an_observer_is_told_of_a_stream_that_the_server_has_refused() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let runtime = runtime();
+    let listener = runtime.block_on(async { UnixListener::bind(address.as_path().unwrap()) });
+    let listener = listener.unwrap();
+    let server = thread::spawn(move || {
+        runtime.block_on(async {
+            let mut server = accept(&listener).await;
+            server.until(|frame| frame.kind == kind::DATA).await;
+            server.send(&reset(1, code::REFUSED_STREAM)).await;
+            server
+        })
+    });
+    let notes = Notes::default();
+    let channel = Channel::builder(&address).observer(notes.clone()).connect().unwrap();
+    let mut conversation = Client::new(channel).converse(()).unwrap();
+    conversation.send(&ping()).unwrap();
+    let status = conversation.message().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    drop(conversation);
+    let ended = "ended ping.v1.PingService/Converse Unavailable 11 0".to_owned();
+    assert!(notes.all().contains(&ended), "{:?}", notes.all());
+    server.join().unwrap();
+}
