@@ -139,14 +139,7 @@ where
             self.backlog |= state.h2.whole_requests() > 0;
         }
         let mut state = self.write(cx, state, shared, &mut turn);
-        self.memory.note_sent(state.h2.data_sent());
-        let arriving = shared.arriving.load(Ordering::Relaxed);
-        let data = state.h2.buffered() + self.reader.kept() + arriving;
-        self.memory.set(data, state.h2.call_bytes());
-        let unwritten = state.h2.outgoing_len();
-        state.h2.set_pressed(self.memory.is_pressed());
-        // Window that is given back now is written in the next turn.
-        turn.unsent |= state.h2.outgoing_len() > unwritten;
+        self.count_memory(&mut state, shared, &mut turn);
         match self.decide(&mut state, &turn) {
             AfterTurn::Again => {
                 let only_one = state.h2.active_streams() == 1;
@@ -397,6 +390,19 @@ where
             }
         }
         state
+    }
+
+    /// Counts what the connection holds now, and limits what its peer may add.
+    #[inline]
+    fn count_memory(&mut self, state: &mut State, shared: &Shared, turn: &mut Turn) {
+        self.memory.note_sent(state.h2.data_sent());
+        let arriving = shared.arriving.load(Ordering::Relaxed);
+        let data = state.h2.buffered() + self.reader.kept() + arriving;
+        self.memory.set(data, state.h2.call_bytes());
+        let unwritten = state.h2.outgoing_len();
+        state.h2.set_pressed(self.memory.is_pressed());
+        // Window that is given back now is written in the next turn.
+        turn.unsent |= state.h2.outgoing_len() > unwritten;
     }
 
     /// Decides what follows. This is the only place that does.

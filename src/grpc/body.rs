@@ -220,7 +220,7 @@ impl ServiceBody {
                     observed.sent(data.len());
                 }
                 if let Some(trailers) = frame.trailers_ref() {
-                    observed.fields(trailers);
+                    observed.ended(Some(trailers));
                 }
             }
             Poll::Ready(Some(Err(status))) => observed.ended_with(status.code()),
