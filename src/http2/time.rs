@@ -28,7 +28,7 @@ impl Connection {
         if self.config.idle_timeout.is_some() {
             let idle = self.active_streams() == 0 && self.draining == Draining::No;
             let last = match self.role {
-                Role::Client => self.client.next_id,
+                Role::Client => self.client.next_id - 1,
                 Role::Server => self.server.last_accepted,
             };
             self.timers.note_idle(now, idle, last);

@@ -14,6 +14,9 @@ const LAST_STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 /// not processed, and the peer knows that (RFC 9113 §6.8). On one host this is many round trips.
 const IDLE_LAST_STREAM_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// How long a connection has at least for its first call: the call that opened it waits for it.
+const FIRST_CALL: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(super) struct Timers {
     /// When the connection began.
@@ -26,7 +29,7 @@ pub(super) struct Timers {
     stalled: Option<(Instant, u64)>,
     /// When the keep-alive PING was sent that is not answered.
     probing: Option<Instant>,
-    /// Since when there is no call, and the stream of the last one by then.
+    /// Since when there is no call, and the stream of the last one by then, or 0.
     idle: Option<(Instant, u32)>,
     /// When the announced end of the connection becomes final, even if the peer has not answered.
     draining: Option<Instant>,
@@ -113,7 +116,8 @@ impl Timers {
         }
     }
 
-    /// Notes whether there is no call. `last` is the stream of the last one.
+    /// Notes whether there is no call. `last` is 0 before the first call, and then another number after
+    /// each.
     pub(super) fn note_idle(&mut self, now: Instant, idle: bool, last: u32) {
         if !idle {
             self.idle = None;
@@ -154,8 +158,9 @@ impl Timers {
 
     /// Returns when a connection without calls ends.
     pub(super) fn idle_deadline(&self, config: &Config) -> Option<Instant> {
-        let (since, _) = self.idle?;
-        since.checked_add(config.idle_timeout?)
+        let (since, last) = self.idle?;
+        let least = if last == 0 { FIRST_CALL } else { Duration::ZERO };
+        since.checked_add(config.idle_timeout?.max(least))
     }
 
     /// Returns when to send a PING, or to give up waiting for its answer.

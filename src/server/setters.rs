@@ -84,7 +84,8 @@ impl Server {
 
     /// Sets how long a connection may have no call before it is closed. PINGs do not count as
     /// calls. The client is told first (GOAWAY), so that no call fails, and connects again when it
-    /// needs to. Default: no limit. Zero means no limit, too, also for
+    /// needs to. A new connection has at least one second for its first call. Default: no limit. Zero
+    /// means no limit, too, also for
     /// [`serve_until_idle`](Self::serve_until_idle).
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {

@@ -164,6 +164,18 @@ fn keep_alive_may_rest_while_no_call_is_open() {
 }
 
 #[test]
+fn a_connection_has_a_second_for_its_first_call_however_short_its_idle_timeout() {
+    let config = Config { idle_timeout: Some(Duration::from_nanos(1)), ..Config::default() };
+    let mut client = Tested::client_with(config, &[]);
+    assert_eq!(left(&mut client), Some(SECOND));
+    let call = client.start_request(true);
+    assert_eq!(left(&mut client), None);
+    client.connection.forget(call);
+    client.frames();
+    assert_eq!(left(&mut client), Some(Duration::from_nanos(1)));
+}
+
+#[test]
 fn a_connection_without_calls_ends_after_its_idle_timeout() {
     let config = Config { idle_timeout: Some(60 * SECOND), ..Config::default() };
     let mut server = Tested::server_with(config);
