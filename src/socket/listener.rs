@@ -192,8 +192,14 @@ impl Listener {
     }
 
     /// Returns what it has on disk. The caller owns that from now on.
-    pub(super) fn end(&self) -> Option<Published> {
+    pub(super) fn end(&mut self) -> Option<Published> {
+        self.guard = None;
         self.shared.end()
+    }
+
+    /// Returns the socket that has the address. It fails if that was handed over.
+    pub(super) fn current(&self) -> io::Result<Arc<ListeningSocket>> {
+        self.shared.current().ok_or_else(handed_over)
     }
 
     /// Removes the socket's file and lets a successor bind the path. Clients that have already

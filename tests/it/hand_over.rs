@@ -5,6 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -13,8 +14,9 @@ use rustix::net::{
     SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
 };
 use samehost::{Address, BindErrorKind, BindOptions, Listener, ListenerParts};
+use tokio::time::timeout;
 
-use crate::support::{as_user, directory, names_in, socket_in};
+use crate::support::{as_user, directory, eventually_async, names_in, socket_in};
 
 const MAGIC: &[u8] = b"samehost-handov1";
 
@@ -195,6 +197,32 @@ async fn a_listener_put_together_again_serves_on_and_removes_its_file() {
     listener.accept().await.unwrap();
     drop(listener);
     assert!(names_in(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn the_parts_of_a_socket_that_was_published_again_belong_together() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let listener = permitting().republish(true).bind(&address).await.unwrap();
+    std::fs::remove_file(path).unwrap();
+    eventually_async("the socket is back", || path.exists()).await;
+    let listener = Listener::from_parts(listener.into_parts().unwrap()).unwrap();
+    let _client = std::os::unix::net::UnixStream::connect(path).unwrap();
+    let accepted = timeout(Duration::from_secs(20), listener.accept()).await;
+    accepted.expect("the socket that has the file").unwrap();
+}
+
+#[tokio::test]
+async fn a_socket_that_was_handed_over_has_no_parts() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let former = permitting().bind(&address).await.unwrap();
+    let _listener = take_over(&address).await.unwrap();
+    former.handed_over().await;
+    let error = former.into_parts().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotConnected, "{error}");
+    assert_eq!(names_in(directory.path()), [".ping.sock.control", ".ping.sock.lock", "ping.sock"]);
 }
 
 #[tokio::test]
