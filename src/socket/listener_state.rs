@@ -93,8 +93,10 @@ impl ListenerState {
 
     /// Ends an offer, and returns what this listener still owns.
     pub(super) fn end(&self) -> Option<Published> {
-        self.decide();
-        self.published().take()
+        // One lock for both: nobody would end an offer that was made in between.
+        let mut published = self.published();
+        self.decide_on(&mut published);
+        published.take()
     }
 
     /// Locks the published files. The lock is never held across an `await`.
