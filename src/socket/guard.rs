@@ -39,7 +39,7 @@ impl Drop for Guard {
 
 /// Notices that the socket file was deleted or moved away, and logs it. If asked for, it publishes
 /// the socket again. It ends when the socket was handed over.
-async fn watch(shared: &Arc<ListenerState>, settings: &Settings) {
+pub(super) async fn watch(shared: &Arc<ListenerState>, settings: &Settings) {
     while let Some((file, control)) = shared.watched() {
         let answering = async {
             match &control {
@@ -52,6 +52,12 @@ async fn watch(shared: &Arc<ListenerState>, settings: &Settings) {
             () = file.gone() => {}
         }
         let address = &file.location().address;
+        // The task that would have decided on an offer has ended.
+        let handed_over = if settings.republish { shared.decide() } else { shared.offer_no_more() };
+        if handed_over {
+            tracing::info!(%address, "the socket was handed over");
+            return;
+        }
         if !settings.republish {
             tracing::warn!(
                 %address,

@@ -78,6 +78,16 @@ impl ListenerState {
         self.decide_on(&mut self.published())
     }
 
+    /// Does the same, and makes no offers any more.
+    pub(super) fn offer_no_more(&self) -> bool {
+        let mut published = self.published();
+        let handed_over = self.decide_on(&mut published);
+        let control = published.as_mut().and_then(|published| published.control.take());
+        drop(published);
+        drop(control);
+        handed_over
+    }
+
     fn decide_on(&self, published: &mut Option<Published>) -> bool {
         let offer = published.as_mut().and_then(|published| published.offer.take());
         let handed_over = offer.is_some_and(Offer::end);
