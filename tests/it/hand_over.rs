@@ -5,6 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -83,6 +84,45 @@ async fn a_successor_in_the_same_process_takes_over_and_the_other_listener_accep
     assert_eq!(names_in(directory.path()), [".ping.sock.control", ".ping.sock.lock", "ping.sock"]);
     drop(listener);
     assert!(names_in(directory.path()).is_empty());
+}
+
+/// A successor comes while a server ends: its control socket is gone, or does not answer, and its
+/// lock is still held.
+#[tokio::test]
+async fn a_server_that_is_ending_is_waited_for() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    for is_left in [false, true] {
+        if is_left {
+            let at = SocketAddrUnix::new(control(directory.path())).unwrap();
+            rustix::net::bind(packets(), &at).unwrap();
+        }
+        let ending = Listener::bind(&address).await.unwrap();
+        let mut binding = pin!(take_over(&address));
+        tokio::select! {
+            biased;
+            bound = &mut binding => panic!("{bound:?}"),
+            () = std::future::ready(()) => {}
+        }
+        drop(ending);
+        drop(binding.await.unwrap());
+    }
+    assert!(names_in(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_permits_no_take_over_is_told_as_such() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let _listener = Listener::bind(&address).await.unwrap();
+    for is_left in [false, true] {
+        if is_left {
+            let at = SocketAddrUnix::new(control(directory.path())).unwrap();
+            rustix::net::bind(packets(), &at).unwrap();
+        }
+        let error = take_over(&address).await.unwrap_err();
+        assert!(error.to_string().contains("permits no take-over"), "{error}");
+    }
 }
 
 #[tokio::test]
