@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::calls::Calls;
 use super::connection::ServedConnection;
@@ -31,6 +31,9 @@ const ACCEPTS: u32 = 8;
 /// How many connections are accepted after the shutdown signal: as many as can wait in the queue by
 /// default. Without this bound, new TCP clients could go on coming.
 const QUEUE_MAX: u32 = 4096;
+
+/// How long connections that are cut off may take to close. The handler of one may block its thread.
+const CUT_OFF: Duration = Duration::from_secs(1);
 
 /// The idle timeout of connections that were still in the queue when an idle server ended.
 const LAST_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -170,6 +173,8 @@ impl Acceptor {
             tracing::warn!(address, connections, "cut off at the drain deadline");
         }
         let cut_off = connections.len();
+        connections.abort_all();
+        let _ = timeout(CUT_OFF, all_of(&mut connections)).await;
         tell(&Event::DrainEnded { address, duration: began.elapsed(), cut_off });
     }
 

@@ -171,6 +171,7 @@ async fn a_drain_is_told(transport: Transport) {
     let at = |note: &str| notes.iter().position(|one| one == note).expect(note);
     assert!(at("drain of 1") < at("drained, 1 cut off"), "{notes:?}");
     assert!(at("go away 1 Shutdown") < at("closed 1 well"), "{notes:?}");
+    assert!(at("closed 1 well") < at("drained, 1 cut off"), "{notes:?}");
 }
 
 #[tokio::test(start_paused = true)]
