@@ -14,7 +14,7 @@ use super::hand_over::answer;
 use super::listener_state::ListenerState;
 use super::location::Location;
 use super::lock::Lock;
-use super::published::{Settings, control, socket_file};
+use super::published::{Settings, files};
 
 /// How long after a failure the socket is published again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -103,8 +103,7 @@ async fn republish(
     let has_control = shared.published().as_ref().is_some_and(|published| {
         published.control.as_ref().is_some_and(|control| control.file.is_at(&location))
     });
-    let control = if has_control { None } else { control(&location, settings).await? };
-    let (file, socket) = socket_file(&location, settings).await?;
+    let (control, file, socket) = files(&location, settings, has_control).await?;
     let socket = ListeningSocket::new(socket, true)
         .map_err(|error| BindError::io(address, "register the socket with the runtime", error))?;
     // The task that answers successors may have made another offer before it was stopped.

@@ -82,7 +82,7 @@ mod tests {
     use crate::socket::listener_state::ListenerState;
     use crate::socket::location::Location;
     use crate::socket::lock::Lock;
-    use crate::socket::published::{Published, Settings, socket_file};
+    use crate::socket::published::{Published, Settings, files};
 
     /// A server whose file is deleted while a successor has an offer of it.
     struct Offered {
@@ -137,7 +137,7 @@ mod tests {
         /// Publishes the socket again.
         async fn publish(&self) {
             let location = Arc::clone(&self.location);
-            let (file, socket) = socket_file(&location, &self.settings).await.unwrap();
+            let (_, file, socket) = files(&location, &self.settings, true).await.unwrap();
             let socket = ListeningSocket::new(socket, true).unwrap();
             self.shared.replace(socket, |published| published.renew(location, None, file, None));
             let path = self.location.path(&self.location.name);
