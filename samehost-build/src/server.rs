@@ -1,4 +1,6 @@
 //! The stubs of a service's server: the trait that a service implements, and the server that calls it.
+//!
+//! The trait is named by its path, since a service may have the name of a type parameter.
 
 use std::fmt::Write;
 
@@ -51,7 +53,7 @@ pub(crate) fn generate(service: &Service, options: &Options, code: &mut String) 
                 const NAME: &'static str = SERVICE_NAME;
             }}
 
-            impl<T: {name}> {RUNTIME}::Mount for {name}Server<T> {{
+            impl<T: self::{name}> {RUNTIME}::Mount for {name}Server<T> {{
                 fn mount(self) -> {RUNTIME}::Mounted {{
                     {RUNTIME}::mount(self)
                 }}
@@ -129,7 +131,7 @@ fn server(name: &str) -> String {
             }}
         }}
 
-        impl<T: {name}> {RUNTIME}::Service<{RUNTIME}::http::Request<{TONIC}::body::Body>>
+        impl<T: self::{name}> {RUNTIME}::Service<{RUNTIME}::http::Request<{TONIC}::body::Body>>
             for {name}Server<T>
         {{
             type Response = {RUNTIME}::http::Response<{TONIC}::body::Body>;
@@ -240,7 +242,7 @@ fn dispatch(service: &Service, options: &Options) -> String {
         let _ = writeln!(arms, "{method} => {{ {call} }}");
     }
     format!(
-        "impl<T: {name}> {RUNTIME}::Methods for {name}Server<T> {{
+        "impl<T: self::{name}> {RUNTIME}::Methods for {name}Server<T> {{
             const NAMES: &'static [&'static str] = &[{names}];
 
             fn answer<C: {RUNTIME}::Call>(&self, method: &str, call: C) -> C::Answer {{
@@ -259,10 +261,10 @@ fn call_unary(service: &str, method: &Method, request: &str, options: &Options) 
     let function = &method.name;
     let bound = if options.use_arc_self {
         format!(
-            "owned(inner, <T as {service}>::{function}(::std::sync::Arc::clone(inner), request))"
+            "owned(inner, <T as self::{service}>::{function}(::std::sync::Arc::clone(inner), request))"
         )
     } else {
-        format!("new(inner, |inner| <T as {service}>::{function}(inner, request))")
+        format!("new(inner, |inner| <T as self::{service}>::{function}(inner, request))")
     };
     format!(
         "call.unary(&self.options, &self.inner, |inner, request: {TONIC}::Request<{request}>| {{
@@ -284,7 +286,7 @@ fn call_of_streams(
     format!(
         "let inner = ::std::sync::Arc::clone(&self.inner);
         call.{kind}(&self.options, move |request: {TONIC}::Request<{request}>| {{
-            async move {{ <T as {service}>::{function}({inner}, request).await }}
+            async move {{ <T as self::{service}>::{function}({inner}, request).await }}
         }})"
     )
 }

@@ -7,9 +7,8 @@ use std::path::Path;
 
 use super::error::{AddressParseError, AddressParseErrorKind as E};
 
-/// How addresses begin.
-const SCHEMES: [&[u8]; 7] =
-    [b"unix:", b"unix-abstract:", b"ipv4:", b"ipv6:", b"dns:", b"http:", b"https:"];
+/// What addresses begin with, before a colon.
+const SCHEMES: [&str; 7] = ["unix", "unix-abstract", "ipv4", "ipv6", "dns", "http", "https"];
 
 /// Returns whether several addresses are in one text.
 pub(super) fn is_list(text: &str) -> bool {
@@ -24,7 +23,13 @@ fn is_separator(letter: char) -> bool {
 }
 
 fn begins_with_scheme(text: &[u8]) -> bool {
-    SCHEMES.iter().any(|scheme| text.starts_with(scheme))
+    let rest = |scheme: &&str| text.strip_prefix(scheme.as_bytes());
+    SCHEMES.iter().filter_map(rest).any(|rest| rest.starts_with(b":"))
+}
+
+/// Returns whether it is a scheme. Before a port it would not be read as a host.
+pub(super) fn is_scheme(host: &str) -> bool {
+    SCHEMES.contains(&host)
 }
 
 /// Writes bytes so that [`unescape`] reads them back. Printable ASCII stays as it is, except

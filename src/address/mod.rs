@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{AddressParseError, AddressParseErrorKind};
 pub(crate) use escape::shown_path;
-use escape::write_escaped;
+use escape::{is_scheme, write_escaped};
 
 /// The longest abstract socket name in bytes: `sun_path` without the NUL that marks it as abstract
 /// (unix(7)).
@@ -212,7 +212,11 @@ impl fmt::Display for Address {
                 }
             }
             Kind::Tcp(address) => write!(f, "{address}"),
-            Kind::Host(host, port) => write!(f, "{host}:{port}"),
+            Kind::Host(host, port) => {
+                // A host of that name would be read as a scheme.
+                f.write_str(if is_scheme(host) { "dns:" } else { "" })?;
+                write!(f, "{host}:{port}")
+            }
         }
     }
 }

@@ -42,6 +42,14 @@ fn every_accepted_form_means_what_the_table_says() {
         ("http://localhost:50051/", host("localhost", 50051), "localhost:50051"),
         ("http://127.0.0.1:1", tcp("127.0.0.1:1"), "127.0.0.1:1"),
         ("dns:[::1]:1", tcp("[::1]:1"), "[::1]:1"),
+        ("dns:unix:50051", host("unix", 50051), "dns:unix:50051"),
+        ("http://unix-abstract:1", host("unix-abstract", 1), "dns:unix-abstract:1"),
+        ("dns:ipv4:1", host("ipv4", 1), "dns:ipv4:1"),
+        ("dns:ipv6:1", host("ipv6", 1), "dns:ipv6:1"),
+        ("dns:///dns:1", host("dns", 1), "dns:dns:1"),
+        ("dns:http:1", host("http", 1), "dns:http:1"),
+        ("dns:https:1", host("https", 1), "dns:https:1"),
+        ("UNIX:1", host("UNIX", 1), "UNIX:1"),
         ("my-host.example.:65535", host("my-host.example.", 65535), "my-host.example.:65535"),
     ] {
         assert_eq!(parsed(input), expected, "{input}");
@@ -188,8 +196,8 @@ fn any_address() -> impl Strategy<Value = Address> {
         .prop_map(|bytes| Address::unix_abstract(bytes).unwrap());
     let slashed_name = "/{0,4}[a-z%]{1,9}".prop_map(|n| Address::unix_abstract(n).unwrap());
     let tcp = any::<SocketAddr>().prop_map(Address::from);
-    let host = ("[a-z][a-z0-9-]{0,20}[a-z]", any::<u16>())
-        .prop_map(|(host, port)| Address(Kind::Host(host, port)));
+    let host = "[a-z][a-z0-9-]{0,20}[a-z]|unix(-abstract)?|ipv[46]|dns|https?";
+    let host = (host, any::<u16>()).prop_map(|(host, port)| Address(Kind::Host(host, port)));
     prop_oneof![path, slashed, name, slashed_name, tcp, host]
 }
 

@@ -122,12 +122,14 @@ impl RetryPolicy {
 
     /// Sets when failures stop retries for a while, so that retries do not add to a server's
     /// trouble. All calls of a channel share `tokens`. A failure takes one token, a success gives
-    /// back `refill` of a token. No call is made again while half of the tokens or fewer are left.
+    /// back `refill` of a token, from 0 to `tokens`: a larger number is taken for `tokens`, and a
+    /// negative one or NaN for 0. No call is made again while half of the tokens or fewer are left.
     /// Default: 10 and 0.1.
     #[must_use]
     pub fn throttle(mut self, tokens: u32, refill: f32) -> Self {
         self.tokens = i64::from(tokens) * 1_000;
-        self.refill = (f64::from(refill) * 1_000.0) as i64;
+        // The cast makes 0 of NaN, and of infinity the largest number.
+        self.refill = ((f64::from(refill) * 1_000.0) as i64).clamp(0, self.tokens);
         self
     }
 
@@ -256,5 +258,26 @@ mod tests {
             tokens.refill(&policy);
         }
         assert!(may());
+    }
+
+    #[test]
+    fn a_success_gives_back_no_less_than_nothing_and_no_more_than_all() {
+        for (refill, left) in [
+            (f32::INFINITY, 10_000),
+            (f32::MAX, 10_000),
+            (11.0, 10_000),
+            (0.5, 5_500),
+            (-1.0, 5_000),
+            (f32::NEG_INFINITY, 5_000),
+            (f32::NAN, 5_000),
+        ] {
+            let policy = RetryPolicy::new().throttle(10, refill);
+            let tokens = tokens(&policy);
+            for _ in 0..5 {
+                tokens.take(&policy);
+            }
+            tokens.refill(&policy);
+            assert_eq!(tokens.0.load(Ordering::Relaxed), left, "{refill}");
+        }
     }
 }

@@ -12,7 +12,7 @@ mod peer_name;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -74,7 +74,8 @@ pub(crate) use peer_name::PeerName;
 /// it may use the channel or the server's handles. If it panics, that is caught and logged, and
 /// nothing else happens. While it runs, that connection or call waits, so it must not block. Work
 /// that takes long belongs in a queue that another task empties. On a multi-thread runtime, after
-/// an observer has twice taken long (over 1 ms), it holds up only the call that it is told of.
+/// an observer has twice taken long (over 1 ms), it holds up only the call that it is told of. That is
+/// not so where panics abort the process, nor any more once a `LocalSet` has run such an observer.
 pub trait Observer: Send + Sync + 'static {
     /// Is told one event.
     fn observe(&self, event: &Event<'_>);
@@ -102,7 +103,8 @@ impl ObserverOptions {
         let Self { observers, traces_calls } = self.clone();
         let some = traces_calls || !observers.is_empty();
         let (next, slow) = (AtomicU64::new(1), AtomicU32::new(0));
-        some.then(|| Observers(Arc::new(All { observers, traces_calls, next, slow })))
+        let refused = AtomicBool::new(false);
+        some.then(|| Observers(Arc::new(All { observers, traces_calls, next, slow, refused })))
     }
 }
 
@@ -117,6 +119,8 @@ struct All {
     next: AtomicU64,
     /// How often telling an event took longer than [`SLOW`].
     slow: AtomicU32,
+    /// Whether the runtime has refused that an event is told beside it.
+    refused: AtomicBool,
 }
 
 /// If an observer takes longer than this, its events are told where no other task has to wait.
@@ -129,12 +133,35 @@ impl Observers {
     pub(crate) fn tell(&self, event: &Event<'_>) {
         let slow = &self.0.slow;
         if slow.load(Ordering::Relaxed) >= SLOW_TIMES {
-            return beside_the_runtime(|| self.tell_here(event));
+            return self.tell_beside_the_runtime(event);
         }
         let began = Instant::now();
         self.tell_here(event);
         if began.elapsed() > SLOW {
             slow.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells an event that takes long. Meanwhile another thread of a multi-thread runtime takes over
+    /// this thread's other tasks. This thread may be the only one that waits for the runtime's sockets.
+    fn tell_beside_the_runtime(&self, event: &Event<'_>) {
+        let is_multi_thread = Handle::try_current()
+            .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+        let refused = &self.0.refused;
+        // A refusal is a panic, which the panic hook prints, and which may abort the process.
+        if !is_multi_thread || cfg!(panic = "abort") || refused.load(Ordering::Relaxed) {
+            return self.tell_here(event);
+        }
+        let mut told = false;
+        let tell = || {
+            told = true;
+            self.tell_here(event);
+        };
+        // Within a `LocalSet` this panics before it runs anything.
+        let _ = catch_unwind(AssertUnwindSafe(|| tokio::task::block_in_place(tell)));
+        if !told {
+            refused.store(true, Ordering::Relaxed);
+            self.tell_here(event);
         }
     }
 
@@ -151,24 +178,51 @@ impl Observers {
     }
 }
 
-/// Runs something that takes long. Meanwhile another thread of a multi-thread runtime takes over
-/// this thread's other tasks. This thread may be the only one that waits for the runtime's sockets.
-fn beside_the_runtime(run: impl FnOnce()) {
-    let is_multi_thread = Handle::try_current()
-        .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if !is_multi_thread {
-        return run();
-    }
-    let mut run = Some(run);
-    let mut take = || run.take().map(|run| run());
-    // Within a `LocalSet` this panics before it runs anything.
-    if catch_unwind(AssertUnwindSafe(|| tokio::task::block_in_place(&mut take))).is_err() {
-        take();
-    }
-}
-
 impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} observers", self.0.observers.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic;
+    use std::thread;
+
+    use super::*;
+
+    struct Slow(Arc<AtomicU32>);
+
+    impl Observer for Slow {
+        fn observe(&self, _: &Event<'_>) {
+            thread::sleep(SLOW * 2);
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_slow_observer_within_a_local_set_panics_once_at_most() {
+        let told = Arc::new(AtomicU32::new(0));
+        let mut options = ObserverOptions::default();
+        options.add(Slow(Arc::clone(&told)));
+        let observers = options.observers().unwrap();
+        // Other tests may panic at the same time.
+        let (panics, here) = (Arc::new(AtomicU32::new(0)), thread::current().id());
+        let (counted, others) = (Arc::clone(&panics), panic::take_hook());
+        panic::set_hook(Box::new(move |info| {
+            if thread::current().id() == here {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            others(info);
+        }));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            for _ in 0..6 {
+                observers.tell(&Event::DrainBegan { address: None, connections: 0 });
+            }
+        });
+        let (panics, told) = (panics.load(Ordering::Relaxed), told.load(Ordering::Relaxed));
+        assert_eq!((panics, told), (1, 6));
     }
 }

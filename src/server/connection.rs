@@ -60,7 +60,7 @@ impl ServedConnection {
         let driver = self.driver_options(options, any_authority, takes_descriptors);
         let lifecycle = Lifecycle::begin(self.observers.as_ref(), self.address.as_ref(), &peer);
         let handler = Grpc::new(self.calls, extensions, options.timeout, lifecycle.calls());
-        let age = options.max_connection_age.map(jittered);
+        let age = options.max_connection_age.map(varied_age);
         let grace = options.max_connection_age_grace;
         let user = self.memory.user(owner(&peer));
         let span = lifecycle.span();
@@ -157,7 +157,7 @@ where
 }
 
 /// Varies an age by ±10 %, so that connections that began together do not end together (gRFC A9).
-fn jittered(age: Duration) -> Duration {
+fn varied_age(age: Duration) -> Duration {
     varied(age, 0.1)
 }
 
@@ -177,9 +177,9 @@ mod tests {
     #[test]
     fn ages_differ_by_a_tenth_at_most() {
         let age = Duration::from_secs(100);
-        let ages: Vec<_> = (0..1_000).map(|_| jittered(age).as_millis()).collect();
+        let ages: Vec<_> = (0..1_000).map(|_| varied_age(age).as_millis()).collect();
         assert!(ages.iter().all(|age| (90_000..=110_000).contains(age)), "{ages:?}");
         assert!(ages.iter().any(|age| *age < 92_000) && ages.iter().any(|age| *age > 108_000));
-        assert!(jittered(Duration::MAX) >= Duration::MAX / 10 * 8);
+        assert!(varied_age(Duration::MAX) >= Duration::MAX / 10 * 8);
     }
 }

@@ -93,6 +93,8 @@ fn config(of_others: &Config, any_authority: bool) -> Config {
         handshake_timeout: SERVED_FOR,
         keep_alive: None,
         idle_timeout: None,
+        // The socket takes none, so the client must not be told otherwise.
+        descriptors: 0,
         any_authority,
         ..*of_others
     }

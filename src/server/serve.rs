@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::calls::Calls;
 use super::connection::ServedConnection;
@@ -32,6 +32,9 @@ const ACCEPTS: u32 = 8;
 /// default. Without this bound, new TCP clients could go on coming.
 const QUEUE_MAX: u32 = 4096;
 
+/// How long connections that are cut off may take to close. The handler of one may block its thread.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 /// The idle timeout of connections that were still in the queue when an idle server ended.
 const LAST_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -54,7 +57,7 @@ pub(super) async fn serve<I: ConnectionSource>(
             gate: Arc::clone(&gate),
             stopped: stopped.clone(),
             idleness: idleness.clone(),
-            handed_over: watch::Sender::new(false),
+            draining: watch::Sender::new(false),
             connections: JoinSet::new(),
             is_last: false,
         };
@@ -113,8 +116,8 @@ struct Acceptor {
     stopped: watch::Receiver<bool>,
     /// `Some` if the server ends when it is idle.
     idleness: Option<Idleness>,
-    /// Set when a successor has taken over, so that earlier connections drain.
-    handed_over: watch::Sender<bool>,
+    /// Set when the connections drain, after observers were told of it.
+    draining: watch::Sender<bool>,
     connections: JoinSet<()>,
     /// Whether only the queue is accepted from now on.
     is_last: bool,
@@ -135,10 +138,7 @@ impl Acceptor {
         let reason = self.accept_all(&mut incoming).await;
         let address = incoming.address().cloned();
         match reason {
-            StopReason::Ended => {}
-            StopReason::Successor => {
-                self.handed_over.send_replace(true);
-            }
+            StopReason::Ended | StopReason::Successor => {}
             // The connections in the queue wait for the next process that has the socket.
             StopReason::Idle if incoming.is_inherited() => {}
             StopReason::Idle | StopReason::Stopped => {
@@ -148,7 +148,7 @@ impl Acceptor {
             }
         }
         drop(incoming);
-        let Self { mut connections, mut stopped, gate, handed_over: _handed_over, .. } = self;
+        let Self { mut connections, mut stopped, gate, draining, .. } = self;
         if !matches!(reason, StopReason::Stopped | StopReason::Successor) {
             tokio::select! {
                 () = all_of(&mut connections) => return,
@@ -163,6 +163,7 @@ impl Acceptor {
             }
         };
         tell(&Event::DrainBegan { address, connections: connections.len() });
+        draining.send_replace(true);
         let deadline = began + gate.options.drain_timeout.min(FAR);
         if timeout_at(deadline, all_of(&mut connections)).await.is_err() {
             let connections = connections.len();
@@ -170,6 +171,8 @@ impl Acceptor {
             tracing::warn!(address, connections, "cut off at the drain deadline");
         }
         let cut_off = connections.len();
+        connections.abort_all();
+        let _ = timeout(CUT_OFF, all_of(&mut connections)).await;
         tell(&Event::DrainEnded { address, duration: began.elapsed(), cut_off });
     }
 
@@ -280,13 +283,8 @@ impl Acceptor {
     }
 
     fn stop_signal(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let (mut stopped, mut handed_over) = (self.stopped.clone(), self.handed_over.subscribe());
-        async move {
-            tokio::select! {
-                () = told_to_stop(&mut stopped) => {}
-                () = told_to_stop(&mut handed_over) => {}
-            }
-        }
+        let mut draining = self.draining.subscribe();
+        async move { told_to_stop(&mut draining).await }
     }
 }
 

@@ -19,8 +19,9 @@ impl Server {
     /// the peer's identity at the time when it connected.
     ///
     /// Calls on a refused connection get PERMISSION_DENIED, "refused by the server's policy"; no
-    /// layer and no service sees them. The connection is closed after 16 calls or 1 s, and counts
-    /// towards [`max_connections`](Self::max_connections). At most 64 refused connections are
+    /// layer and no service sees them. Such a connection takes no descriptors: a call with some fails
+    /// with FAILED_PRECONDITION before it is sent. The connection is closed after 16 calls or 1 s, and
+    /// counts towards [`max_connections`](Self::max_connections). At most 64 refused connections are
     /// answered at a time, 16 of one user; a further one is closed at once (GOAWAY,
     /// ENHANCE_YOUR_CALM). Each refused connection leaves a log event (`tracing`, WARN) with the
     /// peer's user, group and process. At most 100 are logged in a second; the next event has the

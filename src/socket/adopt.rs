@@ -16,7 +16,7 @@ use super::hand_over::{ControlSocket, Parts};
 use super::location::Location;
 use super::lock::{Lock, is_lock_of};
 use super::published::{Published, Settings};
-use super::unix::file_type;
+use super::unix::{file_type, is_listener};
 use crate::runtime::asynchronous;
 
 /// A socket that was handed over, checked and registered with the runtime. Dropping it changes
@@ -42,7 +42,7 @@ impl Adoption {
         let Parts { socket, lock, inode, control, control_inode } = parts;
         let refuse = |what| Err(location.refuse(BindProblem::Adopt { what }));
         let name = location.beside(CONTROL);
-        if !is_listener(&control, SocketType::SEQPACKET) {
+        if !is_unix_listener(&control, SocketType::SEQPACKET) {
             return refuse("its control socket does not listen");
         }
         if !is_inode(&control_inode) || is_named(location, &name, control_inode.as_fd()) != Ok(true)
@@ -67,7 +67,7 @@ impl Adoption {
         inode: OwnedFd,
     ) -> Result<Self, BindError> {
         let refuse = |what| Err(location.refuse(BindProblem::Adopt { what }));
-        if !is_listener(&socket, SocketType::STREAM) {
+        if !is_unix_listener(&socket, SocketType::STREAM) {
             return refuse("its socket does not listen");
         }
         // flock(2) succeeds at once if this open file description has the lock already.
@@ -163,11 +163,9 @@ impl Adoption {
     }
 }
 
-/// Returns whether it is a Unix socket of this type that listens (socket(7), SO_ACCEPTCONN).
-fn is_listener(socket: &OwnedFd, kind: SocketType) -> bool {
-    sockopt::socket_acceptconn(socket).unwrap_or(false)
-        && sockopt::socket_type(socket) == Ok(kind)
-        && sockopt::socket_domain(socket) == Ok(AddressFamily::UNIX)
+/// Returns whether it is a Unix socket of this type that listens.
+fn is_unix_listener(socket: &OwnedFd, kind: SocketType) -> bool {
+    is_listener(socket, kind) && sockopt::socket_domain(socket) == Ok(AddressFamily::UNIX)
 }
 
 /// Returns whether it refers to a socket's file (`O_PATH`).

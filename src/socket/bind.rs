@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::Gid;
 use rustix::net::SocketAddrUnix;
 use tokio::net::TcpSocket;
+use tokio::time::sleep;
 
 use super::accept::ListeningSocket;
 use super::adopt::Adoption;
@@ -25,8 +27,12 @@ use crate::address::{Address, AddressParseError, Kind};
 /// (listen(2)).
 const BACKLOG: u32 = 4096;
 
-/// How often a take-over is tried again if the server ends meanwhile.
+/// How often a take-over is tried if the server ends meanwhile, or no process answers.
 const TAKE_OVER_ATTEMPTS: u32 = 5;
+
+/// How long a server that does not answer may take to end, or to begin to answer, before the next
+/// attempt. A server removes its control socket before it gives up the lock.
+const UNANSWERED: Duration = Duration::from_millis(20);
 
 /// How a [`Listener`] is bound. The defaults are the safe ones: a Unix socket that only its owner
 /// can connect to, in a directory that nobody else can write to, and TCP on loopback only.
@@ -235,7 +241,7 @@ impl BindOptions {
             location.check_directory(settings.group)?;
         }
         let mut ended = None;
-        for _ in 0..TAKE_OVER_ATTEMPTS {
+        for attempt in 1..=TAKE_OVER_ATTEMPTS {
             let held = match Lock::acquire(&location)? {
                 Ok(lock) => {
                     let (published, socket) = Published::new(location, lock, &settings).await?;
@@ -258,7 +264,16 @@ impl BindOptions {
                 Ok(TakeOver::Taken((socket, published))) => {
                     return Ok(Listener::published(address.clone(), socket, published, settings));
                 }
-                Ok(TakeOver::Ended(pid)) => ended = ended.or(pid),
+                Ok(TakeOver::Ended(pid)) => ended = ended.or(Some(pid)),
+                Ok(TakeOver::Unanswered) => {
+                    if let Some(error) = held.without_file(&location) {
+                        return Err(error);
+                    }
+                    if attempt == TAKE_OVER_ATTEMPTS {
+                        return Err(BindError::new(address, BindProblem::NoTakeOver));
+                    }
+                    sleep(UNANSWERED).await;
+                }
                 Err(error) => return Err(held.without_file(&location).unwrap_or(error)),
             }
         }

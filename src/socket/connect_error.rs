@@ -241,8 +241,8 @@ impl ConnectError {
         Self::new(ConnectErrorKind::Closed, address, message)
     }
 
-    /// Returns the error if none of several addresses has a server. The kind and the address are
-    /// those of the preferred one.
+    /// Returns the error if none of several addresses has a server. The address is that of the
+    /// preferred one. The kind is the first that may get better, or else that of the preferred one.
     pub(crate) fn all(errors: impl Iterator<Item = Self>) -> Self {
         let errors: Vec<_> = errors.collect();
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();

@@ -14,7 +14,7 @@ use super::hand_over::answer;
 use super::listener_state::ListenerState;
 use super::location::Location;
 use super::lock::Lock;
-use super::published::{Settings, control, socket_file};
+use super::published::{Settings, files};
 
 /// How long after a failure the socket is published again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ impl Drop for Guard {
 
 /// Notices that the socket file was deleted or moved away, and logs it. If asked for, it publishes
 /// the socket again. It ends when the socket was handed over.
-async fn watch(shared: &Arc<ListenerState>, settings: &Settings) {
+pub(super) async fn watch(shared: &Arc<ListenerState>, settings: &Settings) {
     while let Some((file, control)) = shared.watched() {
         let answering = async {
             match &control {
@@ -52,6 +52,12 @@ async fn watch(shared: &Arc<ListenerState>, settings: &Settings) {
             () = file.gone() => {}
         }
         let address = &file.location().address;
+        // The task that would have decided on an offer has ended.
+        let handed_over = if settings.republish { shared.decide() } else { shared.offer_no_more() };
+        if handed_over {
+            tracing::info!(%address, "the socket was handed over");
+            return;
+        }
         if !settings.republish {
             tracing::warn!(
                 %address,
@@ -97,8 +103,7 @@ async fn republish(
     let has_control = shared.published().as_ref().is_some_and(|published| {
         published.control.as_ref().is_some_and(|control| control.file.is_at(&location))
     });
-    let control = if has_control { None } else { control(&location, settings).await? };
-    let (file, socket) = socket_file(&location, settings).await?;
+    let (control, file, socket) = files(&location, settings, has_control).await?;
     let socket = ListeningSocket::new(socket, true)
         .map_err(|error| BindError::io(address, "register the socket with the runtime", error))?;
     // The task that answers successors may have made another offer before it was stopped.

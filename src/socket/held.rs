@@ -24,7 +24,7 @@ impl Held {
     }
 
     /// Notes that the peer may send descriptors from now on.
-    pub(super) fn may_block(&self) {
+    pub(super) fn note_may_block(&self) {
         self.may_block.store(true, Ordering::Relaxed);
     }
 

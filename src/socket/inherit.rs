@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, sock
 use super::accept::ListeningSocket;
 use super::listener::Listener;
 use super::sys;
+use super::unix::is_listener;
 use crate::address::Address;
 
 /// The queue of connections that wait to be accepted. The kernel limits it (listen(2),
@@ -76,7 +77,7 @@ fn inherit(what: &str, socket: OwnedFd) -> Result<Listener, InheritError> {
         }
     };
     let none = || InheritError::new(InheritProblem::NotAListener { what: what.to_owned() });
-    if !is_listener(&socket) {
+    if !is_listener(&socket, SocketType::STREAM) {
         return Err(none());
     }
     let family =
@@ -102,12 +103,6 @@ fn inherit(what: &str, socket: OwnedFd) -> Result<Listener, InheritError> {
         }
         _ => Err(none()),
     }
-}
-
-/// Returns whether it is a stream socket that listens (socket(7), SO_ACCEPTCONN).
-fn is_listener(socket: &OwnedFd) -> bool {
-    sockopt::socket_acceptconn(socket).unwrap_or(false)
-        && sockopt::socket_type(socket) == Ok(SocketType::STREAM)
 }
 
 fn unix_address(name: SocketAddrAny) -> Option<Address> {

@@ -192,8 +192,14 @@ impl Listener {
     }
 
     /// Returns what it has on disk. The caller owns that from now on.
-    pub(super) fn end(&self) -> Option<Published> {
+    pub(super) fn end(&mut self) -> Option<Published> {
+        self.guard = None;
         self.shared.end()
+    }
+
+    /// Returns the socket that has the address. It fails if that was handed over.
+    pub(super) fn current(&self) -> io::Result<Arc<ListeningSocket>> {
+        self.shared.current().ok_or_else(handed_over_error)
     }
 
     /// Removes the socket's file and lets a successor bind the path. Clients that have already
@@ -242,7 +248,7 @@ async fn accept(
         {
             return Ok(conn);
         }
-        let Some(current) = current else { return Err(handed_over()) };
+        let Some(current) = current else { return Err(handed_over_error()) };
         tokio::select! {
             biased;
             accepted = current.accept(address) => return accepted,
@@ -251,7 +257,7 @@ async fn accept(
     }
 }
 
-fn handed_over() -> io::Error {
+fn handed_over_error() -> io::Error {
     io::Error::new(
         io::ErrorKind::NotConnected,
         "the listening socket was handed over to a successor",

@@ -78,6 +78,16 @@ impl ListenerState {
         self.decide_on(&mut self.published())
     }
 
+    /// Does the same, and makes no offers any more.
+    pub(super) fn offer_no_more(&self) -> bool {
+        let mut published = self.published();
+        let handed_over = self.decide_on(&mut published);
+        let control = published.as_mut().and_then(|published| published.control.take());
+        drop(published);
+        drop(control);
+        handed_over
+    }
+
     fn decide_on(&self, published: &mut Option<Published>) -> bool {
         let offer = published.as_mut().and_then(|published| published.offer.take());
         let handed_over = offer.is_some_and(Offer::end);
@@ -93,8 +103,10 @@ impl ListenerState {
 
     /// Ends an offer, and returns what this listener still owns.
     pub(super) fn end(&self) -> Option<Published> {
-        self.decide();
-        self.published().take()
+        // One lock for both: nobody would end an offer that was made in between.
+        let mut published = self.published();
+        self.decide_on(&mut published);
+        published.take()
     }
 
     /// Locks the published files. The lock is never held across an `await`.

@@ -16,7 +16,7 @@ use crate::address::Address;
 /// The longest path that fits a `sockaddr_un` with its closing NUL (unix(7)).
 const SUN_PATH_MAX: usize = 107;
 
-/// In the names of the files beside it, a hash replaces a file name longer than this.
+/// If a socket's file name has more bytes than this, the files beside it are named by its hash.
 const STEM_MAX: usize = 64;
 
 /// The open directory of a socket file, and the file's name in it.

@@ -36,11 +36,13 @@ impl Listener {
     /// # Errors
     ///
     /// `EMFILE` if this process can have no more descriptors. Then the listener ends as if it were
-    /// dropped.
+    /// dropped. `NotConnected` if the socket was handed over to a successor.
     pub fn into_parts(mut self) -> io::Result<ListenerParts> {
-        let socket = self.as_fd().try_clone_to_owned()?;
+        // From here on no other socket takes its place.
+        let published = self.end();
+        let socket = self.current()?.as_fd().try_clone_to_owned()?;
         let address = self.local_addr().clone();
-        let (lock, inode) = match self.end() {
+        let (lock, inode) = match published {
             None => (None, None),
             Some(mut published) => {
                 let inode = published.file.inode().as_fd().try_clone_to_owned()?;

@@ -46,9 +46,7 @@ impl Published {
         lock: Lock,
         settings: &Settings,
     ) -> Result<(Self, OwnedFd), BindError> {
-        // A process that sees the socket must also see the control socket.
-        let control = control(&location, settings).await?;
-        let (file, socket) = socket_file(&location, settings).await?;
+        let (control, file, socket) = files(&location, settings, false).await?;
         lock.sign();
         Ok((Self { offer: None, control, file, lock, location }, socket))
     }
@@ -91,8 +89,20 @@ impl Drop for Published {
     }
 }
 
-/// Publishes a new socket at the location. The caller holds the lock.
-pub(super) async fn socket_file(
+/// Publishes a new socket at the location, after a control socket if a take-over is permitted and
+/// there is none yet. The caller holds the lock.
+pub(super) async fn files(
+    location: &Arc<Location>,
+    settings: &Settings,
+    has_control: bool,
+) -> Result<(Option<ControlSocket>, SocketFile, OwnedFd), BindError> {
+    // A process that sees the socket must also see the control socket.
+    let control = if has_control { None } else { control(location, settings).await? };
+    let (file, socket) = socket_file(location, settings).await?;
+    Ok((control, file, socket))
+}
+
+async fn socket_file(
     location: &Arc<Location>,
     settings: &Settings,
 ) -> Result<(SocketFile, OwnedFd), BindError> {
@@ -106,8 +116,7 @@ pub(super) async fn socket_file(
     SocketFile::publish(location, &location.name, options).await
 }
 
-/// Publishes a control socket beside it if a take-over is permitted.
-pub(super) async fn control(
+async fn control(
     location: &Arc<Location>,
     settings: &Settings,
 ) -> Result<Option<ControlSocket>, BindError> {

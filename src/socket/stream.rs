@@ -183,7 +183,7 @@ impl SocketStream {
     /// Lets the peer attach file descriptors from now on.
     pub(super) fn take_descriptors(&mut self) {
         self.stops_short = true;
-        self.socket.may_block();
+        self.socket.note_may_block();
         // A kernel that cannot refuse them takes them anyway.
         let _ = sys::pass_descriptors(&*self, true);
     }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::sys;
 
@@ -25,9 +25,14 @@ pub(super) fn new_socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Returns whether it is a socket of this type that listens (socket(7), SO_ACCEPTCONN).
+pub(super) fn is_listener(socket: &OwnedFd, kind: SocketType) -> bool {
+    sockopt::socket_acceptconn(socket).unwrap_or(false) && sockopt::socket_type(socket) == Ok(kind)
+}
+
 /// Returns the user of the process at the other end (unix(7), SO_PEERCRED).
 pub(super) fn peer_user(socket: impl AsFd) -> Option<u32> {
-    rustix::net::sockopt::socket_peercred(socket).ok().map(|peer| peer.uid.as_raw())
+    sockopt::socket_peercred(socket).ok().map(|peer| peer.uid.as_raw())
 }
 
 /// Opens the file of this name in a directory, only to refer to it (`O_PATH`, open(2)). A symbolic

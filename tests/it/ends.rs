@@ -1,8 +1,7 @@
 //! How calls and connections end: everything that waits for them ends, too, and nothing is left.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use samehost::Address;
@@ -11,7 +10,8 @@ use samehost::ping::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status};
 
@@ -250,4 +250,24 @@ fn a_runtime_that_is_dropped_during_a_call_ends() {
     });
     end.recv_timeout(Duration::from_secs(60)).expect("the runtime has ended");
     assert!(client.block_on(call).unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_handler_that_blocks_its_thread_does_not_hold_up_the_servers_end() {
+    let (release, held) = mpsc::channel::<()>();
+    let (held, began) = (Mutex::new(held), Arc::new(Notify::new()));
+    let begins = Arc::clone(&began);
+    let service = Scripted::default().on_ping(move |_| {
+        begins.notify_one();
+        let _ = held.lock().unwrap().recv();
+        async { Ok(Response::new(PingResponse::default())) }
+    });
+    let server = service.server().drain_timeout(Duration::from_millis(10));
+    let server = Running::start(Transport::Unix, server).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let call = tokio::spawn(async move { client.ping(PingRequest::ping()).await });
+    began.notified().await;
+    timeout(Duration::from_secs(20), server.stop()).await.expect("the server has ended");
+    drop(release);
+    let _ = call.await.unwrap();
 }

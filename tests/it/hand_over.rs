@@ -5,6 +5,8 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -13,8 +15,9 @@ use rustix::net::{
     SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
 };
 use samehost::{Address, BindErrorKind, BindOptions, Listener, ListenerParts};
+use tokio::time::timeout;
 
-use crate::support::{as_user, directory, names_in, socket_in};
+use crate::support::{as_user, directory, eventually_async, names_in, socket_in};
 
 const MAGIC: &[u8] = b"samehost-handov1";
 
@@ -81,6 +84,45 @@ async fn a_successor_in_the_same_process_takes_over_and_the_other_listener_accep
     assert_eq!(names_in(directory.path()), [".ping.sock.control", ".ping.sock.lock", "ping.sock"]);
     drop(listener);
     assert!(names_in(directory.path()).is_empty());
+}
+
+/// A successor comes while a server ends: its control socket is gone, or does not answer, and its
+/// lock is still held.
+#[tokio::test]
+async fn a_server_that_is_ending_is_waited_for() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    for is_left in [false, true] {
+        if is_left {
+            let at = SocketAddrUnix::new(control(directory.path())).unwrap();
+            rustix::net::bind(packets(), &at).unwrap();
+        }
+        let ending = Listener::bind(&address).await.unwrap();
+        let mut binding = pin!(take_over(&address));
+        tokio::select! {
+            biased;
+            bound = &mut binding => panic!("{bound:?}"),
+            () = std::future::ready(()) => {}
+        }
+        drop(ending);
+        drop(binding.await.unwrap());
+    }
+    assert!(names_in(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_permits_no_take_over_is_told_as_such() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let _listener = Listener::bind(&address).await.unwrap();
+    for is_left in [false, true] {
+        if is_left {
+            let at = SocketAddrUnix::new(control(directory.path())).unwrap();
+            rustix::net::bind(packets(), &at).unwrap();
+        }
+        let error = take_over(&address).await.unwrap_err();
+        assert!(error.to_string().contains("permits no take-over"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -195,6 +237,32 @@ async fn a_listener_put_together_again_serves_on_and_removes_its_file() {
     listener.accept().await.unwrap();
     drop(listener);
     assert!(names_in(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn the_parts_of_a_socket_that_was_published_again_belong_together() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let listener = permitting().republish(true).bind(&address).await.unwrap();
+    std::fs::remove_file(path).unwrap();
+    eventually_async("the socket is back", || path.exists()).await;
+    let listener = Listener::from_parts(listener.into_parts().unwrap()).unwrap();
+    let _client = std::os::unix::net::UnixStream::connect(path).unwrap();
+    let accepted = timeout(Duration::from_secs(20), listener.accept()).await;
+    accepted.expect("the socket that has the file").unwrap();
+}
+
+#[tokio::test]
+async fn a_socket_that_was_handed_over_has_no_parts() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let former = permitting().bind(&address).await.unwrap();
+    let _listener = take_over(&address).await.unwrap();
+    former.handed_over().await;
+    let error = former.into_parts().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotConnected, "{error}");
+    assert_eq!(names_in(directory.path()), [".ping.sock.control", ".ping.sock.lock", "ping.sock"]);
 }
 
 #[tokio::test]

@@ -170,7 +170,25 @@ async fn a_drain_is_told(transport: Transport) {
     let notes = notes.all();
     let at = |note: &str| notes.iter().position(|one| one == note).expect(note);
     assert!(at("drain of 1") < at("drained, 1 cut off"), "{notes:?}");
+    assert!(at("drain of 1") < at("go away 1 Shutdown"), "{notes:?}");
     assert!(at("go away 1 Shutdown") < at("closed 1 well"), "{notes:?}");
+    assert!(at("closed 1 well") < at("drained, 1 cut off"), "{notes:?}");
+}
+
+#[tokio::test]
+async fn a_drain_is_told_before_any_client_is_told_to_go() {
+    let notes = Notes::default();
+    let server = ping_server().observer(notes.clone());
+    let server = Running::start(Transport::Unix, server).await;
+    let mut clients = Vec::new();
+    for _ in 0..32 {
+        clients.push(server.channel().await);
+    }
+    server.stop().await;
+    let notes = notes.all();
+    let first = notes.iter().position(|note| note.starts_with("go away")).expect("a GOAWAY");
+    let began = notes.iter().position(|note| note == "drain of 32").expect("a drain");
+    assert!(began < first, "{notes:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
-use samehost::{Channel, PeerPolicy, Server};
+use samehost::{Channel, Descriptors, PeerPolicy, Server};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
@@ -67,6 +67,23 @@ async fn a_refused_peers_calls_say_so_and_reach_neither_layer_nor_handler() {
     let status = client.converse(tokio_stream::pending()).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
     assert_eq!(seen.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_refused_connection_takes_no_descriptors_and_the_client_knows() {
+    let server = ping_server().descriptors(16).peer_policy(nobody());
+    let server = Running::start(Transport::Unix, server).await;
+    let channel = Channel::builder(&server.address).descriptors(16).connect().await.unwrap();
+    let mut client = PingServiceClient::new(channel);
+    let mut request = tonic::Request::new(PingRequest::ping());
+    let file = std::fs::File::open("/dev/null").unwrap();
+    request.extensions_mut().insert(Descriptors::from([file]));
+    let status = client.ping(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    assert!(status.message().contains("with a call, 0"), "{status:?}");
+    // Without descriptors the same connection answers with the reason.
+    let status = ping(&mut client).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
 }
 
 /// Returns a peer that the policy refuses.

@@ -78,55 +78,94 @@ mod tests {
     use crate::address::Address;
     use crate::runtime::asynchronous;
     use crate::socket::accept::ListeningSocket;
+    use crate::socket::guard::watch;
     use crate::socket::listener_state::ListenerState;
     use crate::socket::location::Location;
     use crate::socket::lock::Lock;
-    use crate::socket::published::{Published, Settings, socket_file};
+    use crate::socket::published::{Published, Settings, files};
 
-    /// The file of a server is deleted and published again while a successor has an offer of the
-    /// old one. Returns whether the offer was taken, and whether the server still has a socket.
-    async fn published_again(acknowledges: bool) -> (bool, bool) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x");
-        let location = Arc::new(Location::open(&Address::unix(&path).unwrap(), &path).unwrap());
-        let settings = Settings {
-            mode: 0o600,
-            group: None,
-            backlog: 1,
-            allow_shared_directory: false,
-            allow_take_over: false,
-            republish: true,
-        };
-        let lock = Lock::acquire(&location).unwrap().unwrap();
-        let (mut published, socket) =
-            Published::new(Arc::clone(&location), lock, &settings).await.unwrap();
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (ours, successor) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let nonce = Nonce::new();
-        published.offer = Some(Offer::new(Arc::new(asynchronous(ours).unwrap()), nonce));
-        let socket = Arc::new(ListeningSocket::new(socket, true).unwrap());
-        let shared = ListenerState::new(socket, Some(published));
-        std::fs::remove_file(&path).unwrap();
-        if acknowledges {
-            message::acknowledge(&successor, nonce).unwrap();
+    /// A server whose file is deleted while a successor has an offer of it.
+    struct Offered {
+        _directory: tempfile::TempDir,
+        location: Arc<Location>,
+        settings: Settings,
+        shared: Arc<ListenerState>,
+        successor: OwnedFd,
+        nonce: Nonce,
+    }
+
+    impl Offered {
+        /// The successor acknowledges the offer before the server notices anything, or not.
+        async fn new(acknowledges: bool) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("x");
+            let location = Arc::new(Location::open(&Address::unix(&path).unwrap(), &path).unwrap());
+            let settings = Settings {
+                mode: 0o600,
+                group: None,
+                backlog: 1,
+                allow_shared_directory: false,
+                allow_take_over: false,
+                republish: false,
+            };
+            let lock = Lock::acquire(&location).unwrap().unwrap();
+            let (mut published, socket) =
+                Published::new(Arc::clone(&location), lock, &settings).await.unwrap();
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let (ours, successor) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+            let nonce = Nonce::new();
+            published.offer = Some(Offer::new(Arc::new(asynchronous(ours).unwrap()), nonce));
+            let socket = Arc::new(ListeningSocket::new(socket, true).unwrap());
+            let shared = ListenerState::new(socket, Some(published));
+            std::fs::remove_file(&path).unwrap();
+            if acknowledges {
+                message::acknowledge(&successor, nonce).unwrap();
+            }
+            Self { _directory: directory, location, settings, shared, successor, nonce }
         }
-        let (file, socket) = socket_file(&location, &settings).await.unwrap();
-        let socket = ListeningSocket::new(socket, true).unwrap();
-        shared.replace(socket, |published| published.renew(location, None, file, None));
-        let serves = shared.current().is_some();
-        assert_eq!(path.exists(), serves, "a file that nobody serves, or none");
-        assert!(shared.published().as_ref().is_none_or(|published| published.offer.is_none()));
-        (message::acknowledge(&successor, nonce).is_ok(), serves)
+
+        /// Returns whether the successor can take the offer now, and whether the server still has
+        /// a socket.
+        fn outcome(&self) -> (bool, bool) {
+            let no_offer = |published: &Published| published.offer.is_none();
+            assert!(self.shared.published().as_ref().is_none_or(no_offer));
+            let can_take = message::acknowledge(&self.successor, self.nonce).is_ok();
+            (can_take, self.shared.current().is_some())
+        }
+
+        /// Publishes the socket again.
+        async fn publish(&self) {
+            let location = Arc::clone(&self.location);
+            let (_, file, socket) = files(&location, &self.settings, true).await.unwrap();
+            let socket = ListeningSocket::new(socket, true).unwrap();
+            self.shared.replace(socket, |published| published.renew(location, None, file, None));
+            let path = self.location.path(&self.location.name);
+            let serves = self.shared.current().is_some();
+            assert_eq!(path.exists(), serves, "a file that nobody serves, or none");
+        }
     }
 
     #[tokio::test]
     async fn a_socket_that_is_published_again_ends_the_offer_of_the_former_one() {
-        assert_eq!(published_again(false).await, (false, true));
+        let offered = Offered::new(false).await;
+        offered.publish().await;
+        assert_eq!(offered.outcome(), (false, true));
     }
 
     #[tokio::test]
     async fn a_socket_that_was_taken_before_is_not_published_again() {
-        assert_eq!(published_again(true).await, (false, false));
+        let offered = Offered::new(true).await;
+        offered.publish().await;
+        assert_eq!(offered.outcome(), (false, false));
+    }
+
+    #[tokio::test]
+    async fn a_socket_whose_file_is_gone_is_offered_no_more() {
+        for acknowledges in [false, true] {
+            let offered = Offered::new(acknowledges).await;
+            watch(&offered.shared, &offered.settings).await;
+            assert_eq!(offered.outcome(), (false, !acknowledges));
+        }
     }
 }

@@ -33,8 +33,10 @@ const FULL: Duration = Duration::from_millis(20);
 pub(in crate::socket) enum TakeOver<T> {
     /// The offer was taken: this process is the server now.
     Taken(T),
-    /// The server ended. Its process id is known if it could be asked. The lock may be free.
-    Ended(Option<i32>),
+    /// The server of this process id ended. The lock may be free.
+    Ended(i32),
+    /// No process answers. The server is just ending or starting, or it permits no take-over.
+    Unanswered,
 }
 
 /// The server that was asked.
@@ -62,7 +64,7 @@ pub(in crate::socket) async fn ask<P, T>(
 ) -> Result<TakeOver<T>, BindError> {
     let failed = |error: io::Error| location.refuse(BindProblem::TakeOver { error });
     let Some(server) = Predecessor::connect(location).await? else {
-        return Ok(TakeOver::Ended(None));
+        return Ok(TakeOver::Unanswered);
     };
     let pid = server.credentials.pid();
     if ended.is_some_and(|ended| ended != pid) {
@@ -71,7 +73,7 @@ pub(in crate::socket) async fn ask<P, T>(
     step("successor-connected");
     if message::ask(&server.socket, lock).is_err() {
         server.wait_for_end().await;
-        return Ok(TakeOver::Ended(Some(pid)));
+        return Ok(TakeOver::Ended(pid));
     }
     step("successor-asked");
     let reply = timeout(ANSWER, server.reply()).await.map_err(|_| {
@@ -83,7 +85,7 @@ pub(in crate::socket) async fn ask<P, T>(
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(failed(error)),
         Ok(None) | Err(_) => {
             server.wait_for_end().await;
-            return Ok(TakeOver::Ended(Some(pid)));
+            return Ok(TakeOver::Ended(pid));
         }
     };
     step("successor-offered");
@@ -92,7 +94,7 @@ pub(in crate::socket) async fn ask<P, T>(
     if message::acknowledge(&server.socket, nonce).is_err() {
         let died = server.wait_for_end().await;
         if !died || !is_there(&prepared) {
-            return Ok(TakeOver::Ended(Some(pid)));
+            return Ok(TakeOver::Ended(pid));
         }
     }
     step("successor-acknowledged");
@@ -100,8 +102,7 @@ pub(in crate::socket) async fn ask<P, T>(
 }
 
 impl Predecessor {
-    /// Connects to the control socket. Returns `None` if there is none any more, which means that
-    /// the server has ended.
+    /// Connects to the control socket. Returns `None` if there is none, or if nobody listens on it.
     async fn connect(location: &Location) -> Result<Option<Self>, BindError> {
         let name = location.beside(CONTROL);
         let failed = |step| {
@@ -110,7 +111,7 @@ impl Predecessor {
         };
         let inode = match open_inode(&location.directory, &name) {
             Ok(inode) => inode,
-            Err(Errno::NOENT) => return Err(location.refuse(BindProblem::NoTakeOver)),
+            Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(failed("look at")(errno)),
         };
         let address = SocketAddrUnix::new(by_descriptor(inode.as_fd())).map_err(failed("name"))?;

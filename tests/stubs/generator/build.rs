@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    let protos = ["proto/odd/v1/odd.proto", "proto/plain.proto", "proto/keywords.proto"];
+    let protos = [
+        "proto/odd/v1/odd.proto",
+        "proto/plain.proto",
+        "proto/keywords.proto",
+        "proto/names.proto",
+    ];
     samehost_build::configure()
         .file_descriptor_set_path(out.join("all.bin"))
         .compile_protos(&protos, &["proto"])?;

@@ -19,6 +19,11 @@ pub mod words {
     samehost::include_proto!("r#type.r#match.v1");
 }
 
+/// A package whose services have names of the language and of generated code.
+pub mod names {
+    samehost::include_proto!("names");
+}
+
 samehost::include_proto!("_");
 
 pub use other::Elsewhere;
