@@ -1,10 +1,13 @@
 //! [`BindOptions`]: how a listening socket is made. `file` has the rules of the socket file.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::fs::Gid;
@@ -20,6 +23,7 @@ use super::listener::Listener;
 use super::location::Location;
 use super::lock::Lock;
 use super::published::{Published, Settings};
+use super::together::{Part, Together};
 use super::unix::unix_socket;
 use crate::address::{Address, AddressParseError, Kind};
 
@@ -171,7 +175,7 @@ impl BindOptions {
     ///
     /// Mode, group, policies and limits are the successor's: the file gets the mode asked for here.
     /// Call it when the process is ready to serve, because the other server has stopped accepting
-    /// when it returns. Default: false. It has no effect on TCP and abstract sockets.
+    /// when it returns. With several addresses use [`bind_all`](Self::bind_all). Default: false. It has no effect on TCP and abstract sockets.
     #[must_use]
     pub fn take_over(mut self, take_over: bool) -> Self {
         self.take_over = take_over;
@@ -214,12 +218,49 @@ impl BindOptions {
         address: impl TryInto<Address, Error: Into<AddressParseError>>,
     ) -> Result<Listener, BindError> {
         let address = address.try_into().map_err(|error| BindError::invalid(&error.into()))?;
-        self.bind_to(&address).await
+        self.bind_to(&address, &mut Together::new(1).part()).await
     }
 
-    async fn bind_to(&self, address: &Address) -> Result<Listener, BindError> {
+    /// Binds several addresses, all or none: if one cannot be bound, the others are not, and no server
+    /// has been taken over. The listeners are in the order of the addresses.
+    ///
+    /// # Errors
+    ///
+    /// The [`BindError`] of the first that failed. Then nothing is left behind, as with
+    /// [`bind`](Self::bind). There is one exception: if a server that was ready to hand over ends
+    /// otherwise at that very moment, and its address cannot be bound, others may have been taken over.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is cancelled, nothing is left behind. Of several take-overs, some may have happened.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO and time enabled.
+    pub async fn bind_all<A>(
+        &self,
+        addresses: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<Listener>, BindError>
+    where
+        A: TryInto<Address, Error: Into<AddressParseError>>,
+    {
+        let addresses = addresses
+            .into_iter()
+            .map(|address| address.try_into().map_err(|error| BindError::invalid(&error.into())));
+        let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
+        let together = Together::new(addresses.len());
+        let bindings = addresses.iter().map(|address| async {
+            let mut part = together.part();
+            let listener = self.bind_to(address, &mut part).await?;
+            part.ready().await;
+            Ok(listener)
+        });
+        all_or_error(bindings.map(Box::pin).collect()).await
+    }
+
+    async fn bind_to(&self, address: &Address, part: &mut Part<'_>) -> Result<Listener, BindError> {
         match address.kind() {
-            Kind::Unix(path) => self.bind_file(address, path).await,
+            Kind::Unix(path) => self.bind_file(address, path, part).await,
             Kind::UnixAbstract(name) => {
                 let socket = self.bind_abstract(address, name)?;
                 Ok(Listener::new(address.clone(), register(address, socket, true)?))
@@ -234,7 +275,12 @@ impl BindOptions {
         }
     }
 
-    async fn bind_file(&self, address: &Address, path: &Path) -> Result<Listener, BindError> {
+    async fn bind_file(
+        &self,
+        address: &Address,
+        path: &Path,
+        part: &mut Part<'_>,
+    ) -> Result<Listener, BindError> {
         let settings = self.settings(address)?;
         let location = Arc::new(Location::open(address, path)?);
         if !settings.allow_shared_directory {
@@ -257,6 +303,7 @@ impl BindOptions {
                 held.file().as_fd(),
                 ended,
                 prepare,
+                part.ready(),
                 Adoption::is_there,
                 Adoption::take,
             );
@@ -356,6 +403,25 @@ impl Listener {
     ) -> Result<Self, BindError> {
         BindOptions::new().bind(address).await
     }
+}
+
+/// Completes when all futures have, or one has failed.
+async fn all_or_error<T, E>(
+    mut futures: Vec<Pin<Box<impl Future<Output = Result<T, E>>>>>,
+) -> Result<Vec<T>, E> {
+    let mut outputs: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    poll_fn(|cx| {
+        for (future, output) in futures.iter_mut().zip(&mut outputs) {
+            if output.is_none()
+                && let Poll::Ready(result) = future.as_mut().poll(cx)
+            {
+                *output = Some(result?);
+            }
+        }
+        if outputs.iter().all(Option::is_some) { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await?;
+    Ok(outputs.into_iter().flatten().collect())
 }
 
 fn register(

@@ -24,6 +24,7 @@ mod published;
 pub(crate) mod rights;
 mod stream;
 mod sys;
+mod together;
 mod underway;
 mod unix;
 mod watched;

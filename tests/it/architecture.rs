@@ -119,6 +119,7 @@ const SOCKET: [&str; 29] = [
     "inherit",
     "parts",
     "bind",
+    "together",
     "listener",
     "guard",
     "predecessor",

@@ -86,6 +86,34 @@ async fn a_successor_in_the_same_process_takes_over_and_the_other_listener_accep
     assert!(names_in(directory.path()).is_empty());
 }
 
+#[tokio::test]
+async fn several_addresses_are_taken_over_together_or_not_at_all() {
+    let directory = directory();
+    let at = |name: &str| Address::unix(directory.path().join(name)).unwrap();
+    let successor = BindOptions::new().take_over(true).allow_take_over(true);
+    let former = permitting().bind_all([at("a"), at("b")]).await.unwrap();
+    let _permits_none = Listener::bind(at("c")).await.unwrap();
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    for (other, kind) in [
+        (at("c"), BindErrorKind::AlreadyServed),
+        (at("file"), BindErrorKind::NotASocket),
+        (at("none/x"), BindErrorKind::NoDirectory),
+    ] {
+        for addresses in [[at("a"), other.clone()], [other.clone(), at("a")]] {
+            let error = successor.bind_all(addresses).await.unwrap_err();
+            assert_eq!((error.kind(), error.address()), (kind, Some(&other)), "{error}");
+            let _client = std::os::unix::net::UnixStream::connect(at("a").as_path().unwrap());
+            former[0].accept().await.unwrap();
+        }
+    }
+    let both = successor.bind_all([at("b"), at("new"), at("a")]).await.unwrap();
+    assert!(both.iter().map(Listener::local_addr).eq([&at("b"), &at("new"), &at("a")]));
+    for listener in &former {
+        listener.handed_over().await;
+    }
+    assert!(successor.bind_all(Vec::<Address>::new()).await.unwrap().is_empty());
+}
+
 /// A successor comes while a server ends: its control socket is gone, or does not answer, and its
 /// lock is still held.
 #[tokio::test]

@@ -48,7 +48,8 @@ struct Predecessor {
 }
 
 /// Asks the server that holds the lock for its socket. `prepare` checks what it offers and makes
-/// everything ready. `take` is called after the commit. If the server died before the commit, only
+/// everything ready. When `others` has completed, this process commits itself. `take` is called after the
+/// commit. If the server died before the commit, only
 /// this process has the socket and the lock. Then `take` is called if `is_there` finds the files in
 /// place, because the server may have ended in order just before.
 ///
@@ -59,6 +60,7 @@ pub(in crate::socket) async fn ask<P, T>(
     lock: BorrowedFd<'_>,
     ended: Option<i32>,
     prepare: impl Fn(Parts) -> Result<P, BindError>,
+    others: impl Future<Output = ()>,
     is_there: impl FnOnce(&P) -> bool,
     take: impl FnOnce(P) -> Result<T, BindError>,
 ) -> Result<TakeOver<T>, BindError> {
@@ -90,6 +92,7 @@ pub(in crate::socket) async fn ask<P, T>(
     };
     step("successor-offered");
     let prepared = prepare(parts)?;
+    others.await;
     step("successor-acknowledges");
     if message::acknowledge(&server.socket, nonce).is_err() {
         let died = server.wait_for_end().await;
