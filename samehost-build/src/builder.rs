@@ -9,6 +9,7 @@ use prost_build::{Config, Module};
 use prost_types::FileDescriptorSet;
 use protox::prost::Message;
 
+use crate::doctests;
 use crate::error::Error;
 use crate::generator::Generator;
 use crate::lints;
@@ -423,7 +424,7 @@ impl Builder {
             .map_err(|error| Error::io("cannot generate code", error))?;
         let include_file = self.include_file.iter().map(|file| directory.join(file));
         for file in files.iter().map(|file| directory.join(file)).chain(include_file) {
-            exempt(&file)?;
+            mend(&file)?;
         }
         if let Some(path) = &self.descriptor_set_path {
             fs::write(path, encoded).map_err(|error| Error::write(path, error))?;
@@ -453,8 +454,10 @@ fn file_name(file: &prost_types::FileDescriptorProto) -> String {
     Module::from_protobuf_package_name(file.package()).to_file_name_or("_")
 }
 
-/// The file may be missing: nothing is generated for a package without messages and services.
-fn exempt(path: &Path) -> Result<(), Error> {
+/// Gives a generated file what prost's builder cannot. The file may be missing: nothing is generated for a package
+/// without messages and services.
+fn mend(path: &Path) -> Result<(), Error> {
     let Ok(generated) = fs::read_to_string(path) else { return Ok(()) };
-    fs::write(path, lints::exempt(&generated)).map_err(|error| Error::write(path, error))
+    let generated = doctests::prevent(&lints::exempt(&generated));
+    fs::write(path, generated).map_err(|error| Error::write(path, error))
 }

@@ -43,6 +43,7 @@ mod blocking;
 mod builder;
 mod client;
 mod client_parts;
+mod doctests;
 mod error;
 mod generator;
 mod lints;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use prost_build::{Comments, Service};
 
 use crate::attributes::Attributes;
+use crate::doctests;
 
 /// The options of the stubs.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +47,6 @@ impl Options {
             let comments = Comments { leading_detached: Vec::new(), ..comments.clone() };
             comments.append_with_indent(0, &mut docs);
         }
-        docs
+        doctests::prevent(&docs)
     }
 }

@@ -185,3 +185,45 @@ fn attributes_are_put_on_clients_and_their_modules() {
     }
     assert_eq!(count(&generated(|it| it.client_mod_attribute("a.c", attribute)), attribute), 0);
 }
+
+#[test]
+fn code_in_comments_becomes_no_test_of_the_user() {
+    let code = |indentation: &str| {
+        let lines = [
+            "",
+            " A list:",
+            "",
+            "     is no Rust;",
+            "",
+            " - one",
+            "",
+            " \t\tnor this",
+            "",
+            " ```",
+            " nor this",
+            " ```",
+        ];
+        lines.map(|line| format!("{indentation}//{line}\n")).concat()
+    };
+    let (outer, inner) = (code(""), code("  "));
+    let text = format!(
+        "syntax = \"proto3\";\npackage a;\n{outer}message M {{\n{inner}uint32 number = 1;\n\
+         {inner}oneof choice {{\n{inner}M inner = 2;\n}}\n}}\n{outer}enum E {{\n{inner}NONE = 0;\n}}\n\
+         {outer}service S {{\n{inner}rpc Do(M) returns (M);\n}}\n"
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let proto = write(directory.path(), "a.proto", &text);
+    let builder = crate::configure().out_dir(directory.path());
+    builder.compile_protos(&[proto], &[directory.path()]).unwrap();
+    let generated = fs::read_to_string(directory.path().join("a.rs")).unwrap();
+    // A oneof has its comment at its field and its type, a service and a method have theirs in server, client and
+    // blocking client.
+    assert_eq!(
+        count(&generated, "#[cfg_attr(not(doctest), doc = \"      is no Rust;\")]"),
+        5 + 2 + 6
+    );
+    for line in generated.lines().filter(|line| line.trim_start().starts_with("///")) {
+        assert!(!line.contains("is no Rust") && !line.contains("nor this"), "{line}");
+        assert!(!line.contains("```"), "{line}");
+    }
+}
