@@ -41,6 +41,7 @@
 mod attributes;
 mod blocking;
 mod builder;
+mod check;
 mod client;
 mod client_parts;
 mod doctests;
