@@ -10,14 +10,13 @@ use prost_build::{Config, Module};
 use prost_types::FileDescriptorSet;
 use protox::prost::Message;
 
-use crate::check;
 use crate::doctests;
 use crate::error::Error;
 use crate::generator::Generator;
 use crate::lints;
 use crate::names::is_module_path;
 use crate::options::Options;
-use crate::proto;
+use crate::{check, collisions, proto};
 
 /// Returns the options for compiling protos. [`compile`](crate::compile) uses the defaults.
 ///
@@ -433,6 +432,7 @@ impl Builder {
             config.include_file(path);
         }
         if self.options.build_client || self.options.build_server {
+            collisions::refuse(&descriptors)?;
             config.service_generator(Box::new(Generator::new(self.options)));
         }
         let files: HashSet<String> = descriptors.file.iter().map(file_name).collect();

@@ -44,6 +44,7 @@ mod builder;
 mod check;
 mod client;
 mod client_parts;
+mod collisions;
 mod doctests;
 mod error;
 mod generator;

@@ -304,3 +304,40 @@ fn what_prost_panics_of_is_an_error() {
     let said = refusal(&[proto], &[directory.path()]);
     assert!(said.contains("variant names overlap") && said.contains("`A__B`"), "{said}");
 }
+
+#[test]
+fn names_that_are_the_same_in_rust_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let header = "syntax = \"proto3\";\npackage a;\n";
+    let same = write(directory.path(), "same.proto", &format!("{header}service Two_Words {{}}\n"));
+    let said = |text: &str| {
+        let text = format!("{header}message M {{}}\n{text}\n");
+        let proto = write(directory.path(), "a.proto", &text);
+        let builder = crate::configure().out_dir(directory.path());
+        let compiled = builder.compile_protos(&[&same, &proto], &[directory.path()]);
+        compiled.err().map(|error| error.to_string())
+    };
+    let methods = |first: &str, second: &str| {
+        let method = |name| format!("rpc {name}(M) returns (M);\n");
+        said(&format!("service S {{\n{}{}}}", method(first), method(second)))
+    };
+    for (first, second, name) in [("Get", "GET", "get"), ("GetX", "Get_X", "get_x")] {
+        let expected = format!(
+            "a.proto:6: the method {second} is `{name}` in Rust, as the method {first} is \
+             (a.proto:5): rename one of them"
+        );
+        assert_eq!(methods(first, second), Some(expected));
+    }
+    let refusal = |line, second, name, first, place| {
+        Some(format!(
+            "a.proto:{line}: the service {second} is `{name}` in Rust, as the service {first} is ({place}): \
+             rename one of them"
+        ))
+    };
+    let own = said("service S {}\nservice s {}");
+    assert_eq!(own, refusal(5, "s", "s", "S", "a.proto:4"));
+    let of_another_file = said("service TwoWords {}");
+    assert_eq!(of_another_file, refusal(4, "TwoWords", "two_words", "Two_Words", "same.proto:3"));
+    assert_eq!(methods("GetX", "Getx"), None);
+    assert_eq!(said("service Twowords {}\nservice S { rpc S(M) returns (M); }"), None);
+}
