@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use nix::unistd::{self, User};
-use samehost::Group;
 use tracing_subscriber::EnvFilter;
 
 /// The longest duration that is accepted: a year.
@@ -67,21 +66,13 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
     }
 }
 
-/// Parses a group's name or number.
-pub(crate) fn group(text: &str) -> Result<Group, String> {
-    if text.is_empty() {
-        return Err("a group's name or number is missing".to_owned());
-    }
-    Ok(text.parse().map_or_else(|_| Group::Name(text.to_owned()), Group::Id))
-}
-
 /// Parses a user's name or number, and returns the number.
 pub(crate) fn user(text: &str) -> Result<u32, String> {
     id("user", text, |name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())))
 }
 
 /// Parses a group's name or number, and returns the number.
-pub(crate) fn group_number(text: &str) -> Result<u32, String> {
+pub(crate) fn group(text: &str) -> Result<u32, String> {
     id("group", text, |name| Ok(unistd::Group::from_name(name)?.map(|group| group.gid.as_raw())))
 }
 
@@ -194,17 +185,10 @@ mod tests {
 
     #[test]
     fn users_and_groups_become_numbers() {
-        assert_eq!((user("root"), group_number("root")), (Ok(0), Ok(0)));
-        assert_eq!((user("12"), group_number("4294967294")), (Ok(12), Ok(u32::MAX - 1)));
+        assert_eq!((user("root"), group("root")), (Ok(0), Ok(0)));
+        assert_eq!((user("12"), group("4294967294")), (Ok(12), Ok(u32::MAX - 1)));
         for text in ["", "-1", "no such name", "4294967295", "4294967296"] {
-            assert!(user(text).is_err() && group_number(text).is_err(), "{text}");
+            assert!(user(text).is_err() && group(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn groups_are_names_or_numbers() {
-        assert_eq!(group("12"), Ok(Group::Id(12)));
-        assert_eq!(group("staff"), Ok(Group::Name("staff".to_owned())));
-        assert!(group("").is_err());
     }
 }
