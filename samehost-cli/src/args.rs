@@ -11,11 +11,12 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Parses a duration: `50us`, `1.5ms`, `2s`, `3m`, or a number of seconds without a unit.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration: write 50us, 1.5ms, 2s or a number of seconds");
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let unit_at = text.find(char::is_alphabetic).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let seconds_per_unit = match unit {
         "ns" => 1e-9,
-        "us" | "µs" => 1e-6,
+        // With the micro sign or with the Greek letter.
+        "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
         "ms" => 1e-3,
         "" | "s" => 1.0,
         "m" | "min" => 60.0,
@@ -148,6 +149,8 @@ mod tests {
     fn durations_have_units() {
         for (text, nanoseconds) in [
             ("50us", 50_000),
+            ("50\u{b5}s", 50_000),
+            ("50\u{3bc}s", 50_000),
             ("1.5ms", 1_500_000),
             ("2s", 2_000_000_000),
             ("0.25", 250_000_000),
