@@ -173,7 +173,11 @@ async fn serve(args: Args) -> Outcome {
         Some(address) => Some(crate::metrics::serve(address, args.allow_remote).await?),
         None => None,
     };
-    listeners.extend(bind(&args, args.addresses.iter().chain(&default)).await?);
+    // A server that is to be taken over may let this one wait.
+    listeners.extend(tokio::select! {
+        bound = bind(&args, args.addresses.iter().chain(&default)) => bound?,
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    });
     announce(&listeners, metrics)?;
     notify::ready(args.take_over);
 
