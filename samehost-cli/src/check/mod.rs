@@ -3,6 +3,7 @@
 
 mod file;
 mod http2;
+mod lock;
 mod path;
 mod service;
 mod socket;
