@@ -19,7 +19,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::cell::{Carriage, Carrier, Cell};
-use super::stubs::{Dial, Stub};
+use super::stubs::{Dial, Stub, dial_all};
 use super::worker::{Problem, Recorder, Share, Worker};
 use crate::args::MEMORY_MAX;
 
@@ -57,9 +57,10 @@ pub(super) async fn workers(
     let memory = SealedMemory::copy_from(&payload)?;
     let expected = seen(&payload, carriage.read);
     let mut workers: Vec<Box<dyn Worker>> = Vec::new();
-    for _ in 0..cell.concurrency {
+    let clients = dial_all(&dialer, cell.connections).await?;
+    for client in clients.iter().cycle().take(cell.concurrency) {
         workers.push(Box::new(MemoryWorker {
-            client: dialer.dial().await?,
+            client: client.clone(),
             carriage,
             payload: payload.clone(),
             memory: memory.clone(),
@@ -184,7 +185,54 @@ impl PingService for Taker {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::report::tests::CELL;
+    use super::super::requests::Requests;
     use super::*;
+
+    /// Counts connections, and has none.
+    #[derive(Clone, Default)]
+    struct Counter(Arc<AtomicUsize>);
+
+    impl Dial for Counter {
+        async fn dial(&self) -> Result<impl Stub, Problem> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(self.clone())
+        }
+    }
+
+    impl Stub for Counter {
+        async fn ping(
+            &mut self,
+            _: Request<PingRequest>,
+        ) -> Result<Response<PingResponse>, Status> {
+            only_payloads()
+        }
+
+        async fn converse(
+            &mut self,
+            _: Requests,
+        ) -> Result<Response<Streaming<ConverseResponse>>, Status> {
+            only_payloads()
+        }
+
+        async fn watch(
+            &mut self,
+            _: WatchRequest,
+        ) -> Result<Response<Streaming<WatchResponse>>, Status> {
+            only_payloads()
+        }
+    }
+
+    #[tokio::test]
+    async fn workers_share_the_connections() {
+        let carriage = Carriage { by: Carrier::Message, read: false };
+        let cell = Cell { concurrency: 5, connections: 2, carriage: Some(carriage), ..CELL };
+        let counter = Counter::default();
+        let workers = workers(counter.clone(), &cell, carriage).await.ok().unwrap();
+        assert_eq!((workers.len(), counter.0.load(Ordering::Relaxed)), (5, 2));
+    }
 
     #[test]
     fn what_was_seen_depends_on_all_bytes() {
