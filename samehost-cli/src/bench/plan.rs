@@ -143,6 +143,13 @@ fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
         }
     }
     cells.retain(|cell| cell.stack.measures(cell));
+    if args.blocking == Some(true) && cells.iter().all(|cell| cell.stack != Stack::Blocking) {
+        return Err(Failure::Usage(
+            "--blocking measures unary calls one at a time with samehost's stubs, which the other options leave \
+             out: leave it out, or ask for those with --kind unary --concurrency 1 --stubs samehost"
+                .into(),
+        ));
+    }
     if cells.is_empty() {
         return Err(Failure::Usage(
             "there are more --connections than calls in flight: give a higher --concurrency".into(),
