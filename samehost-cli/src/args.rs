@@ -99,13 +99,13 @@ pub(crate) fn payload(text: &str) -> Result<usize, String> {
     payload_up_to(4 * 1024 * 1024 - 64, "the message limit of 4 MiB", text)
 }
 
-/// The largest payload of a message that is not said to be memory, in bytes.
+/// The largest payload that `bench` sends in a message without `--memory`, in bytes.
 pub(crate) const PAYLOAD_MAX: usize = 16 * 1024 * 1024;
 
-/// The largest payload that is handed over in memory, in bytes.
+/// The largest payload of `bench --memory`, in each way that it is handed over, in bytes.
 pub(crate) const MEMORY_MAX: usize = 64 * 1024 * 1024;
 
-/// Parses the size of a payload for a server that has raised its message limit.
+/// Parses the size of a payload of `bench`, up to the largest that `--memory` allows.
 pub(crate) fn memory_payload(text: &str) -> Result<usize, String> {
     payload_up_to(MEMORY_MAX, "64 MiB", text)
 }
