@@ -18,7 +18,7 @@ use samehost::{Descriptors, SealedMemory, SealedMemoryError};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::cell::{Carriage, Carrier, Cell};
+use super::cell::{Carrier, Cell, Delivery};
 use super::stubs::{Dial, Stub, dial_all};
 use super::worker::{Problem, Recorder, Share, Worker};
 use crate::args::MEMORY_MAX;
@@ -47,21 +47,21 @@ fn sum(bytes: &[u8]) -> u64 {
     words.chain(rest.iter().map(|byte| u64::from(*byte))).fold(0, u64::wrapping_add)
 }
 
-/// Returns the workers of a cell that has a [`Carriage`].
+/// Returns the workers of a cell that has a [`Delivery`].
 pub(super) async fn workers(
     dialer: impl Dial,
     cell: &Cell,
-    carriage: Carriage,
+    delivery: Delivery,
 ) -> Result<Vec<Box<dyn Worker>>, Problem> {
     let payload = Bytes::from(payload(cell.payload));
     let memory = SealedMemory::copy_from(&payload)?;
-    let expected = seen(&payload, carriage.read);
+    let expected = seen(&payload, delivery.read);
     let mut workers: Vec<Box<dyn Worker>> = Vec::new();
     let clients = dial_all(&dialer, cell.connections).await?;
     for client in clients.iter().cycle().take(cell.concurrency) {
         workers.push(Box::new(MemoryWorker {
             client: client.clone(),
-            carriage,
+            delivery,
             payload: payload.clone(),
             memory: memory.clone(),
             expected,
@@ -73,7 +73,7 @@ pub(super) async fn workers(
 /// Sends one payload after the other.
 struct MemoryWorker<T> {
     client: T,
-    carriage: Carriage,
+    delivery: Delivery,
     payload: Bytes,
     /// The payload in sealed memory.
     memory: SealedMemory,
@@ -83,9 +83,9 @@ struct MemoryWorker<T> {
 
 impl<T: Stub> MemoryWorker<T> {
     fn request(&self) -> Result<Request<PingRequest>, Problem> {
-        let message = if self.carriage.read { READ } else { RECEIVE }.to_owned();
+        let message = if self.delivery.read { READ } else { RECEIVE }.to_owned();
         let mut request = Request::new(PingRequest { message, ..PingRequest::default() });
-        let memory = match self.carriage.by {
+        let memory = match self.delivery.by {
             Carrier::Message | Carrier::Socket => {
                 request.get_mut().payload = self.payload.clone();
                 return Ok(request);
@@ -227,10 +227,10 @@ mod tests {
 
     #[tokio::test]
     async fn workers_share_the_connections() {
-        let carriage = Carriage { by: Carrier::Message, read: false };
-        let cell = Cell { concurrency: 5, connections: 2, carriage: Some(carriage), ..CELL };
+        let delivery = Delivery { by: Carrier::Message, read: false };
+        let cell = Cell { concurrency: 5, connections: 2, delivery: Some(delivery), ..CELL };
         let counter = Counter::default();
-        let workers = workers(counter.clone(), &cell, carriage).await.ok().unwrap();
+        let workers = workers(counter.clone(), &cell, delivery).await.ok().unwrap();
         assert_eq!((workers.len(), counter.0.load(Ordering::Relaxed)), (5, 2));
     }
 

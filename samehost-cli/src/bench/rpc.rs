@@ -30,8 +30,8 @@ pub(super) async fn workers(
     dialer: impl Dial,
     cell: &Cell,
 ) -> Result<Vec<Box<dyn Worker>>, Problem> {
-    if let Some(carriage) = cell.carriage {
-        return memory::workers(dialer, cell, carriage).await;
+    if let Some(delivery) = cell.delivery {
+        return memory::workers(dialer, cell, delivery).await;
     }
     let payload = Bytes::from(vec![0; cell.payload]);
     let mut workers: Vec<Box<dyn Worker>> = Vec::new();
