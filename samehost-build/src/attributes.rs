@@ -9,6 +9,10 @@ impl Attributes {
         self.0.push((path.as_ref().to_owned(), attribute.as_ref().to_owned()));
     }
 
+    pub(crate) fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+
     /// Returns the attributes whose path matches `name`, one per line.
     pub(crate) fn of(&self, name: &str) -> String {
         let matching = self.0.iter().filter(|(path, _)| matches(path, name));

@@ -3,18 +3,20 @@
 use std::collections::HashSet;
 use std::env;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use prost_build::{Config, Module};
 use prost_types::FileDescriptorSet;
 use protox::prost::Message;
 
+use crate::doctests;
 use crate::error::Error;
 use crate::generator::Generator;
 use crate::lints;
 use crate::names::is_module_path;
 use crate::options::Options;
-use crate::proto;
+use crate::{check, collisions, proto};
 
 /// Returns the options for compiling protos. [`compile`](crate::compile) uses the defaults.
 ///
@@ -74,6 +76,19 @@ struct Types {
 }
 
 impl Types {
+    /// Refuses attributes that are none.
+    fn check(&self) -> Result<(), Error> {
+        for (option, given) in [
+            ("type_attribute", &self.type_attributes),
+            ("message_attribute", &self.message_attributes),
+            ("enum_attribute", &self.enum_attributes),
+            ("field_attribute", &self.field_attributes),
+        ] {
+            check::attributes(option, given)?;
+        }
+        Ok(())
+    }
+
     fn apply(&self, config: &mut Config) {
         for (proto, rust) in &self.extern_paths {
             config.extern_path(proto, rust);
@@ -351,8 +366,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// An [`Error`] if a file cannot be written, or if the set is empty, uses editions or does not
-    /// have all imports.
+    /// An [`Error`] if a file cannot be written, if the set is empty or uses editions, or if it does
+    /// not have the message of a field, because an import is missing.
     pub fn compile_fds(self, descriptors: FileDescriptorSet) -> Result<(), Error> {
         self.compile_fds_with_config(descriptors, Config::new())
     }
@@ -397,7 +412,9 @@ impl Builder {
         encoded: &[u8],
         mut config: Config,
     ) -> Result<(), Error> {
-        check_set(&descriptors)?;
+        check::set(&descriptors)?;
+        self.types.check()?;
+        self.options.check()?;
         let path = &self.options.proto_path;
         if !is_module_path(path) {
             return Err(Error::usage(format!(
@@ -415,15 +432,14 @@ impl Builder {
             config.include_file(path);
         }
         if self.options.build_client || self.options.build_server {
+            collisions::refuse(&descriptors)?;
             config.service_generator(Box::new(Generator::new(self.options)));
         }
         let files: HashSet<String> = descriptors.file.iter().map(file_name).collect();
-        config
-            .compile_fds(descriptors)
-            .map_err(|error| Error::io("cannot generate code", error))?;
+        compile(config, descriptors)?;
         let include_file = self.include_file.iter().map(|file| directory.join(file));
         for file in files.iter().map(|file| directory.join(file)).chain(include_file) {
-            exempt(&file)?;
+            mend(&file)?;
         }
         if let Some(path) = &self.descriptor_set_path {
             fs::write(path, encoded).map_err(|error| Error::write(path, error))?;
@@ -432,20 +448,20 @@ impl Builder {
     }
 }
 
-/// Refuses sets of which no code can be generated.
-fn check_set(descriptors: &FileDescriptorSet) -> Result<(), Error> {
-    if descriptors.file.is_empty() {
-        return Err(Error::usage(
-            "the FileDescriptorSet has no files: compile its protos with their imports \
-             (protoc --include_imports)",
-        ));
-    }
-    for file in &descriptors.file {
-        if !matches!(file.syntax(), "" | "proto2" | "proto3") {
-            return Err(Error::editions(file.name()));
+/// Generates the code. What prost's builder panics of is told as an error: it panics of options that it cannot parse
+/// and of names that are the same in Rust.
+fn compile(mut config: Config, descriptors: FileDescriptorSet) -> Result<(), Error> {
+    const WHAT: &str = "cannot generate code";
+    let compiled = catch_unwind(AssertUnwindSafe(|| config.compile_fds(descriptors)));
+    match compiled {
+        Ok(compiled) => compiled.map_err(|error| Error::io(WHAT, error)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let text = text.unwrap_or("it panicked");
+            Err(Error::usage(format!("{WHAT}: prost-build says: {text}")))
         }
     }
-    Ok(())
 }
 
 /// Returns the file name that prost uses for a proto's package.
@@ -453,8 +469,10 @@ fn file_name(file: &prost_types::FileDescriptorProto) -> String {
     Module::from_protobuf_package_name(file.package()).to_file_name_or("_")
 }
 
-/// The file may be missing: nothing is generated for a package without messages and services.
-fn exempt(path: &Path) -> Result<(), Error> {
+/// Gives a generated file what prost's builder cannot. The file may be missing: nothing is generated for a package
+/// without messages and services.
+fn mend(path: &Path) -> Result<(), Error> {
     let Ok(generated) = fs::read_to_string(path) else { return Ok(()) };
-    fs::write(path, lints::exempt(&generated)).map_err(|error| Error::write(path, error))
+    let generated = doctests::prevent(&lints::exempt(&generated));
+    fs::write(path, generated).map_err(|error| Error::write(path, error))
 }

@@ -41,8 +41,11 @@
 mod attributes;
 mod blocking;
 mod builder;
+mod check;
 mod client;
 mod client_parts;
+mod collisions;
+mod doctests;
 mod error;
 mod generator;
 mod lints;

@@ -5,6 +5,9 @@ use std::collections::HashSet;
 use prost_build::{Comments, Service};
 
 use crate::attributes::Attributes;
+use crate::check;
+use crate::doctests;
+use crate::error::Error;
 
 /// The options of the stubs.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +29,20 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Refuses attributes that are none.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        for (option, given) in [
+            ("server_mod_attribute", &self.server_mod),
+            ("server_attribute", &self.server),
+            ("trait_attribute", &self.service_trait),
+            ("client_mod_attribute", &self.client_mod),
+            ("client_attribute", &self.client),
+        ] {
+            check::attributes(option, given.pairs())?;
+        }
+        Ok(())
+    }
+
     /// Returns the package's name if it is a part of names.
     pub(crate) fn package<'a>(&self, service: &'a Service) -> &'a str {
         if self.emit_package { &service.package } else { "" }
@@ -46,6 +63,6 @@ impl Options {
             let comments = Comments { leading_detached: Vec::new(), ..comments.clone() };
             comments.append_with_indent(0, &mut docs);
         }
-        docs
+        doctests::prevent(&docs)
     }
 }

@@ -185,3 +185,159 @@ fn attributes_are_put_on_clients_and_their_modules() {
     }
     assert_eq!(count(&generated(|it| it.client_mod_attribute("a.c", attribute)), attribute), 0);
 }
+
+#[test]
+fn code_in_comments_becomes_no_test_of_the_user() {
+    let code = |indentation: &str| {
+        let lines = [
+            "",
+            " A list:",
+            "",
+            "     is no Rust;",
+            "",
+            " - one",
+            "",
+            " \t\tnor this",
+            "",
+            " ```",
+            " nor this",
+            " ```",
+        ];
+        lines.map(|line| format!("{indentation}//{line}\n")).concat()
+    };
+    let (outer, inner) = (code(""), code("  "));
+    let text = format!(
+        "syntax = \"proto3\";\npackage a;\n{outer}message M {{\n{inner}uint32 number = 1;\n\
+         {inner}oneof choice {{\n{inner}M inner = 2;\n}}\n}}\n{outer}enum E {{\n{inner}NONE = 0;\n}}\n\
+         {outer}service S {{\n{inner}rpc Do(M) returns (M);\n}}\n"
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let proto = write(directory.path(), "a.proto", &text);
+    let builder = crate::configure().out_dir(directory.path());
+    builder.compile_protos(&[proto], &[directory.path()]).unwrap();
+    let generated = fs::read_to_string(directory.path().join("a.rs")).unwrap();
+    // A oneof has its comment at its field and its type, a service and a method have theirs in server, client and
+    // blocking client.
+    assert_eq!(
+        count(&generated, "#[cfg_attr(not(doctest), doc = \"      is no Rust;\")]"),
+        5 + 2 + 6
+    );
+    for line in generated.lines().filter(|line| line.trim_start().starts_with("///")) {
+        assert!(!line.contains("is no Rust") && !line.contains("nor this"), "{line}");
+        assert!(!line.contains("```"), "{line}");
+    }
+}
+
+/// Returns what is said about this set of compiled files.
+fn refusal_of(file: impl IntoIterator<Item = prost_types::FileDescriptorProto>) -> Option<String> {
+    let out = tempfile::tempdir().unwrap();
+    let set = crate::FileDescriptorSet { file: file.into_iter().collect() };
+    let compiled = crate::configure().out_dir(out.path()).compile_fds(set);
+    compiled.err().map(|error| error.to_string())
+}
+
+#[test]
+fn a_set_without_the_message_of_a_field_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), "b.proto", "syntax = \"proto3\";\npackage b;\nmessage B {}\n");
+    let compiled = |text: &str| {
+        let imports = "import \"b.proto\";\nimport \"google/protobuf/empty.proto\";\n";
+        let text = format!("syntax = \"proto3\";\npackage a.v1;\n{imports}{text}\n");
+        let proto = write(directory.path(), "a.proto", &text);
+        protox::compile([proto], [directory.path()]).unwrap().file
+    };
+    let inner = "message A { message Inner { oneof either { b.B other = 1; } } }";
+    let files = compiled(inner);
+    assert_eq!(refusal_of(files.clone()), None);
+    let without = files.into_iter().filter(|file| file.name() != "b.proto");
+    let said = refusal_of(without).unwrap();
+    for part in
+        ["a.proto: the field a.v1.A.Inner.other is a b.B,", "[b.proto]", "--include_imports"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
+    // Nobody has to know what these messages are made of.
+    let files = compiled(
+        "service S { rpc Do(google.protobuf.Empty) returns (b.B); }\n\
+         message A { repeated b.B several = 1; map<string, b.B> by_name = 2; }",
+    );
+    let alone = files.into_iter().filter(|file| file.name() == "a.proto");
+    assert_eq!(refusal_of(alone), None);
+}
+
+#[test]
+fn an_attribute_that_is_none_is_named() {
+    type Setter = fn(crate::Builder, &str, &str) -> crate::Builder;
+    let directory = tempfile::tempdir().unwrap();
+    let proto = write(directory.path(), "a.proto", "syntax = \"proto3\";\nmessage M {}\n");
+    let options: [(&str, Setter); 9] = [
+        ("type_attribute", |it, path, text| it.type_attribute(path, text)),
+        ("message_attribute", |it, path, text| it.message_attribute(path, text)),
+        ("enum_attribute", |it, path, text| it.enum_attribute(path, text)),
+        ("field_attribute", |it, path, text| it.field_attribute(path, text)),
+        ("server_mod_attribute", |it, path, text| it.server_mod_attribute(path, text)),
+        ("server_attribute", |it, path, text| it.server_attribute(path, text)),
+        ("trait_attribute", |it, path, text| it.trait_attribute(path, text)),
+        ("client_mod_attribute", |it, path, text| it.client_mod_attribute(path, text)),
+        ("client_attribute", |it, path, text| it.client_attribute(path, text)),
+    ];
+    for (name, option) in options {
+        for text in ["#[derive(Hash]", "derive(Hash)", "#![allow(unused)]", "#[a] pub", "#"] {
+            let builder = option(crate::configure().out_dir(directory.path()), ".", text);
+            let said = builder.compile_protos(&[&proto], &[directory.path()]).unwrap_err();
+            let call = format!("{name}(\".\", {text:?}) is no attribute (");
+            assert!(said.to_string().contains(&call), "{said}");
+        }
+        let several = "/// A doc.\n#[allow(unused)] #[doc(alias = \"x\")] // And a comment.\n";
+        for text in ["", several] {
+            let builder = option(crate::configure().out_dir(directory.path()), ".", text);
+            builder.compile_protos(&[&proto], &[directory.path()]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_prost_panics_of_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "syntax = \"proto3\";\nenum E { A_B = 0; A__B = 1; }\n";
+    let proto = write(directory.path(), "a.proto", text);
+    let said = refusal(&[proto], &[directory.path()]);
+    assert!(said.contains("variant names overlap") && said.contains("`A__B`"), "{said}");
+}
+
+#[test]
+fn names_that_are_the_same_in_rust_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let header = "syntax = \"proto3\";\npackage a;\n";
+    let same = write(directory.path(), "same.proto", &format!("{header}service Two_Words {{}}\n"));
+    let said = |text: &str| {
+        let text = format!("{header}message M {{}}\n{text}\n");
+        let proto = write(directory.path(), "a.proto", &text);
+        let builder = crate::configure().out_dir(directory.path());
+        let compiled = builder.compile_protos(&[&same, &proto], &[directory.path()]);
+        compiled.err().map(|error| error.to_string())
+    };
+    let methods = |first: &str, second: &str| {
+        let method = |name| format!("rpc {name}(M) returns (M);\n");
+        said(&format!("service S {{\n{}{}}}", method(first), method(second)))
+    };
+    for (first, second, name) in [("Get", "GET", "get"), ("GetX", "Get_X", "get_x")] {
+        let expected = format!(
+            "a.proto:6: the method {second} is `{name}` in Rust, as the method {first} is \
+             (a.proto:5): rename one of them"
+        );
+        assert_eq!(methods(first, second), Some(expected));
+    }
+    let refusal = |line, second, name, first, place| {
+        Some(format!(
+            "a.proto:{line}: the service {second} is `{name}` in Rust, as the service {first} is ({place}): \
+             rename one of them"
+        ))
+    };
+    let own = said("service S {}\nservice s {}");
+    assert_eq!(own, refusal(5, "s", "s", "S", "a.proto:4"));
+    let of_another_file = said("service TwoWords {}");
+    assert_eq!(of_another_file, refusal(4, "TwoWords", "two_words", "Two_Words", "same.proto:3"));
+    assert_eq!(methods("GetX", "Getx"), None);
+    assert_eq!(said("service Twowords {}\nservice S { rpc S(M) returns (M); }"), None);
+}

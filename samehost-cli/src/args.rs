@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use nix::unistd::{self, User};
-use samehost::Group;
 use tracing_subscriber::EnvFilter;
 
 /// The longest duration that is accepted: a year.
@@ -12,11 +11,12 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Parses a duration: `50us`, `1.5ms`, `2s`, `3m`, or a number of seconds without a unit.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration: write 50us, 1.5ms, 2s or a number of seconds");
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let unit_at = text.find(char::is_alphabetic).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let seconds_per_unit = match unit {
         "ns" => 1e-9,
-        "us" | "µs" => 1e-6,
+        // With the micro sign or with the Greek letter.
+        "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
         "ms" => 1e-3,
         "" | "s" => 1.0,
         "m" | "min" => 60.0,
@@ -67,21 +67,13 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
     }
 }
 
-/// Parses a group's name or number.
-pub(crate) fn group(text: &str) -> Result<Group, String> {
-    if text.is_empty() {
-        return Err("a group's name or number is missing".to_owned());
-    }
-    Ok(text.parse().map_or_else(|_| Group::Name(text.to_owned()), Group::Id))
-}
-
 /// Parses a user's name or number, and returns the number.
 pub(crate) fn user(text: &str) -> Result<u32, String> {
     id("user", text, |name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())))
 }
 
 /// Parses a group's name or number, and returns the number.
-pub(crate) fn group_number(text: &str) -> Result<u32, String> {
+pub(crate) fn group(text: &str) -> Result<u32, String> {
     id("group", text, |name| Ok(unistd::Group::from_name(name)?.map(|group| group.gid.as_raw())))
 }
 
@@ -107,13 +99,13 @@ pub(crate) fn payload(text: &str) -> Result<usize, String> {
     payload_up_to(4 * 1024 * 1024 - 64, "the message limit of 4 MiB", text)
 }
 
-/// The largest payload of a message that is not said to be memory, in bytes.
+/// The largest payload that `bench` sends in a message without `--memory`, in bytes.
 pub(crate) const PAYLOAD_MAX: usize = 16 * 1024 * 1024;
 
-/// The largest payload that is handed over in memory, in bytes.
+/// The largest payload of `bench --memory`, in each way that it is handed over, in bytes.
 pub(crate) const MEMORY_MAX: usize = 64 * 1024 * 1024;
 
-/// Parses the size of a payload for a server that has raised its message limit.
+/// Parses the size of a payload of `bench`, up to the largest that `--memory` allows.
 pub(crate) fn memory_payload(text: &str) -> Result<usize, String> {
     payload_up_to(MEMORY_MAX, "64 MiB", text)
 }
@@ -157,6 +149,8 @@ mod tests {
     fn durations_have_units() {
         for (text, nanoseconds) in [
             ("50us", 50_000),
+            ("50\u{b5}s", 50_000),
+            ("50\u{3bc}s", 50_000),
             ("1.5ms", 1_500_000),
             ("2s", 2_000_000_000),
             ("0.25", 250_000_000),
@@ -194,17 +188,10 @@ mod tests {
 
     #[test]
     fn users_and_groups_become_numbers() {
-        assert_eq!((user("root"), group_number("root")), (Ok(0), Ok(0)));
-        assert_eq!((user("12"), group_number("4294967294")), (Ok(12), Ok(u32::MAX - 1)));
+        assert_eq!((user("root"), group("root")), (Ok(0), Ok(0)));
+        assert_eq!((user("12"), group("4294967294")), (Ok(12), Ok(u32::MAX - 1)));
         for text in ["", "-1", "no such name", "4294967295", "4294967296"] {
-            assert!(user(text).is_err() && group_number(text).is_err(), "{text}");
+            assert!(user(text).is_err() && group(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn groups_are_names_or_numbers() {
-        assert_eq!(group("12"), Ok(Group::Id(12)));
-        assert_eq!(group("staff"), Ok(Group::Name("staff".to_owned())));
-        assert!(group("").is_err());
     }
 }

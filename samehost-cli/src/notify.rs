@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Reports that the server is ready. A server that has taken over also reports that it is now the
-/// service's main process, because the manager did not start it as such.
-pub(crate) fn ready(has_taken_over: bool) {
+/// Reports that the server is ready. A server that may have taken over also reports that it is the
+/// service's main process: if it has, the manager did not start it as such.
+pub(crate) fn ready(may_have_taken_over: bool) {
     let ready = [NotifyState::Ready, NotifyState::MainPid(std::process::id())];
-    tell(if has_taken_over { &ready } else { &ready[..1] });
+    tell(if may_have_taken_over { &ready } else { &ready[..1] });
 }
 
 /// Reports that the server stops and has no successor.

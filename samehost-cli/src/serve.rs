@@ -50,7 +50,7 @@ pub(crate) struct Args {
     mode: u32,
     /// Group of the socket files, by name or number
     #[arg(long, value_name = "NAME|GID", value_parser = args::group)]
-    group: Option<Group>,
+    group: Option<u32>,
     /// Allow a socket in a directory that other users can write to, such as a Kubernetes emptyDir
     #[arg(long)]
     allow_shared_directory: bool,
@@ -71,7 +71,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME|UID", value_parser = args::user)]
     allow_uid: Vec<u32>,
     /// Let processes in this group connect, by name or number; supplementary groups count
-    #[arg(long, value_name = "NAME|GID", value_parser = args::group_number)]
+    #[arg(long, value_name = "NAME|GID", value_parser = args::group)]
     allow_gid: Vec<u32>,
     /// Let processes of the server's own user connect
     #[arg(long)]
@@ -173,7 +173,11 @@ async fn serve(args: Args) -> Outcome {
         Some(address) => Some(crate::metrics::serve(address, args.allow_remote).await?),
         None => None,
     };
-    listeners.extend(bind(&args, args.addresses.iter().chain(&default)).await?);
+    // A server that is to be taken over may let this one wait.
+    listeners.extend(tokio::select! {
+        bound = bind(&args, args.addresses.iter().chain(&default)) => bound?,
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    });
     announce(&listeners, metrics)?;
     notify::ready(args.take_over);
 
@@ -212,8 +216,8 @@ async fn bind(
         .republish(args.republish)
         .take_over(args.take_over)
         .allow_take_over(args.take_over);
-    if let Some(group) = &args.group {
-        options = options.group(group.clone());
+    if let Some(group) = args.group {
+        options = options.group(Group::Id(group));
     }
     // Sockets that can be taken over are bound last, since no step may fail after a take-over.
     let mut order: Vec<_> = addresses.collect();

@@ -65,7 +65,26 @@ pub(super) enum Target {
 }
 
 /// One address, or several in order of preference, for [`Channel::builder`]. It is made from
-/// anything that converts to an [`Address`], and from an array, a slice or a `Vec` of such values.
+/// anything that converts to an [`Address`], and from an array, a slice or a `Vec` of such values:
+///
+/// ```
+/// use samehost::{Address, Channel};
+///
+/// # fn main() -> Result<(), samehost::AddressParseError> {
+/// let names = ["unix:/run/app/main.sock", "unix:/run/app/spare.sock"];
+/// let parsed: Vec<Address> = vec![names[0].parse()?, names[1].parse()?];
+/// for builder in [
+///     Channel::builder(names[0]),
+///     Channel::builder(names),
+///     Channel::builder(&names[..]),
+///     Channel::builder(&parsed[1..]),
+///     Channel::builder(parsed),
+/// ] {
+///     let _channel = builder.connect_timeout(std::time::Duration::from_secs(1));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Addresses(Result<Vec<Address>, AddressParseError>);
 
@@ -96,9 +115,12 @@ where
     }
 }
 
-impl From<&[Address]> for Addresses {
-    fn from(addresses: &[Address]) -> Self {
-        Self::collect(addresses)
+impl<A> From<&[A]> for Addresses
+where
+    A: Clone + TryInto<Address, Error: Into<AddressParseError>>,
+{
+    fn from(addresses: &[A]) -> Self {
+        Self::collect(addresses.iter().cloned())
     }
 }
 

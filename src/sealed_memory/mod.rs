@@ -144,7 +144,7 @@ impl SealedMemory {
     /// Maps the memory if it has at most `limit` bytes, and decodes the message in it.
     ///
     /// Fields of the type [`Bytes`] are slices of the mapping: nothing of them is copied, however large
-    /// they are (`configure().bytes(["."])` of `samehost-build` gives `bytes` fields this type). All
+    /// they are (`configure().bytes(".")` of `samehost-build` gives `bytes` fields this type). All
     /// others are copied, `Vec<u8>` and `String` among them. The mapping ends with the last slice of it.
     ///
     /// The sender writes the encoded message: `SealedMemory::copy_from(&message.encode_to_vec())`.

@@ -16,7 +16,7 @@ pub(super) struct Cell {
     pub(super) wait: Wait,
     pub(super) kind: Kind,
     /// For [`Kind::Bulk`] with `--memory`: how a payload gets to the server.
-    pub(super) carriage: Option<Carriage>,
+    pub(super) delivery: Option<Delivery>,
     /// The payload in bytes, in each direction. For [`Kind::Bulk`] it goes in one direction.
     pub(super) payload: usize,
     /// The number of calls in flight. For [`Kind::Stream`] and [`Kind::Bulk`] it is the number of
@@ -33,8 +33,8 @@ impl Cell {
     }
 
     pub(super) fn series(&self) -> Series {
-        let Self { stack, stubs, wait, transport, carriage, .. } = *self;
-        Series { stack, stubs, carrier: carriage.map(|carriage| carriage.by), wait, transport }
+        let Self { stack, stubs, wait, transport, delivery, .. } = *self;
+        Series { stack, stubs, carrier: delivery.map(|delivery| delivery.by), wait, transport }
     }
 }
 
@@ -42,8 +42,8 @@ impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, payload, concurrency, .. } = self;
         write!(f, "{} {kind}, {payload} B × {concurrency}", self.series())?;
-        match self.carriage {
-            Some(Carriage { read: true, .. }) => f.write_str(", read"),
+        match self.delivery {
+            Some(Delivery { read: true, .. }) => f.write_str(", read"),
             _ => Ok(()),
         }
     }
@@ -99,7 +99,7 @@ pub(super) enum Stubs {
 
 /// How a payload gets to its receiver, and what the receiver does with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Carriage {
+pub(super) struct Delivery {
     pub(super) by: Carrier,
     /// Whether the receiver reads every byte, instead of only having them.
     pub(super) read: bool,

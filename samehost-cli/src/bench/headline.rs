@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::cell::{Carriage, Carrier, Cell, Kind, Stack, Stubs, Transport, Wait};
+use super::cell::{Carrier, Cell, Delivery, Kind, Stack, Stubs, Transport, Wait};
 use super::plan::Plan;
 use super::report::{Report, Row};
 use super::text::size;
@@ -98,12 +98,12 @@ impl Pair {
             Self::Raw => Cell { stack: Stack::Raw, stubs: None, ..ours },
             Self::Stubs => Cell { stubs: Some(Stubs::Tonic), ..ours },
             Self::Sealed => {
-                let carriage = Some(Carriage { by: Carrier::Socket, read: false });
-                Cell { stack: Stack::Raw, stubs: None, carriage, ..ours }
+                let delivery = Some(Delivery { by: Carrier::Socket, read: false });
+                Cell { stack: Stack::Raw, stubs: None, delivery, ..ours }
             }
             Self::SealedToMessage => {
-                let carriage = Some(Carriage { by: Carrier::Message, read: false });
-                Cell { carriage, ..ours }
+                let delivery = Some(Delivery { by: Carrier::Message, read: false });
+                Cell { delivery, ..ours }
             }
             Self::Tcp => Cell { transport: Transport::Tcp, ..ours },
         }
@@ -154,10 +154,10 @@ impl Comparison {
 
     /// Compares the largest payload that was handed over in sealed memory and is not read.
     fn of_memory(rows: &[Row], pair: Pair) -> Option<Self> {
-        let sealed = Some(Carriage { by: Carrier::SealedOnce, read: false });
+        let sealed = Some(Delivery { by: Carrier::SealedOnce, read: false });
         let ours = rows
             .iter()
-            .filter(|row| row.cell().carriage == sealed && row.wait == Wait::Block)
+            .filter(|row| row.cell().delivery == sealed && row.wait == Wait::Block)
             .max_by_key(|row| row.payload_bytes)?;
         let other = pair.other(ours.cell());
         let other = rows.iter().find(|row| row.cell() == other)?;
@@ -395,9 +395,9 @@ pub(super) mod tests {
     #[test]
     fn sealed_memory_is_compared_with_the_sockets_copy() {
         let row = |stack: Stack, by, payload, calls_per_second| {
-            let carriage = Some(Carriage { by, read: false });
+            let delivery = Some(Delivery { by, read: false });
             let stubs = stack.own_stubs();
-            let cell = Cell { stack, stubs, kind: Kind::Bulk, carriage, payload, ..CELL };
+            let cell = Cell { stack, stubs, kind: Kind::Bulk, delivery, payload, ..CELL };
             steady(Cell { concurrency: 1, ..cell }, calls_per_second)
         };
         let rows = [

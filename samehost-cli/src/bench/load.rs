@@ -42,7 +42,7 @@ impl Load {
         let address = address.clone();
         let workers = match cell.stack {
             Stack::Samehost => {
-                let descriptors = u8::from(cell.carriage.is_some());
+                let descriptors = u8::from(cell.delivery.is_some());
                 let ours = stacks::Samehost { address, busy_poll, descriptors };
                 match cell.stubs {
                     Some(Stubs::Tonic) => rpc::workers(stacks::WithTonicStubs(ours), cell).await,

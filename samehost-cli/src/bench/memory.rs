@@ -18,8 +18,8 @@ use samehost::{Descriptors, SealedMemory, SealedMemoryError};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::cell::{Carriage, Carrier, Cell};
-use super::stubs::{Dial, Stub};
+use super::cell::{Carrier, Cell, Delivery};
+use super::stubs::{Dial, Stub, dial_all};
 use super::worker::{Problem, Recorder, Share, Worker};
 use crate::args::MEMORY_MAX;
 
@@ -47,20 +47,21 @@ fn sum(bytes: &[u8]) -> u64 {
     words.chain(rest.iter().map(|byte| u64::from(*byte))).fold(0, u64::wrapping_add)
 }
 
-/// Returns the workers of a cell that has a [`Carriage`].
+/// Returns the workers of a cell that has a [`Delivery`].
 pub(super) async fn workers(
     dialer: impl Dial,
     cell: &Cell,
-    carriage: Carriage,
+    delivery: Delivery,
 ) -> Result<Vec<Box<dyn Worker>>, Problem> {
     let payload = Bytes::from(payload(cell.payload));
     let memory = SealedMemory::copy_from(&payload)?;
-    let expected = seen(&payload, carriage.read);
+    let expected = seen(&payload, delivery.read);
     let mut workers: Vec<Box<dyn Worker>> = Vec::new();
-    for _ in 0..cell.concurrency {
+    let clients = dial_all(&dialer, cell.connections).await?;
+    for client in clients.iter().cycle().take(cell.concurrency) {
         workers.push(Box::new(MemoryWorker {
-            client: dialer.dial().await?,
-            carriage,
+            client: client.clone(),
+            delivery,
             payload: payload.clone(),
             memory: memory.clone(),
             expected,
@@ -72,7 +73,7 @@ pub(super) async fn workers(
 /// Sends one payload after the other.
 struct MemoryWorker<T> {
     client: T,
-    carriage: Carriage,
+    delivery: Delivery,
     payload: Bytes,
     /// The payload in sealed memory.
     memory: SealedMemory,
@@ -82,9 +83,9 @@ struct MemoryWorker<T> {
 
 impl<T: Stub> MemoryWorker<T> {
     fn request(&self) -> Result<Request<PingRequest>, Problem> {
-        let message = if self.carriage.read { READ } else { RECEIVE }.to_owned();
+        let message = if self.delivery.read { READ } else { RECEIVE }.to_owned();
         let mut request = Request::new(PingRequest { message, ..PingRequest::default() });
-        let memory = match self.carriage.by {
+        let memory = match self.delivery.by {
             Carrier::Message | Carrier::Socket => {
                 request.get_mut().payload = self.payload.clone();
                 return Ok(request);
@@ -184,7 +185,54 @@ impl PingService for Taker {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::report::tests::CELL;
+    use super::super::requests::Requests;
     use super::*;
+
+    /// Counts connections, and has none.
+    #[derive(Clone, Default)]
+    struct Counter(Arc<AtomicUsize>);
+
+    impl Dial for Counter {
+        async fn dial(&self) -> Result<impl Stub, Problem> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(self.clone())
+        }
+    }
+
+    impl Stub for Counter {
+        async fn ping(
+            &mut self,
+            _: Request<PingRequest>,
+        ) -> Result<Response<PingResponse>, Status> {
+            only_payloads()
+        }
+
+        async fn converse(
+            &mut self,
+            _: Requests,
+        ) -> Result<Response<Streaming<ConverseResponse>>, Status> {
+            only_payloads()
+        }
+
+        async fn watch(
+            &mut self,
+            _: WatchRequest,
+        ) -> Result<Response<Streaming<WatchResponse>>, Status> {
+            only_payloads()
+        }
+    }
+
+    #[tokio::test]
+    async fn workers_share_the_connections() {
+        let delivery = Delivery { by: Carrier::Message, read: false };
+        let cell = Cell { concurrency: 5, connections: 2, delivery: Some(delivery), ..CELL };
+        let counter = Counter::default();
+        let workers = workers(counter.clone(), &cell, delivery).await.ok().unwrap();
+        assert_eq!((workers.len(), counter.0.load(Ordering::Relaxed)), (5, 2));
+    }
 
     #[test]
     fn what_was_seen_depends_on_all_bytes() {

@@ -71,7 +71,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SERVER_CPU,CLIENT_CPU", value_parser = Pin::parse,
           conflicts_with = "address")]
     pub(super) pin: Option<Pin>,
-    /// Besides, have both ends look for this long before they sleep
+    /// Also measure with both ends polling for this long before they sleep
     #[arg(long, value_name = "DURATION", value_parser = args::positive_duration)]
     pub(super) busy_poll: Option<Duration>,
     /// Bare sockets too: ping-pong for unary, a one-way stream for bulk; with --busy-poll spinning

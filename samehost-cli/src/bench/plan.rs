@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use samehost::Address;
 
-use super::cell::{Carriage, Carrier, Cell, Kind, Stack, Stubs, Transport, Wait};
+use super::cell::{Carrier, Cell, Delivery, Kind, Stack, Stubs, Transport, Wait};
 use super::options::{Against, Args};
 use super::pin::Pin;
 use super::worker::Limit;
@@ -126,13 +126,13 @@ fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
                     _ => args.connections.0.clone(),
                 };
                 for connections in connections.into_iter().filter(|some| *some <= concurrency) {
-                    let cell = |(stack, stubs, wait, transport, carriage)| Cell {
+                    let cell = |(stack, stubs, wait, transport, delivery)| Cell {
                         stack,
                         stubs,
                         transport,
                         wait,
                         kind,
-                        carriage,
+                        delivery,
                         payload,
                         concurrency,
                         connections,
@@ -143,6 +143,13 @@ fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
         }
     }
     cells.retain(|cell| cell.stack.measures(cell));
+    if args.blocking == Some(true) && cells.iter().all(|cell| cell.stack != Stack::Blocking) {
+        return Err(Failure::Usage(
+            "--blocking measures unary calls one at a time with samehost's stubs, which the other options leave \
+             out: leave it out, or ask for those with --kind unary --concurrency 1 --stubs samehost"
+                .into(),
+        ));
+    }
     if cells.is_empty() {
         return Err(Failure::Usage(
             "there are more --connections than calls in flight: give a higher --concurrency".into(),
@@ -184,7 +191,7 @@ fn concurrency(args: &Args, kind: Kind) -> Vec<usize> {
 }
 
 /// The ways by which calls go, or payloads are handed over.
-type Way = (Stack, Option<Stubs>, Wait, Transport, Option<Carriage>);
+type Way = (Stack, Option<Stubs>, Wait, Transport, Option<Delivery>);
 
 fn series(args: &Args) -> Result<Vec<Way>, Failure> {
     let stacks = stacks(args)?;
@@ -194,8 +201,8 @@ fn series(args: &Args) -> Result<Vec<Way>, Failure> {
         for read in [false, true] {
             for &(stack, stubs, wait) in &stacks {
                 for &by in Carrier::of(stack) {
-                    let carriage = Carriage { by, read };
-                    series.push((stack, stubs, wait, Transport::Uds, Some(carriage)));
+                    let delivery = Delivery { by, read };
+                    series.push((stack, stubs, wait, Transport::Uds, Some(delivery)));
                 }
             }
         }

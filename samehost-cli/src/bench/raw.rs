@@ -49,8 +49,8 @@ impl Job {
     const ALL: [Self; 4] = [Self::PingPong, Self::OneWay, Self::Take, Self::TakeAndRead];
 
     fn of(cell: &Cell) -> Self {
-        match (cell.kind, cell.carriage) {
-            (_, Some(carriage)) if carriage.read => Self::TakeAndRead,
+        match (cell.kind, cell.delivery) {
+            (_, Some(delivery)) if delivery.read => Self::TakeAndRead,
             (_, Some(_)) => Self::Take,
             (Kind::Bulk, None) => Self::OneWay,
             _ => Self::PingPong,
@@ -215,7 +215,7 @@ pub(super) struct RawWorker {
 
 impl RawWorker {
     pub(super) fn new(address: Address, cell: &Cell) -> Self {
-        let payload = match cell.carriage {
+        let payload = match cell.delivery {
             Some(_) => memory::payload(cell.payload),
             None => vec![0; cell.payload],
         };

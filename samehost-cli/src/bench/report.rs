@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::cell::{Carriage, Carrier, Cell, Kind, Stack, Stubs, Transport, Wait};
+use super::cell::{Carrier, Cell, Delivery, Kind, Stack, Stubs, Transport, Wait};
 use super::load::Measured;
 use super::machine::Machine;
 use super::quantile::{quantile, spread};
@@ -128,8 +128,8 @@ impl Row {
             transport: cell.transport,
             wait: cell.wait,
             kind: cell.kind,
-            carrier: cell.carriage.map(|carriage| carriage.by),
-            read: cell.carriage.map(|carriage| carriage.read),
+            carrier: cell.delivery.map(|delivery| delivery.by),
+            read: cell.delivery.map(|delivery| delivery.read),
             payload_bytes: cell.payload,
             concurrency: cell.concurrency,
             connections: cell.connections,
@@ -180,7 +180,7 @@ impl Row {
             transport: self.transport,
             wait: self.wait,
             kind: self.kind,
-            carriage: self.carrier.map(|by| Carriage { by, read: self.read.unwrap_or_default() }),
+            delivery: self.carrier.map(|by| Delivery { by, read: self.read.unwrap_or_default() }),
             payload: self.payload_bytes,
             concurrency: self.concurrency,
             connections: self.connections,
@@ -255,7 +255,7 @@ pub(super) mod tests {
         transport: Transport::Uds,
         wait: Wait::Block,
         kind: Kind::Unary,
-        carriage: None,
+        delivery: None,
         payload: 1024,
         concurrency: 16,
         connections: 1,

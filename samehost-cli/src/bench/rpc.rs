@@ -12,7 +12,7 @@ use tonic::Request;
 use super::cell::{Cell, Kind};
 use super::memory;
 use super::stream::StreamWorker;
-use super::stubs::{Dial, Stub};
+use super::stubs::{Dial, Stub, dial_all};
 use super::worker::{
     Problem, Recorder, RecorderQueue, STALL_TIMEOUT, Share, Worker, check, ended_early,
 };
@@ -30,8 +30,8 @@ pub(super) async fn workers(
     dialer: impl Dial,
     cell: &Cell,
 ) -> Result<Vec<Box<dyn Worker>>, Problem> {
-    if let Some(carriage) = cell.carriage {
-        return memory::workers(dialer, cell, carriage).await;
+    if let Some(delivery) = cell.delivery {
+        return memory::workers(dialer, cell, delivery).await;
     }
     let payload = Bytes::from(vec![0; cell.payload]);
     let mut workers: Vec<Box<dyn Worker>> = Vec::new();
@@ -42,10 +42,7 @@ pub(super) async fn workers(
         }
         return Ok(workers);
     }
-    let mut clients = Vec::new();
-    for _ in 0..cell.connections {
-        clients.push(dialer.dial().await?);
-    }
+    let clients = dial_all(&dialer, cell.connections).await?;
     for (open, client) in clients.iter().cycle().take(cell.concurrency).enumerate() {
         // Each worker has its own, as calls of a program do. Threads would wait for each other's
         // references to one that they share.

@@ -87,6 +87,18 @@ pub(super) trait Dial: Clone + Send + Sync + 'static {
     fn dial(&self) -> impl Future<Output = Result<impl Stub, Problem>> + Send;
 }
 
+/// Returns clients on so many new connections.
+pub(super) async fn dial_all(
+    dialer: &impl Dial,
+    connections: usize,
+) -> Result<Vec<impl Stub>, Problem> {
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        clients.push(dialer.dial().await?);
+    }
+    Ok(clients)
+}
+
 /// The methods have the same names in the code of both generators.
 macro_rules! stub {
     ($client:ident) => {

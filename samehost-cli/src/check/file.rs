@@ -1,16 +1,15 @@
 //! Checks the file at the path of a socket: whether it is a socket, whether this user may connect
 //! to it, and who holds its lock.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
+use super::lock::Lock;
 use super::path::{kind, owner, this_user};
 use super::{Broken, End, Steps, broken};
-use crate::process;
 
 const STEP: &str = "socket file";
 
@@ -39,9 +38,14 @@ pub(super) fn look(path: &Path, steps: &mut Steps) -> Result<(), End> {
     let link = std::fs::read_link(path)
         .map_or(String::new(), |target| format!(", a link to {}", target.display()));
     steps.good(STEP, format!("{shown}{link} ({owner})"))?;
-    match lock_holder(path) {
-        Some(pid) => steps.good("lock", format!("held by {}", process::described(pid)))?,
-        None => steps.unknown("lock", "none is held, so it is not samehost that serves")?,
+    let lock = Lock::of(path);
+    match (lock.holder(), lock) {
+        (Some(holder), _) => steps.good("lock", format!("held by {holder}"))?,
+        (None, Lock::Unseen(why)) => steps.unknown("lock", why)?,
+        (None, _) => steps.unknown(
+            "lock",
+            "there is no lock file, so another program bound the socket, such as systemd",
+        )?,
     }
     Ok(())
 }
@@ -55,13 +59,12 @@ fn missing(path: &Path, error: &io::Error) -> Broken {
             "start the server, or mend the link",
         );
     }
-    match (error.kind(), lock_holder(path)) {
-        (io::ErrorKind::NotFound, Some(pid)) => broken(
+    match (error.kind(), Lock::of(path).holder()) {
+        (io::ErrorKind::NotFound, Some(holder)) => broken(
             STEP,
             format!(
-                "{shown} does not exist, but {} holds its lock: somebody removed the socket of a \
-                 live server",
-                process::described(pid)
+                "{shown} does not exist, but {holder} holds its lock: somebody removed the socket of a \
+                 live server"
             ),
             "restart that server",
         ),
@@ -74,49 +77,5 @@ fn missing(path: &Path, error: &io::Error) -> Broken {
             broken(STEP, format!("{shown} is a link that leads back to itself"), "mend the link")
         }
         _ => broken(STEP, format!("{shown}: {error}"), "check the address"),
-    }
-}
-
-/// Returns the process that holds the lock of a socket file, by proc_locks(5). It does not try to
-/// lock the file: a server that starts at that moment would believe that another server has the
-/// lock.
-fn lock_holder(path: &Path) -> Option<u32> {
-    let lock = std::fs::metadata(lock_path(path)?).ok()?;
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    holder(&locks, &lock)
-}
-
-/// Returns the lock file `.NAME.lock` beside the socket, or `None` for a long name, whose lock file
-/// has a hashed name.
-fn lock_path(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    (name.len() <= 64).then(|| path.with_file_name(format!(".{name}.lock")))
-}
-
-fn holder(locks: &str, file: &Metadata) -> Option<u32> {
-    let (major, minor) = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
-    let id = format!("{major:02x}:{minor:02x}:{}", file.ino());
-    let fields = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mut holders = fields.filter_map(|fields| {
-        let is_it = fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&id.as_str());
-        is_it.then(|| fields.get(4)?.parse().ok())?
-    });
-    holders.next()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_is_found_by_its_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("app.sock");
-        let lock = std::fs::File::create(lock_path(&path).unwrap()).unwrap();
-        assert_eq!(lock_holder(&path), None);
-        lock.lock().unwrap();
-        assert_eq!(lock_holder(&path), Some(std::process::id()));
-        lock.unlock().unwrap();
-        assert_eq!(lock_holder(&path), None);
     }
 }

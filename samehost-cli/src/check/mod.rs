@@ -3,6 +3,7 @@
 
 mod file;
 mod http2;
+mod lock;
 mod path;
 mod service;
 mod socket;
@@ -123,7 +124,8 @@ struct CheckReport<'a> {
 }
 
 pub(crate) fn run(args: Args) -> Outcome {
-    crate::runtime::new(1)?.block_on(async {
+    let runtime = crate::runtime::new(1)?;
+    let outcome = runtime.block_on(async {
         let mut steps = Steps { taken: Vec::new(), json: args.json };
         let ok = match walk(&args, &mut steps).await {
             Ok(()) => true,
@@ -142,7 +144,10 @@ pub(crate) fn run(args: Args) -> Outcome {
                 .map_err(|error| Failure::output(&error))?;
         }
         Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-    })
+    });
+    // A name server that does not answer must not delay the exit.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn walk(args: &Args, steps: &mut Steps) -> Result<(), End> {

@@ -54,7 +54,9 @@ fn health(answer: Result<ServingStatus, Status>, steps: &mut Steps) -> Result<()
         }
         Err(status) => match status.code() {
             Code::Unimplemented => steps.unknown(STEP, "the server has no health service")?,
-            Code::NotFound => steps.unknown(STEP, "the server does not tell that of the whole")?,
+            Code::NotFound => {
+                steps.unknown(STEP, "the server reports no health for itself as a whole")?
+            }
             _ => return Err(refused(STEP, &status).into()),
         },
     }

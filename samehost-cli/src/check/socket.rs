@@ -140,21 +140,12 @@ pub(super) async fn connect_tcp(
     patience: Duration,
     steps: &mut Steps,
 ) -> Result<Box<dyn Connection>, End> {
-    const NAME: &str = "host name";
     let text = address.to_string();
     let host = text.rsplit_once("//").map_or(text.as_str(), |(_, host)| host);
     let host = host.strip_prefix("dns:").unwrap_or(host);
-    let found: Result<Vec<SocketAddr>, io::Error> =
-        tokio::net::lookup_host(host).await.map(Iterator::collect);
-    let addresses = match found {
-        Ok(some) if !some.is_empty() => some,
-        Ok(_) => return Err(broken(NAME, format!("{host} has no address"), HOST_REMEDY).into()),
-        Err(error) => {
-            return Err(broken(NAME, format!("{host}: {error}"), HOST_REMEDY).into());
-        }
-    };
+    let addresses = found(host, tokio::net::lookup_host(host), patience).await?;
     let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    steps.good(NAME, shown.join(", "))?;
+    steps.good(HOST, shown.join(", "))?;
     match timeout(patience, TcpStream::connect(&addresses[..])).await {
         Ok(Ok(stream)) => {
             let peer = stream.peer_addr().map_or(String::new(), |peer| format!(" by {peer}"));
@@ -180,11 +171,47 @@ pub(super) async fn connect_tcp(
     }
 }
 
+/// Waits for the addresses of a host.
+async fn found<I: Iterator<Item = SocketAddr>>(
+    host: &str,
+    lookup: impl Future<Output = io::Result<I>>,
+    patience: Duration,
+) -> Result<Vec<SocketAddr>, Broken> {
+    let addresses: Vec<_> = match timeout(patience, lookup).await {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => return Err(broken(HOST, format!("{host}: {error}"), HOST_REMEDY)),
+        Err(_) => {
+            return Err(broken(
+                HOST,
+                format!("{host}: no answer of a name server within {patience:?}"),
+                "look at /etc/resolv.conf and at the network, or give an IP address",
+            ));
+        }
+    };
+    match addresses.is_empty() {
+        true => Err(broken(HOST, format!("{host} has no address"), HOST_REMEDY)),
+        false => Ok(addresses),
+    }
+}
+
+const HOST: &str = "host name";
 const HOST_REMEDY: &str = "check the name, or give an IP address";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_server_that_does_not_answer_is_not_waited_for() {
+        let (started, patience) = (tokio::time::Instant::now(), Duration::from_secs(5));
+        let never = std::future::pending::<io::Result<std::iter::Empty<_>>>();
+        let Err(Broken(step)) = found("a.host:1", never, patience).await else {
+            panic!("it has an address");
+        };
+        assert_eq!(started.elapsed(), patience);
+        assert_eq!(step.step, "host name");
+        assert_eq!(step.found, "a.host:1: no answer of a name server within 5s");
+    }
 
     #[test]
     fn an_abstract_name_is_read_back_from_its_address() {

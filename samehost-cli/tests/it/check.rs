@@ -64,6 +64,18 @@ fn a_server_that_works_has_no_cross() {
 }
 
 #[test]
+fn a_successor_is_named_as_the_holder_of_the_lock() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let mut before = Serving::start(&[&address], &["--take-over"]);
+    let successor = Serving::start(&[&address], &["--take-over"]);
+    assert_eq!(before.wait().0, Some(0));
+    let (code, out) = check(&address);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains(&format!("✓ lock: held by pid {} (", successor.id())), "{out}");
+}
+
+#[test]
 fn a_path_longer_than_an_address_is_checked_too() {
     let directory = directory();
     let long = directory.path().join("d".repeat(120));

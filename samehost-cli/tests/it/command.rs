@@ -326,6 +326,8 @@ fn wrong_usage_exits_with_2() {
         (&["serve", "--drain=-1s"], "negative"),
         (&["serve", "--allow-uid", "no such user"], "there is no user \"no such user\""),
         (&["serve", "--allow-gid", "no such group"], "there is no group \"no such group\""),
+        (&["serve", "--group", "no such group"], "there is no group \"no such group\""),
+        (&["serve", "--group="], "there is no group \"\""),
         (&["serve", "--allow-uid", "-1"], "there is no user \"-1\""),
         (&["serve", "--max-connections", "0"], "no number from 1 on"),
         (&["serve", "--max-streams", "0"], "0 is not in"),

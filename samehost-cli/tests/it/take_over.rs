@@ -300,6 +300,24 @@ fn of_two_successors_one_wins_and_the_other_one_says_so() {
     assert_serves(&first, &address);
 }
 
+#[test]
+fn a_successor_that_waits_for_a_stopped_server_ends_by_a_signal() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let before = serving(&address, None);
+    before.signal(Signal::STOP);
+    wait_for_stop(&before);
+    let mut successor = Serving::spawn(&mut command(&address, Some("successor-asked"), &[]));
+    wait_for_stop(&successor);
+    successor.signal(Signal::TERM);
+    successor.signal(Signal::CONT);
+    let (code, errors) = successor.wait();
+    assert_eq!(code, Some(0), "{errors}");
+    before.signal(Signal::CONT);
+    assert_serves(&before, &address);
+    assert_eq!(names_in(directory.path()), FILES);
+}
+
 /// Successors that connected before the winner had taken over wait in the queue that passes to it.
 #[test]
 fn a_successor_in_the_queue_is_told_by_the_one_that_won() {

@@ -63,8 +63,8 @@ impl Axis {
     /// Returns a vertical axis: proportional, or logarithmic if proportional would flatten the
     /// lower lines.
     pub(super) fn upwards(lines: &[Line], label: fn(f64) -> String) -> Self {
-        let least_of = |line: &Line| line.points.iter().map(|point| point.1).fold(0.0, f64::max);
-        let peaks = lines.iter().map(least_of);
+        let peak_of = |line: &Line| line.points.iter().map(|point| point.1).fold(0.0, f64::max);
+        let peaks = lines.iter().map(peak_of);
         let lowest = peaks.clone().fold(f64::INFINITY, f64::min);
         let highest = peaks.fold(0.0, f64::max);
         match highest > lowest * PROPORTIONAL_MAX {

@@ -1,7 +1,7 @@
 //! [`Frame`]: everything around the drawing: title, conditions, titles of the axes, legend.
 //!
-//! The file is as wide as a phone's screen can show readably (400 pixels), and scales with its
-//! container.
+//! The file scales with its container. Its texts are large enough to be read where it is shown 400 pixels
+//! wide, as on a phone.
 
 use std::error::Error;
 

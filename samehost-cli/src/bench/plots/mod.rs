@@ -287,7 +287,11 @@ fn times(
     }
     let entry =
         |colour, text: &str| Entry { sample: LegendMark::Box(colour), text: text.to_owned() };
-    let what = format!("Unary calls, {} each way, one at a time", size(rows[0].payload_bytes));
+    let calls = match at_once {
+        1 => "one at a time".to_owned(),
+        _ => format!("{at_once} at once"),
+    };
+    let what = format!("Unary calls, {} each way, {calls}", size(rows[0].payload_bytes));
     let frame = Frame {
         title: "Where a call's time goes".to_owned(),
         conditions: conditions.lines(&what, wait),
@@ -460,6 +464,17 @@ mod tests {
         // Now there is something to compare with.
         let tonic = Cell { stack: Stack::Tonic, stubs: Some(Stubs::Tonic), ..asleep[0].cell() };
         assert_eq!(names(&[asleep[0].clone(), row(tonic, 1.0)])[0], "overview");
+    }
+
+    #[test]
+    fn where_the_time_goes_says_how_many_calls_there_were() {
+        for (concurrency, calls) in [(1, "one at a time"), (16, "16 at once")] {
+            let rows = [row(Cell { concurrency, ..CELL }, 1000.0)];
+            let plots = plots(&rows, &conditions()).unwrap();
+            let time = plots.iter().find(|plot| plot.name == "time").unwrap();
+            assert!(time.svg.contains(calls), "{}", time.svg);
+            assert_eq!(time.svg.contains("one at a time"), concurrency == 1);
+        }
     }
 
     #[test]

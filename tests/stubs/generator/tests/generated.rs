@@ -162,7 +162,8 @@ fn generated(file: &str) -> String {
 #[test]
 fn comments_are_docs_and_options_take_effect() {
     let odd = generated("odd.v1.rs");
-    assert!(odd.contains("/// Has the name of the constructor"), "{odd}");
+    assert!(odd.contains("doc = \" Has the name of the constructor"), "{odd}");
+    assert!(odd.contains("/// Nobody calls it any more."));
     assert!(odd.contains("#[deprecated]"));
     for foreign in ["use tonic", " tonic::", "<tonic::", "use std", "tonic_prost"] {
         assert!(!odd.contains(foreign), "generated code names {foreign}");
@@ -173,7 +174,7 @@ fn comments_are_docs_and_options_take_effect() {
     assert!(options.contains("self: ::std::sync::Arc<Self>"));
     assert!(options.contains("#[doc(alias = \"strange\")]"));
     assert!(!options.contains("pub mod odds_client"));
-    assert!(!options.contains("/// Methods that are named like words"));
+    assert!(!options.contains("Methods that are named like words"));
     assert!(!std::fs::read(format!("{}/all.bin", env!("OUT_DIR"))).unwrap().is_empty());
 }
 
