@@ -115,7 +115,7 @@ fn every_module_has_its_layer() {
 }
 
 /// The files of `socket`, from the top down. A client uses none above `connect`.
-const SOCKET: [&str; 29] = [
+const SOCKET: [&str; 30] = [
     "inherit",
     "parts",
     "bind",

@@ -77,7 +77,7 @@ fn padding_brings_no_window_back_under_pressure() {
     }
     assert_eq!(granted(&mut server), [(1, 60)]);
     let padded = frame(kind::DATA, flag::PADDED, 3, [[9].as_slice(), &[0; 9]].concat());
-    server.send(&[padded.clone()]).expect("within the window");
+    server.send(std::slice::from_ref(&padded)).expect("within the window");
     assert_eq!(granted(&mut server), []);
     server.connection.set_pressed(false);
     assert_eq!(granted(&mut server), [(3, 70)]);
