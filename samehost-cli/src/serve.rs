@@ -1,7 +1,6 @@
 //! `samehost serve`: serves Ping, health and reflection on any number of addresses.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -174,7 +173,7 @@ async fn serve(args: Args) -> Outcome {
         None => None,
     };
     listeners.extend(bind(&args, args.addresses.iter().chain(&default)).await?);
-    announce(&listeners, metrics)?;
+    announce(&listeners, metrics.as_ref())?;
     notify::ready(args.take_over);
 
     let (mut health, health_service) = Health::serving().await;
@@ -303,7 +302,7 @@ fn inherited() -> Result<Vec<Listener>, Failure> {
     Ok(passed.into_iter().map(|(_, listener)| listener).collect())
 }
 
-fn announce(listeners: &[Listener], metrics: Option<SocketAddr>) -> Result<(), Failure> {
+fn announce(listeners: &[Listener], metrics: Option<&Address>) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     for listener in listeners {
         writeln!(out, "listening on {}", listener.local_addr())
