@@ -13,12 +13,18 @@ pub(crate) enum Failure {
     Failed(String),
     /// The command was used wrongly, and exits with 2.
     Usage(String),
+    /// Nobody reads standard output any more, as after `head -1`. The command exits with 1 and says
+    /// nothing.
+    Unread,
 }
 
 impl Failure {
     /// Returns the failure of a write to standard output.
     pub(crate) fn output(error: &io::Error) -> Self {
-        Self::Failed(format!("cannot write to standard output: {error}"))
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Unread,
+            _ => Self::Failed(format!("cannot write to standard output: {error}")),
+        }
     }
 }
 

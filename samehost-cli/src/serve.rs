@@ -173,7 +173,7 @@ async fn serve(args: Args) -> Outcome {
         None => None,
     };
     listeners.extend(bind(&args, args.addresses.iter().chain(&default)).await?);
-    announce(&listeners, metrics.as_ref())?;
+    announce(&listeners, metrics.as_ref());
     notify::ready(args.take_over);
 
     let (mut health, health_service) = Health::serving().await;
@@ -302,17 +302,18 @@ fn inherited() -> Result<Vec<Listener>, Failure> {
     Ok(passed.into_iter().map(|(_, listener)| listener).collect())
 }
 
-fn announce(listeners: &[Listener], metrics: Option<&Address>) -> Result<(), Failure> {
+/// Prints where the server listens. If nobody can read that, the server serves nevertheless: it may
+/// have taken over already, and then no other server has the socket.
+fn announce(listeners: &[Listener], metrics: Option<&Address>) {
+    let listening =
+        listeners.iter().map(|listener| format!("listening on {}\n", listener.local_addr()));
+    let metrics = metrics.map(|address| format!("metrics at http://{address}/metrics\n"));
+    let notice: String = listening.chain(metrics).collect();
     let mut out = std::io::stdout().lock();
-    for listener in listeners {
-        writeln!(out, "listening on {}", listener.local_addr())
-            .map_err(|error| Failure::output(&error))?;
+    if let Err(error) = out.write_all(notice.as_bytes()).and_then(|()| out.flush()) {
+        let notice = notice.trim_end().replace('\n', ", ");
+        tracing::warn!(%error, "cannot write to standard output: {notice}");
     }
-    if let Some(metrics) = metrics {
-        writeln!(out, "metrics at http://{metrics}/metrics")
-            .map_err(|error| Failure::output(&error))?;
-    }
-    out.flush().map_err(|error| Failure::output(&error))
 }
 
 /// Returns a socket in `$XDG_RUNTIME_DIR`, or in a directory in `/tmp` that only this user can

@@ -1,0 +1,55 @@
+//! The command where its surroundings are not as usual: nobody reads its output, the limits are low.
+
+use std::process::{Command, Output};
+
+use rustix::process::Signal;
+
+use crate::support::{Serving, binary, directory, eventually, run, samehost, socket_in, text};
+
+/// Starts the command by a shell script, in which `$0` is the command and `$1` the argument.
+fn by_shell(script: &str, argument: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(binary()).arg(argument);
+    command
+}
+
+#[test]
+fn a_server_serves_on_where_its_notice_cannot_be_written() {
+    for (to, logged) in [("2>&1 >/dev/full", 1), (">/dev/full 2>/dev/full", 0)] {
+        let directory = directory();
+        let address = socket_in(directory.path());
+        // Standard error becomes the pipe of standard output, which the test reads.
+        let script = format!("exec \"$0\" serve --take-over \"$1\" {to}");
+        let mut serving = Serving::spawn(&mut by_shell(&script, &address.to_string()));
+        for _ in 0..logged {
+            let line = serving.line();
+            assert!(line.contains("WARN"), "{line}");
+            assert!(line.contains(&format!("output: listening on {address}")), "{line}");
+            assert!(line.contains("No space left on device"), "{line}");
+        }
+        eventually("it serves", || {
+            run(&["ping", "-c", "1", &address.to_string()]).status.success()
+        });
+        serving.signal(Signal::TERM);
+        assert_eq!(serving.wait().0, Some(0), "{to}");
+    }
+}
+
+/// Runs the command with a standard output that nobody reads.
+fn unread(arguments: &[&str]) -> Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    samehost().args(arguments).stdout(writer).output().unwrap()
+}
+
+#[test]
+fn output_that_nobody_reads_ends_the_command_without_a_word() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let _serving = Serving::start(&[&address], &[]);
+    for arguments in [&["ping", "-i", "1ms", &address][..], &["check", &address], &["man"]] {
+        let output = unread(arguments);
+        assert_eq!(text(&output.stderr), "", "{arguments:?}");
+    }
+    assert_eq!(unread(&["ping", "-i", "1ms", &address]).status.code(), Some(1));
+}
