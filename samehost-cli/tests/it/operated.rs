@@ -4,7 +4,10 @@ use std::process::{Command, Output};
 
 use rustix::process::Signal;
 
-use crate::support::{Serving, binary, directory, eventually, run, samehost, socket_in, text};
+use crate::support::{
+    Serving, binary, copied_binary, directory, eventually, open_directory, run, samehost,
+    socket_in, text,
+};
 
 /// Starts the command by a shell script, in which `$0` is the command and `$1` the argument.
 fn by_shell(script: &str, argument: &str) -> Command {
@@ -52,4 +55,41 @@ fn output_that_nobody_reads_ends_the_command_without_a_word() {
         assert_eq!(text(&output.stderr), "", "{arguments:?}");
     }
     assert_eq!(unread(&["ping", "-i", "1ms", &address]).status.code(), Some(1));
+}
+
+#[test]
+fn too_few_descriptors_are_named_with_the_limit() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    for subcommand in ["serve", "ping", "check"] {
+        let script = format!("ulimit -n 6; exec \"$0\" {subcommand} \"$1\"");
+        let output = by_shell(&script, &address).output().unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{subcommand}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{subcommand}: {errors}");
+        assert!(errors.contains("Too many open files"), "{subcommand}: {errors}");
+        assert!(errors.contains("(ulimit -n)"), "{subcommand}: {errors}");
+    }
+}
+
+/// No limit on threads holds for root, so the server runs as another user.
+#[test]
+fn threads_that_cannot_be_started_are_named_with_the_limit() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: only root can start a process as a user that has no other one");
+        return;
+    }
+    let directory = open_directory();
+    let copy = copied_binary(directory.path());
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "23456", "--regid", "23456", "--clear-groups"]);
+    command.args(["timeout", "60", "prlimit", "--nproc=6"]).arg(copy);
+    command.args(["serve", "--threads", "8"]).arg(socket_in(directory.path()).to_string());
+    let output = command.output().unwrap();
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    for part in ["--threads 8: so many threads cannot be started", "give fewer", "ulimit -u"] {
+        assert!(errors.contains(part), "{part}: {errors}");
+    }
 }
