@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -193,11 +193,23 @@ async fn serve(args: Args) -> Outcome {
         let _ = stopped.await;
     };
     tokio::select! {
-        served = serve_on(server, listeners, args.idle_exit, stopped) => served?,
+        served = serve_on(server, listeners, args.idle_exit, stopped) => {
+            served?;
+            if !is_taken_over(&args, default.as_ref()) {
+                notify::stopping();
+            }
+        }
         () = second_signal => {}
         () = notify::watchdog() => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns whether a server that has ended was taken over: then its socket file is there, and is its
+/// successor's.
+fn is_taken_over(args: &Args, default: Option<&Address>) -> bool {
+    let mut paths = args.addresses.iter().chain(default).filter_map(Address::as_path);
+    args.take_over && paths.any(Path::exists)
 }
 
 async fn bind(

@@ -1,5 +1,7 @@
 //! The command where its surroundings are not as usual: nobody reads its output, the limits are low.
 
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Output};
 
 use rustix::process::Signal;
@@ -91,5 +93,50 @@ fn threads_that_cannot_be_started_are_named_with_the_limit() {
     assert_eq!(errors.lines().count(), 1, "{errors}");
     for part in ["--threads 8: so many threads cannot be started", "give fewer", "ulimit -u"] {
         assert!(errors.contains(part), "{part}: {errors}");
+    }
+}
+
+/// The test is the manager's end of sd_notify(3).
+#[test]
+fn a_manager_with_an_abstract_socket_is_told_and_also_of_the_end_of_an_idle_server() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let name = format!("samehost-test-{}", std::process::id());
+    let manager = SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = UnixDatagram::bind_addr(&manager).unwrap();
+    let mut command = samehost();
+    command.args(["serve", "--idle-exit", "100ms", &address]).current_dir(directory.path());
+    // A period of zero is none (sd_watchdog_enabled(3)).
+    command.env("NOTIFY_SOCKET", format!("@{name}")).env("WATCHDOG_USEC", "0");
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    manager.set_nonblocking(true).unwrap();
+    let mut told = Vec::new();
+    let mut message = [0; 256];
+    while let Ok(length) = manager.recv(&mut message) {
+        told.push(text(&message[..length]).to_owned());
+    }
+    assert_eq!(told, ["READY=1\n", "STOPPING=1\n"]);
+}
+
+#[test]
+fn a_manager_that_cannot_be_told_is_logged_once() {
+    for (manager, problem) in [
+        ("relative", "neither a path from / on nor @"),
+        (&format!("@{}", "x".repeat(200)), "shorter than SUN_LEN"),
+        ("/no/such/directory/notify", "No such file"),
+        ("@samehost-no-such-manager", "Connection refused"),
+    ] {
+        let directory = directory();
+        let address = socket_in(directory.path()).to_string();
+        let mut command = samehost();
+        command.args(["serve", &address]).env("NOTIFY_SOCKET", manager);
+        let mut serving = Serving::spawn(&mut command);
+        assert_eq!(serving.line(), format!("listening on {address}"));
+        serving.signal(Signal::TERM);
+        let (code, log) = serving.wait();
+        assert_eq!((code, log.lines().count()), (Some(0), 1), "{manager}: {log}");
+        assert!(log.contains("WARN") && log.contains("NOTIFY_SOCKET"), "{manager}: {log}");
+        assert!(log.contains(problem), "{manager}: {log}");
     }
 }
