@@ -1,13 +1,16 @@
 //! The command where its surroundings are not as usual: nobody reads its output, the limits are low.
 
+use std::fs::Permissions;
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 
 use rustix::process::Signal;
 
 use crate::support::{
-    Serving, binary, copied_binary, directory, eventually, open_directory, run, samehost,
+    Serving, binary, copied_binary, directory, eventually, names_in, open_directory, run, samehost,
     socket_in, text,
 };
 
@@ -139,4 +142,42 @@ fn a_manager_that_cannot_be_told_is_logged_once() {
         assert!(log.contains("WARN") && log.contains("NOTIFY_SOCKET"), "{manager}: {log}");
         assert!(log.contains(problem), "{manager}: {log}");
     }
+}
+
+/// The lock file has to be open to its owner, or nobody can take over or start again after a crash.
+#[test]
+fn the_umask_changes_no_mode() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let script = "umask 777; exec \"$0\" serve --take-over \"$1\"";
+    let mut serving = Serving::spawn(&mut by_shell(script, &address));
+    assert_eq!(serving.line(), format!("listening on {address}"));
+    for name in names_in(directory.path()) {
+        let file = std::fs::symlink_metadata(directory.path().join(&name)).unwrap();
+        assert_eq!(file.permissions().mode() & 0o7777, 0o600, "{name}");
+    }
+}
+
+#[test]
+fn a_lock_file_that_its_owner_cannot_open_is_named_with_its_mode() {
+    let directory = open_directory();
+    let lock = directory.path().join(".ping.sock.lock");
+    std::fs::write(&lock, "").unwrap();
+    std::fs::set_permissions(&lock, Permissions::from_mode(0)).unwrap();
+    let address = socket_in(directory.path()).to_string();
+    let mut command = samehost();
+    if rustix::process::geteuid().is_root() {
+        // Root may open every file, so the command runs as another user.
+        for path in [lock.as_path(), directory.path()] {
+            std::os::unix::fs::chown(path, Some(23_457), None).unwrap();
+        }
+        command = Command::new(copied_binary(directory.path()));
+        command.uid(23_457);
+    }
+    let output = command.args(["serve", &address]).output().unwrap();
+    let errors = text(&output.stderr);
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(1), 1), "{errors}");
+    assert!(errors.contains("has mode 0000"), "{errors}");
+    assert!(errors.contains(&format!("run `chmod 0600 {}`", lock.display())), "{errors}");
+    assert!(!errors.contains("run this process as that user"), "{errors}");
 }
