@@ -322,6 +322,8 @@ fn wrong_usage_exits_with_2() {
         (&["serve", "--drain", "-1"], "negative"),
         (&["serve", "--max-connections", "-1"], "no number from 1 on"),
         (&["serve", "--log", "samehost=loud"], "write error, warn, info, debug, trace"),
+        (&["serve", "--log", "warning"], "did you mean warn?"),
+        (&["serve", "--log", ""], "write error, warn, info, debug, trace, off"),
         (&["serve", "--drain", "soon"], "no duration"),
         (&["serve", "--drain=-1s"], "negative"),
         (&["serve", "--allow-uid", "no such user"], "there is no user \"no such user\""),
