@@ -1,6 +1,7 @@
 //! `samehost serve`: serves Ping, health and reflection on any number of addresses.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -140,17 +141,7 @@ impl Args {
 
 pub(crate) fn run(args: Args) -> Outcome {
     for address in &args.addresses {
-        let problem = match args.policy() {
-            Some(_) if !address.is_unix() => {
-                "TCP does not tell who connects: leave out the --allow options or this address"
-            }
-            None if address.is_unix_abstract() => {
-                "every process of this network namespace could connect to an abstract socket: say \
-                 who may, by --allow-same-user, --allow-uid or --allow-gid"
-            }
-            _ => continue,
-        };
-        return Err(Failure::Usage(format!("{address}: {problem}")));
+        check(address, &args)?;
     }
     crate::log::start(args.log.clone(), args.log_format);
     allow_descriptors(args.max_connections);
@@ -161,9 +152,24 @@ pub(crate) fn run(args: Args) -> Outcome {
     Ok(code)
 }
 
+/// Fails if the policy of the options does not fit an address.
+fn check(address: &Address, args: &Args) -> Result<(), Failure> {
+    let problem = match args.policy() {
+        Some(_) if !address.is_unix() => {
+            "TCP does not tell who connects: leave out the --allow options or this address"
+        }
+        None if address.is_unix_abstract() => {
+            "every process of this network namespace could connect to an abstract socket: say who \
+             may, by --allow-same-user, --allow-uid or --allow-gid"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::Usage(format!("{address}: {problem}")))
+}
+
 async fn serve(args: Args) -> Outcome {
     let mut signals = Signals::new()?;
-    let mut listeners = if args.systemd { inherited()? } else { Vec::new() };
+    let mut listeners = if args.systemd { inherited(&args)? } else { Vec::new() };
     let default = match args.addresses.is_empty() && !args.systemd {
         true => Some(default_address()?),
         false => None,
@@ -301,8 +307,8 @@ fn allow_descriptors(connections: usize) {
     }
 }
 
-/// Returns the listeners that systemd passed.
-fn inherited() -> Result<Vec<Listener>, Failure> {
+/// Returns the listeners that systemd passed, if they may be served as addresses may.
+fn inherited(args: &Args) -> Result<Vec<Listener>, Failure> {
     let passed = Listener::from_systemd()?;
     if passed.is_empty() {
         return Err(Failure::Failed(
@@ -311,7 +317,22 @@ fn inherited() -> Result<Vec<Listener>, Failure> {
                 .to_owned(),
         ));
     }
-    Ok(passed.into_iter().map(|(_, listener)| listener).collect())
+    let listeners: Vec<_> = passed.into_iter().map(|(_, listener)| listener).collect();
+    for address in listeners.iter().map(Listener::local_addr) {
+        check(address, args)?;
+        if !args.allow_remote && is_remote(address) {
+            return Err(Failure::Usage(format!(
+                "{address}: other hosts may reach this socket that systemd passed, and it is in \
+                 plain text: write ListenStream=127.0.0.1:PORT in its unit, or give --allow-remote"
+            )));
+        }
+    }
+    Ok(listeners)
+}
+
+/// Returns whether a bound address is one of TCP beyond loopback.
+fn is_remote(address: &Address) -> bool {
+    address.to_string().parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback())
 }
 
 /// Prints where the server listens. If nobody can read that, the server serves nevertheless: it may

@@ -1,9 +1,12 @@
 //! The command where its surroundings are not as usual: nobody reads its output, the limits are low.
 
 use std::fs::Permissions;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 
@@ -180,4 +183,38 @@ fn a_lock_file_that_its_owner_cannot_open_is_named_with_its_mode() {
     assert!(errors.contains("has mode 0000"), "{errors}");
     assert!(errors.contains(&format!("run `chmod 0600 {}`", lock.display())), "{errors}");
     assert!(!errors.contains("run this process as that user"), "{errors}");
+}
+
+/// Returns the command as systemd starts it, with a socket that it passes.
+fn with_passed(socket: impl Into<OwnedFd>, options: &str) -> Command {
+    let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" serve $1 3<&0 </dev/null";
+    let mut command = by_shell(script, options);
+    command.stdin(socket.into());
+    command
+}
+
+#[test]
+fn a_passed_socket_that_may_not_be_served_is_refused_before_anything_is_announced() {
+    let directory = directory();
+    let notify = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&notify).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    let tcp = |ip| OwnedFd::from(TcpListener::bind((ip, 0)).unwrap());
+    let name = format!("samehost-test-passed-{}", std::process::id());
+    let name = SocketAddr::from_abstract_name(name).unwrap();
+    let by_name = OwnedFd::from(UnixListener::bind_addr(&name).unwrap());
+    for (socket, options, part) in [
+        (tcp("0.0.0.0"), "--systemd", "or give --allow-remote"),
+        (tcp("127.0.0.1"), "--systemd --allow-uid 0", "TCP does not tell who connects"),
+        (by_name, "--systemd", "by --allow-same-user"),
+    ] {
+        let output = with_passed(socket, options).env("NOTIFY_SOCKET", &notify).output().unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        assert!(errors.contains(part), "{errors}");
+        assert_eq!(manager.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    let mut serving = Serving::spawn(&mut with_passed(tcp("0.0.0.0"), "--systemd --allow-remote"));
+    assert!(serving.line().starts_with("listening on 0.0.0.0:"));
 }
