@@ -140,8 +140,13 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args) -> Outcome {
-    for address in &args.addresses {
+    for (at, address) in args.addresses.iter().enumerate() {
         check(address, &args)?;
+        // The kernel chooses another port each time it is asked for port 0.
+        let is_any_port = !address.is_unix() && address.to_string().ends_with(":0");
+        if args.addresses[..at].contains(address) && !is_any_port {
+            return Err(Failure::Usage(format!("{address}: given twice: give each address once")));
+        }
     }
     crate::log::start(args.log.clone(), args.log_format);
     allow_descriptors(args.max_connections);

@@ -29,7 +29,7 @@ fn one_line(arguments: &[&str], code: i32, message: &str) {
 fn serve_listens_on_all_addresses_and_ping_reaches_each() {
     let directory = directory();
     let address = socket_in(directory.path()).to_string();
-    let serving = Serving::start(&[&address, "127.0.0.1:0"], &[]);
+    let serving = Serving::start(&[&address, "127.0.0.1:0", "127.0.0.1:0"], &[]);
     assert_eq!(serving.addresses[0].to_string(), address);
     for address in &serving.addresses {
         let output = run(&["ping", "-c", "3", "-i", "0", "-s", "9", &address.to_string()]);
@@ -348,6 +348,8 @@ fn wrong_usage_exits_with_2() {
     }
     one_line(&["serve", "unix-abstract:x"], 2, "--allow-same-user");
     one_line(&["serve", "127.0.0.1:0", "--allow-uid", "0"], 2, "TCP does not tell who connects");
+    one_line(&["serve", "unix:/tmp/a", "unix:/tmp/b", "unix:///tmp/a"], 2, "/tmp/a: given twice");
+    one_line(&["serve", "127.0.0.1:9", "ipv4:127.0.0.1:9"], 2, "127.0.0.1:9: given twice");
 }
 
 #[test]
