@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
+use samehost::{BindError, BindErrorKind};
+
 /// The result of a subcommand.
 pub(crate) type Outcome = Result<ExitCode, Failure>;
 
@@ -26,6 +28,16 @@ impl Failure {
             _ => Self::Failed(format!("cannot write to standard output: {error}")),
         }
     }
+
+    /// Returns the failure to bind an address. One beyond loopback is wrong usage, without the
+    /// option for it.
+    pub(crate) fn bind(error: &BindError) -> Self {
+        let text = with_options(&error.to_string());
+        match error.kind() {
+            BindErrorKind::NotLoopback => Self::Usage(text),
+            _ => Self::Failed(text),
+        }
+    }
 }
 
 impl<E: Error> From<E> for Failure {
@@ -35,7 +47,7 @@ impl<E: Error> From<E> for Failure {
 }
 
 /// Replaces the library's options in an error text by those of this command.
-pub(crate) fn with_options(text: &str) -> String {
+fn with_options(text: &str) -> String {
     text.replace("set BindOptions::allow_shared_directory", "give --allow-shared-directory")
         .replace("set BindOptions::allow_remote", "give --allow-remote")
         .replace("BindOptions::republish", "--republish")

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval, timeout};
 use tokio_stream::StreamExt as _;
 
-use crate::failure::{Failure, with_options};
+use crate::failure::Failure;
 
 /// How many connections are served at a time. The others wait in the socket's queue. A scrape takes
 /// milliseconds.
@@ -54,7 +54,7 @@ pub(crate) async fn serve(address: &Address, allow_remote: bool) -> Result<Addre
         )));
     }
     let listener = BindOptions::new().allow_remote(allow_remote).bind(address).await;
-    let listener = listener.map_err(|error| Failure::Failed(with_options(&error.to_string())))?;
+    let listener = listener.map_err(|error| Failure::bind(&error))?;
     let bound_at = listener.local_addr().clone();
     let recorder = install_recorder()?;
     tokio::spawn(keep_up(recorder.clone()));

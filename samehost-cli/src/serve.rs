@@ -15,7 +15,7 @@ use samehost::{
 use tokio::sync::oneshot;
 
 use crate::args;
-use crate::failure::{Failure, Outcome, with_options};
+use crate::failure::{Failure, Outcome};
 use crate::health::Health;
 use crate::notify;
 use crate::shutdown::Signals;
@@ -245,7 +245,7 @@ async fn bind(
     let mut listeners = Vec::new();
     for address in order {
         let bound = options.bind(address).await;
-        listeners.push(bound.map_err(|error| Failure::Failed(with_options(&error.to_string())))?);
+        listeners.push(bound.map_err(|error| Failure::bind(&error))?);
     }
     Ok(listeners)
 }

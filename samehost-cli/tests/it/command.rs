@@ -348,6 +348,7 @@ fn wrong_usage_exits_with_2() {
     }
     one_line(&["serve", "unix-abstract:x"], 2, "--allow-same-user");
     one_line(&["serve", "127.0.0.1:0", "--allow-uid", "0"], 2, "TCP does not tell who connects");
+    one_line(&["serve", "0.0.0.0:0"], 2, "or give --allow-remote");
     one_line(&["serve", "unix:/tmp/a", "unix:/tmp/b", "unix:///tmp/a"], 2, "/tmp/a: given twice");
     one_line(&["serve", "127.0.0.1:9", "ipv4:127.0.0.1:9"], 2, "127.0.0.1:9: given twice");
 }
@@ -357,7 +358,6 @@ fn what_cannot_be_bound_exits_with_1_and_one_line() {
     let directory = directory();
     let missing = directory.path().join("missing/x.sock");
     one_line(&["serve", &format!("unix:{}", missing.display())], 1, "create it first");
-    one_line(&["serve", "0.0.0.0:0"], 1, "or give --allow-remote");
 
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();

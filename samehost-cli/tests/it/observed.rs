@@ -150,7 +150,7 @@ fn metrics_keep_to_loopback_and_to_tcp() {
     let directory = directory();
     let address = socket_in(directory.path()).to_string();
     for (metrics, code, part) in
-        [("0.0.0.0:0", 1, "--allow-remote"), ("unix:/tmp/m.sock", 2, "127.0.0.1:9464")]
+        [("0.0.0.0:0", 2, "--allow-remote"), ("unix:/tmp/m.sock", 2, "127.0.0.1:9464")]
     {
         let output = run(&["serve", &address, "--metrics", metrics]);
         assert_eq!(output.status.code(), Some(code));
