@@ -149,6 +149,9 @@ pub(crate) fn run(args: Args) -> Outcome {
         }
     }
     crate::log::start(args.log.clone(), args.log_format);
+    if !args.systemd && has_passed_sockets() {
+        tracing::warn!("systemd passed sockets (LISTEN_FDS), which are not served: give --systemd");
+    }
     allow_descriptors(args.max_connections);
     let runtime = crate::runtime::new(args.threads)?;
     let code = runtime.block_on(serve(args))?;
@@ -310,6 +313,12 @@ fn allow_descriptors(connections: usize) {
         // again.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum });
     }
+}
+
+/// Returns whether systemd passed sockets to this process (sd_listen_fds(3)).
+fn has_passed_sockets() -> bool {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    number("LISTEN_PID") == Some(std::process::id()) && number("LISTEN_FDS") > Some(0)
 }
 
 /// Returns the listeners that systemd passed, if they may be served as addresses may.

@@ -218,3 +218,18 @@ fn a_passed_socket_that_may_not_be_served_is_refused_before_anything_is_announce
     let mut serving = Serving::spawn(&mut with_passed(tcp("0.0.0.0"), "--systemd --allow-remote"));
     assert!(serving.line().starts_with("listening on 0.0.0.0:"));
 }
+
+#[test]
+fn sockets_that_were_passed_and_are_not_served_are_logged() {
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    for (options, logged) in [(address.clone(), 1), (format!("--systemd {address}"), 0)] {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut serving = Serving::spawn(&mut with_passed(socket, &options));
+        assert!(serving.line().starts_with("listening on "));
+        serving.signal(Signal::TERM);
+        let (code, log) = serving.wait();
+        assert_eq!((code, log.lines().count()), (Some(0), logged), "{log}");
+        assert_eq!(log.contains("give --systemd"), logged == 1, "{log}");
+    }
+}
