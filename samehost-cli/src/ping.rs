@@ -112,7 +112,13 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
     let summary = tally.summary();
     summary.print(args.json)?;
     match last_failure {
-        Some(failure) if summary.received == 0 => Err(Failure::Failed(failure)),
+        Some(failure) if summary.received == 0 => {
+            let address = &summary.address;
+            Err(Failure::Failed(match failure.contains(address) {
+                true => failure,
+                false => format!("{address}: {failure}"),
+            }))
+        }
         _ if summary.received == 0 => Ok(ExitCode::FAILURE),
         _ => Ok(ExitCode::SUCCESS),
     }

@@ -134,7 +134,8 @@ fn ping_without_a_server_exits_with_1() {
     let output = run(&["ping", "-c", "2", "-i", "0", &address]);
     assert_eq!(output.status.code(), Some(1));
     let errors = text(&output.stderr);
-    assert!(errors.contains(&format!("no server is listening at {address}")), "{errors}");
+    let expected = format!("samehost: no server is listening at {address}");
+    assert!(errors.starts_with(&expected), "{errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
     assert!(text(&output.stdout).contains("2 calls, 0 replies, 100.0% loss"));
 }
@@ -229,6 +230,7 @@ async fn what_a_server_says_reaches_the_terminal_escaped() {
         let output = command.args(arguments).output().await.unwrap();
         let (out, errors) = (text(&output.stdout), text(&output.stderr));
         assert!(errors.contains(SHOWN), "{arguments:?}: {errors}");
+        assert!(errors.contains(&format!("samehost: {address}: ")), "{arguments:?}: {errors}");
         let unfit = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
         assert!(!out.contains(unfit) && !errors.contains(unfit), "{arguments:?}: {out}{errors}");
     }
