@@ -70,7 +70,7 @@ fn ping_ends_at_ctrl_c_with_its_summary() {
     ping.signal(Signal::INT);
     assert_eq!(ping.line(), "");
     assert!(ping.line().contains("ping statistics"));
-    assert!(ping.line().contains("1 calls, 1 replies"));
+    assert!(ping.line().contains("1 call, 1 reply, "));
     assert_eq!(ping.wait().0, Some(0));
 }
 
@@ -89,7 +89,7 @@ fn ping_gives_up_at_once_on_what_only_a_person_can_mend() {
         assert_eq!(output.status.code(), Some(1));
         let printed = text(&output.stdout);
         assert!(printed.contains(message), "{printed}");
-        assert!(printed.contains("1 calls, 0 replies"), "{printed}");
+        assert!(printed.contains("1 call, 0 replies, "), "{printed}");
     }
 }
 
