@@ -63,7 +63,9 @@ pub(crate) async fn serve(address: &Address, allow_remote: bool) -> Result<Addre
 }
 
 fn install_recorder() -> Result<PrometheusHandle, Failure> {
-    let mut builder = PrometheusBuilder::new();
+    // Names end in the unit and, of counters, in `_total`, as OpenTelemetry's rules for Prometheus
+    // want it.
+    let mut builder = PrometheusBuilder::new().with_recommended_naming(true);
     for (end, buckets) in
         [("duration", &Metrics::DURATION_BUCKETS[..]), ("message_size", &Metrics::SIZE_BUCKETS[..])]
     {

@@ -70,22 +70,31 @@ fn metrics_are_served_for_prometheus() {
     });
     let ping = "rpc_system_name=\"grpc\",rpc_method=\"ping.v1.PingService/Ping\"";
     for line in [
-        format!("rpc_server_call_duration_count{{{ping},rpc_response_status_code=\"OK\"}} 3"),
         format!(
-            "rpc_server_call_duration_count{{{ping},rpc_response_status_code=\"INVALID_ARGUMENT\",\
+            "rpc_server_call_duration_seconds_count{{{ping},rpc_response_status_code=\"OK\"}} 3"
+        ),
+        format!(
+            "rpc_server_call_duration_seconds_count{{{ping},rpc_response_status_code=\"INVALID_ARGUMENT\",\
              error_type=\"INVALID_ARGUMENT\"}} 1"
         ),
-        "rpc_server_call_duration_count{rpc_system_name=\"grpc\",rpc_method=\"_OTHER\",\
+        "rpc_server_call_duration_seconds_count{rpc_system_name=\"grpc\",rpc_method=\"_OTHER\",\
          rpc_response_status_code=\"UNIMPLEMENTED\",error_type=\"UNIMPLEMENTED\"} 5"
             .to_owned(),
-        "grpc_server_call_started 9".to_owned(),
-        "samehost_server_connections_opened{network_transport=\"unix\"} 2".to_owned(),
+        "grpc_server_call_started_total 9".to_owned(),
+        "samehost_server_connections_opened_total{network_transport=\"unix\"} 2".to_owned(),
         "samehost_server_connections{network_transport=\"unix\"} 0".to_owned(),
     ] {
         // The end of a connection is counted a moment later.
         eventually(&line, || get(&place).contains(&line));
     }
     let all = get(&place);
+    let counters: Vec<_> = all.lines().filter(|line| line.ends_with(" counter")).collect();
+    assert!(counters.len() >= 3, "{all}");
+    assert!(counters.iter().all(|line| line.ends_with("_total counter")), "{counters:?}");
+    assert!(
+        all.contains("\ngrpc_server_call_rcvd_total_compressed_message_size_bytes_sum{"),
+        "{all}"
+    );
     assert!(all.contains("le=\"0.00001\"") || all.contains("le=\"1e-5\""), "{all}");
     assert!(!all.contains("Made-up"), "{all}");
 }
