@@ -55,11 +55,12 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_shared_directory: bool,
     /// Take over the socket of a server that was started with this option and serves an ADDRESS: no
-    /// call and no connection fails, and that server drains and exits. A successor of the same user
-    /// may later do the same to this server. An ADDRESS that no server has is bound as usual
+    /// call and no connection fails, and that server drains and exits. It stays for addresses that
+    /// were not taken. A successor of the same user may later do the same to this server. An ADDRESS
+    /// that no server has is bound as usual
     #[arg(long)]
     take_over: bool,
-    /// Publish a socket again when its file was deleted
+    /// Publish a socket again when its file was deleted, or its directory was moved
     #[arg(long)]
     republish: bool,
     /// Allow TCP addresses beyond loopback: everyone who can reach them can connect, in plain text
