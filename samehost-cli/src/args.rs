@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nix::unistd::{self, User};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// The longest duration that is accepted: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -50,11 +51,21 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Parses what is to be logged.
+/// Parses what is to be logged. A word of its own is a level: as the name of a target, which the
+/// parser of filters would take it for, it would turn all other logging off.
 pub(crate) fn log_filter(text: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(text).map_err(|error| {
-        format!("{text:?} is no filter ({error}): write error, warn, info, debug, trace, or samehost=debug")
-    })
+    const LEVELS: &str = "write error, warn, info, debug, trace, off, or samehost=debug";
+    let mut directives = text.split(',').map(str::trim).filter(|part| !part.is_empty()).peekable();
+    if directives.peek().is_none() {
+        return Err(format!("no level is given: {LEVELS}"));
+    }
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let is_word = |part: &&str| !part.contains(['=', '[', ']', '{', '}']) && !part.contains("::");
+    if let Some(word) = directives.filter(is_word).find(|word| !is_level(word)) {
+        let hint = if word.eq_ignore_ascii_case("warning") { "did you mean warn? " } else { "" };
+        return Err(format!("{word:?} is no level: {hint}{LEVELS}"));
+    }
+    EnvFilter::try_new(text).map_err(|error| format!("{text:?} is no filter ({error}): {LEVELS}"))
 }
 
 /// Parses permission bits in octal, as chmod(1) does.
@@ -164,6 +175,28 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(positive_duration("0us").is_err());
+    }
+
+    #[test]
+    fn a_word_in_a_filter_is_a_level() {
+        for text in [
+            "error",
+            "WARN",
+            "off",
+            "samehost=debug",
+            "samehost[connection]=debug",
+            "warn,samehost::server=info",
+            "info,samehost[call{method=\"x\"}]=trace",
+            "samehost::server",
+            "[connection]",
+        ] {
+            assert!(log_filter(text).is_ok(), "{text}");
+        }
+        for text in ["warning", "verbose", "loud", "9", "", " ", ",", "info,loud", "samehost"] {
+            let refused = log_filter(text).unwrap_err();
+            assert!(refused.contains("write error, warn, info, debug, trace, off"), "{refused}");
+            assert_eq!(refused.contains("did you mean warn?"), text == "warning", "{refused}");
+        }
     }
 
     #[test]

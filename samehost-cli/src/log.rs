@@ -28,7 +28,7 @@ pub(crate) fn start(filter: EnvFilter, format: Format) {
     if let Format::Json = format {
         // JSON has its own escapes in strings.
         let log = tracing_subscriber::fmt().json().with_env_filter(filter);
-        return log.with_writer(std::io::stderr).init();
+        return log.log_internal_errors(false).with_writer(std::io::stderr).init();
     }
     let colours = has_colours(
         std::io::stderr().is_terminal(),
@@ -51,6 +51,8 @@ where
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Such an error would be printed on standard error, too, and panic if that is closed.
+        .log_internal_errors(false)
         .with_ansi(colours)
         .with_writer(writer)
         .fmt_fields(fields.delimited(" "))

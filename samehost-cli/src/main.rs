@@ -17,6 +17,7 @@ mod runtime;
 mod serve;
 mod shutdown;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -68,8 +69,9 @@ fn main() -> ExitCode {
         Ok(code) => return code,
         Err(Failure::Failed(message)) => (1, message),
         Err(Failure::Usage(message)) => (2, message),
+        Err(Failure::Unread) => return ExitCode::FAILURE,
     };
-    // The message may contain text from a server.
-    eprintln!("samehost: {}", escaped::escaped(&message));
+    // The message may contain text from a server. If it cannot be written, the exit code tells.
+    let _ = writeln!(std::io::stderr(), "samehost: {}", escaped::escaped(&message));
     ExitCode::from(code)
 }

@@ -112,7 +112,13 @@ async fn ping(args: Args, mut stopped: oneshot::Receiver<()>) -> Outcome {
     let summary = tally.summary();
     summary.print(args.json)?;
     match last_failure {
-        Some(failure) if summary.received == 0 => Err(Failure::Failed(failure)),
+        Some(failure) if summary.received == 0 => {
+            let address = &summary.address;
+            Err(Failure::Failed(match failure.contains(address) {
+                true => failure,
+                false => format!("{address}: {failure}"),
+            }))
+        }
         _ if summary.received == 0 => Ok(ExitCode::FAILURE),
         _ => Ok(ExitCode::SUCCESS),
     }
@@ -297,10 +303,27 @@ impl Summary {
         written.and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
     }
 
+    /// Returns the part that was lost, with as many digits as it takes to tell it from none and from
+    /// all.
+    fn loss(&self) -> String {
+        let is_exact = self.received == 0 || self.received == self.sent;
+        let mut texts = (1..=20).map(|digits| format!("{:.digits$}", self.loss_percent));
+        let told = |text: &String| {
+            let digits = text.trim_matches(['0', '.']);
+            is_exact || !digits.is_empty() && !text.starts_with("100")
+        };
+        let text = texts.find(told).unwrap_or_else(|| self.loss_percent.to_string());
+        format!("{text}%")
+    }
+
     fn text(&self) -> String {
         let mut text = format!(
-            "\n--- {} ping statistics ---\n{} calls, {} replies, {:.1}% loss, time {:.0} ms\n",
-            self.address, self.sent, self.received, self.loss_percent, self.time_ms
+            "\n--- {} ping statistics ---\n{}, {}, {} loss, time {:.0} ms\n",
+            self.address,
+            counted(self.sent, "call", "calls"),
+            counted(self.received, "reply", "replies"),
+            self.loss(),
+            self.time_ms
         );
         if let Some(RoundTrip { min_ms, avg_ms, max_ms, mdev_ms }) = &self.round_trip {
             text += &format!(
@@ -309,6 +332,10 @@ impl Summary {
         }
         text
     }
+}
+
+fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -331,6 +358,25 @@ mod tests {
         let text = summary.text();
         assert!(text.contains("4 calls, 3 replies, 25.0% loss"), "{text}");
         assert!(text.contains("min/avg/max/mdev = 1.000/2.000/3.000/0.816 ms"), "{text}");
+    }
+
+    #[test]
+    fn a_loss_is_neither_rounded_to_none_nor_to_all() {
+        for (sent, received, says) in [
+            (1, 1, "1 call, 1 reply, 0.0% loss"),
+            (1, 0, "1 call, 0 replies, 100.0% loss"),
+            (0, 0, "0 calls, 0 replies, 0.0% loss"),
+            (3, 2, "3 calls, 2 replies, 33.3% loss"),
+            (10_000, 9_999, "10000 calls, 9999 replies, 0.01% loss"),
+            (10_000_000, 9_999_999, "9999999 replies, 0.00001% loss"),
+            (10_000, 1, "10000 calls, 1 reply, 99.99% loss"),
+            (u64::MAX, u64::MAX - 1, "% loss"),
+        ] {
+            let mut tally = Tally::new("unix:/x".parse().unwrap());
+            (tally.sent, tally.received) = (sent, received);
+            let text = tally.summary().text();
+            assert!(text.contains(says), "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use samehost::{
 use tokio::sync::oneshot;
 
 use crate::args;
-use crate::failure::{Failure, Outcome, with_options};
+use crate::failure::{Failure, Outcome};
 use crate::health::Health;
 use crate::notify;
 use crate::shutdown::Signals;
@@ -55,11 +55,12 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_shared_directory: bool,
     /// Take over the socket of a server that was started with this option and serves an ADDRESS: no
-    /// call and no connection fails, and that server drains and exits. A successor of the same user
-    /// may later do the same to this server. An ADDRESS that no server has is bound as usual
+    /// call and no connection fails, and that server drains and exits. It stays for addresses that
+    /// were not taken. A successor of the same user may later do the same to this server. An ADDRESS
+    /// that no server has is bound as usual
     #[arg(long)]
     take_over: bool,
-    /// Publish a socket again when its file was deleted
+    /// Publish a socket again when its file was deleted, or its directory was moved
     #[arg(long)]
     republish: bool,
     /// Allow TCP addresses beyond loopback: everyone who can reach them can connect, in plain text
@@ -140,20 +141,18 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args) -> Outcome {
-    for address in &args.addresses {
-        let problem = match args.policy() {
-            Some(_) if !address.is_unix() => {
-                "TCP does not tell who connects: leave out the --allow options or this address"
-            }
-            None if address.is_unix_abstract() => {
-                "every process of this network namespace could connect to an abstract socket: say \
-                 who may, by --allow-same-user, --allow-uid or --allow-gid"
-            }
-            _ => continue,
-        };
-        return Err(Failure::Usage(format!("{address}: {problem}")));
+    for (at, address) in args.addresses.iter().enumerate() {
+        check(address, &args)?;
+        // The kernel chooses another port each time it is asked for port 0.
+        let is_any_port = !address.is_unix() && address.to_string().ends_with(":0");
+        if args.addresses[..at].contains(address) && !is_any_port {
+            return Err(Failure::Usage(format!("{address}: given twice: give each address once")));
+        }
     }
     crate::log::start(args.log.clone(), args.log_format);
+    if !args.systemd && has_passed_sockets() {
+        tracing::warn!("systemd passed sockets (LISTEN_FDS), which are not served: give --systemd");
+    }
     allow_descriptors(args.max_connections);
     let runtime = crate::runtime::new(args.threads)?;
     let code = runtime.block_on(serve(args))?;
@@ -162,9 +161,24 @@ pub(crate) fn run(args: Args) -> Outcome {
     Ok(code)
 }
 
+/// Fails if the policy of the options does not fit an address.
+fn check(address: &Address, args: &Args) -> Result<(), Failure> {
+    let problem = match args.policy() {
+        Some(_) if !address.is_unix() => {
+            "TCP does not tell who connects: leave out the --allow options or this address"
+        }
+        None if address.is_unix_abstract() => {
+            "every process of this network namespace could connect to an abstract socket: say who \
+             may, by --allow-same-user, --allow-uid or --allow-gid"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::Usage(format!("{address}: {problem}")))
+}
+
 async fn serve(args: Args) -> Outcome {
     let mut signals = Signals::new()?;
-    let mut listeners = if args.systemd { inherited()? } else { Vec::new() };
+    let mut listeners = if args.systemd { inherited(&args)? } else { Vec::new() };
     let default = match args.addresses.is_empty() && !args.systemd {
         true => Some(default_address()?),
         false => None,
@@ -173,16 +187,17 @@ async fn serve(args: Args) -> Outcome {
         Some(address) => Some(crate::metrics::serve(address, args.allow_remote).await?),
         None => None,
     };
-    // A server that is to be taken over may let this one wait.
+    let (mut health, health_service) = Health::serving().await;
+    let server = server(&args)?.add_service(health_service);
+    // From here on nothing may fail: a server that was taken over serves no more. Until then, one that is
+    // to be taken over may let this one wait.
     listeners.extend(tokio::select! {
         bound = bind(&args, args.addresses.iter().chain(&default)) => bound?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     });
-    announce(&listeners, metrics)?;
+    announce(&listeners, metrics.as_ref());
     notify::ready(args.take_over);
 
-    let (mut health, health_service) = Health::serving().await;
-    let server = server(&args)?.add_service(health_service);
     let (stop, stopped) = oneshot::channel();
     let second_signal = async {
         signals.next().await;
@@ -198,11 +213,23 @@ async fn serve(args: Args) -> Outcome {
         let _ = stopped.await;
     };
     tokio::select! {
-        served = serve_on(server, listeners, args.idle_exit, stopped) => served?,
+        served = serve_on(server, listeners, args.idle_exit, stopped) => {
+            served?;
+            if !is_taken_over(&args, default.as_ref()) {
+                notify::stopping();
+            }
+        }
         () = second_signal => {}
         () = notify::watchdog() => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns whether a server that has ended was taken over: then its socket file is there, and is its
+/// successor's.
+fn is_taken_over(args: &Args, default: Option<&Address>) -> bool {
+    let mut paths = args.addresses.iter().chain(default).filter_map(Address::as_path);
+    args.take_over && paths.any(Path::exists)
 }
 
 async fn bind(
@@ -219,17 +246,7 @@ async fn bind(
     if let Some(group) = args.group {
         options = options.group(Group::Id(group));
     }
-    // Sockets that can be taken over are bound last, since no step may fail after a take-over.
-    let mut order: Vec<_> = addresses.collect();
-    if args.take_over {
-        order.sort_by_key(|address| address.as_path().is_some());
-    }
-    let mut listeners = Vec::new();
-    for address in order {
-        let bound = options.bind(address).await;
-        listeners.push(bound.map_err(|error| Failure::Failed(with_options(&error.to_string())))?);
-    }
-    Ok(listeners)
+    options.bind_all(addresses).await.map_err(|error| Failure::bind(&error))
 }
 
 fn server(args: &Args) -> Result<Server, Failure> {
@@ -294,8 +311,14 @@ fn allow_descriptors(connections: usize) {
     }
 }
 
-/// Returns the listeners that systemd passed.
-fn inherited() -> Result<Vec<Listener>, Failure> {
+/// Returns whether systemd passed sockets to this process (sd_listen_fds(3)).
+fn has_passed_sockets() -> bool {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    number("LISTEN_PID") == Some(std::process::id()) && number("LISTEN_FDS") > Some(0)
+}
+
+/// Returns the listeners that systemd passed, if they may be served as addresses may.
+fn inherited(args: &Args) -> Result<Vec<Listener>, Failure> {
     let passed = Listener::from_systemd()?;
     if passed.is_empty() {
         return Err(Failure::Failed(
@@ -304,20 +327,36 @@ fn inherited() -> Result<Vec<Listener>, Failure> {
                 .to_owned(),
         ));
     }
-    Ok(passed.into_iter().map(|(_, listener)| listener).collect())
+    let listeners: Vec<_> = passed.into_iter().map(|(_, listener)| listener).collect();
+    for address in listeners.iter().map(Listener::local_addr) {
+        check(address, args)?;
+        if !args.allow_remote && is_remote(address) {
+            return Err(Failure::Usage(format!(
+                "{address}: other hosts may reach this socket that systemd passed, and it is in \
+                 plain text: write ListenStream=127.0.0.1:PORT in its unit, or give --allow-remote"
+            )));
+        }
+    }
+    Ok(listeners)
 }
 
-fn announce(listeners: &[Listener], metrics: Option<SocketAddr>) -> Result<(), Failure> {
+/// Returns whether a bound address is one of TCP beyond loopback.
+fn is_remote(address: &Address) -> bool {
+    address.to_string().parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback())
+}
+
+/// Prints where the server listens. If nobody can read that, the server serves nevertheless: it may
+/// have taken over already, and then no other server has the socket.
+fn announce(listeners: &[Listener], metrics: Option<&Address>) {
+    let listening =
+        listeners.iter().map(|listener| format!("listening on {}\n", listener.local_addr()));
+    let metrics = metrics.map(|address| format!("metrics at http://{address}/metrics\n"));
+    let notice: String = listening.chain(metrics).collect();
     let mut out = std::io::stdout().lock();
-    for listener in listeners {
-        writeln!(out, "listening on {}", listener.local_addr())
-            .map_err(|error| Failure::output(&error))?;
+    if let Err(error) = out.write_all(notice.as_bytes()).and_then(|()| out.flush()) {
+        let notice = notice.trim_end().replace('\n', ", ");
+        tracing::warn!(%error, "cannot write to standard output: {notice}");
     }
-    if let Some(metrics) = metrics {
-        writeln!(out, "metrics at http://{metrics}/metrics")
-            .map_err(|error| Failure::output(&error))?;
-    }
-    out.flush().map_err(|error| Failure::output(&error))
 }
 
 /// Returns a socket in `$XDG_RUNTIME_DIR`, or in a directory in `/tmp` that only this user can

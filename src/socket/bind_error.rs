@@ -109,7 +109,9 @@ impl BindError {
             BindProblem::NoDirectory { .. } => K::NoDirectory,
             BindProblem::SharedDirectory { .. } => K::SharedDirectory,
             BindProblem::ForeignDirectory { .. } => K::ForeignDirectory,
-            BindProblem::LockFile { .. } | BindProblem::ForeignLockFile { .. } => K::LockFile,
+            BindProblem::LockFile { .. }
+            | BindProblem::ForeignLockFile { .. }
+            | BindProblem::ClosedLockFile { .. } => K::LockFile,
             BindProblem::Contended => K::Contended,
             BindProblem::NoSuchGroup { .. } => K::NoSuchGroup,
             BindProblem::GroupRefused { .. } => K::GroupRefused,
@@ -250,6 +252,13 @@ pub(super) enum BindProblem {
         shown_path(path)
     )]
     ForeignLockFile { path: PathBuf, owner: u32 },
+    #[error(
+        ": the lock file {} has mode {mode:04o}, so that its owner, this process's user, cannot open \
+         it: run `chmod 0600 {}`, or remove the file if no server of that address is running",
+        shown_path(path),
+        shown_path(path)
+    )]
+    ClosedLockFile { path: PathBuf, mode: u32 },
     #[error(": another program keeps replacing this file: stop it or choose another path")]
     Contended,
     #[error(": there is no group {name:?}: create it or give its number")]

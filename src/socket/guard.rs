@@ -37,7 +37,7 @@ impl Drop for Guard {
     }
 }
 
-/// Notices that the socket file was deleted or moved away, and logs it. If asked for, it publishes
+/// Notices that the socket file was deleted or moved away, or its directory, and logs it. If asked for, it publishes
 /// the socket again. It ends when the socket was handed over.
 pub(super) async fn watch(shared: &Arc<ListenerState>, settings: &Settings) {
     while let Some((file, control)) = shared.watched() {
@@ -73,6 +73,9 @@ pub(super) async fn watch(shared: &Arc<ListenerState>, settings: &Settings) {
                 tracing::warn!(%error, "the socket cannot be published again yet");
             }
             sleep(RETRY).await;
+            if file.is_back() {
+                break;
+            }
         }
     }
 }

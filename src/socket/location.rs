@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Gid, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
 use super::bind_error::{BindError, BindProblem};
-use super::unix::by_descriptor;
+use super::unix::{by_descriptor, same_file};
 use crate::address::Address;
 
 /// The longest path that fits a `sockaddr_un` with its closing NUL (unix(7)).
@@ -60,6 +60,18 @@ impl Location {
     /// Opens the same location again: its path may lead to another directory by now.
     pub(super) fn reopen(&self) -> Result<Self, BindError> {
         Self::open(&self.address, &self.path(&self.name))
+    }
+
+    /// Returns whether its path still leads to the directory. Without permission to look, it counts
+    /// as if it does.
+    pub(super) fn is_current(&self) -> bool {
+        match rustix::fs::statat(CWD, &self.directory_path, AtFlags::empty()) {
+            Ok(there) => {
+                rustix::fs::fstat(&self.directory).is_ok_and(|ours| same_file(&there, &ours))
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => false,
+            Err(_) => true,
+        }
     }
 
     /// Fails if another user could replace a socket in the directory.

@@ -186,6 +186,10 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
         let there = rustix::fs::statat(&location.directory, &name, AtFlags::SYMLINK_NOFOLLOW);
         match there {
             Ok(stat) if file_type(&stat) != FileType::RegularFile => not_a_file(&stat),
+            Ok(stat) if errno == Errno::ACCESS && is_ours(&stat) => {
+                let mode = stat.st_mode & 0o7777;
+                location.refuse(BindProblem::ClosedLockFile { path: path(), mode })
+            }
             Ok(stat) if errno == Errno::ACCESS => foreign(&stat),
             _ => location.error("create the lock file", &name, errno),
         }
@@ -193,6 +197,13 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     match rustix::fs::fstat(&file) {
         Ok(stat) if file_type(&stat) != FileType::RegularFile => return Err(not_a_file(&stat)),
         Ok(stat) if !is_trusted(stat.st_uid) => return Err(foreign(&stat)),
+        Ok(stat) if is_ours(&stat) && !Mode::from_raw_mode(stat.st_mode).contains(mode) => {
+            // The umask has taken bits away, and without them no successor could open the file.
+            if let Err(errno) = rustix::fs::fchmod(&file, mode) {
+                give_up(location, file);
+                return Err(location.error("set the mode of", &name, errno));
+            }
+        }
         Ok(_) => {}
         Err(errno) => {
             give_up(location, file);
@@ -213,6 +224,10 @@ fn give_up(location: &Arc<Location>, file: OwnedFd) {
 /// user, since the owner of the lock file could put another server in the place of root's.
 fn is_trusted(owner: u32) -> bool {
     owner == rustix::process::geteuid().as_raw() || owner == 0
+}
+
+fn is_ours(stat: &Stat) -> bool {
+    stat.st_uid == rustix::process::geteuid().as_raw()
 }
 
 /// Returns whether the lock file's name leads to this file.

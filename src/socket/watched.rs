@@ -1,6 +1,7 @@
 //! [`WatchedFile`]: a socket file whose removal is noticed.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,48 +32,92 @@ impl SocketFile {
     }
 }
 
+/// The kernel's reports about the file and its directory (inotify(7)).
+struct Reports {
+    inotify: AsyncFd<OwnedFd>,
+    /// The number of the watch on the directory. `None` if the directory may not be read.
+    directory: Option<i32>,
+}
+
 impl WatchedFile {
     pub(super) fn location(&self) -> &Location {
         &self.location
     }
 
-    /// Completes once the name no longer leads to the inode. The kernel reports it (inotify(7)):
-    /// the number of links is one of the inode's attributes.
+    /// Completes once the path no longer leads to the inode: the file was removed or moved, or its
+    /// directory was moved. A directory further up is not watched.
     pub(super) async fn gone(&self) {
         let reports = self.reports();
         while self.is_there() {
             match &reports {
-                Ok(reports) => wait_for_report(reports).await,
+                // The path is only looked at when the directory was moved. The process itself may have
+                // changed what its paths mean (chroot(2)).
+                Ok(reports) => {
+                    if reports.wait().await && !self.location.is_current() {
+                        return;
+                    }
+                }
                 // There are no free inotify instances, or the file may not be read.
                 Err(_) => sleep(INTERVAL).await,
             }
         }
     }
 
-    fn reports(&self) -> io::Result<AsyncFd<OwnedFd>> {
-        let reports = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let path = by_descriptor(self.inode.as_fd());
-        inotify::add_watch(&reports, path, WatchFlags::ATTRIB | WatchFlags::MOVE_SELF)?;
-        asynchronous(reports)
+    /// Returns whether a file that was gone is back, since its directory was moved back.
+    pub(super) fn is_back(&self) -> bool {
+        self.location.is_current() && self.is_there()
     }
 
-    /// Returns whether the file is there. An error says nothing about the file, so it counts as
-    /// there.
+    /// The number of links is one of the inode's attributes, so its removal is reported.
+    fn reports(&self) -> io::Result<Reports> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let path = by_descriptor(self.inode.as_fd());
+        inotify::add_watch(&inotify, path, WatchFlags::ATTRIB | WatchFlags::MOVE_SELF)?;
+        let path = by_descriptor(self.location.directory.as_fd());
+        let directory = inotify::add_watch(&inotify, path, WatchFlags::MOVE_SELF).ok();
+        Ok(Reports { inotify: asynchronous(inotify)?, directory })
+    }
+
+    /// Returns whether the file is in its directory. An error says nothing about the file, so it
+    /// counts as there.
     fn is_there(&self) -> bool {
         let name = &self.location.name;
         is_named(&self.location, name, self.inode.as_fd()).unwrap_or(true)
     }
 }
 
-/// Waits until something happened to the file. A check then finds out what.
-async fn wait_for_report(reports: &AsyncFd<OwnedFd>) {
-    let Ok(mut ready) = reports.readable().await else { return sleep(INTERVAL).await };
-    let mut events = [0; 4096];
-    loop {
-        match rustix::io::read(reports, &mut events) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return ready.clear_ready(),
-            Err(_) => return sleep(INTERVAL).await,
+impl Reports {
+    /// Waits until something happened to the file or its directory. A check then finds out what.
+    /// Returns whether it was the directory.
+    async fn wait(&self) -> bool {
+        let Ok(mut ready) = self.inotify.readable().await else {
+            sleep(INTERVAL).await;
+            return false;
+        };
+        match self.read() {
+            Ok(of_directory) => {
+                ready.clear_ready();
+                of_directory
+            }
+            Err(_) => {
+                sleep(INTERVAL).await;
+                false
+            }
+        }
+    }
+
+    /// Reads all reports that have come. Returns whether one is about the directory.
+    fn read(&self) -> rustix::io::Result<bool> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut of_directory = false;
+        loop {
+            match reader.next() {
+                Ok(report) => of_directory |= Some(report.wd()) == self.directory,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(of_directory),
+                Err(errno) => return Err(errno),
+            }
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use samehost::{Address, BindError, BindErrorKind, BindOptions, Listener};
@@ -532,4 +533,62 @@ async fn a_deleted_socket_is_published_again_where_that_was_asked_for() {
     }
     drop(listener);
     assert_eq!(names_in(directory.path()), ["moved"]);
+}
+
+/// Returns the address of a socket in a directory of its own, and that directory.
+fn in_movable(directory: &Path) -> (Address, PathBuf) {
+    let movable = directory.join("movable");
+    std::fs::create_dir(&movable).unwrap();
+    (socket_in(&movable), movable)
+}
+
+#[tokio::test]
+async fn a_socket_whose_directory_was_moved_is_published_again_in_the_new_one() {
+    let directory = directory();
+    let (address, movable) = in_movable(directory.path());
+    let path = address.as_path().unwrap();
+    let listener = BindOptions::new().republish(true).bind(&address).await.unwrap();
+    // The listener's task begins to watch.
+    tokio::task::yield_now().await;
+    let moved = directory.path().join("moved");
+    std::fs::rename(&movable, &moved).unwrap();
+    std::fs::create_dir(&movable).unwrap();
+    eventually_async("the socket is back", || path.exists()).await;
+    let (connected, accepted) = tokio::join!(connect(&address), listener.accept());
+    (connected.unwrap(), accepted.unwrap());
+    eventually_async("the old one is removed", || names_in(&moved).is_empty()).await;
+    drop(listener);
+    assert!(names_in(&movable).is_empty());
+}
+
+#[tokio::test]
+async fn a_socket_whose_directory_was_moved_is_logged() {
+    let directory = directory();
+    let (address, movable) = in_movable(directory.path());
+    let (log, _subscriber) = Log::start();
+    let _listener = Listener::bind(&address).await.unwrap();
+    tokio::task::yield_now().await;
+    std::fs::rename(&movable, directory.path().join("moved")).unwrap();
+    eventually_async("it is logged", || !log.lines("the socket file is gone").is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_whose_directory_was_moved_back_stays() {
+    let directory = directory();
+    let (address, movable) = in_movable(directory.path());
+    let path = address.as_path().unwrap();
+    let inode = || std::fs::symlink_metadata(path).unwrap().ino();
+    let (log, _subscriber) = Log::start();
+    let _listener = BindOptions::new().republish(true).bind(&address).await.unwrap();
+    tokio::task::yield_now().await;
+    let before = inode();
+    let moved = directory.path().join("moved");
+    for times in 1..=2 {
+        std::fs::rename(&movable, &moved).unwrap();
+        eventually_async("it is logged", || log.lines("cannot be published").len() == times).await;
+        std::fs::rename(&moved, &movable).unwrap();
+        // It finds the file after its next pause, and watches again.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(inode(), before);
+    }
 }

@@ -87,6 +87,7 @@ pub(crate) fn run(args: Args) -> Outcome {
             say(&Ready::Error(error))?;
             Ok(ExitCode::FAILURE)
         }
+        Err(unread) => Err(unread),
     }
 }
 

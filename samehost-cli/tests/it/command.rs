@@ -29,7 +29,7 @@ fn one_line(arguments: &[&str], code: i32, message: &str) {
 fn serve_listens_on_all_addresses_and_ping_reaches_each() {
     let directory = directory();
     let address = socket_in(directory.path()).to_string();
-    let serving = Serving::start(&[&address, "127.0.0.1:0"], &[]);
+    let serving = Serving::start(&[&address, "127.0.0.1:0", "127.0.0.1:0"], &[]);
     assert_eq!(serving.addresses[0].to_string(), address);
     for address in &serving.addresses {
         let output = run(&["ping", "-c", "3", "-i", "0", "-s", "9", &address.to_string()]);
@@ -70,7 +70,7 @@ fn ping_ends_at_ctrl_c_with_its_summary() {
     ping.signal(Signal::INT);
     assert_eq!(ping.line(), "");
     assert!(ping.line().contains("ping statistics"));
-    assert!(ping.line().contains("1 calls, 1 replies"));
+    assert!(ping.line().contains("1 call, 1 reply, "));
     assert_eq!(ping.wait().0, Some(0));
 }
 
@@ -89,7 +89,7 @@ fn ping_gives_up_at_once_on_what_only_a_person_can_mend() {
         assert_eq!(output.status.code(), Some(1));
         let printed = text(&output.stdout);
         assert!(printed.contains(message), "{printed}");
-        assert!(printed.contains("1 calls, 0 replies"), "{printed}");
+        assert!(printed.contains("1 call, 0 replies, "), "{printed}");
     }
 }
 
@@ -134,7 +134,8 @@ fn ping_without_a_server_exits_with_1() {
     let output = run(&["ping", "-c", "2", "-i", "0", &address]);
     assert_eq!(output.status.code(), Some(1));
     let errors = text(&output.stderr);
-    assert!(errors.contains(&format!("no server is listening at {address}")), "{errors}");
+    let expected = format!("samehost: no server is listening at {address}");
+    assert!(errors.starts_with(&expected), "{errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
     assert!(text(&output.stdout).contains("2 calls, 0 replies, 100.0% loss"));
 }
@@ -229,6 +230,7 @@ async fn what_a_server_says_reaches_the_terminal_escaped() {
         let output = command.args(arguments).output().await.unwrap();
         let (out, errors) = (text(&output.stdout), text(&output.stderr));
         assert!(errors.contains(SHOWN), "{arguments:?}: {errors}");
+        assert!(errors.contains(&format!("samehost: {address}: ")), "{arguments:?}: {errors}");
         let unfit = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
         assert!(!out.contains(unfit) && !errors.contains(unfit), "{arguments:?}: {out}{errors}");
     }
@@ -322,6 +324,8 @@ fn wrong_usage_exits_with_2() {
         (&["serve", "--drain", "-1"], "negative"),
         (&["serve", "--max-connections", "-1"], "no number from 1 on"),
         (&["serve", "--log", "samehost=loud"], "write error, warn, info, debug, trace"),
+        (&["serve", "--log", "warning"], "did you mean warn?"),
+        (&["serve", "--log", ""], "write error, warn, info, debug, trace, off"),
         (&["serve", "--drain", "soon"], "no duration"),
         (&["serve", "--drain=-1s"], "negative"),
         (&["serve", "--allow-uid", "no such user"], "there is no user \"no such user\""),
@@ -348,6 +352,9 @@ fn wrong_usage_exits_with_2() {
     }
     one_line(&["serve", "unix-abstract:x"], 2, "--allow-same-user");
     one_line(&["serve", "127.0.0.1:0", "--allow-uid", "0"], 2, "TCP does not tell who connects");
+    one_line(&["serve", "0.0.0.0:0"], 2, "or give --allow-remote");
+    one_line(&["serve", "unix:/tmp/a", "unix:/tmp/b", "unix:///tmp/a"], 2, "/tmp/a: given twice");
+    one_line(&["serve", "127.0.0.1:9", "ipv4:127.0.0.1:9"], 2, "127.0.0.1:9: given twice");
 }
 
 #[test]
@@ -355,7 +362,6 @@ fn what_cannot_be_bound_exits_with_1_and_one_line() {
     let directory = directory();
     let missing = directory.path().join("missing/x.sock");
     one_line(&["serve", &format!("unix:{}", missing.display())], 1, "create it first");
-    one_line(&["serve", "0.0.0.0:0"], 1, "or give --allow-remote");
 
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();

@@ -13,6 +13,7 @@ mod hostile;
 mod idle_memory;
 mod no_room;
 mod observed;
+mod operated;
 mod peers;
 mod streams;
 mod take_over;

@@ -104,6 +104,21 @@ fn a_server_that_does_not_permit_it_is_not_taken_over() {
 }
 
 #[test]
+fn no_address_is_taken_over_if_another_cannot_be_bound() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let server = serving(&address, None);
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let other = format!("unix:{}", file.display());
+    let mut successor = Serving::spawn(&mut command(&address, None, &[&other]));
+    let (code, errors) = successor.wait();
+    assert_eq!(code, Some(1));
+    assert!(errors.contains(&format!("{other}: there is a regular file")), "{errors}");
+    assert_serves(&server, &address);
+}
+
+#[test]
 fn the_file_gets_the_mode_of_the_successor() {
     let directory = directory();
     let address = socket_in(directory.path());
