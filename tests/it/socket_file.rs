@@ -555,7 +555,8 @@ async fn a_socket_whose_directory_was_moved_is_published_again_in_the_new_one() 
     std::fs::create_dir(&movable).unwrap();
     eventually_async("the socket is back", || path.exists()).await;
     let (connected, accepted) = tokio::join!(connect(&address), listener.accept());
-    (connected.unwrap(), accepted.unwrap());
+    connected.unwrap();
+    accepted.unwrap();
     eventually_async("the old one is removed", || names_in(&moved).is_empty()).await;
     drop(listener);
     assert!(names_in(&movable).is_empty());

@@ -166,7 +166,7 @@ fn a_lock_file_that_its_owner_cannot_open_is_named_with_its_mode() {
     let directory = open_directory();
     let lock = directory.path().join(".ping.sock.lock");
     std::fs::write(&lock, "").unwrap();
-    std::fs::set_permissions(&lock, Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&lock, Permissions::from_mode(0o0)).unwrap();
     let address = socket_in(directory.path()).to_string();
     let mut command = samehost();
     if rustix::process::geteuid().is_root() {
