@@ -20,7 +20,7 @@ use super::timer::{Timer, now};
 use super::turn::{AfterTurn, DriverPhase, Turn};
 use super::waking::SelfWaker;
 use super::writing::{self, Written};
-use crate::http2::{Cause, ErrorCode, ReceiveOutcome};
+use crate::http2::{Cause, ConnectionError, ErrorCode, ReceiveOutcome};
 use crate::runtime::has_several_threads;
 
 /// The largest number of bytes that one turn writes.
@@ -322,8 +322,15 @@ where
 
     /// Deals with an error of the connection. From then on nothing is read, and only outgoing bytes
     /// are written.
+    #[inline]
     fn notice_failure(&mut self, state: &mut State) {
-        let Some(error) = state.h2.failure() else { return };
+        if let Some(error) = state.h2.failure() {
+            self.close_after(error, state);
+        }
+    }
+
+    #[cold]
+    fn close_after(&mut self, error: ConnectionError, state: &mut State) {
         if matches!(self.phase, DriverPhase::Closing | DriverPhase::Over) {
             return;
         }
@@ -399,10 +406,10 @@ where
         let arriving = shared.arriving.load(Ordering::Relaxed);
         let data = state.h2.buffered() + self.reader.kept() + arriving;
         self.memory.set(data, state.h2.call_bytes());
-        let unwritten = state.h2.outgoing_len();
-        state.h2.set_pressed(self.memory.is_pressed());
-        // Window that is given back now is written in the next turn.
-        turn.unsent |= state.h2.outgoing_len() > unwritten;
+        if state.h2.set_pressed(self.memory.is_pressed()) {
+            // The window that it gave is written in the next turn.
+            turn.unsent = true;
+        }
     }
 
     /// Decides what follows. This is the only place that does.

@@ -295,23 +295,23 @@ impl<H: Handler> Duties for ServerDuties<H> {
             let room = (!is_slow).then_some(&mut *message);
             let called =
                 catch_unwind(AssertUnwindSafe(|| handler.call(head, body, descriptors, room)));
-            if let Ok(Called::Answered(answer)) = called {
-                note_handler(&mut time_slice, method, slow);
-                state = shared.lock();
-                request.answer(&mut state, answer, &mut message);
-                continue;
-            }
-            let outcome = polled::<H>(called.ok(), is_slow, &mut message);
-            note_handler(&mut time_slice, method, slow);
-            let left = respond(shared, request, outcome, &mut message);
-            let task = left.map(|(key, stage)| {
-                let shared = Arc::clone(shared);
-                (key, tokio::spawn(HandlerTask { shared, key, stage, runs }).abort_handle())
-            });
-            state = shared.lock();
-            if let Some((key, task)) = task {
-                state.set_task(key, task);
-            }
+            state = match called {
+                Ok(Called::Answered(answer)) => {
+                    note_handler(&mut time_slice, method, slow);
+                    let mut state = shared.lock();
+                    request.answer(&mut state, answer, &mut message);
+                    state
+                }
+                called => {
+                    let outcome = polled::<H>(called.ok(), is_slow, &mut message);
+                    note_handler(&mut time_slice, method, slow);
+                    if let Some((key, stage)) = respond(shared, request, outcome, &mut message) {
+                        let shared = Arc::clone(shared);
+                        HandlerTask { shared, key, stage, runs }.spawn();
+                    }
+                    shared.lock()
+                }
+            };
         }
         if !self.requests.is_empty() {
             self.requests.drain(..taken.min(self.requests.len()));

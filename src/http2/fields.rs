@@ -100,6 +100,7 @@ pub(super) fn cut(headers: &HeaderMap, limit: usize) -> HeaderMap {
 }
 
 /// Returns whether a content type is `application/grpc`, with or without a subtype or parameters.
+#[inline]
 pub(crate) fn is_grpc_type(content_type: &HeaderValue) -> bool {
     let rest = content_type.as_bytes().strip_prefix(b"application/grpc");
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))

@@ -14,26 +14,26 @@ fn is_under_way(stream: &Stream) -> bool {
 
 impl Connection {
     /// Sets whether memory is short, so that only one request gets window. The driver calls this in
-    /// each of its turns.
+    /// each of its turns. Returns whether it gave window, which is now to be written.
     #[inline]
-    pub(crate) fn set_pressed(&mut self, is_on: bool) {
-        if is_on || self.pressure.is_on {
-            self.press(is_on);
-        }
+    pub(crate) fn set_pressed(&mut self, is_on: bool) -> bool {
+        (is_on || self.pressure.is_on) && self.press(is_on)
     }
 
     #[cold]
-    fn press(&mut self, is_on: bool) {
+    fn press(&mut self, is_on: bool) -> bool {
+        let before = self.write_buffer.len();
         self.pressure.is_on = is_on;
         if is_on {
             self.first_under_pressure();
-            return;
+        } else {
+            self.pressure.first = 0;
+            // The peers get the window that was held back.
+            for key in self.streams.keys() {
+                self.give_back(key);
+            }
         }
-        self.pressure.first = 0;
-        // The peers get the window that was held back.
-        for key in self.streams.keys() {
-            self.give_back(key);
-        }
+        self.write_buffer.len() > before
     }
 
     /// Gives window to another request, because the peer does not continue with the one that got
