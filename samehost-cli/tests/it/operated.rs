@@ -166,7 +166,7 @@ fn a_lock_file_that_its_owner_cannot_open_is_named_with_its_mode() {
     let directory = open_directory();
     let lock = directory.path().join(".ping.sock.lock");
     std::fs::write(&lock, "").unwrap();
-    std::fs::set_permissions(&lock, Permissions::from_mode(0o0)).unwrap();
+    std::fs::set_permissions(&lock, Permissions::from_mode(0o000)).unwrap();
     let address = socket_in(directory.path()).to_string();
     let mut command = samehost();
     if rustix::process::geteuid().is_root() {
@@ -208,10 +208,11 @@ fn a_passed_socket_that_may_not_be_served_is_refused_before_anything_is_announce
         (tcp("127.0.0.1"), "--systemd --allow-uid 0", "TCP does not tell who connects"),
         (by_name, "--systemd", "by --allow-same-user"),
     ] {
-        let output = with_passed(socket, options).env("NOTIFY_SOCKET", &notify).output().unwrap();
-        let errors = text(&output.stderr);
-        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""), "{errors}");
-        assert_eq!(errors.lines().count(), 1, "{errors}");
+        let mut command = with_passed(socket, options);
+        let mut refused = Serving::spawn(command.env("NOTIFY_SOCKET", &notify));
+        assert_eq!(refused.line(), "", "it listens");
+        let (code, errors) = refused.wait();
+        assert_eq!((code, errors.lines().count()), (Some(2), 1), "{errors}");
         assert!(errors.contains(part), "{errors}");
         assert_eq!(manager.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
