@@ -16,7 +16,8 @@ use crate::address::{Address, Kind};
 /// SCM_RIGHTS (unix(7)). That process makes a listener of them again ([`Listener::from_parts`]).
 ///
 /// The descriptors are close-on-exec. The address stays taken while any process has them open. Once
-/// all are closed, the socket file is like that of a killed server: the next server replaces it.
+/// all are closed, the socket file is like that of a killed server: the next server replaces it. (A
+/// task of the listener has the socket until the runtime runs its tasks the next time.)
 pub struct ListenerParts {
     /// The listening socket.
     pub socket: OwnedFd,
