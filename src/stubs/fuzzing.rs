@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use super::compression::ReceivedEncoding;
 use super::framing::{Deframer, decode_single, is_single};
 use super::limit::Limit;
+use crate::grpc::PREFIX;
 
 /// How large a message may be here: 1 KiB.
 const LIMIT: Limit = Limit::of_client(1 << 10);
