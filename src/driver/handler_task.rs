@@ -63,16 +63,6 @@ where
     R: PollAnswer<Body = B> + Unpin,
     B: Outbound<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    /// Makes it a task, which ends with its stream. The lock is not held.
-    pub(super) fn spawn(self)
-    where
-        R: Send + 'static,
-    {
-        let (shared, key) = (Arc::clone(&self.shared), self.key);
-        let task = tokio::spawn(self).abort_handle();
-        shared.lock().set_task(key, task);
-    }
-
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.stage {

@@ -129,8 +129,7 @@ where
     fn send_rest(&mut self, shared: &Arc<Shared>, key: StreamKey) {
         let Some((body, next)) = self.end.take_rest() else { return };
         self.spent = true;
-        let task = tokio::spawn(SendBody::new(Arc::clone(shared), key, body, next));
-        shared.with(|state| state.set_task(key, task.abort_handle()));
+        shared.spawn(key, SendBody::new(Arc::clone(shared), key, body, next));
     }
 
     fn can_be_sent(&self) -> bool {

@@ -306,8 +306,8 @@ impl<H: Handler> Duties for ServerDuties<H> {
                     let outcome = polled::<H>(called.ok(), is_slow, &mut message);
                     note_handler(&mut time_slice, method, slow);
                     if let Some((key, stage)) = respond(shared, request, outcome, &mut message) {
-                        let shared = Arc::clone(shared);
-                        HandlerTask { shared, key, stage, runs }.spawn();
+                        let task = HandlerTask { shared: Arc::clone(shared), key, stage, runs };
+                        shared.spawn(key, task);
                     }
                     shared.lock()
                 }

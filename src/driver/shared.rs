@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use http::HeaderMap;
-use tokio::task::AbortHandle;
 use tonic::Status;
 
 use super::client::Phase;
@@ -120,6 +119,18 @@ impl Shared {
         result
     }
 
+    /// Spawns a task that ends with its stream. The lock is free meanwhile: a runtime that shuts down drops
+    /// the task at once. So the stream may have ended before its task is known.
+    pub(super) fn spawn(&self, key: StreamKey, task: impl Future<Output = ()> + Send + 'static) {
+        let task = tokio::spawn(task).abort_handle();
+        let mut state = self.lock();
+        if state.h2.is_known(key) {
+            state.waiters.set_task(key, task);
+        } else {
+            task.abort();
+        }
+    }
+
     /// Tells every stream that the connection has ended.
     pub(super) fn disconnect(&self, close_reason: CloseReason) {
         self.with(|state| state.disconnect(close_reason));
@@ -204,16 +215,6 @@ impl State {
             }
             // It has counted what a server's calls hold, and it set no timer while there was a call.
             self.less_held |= !self.is_client || (is_last && self.h2.has_idle_timeout());
-        }
-    }
-
-    /// Makes a task end with its stream. The stream may have ended since the task was spawned. (The lock
-    /// was free then: a runtime that shuts down drops the task at once.)
-    pub(super) fn set_task(&mut self, key: StreamKey, task: AbortHandle) {
-        if self.h2.is_known(key) {
-            self.waiters.set_task(key, task);
-        } else {
-            task.abort();
         }
     }
 

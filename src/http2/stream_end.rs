@@ -78,19 +78,16 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
-        let taken = stream.taken;
+        if !stream.taken {
+            // The driver need not be told of a request that it has not seen.
+            self.close_stream(key);
+            return self.forget(key);
+        }
         let unprocessed = written <= stream.first_byte;
         stream.arrived.finish(MessageEnd::Failed(Failure::ConnectionEnded { unprocessed }));
-        if taken {
-            self.events.tell(key, stream, News::RESET);
-        }
+        self.events.tell(key, stream, News::RESET);
         self.close_stream(key);
-        if taken {
-            self.settle(key);
-        } else {
-            // The driver need not be told of a request that it has not seen.
-            self.forget(key);
-        }
+        self.settle(key);
     }
 
     /// Sends RST_STREAM, whatever state the stream is in, and ends the stream.
