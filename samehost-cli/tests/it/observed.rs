@@ -141,10 +141,12 @@ fn peers_that_waste_the_metrics_port_hold_up_no_scrape_and_no_call() {
         }
         assert!(!String::from_utf8(response).unwrap().starts_with("HTTP/1.1 200"), "{garbage:.9}");
     }
-    let mut idle: Vec<_> = (0..20).map(|_| TcpStream::connect(&place).unwrap()).collect();
+    let mut idle: Vec<_> = (0..100).map(|_| TcpStream::connect(&place).unwrap()).collect();
     assert!(run(&["ping", "-c", "3", "-i", "0", &address.to_string()]).status.success());
     eventually("some are served", || open_descriptors(serving.id()) > before);
-    assert!(open_descriptors(serving.id()) <= before + SERVED_AT_A_TIME + 1);
+    // The rest are `ping`'s connection and what the runtime opens.
+    assert!(open_descriptors(serving.id()) < before + 2 * SERVED_AT_A_TIME);
+    idle.truncate(SERVED_AT_A_TIME + 4);
     // It waits until idle ones are closed.
     get(&place);
     for stream in &mut idle {
