@@ -15,12 +15,14 @@ use super::closing::{ClosedOnDrop, Ended};
 use super::connection_memory::ConnectionMemory;
 use super::duties::Duties;
 use super::error::CloseReason;
-use super::handler::{Answer, Called, Handler, PollAnswer, in_place};
+use super::handler::{Answer, Called, Handler, MessageAnswer, PollAnswer, in_place};
 use super::handler_task::{HandlerStage, HandlerTask};
 use super::memory::User;
 use super::options::Options;
 use super::pass::Pass;
-use super::response::{Unanswered, refuse_headers, send_message, send_parts, taken_apart};
+use super::response::{
+    ResponseParts, Unanswered, refuse_headers, send_message, send_parts, taken_apart,
+};
 use super::room::Room;
 use super::send::SendBody;
 use super::shared::{Shared, State};
@@ -96,10 +98,21 @@ struct ServerDuties<H: Handler> {
 }
 
 /// What a handler has done in place.
+#[allow(clippy::large_enum_variant, reason = "it is passed on at once")]
 enum Outcome<H: Handler> {
-    Ready(Answer<H::Body>),
+    Response(ResponseParts<H::Body>),
+    Message(MessageAnswer),
     Pending(H::Running),
     Panicked,
+}
+
+impl<H: Handler> Outcome<H> {
+    fn of(answer: Answer<H::Body>) -> Self {
+        match answer {
+            Answer::Response(response) => Self::Response(taken_apart(response)),
+            Answer::Message(answer) => Self::Message(answer),
+        }
+    }
 }
 
 /// Returns what a handler has done after its call. If it was not polled and is not slow, this polls it.
@@ -110,7 +123,7 @@ fn polled<H: Handler>(
     message: &mut Vec<u8>,
 ) -> Outcome<H> {
     let mut running = match called {
-        Some(Called::Answered(answer)) => return Outcome::Ready(Answer::Message(answer)),
+        Some(Called::Answered(answer)) => return Outcome::Message(answer),
         Some(Called::Unpolled(running)) if !is_slow => running,
         Some(Called::Pending(running) | Called::Unpolled(running)) => {
             return Outcome::Pending(running);
@@ -119,7 +132,7 @@ fn polled<H: Handler>(
     };
     let poll = || in_place(poll_fn(|cx| running.poll_answer(cx, message)));
     match catch_unwind(AssertUnwindSafe(poll)) {
-        Ok(Poll::Ready(answer)) => Outcome::Ready(answer),
+        Ok(Poll::Ready(answer)) => Outcome::of(answer),
         Ok(Poll::Pending) => Outcome::Pending(running),
         Err(_) => Outcome::Panicked,
     }
@@ -148,42 +161,32 @@ fn respond<H: Handler>(
     outcome: Outcome<H>,
     message: &mut Vec<u8>,
 ) -> Left<H> {
-    // It is dropped after the lock is free.
+    // What is left of it is dropped after the lock is free.
     let mut response;
-    let mut state;
-    let key;
-    let rest = match outcome {
-        Outcome::Ready(Answer::Response(ready)) => {
-            response = taken_apart(ready);
-            state = shared.lock();
-            key = request.open(&mut state);
+    let mut state = shared.lock();
+    let key = request.open(&mut state);
+    let left = match outcome {
+        Outcome::Response(parts) => {
+            response = parts;
             let rest = send_parts(&mut state, key, &mut response);
             rest.map(|(body, next)| {
                 HandlerStage::Body(SendBody::new(Arc::clone(shared), key, body, next))
             })
         }
-        Outcome::Ready(Answer::Message(answer)) => {
-            state = shared.lock();
-            key = request.open(&mut state);
+        Outcome::Message(answer) => {
             send_message(&mut state, key, answer, message);
             None
         }
-        Outcome::Pending(running) => {
-            state = shared.lock();
-            key = request.open(&mut state);
-            Some(HandlerStage::Call(running))
-        }
+        Outcome::Pending(running) => Some(HandlerStage::Call(running)),
         Outcome::Panicked => {
-            state = shared.lock();
-            key = request.open(&mut state);
             state.h2.reset(key, ErrorCode::INTERNAL_ERROR);
             None
         }
     };
-    if rest.is_none() {
+    if left.is_none() {
         state.forget(key);
     }
-    rest.map(|rest| (key, rest))
+    left.map(|stage| (key, stage))
 }
 
 /// Takes a request for a handler. Its descriptors are closed when the call ends. If its headers are too

@@ -11,7 +11,7 @@ use super::head::{Head, HeadKind};
 const SLOTS: usize = 8;
 
 /// A longer block is not fully indexed.
-const MAX_BLOCK: usize = 256;
+const MAX_KEPT_BLOCK: usize = 256;
 
 /// A block with more fields is not kept, because a few bytes can refer to one large field many
 /// times.
@@ -70,7 +70,7 @@ impl HeaderCache {
 
     /// Keeps a head that was decoded without changing the table, if its block has appeared before.
     pub(super) fn keep(&mut self, place: Place, generation: u64, block: &[u8], head: &Head) {
-        if block.len() > MAX_BLOCK || head.fields() > MAX_FIELDS {
+        if block.len() > MAX_KEPT_BLOCK || head.fields() > MAX_FIELDS {
             return;
         }
         let Place { hash } = place;

@@ -21,7 +21,7 @@ use super::stream::{CALL, Receiving, UNKNOWN_LENGTH};
 /// The least limit for the bytes of a header block. It is far above the limit on header lists. A
 /// block that is longer than that list is decoded, so that the table stays right, and only its own
 /// call is refused.
-const MAX_BLOCK: usize = 1 << 20;
+const LEAST_MAX_BLOCK: usize = 1 << 20;
 
 /// A header block may have this many times the limit on header lists, if that is more.
 const MAX_BLOCK_FACTOR: usize = 4;
@@ -109,7 +109,7 @@ impl Connection {
 
     fn check_block(&self, bytes: usize, frames: u32) -> Result<(), ConnectionError> {
         let max = MAX_BLOCK_FACTOR.saturating_mul(self.config.max_header_list_size as usize);
-        let max = max.max(MAX_BLOCK).max(self.config.max_frame_size as usize);
+        let max = max.max(LEAST_MAX_BLOCK).max(self.config.max_frame_size as usize);
         if bytes > max || frames as usize > MAX_BLOCK_FRAMES + max / FULL_FRAME {
             return Err(ConnectionError::limit("a header block without end"));
         }

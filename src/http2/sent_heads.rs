@@ -12,7 +12,7 @@ use super::hpack::Encoder;
 const SLOTS: usize = 8;
 
 /// A longer block does not consist of references to the table only.
-const MAX_BLOCK: usize = 64;
+const MAX_KEPT_BLOCK: usize = 64;
 
 /// What a head consists of, if all of it stays the same as long as the connection lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl SentHeads {
     /// Keeps a frame whose block the encoder has just made, if it would make the same block again.
     pub(super) fn keep(&mut self, id: HeadId, encoder: &Encoder, list_size: usize, frame: &[u8]) {
         let Some(changes) = encoder.changes() else { return };
-        if frame.len() > HEADER_LEN + MAX_BLOCK {
+        if frame.len() > HEADER_LEN + MAX_KEPT_BLOCK {
             return;
         }
         let entry = SentBlock { id, changes, list_size, frame: frame.into() };

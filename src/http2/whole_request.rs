@@ -17,7 +17,7 @@ use super::read::Content;
 use super::receive::{CUT_OUT, Input, Next};
 use super::stream::{CALL, Receiving, Stream};
 use super::unopened::{Unopened, WholeRequest};
-use super::whole_response::MAX_BLOCK;
+use super::whole_response::USUAL_BLOCK;
 
 /// Where the frames of a request are, counted from its first byte.
 struct RequestLayout {
@@ -36,7 +36,7 @@ impl RequestLayout {
         let end = data + HEADER_LEN + content.len as usize;
         let usual = 1..CUT_OUT;
         let is_usual = content.stream == head.stream
-            && head.len as usize <= MAX_BLOCK
+            && head.len as usize <= USUAL_BLOCK
             && usual.contains(&(content.len as usize));
         is_usual.then_some(Self { stream: head.stream, data, end })
     }

@@ -11,7 +11,7 @@ use super::receive::{CUT_OUT, Input, Next};
 use super::stream::{Receiving, UNKNOWN_LENGTH};
 
 /// A longer header block is no usual one.
-pub(super) const MAX_BLOCK: usize = 64;
+pub(super) const USUAL_BLOCK: usize = 64;
 
 /// Where the frames of a response are, counted from its first byte.
 struct ResponseLayout {
@@ -38,8 +38,8 @@ impl ResponseLayout {
         let last = next(trailers, kind::HEADERS, LAST)?;
         let end = trailers + HEADER_LEN + last.len as usize;
         let usual = 1..CUT_OUT;
-        let is_usual = head.len as usize <= MAX_BLOCK
-            && last.len as usize <= MAX_BLOCK
+        let is_usual = head.len as usize <= USUAL_BLOCK
+            && last.len as usize <= USUAL_BLOCK
             && usual.contains(&(content.len as usize));
         (is_usual && end <= bytes.len()).then_some(Self { stream, data, trailers, end })
     }

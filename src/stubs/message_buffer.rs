@@ -26,7 +26,7 @@ const MOST_OF_HEAP: usize = 16 << 20;
 /// As long as they have no more than this, a message has memory for all of it from its first bytes on, and
 /// leaves that memory to the next one. So peers that only begin messages get no more than this for
 /// nothing.
-const FEW: usize = 4 << 20;
+const LITTLE_MEMORY: usize = 4 << 20;
 
 /// How many mappings they may have. A process usually may have 65,530 (`vm.max_map_count`).
 const MOST_MAPPINGS: usize = 8 * 1024;
@@ -145,7 +145,7 @@ impl MessageBuffer {
     /// will have `size`.
     ///
     /// The room of a small beginning grows with what has arrived, unless little memory is in use. A peer
-    /// that only begins messages makes them take twice what it sends at the most, and [`FEW`].
+    /// that only begins messages makes them take twice what it sends at the most, and [`LITTLE_MEMORY`].
     pub(super) fn make_room(&mut self, arrived: usize, size: usize) {
         if self.capacity() >= arrived {
             return;
@@ -159,7 +159,7 @@ impl MessageBuffer {
                 *self = mapped;
                 return;
             }
-        } else if size > SMALL && self.grow(size, FEW) {
+        } else if size > SMALL && self.grow(size, LITTLE_MEMORY) {
             return;
         }
         let MessageMemory::Vector(vector) = &mut self.memory else { return };
@@ -192,7 +192,7 @@ impl Drop for MessageBuffer {
     /// Leaves the memory of a large message to the next one, if few of them are in use.
     fn drop(&mut self) {
         if let (MessageMemory::Vector(vector), Some(part)) = (&mut self.memory, &self.part)
-            && part.sum.load(Ordering::Relaxed) <= FEW
+            && part.sum.load(Ordering::Relaxed) <= LITTLE_MEMORY
         {
             large_buffers::give(mem::take(vector));
         }
@@ -249,7 +249,7 @@ mod tests {
             assert_eq!(part, [byte].as_slice());
         }
         assert!(!is_mapped(&begun(7)), "the others gave their part back");
-        assert!(early <= FEW + size, "few have all of their memory from the beginning");
+        assert!(early <= LITTLE_MEMORY + size, "few have all of their memory from the beginning");
     }
 
     #[test]

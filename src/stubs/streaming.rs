@@ -28,10 +28,10 @@ use crate::grpc::{PREFIX, cut_off};
 /// The maximum number of messages that are decoded at a time. Decoded messages may be much larger
 /// than their bytes, so one that is compressed is the last one. glibc's malloc keeps seven freed blocks of
 /// a size at hand, so that the messages of one batch get the memory of the last one.
-const BATCH: usize = 7;
+const DECODED_AT_A_TIME: usize = 7;
 
 /// Empty messages.
-static EMPTY: [u8; BATCH * PREFIX] = [0; BATCH * PREFIX];
+static EMPTY: [u8; DECODED_AT_A_TIME * PREFIX] = [0; DECODED_AT_A_TIME * PREFIX];
 
 /// What the end of a body means.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl<M: Message + Default> Feed<M> {
     /// Decodes messages that have arrived. Returns how many there are to take, including a failure.
     fn decode(&mut self) -> usize {
         let mut queue = self.queue.lock();
-        for count in 0..BATCH {
+        for count in 0..DECODED_AT_A_TIME {
             match self.messages.next() {
                 Ok(Some(message)) => {
                     queue.push_back(Ok(message));
@@ -131,7 +131,7 @@ impl<M: Message + Default> Feed<M> {
                 }
             }
         }
-        BATCH
+        DECODED_AT_A_TIME
     }
 
     fn fail(&mut self, status: Status) -> Frame<Bytes> {
