@@ -54,6 +54,7 @@ mod options;
 mod proto;
 mod remedy;
 mod server;
+mod source;
 #[cfg(test)]
 mod tests;
 

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use prost_types::FileDescriptorSet;
-use protox::file::FileMetadata;
+use protox::file::{ChainFileResolver, FileMetadata, GoogleFileResolver};
 
 use crate::error::Error;
 use crate::remedy::remedy;
+use crate::source::SourceFiles;
 
 /// Compiled protos.
 pub(crate) struct Compiled {
@@ -29,7 +30,12 @@ pub(crate) fn compile(
         ));
     }
     let includes: Vec<PathBuf> = includes.iter().map(|it| it.as_ref().to_owned()).collect();
-    let mut compiler = protox::Compiler::new(&includes)?;
+    let mut files = ChainFileResolver::new();
+    for include in &includes {
+        files.add(SourceFiles::new(include.clone()));
+    }
+    files.add(GoogleFileResolver::new());
+    let mut compiler = protox::Compiler::with_file_resolver(files);
     compiler.include_imports(true).include_source_info(true);
     for proto in protos {
         compiler.open_file(proto).map_err(|error| {
@@ -38,8 +44,7 @@ pub(crate) fn compile(
         })?;
     }
     if announce {
-        // The well-known types have no path: protox has them built in.
-        for path in compiler.files().filter_map(FileMetadata::path) {
+        for path in compiler.files().filter_map(|file| path(file, &includes)) {
             println!("cargo::rerun-if-changed={}", path.display());
         }
     }
@@ -47,4 +52,11 @@ pub(crate) fn compile(
         descriptors: compiler.file_descriptor_set(),
         encoded: compiler.encode_file_descriptor_set(),
     })
+}
+
+/// Returns the path of a file, unless it is one of the well-known types that protox has built in.
+fn path(file: &FileMetadata, includes: &[PathBuf]) -> Option<PathBuf> {
+    // protox forgets the path of a file with a byte order mark.
+    let found = || includes.iter().map(|it| it.join(file.name())).find(|path| path.is_file());
+    file.path().map(Path::to_owned).or_else(found)
 }

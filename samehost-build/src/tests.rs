@@ -25,6 +25,23 @@ fn a_broken_proto_is_said_with_file_and_line() {
 }
 
 #[test]
+fn a_byte_order_mark_is_skipped() {
+    let directory = tempfile::tempdir().unwrap();
+    let imported = "\u{feff}syntax = \"proto3\";\npackage b;\nmessage B {}\n";
+    write(directory.path(), "b.proto", imported);
+    let text = "\u{feff}syntax = \"proto3\";\r\nimport \"b.proto\";\r\nmessage A { b.B b = 1; }\r\n";
+    let proto = write(directory.path(), "a.proto", text);
+    let out = directory.path().join("out");
+    let includes = [directory.path()];
+    crate::configure().out_dir(&out).compile_protos(&[&proto], &includes).unwrap();
+    assert!(fs::read_to_string(out.join("_.rs")).unwrap().contains("pub struct A"));
+    assert!(fs::read_to_string(out.join("b.rs")).unwrap().contains("pub struct B"));
+    let broken = write(directory.path(), "broken.proto", "\u{feff}message A { strin a = 1; }\n");
+    let said = refusal(&[&broken], &includes);
+    assert!(said.contains("broken.proto:1:13"), "{said}");
+}
+
+#[test]
 fn a_proto_that_is_not_there_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing.proto");
