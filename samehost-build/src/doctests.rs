@@ -1,10 +1,11 @@
 //! Keeps code in a proto's comments from becoming tests. rustdoc compiles each block of code in a doc comment
-//! and runs it, but a proto's comments are in no language that it knows.
+//! and runs it, but a proto's comments are in no language that it knows. Keeps marks of the text's direction out of
+//! doc comments as well, since rustc refuses them there.
 
 use std::fmt::Write;
 
-/// Hides from `cargo test` each doc comment of generated code that may have a block of code. rustdoc shows it
-/// as before.
+/// Hides from `cargo test` each doc comment of generated code that may have a block of code, and writes one with
+/// marks of the text's direction as an attribute, which has them as escapes. rustdoc shows both as before.
 pub(crate) fn prevent(generated: &str) -> String {
     let mut prevented = String::with_capacity(generated.len());
     let mut lines = generated.lines().peekable();
@@ -15,7 +16,8 @@ pub(crate) fn prevent(generated: &str) -> String {
         {
             block.push(line);
         }
-        let hides = block.iter().filter_map(|line| doc(line)).any(may_have_code);
+        let mut docs = block.iter().filter_map(|line| doc(line));
+        let hides = docs.any(|text| may_have_code(text) || has_direction_marks(text));
         for line in block {
             match doc(line).filter(|_| hides) {
                 // rustdoc sets `doctest` where it looks for tests, and only there.
@@ -43,6 +45,13 @@ fn may_have_code(line: &str) -> bool {
     ["```", "~~~", "    ", "\t"].iter().any(|mark| line.contains(mark))
 }
 
+/// Returns whether a text has one of the characters of rustc's lint `text_direction_codepoint_in_comment`, as
+/// comments in Arabic or Hebrew may have.
+fn has_direction_marks(line: &str) -> bool {
+    line.contains(['\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}'])
+        || line.contains(['\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}'])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +75,12 @@ mod tests {
             assert_eq!(prevent(&generated), hidden);
             assert_eq!(prevent(&hidden), hidden);
         }
+    }
+    #[test]
+    fn marks_of_the_direction_are_escapes() {
+        let generated = "/// \u{2067}\u{05d0}\u{2069} and \u{202e}x\u{202c}\nfn a() {}\n";
+        let escaped = prevent(generated);
+        assert!(escaped.contains("\\u{2067}\u{05d0}\\u{2069} and \\u{202e}x\\u{202c}"), "{escaped}");
+        assert!(!has_direction_marks(&escaped), "{escaped}");
     }
 }
