@@ -80,7 +80,10 @@ mod tests {
     fn marks_of_the_direction_are_escapes() {
         let generated = "/// \u{2067}\u{05d0}\u{2069} and \u{202e}x\u{202c}\nfn a() {}\n";
         let escaped = prevent(generated);
-        assert!(escaped.contains("\\u{2067}\u{05d0}\\u{2069} and \\u{202e}x\\u{202c}"), "{escaped}");
+        assert!(
+            escaped.contains("\\u{2067}\u{05d0}\\u{2069} and \\u{202e}x\\u{202c}"),
+            "{escaped}"
+        );
         assert!(!has_direction_marks(&escaped), "{escaped}");
     }
 }

@@ -29,7 +29,8 @@ fn a_byte_order_mark_is_skipped() {
     let directory = tempfile::tempdir().unwrap();
     let imported = "\u{feff}syntax = \"proto3\";\npackage b;\nmessage B {}\n";
     write(directory.path(), "b.proto", imported);
-    let text = "\u{feff}syntax = \"proto3\";\r\nimport \"b.proto\";\r\nmessage A { b.B b = 1; }\r\n";
+    let text =
+        "\u{feff}syntax = \"proto3\";\r\nimport \"b.proto\";\r\nmessage A { b.B b = 1; }\r\n";
     let proto = write(directory.path(), "a.proto", text);
     let out = directory.path().join("out");
     let includes = [directory.path()];

@@ -125,6 +125,8 @@ impl ResponseBody {
             self.stop();
             return Some(Err(cut_off()));
         }
+        // The body may be polled again, and its end was dealt with.
+        self.message = MessagePosition::default();
         frame.map(Ok)
     }
 }

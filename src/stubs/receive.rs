@@ -131,14 +131,18 @@ pub(crate) fn conclude<M>(
     match (early, &whole.trailers) {
         (Some(status), None) if whole.empty && status.code() != Code::Ok => return Err(status),
         (Some(_), None) if whole.empty => {}
+        (_, None) if whole.cut_off => return Err(with_head(cut_off(), head)),
         _ => {
             if let Err(status) = outcome(whole.trailers.as_ref(), http) {
                 return Err(with_head(status, head));
             }
         }
     }
+    let (message, trailers) = match whole.into_message() {
+        Ok(received) => received,
+        Err(status) => return Err(with_head(status, head)),
+    };
     let mut metadata = MetadataMap::from_headers(head);
-    let (message, trailers) = whole.into_message()?;
     if let Some(trailers) = trailers {
         merge(&mut metadata, trailers);
     }

@@ -82,6 +82,38 @@ async fn half_a_message_before_a_status_of_success_is_internal_at_the_client() {
     assert_eq!(call.await.unwrap().unwrap_err().code(), Code::NotFound);
 }
 
+/// Calls through an interceptor, so that the call is an HTTP request.
+async fn layered_ping(channel: Channel) -> Result<PingResponse, Status> {
+    let mut client = PingServiceClient::with_interceptor(channel, Ok);
+    client.ping(PingRequest::ping()).await.map(Response::into_inner)
+}
+
+#[tokio::test]
+async fn half_a_message_ends_both_kinds_of_call_alike() {
+    let half = data(1, &[0, 0, 0, 0, 9, 1, 2], false);
+    let last = data(1, &[0, 0, 0, 0, 9, 1, 2], true);
+    let failed = headers(1, &block(&[("grpc-status", "14"), ("grpc-message", "gone")]), true);
+    let without = headers(1, &block(&[("x-other", "1")]), true);
+    let succeeded = headers(1, &block(&[("grpc-status", "0")]), true);
+    for (rest, expected) in [
+        ([half.clone(), failed].concat(), Code::Unavailable),
+        ([half.clone(), without].concat(), Code::Unknown),
+        ([half, succeeded].concat(), Code::Internal),
+        (last, Code::Internal),
+    ] {
+        let response = [headers(1, &head(), false), rest].concat();
+        let (mut server, call) = called(ping).await;
+        server.send(&response).await;
+        let direct = call.await.unwrap().unwrap_err();
+        let (mut server, call) = called(layered_ping).await;
+        server.send(&response).await;
+        let layered = call.await.unwrap().unwrap_err();
+        assert_eq!(direct.code(), expected, "{direct}");
+        assert_eq!(layered.to_string(), direct.to_string());
+        assert!(direct.metadata().contains_key("content-type"), "{direct}");
+    }
+}
+
 #[tokio::test]
 async fn half_a_message_at_a_requests_end_is_internal_at_the_server() {
     type Pings = Request<Streaming<CollectRequest>>;
