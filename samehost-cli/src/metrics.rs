@@ -1,8 +1,10 @@
 //! `serve --metrics`: the server's metrics for Prometheus, over HTTP/1.1. Whoever can connect to the
 //! port can hold only so many connections, and each only so long.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,18 +16,21 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use samehost::{Address, BindOptions, Conn, Listener, Metrics};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, interval, timeout};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_stream::StreamExt as _;
 
 use crate::failure::Failure;
 
-/// How many connections are served at a time. The others wait in the socket's queue. A scrape takes
-/// milliseconds.
+/// How many connections are served at a time. The others wait, all but one in the socket's queue. A
+/// scrape takes milliseconds.
 const CONNECTIONS: usize = 16;
 
 /// How long a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection without a head is kept while another one waits.
+const SILENCE: Duration = Duration::from_millis(100);
 
 /// How long a connection lasts at most, so that a slow reader holds its place no longer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,36 +88,89 @@ async fn keep_up(recorder: PrometheusHandle) {
 }
 
 async fn accept(mut listener: Listener, recorder: PrometheusHandle) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = Connections::default();
     let mut logged: Option<Instant> = None;
-    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-        // After a failure the listener pauses by itself.
-        let conn = match listener.next().await {
-            Some(Ok(conn)) => conn,
-            Some(Err(error)) => {
+    // After a failure the listener pauses by itself.
+    while let Some(accepted) = listener.next().await {
+        match accepted {
+            Ok(conn) => {
+                connections.make_room().await;
+                connections.serve(conn, recorder.clone());
+            }
+            Err(error) => {
                 if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
                     logged = Some(Instant::now());
                     tracing::warn!(address = %listener.local_addr(), %error, "accept failed");
                 }
+            }
+        }
+    }
+}
+
+/// The connections that are served.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    /// Those whose head may not have come yet, the oldest first.
+    silent: VecDeque<Silent>,
+}
+
+/// A connection that may have sent no head yet.
+struct Silent {
+    since: Instant,
+    has_asked: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Connections {
+    /// Waits until another connection may be served. The oldest one without a head gives way, so
+    /// that idle ones hold up no scrape.
+    async fn make_room(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        while self.tasks.len() >= CONNECTIONS {
+            self.silent
+                .retain(|it| !it.has_asked.load(Ordering::Relaxed) && !it.task.is_finished());
+            let Some(oldest) = self.silent.front() else {
+                self.tasks.join_next().await;
+                continue;
+            };
+            let gives_way_at = oldest.since + SILENCE;
+            if gives_way_at <= Instant::now() {
+                oldest.task.abort();
+                self.tasks.join_next().await;
                 continue;
             }
-            None => return,
-        };
-        let recorder = recorder.clone();
-        tokio::spawn(async move {
-            match timeout(CONNECTION_TIMEOUT, serve_connection(conn, recorder)).await {
+            // Until then it may send its head, or another one may end.
+            tokio::select! {
+                _ = self.tasks.join_next() => {}
+                () = sleep_until(gives_way_at) => {}
+            }
+        }
+    }
+
+    fn serve(&mut self, conn: Conn, recorder: PrometheusHandle) {
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let served = serve_connection(conn, recorder, Arc::clone(&has_asked));
+        let task = self.tasks.spawn(async move {
+            match timeout(CONNECTION_TIMEOUT, served).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "a request for metrics failed"),
                 Err(_) => tracing::debug!("a connection for metrics took too long"),
             }
-            drop(permit);
         });
+        self.silent.retain(|it| !it.task.is_finished());
+        self.silent.push_back(Silent { since: Instant::now(), has_asked, task });
     }
 }
 
-/// Answers one request.
-async fn serve_connection(conn: Conn, recorder: PrometheusHandle) -> hyper::Result<()> {
+/// Answers one request. `has_asked` becomes true once its head has come.
+async fn serve_connection(
+    conn: Conn,
+    recorder: PrometheusHandle,
+    has_asked: Arc<AtomicBool>,
+) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<_>| {
+        has_asked.store(true, Ordering::Relaxed);
         let response = response(request.method(), &recorder);
         async move { Ok::<_, Infallible>(response) }
     });
