@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType};
 
 use super::accept::ListeningSocket;
 use super::listener::Listener;
@@ -71,37 +71,37 @@ impl Listener {
 }
 
 fn inherit(what: &str, socket: OwnedFd) -> Result<Listener, InheritError> {
+    let address = address_of(&socket);
+    let what = || Inherited { what: what.to_owned(), address: address.clone() };
     let failed = |step| {
-        move |source: io::Error| {
-            InheritError::new(InheritProblem::Io { what: what.to_owned(), step, source })
-        }
+        let socket = what();
+        move |source: io::Error| InheritError::new(InheritProblem::Io { socket, step, source })
     };
-    let none = || InheritError::new(InheritProblem::NotAListener { what: what.to_owned() });
+    let none = || InheritError::new(InheritProblem::NotAListener { socket: what() });
     if !is_listener(&socket, SocketType::STREAM) {
         return Err(none());
     }
-    let family =
-        sockopt::socket_domain(&socket).map_err(|e| failed("ask the family of")(e.into()))?;
-    let name = rustix::net::getsockname(&socket);
-    let name = name.map_err(|e| failed("ask the address of")(e.into()))?;
+    let bound_at = address.clone().ok_or_else(none)?;
     rustix::net::listen(&socket, BACKLOG).map_err(|e| failed("listen on")(e.into()))?;
     rustix::io::ioctl_fionbio(&socket, true).map_err(|e| failed("set up")(e.into()))?;
-    let registered = failed("register");
-    match family {
-        AddressFamily::UNIX => {
-            let address = unix_address(name).ok_or_else(none)?;
-            // Clients that came before may have sent descriptors. Each connection checks that
-            // itself.
-            let _ = sys::pass_descriptors(&socket, false);
-            let socket = ListeningSocket::new(socket, true).map_err(registered)?;
-            Ok(Listener::new(address, socket).inherited())
-        }
+    let is_unix = bound_at.is_unix();
+    if is_unix {
+        // Clients that came before may have sent descriptors. Each connection checks that itself.
+        let _ = sys::pass_descriptors(&socket, false);
+    }
+    let socket = ListeningSocket::new(socket, is_unix).map_err(failed("register"))?;
+    Ok(Listener::new(bound_at, socket).inherited())
+}
+
+/// Returns the address that a socket is bound to, if it is one of ours.
+fn address_of(socket: &OwnedFd) -> Option<Address> {
+    let name = rustix::net::getsockname(socket).ok()?;
+    match name.address_family() {
+        AddressFamily::UNIX => unix_address(name),
         AddressFamily::INET | AddressFamily::INET6 => {
-            let address = SocketAddr::try_from(name).map_err(|_| none())?;
-            let socket = ListeningSocket::new(socket, false).map_err(registered)?;
-            Ok(Listener::new(address.into(), socket).inherited())
+            SocketAddr::try_from(name).ok().map(Into::into)
         }
-        _ => Err(none()),
+        _ => None,
     }
 }
 
@@ -135,16 +135,33 @@ pub enum InheritErrorKind {
 #[derive(Debug, thiserror::Error)]
 enum InheritProblem {
     #[error(
-        "{what} is not a listening Unix or TCP stream socket: bind it and listen on it first \
+        "{socket} is not a listening Unix or TCP stream socket: bind it and listen on it first \
          (systemd: ListenStream=, Accept=no)"
     )]
-    NotAListener { what: String },
+    NotAListener { socket: Inherited },
     #[error("the sockets of LISTEN_FDS cannot be taken: {source}")]
     Environment { source: io::Error },
     #[error("the sockets of LISTEN_FDS are taken already: keep what the first call returned")]
     Taken,
-    #[error("could not {step} {what}: {source}")]
-    Io { what: String, step: &'static str, source: io::Error },
+    #[error("could not {step} {socket}: {source}")]
+    Io { socket: Inherited, step: &'static str, source: io::Error },
+}
+
+/// A socket that was to be inherited.
+#[derive(Debug)]
+struct Inherited {
+    what: String,
+    /// `None` if it is not bound, or to none of our addresses.
+    address: Option<Address>,
+}
+
+impl fmt::Display for Inherited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Some(address) => write!(f, "{} ({address})", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
 }
 
 impl InheritError {
@@ -159,6 +176,17 @@ impl InheritError {
             InheritProblem::Environment { .. } => InheritErrorKind::Environment,
             InheritProblem::Taken => InheritErrorKind::Taken,
             InheritProblem::Io { .. } => InheritErrorKind::Io,
+        }
+    }
+
+    /// Returns the address that the socket is bound to. It is `None` if there is no such socket, or
+    /// it has no address of the kinds that an [`Address`] can be.
+    pub fn address(&self) -> Option<&Address> {
+        match &*self.0 {
+            InheritProblem::NotAListener { socket } | InheritProblem::Io { socket, .. } => {
+                socket.address.as_ref()
+            }
+            InheritProblem::Environment { .. } | InheritProblem::Taken => None,
         }
     }
 

@@ -58,7 +58,14 @@ async fn what_does_not_listen_is_refused() {
         let descriptor: std::os::fd::OwnedFd = descriptor;
         let error = Listener::from_std(descriptor).unwrap_err();
         assert_eq!(error.kind(), InheritErrorKind::NotAListener, "{error}");
+        assert_eq!(error.address(), None);
     }
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let bound = UnixDatagram::bind(address.as_path().unwrap()).unwrap();
+    let error = Listener::from_std(bound).unwrap_err();
+    assert_eq!(error.address(), Some(&address));
+    assert!(error.to_string().contains(&format!("the socket given ({address}) is not")), "{error}");
 }
 
 #[tokio::test]
