@@ -1,10 +1,16 @@
 //! Parses the values of the command's options: durations, modes, groups, sizes and lists.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use nix::unistd::{self, User};
+use samehost::Address;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+use crate::failure::in_options;
 
 /// The longest duration that is accepted: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -43,12 +49,40 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Parses a number of at least one.
-pub(crate) fn count(text: &str) -> Result<usize, String> {
+/// Parses an address.
+pub(crate) fn address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|error: samehost::AddressParseError| in_options(&error.to_string()))
+}
+
+/// Parses a number of something.
+pub(crate) fn number<T>(text: &str, what: &str, range: RangeInclusive<T>) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
     match text.parse() {
-        Ok(count) if count > 0 => Ok(count),
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!(
+            "{text:?} is no number of {what}: write {} to {}",
+            range.start(),
+            range.end()
+        )),
+    }
+}
+
+/// Parses a number of at least one.
+pub(crate) fn count<T>(text: &str) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + From<u8>,
+{
+    match text.parse() {
+        Ok(count) if count >= T::from(1) => Ok(count),
         _ => Err(format!("{text:?} is no number from 1 on: write 1 or more")),
     }
+}
+
+/// Parses a number of threads.
+pub(crate) fn threads(text: &str) -> Result<u16, String> {
+    number(text, "threads", 1..=1024)
 }
 
 /// Parses what is to be logged. A word of its own is a level: as the name of a target, which the

@@ -50,7 +50,8 @@ pub(crate) fn man<C: CommandFactory>(args: &ManArgs) -> Outcome {
         }
     };
     let mut out = Vec::new();
-    clap_mangen::Man::new(page).title(title).render(&mut out)?;
+    let source = concat!("samehost ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(page).title(title).source(source).render(&mut out)?;
     print(&out)
 }
 

@@ -32,7 +32,7 @@ impl Failure {
     /// Returns the failure to bind an address. One beyond loopback is wrong usage, without the
     /// option for it.
     pub(crate) fn bind(error: &BindError) -> Self {
-        let text = with_options(&error.to_string());
+        let text = in_options(&error.to_string());
         match error.kind() {
             BindErrorKind::NotLoopback => Self::Usage(text),
             _ => Self::Failed(text),
@@ -42,15 +42,35 @@ impl Failure {
 
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Failed(error.to_string())
+        Self::Failed(in_options(&error.to_string()))
     }
 }
 
-/// Replaces the library's options in an error text by those of this command.
-fn with_options(text: &str) -> String {
-    text.replace("set BindOptions::allow_shared_directory", "give --allow-shared-directory")
-        .replace("set BindOptions::allow_remote", "give --allow-remote")
-        .replace("BindOptions::republish", "--republish")
-        .replace("BindOptions::allow_take_over", "--take-over")
-        .replace("BindOptions::mode", "--mode")
+/// What a text of the library tells a programmer to use, and what this command has for it. Longer
+/// texts come before their parts.
+const OPTIONS: [(&str, &str); 13] = [
+    ("set BindOptions::allow_shared_directory", "give --allow-shared-directory"),
+    ("set BindOptions::allow_remote", "give --allow-remote"),
+    ("(BindOptions::mode, BindOptions::group)", "(serve --mode, serve --group)"),
+    ("BindOptions::republish", "--republish"),
+    ("BindOptions::allow_take_over", "--take-over"),
+    ("BindOptions::mode", "--mode"),
+    ("Server::max_concurrent_streams", "serve --max-streams"),
+    ("Server::max_connections_per_uid", "--max-connections-per-uid"),
+    ("Server::max_connections", "--max-connections"),
+    ("raise the channel's connect_timeout", GIVE_MORE_TIME),
+    (
+        "give the call more time (the request's set_timeout or the channel's timeout)",
+        GIVE_MORE_TIME,
+    ),
+    (r#" (a channel takes several, as in Channel::builder(["unix:/a", "unix:/b"]))"#, ""),
+    (", as str::trim does", ""),
+];
+
+/// The remedy of a call that takes too long, where the subcommand has no option for it.
+pub(crate) const GIVE_MORE_TIME: &str = "give it more time";
+
+/// Replaces what the library calls its options in a text by the options of this command.
+pub(crate) fn in_options(text: &str) -> String {
+    OPTIONS.iter().fold(text.to_owned(), |text, (library, command)| text.replace(library, command))
 }

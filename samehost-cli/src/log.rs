@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::escaped::escaped;
+use crate::failure::in_options;
 
 /// The format of log events.
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -45,7 +46,7 @@ where
     let fields = debug_fn(|writer: &mut Writer<'_>, field, value: &dyn fmt::Debug| {
         let value = format!("{value:?}");
         match field.name() {
-            "message" => write!(writer, "{}", escaped(&value)),
+            "message" => write!(writer, "{}", escaped(&in_options(&value))),
             name => write!(writer, "{name}={}", escaped(&value)),
         }
     });

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::args;
 use crate::escaped::escaped;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, GIVE_MORE_TIME, Outcome, in_options};
 use crate::shutdown::Signals;
 
 #[derive(clap::Args)]
@@ -28,9 +28,10 @@ but another file, no HTTP/2, no permission. With --wait it waits for permission,
 a server that is starting may still set the mode of its socket.")]
 pub(crate) struct Args {
     /// The server: unix:/path, unix-abstract:name, 127.0.0.1:50051
+    #[arg(value_parser = args::address)]
     address: Address,
     /// Stop after this many calls [default: at Ctrl-C]
-    #[arg(short = 'c', long, allow_negative_numbers = true, value_parser = args::count)]
+    #[arg(short = 'c', long, allow_negative_numbers = true, value_parser = args::count::<usize>)]
     count: Option<usize>,
     /// Time between the starts of two calls; 0 starts the next call at once
     #[arg(short = 'i', long, value_name = "DURATION", default_value = "1s",
@@ -187,8 +188,7 @@ fn needs_a_person(status: &Status) -> bool {
 
 /// Returns a status as one line. Its message has the address if the server was not reached.
 fn failure_text(status: &Status) -> String {
-    let own = "give the call more time (the request's set_timeout or the channel's timeout)";
-    let message = status.message().replace(own, "give it more time by -W");
+    let message = in_options(status.message()).replace(GIVE_MORE_TIME, "give it more time by -W");
     let message = escaped(&message);
     if status.code() == tonic::Code::Unavailable {
         message.into_owned()

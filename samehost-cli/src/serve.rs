@@ -43,11 +43,11 @@ SIGHUP, unless it is ignored as under nohup(1)."
 pub(crate) struct Args {
     /// Where to listen: unix:/path, 127.0.0.1:50051 [default:
     /// unix:$XDG_RUNTIME_DIR/samehost.sock, or unix:/tmp/samehost-$UID/samehost.sock]
-    #[arg(value_name = "ADDRESS")]
+    #[arg(value_name = "ADDRESS", value_parser = args::address)]
     addresses: Vec<Address>,
-    /// Permission bits of the socket files, in octal
-    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = args::mode)]
-    mode: u32,
+    /// Permission bits of the socket files, in octal [default: 0600]
+    #[arg(long, value_name = "MODE", value_parser = args::mode)]
+    mode: Option<u32>,
     /// Group of the socket files, by name or number
     #[arg(long, value_name = "NAME|GID", value_parser = args::group)]
     group: Option<u32>,
@@ -78,21 +78,22 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_same_user: bool,
     /// Limit of open connections on all addresses together
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = args::count)]
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = args::count::<usize>)]
     max_connections: usize,
-    /// Limit of open connections of one user other than the server's own
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = args::count)]
-    max_connections_per_uid: usize,
+    /// Limit of open connections of one user other than the server's own; not over TCP [default: 256]
+    #[arg(long, value_name = "N", value_parser = args::count::<usize>)]
+    max_connections_per_uid: Option<usize>,
     /// Limit of running calls on one connection
-    #[arg(long, value_name = "N", default_value_t = 256,
-          value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = args::count::<u32>)]
     max_streams: u32,
     /// Take file descriptors with calls over Unix sockets, at most N with one call. No method here uses
     /// them: they are closed when the call ends
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=253))]
+    #[arg(long, value_name = "N",
+          value_parser = |text: &str| args::number::<u8>(text, "descriptors", 1..=253))]
     descriptors: Option<u8>,
     /// Limit of the memory that all connections make the server hold
-    #[arg(long, value_name = "BYTES", default_value_t = 268_435_456, value_parser = args::count)]
+    #[arg(long, value_name = "BYTES", default_value_t = 268_435_456,
+          value_parser = args::count::<usize>)]
     max_buffered_bytes: usize,
     /// Serve the sockets that systemd passed (LISTEN_FDS); no other ADDRESS unless given
     #[arg(long)]
@@ -101,9 +102,8 @@ pub(crate) struct Args {
     /// takes CPU time; 50us suits calls that follow each other, 0 does not poll
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = args::duration)]
     busy_poll: Duration,
-    /// Number of threads; 1 is a single-threaded runtime
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Number of threads that serve
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = args::threads)]
     threads: u16,
     /// How long calls in flight may take to finish after SIGTERM or Ctrl-C; 0 cuts them off at once
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = args::duration)]
@@ -119,7 +119,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = args::positive_duration)]
     idle_exit: Option<Duration>,
     /// Serve metrics for Prometheus over HTTP/1.1 at this TCP address, such as 127.0.0.1:9464
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = args::address)]
     metrics: Option<Address>,
     /// What to log on standard error: error, warn, info, debug, trace, or a filter such as
     /// samehost=debug
@@ -138,6 +138,34 @@ impl Args {
         let same_user = self.allow_same_user.then(PeerPolicy::same_user);
         [uids, gids, same_user].into_iter().flatten().reduce(PeerPolicy::or)
     }
+
+    /// Returns an option that was given and has no effect at the addresses, and what it is for. Which
+    /// sockets systemd passes is not known yet, but their files are its own.
+    fn without_effect(&self) -> Option<(&'static str, &'static str)> {
+        const FILE: &str = "a socket file that this server makes";
+        let is_default = self.addresses.is_empty() && !self.systemd;
+        let has_file = is_default || self.addresses.iter().any(|at| at.as_path().is_some());
+        let has_unix = is_default || self.systemd || self.addresses.iter().any(Address::is_unix);
+        let given = self.addresses.iter().chain(&self.metrics);
+        let has_tcp = self.systemd || given.into_iter().any(|at| !at.is_unix());
+        let options = [
+            ("--mode", self.mode.is_some(), has_file, FILE),
+            ("--group", self.group.is_some(), has_file, FILE),
+            ("--allow-shared-directory", self.allow_shared_directory, has_file, FILE),
+            ("--take-over", self.take_over, has_file, FILE),
+            ("--republish", self.republish, has_file, FILE),
+            ("--descriptors", self.descriptors.is_some(), has_unix, "Unix sockets"),
+            (
+                "--max-connections-per-uid",
+                self.max_connections_per_uid.is_some(),
+                has_unix,
+                "Unix sockets",
+            ),
+            ("--allow-remote", self.allow_remote, has_tcp, "TCP addresses"),
+        ];
+        let found = options.into_iter().find(|(_, is_given, applies, _)| *is_given && !applies);
+        found.map(|(option, _, _, subject)| (option, subject))
+    }
 }
 
 pub(crate) fn run(args: Args) -> Outcome {
@@ -148,6 +176,11 @@ pub(crate) fn run(args: Args) -> Outcome {
         if args.addresses[..at].contains(address) && !is_any_port {
             return Err(Failure::Usage(format!("{address}: given twice: give each address once")));
         }
+    }
+    if let Some((option, subject)) = args.without_effect() {
+        return Err(Failure::Usage(format!(
+            "{option} is for {subject}, and there is none here: leave it out, or give such an address"
+        )));
     }
     crate::log::start(args.log.clone(), args.log_format);
     if !args.systemd && has_passed_sockets() {
@@ -237,12 +270,14 @@ async fn bind(
     addresses: impl Iterator<Item = &Address>,
 ) -> Result<Vec<Listener>, Failure> {
     let mut options = BindOptions::new()
-        .mode(args.mode)
         .allow_shared_directory(args.allow_shared_directory)
         .allow_remote(args.allow_remote)
         .republish(args.republish)
         .take_over(args.take_over)
         .allow_take_over(args.take_over);
+    if let Some(mode) = args.mode {
+        options = options.mode(mode);
+    }
     if let Some(group) = args.group {
         options = options.group(Group::Id(group));
     }
@@ -261,13 +296,15 @@ fn server(args: &Args) -> Result<Server, Failure> {
         // This is the older name, and the only one that ghz and grpcio's own client use.
         .add_service(reflection().build_v1alpha()?)
         .max_connections(args.max_connections)
-        .max_connections_per_uid(args.max_connections_per_uid)
         .max_concurrent_streams(args.max_streams)
         .max_buffered_bytes(args.max_buffered_bytes)
         .busy_poll(BusyPoll::new(args.busy_poll))
         .drain_timeout(args.drain);
     if let Some(policy) = args.policy() {
         server = server.peer_policy(policy);
+    }
+    if let Some(connections) = args.max_connections_per_uid {
+        server = server.max_connections_per_uid(connections);
     }
     if let Some(max_per_call) = args.descriptors {
         server = server.descriptors(max_per_call);

@@ -15,7 +15,7 @@ use super::rpc;
 use super::stacks;
 use super::worker::{Limit, Problem, Recorder, STALL_TIMEOUT, Worker};
 use crate::escaped::escaped;
-use crate::failure::Failure;
+use crate::failure::{Failure, in_options};
 
 /// The workers of one cell, with their connections.
 pub(super) struct Load {
@@ -120,7 +120,7 @@ impl Load {
             ),
         };
         // Any server may be at the other end, and send any text.
-        let text = escaped(&text).into_owned();
+        let text = in_options(&escaped(&text));
         let address = self.address.to_string();
         Failure::Failed(if text.contains(&address) { text } else { format!("{address}: {text}") })
     }

@@ -43,16 +43,16 @@ pub(crate) struct Args {
     /// Calls in flight, for stream and bulk streams [default: unary 1,64, with --report 1,16,64,
     /// others 1]
     #[arg(long, value_name = "N,…", allow_negative_numbers = true,
-          value_parser = |text: &str| args::list(text, |text| number(text, "concurrency")))]
+          value_parser = |text: &str| args::list(text, |text| number(text, "calls in flight")))]
     pub(super) concurrency: Option<List<usize>>,
     /// Connections that the calls in flight are spread over, where there are as many; connect has
     /// its own
     #[arg(long, value_name = "N,…", default_value = "1", allow_negative_numbers = true,
-          value_parser = |text: &str| args::list(text, |text| number(text, "number of connections")))]
+          value_parser = |text: &str| args::list(text, |text| number(text, "connections")))]
     pub(super) connections: List<usize>,
     /// How many calls to make in each cell, over all rounds
     #[arg(long, value_name = "N", conflicts_with = "duration", allow_negative_numbers = true,
-          value_parser = calls)]
+          value_parser = args::count::<u64>)]
     pub(super) calls: Option<u64>,
     /// How long to measure each cell, over all rounds
     #[arg(long, value_name = "DURATION", default_value = "2s", allow_negative_numbers = true,
@@ -60,11 +60,11 @@ pub(crate) struct Args {
     pub(super) duration: Duration,
     /// How often to go through all cells
     #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = |text: &str| args::number::<u32>(text, "rounds", 1..=1000))]
     pub(super) rounds: u32,
-    /// Threads of server and client each; 1 is a single-threaded runtime
+    /// Threads of server and client each
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
+          value_parser = args::threads)]
     pub(super) threads: u16,
     /// Keep each process on one CPU; the same for both shows the work without the wake-up of an
     /// idle CPU
@@ -79,7 +79,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     pub(super) raw: Option<bool>,
-    /// samehost's client without a runtime too, for unary calls one at a time
+    /// samehost's blocking client too, for unary calls one at a time
     /// [default: true, with --address false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
@@ -96,7 +96,7 @@ pub(crate) struct Args {
           value_parser = |text: &str| args::list(text, stubs))]
     pub(super) stubs: List<Stubs>,
     /// Print all columns of the table, however wide it becomes
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     pub(super) wide: bool,
     /// Print the report as one JSON object, and nothing else
     #[arg(long)]
@@ -108,7 +108,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "OLD.json", conflicts_with = "json")]
     pub(super) compare: Option<PathBuf>,
     /// Measure a running server of ping.v1, in any language, instead of starting servers
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = args::address)]
     pub(super) address: Option<Address>,
 }
 
@@ -129,15 +129,5 @@ fn stubs(text: &str) -> Result<Stubs, String> {
 }
 
 fn number(text: &str, what: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number) if (1..=CONCURRENCY_MAX).contains(&number) => Ok(number),
-        _ => Err(format!("{text:?} is no {what}: write 1 to {CONCURRENCY_MAX}")),
-    }
-}
-
-fn calls(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(calls) if calls > 0 => Ok(calls),
-        _ => Err(format!("{text:?} is no number of calls: write 1 or more")),
-    }
+    args::number(text, what, 1..=CONCURRENCY_MAX)
 }

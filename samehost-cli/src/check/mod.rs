@@ -29,6 +29,7 @@ Prints a line for each step: ✓ it is as it has to be, – it is not known or d
 why calls fail, with what to do. Exits with 1 at the first ✗.")]
 pub(crate) struct Args {
     /// The server: unix:/path, unix-abstract:name, 127.0.0.1:50051
+    #[arg(value_parser = args::address)]
     address: Address,
     /// How long to wait for the server in each step
     #[arg(short = 'W', long, value_name = "DURATION", default_value = "5s",

@@ -11,6 +11,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::{v1, v1alpha};
 
 use super::{Broken, End, Steps, broken};
+use crate::failure::in_options;
 
 pub(super) async fn ask(
     address: &Address,
@@ -75,7 +76,8 @@ fn refused(step: &'static str, status: &Status) -> Broken {
         Code::ResourceExhausted => "the server is at a limit: see its log, or try again",
         _ => "see the server's log",
     };
-    broken(step, format!("{:?}: {}", status.code(), status.message()), remedy)
+    let message = in_options(status.message());
+    broken(step, format!("{:?}: {message}", status.code()), remedy)
 }
 
 /// Lists the services, by the new or the old version of the reflection protocol.

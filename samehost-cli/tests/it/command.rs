@@ -314,13 +314,13 @@ fn wrong_usage_exits_with_2() {
         (&["serve", "localhost"], "write localhost:50051"),
         (&["serve", "https://localhost:1"], "no TLS"),
         (&["serve", "--mode", "999"], "no mode"),
-        (&["serve", "--threads", "0"], "0 is not in"),
+        (&["serve", "--threads", "0"], "\"0\" is no number of threads: write 1 to 1024"),
         (&["serve", "--timeout", "0"], "is zero"),
         (&["serve", "--max-connection-age", "0s"], "is zero"),
         (&["serve", "--idle-exit", "0"], "is zero"),
         (&["serve", "--max-buffered-bytes", "0"], "no number from 1 on"),
-        (&["serve", "--descriptors", "0"], "0 is not in"),
-        (&["serve", "--threads", "-1"], "-1 is not in"),
+        (&["serve", "--descriptors", "0"], "write 1 to 253"),
+        (&["serve", "--threads", "-1"], "write 1 to 1024"),
         (&["serve", "--drain", "-1"], "negative"),
         (&["serve", "--max-connections", "-1"], "no number from 1 on"),
         (&["serve", "--log", "samehost=loud"], "write error, warn, info, debug, trace"),
@@ -334,8 +334,8 @@ fn wrong_usage_exits_with_2() {
         (&["serve", "--group="], "there is no group \"\""),
         (&["serve", "--allow-uid", "-1"], "there is no user \"-1\""),
         (&["serve", "--max-connections", "0"], "no number from 1 on"),
-        (&["serve", "--max-streams", "0"], "0 is not in"),
-        (&["serve", "--descriptors", "254"], "254 is not in"),
+        (&["serve", "--max-streams", "0"], "write 1 or more"),
+        (&["serve", "--descriptors", "254"], "write 1 to 253"),
         (&["serve", "--busy-poll", "1y"], "no duration"),
         (&["ping"], "<ADDRESS>"),
         (&["ping", "-c", "0", "unix:/x"], "write 1 or more"),
@@ -346,6 +346,12 @@ fn wrong_usage_exits_with_2() {
         (&["ping", "-W", "0", "unix:/x"], "is zero"),
         (&["ping", "-s", "4194304", "unix:/x"], "over the message limit"),
         (&["ping", "-s", "-1", "unix:/x"], "is no size in bytes"),
+        (&["bench", "--rounds", "0"], "\"0\" is no number of rounds: write 1 to 1000"),
+        (&["bench", "--concurrency", "0"], "is no number of calls in flight: write 1 to 4096"),
+        (&["bench", "--calls", "0"], "write 1 or more"),
+        (&["bench", "--wide", "--json"], "cannot be used with"),
+        (&["ping", "unix:/a,unix:/b"], "give each alone; in a path"),
+        (&["ping", " unix:/a"], "leave it out (in a path"),
         (&["nonsense"], "unrecognized subcommand"),
     ] {
         refused(arguments, 2, message);
@@ -355,6 +361,57 @@ fn wrong_usage_exits_with_2() {
     one_line(&["serve", "0.0.0.0:0"], 2, "or give --allow-remote");
     one_line(&["serve", "unix:/tmp/a", "unix:/tmp/b", "unix:///tmp/a"], 2, "/tmp/a: given twice");
     one_line(&["serve", "127.0.0.1:9", "ipv4:127.0.0.1:9"], 2, "127.0.0.1:9: given twice");
+}
+
+#[test]
+fn options_of_serve_without_effect_are_refused() {
+    const TCP: &[&str] = &["127.0.0.1:0"];
+    const SYSTEMD: &[&str] = &["--systemd"];
+    for (addresses, options, message) in [
+        (TCP, &["--mode", "0660"][..], "--mode is for a socket file"),
+        (&["unix-abstract:x", "--allow-same-user"], &["--mode", "0660"], "--mode is for a socket"),
+        (SYSTEMD, &["--mode", "0600"], "--mode is for a socket file"),
+        (TCP, &["--group", "0"], "--group is for a socket file"),
+        (TCP, &["--allow-shared-directory"], "--allow-shared-directory is for a socket file"),
+        (TCP, &["--take-over"], "--take-over is for a socket file"),
+        (TCP, &["--republish"], "--republish is for a socket file"),
+        (TCP, &["--descriptors", "1"], "--descriptors is for Unix sockets"),
+        (TCP, &["--max-connections-per-uid", "9"], "--max-connections-per-uid is for Unix sockets"),
+        (&["unix:/tmp/x/y"], &["--allow-remote"], "--allow-remote is for TCP addresses"),
+    ] {
+        one_line(&[&["serve"], addresses, options].concat(), 2, message);
+    }
+    let directory = directory();
+    let path = socket_in(directory.path()).to_string();
+    let options = ["--mode", "0660", "--descriptors", "1", "--allow-remote", "--republish"];
+    Serving::start(&[&path, "127.0.0.1:0"], &options);
+}
+
+/// An operator has options where a programmer has functions.
+#[test]
+fn errors_name_no_functions_of_the_library() {
+    let directory = directory();
+    let silent = socket_in(directory.path());
+    let _silent = std::os::unix::net::UnixListener::bind(silent.as_path().unwrap()).unwrap();
+    let closed = directory.path().join("closed");
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let closed = Address::unix(closed).unwrap().to_string();
+    let _closed = Serving::start(&[&closed], &[]);
+    let silent = silent.to_string();
+    let bench = ["bench", "--address", &silent, "--kind", "unary", "--concurrency", "1"];
+    let mut outputs = vec![run(&bench), run(&["ping", "-c", "1", "-W", "0.2", &silent])];
+    if rustix::process::geteuid().is_root() {
+        let mut command = std::process::Command::new(copied_binary(directory.path()));
+        std::os::unix::process::CommandExt::uid(&mut command, 12_345);
+        let output = command.args(["ping", &closed]).stdin(Stdio::null()).output().unwrap();
+        assert!(text(&output.stderr).contains("serve --mode"), "{}", text(&output.stderr));
+        outputs.push(output);
+    }
+    for output in outputs {
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(!said.contains("::") && !said.contains("_timeout"), "{said}");
+    }
 }
 
 #[test]
@@ -442,7 +499,9 @@ fn completions_and_manual_pages_are_printed() {
     for subcommand in ["serve", "ping", "check", "bench"] {
         let page = run(&["man", subcommand]);
         let page = text(&page.stdout);
-        assert!(page.contains(&format!(".TH samehost-{subcommand} 1")), "{page}");
+        let source = concat!("samehost ", env!("CARGO_PKG_VERSION"));
+        let title = format!(".TH samehost-{subcommand} 1  \"{source}\"");
+        assert!(page.contains(&title), "{page}");
         assert!(page.contains("Examples:"), "{page}");
     }
     refused(&["man", "nonsense"], 2, "there is no subcommand");
