@@ -255,7 +255,8 @@
 //! # Runtime
 //!
 //! Everything runs on the caller's tokio runtime, current-thread or multi-thread, which needs IO and
-//! time enabled (`enable_all`). What binds, connects or serves panics outside of one.
+//! time enabled (`enable_all`). What binds, connects or serves panics outside of one. Only the client
+//! in [`blocking`] needs none.
 //!
 //! # Platforms
 //!
