@@ -1,6 +1,7 @@
 //! Parses the values of the command's options: durations, modes, groups, sizes and lists.
 
 use std::fmt::Display;
+use std::num::{IntErrorKind, ParseIntError};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -72,12 +73,23 @@ where
 /// Parses a number of at least one.
 pub(crate) fn count<T>(text: &str) -> Result<T, String>
 where
-    T: FromStr + PartialOrd + From<u8>,
+    T: FromStr<Err = ParseIntError> + PartialOrd + From<u8>,
 {
-    match text.parse() {
+    match text.parse::<T>() {
         Ok(count) if count >= T::from(1) => Ok(count),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
+            Err(format!("{text:?} is too large: write a smaller number"))
+        }
         _ => Err(format!("{text:?} is no number from 1 on: write 1 or more")),
     }
+}
+
+/// Parses a number of bytes that is at least one.
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    count(text).map_err(|error| match text.ends_with(|c: char| c.is_alphabetic()) {
+        true => format!("{text:?} has a unit: write the number of bytes, such as 268435456"),
+        false => error,
+    })
 }
 
 /// Parses a number of threads.

@@ -93,7 +93,7 @@ pub(crate) struct Args {
     descriptors: Option<u8>,
     /// Limit of the memory that all connections make the server hold
     #[arg(long, value_name = "BYTES", default_value_t = 268_435_456,
-          value_parser = args::count::<usize>)]
+          value_parser = args::bytes)]
     max_buffered_bytes: usize,
     /// Serve the sockets that systemd passed (LISTEN_FDS); no other ADDRESS unless given
     #[arg(long)]
@@ -171,11 +171,16 @@ impl Args {
 pub(crate) fn run(args: Args) -> Outcome {
     for (at, address) in args.addresses.iter().enumerate() {
         check(address, &args)?;
-        // The kernel chooses another port each time it is asked for port 0.
-        let is_any_port = !address.is_unix() && address.to_string().ends_with(":0");
-        if args.addresses[..at].contains(address) && !is_any_port {
+        if args.addresses[..at].contains(address) && !has_any_port(address) {
             return Err(Failure::Usage(format!("{address}: given twice: give each address once")));
         }
+    }
+    if let Some(metrics) = args.metrics.as_ref().filter(|at| args.addresses.contains(at))
+        && !has_any_port(metrics)
+    {
+        return Err(Failure::Usage(format!(
+            "{metrics}: given twice: give --metrics an address of its own"
+        )));
     }
     if let Some((option, subject)) = args.without_effect() {
         return Err(Failure::Usage(format!(
@@ -192,6 +197,11 @@ pub(crate) fn run(args: Args) -> Outcome {
     // A connection that is still open after the drain must not delay the exit.
     runtime.shutdown_background();
     Ok(code)
+}
+
+/// Returns whether the kernel chooses the port, which is another one each time.
+fn has_any_port(address: &Address) -> bool {
+    !address.is_unix() && address.to_string().ends_with(":0")
 }
 
 /// Fails if the policy of the options does not fit an address.

@@ -352,6 +352,8 @@ fn wrong_usage_exits_with_2() {
         (&["bench", "--wide", "--json"], "cannot be used with"),
         (&["ping", "unix:/a,unix:/b"], "give each alone; in a path"),
         (&["ping", " unix:/a"], "leave it out (in a path"),
+        (&["serve", "--max-streams", "4294967296"], "is too large"),
+        (&["serve", "--max-buffered-bytes", "256M"], "has a unit: write the number of bytes"),
         (&["nonsense"], "unrecognized subcommand"),
     ] {
         refused(arguments, 2, message);
@@ -360,6 +362,8 @@ fn wrong_usage_exits_with_2() {
     one_line(&["serve", "127.0.0.1:0", "--allow-uid", "0"], 2, "TCP does not tell who connects");
     one_line(&["serve", "0.0.0.0:0"], 2, "or give --allow-remote");
     one_line(&["serve", "unix:/tmp/a", "unix:/tmp/b", "unix:///tmp/a"], 2, "/tmp/a: given twice");
+    let one_for_both = ["serve", "127.0.0.1:9", "--metrics", "127.0.0.1:9"];
+    one_line(&one_for_both, 2, "given twice: give --metrics an address of its own");
     one_line(&["serve", "127.0.0.1:9", "ipv4:127.0.0.1:9"], 2, "127.0.0.1:9: given twice");
 }
 
