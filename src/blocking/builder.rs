@@ -66,7 +66,8 @@ impl ChannelBuilder {
     }
 
     /// Sets how long connecting may take, until the server begins to speak. A host name is resolved
-    /// before that, without a limit. Default: 20 s.
+    /// before that, without a limit. Default: 20 s. `Duration::MAX` means no limit. Zero does not: it
+    /// leaves no time to connect.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;

@@ -59,8 +59,8 @@ impl Server {
     /// messages that have not arrived in full or are not read yet, calls with their header fields
     /// and unary requests until they are over, and responses that are not written yet, of each
     /// connection that has at least 16 KiB of them. A call counts 4 KiB for itself, and 10 KiB more
-    /// while a response of several messages goes on. All in all, the process may have 1.25 times as
-    /// much and 100 MiB.
+    /// while a response of several messages goes on. The process's memory in all may be 1.25 times
+    /// this limit and 100 MiB more.
     ///
     /// Above the limit the users that hold most wait. Of the connections of such a user that hold
     /// something the server reads one at a time, and gives the client room to send for its oldest
@@ -73,9 +73,9 @@ impl Server {
         self
     }
 
-    /// Limits the part of [`max_buffered_bytes`](Self::max_buffered_bytes) that the connections of one
-    /// user take, while those of others take some too. A user that has more waits as described there,
-    /// and the others do not. The user that this process runs as has no such limit. All clients over
+    /// Limits how many bytes of [`max_buffered_bytes`](Self::max_buffered_bytes) the connections of one
+    /// user take, while those of other users take some, too. A user that has more waits as described
+    /// there, and the others do not. The user that this process runs as has no such limit. All clients over
     /// TCP are one user. Default: a quarter.
     #[must_use]
     pub fn max_user_share(mut self, bytes: usize) -> Self {
