@@ -137,8 +137,8 @@ impl ChannelBuilder {
                 Ok(Err(CloseReason::Closed | CloseReason::Io(_))) if reopenings > 0 => {
                     reopenings -= 1;
                 }
-                Ok(Err(close_reason @ CloseReason::NotHttp2(_))) => {
-                    return Err(ConnectError::not_http2(Some(address), &close_reason));
+                Ok(Err(CloseReason::NotHttp2(error))) => {
+                    return Err(ConnectError::not_http2(Some(address), error.why));
                 }
                 Ok(Err(close_reason)) => {
                     return Err(ConnectError::closed(Some(address), &close_reason));

@@ -344,10 +344,13 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
     }
 
     fn not_http2(&self, link: &Link, close_reason: CloseReason) -> Status {
-        if self.channel().is_of_stream() {
-            return Unconnected::Stream(Some(close_reason)).into();
+        match close_reason {
+            CloseReason::NotHttp2(error) if !self.channel().is_of_stream() => {
+                let address = link.address.as_deref();
+                Unconnected::from(ConnectError::not_http2(address, error.why)).into()
+            }
+            close_reason => Unconnected::Stream(Some(close_reason)).into(),
         }
-        Unconnected::from(ConnectError::not_http2(link.address.as_deref(), &close_reason)).into()
     }
 
     fn resend(&mut self) -> bool {

@@ -225,9 +225,7 @@ impl ChannelBuilder {
 
 fn not_ready(address: Option<&Address>, close_reason: Option<CloseReason>) -> ConnectError {
     match close_reason {
-        Some(close_reason @ CloseReason::NotHttp2(_)) => {
-            ConnectError::not_http2(address, &close_reason)
-        }
+        Some(CloseReason::NotHttp2(error)) => ConnectError::not_http2(address, error.why),
         Some(close_reason) => ConnectError::closed(address, &close_reason),
         None => ConnectError::closed(address, &"it is about to end"),
     }

@@ -174,7 +174,7 @@ impl ConnectError {
         Self::new(ConnectErrorKind::TimedOut, address, message)
     }
 
-    pub(crate) fn not_http2(address: Option<&Address>, why: &dyn fmt::Display) -> Self {
+    pub(crate) fn not_http2(address: Option<&Address>, why: &str) -> Self {
         let message = format!(
             "the server {}does not speak HTTP/2 ({why}): check that it is a gRPC server",
             At(address)
