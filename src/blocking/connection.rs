@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
 
 use super::reader::{BlockingRead, BlockingReader, left};
+use super::slot_event::SlotEvent;
 use super::watched::{ConnectionNews, WatchedSocket};
 use crate::address::Address;
 use crate::client::authority;
@@ -36,8 +37,10 @@ pub(super) struct BlockingConnection {
     pub(super) watched: Option<WatchedSocket>,
     socket: Arc<Held>,
     state: Mutex<BlockingState>,
-    /// Notified when the thread that was reading stops.
+    /// Notified when the thread that was reading stops, and when a slot is free.
     read: Condvar,
+    /// Raised when a slot is free while a thread reads.
+    slot_event: SlotEvent,
 }
 
 /// The state that a waiting thread checks.
@@ -52,6 +55,8 @@ pub(super) struct BlockingState {
     reader: Option<BlockingReader>,
     /// How many threads wait for the one that reads.
     waiting: usize,
+    /// Whether threads that wait for a slot are still to be told that one is free.
+    has_free_slot: bool,
     /// What observers were not told yet. It stays empty if there are none.
     news: Vec<ConnectionNews>,
     is_observed: bool,
@@ -87,6 +92,7 @@ impl BlockingConnection {
             broken: None,
             reader: Some(BlockingReader::new(address.is_unix() && share_one_cpu(socket.as_fd()))),
             waiting: 0,
+            has_free_slot: false,
             news: Vec::new(),
             is_observed: watched.is_some(),
         };
@@ -102,6 +108,7 @@ impl BlockingConnection {
             socket,
             state: Mutex::new(state),
             read: Condvar::new(),
+            slot_event: SlotEvent::default(),
         }
     }
 
@@ -120,6 +127,12 @@ impl BlockingConnection {
 
     #[inline]
     fn unlock(&self, mut state: MutexGuard<'_, BlockingState>) {
+        // A call that has ended here may have freed a slot.
+        state.take_events();
+        if std::mem::take(&mut state.has_free_slot) {
+            self.read.notify_all();
+            self.slot_event.raise();
+        }
         let Some(watched) = &self.watched else { return };
         let news = std::mem::take(&mut state.news);
         if !news.is_empty() {
@@ -182,8 +195,12 @@ impl BlockingConnection {
         left: Option<Duration>,
     ) -> MutexGuard<'a, BlockingState> {
         let has_outgoing = state.h2.has_outgoing();
+        let wants_slot = state.h2.wants_slot();
         self.unlock(state);
-        let received = reader.receive(&self.socket, has_outgoing, left);
+        let received = match wants_slot {
+            false => reader.receive(&self.socket, has_outgoing, left),
+            true => reader.receive_or_slot(&self.socket, has_outgoing, left, &self.slot_event),
+        };
         let mut state = self.lock();
         if let Ok(BlockingRead::Bytes) = received {
             state.parse(reader.input());
@@ -329,6 +346,10 @@ impl BlockingState {
                 }
             }
         }
+        self.take_events();
+    }
+
+    fn take_events(&mut self) {
         while let Some(event) = self.h2.poll_event() {
             match event {
                 ProtocolEvent::Ready => {
@@ -336,6 +357,7 @@ impl BlockingState {
                     self.note(|| ConnectionNews::Ready);
                 }
                 ProtocolEvent::GoAway => self.went_away(),
+                ProtocolEvent::SlotsAvailable => self.has_free_slot = true,
                 _ => {}
             }
         }

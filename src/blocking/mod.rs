@@ -46,6 +46,7 @@ mod encoded;
 mod interceptor;
 mod reader;
 mod request;
+mod slot_event;
 mod streaming;
 #[cfg(test)]
 mod tests;

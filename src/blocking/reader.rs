@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
+use super::slot_event::SlotEvent;
 use crate::socket::receive_with;
 
 /// How much is read at once, in bytes.
@@ -17,6 +18,9 @@ const READ: usize = 64 * 1024;
 
 /// A read has room for at least this much.
 const LEAST: usize = 16 * 1024;
+
+/// How long a thread waits at a time for a slot if the process has no descriptor left.
+const BLIND: Duration = Duration::from_millis(10);
 
 /// If less time than this is left, poll(2) waits. The kernel measures a socket's timeout in ticks
 /// of its clock, which last up to 10 ms.
@@ -65,10 +69,38 @@ impl BlockingReader {
         if !self.polls && !has_outgoing && self.waits_within(&socket, left) {
             return self.read(socket, RecvFlags::empty());
         }
-        let mut events = PollFlags::IN;
-        events.set(PollFlags::OUT, has_outgoing);
+        let waiting = PollFd::new(&socket, interest(has_outgoing));
+        self.receive_after(&socket, &mut [waiting], left)
+    }
+
+    /// Does the same for a thread that may wait for a slot. It also returns when `slot_event` is raised.
+    pub(super) fn receive_or_slot(
+        &mut self,
+        socket: impl AsFd,
+        has_outgoing: bool,
+        left: Option<Duration>,
+        slot_event: &SlotEvent,
+    ) -> io::Result<BlockingRead> {
+        let waiting = PollFd::new(&socket, interest(has_outgoing));
+        let Some(event) = slot_event.descriptor() else {
+            let short = left.map_or(BLIND, |left| left.min(BLIND));
+            return self.receive_after(&socket, &mut [waiting], Some(short));
+        };
+        let event = PollFd::from_borrowed_fd(event, PollFlags::IN);
+        let received = self.receive_after(&socket, &mut [waiting, event], left);
+        slot_event.clear();
+        received
+    }
+
+    /// Waits until one of the descriptors is ready, and reads the bytes that are there then.
+    fn receive_after(
+        &mut self,
+        socket: impl AsFd,
+        waiting: &mut [PollFd<'_>],
+        left: Option<Duration>,
+    ) -> io::Result<BlockingRead> {
         let timeout = left.map(Timespec::try_from).transpose().unwrap_or_default();
-        match poll(&mut [PollFd::new(&socket, events)], timeout.as_ref()) {
+        match poll(waiting, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => self.receive_now(socket),
             Err(errno) => Err(errno.into()),
         }
@@ -115,6 +147,13 @@ impl BlockingReader {
         }
         is_set
     }
+}
+
+/// Returns what a thread waits for on its socket.
+fn interest(has_outgoing: bool) -> PollFlags {
+    let mut events = PollFlags::IN;
+    events.set(PollFlags::OUT, has_outgoing);
+    events
 }
 
 /// Returns the time until the deadline, if there is one.

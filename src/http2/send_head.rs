@@ -72,6 +72,11 @@ impl Connection {
             && self.client.next_id <= MAX_WINDOW
     }
 
+    /// Client: returns whether a request waits for a slot.
+    pub(crate) fn wants_slot(&self) -> bool {
+        self.client.wants_slot
+    }
+
     /// Client: sends a request's head, and opens its stream. With `end` the request has no body.
     pub(crate) fn send_request(
         &mut self,

@@ -17,8 +17,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 use tonic::{Code, Request};
 
+use crate::blocking::Served;
 use crate::notes::Notes;
-use crate::support::{directory, eventually, socket_in};
+use crate::support::{Scripted, Transport, directory, eventually, socket_in};
 use crate::wire::{Frame, Peer, block, code, data, go_away, headers, kind, message, reset};
 
 fn runtime() -> Runtime {
@@ -153,6 +154,35 @@ fn a_server_that_reads_no_more_ends_its_calls_and_a_new_one_goes_to_the_next() {
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(began.elapsed() < timeout / 2);
     server.join().unwrap();
+}
+
+/// The server sends nothing then, so the thread that reads has to be told in another way.
+#[test]
+fn the_slot_of_a_call_that_was_dropped_goes_to_calls_that_wait_in_other_threads() {
+    let server = Scripted::default().server().max_concurrent_streams(1);
+    let served = Served::start(Transport::Unix, server);
+    let mut client = Client::connect(&served.running.address).unwrap();
+    let mut conversation = client.converse(()).unwrap();
+    // Nothing else is on its way from the server after that.
+    conversation.metadata().unwrap();
+    let (tell, told) = mpsc::channel();
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let (mut client, tell) = (client.clone(), tell.clone());
+            thread::spawn(move || {
+                tell.send(gettid()).unwrap();
+                client.ping(PingRequest::ping())
+            })
+        })
+        .collect();
+    for thread in told.iter().take(waiting.len()) {
+        eventually("it waits for a slot", || sleeps(thread));
+    }
+    drop(conversation);
+    eventually("all are answered", || waiting.iter().all(|call| call.is_finished()));
+    for call in waiting {
+        assert_eq!(call.join().unwrap().unwrap().into_inner().message, "pong");
+    }
 }
 
 /// The head of such a call is sent again only as long as the caller has not gone on.
