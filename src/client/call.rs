@@ -64,6 +64,8 @@ pub(crate) struct Calling<R, C = Arc<ChannelCore>> {
     sent: u32,
     /// Whether it has waited for a connection or a slot.
     waited: bool,
+    /// Its place in the line for a slot, if it is its turn.
+    turn: Option<u64>,
     /// Whether the call waits for a server.
     wait: bool,
 }
@@ -109,6 +111,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
             failed: FailedAttempt::default(),
             sent: 0,
             waited: false,
+            turn: None,
             wait: wait_for_ready.map_or(config.wait_for_ready, |wait| wait.0),
             request,
             channel,
@@ -219,7 +222,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
                     ready!(self.send(connected?, cx)?);
                 }
                 CallStage::Wait(waiter, link) => {
-                    ready!(waiter.poll(cx));
+                    self.turn = Some(ready!(waiter.poll(cx)));
                     self.waited = true;
                     // The slot is one of this connection, even if the channel prefers another by now.
                     let link = Arc::clone(link);
@@ -295,7 +298,8 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
         let agent = self.adds_agent.then_some((&USER_AGENT, agent));
         let timeout = config.timeout.as_ref().filter(|_| self.adds_timeout);
         let timeout = timeout.map(|(_, value)| (&TIMEOUT, value));
-        link.sender.send(&mut self.request, &link.authority, [agent, timeout], cx)
+        let (authority, more) = (&link.authority, [agent, timeout]);
+        link.sender.send(&mut self.request, authority, more, self.turn.take(), cx)
     }
 
     /// Has the server told how much time is left, instead of the time that the call had at its start.

@@ -21,7 +21,8 @@ use crate::socket::ConnectError;
 
 /// A client's way to one server. Give each stub a clone. Clones share one connection, which is
 /// opened when it is needed and opened again after it has ended. Any number of calls can be in
-/// flight; calls beyond what the server allows wait.
+/// flight; calls beyond what the server allows wait, and are sent in the order in which they were made,
+/// as far as their tasks poll them.
 ///
 /// A call that no server has processed is sent again, on a new connection if there is one. No other
 /// call is repeated, unless there is a [`RetryPolicy`](crate::RetryPolicy). Errors are

@@ -210,12 +210,14 @@ impl Sender {
     }
 
     /// Puts a request into the connection, with the part of its body that is ready. The caller makes a
-    /// [`PendingCall`] of it, and polls that when the task is woken.
+    /// [`PendingCall`] of it, and polls that when the task is woken. `turn` is
+    /// the call's place in the line for a slot, if it has waited there.
     pub(crate) fn send<R: OutgoingRequest>(
         &self,
         request: &mut R,
         authority: &[u8],
         more: MoreFields<'_>,
+        turn: Option<u64>,
         cx: &Context<'_>,
     ) -> Result<StreamKey, Unsent> {
         let Handle { shared, spins } = &*self.0;
@@ -227,6 +229,9 @@ impl Sender {
                     _ => Unsent::Elsewhere(close_reason.clone()),
                 });
             }
+            if turn.is_none() && state.gives_way() {
+                return Err(Unsent::Wait(SlotTicket::of_next_turn(state, shared)));
+            }
             output::lend(&mut state.h2);
             let OutgoingHead { method, path, headers, descriptors, id } = request.head();
             let scheme = "http";
@@ -235,7 +240,7 @@ impl Sender {
             let empty = request.is_empty();
             let unsent = state.h2.has_outgoing();
             let key = state.h2.send_request(head, empty).map_err(|not_now| match not_now {
-                NotNow::NoSlot => Unsent::Wait(SlotTicket::new(state, shared, cx)),
+                NotNow::NoSlot => Unsent::Wait(SlotTicket::new(state, shared, turn, cx)),
                 NotNow::GoingAway | NotNow::Exhausted => Unsent::Elsewhere(CloseReason::Closed),
                 NotNow::TooLarge { limit } => Unsent::TooLarge { limit },
                 NotNow::TooManyDescriptors { limit } => Unsent::TooManyDescriptors { limit },
@@ -301,24 +306,44 @@ impl Drop for Watcher<'_> {
 pub(crate) struct SlotTicket {
     shared: Arc<Shared>,
     ticket: u64,
+    /// Whether calls that are being woken have not gone first yet.
+    gives_way: bool,
     tried: bool,
 }
 
 impl SlotTicket {
-    fn new(state: &mut State, shared: &Arc<Shared>, cx: &Context<'_>) -> Self {
-        let ticket = state.ticket();
+    /// A call whose slot was taken before it tried keeps its place, which is `turn`.
+    fn new(state: &mut State, shared: &Arc<Shared>, turn: Option<u64>, cx: &Context<'_>) -> Self {
+        let ticket = turn.unwrap_or_else(|| state.ticket());
         state.waiting.insert(ticket, cx.waker().clone());
-        Self { shared: Arc::clone(shared), ticket, tried: false }
+        Self { shared: Arc::clone(shared), ticket, gives_way: false, tried: false }
     }
 
-    /// Is ready once it is this call's turn. The caller then has to try at once.
-    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+    /// Returns a ticket whose turn comes at the task's next poll, after those of calls that are being
+    /// woken. It does not wait for them to try, because their tasks may not poll them.
+    fn of_next_turn(state: &mut State, shared: &Arc<Shared>) -> Self {
+        state.turns += 1;
+        let ticket = state.ticket();
+        Self { shared: Arc::clone(shared), ticket, gives_way: true, tried: false }
+    }
+
+    /// Is ready once it is this call's turn. The caller then has to try at once, with the place that
+    /// is returned.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<u64> {
+        if std::mem::take(&mut self.gives_way) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let tried = self.tried;
         let polled = self.shared.with(|state| match state.waiting.get_mut(&self.ticket) {
             Some(waker) => {
                 waker.clone_from(cx.waker());
                 Poll::Pending
             }
-            None => Poll::Ready(()),
+            None => {
+                state.turns -= usize::from(!tried);
+                Poll::Ready(self.ticket)
+            }
         });
         self.tried = polled.is_ready();
         polled
@@ -329,6 +354,7 @@ impl Drop for SlotTicket {
     fn drop(&mut self) {
         self.shared.with(|state| {
             if state.waiting.remove(&self.ticket).is_none() && !self.tried {
+                state.turns -= 1;
                 state.wake_waiter();
             }
         });

@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(super) socket_sender: Option<SocketSender>,
     /// Client: calls that wait for the server to take another one.
     pub(super) waiting: BTreeMap<u64, Waker>,
+    /// Client: how many calls have left that line because it is their turn, and have not tried yet.
+    pub(super) turns: usize,
     pub(super) next_ticket: u64,
     /// Client: tasks that wait until the connection is ready, or takes no more calls.
     pub(super) watchers: BTreeMap<u64, Waker>,
@@ -79,6 +81,7 @@ impl Shared {
             less_held: false,
             socket_sender: None,
             waiting: BTreeMap::new(),
+            turns: 0,
             next_ticket: 0,
             watchers: BTreeMap::new(),
             abandoned: false,
@@ -291,7 +294,7 @@ impl State {
         }
         self.wake_watchers();
         // These calls go to another connection.
-        self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
+        self.wake_waiters();
     }
 
     /// Wakes the tasks that wait for a change of the connection's phase.
@@ -305,9 +308,30 @@ impl State {
         self.next_ticket
     }
 
-    /// Wakes the first call in the line for a slot, which tries again.
+    /// Wakes the first call in the line for a slot if there is one for it. The call tries again.
     pub(super) fn wake_waiter(&mut self) {
-        self.wakes.extend(self.waiting.pop_first().map(|(_, waker)| waker));
+        if self.waiting.is_empty() || !self.h2.offers_slot() {
+            return;
+        }
+        if let Some((_, waker)) = self.waiting.pop_first() {
+            self.turns += 1;
+            self.wakes.push(waker);
+        }
+    }
+
+    /// Wakes all calls in that line.
+    fn wake_waiters(&mut self) {
+        self.turns += self.waiting.len();
+        self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
+    }
+
+    /// Returns whether a call that has not waited has to let others go first. A call that is woken for
+    /// a slot would otherwise find it taken each time, by a task that calls without end.
+    pub(super) fn gives_way(&mut self) -> bool {
+        if self.turns == 0 {
+            self.wake_waiter();
+        }
+        self.turns > 0
     }
 
     /// Ends the connection, and all of its streams.
@@ -317,7 +341,7 @@ impl State {
         self.h2.disconnect();
         self.waiters.fail_all(&mut self.wakes);
         self.wake_watchers();
-        self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
+        self.wake_waiters();
     }
 
     /// Gives back memory that an idle connection does not need. It costs little if there is none.

@@ -353,11 +353,16 @@ impl Connection {
 
     /// Tells a client that waits for a slot that there is a free one.
     pub(super) fn offer_slots(&mut self) {
-        if self.client.wants_slot && self.streams.open() < self.peer.max_concurrent_streams as usize
-        {
+        if self.client.wants_slot && self.has_slot() {
             self.client.wants_slot = false;
             self.events.slots_available();
         }
+    }
+
+    /// Returns whether the peer takes one more stream now.
+    #[inline]
+    pub(super) fn has_slot(&self) -> bool {
+        self.streams.open() < self.peer.max_concurrent_streams as usize
     }
 
     pub(super) fn find(&mut self, id: u32) -> Option<(StreamKey, &mut Stream)> {

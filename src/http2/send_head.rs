@@ -72,6 +72,14 @@ impl Connection {
             && self.client.next_id <= MAX_WINDOW
     }
 
+    /// Client: returns whether a request that has waited can be sent or refused now. Otherwise
+    /// [`ProtocolEvent::SlotsAvailable`](super::ProtocolEvent::SlotsAvailable) tells when it can.
+    pub(crate) fn offers_slot(&mut self) -> bool {
+        let offers = !self.takes_requests() || self.has_slot();
+        self.client.wants_slot |= !offers;
+        offers
+    }
+
     /// Client: returns whether a request waits for a slot.
     pub(crate) fn wants_slot(&self) -> bool {
         self.client.wants_slot
@@ -90,7 +98,7 @@ impl Connection {
         if self.client.next_id > MAX_WINDOW {
             return Err(NotNow::Exhausted);
         }
-        if self.streams.open() >= self.peer.max_concurrent_streams as usize {
+        if !self.has_slot() {
             self.client.wants_slot = true;
             return Err(NotNow::NoSlot);
         }

@@ -3,17 +3,18 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
-use samehost::ping::{PingRequest, PingServiceClient};
+use samehost::ping::{PingRequest, PingServiceClient, WatchRequest};
 use samehost::{Address, BindOptions, Channel, ConnectErrorKind, Listener};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::{Code, Request, Status};
 
 use crate::support::{Running, Scripted, Transport, directory, on_both_transports, socket_in};
 
 on_both_transports!(
     a_lazy_channel_connects_at_its_first_call,
-    a_channel_reconnects_on_the_next_call
+    a_channel_reconnects_on_the_next_call,
+    a_task_that_calls_without_end_leaves_slots_to_others
 );
 
 async fn a_lazy_channel_connects_at_its_first_call(transport: Transport) {
@@ -39,6 +40,31 @@ async fn a_channel_reconnects_on_the_next_call(transport: Transport) {
         .add_service(samehost::ping::PingServiceServer::new(samehost::ping::Ping::default()));
     tokio::spawn(server.serve(listener));
     client.ping(PingRequest::ping()).await.unwrap();
+}
+
+async fn a_task_that_calls_without_end_leaves_slots_to_others(transport: Transport) {
+    let server = Scripted::default().server().max_concurrent_streams(1);
+    let running = Running::start(transport, server).await;
+    let mut client = PingServiceClient::new(running.channel().await);
+    let mut responses = client.watch(WatchRequest::default()).await.unwrap().into_inner();
+    let mut others = JoinSet::new();
+    for _ in 0..3 {
+        let mut client = client.clone();
+        others.spawn(async move { client.ping(PingRequest::ping()).await });
+    }
+    let busy = tokio::spawn(async move {
+        for _ in 0..1_000 {
+            responses.message().await.unwrap();
+            drop(responses);
+            // The slot is free, and the tasks that wait for it have not run.
+            responses = client.watch(WatchRequest::default()).await.unwrap().into_inner();
+        }
+    });
+    while let Some(other) = others.join_next().await {
+        other.unwrap().unwrap();
+    }
+    assert!(!busy.is_finished(), "they were answered only after its calls");
+    busy.abort();
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ fn put(sender: &Sender, body: Body) -> StreamKey {
     let (head, descriptors) = (HeaderMap::new(), OfCall::default());
     let mut request = BodyRequest::new(Method::POST, path, head, descriptors, body);
     let cx = Context::from_waker(Waker::noop());
-    let Ok(key) = sender.send(&mut request, b"localhost", [None; 2], &cx) else {
+    let Ok(key) = sender.send(&mut request, b"localhost", [None; 2], None, &cx) else {
         panic!("not sent")
     };
     key
