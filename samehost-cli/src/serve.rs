@@ -139,10 +139,10 @@ impl Args {
         [uids, gids, same_user].into_iter().flatten().reduce(PeerPolicy::or)
     }
 
-    /// Returns an option that was given and has no effect at the addresses, and what it is for. Which
-    /// sockets systemd passes is not known yet, but their files are its own.
-    fn without_effect(&self) -> Option<(&'static str, &'static str)> {
-        const FILE: &str = "a socket file that this server makes";
+    /// Returns the options that were given and have no effect at the addresses, and what they are for.
+    /// Which sockets systemd passes is not known yet, but their files are its own.
+    fn without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        const FILE: &str = "socket files that the server makes";
         let is_default = self.addresses.is_empty() && !self.systemd;
         let has_file = is_default || self.addresses.iter().any(|at| at.as_path().is_some());
         let has_unix = is_default || self.systemd || self.addresses.iter().any(Address::is_unix);
@@ -163,8 +163,8 @@ impl Args {
             ),
             ("--allow-remote", self.allow_remote, has_tcp, "TCP addresses"),
         ];
-        let found = options.into_iter().find(|(_, is_given, applies, _)| *is_given && !applies);
-        found.map(|(option, _, _, subject)| (option, subject))
+        let vain = options.into_iter().filter(|(_, is_given, applies, _)| *is_given && !applies);
+        vain.map(|(option, _, _, subject)| (option, subject))
     }
 }
 
@@ -182,12 +182,10 @@ pub(crate) fn run(args: Args) -> Outcome {
             "{metrics}: given twice: give --metrics an address of its own"
         )));
     }
-    if let Some((option, subject)) = args.without_effect() {
-        return Err(Failure::Usage(format!(
-            "{option} is for {subject}, and there is none here: leave it out, or give such an address"
-        )));
-    }
     crate::log::start(args.log.clone(), args.log_format);
+    for (option, subject) in args.without_effect() {
+        tracing::warn!("{option} has no effect: it is for {subject}, and none is served");
+    }
     if !args.systemd && has_passed_sockets() {
         tracing::warn!("systemd passed sockets (LISTEN_FDS), which are not served: give --systemd");
     }

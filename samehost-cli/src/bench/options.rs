@@ -96,7 +96,7 @@ pub(crate) struct Args {
           value_parser = |text: &str| args::list(text, stubs))]
     pub(super) stubs: List<Stubs>,
     /// Print all columns of the table, however wide it becomes
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     pub(super) wide: bool,
     /// Print the report as one JSON object, and nothing else
     #[arg(long)]
@@ -105,7 +105,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(super) report: Option<PathBuf>,
     /// Say what has changed since an earlier report
-    #[arg(long, value_name = "OLD.json", conflicts_with = "json")]
+    #[arg(long, value_name = "OLD.json")]
     pub(super) compare: Option<PathBuf>,
     /// Measure a running server of ping.v1, in any language, instead of starting servers
     #[arg(long, value_name = "ADDRESS", value_parser = args::address)]

@@ -7,7 +7,9 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use samehost::Address;
 
-use crate::support::{Serving, copied_binary, directory, names_in, run, samehost, socket_in, text};
+use crate::support::{
+    Serving, copied_binary, directory, names_in, nix_signal, run, samehost, socket_in, text,
+};
 
 const LOCK: &str = ".ping.sock.lock";
 
@@ -349,7 +351,6 @@ fn wrong_usage_exits_with_2() {
         (&["bench", "--rounds", "0"], "\"0\" is no number of rounds: write 1 to 1000"),
         (&["bench", "--concurrency", "0"], "is no number of calls in flight: write 1 to 4096"),
         (&["bench", "--calls", "0"], "write 1 or more"),
-        (&["bench", "--wide", "--json"], "cannot be used with"),
         (&["ping", "unix:/a,unix:/b"], "give each alone; in a path"),
         (&["ping", " unix:/a"], "leave it out (in a path"),
         (&["serve", "--max-streams", "4294967296"], "is too large"),
@@ -367,28 +368,33 @@ fn wrong_usage_exits_with_2() {
     one_line(&["serve", "127.0.0.1:9", "ipv4:127.0.0.1:9"], 2, "127.0.0.1:9: given twice");
 }
 
+/// They stay allowed, because scripts give the same options for all addresses.
 #[test]
-fn options_of_serve_without_effect_are_refused() {
-    const TCP: &[&str] = &["127.0.0.1:0"];
-    const SYSTEMD: &[&str] = &["--systemd"];
-    for (addresses, options, message) in [
-        (TCP, &["--mode", "0660"][..], "--mode is for a socket file"),
-        (&["unix-abstract:x", "--allow-same-user"], &["--mode", "0660"], "--mode is for a socket"),
-        (SYSTEMD, &["--mode", "0600"], "--mode is for a socket file"),
-        (TCP, &["--group", "0"], "--group is for a socket file"),
-        (TCP, &["--allow-shared-directory"], "--allow-shared-directory is for a socket file"),
-        (TCP, &["--take-over"], "--take-over is for a socket file"),
-        (TCP, &["--republish"], "--republish is for a socket file"),
-        (TCP, &["--descriptors", "1"], "--descriptors is for Unix sockets"),
-        (TCP, &["--max-connections-per-uid", "9"], "--max-connections-per-uid is for Unix sockets"),
-        (&["unix:/tmp/x/y"], &["--allow-remote"], "--allow-remote is for TCP addresses"),
-    ] {
-        one_line(&[&["serve"], addresses, options].concat(), 2, message);
-    }
+fn options_of_serve_without_effect_are_logged() {
+    const ABSTRACT: [&str; 2] = ["unix-abstract:options-without-effect", "--allow-same-user"];
     let directory = directory();
     let path = socket_in(directory.path()).to_string();
-    let options = ["--mode", "0660", "--descriptors", "1", "--allow-remote", "--republish"];
-    Serving::start(&[&path, "127.0.0.1:0"], &options);
+    let logged = |address: &str, options: &[&str]| {
+        let mut serving = Serving::start(&[address], options);
+        serving.signal(nix_signal::Signal::TERM);
+        serving.wait().1
+    };
+    let of_files = ["--mode", "0660", "--allow-shared-directory", "--republish"];
+    let of_unix = ["--descriptors", "1", "--max-connections-per-uid", "9"];
+    let all = [&of_files[..], &of_unix].concat();
+    assert_eq!(logged(&path, &all), "");
+    for (address, options, unused) in [
+        ("127.0.0.1:0", &all[..], &["--mode", "--republish", "--descriptors"][..]),
+        (ABSTRACT[0], &[&all[..], &ABSTRACT[1..]].concat(), &["--mode", "--republish"]),
+        (&path, &["--allow-remote"], &["--allow-remote"]),
+    ] {
+        let log = logged(address, options);
+        for option in unused {
+            assert!(log.contains(&format!("{option} has no effect")), "{option}: {log}");
+        }
+        let used_by_unix_sockets = address != "127.0.0.1:0" && log.contains("--descriptors");
+        assert!(!used_by_unix_sockets, "{log}");
+    }
 }
 
 /// An operator has options where a programmer has functions.
