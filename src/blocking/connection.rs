@@ -195,11 +195,16 @@ impl BlockingConnection {
         left: Option<Duration>,
     ) -> MutexGuard<'a, BlockingState> {
         let has_outgoing = state.h2.has_outgoing();
-        let wants_slot = state.h2.wants_slot();
+        // The descriptor is there before another thread can raise it.
+        let slot_event = state.h2.wants_slot().then(|| self.slot_event.descriptor());
         self.unlock(state);
-        let received = match wants_slot {
-            false => reader.receive(&self.socket, has_outgoing, left),
-            true => reader.receive_or_slot(&self.socket, has_outgoing, left, &self.slot_event),
+        let received = match slot_event {
+            None => reader.receive(&self.socket, has_outgoing, left),
+            Some(event) => {
+                let received = reader.receive_or_slot(&self.socket, has_outgoing, left, event);
+                self.slot_event.clear();
+                received
+            }
         };
         let mut state = self.lock();
         if let Ok(BlockingRead::Bytes) = received {

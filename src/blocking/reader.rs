@@ -1,7 +1,7 @@
 //! [`BlockingReader`]: waits for bytes on a socket, and reads them.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -10,7 +10,6 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-use super::slot_event::SlotEvent;
 use crate::socket::receive_with;
 
 /// How much is read at once, in bytes.
@@ -73,23 +72,22 @@ impl BlockingReader {
         self.receive_after(&socket, &mut [waiting], left)
     }
 
-    /// Does the same for a thread that may wait for a slot. It also returns when `slot_event` is raised.
+    /// Does the same while calls wait for a slot. It also returns when `slot_event` is readable, or soon
+    /// if there is none.
     pub(super) fn receive_or_slot(
         &mut self,
         socket: impl AsFd,
         has_outgoing: bool,
         left: Option<Duration>,
-        slot_event: &SlotEvent,
+        slot_event: Option<BorrowedFd<'_>>,
     ) -> io::Result<BlockingRead> {
         let waiting = PollFd::new(&socket, interest(has_outgoing));
-        let Some(event) = slot_event.descriptor() else {
+        let Some(event) = slot_event else {
             let short = left.map_or(BLIND, |left| left.min(BLIND));
             return self.receive_after(&socket, &mut [waiting], Some(short));
         };
         let event = PollFd::from_borrowed_fd(event, PollFlags::IN);
-        let received = self.receive_after(&socket, &mut [waiting, event], left);
-        slot_event.clear();
-        received
+        self.receive_after(&socket, &mut [waiting, event], left)
     }
 
     /// Waits until one of the descriptors is ready, and reads the bytes that are there then.

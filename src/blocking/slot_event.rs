@@ -22,7 +22,7 @@ impl SlotEvent {
         self.0.get().map(AsFd::as_fd)
     }
 
-    /// Wakes the thread that waits for the descriptor, if there ever was one.
+    /// Makes the descriptor readable, if there is one.
     pub(super) fn raise(&self) {
         if let Some(event) = self.0.get() {
             // It fails only if it is raised already.
@@ -30,7 +30,7 @@ impl SlotEvent {
         }
     }
 
-    /// Is called before the thread looks for a slot.
+    /// Lets the thread wait again. It looks for a slot afterwards.
     pub(super) fn clear(&self) {
         if let Some(event) = self.0.get() {
             let _ = rustix::io::read(event, &mut [0; 8]);

@@ -210,8 +210,8 @@ impl Sender {
     }
 
     /// Puts a request into the connection, with the part of its body that is ready. The caller makes a
-    /// [`PendingCall`] of it, and polls that when the task is woken. `turn` is
-    /// the call's place in the line for a slot, if it has waited there.
+    /// [`PendingCall`] of it, and polls that when the task is woken. `turn` is the call's place in the
+    /// line for a slot, if it has waited there.
     pub(crate) fn send<R: OutgoingRequest>(
         &self,
         request: &mut R,
