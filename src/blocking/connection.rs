@@ -127,11 +127,8 @@ impl BlockingConnection {
 
     #[inline]
     fn unlock(&self, mut state: MutexGuard<'_, BlockingState>) {
-        // A call that has ended here may have freed a slot.
-        state.take_events();
-        if std::mem::take(&mut state.has_free_slot) {
-            self.read.notify_all();
-            self.slot_event.raise();
+        if state.has_free_slot || state.h2.has_events() {
+            self.tell_of_slot(&mut state);
         }
         let Some(watched) = &self.watched else { return };
         let news = std::mem::take(&mut state.news);
@@ -140,6 +137,16 @@ impl BlockingConnection {
             watched.add(news);
             drop(state);
             watched.tell();
+        }
+    }
+
+    /// Tells threads that wait for a slot if there is one. A call that has ended here may have freed it.
+    #[cold]
+    fn tell_of_slot(&self, state: &mut BlockingState) {
+        state.take_events();
+        if std::mem::take(&mut state.has_free_slot) {
+            self.read.notify_all();
+            self.slot_event.raise();
         }
     }
 

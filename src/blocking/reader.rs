@@ -91,6 +91,7 @@ impl BlockingReader {
     }
 
     /// Waits until one of the descriptors is ready, and reads the bytes that are there then.
+    #[inline]
     fn receive_after(
         &mut self,
         socket: impl AsFd,
