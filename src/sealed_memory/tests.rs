@@ -42,6 +42,22 @@ fn a_writer_takes_pieces_of_any_size() {
 }
 
 #[test]
+fn a_seal_is_tried_again_while_the_kernel_uses_the_pages() {
+    let attempts_until = |busy: u32, end: Result<(), Errno>| {
+        let mut attempts = 0;
+        let added = while_busy(|| {
+            attempts += 1;
+            if attempts > busy { end } else { Err(Errno::BUSY) }
+        });
+        (added, attempts)
+    };
+    assert_eq!(attempts_until(0, Ok(())), (Ok(()), 1));
+    assert_eq!(attempts_until(2, Ok(())), (Ok(()), 3));
+    assert_eq!(attempts_until(1, Err(Errno::PERM)), (Err(Errno::PERM), 2));
+    assert_eq!(attempts_until(u32::MAX, Ok(())), (Err(Errno::BUSY), SEAL_ATTEMPTS));
+}
+
+#[test]
 fn nobody_can_change_it_afterwards_not_even_through_a_descriptor_from_before() {
     let mut writer = SealedMemory::writer().unwrap();
     writer.write_all(&[1; 8192]).unwrap();
