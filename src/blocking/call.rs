@@ -173,6 +173,12 @@ impl BlockingCall {
         Ok(response)
     }
 
+    /// Returns whether the response has nothing but its head.
+    pub(super) fn is_answered_by_head(&self) -> bool {
+        let content = self.content.as_ref();
+        content.is_some_and(|content| content.pieces.is_empty() && content.trailers.is_none())
+    }
+
     /// Takes the whole body of the response, if it came with the head.
     pub(super) fn take_content(&mut self) -> Option<Content> {
         self.content.take()

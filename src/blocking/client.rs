@@ -121,7 +121,7 @@ impl Client {
         R: Message + Default,
     {
         let (call, response) = self.answer(method, request)?;
-        Ok(Streaming::new(call, response, &self.options))
+        Streaming::new(call, response, &self.options)
     }
 
     /// Makes a call with a stream of requests and one response.

@@ -29,14 +29,22 @@ pub struct Streaming<R> {
 }
 
 impl<R: Message + Default> Streaming<R> {
+    /// # Errors
+    ///
+    /// The status of a failure that is all of the response.
     pub(super) fn new(
-        call: BlockingCall,
+        mut call: BlockingCall,
         response: DirectResponse,
         options: &ClientOptions,
-    ) -> Response<Self> {
+    ) -> Result<Response<Self>, Status> {
         let (status, mut headers, extensions) = parts(response);
         let messages = options.messages(&headers);
-        let early = early_status(&mut headers);
+        let early = match early_status(&mut headers) {
+            Some(failure) if failure.code() != Code::Ok && call.is_answered_by_head() => {
+                return Err(call.ended(failure));
+            }
+            early => early,
+        };
         let streaming = Self {
             call,
             status,
@@ -47,7 +55,7 @@ impl<R: Message + Default> Streaming<R> {
             over: false,
             of: PhantomData,
         };
-        Response::from_parts(MetadataMap::from_headers(headers), streaming, extensions)
+        Ok(Response::from_parts(MetadataMap::from_headers(headers), streaming, extensions))
     }
 
     /// Waits for the next message. Returns `None` after the last one.
@@ -181,7 +189,7 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
                 std::mem::replace(&mut self.state, ConversationState::Over)
         {
             let response = call.head()?;
-            let response = Streaming::new(call, response, &self.options);
+            let response = Streaming::new(call, response, &self.options)?;
             let (metadata, responses, _) = response.into_parts();
             self.state = ConversationState::Answered(Box::new((metadata, responses)));
         }

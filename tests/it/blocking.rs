@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use samehost::blocking::Channel;
 use samehost::ping::{
-    BlockingPingServiceClient as Client, CollectRequest, ConverseRequest, PingRequest,
-    PingResponse, WatchRequest, WatchResponse,
+    BlockingPingServiceClient as Client, CollectRequest, ConverseRequest, Ping, PingRequest,
+    PingResponse, PingServiceServer, WatchRequest, WatchResponse,
 };
 use samehost::{ConnectErrorKind, Listener, Server};
 use tokio::io::AsyncReadExt;
@@ -51,6 +51,7 @@ on_each_transport!(
     threads_share_one_connection,
     a_stream_that_is_dropped_is_cancelled,
     a_server_that_ends_a_stream_early_is_heard,
+    a_stream_that_is_refused_fails_at_once,
     an_interceptor_sees_each_request_first,
 );
 
@@ -374,6 +375,21 @@ fn a_server_that_ends_a_stream_early_is_heard(transport: Transport) {
     let status = client.collect(Request::new(endless)).unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Aborted, "enough"));
     client.ping(PingRequest::ping()).unwrap();
+}
+
+/// The response is a head with the status alone.
+fn a_stream_that_is_refused_fails_at_once(transport: Transport) {
+    let refuse = |_: Request<()>| Err::<Request<()>, _>(Status::permission_denied("not you"));
+    let service = PingServiceServer::with_interceptor(Ping::default(), refuse);
+    let served = Served::start(transport, Server::new().add_service(service));
+    let mut client = served.client();
+    let watch = client.watch(WatchRequest::default()).unwrap_err();
+    let mut conversation = client.converse(()).unwrap();
+    let converse = conversation.metadata().unwrap_err();
+    for status in [watch, converse] {
+        assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "not you"));
+    }
+    assert!(conversation.message().unwrap().is_none());
 }
 
 #[test]
