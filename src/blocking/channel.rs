@@ -11,7 +11,7 @@ use super::connection::{BlockingConnection, TimedOut};
 use super::reader::left;
 use crate::address::{Address, AddressParseError};
 use crate::backoff::{Backoff, jittered};
-use crate::client::{SUCCESSORS, Tokens, WAITING, check_server};
+use crate::client::{Reopening, Tokens, WAITING, check_server};
 use crate::driver::CloseReason;
 use crate::observer::{Event, Observers};
 use crate::socket::{ConnectError, ConnectErrorKind, connect_blocking};
@@ -121,7 +121,7 @@ impl ChannelBuilder {
         until: Option<Instant>,
         limit: Option<Duration>,
     ) -> Result<BlockingConnection, ConnectError> {
-        let mut reopenings = SUCCESSORS;
+        let mut reopening = Reopening::new();
         loop {
             let (socket, peer) = connect_blocking(address, until, limit)?;
             if let Some(policy) = &self.server {
@@ -129,21 +129,28 @@ impl ChannelBuilder {
             }
             let connection = BlockingConnection::new(socket, Arc::clone(address), &peer, observers);
             let ready = connection.until(until, |state| match &state.close_reason {
-                Some(close_reason) => Some(Err(close_reason.clone())),
+                Some(close_reason) => Some(Err(Some(close_reason.clone()))),
+                // The server has announced its end.
+                None if !state.h2.takes_requests() => Some(Err(None)),
                 None => state.ready.then_some(Ok(())),
             });
-            match ready {
+            let close_reason = match ready {
                 Ok(Ok(())) => return Ok(connection),
-                Ok(Err(CloseReason::Closed | CloseReason::Io(_))) if reopenings > 0 => {
-                    reopenings -= 1;
-                }
-                Ok(Err(CloseReason::NotHttp2(error))) => {
+                Ok(Err(close_reason)) => close_reason,
+                Err(TimedOut) => return Err(ConnectError::silent(Some(address), limit)),
+            };
+            drop(connection);
+            match (reopening.next(close_reason.as_ref()), close_reason) {
+                (Some(wait), _) => thread::sleep(left(until).map_or(wait, |left| wait.min(left))),
+                (None, Some(CloseReason::NotHttp2(error))) => {
                     return Err(ConnectError::not_http2(Some(address), error.why));
                 }
-                Ok(Err(close_reason)) => {
+                (None, Some(close_reason)) => {
                     return Err(ConnectError::closed(Some(address), &close_reason));
                 }
-                Err(TimedOut) => return Err(ConnectError::silent(Some(address), limit)),
+                (None, None) => {
+                    return Err(ConnectError::closed(Some(address), &"it is about to end"));
+                }
             }
         }
     }

@@ -26,7 +26,7 @@ pub(crate) use connecting::{WAITING, unavailable, unconnected_in_time};
 pub(crate) use direct::{DirectBody, DirectCall, DirectResponse};
 pub(crate) use failed_attempt::FailedAttempt;
 pub(crate) use link::{authority, check_server};
-pub(crate) use reopening::SUCCESSORS;
+pub(crate) use reopening::Reopening;
 pub use response::ResponseFuture;
 pub(crate) use response::of_call;
 pub use retry::RetryPolicy;

@@ -8,7 +8,7 @@ use crate::driver::CloseReason;
 
 /// How often a connection is opened again at once. The server's successor may already be there, so
 /// that no call fails.
-pub(crate) const SUCCESSORS: u32 = 2;
+const SUCCESSORS: u32 = 2;
 
 /// How often a connection is opened again after a wait, if the server spoke and then announced its
 /// end. The server's idle timeout may be shorter than the time that this process had to wait for a
@@ -16,14 +16,14 @@ pub(crate) const SUCCESSORS: u32 = 2;
 const ANNOUNCED_ENDS: u32 = 4;
 
 /// The tries that one attempt to connect has left. Those without a wait are used up first.
-pub(super) struct Reopening {
+pub(crate) struct Reopening {
     at_once: u32,
     after_wait: u32,
     backoff: Backoff,
 }
 
 impl Reopening {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
         Self { at_once: SUCCESSORS, after_wait: ANNOUNCED_ENDS, backoff }
     }
@@ -31,7 +31,7 @@ impl Reopening {
     /// Uses up a try, and returns how long to wait before it. `close_reason` is why the server's
     /// connection ended, or `None` if the server announced its end. Returns `None` if the
     /// connection is not to be opened again.
-    pub(super) fn next(&mut self, close_reason: Option<&CloseReason>) -> Option<Duration> {
+    pub(crate) fn next(&mut self, close_reason: Option<&CloseReason>) -> Option<Duration> {
         match close_reason {
             None | Some(CloseReason::Closed | CloseReason::Io(_)) if self.at_once > 0 => {
                 self.at_once -= 1;

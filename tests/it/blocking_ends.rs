@@ -13,6 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use samehost::blocking::Channel;
 use samehost::ping::{BlockingPingServiceClient as Client, ConverseRequest, PingRequest};
 use samehost::{Event, Observer};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 use tonic::{Code, Request};
@@ -20,7 +21,9 @@ use tonic::{Code, Request};
 use crate::blocking::Served;
 use crate::notes::Notes;
 use crate::support::{Scripted, Transport, directory, eventually, socket_in};
-use crate::wire::{Frame, Peer, block, code, data, go_away, headers, kind, message, reset};
+use crate::wire::{
+    Frame, Peer, block, code, data, go_away, headers, kind, message, reset, settings,
+};
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -211,4 +214,31 @@ fn an_observer_is_told_of_a_stream_that_the_server_has_refused() {
     let ended = "ended ping.v1.PingService/Converse Unavailable 11 0".to_owned();
     assert!(notes.all().contains(&ended), "{:?}", notes.all());
     server.join().unwrap();
+}
+
+/// The server takes no call on its first 20 connections.
+#[test]
+fn a_call_waits_while_a_server_sends_everyone_away() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let runtime = runtime();
+    let listener = runtime.block_on(async { UnixListener::bind(address.as_path().unwrap()) });
+    let listener = listener.unwrap();
+    thread::spawn(move || {
+        runtime.block_on(async {
+            let mut dismissed = Vec::new();
+            for _ in 0..20 {
+                let mut conn = listener.accept().await.unwrap().0;
+                let goodbye = [settings(&[]), go_away(0, code::NO_ERROR)].concat();
+                conn.write_all(&goodbye).await.unwrap();
+                dismissed.push(conn);
+            }
+            let mut server = accept(&listener).await;
+            server.until(is_whole_request).await;
+            server.send(&pong(1)).await;
+            while server.next().await.is_some() {}
+        });
+    });
+    let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
+    Client::new(channel).ping(PingRequest::ping()).unwrap();
 }
