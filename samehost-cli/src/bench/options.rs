@@ -105,7 +105,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(super) report: Option<PathBuf>,
     /// Say what has changed since an earlier report
-    #[arg(long, value_name = "OLD.json")]
+    #[arg(long, value_name = "OLD.json", conflicts_with = "json")]
     pub(super) compare: Option<PathBuf>,
     /// Measure a running server of ping.v1, in any language, instead of starting servers
     #[arg(long, value_name = "ADDRESS", value_parser = args::address)]
