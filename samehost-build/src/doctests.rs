@@ -76,6 +76,7 @@ mod tests {
             assert_eq!(prevent(&hidden), hidden);
         }
     }
+
     #[test]
     fn marks_of_the_direction_are_escapes() {
         let generated = "/// \u{2067}\u{05d0}\u{2069} and \u{202e}x\u{202c}\nfn a() {}\n";

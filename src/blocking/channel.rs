@@ -11,8 +11,7 @@ use super::connection::{BlockingConnection, TimedOut};
 use super::reader::left;
 use crate::address::{Address, AddressParseError};
 use crate::backoff::{Backoff, jittered};
-use crate::client::{Reopening, Tokens, WAITING, check_server};
-use crate::driver::CloseReason;
+use crate::client::{Reopening, Tokens, WAITING, check_server, not_ready};
 use crate::observer::{Event, Observers};
 use crate::socket::{ConnectError, ConnectErrorKind, connect_blocking};
 
@@ -140,17 +139,9 @@ impl ChannelBuilder {
                 Err(TimedOut) => return Err(ConnectError::silent(Some(address), limit)),
             };
             drop(connection);
-            match (reopening.next(close_reason.as_ref()), close_reason) {
-                (Some(wait), _) => thread::sleep(left(until).map_or(wait, |left| wait.min(left))),
-                (None, Some(CloseReason::NotHttp2(error))) => {
-                    return Err(ConnectError::not_http2(Some(address), error.why));
-                }
-                (None, Some(close_reason)) => {
-                    return Err(ConnectError::closed(Some(address), &close_reason));
-                }
-                (None, None) => {
-                    return Err(ConnectError::closed(Some(address), &"it is about to end"));
-                }
+            match reopening.next(close_reason.as_ref()) {
+                Some(wait) => thread::sleep(left(until).map_or(wait, |left| wait.min(left))),
+                None => return Err(not_ready(Some(address), close_reason)),
             }
         }
     }

@@ -223,7 +223,11 @@ impl ChannelBuilder {
     }
 }
 
-fn not_ready(address: Option<&Address>, close_reason: Option<CloseReason>) -> ConnectError {
+/// Returns why no connection is ready. `close_reason` is `None` if the server has announced its end.
+pub(crate) fn not_ready(
+    address: Option<&Address>,
+    close_reason: Option<CloseReason>,
+) -> ConnectError {
     match close_reason {
         Some(CloseReason::NotHttp2(error)) => ConnectError::not_http2(address, error.why),
         Some(close_reason) => ConnectError::closed(address, &close_reason),

@@ -25,7 +25,7 @@ pub use channel::Channel;
 pub(crate) use connecting::{WAITING, unavailable, unconnected_in_time};
 pub(crate) use direct::{DirectBody, DirectCall, DirectResponse};
 pub(crate) use failed_attempt::FailedAttempt;
-pub(crate) use link::{authority, check_server};
+pub(crate) use link::{authority, check_server, not_ready};
 pub(crate) use reopening::Reopening;
 pub use response::ResponseFuture;
 pub(crate) use response::of_call;

@@ -12,7 +12,7 @@ use rustix::thread::{Pid, gettid};
 use rustix::time::{ClockId, clock_gettime};
 use samehost::blocking::Channel;
 use samehost::ping::{BlockingPingServiceClient as Client, ConverseRequest, PingRequest};
-use samehost::{Event, Observer};
+use samehost::{Address, Event, Observer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Runtime;
@@ -25,8 +25,11 @@ use crate::wire::{
     Frame, Peer, block, code, data, go_away, headers, kind, message, reset, settings,
 };
 
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+/// Returns a listener, with the runtime that it is for.
+fn listening(address: &Address) -> (Runtime, UnixListener) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(async { UnixListener::bind(address.as_path().unwrap()) });
+    (runtime, listener.unwrap())
 }
 
 async fn accept(listener: &UnixListener) -> Peer<UnixStream> {
@@ -80,9 +83,7 @@ fn sleeps(thread: Pid) -> bool {
 fn a_response_that_came_before_the_end_outlives_another_threads_write() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let runtime = runtime();
-    let listener = runtime.block_on(async { UnixListener::bind(address.as_path().unwrap()) });
-    let listener = listener.unwrap();
+    let (runtime, listener) = listening(&address);
     let ((began, has_begun), (release, end)) = (mpsc::channel(), mpsc::channel());
     let server = thread::spawn(move || {
         runtime.block_on(async {
@@ -119,9 +120,7 @@ fn a_response_that_came_before_the_end_outlives_another_threads_write() {
 fn a_server_that_reads_no_more_ends_its_calls_and_a_new_one_goes_to_the_next() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let runtime = runtime();
-    let listener = runtime.block_on(async { UnixListener::bind(address.as_path().unwrap()) });
-    let listener = listener.unwrap();
+    let (runtime, listener) = listening(&address);
     let (closed, has_closed) = mpsc::channel();
     let server = thread::spawn(move || {
         runtime.block_on(async {
@@ -193,9 +192,7 @@ fn the_slot_of_a_call_that_was_dropped_goes_to_calls_that_wait_in_other_threads(
 fn an_observer_is_told_of_a_stream_that_the_server_has_refused() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let runtime = runtime();
-    let listener = runtime.block_on(async { UnixListener::bind(address.as_path().unwrap()) });
-    let listener = listener.unwrap();
+    let (runtime, listener) = listening(&address);
     let server = thread::spawn(move || {
         runtime.block_on(async {
             let mut server = accept(&listener).await;
@@ -221,9 +218,7 @@ fn an_observer_is_told_of_a_stream_that_the_server_has_refused() {
 fn a_call_waits_while_a_server_sends_everyone_away() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let runtime = runtime();
-    let listener = runtime.block_on(async { UnixListener::bind(address.as_path().unwrap()) });
-    let listener = listener.unwrap();
+    let (runtime, listener) = listening(&address);
     thread::spawn(move || {
         runtime.block_on(async {
             let mut dismissed = Vec::new();
