@@ -1,7 +1,5 @@
 //! Makes the attempts of a call until it is answered.
 
-use std::time::Duration;
-
 use tonic::Status;
 
 use super::call::BlockingCall;
@@ -27,14 +25,16 @@ impl BlockingRequest {
                     }
                     Some(wait) => wait,
                 },
-                Err(NoResponse::Again(_)) if self.resend() => Duration::ZERO,
-                Err(unsent) => {
-                    let status = Status::from(unsent);
-                    match self.retry(channel, &status, None, message) {
-                        Some(wait) => wait,
-                        None => return Err(self.failed(status)),
+                Err(reason) => match self.resend(&reason) {
+                    Some(wait) => wait,
+                    None => {
+                        let status = Status::from(reason);
+                        match self.retry(channel, &status, None, message) {
+                            Some(wait) => wait,
+                            None => return Err(self.failed(status)),
+                        }
                     }
-                }
+                },
             };
             self.back_off(wait)?;
         }
@@ -54,14 +54,18 @@ impl BlockingRequest {
     /// processed it.
     pub(super) fn begin(mut self, channel: &Channel) -> Result<BlockingCall, Status> {
         loop {
-            match BlockingCall::open(channel, &mut self, None) {
-                Ok(call) if call.is_unprocessed() && self.resend() => {}
-                Ok(mut call) => {
+            let mut opened = BlockingCall::open(channel, &mut self, None);
+            let unprocessed = opened.as_mut().ok().and_then(BlockingCall::unprocessed);
+            let reason = match (opened, unprocessed) {
+                (Ok(mut call), None) => {
                     call.observe(self.observation.take());
                     return Ok(call);
                 }
-                Err(NoResponse::Again(_)) if self.resend() => {}
-                Err(unsent) => return Err(self.failed(unsent.into())),
+                (Err(reason), _) | (Ok(_), Some(reason)) => reason,
+            };
+            match self.resend(&reason) {
+                Some(wait) => self.back_off(wait)?,
+                None => return Err(self.failed(reason.into())),
             }
         }
     }

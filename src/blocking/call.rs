@@ -89,21 +89,22 @@ impl BlockingCall {
             Ok(Err((_, close_reason))) => {
                 let close_reason = close_reason.unwrap_or(CloseReason::Closed);
                 let error = StreamError::ConnectionEnded { close_reason, unprocessed: true };
-                Err(NoResponse::Again(status(error, Some(&connection.address))))
+                Err(NoResponse::Elsewhere(status(error, Some(&connection.address))))
             }
             Err(TimedOut) => Err(NoResponse::Failed(request.deadline.no_slot(&connection.address))),
         }
     }
 
-    /// Returns whether it has failed already, and no server has processed it.
-    pub(super) fn is_unprocessed(&self) -> bool {
+    /// Returns why it has failed, if it has failed already and no server has processed it.
+    pub(super) fn unprocessed(&mut self) -> Option<NoResponse> {
         let error = self.connection.until(self.deadline.at(), |state| {
             // Until the connection has ended, nobody knows. A response may have come already, to a
             // thread that reads for others.
             let failure = |state: &BlockingState| state.h2.failure_of(self.key);
             (!state.is_ending()).then(|| failure(state).map(|failure| state.error(failure)))
         });
-        matches!(error, Ok(Some(error)) if error.may_be_sent_again())
+        let error = error.ok().flatten().filter(StreamError::may_be_sent_again)?;
+        Some(self.failed(error))
     }
 
     /// Tells observers of the call from now on.
@@ -243,7 +244,8 @@ impl BlockingCall {
         // While a call may be made again, its request has the observation.
         let status = self.ended(status);
         match again && status.code() != Code::DeadlineExceeded {
-            true => NoResponse::Again(status),
+            true if self.connection.is_open(false) => NoResponse::Again(status),
+            true => NoResponse::Elsewhere(status),
             false => NoResponse::Failed(status),
         }
     }

@@ -13,9 +13,10 @@ use super::channel::Channel;
 use super::encoded::Encoded;
 use super::reader::left;
 use crate::address::Address;
+use crate::backoff::{Backoff, jittered};
 use crate::client::{
-    DirectResponse, FailedAttempt, PREVIOUS_ATTEMPTS, RESENDS, WaitForReady, no_slot, unavailable,
-    unconnected_in_time,
+    DirectResponse, FailedAttempt, PREVIOUS_ATTEMPTS, RESENDS, WAITING, WaitForReady, no_slot,
+    unavailable, unconnected_in_time,
 };
 use crate::driver::Fields;
 use crate::grpc::{GRPC_TIMEOUT, failure_in, field, grpc_timeout, timeout_value};
@@ -39,7 +40,9 @@ pub(super) struct BlockingRequest {
     /// How many attempts the retry policy has had made, the first one included.
     attempts: u32,
     /// How often it was sent again because no server had processed it.
-    resends: u8,
+    resends: u32,
+    /// How long it waits between connections that were of no use.
+    backoff: Backoff,
     pub(super) observation: Option<Box<CallObservation>>,
 }
 
@@ -47,13 +50,17 @@ pub(super) struct BlockingRequest {
 pub(super) enum NoResponse {
     /// No server has processed it, so it can be sent again.
     Again(Status),
+    /// The same, and its connection takes no more calls.
+    Elsewhere(Status),
     Failed(Status),
 }
 
 impl From<NoResponse> for Status {
     fn from(reason: NoResponse) -> Self {
         match reason {
-            NoResponse::Again(status) | NoResponse::Failed(status) => status,
+            NoResponse::Again(status)
+            | NoResponse::Elsewhere(status)
+            | NoResponse::Failed(status) => status,
         }
     }
 }
@@ -133,6 +140,7 @@ impl BlockingRequest {
                 .map_or(channel.config().wait_for_ready, |WaitForReady(waits)| waits),
             attempts: 1,
             resends: 0,
+            backoff: WAITING,
             observation,
         }
     }
@@ -178,13 +186,28 @@ impl BlockingRequest {
         NoResponse::Failed(unconnected_in_time(error, waited))
     }
 
-    pub(super) fn resend(&mut self) -> bool {
-        if self.resends == RESENDS {
-            return false;
-        }
-        self.resends += 1;
+    /// Returns how often the request was made, the attempt that is under way included.
+    fn begun(&self) -> u32 {
+        self.attempts.saturating_add(self.resends)
+    }
+
+    /// Returns how long to wait before the request is sent again, and prepares that. Returns `None`
+    /// if it is not to be sent again.
+    pub(super) fn resend(&mut self, reason: &NoResponse) -> Option<Duration> {
+        let (status, waits) = match reason {
+            NoResponse::Again(status) => (status, false),
+            NoResponse::Elsewhere(status) => (status, self.waits_for_ready),
+            NoResponse::Failed(_) => return None,
+        };
+        let wait = match self.resends < u32::from(RESENDS) {
+            true => Duration::ZERO,
+            false if waits => jittered(self.backoff.next()),
+            false => return None,
+        };
+        self.deadline.failed.note(self.begun(), status);
+        self.resends = self.resends.saturating_add(1);
         self.count();
-        true
+        Some(wait)
     }
 
     /// Returns how long to wait before the next attempt if the policy wants one, and prepares that
@@ -199,7 +222,7 @@ impl BlockingRequest {
         let policy = channel.config().retry.as_ref()?;
         let (attempts, code) = (self.attempts, status.code());
         let wait = policy.next(channel.tokens(), attempts, code, headers, message.len())?;
-        self.deadline.failed.note(attempts, status);
+        self.deadline.failed.note(self.begun(), status);
         self.headers.set(PREVIOUS_ATTEMPTS, self.attempts.into());
         self.attempts += 1;
         self.count();
@@ -237,12 +260,10 @@ impl BlockingRequest {
         if left.is_none_or(|left| wait < left) {
             return Ok(());
         }
-        let Self { path, attempts, .. } = self;
+        let (failures, timeout) = (self.begun() - 1, self.deadline.timeout);
         let text = format!(
-            "{path}: failed {} times within the deadline of {:?}{}",
-            *attempts - 1,
-            self.deadline.timeout,
-            self.deadline.failed
+            "{}: failed {failures} times within the deadline of {timeout:?}{}",
+            self.path, self.deadline.failed
         );
         Err(self.failed(Status::deadline_exceeded(text)))
     }
@@ -259,7 +280,7 @@ impl BlockingRequest {
     fn count(&mut self) {
         if let Some(observation) = &mut self.observation {
             let attempts = observation.attempts();
-            (attempts.retries, attempts.resends) = (self.attempts - 1, self.resends.into());
+            (attempts.retries, attempts.resends) = (self.attempts - 1, self.resends);
         }
     }
 
@@ -277,7 +298,7 @@ impl BlockingRequest {
     /// Notes that the request was put into a connection. Its bytes count once, however often that
     /// happens.
     pub(super) fn note_sent(&mut self, bytes: usize) {
-        let is_first = self.resends == 0 && self.attempts == 1;
+        let is_first = self.begun() == 1;
         if let Some(observation) = self.observation.as_mut().filter(|_| is_first) {
             observation.sent(bytes);
         }

@@ -229,7 +229,7 @@ impl ChannelBuilder {
     /// fails with UNAVAILABLE. Default: no. [`WaitForReady`] sets it for one call.
     ///
     /// A server is there when it has sent its SETTINGS. If it accepts a connection and closes it,
-    /// or is about to end, the call goes on waiting. All waiting calls of a channel share one
+    /// is about to end, or ends without having processed the call, the call goes on waiting. All waiting calls of a channel share one
     /// attempt to connect. The next attempt comes 5 ms after the first failure and up to 1 s after
     /// later ones, varied by up to 20 %. A call does not wait for what only a person can change:
     /// see [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). If the

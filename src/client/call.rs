@@ -310,16 +310,16 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
         }
     }
 
-    /// Sends a call to another connection, because its connection failed before any server had the
-    /// call.
+    /// Sends a call to another connection, because its own takes no more calls and no server has
+    /// processed the call.
     fn elsewhere(&mut self, link: &Link, error: StreamError) -> Result<(), Status> {
         if self.channel().is_of_stream() {
             return Err(status(error, None));
         }
-        if self.wait {
-            self.connect(true);
-        } else if self.resend() {
+        if self.resend() {
             self.stage = CallStage::Send;
+        } else if self.wait {
+            self.connect(true);
         } else {
             return Err(status(error, link.address.as_ref()));
         }
@@ -336,7 +336,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
             } => {
                 return Err(self.not_http2(link, close_reason));
             }
-            error @ StreamError::ConnectionEnded { .. } if again => self.elsewhere(link, error)?,
+            error if again && !link.sender.is_open() => self.elsewhere(link, error)?,
             _ if again && self.resend() => self.stage = CallStage::Send,
             // A server whose deadline acts first may end the stream before our timer does.
             _ if self.deadline.as_ref().is_some_and(|deadline| deadline.has_passed()) => {

@@ -6,8 +6,8 @@ use tonic::Status;
 
 use crate::observer::code_name;
 
-/// The failure of the last attempt that a retry policy had made again, if there was one. It displays
-/// as the rest of a sentence.
+/// The failure of the last attempt that was followed by another, if there was one. It displays as
+/// the rest of a sentence.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FailedAttempt(Option<Box<str>>);
 

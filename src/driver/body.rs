@@ -137,13 +137,7 @@ impl OpenBody {
 
 /// Returns the error for a body whose stream was forgotten because its call has ended.
 fn call_over() -> StreamError {
-    StreamError::Reset(Reset {
-        code: ErrorCode::CANCEL,
-        by_peer: false,
-        never_processed: false,
-        why: "the call is over",
-        limit: None,
-    })
+    StreamError::Reset(Reset::new(ErrorCode::CANCEL, "the call is over"))
 }
 
 impl Drop for OpenBody {

@@ -68,9 +68,6 @@ impl StreamError {
 impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Reset(Reset { code, by_peer: true, .. }) => {
-                write!(f, "the peer reset the stream ({code})")
-            }
             Self::Reset(Reset { why, limit: Some(limit), .. }) => {
                 write!(f, "{why}: the limit is {limit} bytes")
             }

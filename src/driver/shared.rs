@@ -229,16 +229,7 @@ impl State {
     /// Client: ends a call whose request body failed, with that as the reason.
     pub(super) fn fail_request(&mut self, key: StreamKey, status: Status) {
         self.failed_bodies.push((key, status));
-        self.h2.abort(
-            key,
-            Reset {
-                code: ErrorCode::CANCEL,
-                by_peer: false,
-                never_processed: false,
-                why: "the request's body failed",
-                limit: None,
-            },
-        );
+        self.h2.abort(key, Reset::new(ErrorCode::CANCEL, "the request's body failed"));
         self.waiters.fail(key, &mut self.wakes);
     }
 

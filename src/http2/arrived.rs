@@ -53,14 +53,19 @@ pub(crate) enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reset {
     pub(crate) code: ErrorCode,
-    /// Whether the peer reset it. Otherwise this end did, because of an error of the peer.
-    pub(crate) by_peer: bool,
     /// Whether the server has not processed the request, so that it may be sent again (RFC 9113
     /// §8.7).
     pub(crate) never_processed: bool,
     pub(crate) why: &'static str,
     /// The limit that was exceeded, in bytes, if that is the reason.
     pub(crate) limit: Option<u32>,
+}
+
+impl Reset {
+    /// Returns the reset of a stream that the server may have processed.
+    pub(crate) const fn new(code: ErrorCode, why: &'static str) -> Self {
+        Self { code, never_processed: false, why, limit: None }
+    }
 }
 
 impl Arrived {

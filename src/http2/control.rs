@@ -196,11 +196,11 @@ impl Connection {
             stream.peer_ended = true;
             self.close_stream(key);
             let reset = Reset {
-                code: ErrorCode::REFUSED_STREAM,
-                by_peer: true,
                 never_processed: true,
-                why: "the server went away before it took the request",
-                limit: None,
+                ..Reset::new(
+                    ErrorCode::REFUSED_STREAM,
+                    "the server went away before it took the request",
+                )
             };
             self.tell_reset(key, reset);
             self.settle(key);

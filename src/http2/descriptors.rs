@@ -145,9 +145,6 @@ impl Connection {
             *count = 0;
         }
         let code = ErrorCode::ENHANCE_YOUR_CALM;
-        self.abort(
-            set.key,
-            Reset { code, by_peer: false, never_processed: false, why, limit: None },
-        );
+        self.abort(set.key, Reset::new(code, why));
     }
 }

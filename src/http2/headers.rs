@@ -427,12 +427,10 @@ impl Connection {
             HeadError::TooLarge { .. } => {
                 // This is not a violation, because the limit is only advice (§10.5.1). Its cost was
                 // spent.
+                let code = ErrorCode::ENHANCE_YOUR_CALM;
                 let reset = Reset {
-                    code: ErrorCode::ENHANCE_YOUR_CALM,
-                    by_peer: false,
-                    never_processed: false,
-                    why: "the response's headers are too large",
                     limit: Some(self.config.max_header_list_size),
+                    ..Reset::new(code, "the response's headers are too large")
                 };
                 self.tell_reset(key, reset);
                 self.reset_stream(key, reset.code);

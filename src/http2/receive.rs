@@ -453,11 +453,8 @@ impl Connection {
         let taken = stream.taken;
         self.close_stream(key);
         let reset = Reset {
-            code,
-            by_peer: true,
             never_processed: role == Role::Client && code == ErrorCode::REFUSED_STREAM,
-            why: "reset by the peer",
-            limit: None,
+            ..Reset::new(code, "the peer reset the stream")
         };
         if taken {
             self.tell_reset(key, reset);

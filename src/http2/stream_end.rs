@@ -127,7 +127,7 @@ impl Connection {
         code: ErrorCode,
         why: &'static str,
     ) -> Result<(), ConnectionError> {
-        let reset = Reset { code, by_peer: false, never_processed: false, why, limit: None };
+        let reset = Reset::new(code, why);
         self.tell_reset(key, reset);
         self.reset_stream(key, code);
         if self.streams.get(key).is_some_and(|stream| !stream.taken) {

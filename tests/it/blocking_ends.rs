@@ -237,3 +237,26 @@ fn a_call_waits_while_a_server_sends_everyone_away() {
     let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
     Client::new(channel).ping(PingRequest::ping()).unwrap();
 }
+
+/// The server says of the call on each of its first eight connections that it has not processed it.
+#[test]
+fn a_call_waits_while_servers_end_without_having_processed_it() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let (runtime, listener) = listening(&address);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            for _ in 0..8 {
+                let mut server = accept(&listener).await;
+                server.until(|frame| frame.kind == kind::HEADERS).await;
+                server.send(&go_away(0, code::NO_ERROR)).await;
+            }
+            let mut server = accept(&listener).await;
+            server.until(is_whole_request).await;
+            server.send(&pong(1)).await;
+            while server.next().await.is_some() {}
+        });
+    });
+    let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
+    Client::new(channel).ping(PingRequest::ping()).unwrap();
+}

@@ -133,6 +133,7 @@ async fn a_server_that_sends_everyone_away_gets_few_connections() {
     let channel = Channel::builder(&address).connect_lazy();
     let status = call(channel).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.message().contains("the server went away before"), "{status:?}");
     let connections = connections.load(Ordering::Relaxed);
     assert!((2..=30).contains(&connections), "{connections} connections");
 }

@@ -21,6 +21,7 @@ use crate::wire::{Peer, code, flag, frame, go_away, kind, settings};
 on_both_transports!(
     a_channel_says_what_it_is_doing,
     a_call_waits_for_a_server_that_sends_everyone_away,
+    a_call_waits_while_servers_end_without_having_processed_it,
     a_call_waits_for_a_server_that_closes_at_once,
     calls_that_wait_share_one_backoff,
     a_response_says_who_the_server_is,
@@ -203,6 +204,19 @@ async fn a_call_waits_for_a_server_that_sends_everyone_away(transport: Transport
         // The client closes the connection.
         let mut rest = Vec::new();
         let _ = tokio::io::AsyncReadExt::read_to_end(&mut conn, &mut rest).await;
+    })
+    .await;
+    let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
+    assert_eq!(ping(&channel, None).await.unwrap().message, "good");
+}
+
+/// A server says of the call on each of its first eight connections that it has not processed it.
+async fn a_call_waits_while_servers_end_without_having_processed_it(transport: Transport) {
+    let (address, _directory) = bad_then_good(transport, 8, |conn| async move {
+        let mut server = Peer::server(conn, &[]).await;
+        server.until(|frame| frame.kind == kind::HEADERS).await;
+        server.send(&go_away(0, code::NO_ERROR)).await;
+        while server.next().await.is_some() {}
     })
     .await;
     let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();

@@ -249,7 +249,7 @@ fn rst_stream_ends_a_stream_and_says_why() {
         [Event::Data { .. }, Event::Reset { stream, reset }] => {
             assert_eq!(*stream, key);
             assert_eq!(reset.code, ErrorCode(77));
-            assert!(reset.by_peer && !reset.never_processed);
+            assert!(!reset.never_processed);
         }
         events => panic!("{events:?}"),
     }
@@ -267,7 +267,7 @@ fn a_refused_stream_was_never_processed() {
     let key = client.start_request(true);
     let events = client.accept(&[rst(1, ErrorCode::REFUSED_STREAM)]);
     assert!(matches!(&events[..], [Event::Reset { stream, reset }]
-        if *stream == key && reset.never_processed && reset.by_peer));
+        if *stream == key && reset.never_processed));
 }
 
 // ---- §6.5 SETTINGS -------------------------------------------------------------------------

@@ -280,13 +280,10 @@ impl Tested {
         match events.last() {
             Some(Event::Reset { stream, reset }) if *stream == key => {
                 assert_eq!(reset.code, code);
-                assert!(!reset.by_peer);
                 *reset
             }
             // Its message had ended before.
-            Some(Event::Stopped { stream }) if *stream == key => {
-                Reset { code, by_peer: false, never_processed: false, why: "", limit: None }
-            }
+            Some(Event::Stopped { stream }) if *stream == key => Reset::new(code, ""),
             _ => panic!("no reset but {events:?}"),
         }
     }
