@@ -48,13 +48,15 @@ impl<E: Error> From<E> for Failure {
 
 /// What a text of the library tells a programmer to use, and what this command has for it. Longer
 /// texts come before their parts.
-const OPTIONS: [(&str, &str); 13] = [
+const OPTIONS: [(&str, &str); 15] = [
     ("set BindOptions::allow_shared_directory", "give --allow-shared-directory"),
     ("set BindOptions::allow_remote", "give --allow-remote"),
     ("(BindOptions::mode, BindOptions::group)", "(serve --mode, serve --group)"),
     ("BindOptions::republish", "--republish"),
     ("BindOptions::allow_take_over", "--take-over"),
     ("BindOptions::mode", "--mode"),
+    ("Server::timeout", "serve --timeout"),
+    ("Server::peer_policy", "the --allow options"),
     ("Server::max_concurrent_streams", "serve --max-streams"),
     ("Server::max_connections_per_uid", "--max-connections-per-uid"),
     ("Server::max_connections", "--max-connections"),
@@ -73,4 +75,35 @@ pub(crate) const GIVE_MORE_TIME: &str = "give it more time";
 /// Replaces what the library calls its options in a text by the options of this command.
 pub(crate) fn in_options(text: &str) -> String {
     OPTIONS.iter().fold(text.to_owned(), |text, (library, command)| text.replace(library, command))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Adds the text of all source files of a directory, with strings of several lines in one.
+    fn add_sources(directory: &Path, all: &mut String) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                add_sources(&path, all);
+            } else {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let lines: Vec<_> = text.lines().map(str::trim).collect();
+                *all += &lines.join("\n").replace("\\\n", "");
+            }
+        }
+    }
+
+    #[test]
+    fn the_library_has_every_text_that_is_replaced() {
+        let mut sources = String::new();
+        add_sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../src"), &mut sources);
+        let sources = sources.replace("\\\"", "\"");
+        for (text, _) in OPTIONS {
+            assert!(sources.contains(text), "{text}");
+        }
+    }
 }
