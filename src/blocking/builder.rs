@@ -76,10 +76,12 @@ impl ChannelBuilder {
 
     /// Sets whether a call that finds no server waits for one within its deadline. Without this it
     /// fails with UNAVAILABLE. Default: no. It tries again 5 ms after the first failure and up to 1
-    /// s after later ones, varied by up to 20 %. It does not wait for what only a person can
-    /// change: see [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). If
-    /// the deadline ends the wait, the call fails with DEADLINE_EXCEEDED.
-    /// [`WaitForReady`](crate::WaitForReady) sets it for one call.
+    /// s after later ones, varied by up to 20 %. It also goes on waiting, however often that
+    /// happens, if a server ends without having processed the call. It does not wait for what only
+    /// a person can change: see
+    /// [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). If the deadline
+    /// ends the wait, the call fails with DEADLINE_EXCEEDED. [`WaitForReady`](crate::WaitForReady)
+    /// sets it for one call.
     #[must_use]
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.wait_for_ready = wait;

@@ -229,11 +229,12 @@ impl ChannelBuilder {
     /// fails with UNAVAILABLE. Default: no. [`WaitForReady`] sets it for one call.
     ///
     /// A server is there when it has sent its SETTINGS. If it accepts a connection and closes it,
-    /// is about to end, or ends without having processed the call, the call goes on waiting. All waiting calls of a channel share one
-    /// attempt to connect. The next attempt comes 5 ms after the first failure and up to 1 s after
-    /// later ones, varied by up to 20 %. A call does not wait for what only a person can change:
-    /// see [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). If the
-    /// deadline ends the wait, the error says what the call waited for.
+    /// is about to end, or ends without having processed the call, the call goes on waiting,
+    /// however often that happens. All waiting calls of a channel share one attempt to connect. The
+    /// next attempt comes 5 ms after the first failure and up to 1 s after later ones, varied by up
+    /// to 20 %. A call does not wait for what only a person can change: see
+    /// [`ConnectErrorKind::is_permanent`](crate::ConnectErrorKind::is_permanent). If the deadline
+    /// ends the wait, the error says what the call waited for.
     #[must_use]
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
         self.wait_for_ready = wait;

@@ -24,8 +24,9 @@ use crate::socket::ConnectError;
 /// flight; calls beyond what the server allows wait, and are sent in the order in which they were made,
 /// as far as their tasks poll them.
 ///
-/// A call that no server has processed is sent again, on a new connection if there is one. No other
-/// call is repeated, unless there is a [`RetryPolicy`](crate::RetryPolicy). Errors are
+/// A call that no server has processed (RFC 9113 §8.7) is sent again, up to five times, on a new
+/// connection if there is one. No other call is repeated, unless there is a
+/// [`RetryPolicy`](crate::RetryPolicy). Errors are
 /// [`Status`](tonic::Status)es. If there is no connection, the status is UNAVAILABLE with the
 /// [`ConnectError`] as its source. A call has no deadline unless the caller sets one, by
 /// `Request::set_timeout` or
