@@ -182,8 +182,8 @@ impl BlockingRequest {
         if !self.deadline.has_passed() {
             return NoResponse::Failed(unavailable(error));
         }
-        let waited = format_args!("{:?}{}", self.deadline.timeout, self.deadline.failed);
-        NoResponse::Failed(unconnected_in_time(error, waited))
+        let BlockingDeadline { timeout, failed, .. } = &self.deadline;
+        NoResponse::Failed(unconnected_in_time(error, format_args!("{timeout:?}{failed}")))
     }
 
     /// Returns how often the request was made, the attempt that is under way included.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
@@ -258,7 +259,8 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
 }
 
 /// Calls a service, after waiting until it is ready. A service that is ready at once need not be
-/// cloned.
+/// cloned. One that is not may have begun to wait for its turn, as a concurrency limit does: it is
+/// itself the one that goes on waiting, and a clone takes its place.
 pub(crate) fn call<S, ReqBody>(service: &mut S, request: Request<ReqBody>) -> BoxFuture
 where
     S: HttpService<ReqBody>,
@@ -267,7 +269,10 @@ where
     match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(())) => boxed(service.call(request)),
         Poll::Ready(Err(error)) => answer(status_of(error.into())),
-        Poll::Pending => boxed(service.clone().oneshot(request)),
+        Poll::Pending => {
+            let fresh = service.clone();
+            boxed(mem::replace(service, fresh).oneshot(request))
+        }
     }
 }
 

@@ -17,6 +17,9 @@ const LARGE: usize = 32 * 1024;
 /// The room for fields before and behind large ones, in bytes.
 const FIELDS: usize = 512;
 
+/// The most that a field's key and length take, and more, in bytes.
+const SCRATCH: usize = 64;
+
 /// Parts of messages. The buffer is the last part, to which more can be added.
 #[derive(Debug, Default)]
 pub(super) struct MessageParts {
@@ -45,7 +48,7 @@ impl MessageParts {
             self.complete_buffer();
             self.buffer.reserve_exact(FIELDS);
         }
-        PartsWriter { parts: self, rest: None, left: size, scratch: [0; _] }
+        PartsWriter { parts: self, rest: None, left: size, scratch: [0; SCRATCH] }
     }
 
     fn complete_buffer(&mut self) {
@@ -64,7 +67,7 @@ pub(super) struct PartsWriter<'a> {
     /// How many bytes of the message are not written yet.
     left: usize,
     /// What [`chunk_mut`](BufMut::chunk_mut) lends.
-    scratch: [u8; 64],
+    scratch: [u8; SCRATCH],
 }
 
 impl PartsWriter<'_> {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use samehost::Channel;
@@ -11,12 +12,14 @@ use samehost::ping::{
     WatchResponse,
 };
 use tokio::io::DuplexStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tonic::{Code, Request, Response, Status, Streaming};
-use tower::ServiceBuilder;
-use tower::limit::ConcurrencyLimitLayer;
+use tower::limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer};
 use tower::load_shed::LoadShedLayer;
 use tower::timeout::TimeoutLayer;
+use tower::{Service, ServiceBuilder};
 
 use crate::support::{Log, Running, Scripted, Transport, on_both_transports};
 use crate::wire::{Peer, block, code, data, headers, message, request, reset};
@@ -24,6 +27,7 @@ use crate::wire::{Peer, block, code, data, headers, message, request, reset};
 on_both_transports!(
     a_panic_is_internal_and_logged_a_few_times_a_second,
     towers_own_errors_have_their_codes,
+    calls_wait_for_a_layer_that_is_not_ready,
     a_watch_of_more_than_a_year_is_refused,
     joined_binary_metadata_is_read_by_both_ends,
 );
@@ -351,6 +355,72 @@ async fn towers_own_errors_have_their_codes(transport: Transport) {
     let mut client = PingServiceClient::new(server.channel().await);
     let status = client.ping(PingRequest::ping()).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+}
+
+/// Counts how often a service is not ready.
+#[derive(Clone)]
+struct Counted<S> {
+    inner: S,
+    not_ready: Arc<AtomicU32>,
+}
+
+impl<S: Service<R>, R> Service<R> for Counted<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        let ready = self.inner.poll_ready(cx);
+        self.not_ready.fetch_add(ready.is_pending().into(), Ordering::SeqCst);
+        ready
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        self.inner.call(request)
+    }
+}
+
+/// A limit gives its turns to those who wait, in their order. A service that has begun to wait and
+/// then makes no call must not keep a turn.
+async fn calls_wait_for_a_layer_that_is_not_ready(transport: Transport) {
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let service = Scripted::default().on_ping(move |_| {
+        let (end, ended) = oneshot::channel();
+        begun.send(end).unwrap();
+        async move {
+            ended
+                .await
+                .map_err(|_| Status::aborted(""))
+                .map(|()| Response::new(PingResponse::default()))
+        }
+    });
+    let not_ready = Arc::<AtomicU32>::default();
+    let count = Arc::clone(&not_ready);
+    let layers = ServiceBuilder::new()
+        .layer_fn(move |inner| Counted { inner, not_ready: Arc::clone(&count) })
+        .layer(GlobalConcurrencyLimitLayer::new(1))
+        .into_inner();
+    let server = Running::start(transport, service.server().layer(layers)).await;
+    let (one, other) = (server.channel().await, server.channel().await);
+    let call = |channel: &Channel| {
+        let mut client = PingServiceClient::new(channel.clone());
+        tokio::spawn(async move { client.ping(PingRequest::ping()).await })
+    };
+    let mut calls = vec![call(&one)];
+    while begins.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // Nothing else happens on this connection while the call waits.
+    calls.push(call(&one));
+    while not_ready.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    calls.push(call(&other));
+    for call in calls {
+        let running = timeout(Duration::from_secs(10), begins.recv()).await;
+        running.expect("a call that waits gets its turn").unwrap().send(()).unwrap();
+        call.await.unwrap().unwrap();
+    }
 }
 
 /// tonic's generated clients with an interceptor require this of a channel.

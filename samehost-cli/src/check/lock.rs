@@ -107,6 +107,8 @@ fn has_open(pid: u32, file: &Metadata) -> Option<bool> {
 mod tests {
     use std::os::unix::ffi::OsStrExt;
 
+    use rustix::fs::{FlockOperation, flock};
+
     use super::*;
 
     #[test]
@@ -117,9 +119,9 @@ mod tests {
             assert_eq!(Lock::of(&path), Lock::None);
             let lock = fs::File::create(lock_path(&path).unwrap()).unwrap();
             assert!(matches!(Lock::of(&path), Lock::Unseen(_)));
-            lock.lock().unwrap();
+            flock(&lock, FlockOperation::LockExclusive).unwrap();
             assert_eq!(Lock::of(&path), Lock::Held(Some(std::process::id())));
-            lock.unlock().unwrap();
+            flock(&lock, FlockOperation::Unlock).unwrap();
             assert!(matches!(Lock::of(&path), Lock::Unseen(_)));
         }
         let Lock::Unseen(why) = Lock::of(&directory.path().join("x".repeat(65))) else { panic!() };
@@ -133,7 +135,7 @@ mod tests {
         let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let lock = fs::File::create(lock_path(&path).unwrap()).unwrap();
-        lock.lock().unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
         assert_eq!(Lock::of(&link), Lock::Held(Some(std::process::id())));
     }
 
