@@ -108,7 +108,7 @@ impl Shared {
         let state = self.lock();
         match state.h2.failure() {
             Some(error) if error.code == ErrorCode::ENHANCE_YOUR_CALM => Ended::NoRoom,
-            _ if !told && state.h2.is_draining() => Ended::Idle,
+            _ if !told && state.h2.has_announced_end() => Ended::Idle,
             _ => Ended::Closed,
         }
     }

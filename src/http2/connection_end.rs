@@ -57,15 +57,14 @@ impl Connection {
     /// Returns whether the connection is complete: no more streams will come, none is open, and
     /// everything is written.
     pub(crate) fn is_done(&self) -> bool {
-        let ends = self.dead.is_some()
-            || self.draining == Draining::Final
-            || self.peer_goes_away.is_some();
+        let ends =
+            self.dead.is_some() || !self.draining.takes_streams() || self.peer_goes_away.is_some();
         ends && (self.dead.is_some() || self.active_streams() == 0) && self.write_buffer.len() == 0
     }
 
     /// Returns whether this end has announced that it takes no more streams.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining != Draining::No
+    pub(crate) fn has_announced_end(&self) -> bool {
+        matches!(self.draining, Draining::Announced | Draining::Final)
     }
 
     /// Returns why the connection ended, if it did.
@@ -103,7 +102,11 @@ impl Connection {
     /// Notes that the peer sends nothing more but still reads. Complete requests are answered,
     /// others are not.
     pub(crate) fn end_of_input(&mut self) {
-        self.draining = Draining::Final;
+        self.draining = match self.has_announced_end() {
+            true => Draining::Final,
+            false => Draining::Unneeded,
+        };
+        // Neither SETTINGS nor their acknowledgement can come, so none is waited for.
         self.handshake.settings_came();
         self.handshake.acknowledged();
         self.block = None;

@@ -7,4 +7,13 @@ pub(super) enum Draining {
     Announced,
     /// The last stream is named. No stream after it is taken.
     Final,
+    /// Nothing was announced: the peer sends nothing more, so no more streams can come.
+    Unneeded,
+}
+
+impl Draining {
+    /// Returns whether streams that the peer opens are taken.
+    pub(super) fn takes_streams(self) -> bool {
+        matches!(self, Self::No | Self::Announced)
+    }
 }

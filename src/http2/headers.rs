@@ -8,7 +8,6 @@ use super::block::Block;
 use super::budget::{self, Cost};
 use super::closed::Gone;
 use super::connection::Connection;
-use super::draining::Draining;
 use super::error::{ConnectionError, ErrorCode};
 use super::frame::{FrameHeader, flag, kind, u31, unpad};
 use super::head::{Head, HeadBuilder, HeadError, HeadKind, fields_size};
@@ -248,7 +247,7 @@ impl Connection {
         attached: Attached,
     ) -> Result<(), ConnectionError> {
         self.note_opened(id);
-        if self.draining == Draining::Final || !self.has_room() {
+        if !self.draining.takes_streams() || !self.has_room() {
             // §5.1.2. Until it has acknowledged our SETTINGS, the peer cannot know the limit. It
             // can never know which calls that it cancelled still run here.
             let known = self.handshake.is_acknowledged() && self.is_full();

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::arrived::{MessageEnd, Pieces};
 use super::connection::Connection;
-use super::draining::Draining;
 use super::error::ConnectionError;
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
 use super::head::{Head, HeadKind, RequestHead};
@@ -54,7 +53,7 @@ impl Connection {
         if self.block.is_some()
             || !self.handshake.is_introduced()
             || self.passing.is_receiving()
-            || self.draining == Draining::Final
+            || !self.draining.takes_streams()
             || self.turn.is_over()
         {
             return Ok(Next::Other);

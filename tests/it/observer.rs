@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest};
 use samehost::{BindOptions, Channel, Event, Observer, PeerPolicy, Server, ServerStats};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tonic::{Code, Response, Status};
 
@@ -15,7 +15,7 @@ use crate::support::{
     Running, Scripted, Transport, as_user, eventually_async, on_both_transports, open_directory,
     socket_in,
 };
-use crate::wire::{PREFACE, Peer, data, message, settings};
+use crate::wire::{PREFACE, Peer, data, headers, message, request, settings};
 
 on_both_transports!(
     a_connection_and_its_calls_are_told_in_order,
@@ -258,6 +258,38 @@ async fn a_client_that_meets_a_limit_is_told_to_go() {
     peer.send(&settings(&[]).repeat(20_000)).await;
     notes.until("closed 1 by an error").await;
     assert_eq!(notes.all(), ["opened 1", "go away 1 Limit", "closed 1 by an error"]);
+}
+
+/// It ends its side before it has its responses. No GOAWAY follows.
+#[tokio::test]
+async fn a_client_that_has_said_all_is_not_told_to_go() {
+    for stays in [true, false] {
+        let (notes, go) = (Notes::default(), Arc::new(Notify::new()));
+        let goes = Arc::clone(&go);
+        let service = Scripted::default().on_ping(move |_| {
+            let go = Arc::clone(&goes);
+            async move {
+                go.notified().await;
+                Ok(Response::new(PingResponse::default()))
+            }
+        });
+        let server = service.server().observer(notes.clone());
+        let server = Running::start(Transport::Unix, server).await;
+        let mut peer = Peer::client(connect(&server).await, &[]).await;
+        let head = headers(1, &request("/ping.v1.PingService/Ping"), false);
+        peer.send(&[head, data(1, &message(b""), true)].concat()).await;
+        notes.until("began ping.v1.PingService/Ping 1 true").await;
+        peer.io.shutdown().await.unwrap();
+        // Once another connection is set up, the server has polled this one, too.
+        Peer::client(connect(&server).await, &[]).await.sync().await;
+        if stays {
+            go.notify_one();
+            while peer.next().await.is_some() {}
+        }
+        drop(peer);
+        notes.until("closed 1 well").await;
+        assert!(!notes.all().iter().any(|note| note.contains("go away")), "{:?}", notes.all());
+    }
 }
 
 #[tokio::test(start_paused = true)]

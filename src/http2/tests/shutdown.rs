@@ -191,4 +191,5 @@ fn nothing_is_kept_of_a_request_that_no_handler_saw_and_that_will_not_be_complet
     server.connection.end_of_input();
     assert_eq!((server.connection.received.unread(), server.connection.buffered()), (0, 0));
     assert!(server.connection.is_done());
+    assert!(!server.connection.has_announced_end(), "nothing was sent");
 }
