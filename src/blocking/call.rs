@@ -78,7 +78,7 @@ impl BlockingCall {
                 }
                 // The server takes no more calls at the moment.
                 Err(NotNow::NoSlot) if state.close_reason.is_none() => None,
-                Err(not_now) => Some(Err((not_now, state.close_reason.clone()))),
+                Err(not_now) => Some(Err((not_now, state.end()))),
             }
         });
         match opened {
@@ -289,6 +289,6 @@ impl Drop for BlockingCall {
 }
 
 fn gone(state: &BlockingState) -> StreamError {
-    let close_reason = state.close_reason.clone().unwrap_or(CloseReason::Closed);
+    let close_reason = state.end().unwrap_or(CloseReason::Closed);
     StreamError::ConnectionEnded { close_reason, unprocessed: false }
 }

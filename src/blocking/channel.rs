@@ -127,8 +127,8 @@ impl ChannelBuilder {
                 check_server(policy, peer.identity(), address)?;
             }
             let connection = BlockingConnection::new(socket, Arc::clone(address), &peer, observers);
-            let ready = connection.until(until, |state| match &state.close_reason {
-                Some(close_reason) => Some(Err(Some(close_reason.clone()))),
+            let ready = connection.until(until, |state| match state.end() {
+                Some(close_reason) => Some(Err(Some(close_reason))),
                 // The server has announced its end.
                 None if !state.h2.takes_requests() => Some(Err(None)),
                 None => state.ready.then_some(Ok(())),

@@ -18,7 +18,7 @@ use crate::address::Address;
 use crate::client::authority;
 use crate::driver::{CloseReason, StreamError};
 use crate::far::FAR;
-use crate::http2::{self, Config, ErrorCode, Failure, ProtocolEvent, StreamKey};
+use crate::http2::{self, Config, Failure, ProtocolEvent, StreamKey};
 use crate::observer::Observers;
 use crate::socket::{Held, Peer, share_one_cpu};
 
@@ -257,7 +257,10 @@ impl BlockingConnection {
     }
 
     fn flush_outgoing(&self, state: &mut BlockingState) {
-        while state.close_reason.is_none() && state.h2.has_outgoing() {
+        // After an error of the server's there is still the GOAWAY that tells of it.
+        let is_over =
+            |state: &BlockingState| state.close_reason.is_some() && state.broken.is_some();
+        while state.h2.has_outgoing() && !is_over(state) {
             match state.broken.map_or_else(|| self.send(&state.h2), Err) {
                 Ok(bytes) => state.h2.advance(bytes),
                 Err(Errno::INTR) => {}
@@ -375,17 +378,22 @@ impl BlockingState {
         }
     }
 
+    /// The server may still answer the calls that it has taken (RFC 9113 §6.8).
     fn went_away(&mut self) {
-        let Some(go_away) = self.h2.peer_go_away() else { return };
-        let (code, debug) = (go_away.code, String::from_utf8_lossy(&go_away.debug).into());
-        self.note(|| ConnectionNews::GoingAway(code));
-        if code != ErrorCode::NO_ERROR && self.close_reason.is_none() {
-            self.disconnect(CloseReason::GoneAway { code, debug });
+        if let Some(code) = self.h2.peer_go_away().map(|go_away| go_away.code) {
+            self.note(|| ConnectionNews::GoingAway(code));
         }
+    }
+
+    /// Returns why it has ended, or takes no more calls because of an error, if so.
+    pub(super) fn end(&self) -> Option<CloseReason> {
+        self.close_reason.clone().or_else(|| CloseReason::of_go_away(&self.h2))
     }
 
     fn disconnect(&mut self, close_reason: CloseReason) {
         if self.close_reason.is_none() {
+            // The GOAWAY tells more.
+            let close_reason = CloseReason::of_go_away(&self.h2).unwrap_or(close_reason);
             self.note(|| ConnectionNews::Ended(close_reason.clone()));
             self.close_reason = Some(close_reason);
         }
@@ -400,12 +408,6 @@ impl BlockingState {
 
     /// Returns the error for a failure of a stream.
     pub(super) fn error(&self, failure: Failure) -> StreamError {
-        match failure {
-            Failure::Reset(reset) => StreamError::Reset(reset),
-            Failure::ConnectionEnded { unprocessed } => {
-                let close_reason = self.close_reason.clone().unwrap_or(CloseReason::Closed);
-                StreamError::ConnectionEnded { close_reason, unprocessed }
-            }
-        }
+        StreamError::new(failure, self.end().as_ref())
     }
 }

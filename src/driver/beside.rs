@@ -33,15 +33,17 @@ impl<'a, F: Future> Beside<'a, F> {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
         let alarm = match &mut self.alarm {
             Some(alarm) if alarm.task.will_wake(cx.waker()) => {
-                if !alarm.rung.load(Ordering::Acquire) {
+                // Usually it has not rung, and to load costs less than to swap. The swap lets the
+                // future see what happened before it rang.
+                if !alarm.rung.load(Ordering::Relaxed) || !alarm.rung.swap(false, Ordering::AcqRel)
+                {
                     return Poll::Pending;
                 }
-                alarm.rung.store(false, Ordering::Relaxed);
                 alarm
             }
-            none_or_of_another_task => {
+            slot => {
                 let alarm = Alarm { rung: AtomicBool::new(false), task: cx.waker().clone() };
-                none_or_of_another_task.insert(Arc::new(alarm))
+                slot.insert(Arc::new(alarm))
             }
         };
         let waker = Waker::from(Arc::clone(alarm));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::http2::{ConnectionError, ErrorCode, Reset};
+use crate::http2::{self, ConnectionError, ErrorCode, Failure, Reset};
 
 /// Why a connection has ended.
 #[derive(Clone, Debug)]
@@ -18,6 +18,16 @@ pub(crate) enum CloseReason {
     Http2(ConnectionError),
     /// The peer's first bytes are not HTTP/2.
     NotHttp2(ConnectionError),
+}
+
+impl CloseReason {
+    /// Returns the reason that the peer's GOAWAY names, if there is one with an error. The peer may
+    /// still answer what it has taken (RFC 9113 §6.8).
+    pub(crate) fn of_go_away(h2: &http2::Connection) -> Option<Self> {
+        let go_away = h2.peer_go_away().filter(|it| it.code != ErrorCode::NO_ERROR)?;
+        let debug = String::from_utf8_lossy(&go_away.debug).into();
+        Some(Self::GoneAway { code: go_away.code, debug })
+    }
 }
 
 impl fmt::Display for CloseReason {
@@ -54,6 +64,23 @@ pub(crate) enum StreamError {
 }
 
 impl StreamError {
+    /// Returns the error for a failure of a stream whose connection has this reason to end.
+    pub(crate) fn new(failure: Failure, close_reason: Option<&CloseReason>) -> Self {
+        match (failure, close_reason) {
+            // The GOAWAY says why, which the reset does not.
+            (Failure::Reset(reset), Some(close_reason @ CloseReason::GoneAway { .. }))
+                if reset.never_processed =>
+            {
+                Self::ConnectionEnded { close_reason: close_reason.clone(), unprocessed: true }
+            }
+            (Failure::Reset(reset), _) => Self::Reset(reset),
+            (Failure::ConnectionEnded { unprocessed }, close_reason) => {
+                let close_reason = close_reason.cloned().unwrap_or(CloseReason::Closed);
+                Self::ConnectionEnded { close_reason, unprocessed }
+            }
+        }
+    }
+
     /// Returns whether the server has not processed the request, so that it may be sent again (RFC
     /// 9113 §8.7).
     pub(crate) fn may_be_sent_again(&self) -> bool {

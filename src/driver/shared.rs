@@ -238,22 +238,7 @@ impl State {
         if let Some((_, status)) = self.failed_bodies.iter().find(|(failed, _)| *failed == key) {
             return StreamError::Body(status.clone());
         }
-        match (failure, &self.close_reason) {
-            // The GOAWAY says why, which the reset does not.
-            (Failure::Reset(reset), Some(close_reason @ CloseReason::GoneAway { .. }))
-                if reset.never_processed =>
-            {
-                StreamError::ConnectionEnded {
-                    close_reason: close_reason.clone(),
-                    unprocessed: true,
-                }
-            }
-            (Failure::Reset(reset), _) => StreamError::Reset(reset),
-            (Failure::ConnectionEnded { unprocessed }, close_reason) => {
-                let close_reason = close_reason.clone().unwrap_or(CloseReason::Closed);
-                StreamError::ConnectionEnded { close_reason, unprocessed }
-            }
-        }
+        StreamError::new(failure, self.close_reason.as_ref())
     }
 
     /// Wakes the tasks that an event concerns.
@@ -278,10 +263,9 @@ impl State {
         if let Some(go_away) = self.h2.peer_go_away() {
             let (last_stream, code) = (go_away.last_stream, go_away.code);
             tracing::debug!(last_stream, %code, "the peer is going away");
-            if code != ErrorCode::NO_ERROR && self.close_reason.is_none() {
-                let debug = String::from_utf8_lossy(&go_away.debug).into();
-                self.close_reason = Some(CloseReason::GoneAway { code, debug });
-            }
+        }
+        if self.close_reason.is_none() {
+            self.close_reason = CloseReason::of_go_away(&self.h2);
         }
         self.wake_watchers();
         // These calls go to another connection.

@@ -426,13 +426,13 @@ impl Connection {
             HeadError::TooLarge { .. } => {
                 // This is not a violation, because the limit is only advice (§10.5.1). Its cost was
                 // spent.
-                let code = ErrorCode::ENHANCE_YOUR_CALM;
-                let reset = Reset {
-                    limit: Some(self.config.max_header_list_size),
-                    ..Reset::new(code, "the response's headers are too large")
+                let why = match self.role {
+                    Role::Client => "the response's headers are too large",
+                    Role::Server => "the request's trailers are too large",
                 };
-                self.tell_reset(key, reset);
-                self.reset_stream(key, reset.code);
+                let limit = Some(self.config.max_header_list_size);
+                let reset = Reset { limit, ..Reset::new(ErrorCode::ENHANCE_YOUR_CALM, why) };
+                self.reject(key, reset);
                 self.check_control()
             }
         }

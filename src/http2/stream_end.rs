@@ -127,15 +127,19 @@ impl Connection {
         code: ErrorCode,
         why: &'static str,
     ) -> Result<(), ConnectionError> {
-        let reset = Reset::new(code, why);
+        self.reject(key, Reset::new(code, why));
+        self.budget.spend(Cost::Violation)?;
+        self.check_control()
+    }
+
+    /// Resets a stream in the table because of what the peer sent, and tells the driver.
+    pub(super) fn reject(&mut self, key: StreamKey, reset: Reset) {
         self.tell_reset(key, reset);
-        self.reset_stream(key, code);
+        self.reset_stream(key, reset.code);
         if self.streams.get(key).is_some_and(|stream| !stream.taken) {
             // No handler was called for it, and none will be.
             self.forget(key);
         }
-        self.budget.spend(Cost::Violation)?;
-        self.check_control()
     }
 
     /// Tells the driver that a stream ended early, unless the driver has not seen the request.

@@ -260,3 +260,42 @@ fn a_call_waits_while_servers_end_without_having_processed_it() {
     let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
     Client::new(channel).ping(PingRequest::ping()).unwrap();
 }
+
+/// The GOAWAY names the call's stream as one that the server has taken (RFC 9113 §6.8).
+#[test]
+fn a_server_that_goes_away_with_an_error_may_still_answer() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let (runtime, listener) = listening(&address);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            let mut server = accept(&listener).await;
+            server.until(is_whole_request).await;
+            server.send(&go_away(1, code::ENHANCE_YOUR_CALM)).await;
+            server.send(&pong(1)).await;
+            while server.next().await.is_some() {}
+        });
+    });
+    let mut client = Client::connect(&address).unwrap();
+    assert_eq!(client.ping(PingRequest::ping()).unwrap().into_inner().message, "pong");
+}
+
+#[test]
+fn a_server_that_breaks_the_rules_is_told_why_the_connection_ends() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let (runtime, listener) = listening(&address);
+    let server = thread::spawn(move || {
+        runtime.block_on(async {
+            let mut server = accept(&listener).await;
+            server.until(is_whole_request).await;
+            server.send(&data(0, b"on no stream", false)).await;
+            server.until(|frame| frame.kind == kind::GOAWAY).await
+        })
+    });
+    let mut client = Client::connect(&address).unwrap();
+    let status = client.ping(PingRequest::ping()).unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let told = server.join().unwrap();
+    assert_eq!(told.payload[4..8], code::PROTOCOL_ERROR.to_be_bytes());
+}

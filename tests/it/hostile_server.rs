@@ -102,12 +102,14 @@ async fn a_server_that_never_begins_is_given_up_after_the_connect_timeout() {
 
 #[tokio::test]
 async fn goaways_without_end_do_not_cost_the_call_that_is_in_flight() {
-    let (mut server, call) = called().await;
-    server.send(&go_away(1, code::NO_ERROR).repeat(100)).await;
-    let answer =
-        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
-    server.send(&answer.concat()).await;
-    assert_eq!(call.await.unwrap().unwrap().message, "pong");
+    for code in [code::NO_ERROR, code::ENHANCE_YOUR_CALM] {
+        let (mut server, call) = called().await;
+        server.send(&go_away(1, code).repeat(100)).await;
+        let answer =
+            [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
+        server.send(&answer.concat()).await;
+        assert_eq!(call.await.unwrap().unwrap().message, "pong");
+    }
 }
 
 /// The server sends GOAWAY on every connection at once. The call must not be sent again without

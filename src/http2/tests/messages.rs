@@ -451,6 +451,17 @@ fn a_header_list_of_exactly_the_limit_is_taken() {
     }
 }
 
+/// The trailers come before any handler was called.
+#[test]
+fn a_request_with_trailers_too_large_is_not_handled() {
+    let mut server = Tested::server();
+    let trailers = block(&[("x-large", &[b'a'; 20_000][..])]);
+    let frames = [vec![request(1, false)], in_frames(1, &trailers, true)].concat();
+    assert!(server.accept(&frames).is_empty());
+    assert_eq!(server.frames(), [rst(1, ErrorCode::ENHANCE_YOUR_CALM)]);
+    assert_eq!(server.connection.active_streams(), 0);
+}
+
 #[test]
 fn trailers_too_large_reset_the_stream() {
     let mut client = Tested::client();
