@@ -1,6 +1,7 @@
 //! [`Descriptors`]: open files that travel with a call.
 
 use std::fmt;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -105,13 +106,46 @@ impl Descriptors {
         std::mem::take(&mut *self.lock()).close();
     }
 
-    /// Runs `act` on the descriptors without taking them.
-    pub(crate) fn with<R>(&self, act: impl FnOnce(&[OwnedFd]) -> R) -> R {
-        act(&self.lock().descriptors)
-    }
-
     fn lock(&self) -> MutexGuard<'_, List> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A set of descriptors that a frame announces.
+#[derive(Clone, Debug)]
+pub(crate) struct AnnouncedSet {
+    descriptors: Descriptors,
+    count: usize,
+}
+
+impl AnnouncedSet {
+    /// Returns `None` if there are none.
+    pub(crate) fn new(descriptors: &Descriptors) -> Option<Self> {
+        let count = descriptors.len();
+        (count > 0).then(|| Self { descriptors: descriptors.clone(), count })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Runs `act` on the descriptors without taking them. Meanwhile nobody else can take or close
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](io::ErrorKind::NotFound) if they are no longer there: the call has ended, or the
+    /// caller has taken them back.
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&[OwnedFd]) -> io::Result<R>) -> io::Result<R> {
+        let list = self.descriptors.lock();
+        match list.descriptors.len() == self.count {
+            true => act(&list.descriptors),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.descriptors.close();
     }
 }
 

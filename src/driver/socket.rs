@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use crate::descriptors::{ConnectionQuotas, Descriptors, ReceivedSet, ResponseQuotas};
+use crate::descriptors::{AnnouncedSet, ConnectionQuotas, ReceivedSet, ResponseQuotas};
 use crate::socket::{Conn, SocketSender};
 
 /// What there is to read in a socket.
@@ -63,12 +63,12 @@ pub(crate) trait Socket: AsyncWrite + Unpin {
         None
     }
 
-    /// Sends `bytes` with descriptors beside the first of them.
+    /// Sends `bytes` with the descriptors of `set` beside the first of them.
     fn poll_send_descriptors(
         &mut self,
         _cx: &mut Context<'_>,
         _bytes: &[IoSlice<'_>],
-        _descriptors: &Descriptors,
+        _set: &AnnouncedSet,
     ) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
@@ -128,9 +128,9 @@ impl Socket for Conn {
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
-        descriptors: &Descriptors,
+        set: &AnnouncedSet,
     ) -> Poll<io::Result<usize>> {
-        Self::poll_send_descriptors(self, cx, bytes, descriptors)
+        Self::poll_send_descriptors(self, cx, bytes, set)
     }
 
     #[inline]

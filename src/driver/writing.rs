@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 
 use super::shared::{Shared, State};
 use super::socket::Socket;
-use crate::descriptors::Descriptors;
+use crate::descriptors::AnnouncedSet;
 use crate::http2::Connection;
 
 /// The maximum number of slices in a vectored write.
@@ -55,9 +55,9 @@ pub(super) fn write<'a, T: Socket>(
             Poll::Pending => return (state, Ok(Written::Blocked)),
         }
     }
-    let written = write_locked(&mut state.h2, left, |bytes, descriptors| match descriptors {
+    let written = write_locked(&mut state.h2, left, |bytes, set| match set {
         None => Pin::new(&mut *io).poll_write_vectored(cx, bytes),
-        Some(descriptors) => io.poll_send_descriptors(cx, bytes, descriptors),
+        Some(set) => io.poll_send_descriptors(cx, bytes, set),
     });
     (state, written)
 }
@@ -91,7 +91,7 @@ fn write_bytes<T: Socket>(
 pub(super) fn write_locked(
     h2: &mut Connection,
     most: usize,
-    mut write: impl FnMut(&[IoSlice<'_>], Option<&Descriptors>) -> Poll<io::Result<usize>>,
+    mut write: impl FnMut(&[IoSlice<'_>], Option<&AnnouncedSet>) -> Poll<io::Result<usize>>,
 ) -> io::Result<Written> {
     let mut left = most;
     while h2.has_outgoing() {
@@ -124,15 +124,10 @@ pub(super) fn write_locked(
 /// the frame says so (docs/descriptors.md).
 fn write_set(
     h2: &mut Connection,
-    write: &mut impl FnMut(&[IoSlice<'_>], Option<&Descriptors>) -> Poll<io::Result<usize>>,
+    write: &mut impl FnMut(&[IoSlice<'_>], Option<&AnnouncedSet>) -> Poll<io::Result<usize>>,
 ) -> Poll<io::Result<usize>> {
     let Some(set) = h2.next_set() else { return Poll::Ready(Ok(0)) };
-    let written = if set.descriptors.len() == set.count {
-        write_frame(h2, Some(&set.descriptors), write)
-    } else {
-        // The call has ended, or the caller has taken the descriptors back.
-        Poll::Ready(Err(io::ErrorKind::NotFound.into()))
-    };
+    let written = write_frame(h2, Some(&set), write);
     let why = match &written {
         Poll::Ready(Ok(_)) => {
             h2.set_sent();
@@ -153,12 +148,12 @@ fn write_set(
 
 fn write_frame(
     h2: &Connection,
-    descriptors: Option<&Descriptors>,
-    write: &mut impl FnMut(&[IoSlice<'_>], Option<&Descriptors>) -> Poll<io::Result<usize>>,
+    set: Option<&AnnouncedSet>,
+    write: &mut impl FnMut(&[IoSlice<'_>], Option<&AnnouncedSet>) -> Poll<io::Result<usize>>,
 ) -> Poll<io::Result<usize>> {
     let mut slices = [IoSlice::new(&[]); 1];
     h2.outgoing(&mut slices);
-    write(&slices, descriptors)
+    write(&slices, set)
 }
 
 /// Returns whether sendmsg(2) failed because of the descriptors, and not because of the connection.

@@ -11,7 +11,7 @@ use super::key::StreamKey;
 use super::passing::Attached;
 use super::role::Role;
 use super::stream::Sending;
-use crate::descriptors::{Descriptors, ReceivedSet};
+use crate::descriptors::{AnnouncedSet, Descriptors, ReceivedSet};
 
 /// The keep-alive if none was asked for.
 const DEFAULT_KEEP_ALIVE: KeepAlive = KeepAlive {
@@ -19,13 +19,6 @@ const DEFAULT_KEEP_ALIVE: KeepAlive = KeepAlive {
     timeout: Duration::from_secs(20),
     when_idle: false,
 };
-
-/// A set that is next to be written.
-#[derive(Debug)]
-pub(crate) struct NextSet {
-    pub(crate) descriptors: Descriptors,
-    pub(crate) count: usize,
-}
 
 impl Connection {
     // ---- In --------------------------------------------------------------------------------
@@ -111,15 +104,17 @@ impl Connection {
     pub(super) fn give_up_descriptors(&mut self, stream: u32) {
         if self.passing.sends() && self.role == Role::Server {
             let of_the_stream =
-                self.passing.outgoing.iter().filter(|(_, set)| set.key.id() == stream);
-            of_the_stream.for_each(|(_, set)| set.descriptors.close());
+                self.passing.outgoing.iter().filter(|(_, outgoing)| outgoing.key.id() == stream);
+            of_the_stream.for_each(|(_, outgoing)| outgoing.set.close());
         }
     }
 
-    /// Announces `descriptors` for the next head on the stream.
+    /// Announces `descriptors` for the next head on the stream, if there are any.
     pub(super) fn write_descriptors(&mut self, key: StreamKey, descriptors: &Descriptors) {
-        let place = self.write_buffer.end();
-        self.passing.announce(key, descriptors, place, self.write_buffer.buffer());
+        if let Some(set) = AnnouncedSet::new(descriptors) {
+            let place = self.write_buffer.end();
+            self.passing.announce(key, set, place, self.write_buffer.buffer());
+        }
     }
 
     /// Returns whether a set travels with the next byte.
@@ -128,9 +123,8 @@ impl Connection {
     }
 
     /// Returns the set that travels with the next byte.
-    pub(crate) fn next_set(&self) -> Option<NextSet> {
-        let (_, set) = self.passing.outgoing.front()?;
-        Some(NextSet { descriptors: set.descriptors.clone(), count: set.count })
+    pub(crate) fn next_set(&self) -> Option<AnnouncedSet> {
+        self.passing.outgoing.front().map(|(_, outgoing)| outgoing.set.clone())
     }
 
     /// Notes that the next set was sent, with its first byte.
@@ -140,11 +134,11 @@ impl Connection {
 
     /// Gives up the next set, which cannot be sent. Its frame says so, and its stream is reset.
     pub(crate) fn void_set(&mut self, why: &'static str) {
-        let Some((_, set)) = self.passing.outgoing.pop_front() else { return };
+        let Some((_, outgoing)) = self.passing.outgoing.pop_front() else { return };
         if let Some(count) = self.write_buffer.buffer().get_mut(HEADER_LEN) {
             *count = 0;
         }
         let code = ErrorCode::ENHANCE_YOUR_CALM;
-        self.abort(set.key, Reset::new(code, why));
+        self.abort(outgoing.key, Reset::new(code, why));
     }
 }

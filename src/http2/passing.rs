@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use super::frame::{FrameHeader, HEADER_LEN, kind};
 use super::key::StreamKey;
 use super::spare::trim;
-use crate::descriptors::{Descriptors, ReceivedSet};
+use crate::descriptors::{AnnouncedSet, ReceivedSet};
 
 /// The size of a DESCRIPTORS frame in bytes.
 const FRAME: usize = HEADER_LEN + 1;
@@ -33,12 +33,11 @@ pub(super) enum Attached {
     Void,
 }
 
-/// A set that waits to be sent.
+/// A set that waits to be sent, and its stream.
 #[derive(Clone, Debug)]
 pub(super) struct OutgoingSet {
     pub(super) key: StreamKey,
-    pub(super) count: usize,
-    pub(super) descriptors: Descriptors,
+    pub(super) set: AnnouncedSet,
 }
 
 impl Passing {
@@ -74,21 +73,19 @@ impl Passing {
         }
     }
 
-    /// Writes the frame for `descriptors`, which travel with its first byte. `place` is its
-    /// position, counted in bytes ever sent.
+    /// Writes the frame for `set`, which travels with its first byte. `place` is its position,
+    /// counted in bytes ever sent.
     pub(super) fn announce(
         &mut self,
         key: StreamKey,
-        descriptors: &Descriptors,
+        set: AnnouncedSet,
         place: u64,
         out: &mut BytesMut,
     ) {
-        let count = descriptors.len();
         let header = FrameHeader { len: 1, kind: kind::DESCRIPTORS, flags: 0, stream: key.id() };
         out.put_slice(&header.bytes());
-        out.put_u8(count as u8);
-        self.outgoing
-            .push_back((place, OutgoingSet { key, count, descriptors: descriptors.clone() }));
+        out.put_u8(set.count() as u8);
+        self.outgoing.push_back((place, OutgoingSet { key, set }));
     }
 
     /// Returns whether sets wait to be sent.

@@ -17,7 +17,7 @@ use super::stream::{SocketSender, SocketStream};
 use super::unix::peer_user;
 use crate::address::Address;
 use crate::descriptors::{
-    ConnectionQuotas, Descriptors, Quota, ReceivedSet, ResponseQuotas, closer,
+    AnnouncedSet, ConnectionQuotas, Quota, ReceivedSet, ResponseQuotas, closer,
 };
 
 /// A connection that a [`Listener`](crate::Listener) accepted or a channel opened.
@@ -168,14 +168,14 @@ impl Conn {
         self.passing.as_mut()?.sets.pop_front()
     }
 
-    /// Sends `bytes` with `descriptors` beside the first of them.
+    /// Sends `bytes` with the descriptors of `set` beside the first of them.
     pub(crate) fn poll_send_descriptors(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
-        descriptors: &Descriptors,
+        set: &AnnouncedSet,
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_send_descriptors(cx, bytes, descriptors)
+        self.stream.poll_send_descriptors(cx, bytes, set)
     }
 
     /// Does the same with the bytes that are there right now. It asks the kernel, while

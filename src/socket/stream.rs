@@ -30,7 +30,7 @@ use tokio::io::{Interest, ReadBuf};
 use super::held::Held;
 use super::rights::{self, ReceivedRights};
 use super::{sys, underway};
-use crate::descriptors::Descriptors;
+use crate::descriptors::AnnouncedSet;
 use crate::runtime::{has_several_threads, register};
 
 #[derive(Debug)]
@@ -192,10 +192,10 @@ impl SocketStream {
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
-        descriptors: &Descriptors,
+        set: &AnnouncedSet,
     ) -> Poll<io::Result<usize>> {
         let held = Arc::clone(&self.socket);
-        self.write(cx, |_| underway::send(&held, bytes, descriptors))
+        self.write(cx, |_| underway::send(&held, bytes, set))
     }
 
     /// Does the same without waiting.
@@ -374,11 +374,11 @@ impl SocketSender {
     pub(crate) fn send(
         &self,
         bytes: &[IoSlice<'_>],
-        descriptors: Option<&Descriptors>,
+        set: Option<&AnnouncedSet>,
     ) -> io::Result<usize> {
-        match descriptors {
+        match set {
             None => send(self.0.as_fd(), bytes),
-            Some(descriptors) => underway::send(&self.0, bytes, descriptors),
+            Some(set) => underway::send(&self.0, bytes, set),
         }
     }
 }

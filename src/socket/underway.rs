@@ -18,7 +18,7 @@ use rustix::net::Shutdown;
 
 use super::unix::peer_user;
 use super::{rights, sys};
-use crate::descriptors::{Descriptors, Quota, Quotas, Reservation};
+use crate::descriptors::{AnnouncedSet, Quota, Quotas, Reservation};
 
 /// How many may be underway on one connection before the next set waits until all were read. A set
 /// that is larger waits likewise, and then goes alone.
@@ -67,15 +67,16 @@ struct SendingSockets {
     watched: bool,
 }
 
-/// Sends `bytes` with `descriptors` beside the first of them. Fails with
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) as long as this peer has to read first, and with
-/// ETOOMANYREFS if other peers have to.
+/// Sends `bytes` with the descriptors of `set` beside the first of them. Fails with
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) as long as this peer has to read first, with
+/// ETOOMANYREFS if other peers have to, and with [`NotFound`](io::ErrorKind::NotFound) if the
+/// descriptors are no longer there.
 pub(super) fn send<S: SendingSocket>(
     socket: &Arc<S>,
     bytes: &[IoSlice<'_>],
-    descriptors: &Descriptors,
+    set: &AnnouncedSet,
 ) -> io::Result<usize> {
-    UNDERWAY.send(socket, bytes.first().map_or(&[][..], |bytes| bytes), descriptors)
+    UNDERWAY.send(socket, bytes.first().map_or(&[][..], |bytes| bytes), set)
 }
 
 /// Takes the socket of a connection that has ended, and what was sent on it. The socket is closed
@@ -104,7 +105,7 @@ impl Underway {
         &self,
         socket: &Arc<S>,
         bytes: &[u8],
-        descriptors: &Descriptors,
+        set: &AnnouncedSet,
     ) -> io::Result<usize> {
         let mut sent = socket.sent().lock().unwrap_or_else(PoisonError::into_inner);
         if sent.count() > 0 && is_read(socket) {
@@ -113,7 +114,7 @@ impl Underway {
         if sent.quotas.is_empty() {
             sent.quotas = self.quotas.of_user(peer_user(socket));
         }
-        let written = descriptors.with(|list| {
+        let written = set.with(|list| {
             if sent.count() > 0 && sent.count() + list.len() > MOST {
                 return Err(io::Error::from(io::ErrorKind::WouldBlock));
             }
@@ -226,6 +227,7 @@ mod tests {
     use bytes::BytesMut;
 
     use super::*;
+    use crate::descriptors::Descriptors;
 
     #[derive(Debug)]
     struct TestSocket(UnixStream, Mutex<Sent>);
@@ -247,12 +249,27 @@ mod tests {
         (Arc::new(TestSocket(ours, Mutex::default())), theirs)
     }
 
-    fn some(count: usize) -> Descriptors {
-        (0..count).map(|_| UnixStream::pair().unwrap().0).collect()
+    fn some(count: usize) -> AnnouncedSet {
+        let set: Descriptors = (0..count).map(|_| UnixStream::pair().unwrap().0).collect();
+        AnnouncedSet::new(&set).unwrap()
     }
 
     fn read(peer: &UnixStream) -> usize {
         rights::receive(peer, &mut BytesMut::with_capacity(64), 64).unwrap().descriptors.len()
+    }
+
+    /// The peer would take that for an error of this connection.
+    #[test]
+    fn nothing_is_sent_of_a_set_that_was_taken_back() {
+        let (ours, mut theirs) = pair();
+        let descriptors = Descriptors::from([UnixStream::pair().unwrap().0]);
+        let set = AnnouncedSet::new(&descriptors).unwrap();
+        drop(descriptors.take());
+        let error = send(&ours, &[IoSlice::new(b"x")], &set).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        drop(ours);
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0, "the end");
+        assert!(AnnouncedSet::new(&descriptors).is_none(), "then no frame announces it");
     }
 
     fn refused(sent: io::Result<usize>) -> Errno {

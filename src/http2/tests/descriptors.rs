@@ -202,7 +202,7 @@ fn a_set_leaves_with_the_first_byte_of_its_frame() {
     assert!(!client.connection.is_set_next());
     assert_eq!(written(&mut client)[0].kind, kind::HEADERS);
     assert!(client.connection.is_set_next());
-    assert_eq!(client.connection.next_set().unwrap().count, 2);
+    assert_eq!(client.connection.next_set().unwrap().count(), 2);
     assert_eq!(written(&mut client), [announced(3, 2)]);
     client.connection.set_sent();
     assert!(client.connection.contiguous().is_some());
@@ -212,6 +212,12 @@ fn a_set_leaves_with_the_first_byte_of_its_frame() {
     let request = crate::http2::SendRequest { descriptors: Some(&many), ..head(&headers) };
     let refused = client.connection.send_request(request, true);
     assert_eq!(refused, Err(NotNow::TooManyDescriptors { limit: 2 }));
+
+    // The caller has taken them back while the call waited.
+    let none = Descriptors::new();
+    let request = crate::http2::SendRequest { descriptors: Some(&none), ..head(&headers) };
+    client.connection.send_request(request, true).unwrap();
+    assert_eq!(client.frames()[0].kind, kind::HEADERS);
 }
 
 #[test]
