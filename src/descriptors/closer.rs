@@ -2,7 +2,8 @@
 //!
 //! close(2) of a foreign descriptor can block: a TCP socket waits for its unsent data (SO_LINGER,
 //! socket(7)), and a file of a FUSE file system waits for its server. Each user has some threads for that.
-//! The last one of them does not let sockets linger, so that sockets never take them all.
+//! The last one of them does not let sockets linger, so that sockets never take them all. A socket
+//! within the queue of a Unix socket that was sent is not found, and lingers.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use super::limits::MAX_PER_CALL;
 
-/// When this many closes block, the next one waits.
+/// When this many closes block, the next one waits, unless it is the only one of its user.
 const MAX_THREADS: usize = 32;
 
 /// The same number for one user's descriptors.
@@ -92,9 +93,11 @@ pub(crate) fn do_not_linger(descriptor: &OwnedFd) {
 impl Closer {
     fn push(&'static self, user: PeerUid, job: (usize, Job)) {
         let mut queue = self.lock();
-        queue.users.entry(user).or_default().waiting.push_back(job);
+        let jobs = queue.users.entry(user).or_default();
+        jobs.waiting.push_back(job);
+        let is_unserved = jobs.busy == 0;
         // A thread that was notified counts as idle until it has its job.
-        if queue.idle < queue.may_begin() && queue.threads < MAX_THREADS {
+        if queue.idle < queue.may_begin() && (queue.threads < MAX_THREADS || is_unserved) {
             let thread = std::thread::Builder::new().name("samehost-close".into());
             if thread.spawn(|| self.run()).is_ok() {
                 queue.threads += 1;
@@ -230,6 +233,21 @@ mod tests {
             close(Some(4), vec![socket.into()], ());
         }
         is_closed(Some(4));
+    }
+
+    #[test]
+    fn many_users_whose_closes_block_delay_no_other_user() {
+        let mut release = Vec::new();
+        let others = MAX_THREADS as u32 / MAX_THREADS_PER_USER as u32 + 2;
+        for user in 100..100 + others {
+            for _ in 0..MAX_THREADS_PER_USER {
+                let (sender, blocked) = mpsc::channel();
+                close(Some(user), descriptor(), BlockedClose(blocked));
+                release.push(sender);
+            }
+        }
+        is_closed(Some(5));
+        drop(release);
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Conn {
     ) -> Poll<io::Result<usize>> {
         match &mut self.passing {
             None => self.stream.poll_receive(cx, input, most),
-            Some(passing) if passing.is_over => Poll::Ready(Err(behind())),
+            Some(passing) if passing.is_over => Poll::Ready(Err(rights::behind())),
             Some(passing) => self.stream.poll_receive_with(cx, input, most, |received| {
                 passing.arrived(received);
             }),
@@ -183,7 +183,7 @@ impl Conn {
     pub(crate) fn receive(&mut self, input: &mut BytesMut, most: usize) -> io::Result<usize> {
         match &mut self.passing {
             None => self.stream.receive(input, most),
-            Some(passing) if passing.is_over => Err(behind()),
+            Some(passing) if passing.is_over => Err(rights::behind()),
             Some(passing) => {
                 let received = rights::receive(&self.stream, input, most)?;
                 let bytes = received.bytes;
@@ -220,11 +220,6 @@ impl Conn {
     pub(crate) fn is_unix(&self) -> bool {
         self.is_unix
     }
-}
-
-/// Returns why a connection ends if its descriptors can neither be held nor closed.
-fn behind() -> io::Error {
-    io::Error::other("too many file descriptors from its user wait to be closed")
 }
 
 impl ReceivingRights {

@@ -102,6 +102,29 @@ pub(crate) fn receive(
     Ok(ReceivedRights { bytes: received, descriptors, truncated, cut })
 }
 
+/// Does the same where nobody has asked for descriptors. Those that come are closed on another
+/// thread. recv(2) would close them on this one, and that can block (see [`closer`]).
+pub(super) fn receive_bytes(
+    socket: impl AsFd,
+    input: &mut BytesMut,
+    most: usize,
+) -> io::Result<usize> {
+    let received = receive(&socket, input, most)?;
+    if !received.descriptors.is_empty() {
+        let user = peer_user(&socket);
+        closer::close(user, received.descriptors, ());
+        if closer::is_behind(user) {
+            return Err(behind());
+        }
+    }
+    Ok(received.bytes)
+}
+
+/// Returns why a connection ends if its descriptors can neither be held nor closed.
+pub(super) fn behind() -> io::Error {
+    io::Error::other("too many file descriptors from its user wait to be closed")
+}
+
 /// Closes a socket on a thread for that purpose, because closing it also closes descriptors that
 /// may lie unread in it.
 pub(super) fn close(socket: OwnedFd) {

@@ -42,8 +42,8 @@ pub(super) struct SocketStream {
     full_reads: Option<u8>,
     /// Whether a write has left its waker with the socket.
     write_waits: bool,
-    /// Whether the peer may have attached file descriptors, which are closed unread. A read stops
-    /// before them although there is more (unix(7)).
+    /// Whether the peer may have attached file descriptors. A read stops before them although there
+    /// is more (unix(7)).
     stops_short: bool,
     watches_room: bool,
     /// If the socket itself is not watched for room: a second descriptor of it that is watched. It
@@ -62,6 +62,9 @@ const SEND_BUFFER: usize = 425_984;
 
 /// A socket that was full is no longer watched after this many writes that did not wait.
 const CALM: u8 = 64;
+
+/// Bytes that are read at a time if descriptors may come with them and the caller has its own buffer.
+const PIECE: usize = 16 << 10;
 
 /// A socket is no longer watched after so many reads that filled their buffers.
 const FULL_READS: u8 = 4;
@@ -158,7 +161,8 @@ impl SocketStream {
         most: usize,
     ) -> Poll<io::Result<usize>> {
         let room = (input.capacity() - input.len()).min(most);
-        let read = self.poll(cx, room, |socket| sys::receive(socket, input, most));
+        let stops_short = self.stops_short;
+        let read = self.poll(cx, room, |socket| receive(socket, stops_short, input, most));
         self.note_read(read, room)
     }
 
@@ -198,9 +202,9 @@ impl SocketStream {
         self.write(cx, |_| underway::send(&held, bytes, set))
     }
 
-    /// Does the same without waiting.
+    /// Does the same as `poll_receive` without waiting.
     pub(super) fn receive(&self, input: &mut BytesMut, most: usize) -> io::Result<usize> {
-        sys::receive(self.as_fd(), input, most)
+        receive(self.as_fd(), self.stops_short, input, most)
     }
 
     pub(super) fn poll_read(
@@ -210,7 +214,15 @@ impl SocketStream {
     ) -> Poll<io::Result<()>> {
         // Callers may read without end, so this takes from the cooperative budget of their task.
         ready!(self.watched()?.poll_read_ready(cx))?.retain_ready();
+        let stops_short = self.stops_short;
         self.poll(cx, buf.remaining(), |socket| {
+            if stops_short {
+                let most = buf.remaining().min(PIECE);
+                let mut bytes = BytesMut::with_capacity(most);
+                let received = rights::receive_bytes(socket, &mut bytes, most)?;
+                buf.put_slice(&bytes);
+                return Ok(received);
+            }
             let room = buf.initialize_unfilled();
             let (_, bytes) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?;
             buf.advance(bytes);
@@ -383,6 +395,20 @@ impl SocketSender {
     }
 }
 
+/// Appends received bytes to `input`. With `stops_short`, descriptors may come with them.
+#[inline]
+fn receive(
+    socket: BorrowedFd<'_>,
+    stops_short: bool,
+    input: &mut BytesMut,
+    most: usize,
+) -> io::Result<usize> {
+    match stops_short {
+        false => sys::receive(socket, input, most),
+        true => rights::receive_bytes(socket, input, most),
+    }
+}
+
 /// Sends without SIGPIPE. A program that is not a Rust program may not ignore that signal
 /// (send(2)).
 fn send(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -411,6 +437,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::{Wake, Waker};
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -597,6 +624,43 @@ mod tests {
         }
         // Only descriptors of its other end could keep it open.
         assert_eq!(std::io::read_to_string(pipe).unwrap(), "");
+    }
+
+    const LINGER: Duration = Duration::from_secs(20);
+
+    /// Returns a descriptor whose close(2) waits for its unsent data (SO_LINGER, socket(7)), and its
+    /// peer, which reads nothing.
+    fn lingering() -> (OwnedFd, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (theirs, _) = listener.accept().unwrap();
+        sockopt::set_socket_linger(&ours, Some(LINGER)).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        while std::io::Write::write(&mut &ours, &[0; 1 << 16]).is_ok() {}
+        (ours.into(), theirs)
+    }
+
+    /// Another thread closes them.
+    #[tokio::test]
+    async fn descriptors_that_nobody_asked_for_do_not_block_the_reader() {
+        for reads_into_own in [false, true] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let (descriptor, unread) = lingering();
+            sys::tests::send_descriptor(&theirs, descriptor.as_fd()).unwrap();
+            drop(descriptor);
+            let mut ours = SocketStream::unix(ours.into()).unwrap();
+            let (began, mut input) = (Instant::now(), BytesMut::with_capacity(16));
+            match reads_into_own {
+                true => assert_eq!(read_from(&mut ours, 16).await, b"x"),
+                false => {
+                    poll_fn(|cx| ours.poll_receive(cx, &mut input, 16)).await.unwrap();
+                    assert_eq!(input, "x");
+                }
+            }
+            assert!(began.elapsed() < LINGER / 2, "the read did not wait for its close");
+            drop(unread);
+        }
     }
 
     #[tokio::test]
