@@ -175,6 +175,8 @@ impl ChannelCore {
                 link => Found::Ended(link.and_then(|link| link.sender.close_reason())),
             };
         }
+        // This drops it, which must not happen under the lock.
+        self.discard_ended();
         let mut under_way = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
         // An attempt that has ended has dropped the other half of its channel.
         let earlier = under_way.upgrade().filter(|it| it.progress.has_changed().is_ok());
@@ -184,7 +186,6 @@ impl ChannelCore {
         if let Some(link) = self.current() {
             return Found::Link(link);
         }
-        self.discard_ended();
         let (sender, progress) = watch::channel(AttemptState::Trying { failures: 0, last: None });
         let callers = Arc::<Callers>::default();
         let mut task = JoinSet::new();

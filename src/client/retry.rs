@@ -121,10 +121,10 @@ impl RetryPolicy {
     }
 
     /// Sets when failures stop retries for a while, so that retries do not add to a server's
-    /// trouble. All calls of a channel share `tokens`. A failure takes one token, a success gives
-    /// back `refill` of a token, from 0 to `tokens`: a larger number is taken for `tokens`, and a
-    /// negative one or NaN for 0. No call is made again while half of the tokens or fewer are left.
-    /// Default: 10 and 0.1.
+    /// trouble. All calls of a channel share `tokens`. A failure takes one token. A response that
+    /// begins without a failure gives back `refill` of a token, from 0 to `tokens`: a larger number
+    /// is taken for `tokens`, and a negative one or NaN for 0. No call is made again while half of
+    /// the tokens or fewer are left. Default: 10 and 0.1.
     #[must_use]
     pub fn throttle(mut self, tokens: u32, refill: f32) -> Self {
         self.tokens = i64::from(tokens) * 1_000;

@@ -26,8 +26,9 @@ const MOST_CALLS: u8 = 64;
 const MOST_DIRECT: usize = 16 * 1024;
 
 /// The lock is held while frames are encoded or decoded and, if no other thread may want it, while
-/// they are written. It is never held while a service, a body or a waker runs, or while a service or a
-/// body is dropped: that may need the lock.
+/// they are written. It is never held while a service, a body or one of its wakers runs, or while a
+/// service or a body is dropped: that may need the lock. The waker of another connection that waits
+/// for memory does run under it.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
