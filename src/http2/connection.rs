@@ -2,7 +2,6 @@
 //! Receiving is in `receive` and `headers`, reading in `read`, sending in `send_head` and `send`, deadlines
 //! in `time`, the ends in `stream_end` and `connection_end`.
 
-use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Instant;
 
@@ -28,10 +27,11 @@ use super::role::Role;
 use super::sent_heads::SentHeads;
 use super::settings::{self, PeerSettings};
 use super::sides::{ClientSide, ReceiveTurn, ServerSide};
-use super::spare::{self, trim};
+use super::spare;
 use super::stream::{Stream, Streams};
 use super::timers::Timers;
 use super::unopened::WholeRequests;
+use super::unwritten::Unwritten;
 use super::write_buffer::WriteBuffer;
 
 /// How many bytes of answers may wait for a peer that does not read. One turn of the driver cannot
@@ -137,7 +137,7 @@ impl Connection {
             server: ServerSide {
                 last_id: 0,
                 last_accepted: 0,
-                unwritten: VecDeque::new(),
+                unwritten: Unwritten::default(),
                 whole: WholeRequests::default(),
             },
         }
@@ -236,9 +236,7 @@ impl Connection {
 
     fn note_written(&mut self) {
         let written = self.write_buffer.written();
-        while self.server.unwritten.front().is_some_and(|end| *end <= written) {
-            self.server.unwritten.pop_front();
-        }
+        self.server.unwritten.remove_written(written);
         if self.outflow.has_ready() {
             self.pump();
         }
@@ -320,7 +318,7 @@ impl Connection {
                 self.lent = None;
             }
             if self.role == Role::Server {
-                trim(&mut self.server.unwritten);
+                self.server.unwritten.trim();
                 self.server.whole.trim();
             }
             self.streams.trim();

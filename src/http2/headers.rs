@@ -311,17 +311,17 @@ impl Connection {
 
     /// Returns whether one more request is within the limit. Requests count until their response is
     /// complete and the peer can have seen it. If the peer has cancelled a request, it counts while
-    /// its handler runs, except for a few of them.
+    /// its handler runs or its response is not written, except for a few of them.
     pub(super) fn has_room(&self) -> bool {
-        let lingering = self.streams.len() - self.streams.open();
+        let unwritten = &self.server.unwritten;
+        let lingering = self.streams.len() - self.streams.open() + unwritten.cancelled();
         let lingering = lingering.saturating_sub(self.config.max_lingering as usize);
-        let unseen = self.server.unwritten.len();
-        self.open_streams() + unseen + lingering < self.config.max_streams as usize
+        self.open_streams() + unwritten.open() + lingering < self.config.max_streams as usize
     }
 
     /// Returns whether the peer, too, must know that it is at the limit.
     fn is_full(&self) -> bool {
-        self.open_streams() + self.server.unwritten.len() >= self.config.max_streams as usize
+        self.open_streams() + self.server.unwritten.open() >= self.config.max_streams as usize
     }
 
     /// Refuses a malformed request, which never becomes a stream (§8.1.1).

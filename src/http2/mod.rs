@@ -72,6 +72,7 @@ mod tests;
 mod time;
 mod timers;
 mod unopened;
+mod unwritten;
 mod whole_request;
 mod whole_response;
 mod write_buffer;

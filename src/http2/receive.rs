@@ -437,17 +437,18 @@ impl Connection {
         let role = self.role;
         // Also of a stream that has been forgotten, whose response is not written yet.
         self.give_up_descriptors(header.stream);
+        let answered = role == Role::Server && self.server.unwritten.cancel(header.stream);
         let Some((key, stream)) = self.find(header.stream) else {
             if self.gone(header.stream, "RST_STREAM on an idle stream")? == Gone::Reset {
                 // This happens at most once for each stream that we reset.
                 self.closed.ended(header.stream);
                 return Ok(());
             }
-            return self.budget.spend(Cost::Idle);
+            return if answered { Ok(()) } else { self.budget.spend(Cost::Idle) };
         };
         stream.peer_ended = true;
         if stream.is_closed() {
-            return self.budget.spend(Cost::Idle);
+            return if answered { Ok(()) } else { self.budget.spend(Cost::Idle) };
         }
         stream.reset_by_peer = true;
         let taken = stream.taken;

@@ -52,7 +52,7 @@ impl Connection {
         if !self.put_whole(request.id, window, response) {
             return Err(request);
         }
-        self.count_complete();
+        self.count_complete(request.id);
         Ok(())
     }
 

@@ -1,9 +1,8 @@
 //! [`ClientSide`] and [`ServerSide`]: the state that only one of a connection's ends has. [`ReceiveTurn`]:
 //! what the peer has caused in one turn.
 
-use std::collections::VecDeque;
-
 use super::unopened::WholeRequests;
+use super::unwritten::Unwritten;
 
 /// How many streams a client may open in one turn of its connection, whatever becomes of them. It
 /// limits what a turn costs, because a stream that is opened and reset at once advances nothing. It
@@ -31,9 +30,7 @@ pub(super) struct ServerSide {
     pub(super) last_id: u32,
     /// The highest identifier that was not refused.
     pub(super) last_accepted: u32,
-    /// The positions, counted in bytes ever sent, at which complete responses end that are not
-    /// written yet.
-    pub(super) unwritten: VecDeque<u64>,
+    pub(super) unwritten: Unwritten,
     /// Requests that have arrived whole and have no streams.
     pub(super) whole: WholeRequests,
 }

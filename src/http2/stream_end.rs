@@ -187,7 +187,7 @@ impl Connection {
         if first {
             self.streams.close_one();
             if complete {
-                self.count_complete();
+                self.count_complete(key.id());
             }
         }
         if early {
@@ -201,9 +201,9 @@ impl Connection {
 
     /// Counts a call both of whose messages are complete.
     #[inline]
-    pub(super) fn count_complete(&mut self) {
+    pub(super) fn count_complete(&mut self, stream: u32) {
         if self.role == Role::Server && self.dead.is_none() {
-            self.server.unwritten.push_back(self.write_buffer.end());
+            self.server.unwritten.push(stream, self.write_buffer.end());
         }
         self.budget.earn(budget::CALL_COMPLETED);
     }

@@ -309,7 +309,7 @@ fn answers_of_heads_alone_that_are_never_read() {
                 server.connection.forget(stream);
             }
         }
-        assert!(server.connection.server.unwritten.len() <= 256);
+        assert!(server.connection.server.unwritten.open() <= 256);
         assert!(server.connection.outgoing_len() <= 256 * 64 + MAX_CONTROL);
         assert!(n < 10_000, "it goes on forever");
     }

@@ -274,7 +274,7 @@ fn an_idle_connection_gives_its_memory_back() {
     assert_eq!(server.connection.write_buffer.capacity(), 0);
     assert!(server.connection.events.capacity() <= crate::http2::spare::FEW);
     assert!(
-        size_of::<crate::http2::Connection>() <= 2_448,
+        size_of::<crate::http2::Connection>() <= 2_456,
         "{}",
         size_of::<crate::http2::Connection>()
     );
