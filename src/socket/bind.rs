@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::accept::ListeningSocket;
 use super::adopt::Adoption;
-use super::bind_error::{BindError, BindProblem};
+use super::bind_error::{BindError, BindErrorKind, BindProblem};
 use super::hand_over::{self, TakeOver};
 use super::listener::Listener;
 use super::location::Location;
@@ -119,8 +119,8 @@ impl BindOptions {
         self
     }
 
-    /// Sets the group of a Unix socket's file. The process must be root or a member of it
-    /// (chown(2)). Default: the group that the file system gives it, in most cases the process's
+    /// Sets the group of a Unix socket's file. The process must be a member of it or have the
+    /// capability CAP_CHOWN, as root has it in most cases (chown(2)). Default: the group that the file system gives it, in most cases the process's
     /// own. It has no effect on TCP and abstract sockets.
     #[must_use]
     pub fn group(mut self, group: impl Into<Group>) -> Self {
@@ -322,7 +322,11 @@ impl BindOptions {
                     }
                     sleep(UNANSWERED).await;
                 }
-                Err(error) => return Err(held.without_file(&location).unwrap_or(error)),
+                // What it offers is refused, too, if its socket file is gone.
+                Err(error) if error.kind() == BindErrorKind::TakeOver => {
+                    return Err(held.without_file(&location).unwrap_or(error));
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(BindError::new(address, BindProblem::AlreadyServed))

@@ -263,7 +263,10 @@ pub(super) enum BindProblem {
     Contended,
     #[error(": there is no group {name:?}: create it or give its number")]
     NoSuchGroup { name: String },
-    #[error(": the socket cannot be given to group {group}: run as root or as a member of it")]
+    #[error(
+        ": the socket cannot be given to group {group}: run as a member of it, or with the capability \
+         CAP_CHOWN, as root has it in most cases"
+    )]
     GroupRefused { group: u32 },
     #[error(": mode {mode:o} is no permission mode: give one from 0 to 0777, such as 0660")]
     InvalidMode { mode: u32 },

@@ -207,26 +207,25 @@ fn bind_temporary(
         move |errno: Errno| location.error(step, name, errno)
     };
     if let Some(group) = options.group {
-        set_group(location, temporary.inode.as_fd(), group, failed("set the group of"))?;
+        set_group(temporary.inode.as_fd(), group).map_err(|errno| match errno {
+            Errno::PERM => location.refuse(BindProblem::GroupRefused { group: group.as_raw() }),
+            errno => failed("set the group of")(errno),
+        })?;
     }
     set_mode(temporary.inode.as_fd(), options.mode).map_err(failed("set the mode of"))?;
     rustix::net::listen(&socket, options.backlog).map_err(failed("listen on"))?;
     Ok((temporary, socket))
 }
 
+/// Fails if a new socket file at this location cannot have these attributes. Nothing is left
+/// behind.
+pub(super) fn try_options(location: &Location, options: FileOptions) -> Result<(), BindError> {
+    bind_temporary(location, options).map(drop)
+}
+
 /// Gives a file its group, by its inode.
-pub(super) fn set_group(
-    location: &Location,
-    inode: BorrowedFd<'_>,
-    group: Gid,
-    failed: impl Fn(Errno) -> BindError,
-) -> Result<(), BindError> {
-    rustix::fs::chownat(inode, "", None, Some(group), AtFlags::EMPTY_PATH).map_err(|errno| {
-        match errno {
-            Errno::PERM => location.refuse(BindProblem::GroupRefused { group: group.as_raw() }),
-            errno => failed(errno),
-        }
-    })
+pub(super) fn set_group(inode: BorrowedFd<'_>, group: Gid) -> rustix::io::Result<()> {
+    rustix::fs::chownat(inode, "", None, Some(group), AtFlags::EMPTY_PATH)
 }
 
 /// Gives a file its mode, by its inode, so that no other process can redirect it in a shared

@@ -87,7 +87,7 @@ impl Listener {
             republish: false,
         };
         let adoption = Adoption::new(&location, &settings, socket, lock, inode)?;
-        let (socket, published) = adoption.take()?;
+        let (socket, published) = adoption.take();
         Ok(Self::published(address, socket, published, settings))
     }
 }

@@ -4,6 +4,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
@@ -17,7 +18,9 @@ use rustix::net::{
 use samehost::{Address, BindErrorKind, BindOptions, Listener, ListenerParts};
 use tokio::time::timeout;
 
-use crate::support::{as_user, directory, eventually_async, names_in, socket_in};
+use crate::support::{
+    as_user, block_on, directory, eventually_async, names_in, socket_in, without_chown,
+};
 
 const MAGIC: &[u8] = b"samehost-handov1";
 
@@ -112,6 +115,32 @@ async fn several_addresses_are_taken_over_together_or_not_at_all() {
         listener.handed_over().await;
     }
     assert!(successor.bind_all(Vec::<Address>::new()).await.unwrap().is_empty());
+}
+
+/// Root is no exception: it may lack the capability CAP_CHOWN.
+#[tokio::test]
+async fn a_successor_that_may_not_give_the_file_its_group_changes_nothing() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let former = permitting().bind(&address).await.unwrap();
+    let files = names_in(directory.path());
+    let before = std::fs::metadata(path).unwrap();
+    let successor = BindOptions::new().take_over(true).mode(0o660).group(54_321);
+    let at = address.clone();
+    let taken = tokio::task::spawn_blocking(move || {
+        without_chown(|| block_on(successor.bind(&at)).map(drop))
+    });
+    let error = taken.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), BindErrorKind::GroupRefused, "{error}");
+    assert_eq!(names_in(directory.path()), files);
+    let after = std::fs::metadata(path).unwrap();
+    assert_eq!(
+        (after.ino(), after.mode(), after.gid()),
+        (before.ino(), before.mode(), before.gid())
+    );
+    let _client = std::os::unix::net::UnixStream::connect(path).unwrap();
+    former.accept().await.unwrap();
 }
 
 /// A successor comes while a server ends: its control socket is gone, or does not answer, and its

@@ -49,7 +49,7 @@ struct Predecessor {
 
 /// Asks the server that holds the lock for its socket. `prepare` checks what it offers and makes
 /// everything ready. When `others` has completed, this process commits itself. `take` is called after the
-/// commit. If the server died before the commit, only
+/// commit, so it cannot fail. If the server died before the commit, only
 /// this process has the socket and the lock. Then `take` is called if `is_there` finds the files in
 /// place, because the server may have ended in order just before.
 ///
@@ -62,7 +62,7 @@ pub(in crate::socket) async fn ask<P, T>(
     prepare: impl Fn(Parts) -> Result<P, BindError>,
     others: impl Future<Output = ()>,
     is_there: impl FnOnce(&P) -> bool,
-    take: impl FnOnce(P) -> Result<T, BindError>,
+    take: impl FnOnce(P) -> T,
 ) -> Result<TakeOver<T>, BindError> {
     let failed = |error: io::Error| location.refuse(BindProblem::TakeOver { error });
     let Some(server) = Predecessor::connect(location).await? else {
@@ -101,7 +101,7 @@ pub(in crate::socket) async fn ask<P, T>(
         }
     }
     step("successor-acknowledged");
-    take(prepared).map(TakeOver::Taken)
+    Ok(TakeOver::Taken(take(prepared)))
 }
 
 impl Predecessor {
