@@ -120,8 +120,8 @@ impl BindOptions {
     }
 
     /// Sets the group of a Unix socket's file. The process must be a member of it or have the
-    /// capability CAP_CHOWN, as root has it in most cases (chown(2)). Default: the group that the file system gives it, in most cases the process's
-    /// own. It has no effect on TCP and abstract sockets.
+    /// capability CAP_CHOWN, as root has it in most cases (chown(2)). Default: the group that the file
+    /// system gives it, in most cases the process's own. It has no effect on TCP and abstract sockets.
     #[must_use]
     pub fn group(mut self, group: impl Into<Group>) -> Self {
         self.group = Some(group.into());
@@ -161,7 +161,8 @@ impl BindOptions {
     /// group. Clients that waited in the old one's queue are served first. Without this the listener
     /// logs once (`tracing`, WARN) that no client can connect any more. The kernel reports the removal
     /// (inotify(7)); if it cannot, the file is checked every 5 s. Moves of directories further up are
-    /// not noticed. Default: false. It has no effect on TCP and abstract sockets.
+    /// not noticed. A relative path stays that of the working directory in which it was bound. Default:
+    /// false. It has no effect on TCP and abstract sockets.
     #[must_use]
     pub fn republish(mut self, republish: bool) -> Self {
         self.republish = republish;

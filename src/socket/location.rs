@@ -23,7 +23,7 @@ const STEM_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Location {
     pub(super) address: Address,
-    /// The directory's path as it was given, for messages and short addresses.
+    /// The directory's path, for messages, short addresses and to look whether it still leads there.
     directory_path: PathBuf,
     pub(super) directory: OwnedFd,
     pub(super) name: OsString,
@@ -53,6 +53,7 @@ impl Location {
                     errno => BindError::file(address, "open the directory", &directory_path, errno),
                 }
             })?;
+        let directory_path = absolute(directory_path, &directory);
         let stem = stem(&name);
         Ok(Self { address: address.clone(), directory_path, directory, name, stem })
     }
@@ -149,6 +150,18 @@ impl Location {
 
     pub(super) fn refuse(&self, problem: BindProblem) -> BindError {
         BindError::new(&self.address, problem)
+    }
+}
+
+/// Returns the absolute path of a directory, which stays the same if the process changes its working
+/// directory (chdir(2)). If that path does not lead to the directory, the given one is returned: the
+/// process may not be allowed to enter the directories above.
+fn absolute(path: PathBuf, directory: &OwnedFd) -> PathBuf {
+    let Ok(absolute) = std::path::absolute(&path) else { return path };
+    let there = rustix::fs::statat(CWD, &absolute, AtFlags::empty());
+    match (there, rustix::fs::fstat(directory)) {
+        (Ok(there), Ok(ours)) if same_file(&there, &ours) => absolute,
+        _ => path,
     }
 }
 

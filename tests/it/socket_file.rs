@@ -535,6 +535,36 @@ async fn a_deleted_socket_is_published_again_where_that_was_asked_for() {
     assert_eq!(names_in(directory.path()), ["moved"]);
 }
 
+/// A working directory is the whole process's, so the test runs itself as another one.
+#[tokio::test]
+async fn a_relative_path_stays_that_of_the_directory_in_which_it_was_bound() {
+    const CHILD: &str = "SAMEHOST_TEST_IN_DIRECTORY";
+    let Some(base) = std::env::var_os(CHILD).map(PathBuf::from) else {
+        let directory = directory();
+        let name = "a_relative_path_stays_that_of_the_directory_in_which_it_was_bound";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", &format!("socket_file::{name}"), "--nocapture"]);
+        let ran = child.env(CHILD, directory.path()).output().unwrap();
+        let output = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && output.contains("1 passed"), "{ran:?}");
+        return;
+    };
+    let (bound, other) = (base.join("bound"), base.join("other"));
+    for directory in [&bound, &other] {
+        std::fs::create_dir(directory).unwrap();
+    }
+    std::env::set_current_dir(&bound).unwrap();
+    let listener = BindOptions::new().republish(true).bind("unix:app.sock").await.unwrap();
+    std::env::set_current_dir(&other).unwrap();
+    std::fs::remove_file(bound.join("app.sock")).unwrap();
+    let anywhere = || bound.join("app.sock").exists() || other.join("app.sock").exists();
+    eventually_async("the socket is back", anywhere).await;
+    assert!(names_in(&other).is_empty(), "{:?}", names_in(&other));
+    assert_eq!(names_in(&bound), [".app.sock.lock", "app.sock"]);
+    drop(listener);
+    assert!(names_in(&bound).is_empty());
+}
+
 /// Returns the address of a socket in a directory of its own, and that directory.
 fn in_movable(directory: &Path) -> (Address, PathBuf) {
     let movable = directory.join("movable");
