@@ -20,7 +20,7 @@ use super::adopt::Adoption;
 use super::bind_error::{BindError, BindErrorKind, BindProblem};
 use super::hand_over::{self, TakeOver};
 use super::listener::Listener;
-use super::location::Location;
+use super::location::{Location, place};
 use super::lock::Lock;
 use super::published::{Published, Settings};
 use super::together::{Part, Together};
@@ -220,11 +220,12 @@ impl BindOptions {
         address: impl TryInto<Address, Error: Into<AddressParseError>>,
     ) -> Result<Listener, BindError> {
         let address = address.try_into().map_err(|error| BindError::invalid(&error.into()))?;
-        self.bind_to(&address, &mut Together::new(1).part()).await
+        self.bind_to(&address, &mut Together::new(1).part(0)).await
     }
 
     /// Binds several addresses, all or none: if one cannot be bound, the others are not, and no server
-    /// has been taken over. The listeners are in the order of the addresses.
+    /// has been taken over. The listeners are in the order of the addresses. If two successors come at
+    /// the same time, one of them gets all that both want.
     ///
     /// # Errors
     ///
@@ -251,8 +252,10 @@ impl BindOptions {
             .map(|address| address.try_into().map_err(|error| BindError::invalid(&error.into())));
         let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
         let together = Together::new(addresses.len());
-        let bindings = addresses.iter().map(|address| async {
-            let mut part = together.part();
+        let turns = turns(&addresses);
+        let bindings = addresses.iter().zip(turns).map(async |(address, turn)| {
+            let mut part = together.part(turn);
+            part.turn().await;
             let listener = self.bind_to(address, &mut part).await?;
             part.ready().await;
             Ok(listener)
@@ -409,6 +412,20 @@ impl Listener {
     ) -> Result<Self, BindError> {
         BindOptions::new().bind(address).await
     }
+}
+
+/// Returns the turn of each address. Those without a file come first, and the others in the order of
+/// their directories' inodes and their names: in the same one for each process, whatever the order and
+/// the paths that it was given.
+fn turns(addresses: &[Address]) -> Vec<usize> {
+    let places: Vec<_> = addresses.iter().map(|address| address.as_path().map(place)).collect();
+    let mut order: Vec<usize> = (0..addresses.len()).collect();
+    order.sort_by_key(|&index| &places[index]);
+    let mut turns = vec![0; addresses.len()];
+    for (turn, index) in order.into_iter().enumerate() {
+        turns[index] = turn;
+    }
+    turns
 }
 
 /// Completes when all futures have, or one has failed.

@@ -153,6 +153,15 @@ impl Location {
     }
 }
 
+/// Returns what is the same for all paths of a socket file: its directory's device and inode, as far as
+/// the directory is found, and its name.
+pub(super) fn place(path: &Path) -> (Option<(u64, u64)>, &OsStr) {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = rustix::fs::statat(CWD, parent.unwrap_or(Path::new(".")), AtFlags::empty());
+    let inode = directory.ok().map(|stat| (stat.st_dev, stat.st_ino));
+    (inode, path.file_name().unwrap_or_default())
+}
+
 /// Returns the absolute path of a directory, which stays the same if the process changes its working
 /// directory (chdir(2)). If that path does not lead to the directory, the given one is returned: the
 /// process may not be allowed to enter the directories above.

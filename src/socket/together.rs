@@ -4,35 +4,50 @@ use tokio::sync::watch;
 
 /// Lets bindings wait for each other: no socket is taken over before all the others are bound or ready to
 /// be taken over. A binding that fails is dropped together with those that wait, and then nothing has
-/// changed at any address.
-pub(super) struct Together(watch::Sender<usize>);
+/// changed at any address. They take turns, so that of two processes which want the same sockets in the
+/// same order, one gets all.
+pub(super) struct Together {
+    bindings: usize,
+    /// How many are ready.
+    ready: watch::Sender<usize>,
+}
 
 impl Together {
     /// Returns what a number of bindings wait for.
     pub(super) fn new(bindings: usize) -> Self {
-        Self(watch::Sender::new(bindings))
+        Self { bindings, ready: watch::Sender::new(0) }
     }
 
-    /// Returns the part of one of the bindings.
-    pub(super) fn part(&self) -> Part<'_> {
-        Part { together: self, is_ready: false }
+    /// Returns the part of the binding with this turn, counted from 0.
+    pub(super) fn part(&self, turn: usize) -> Part<'_> {
+        Part { together: self, turn, is_ready: false }
+    }
+
+    /// Completes when so many bindings are ready.
+    async fn wait_for(&self, bindings: usize) {
+        // The sender lives as long as its parts.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready >= bindings).await;
     }
 }
 
 /// One of the bindings.
 pub(super) struct Part<'a> {
     together: &'a Together,
+    turn: usize,
     is_ready: bool,
 }
 
 impl Part<'_> {
+    /// Completes when all before it are ready.
+    pub(super) async fn turn(&self) {
+        self.together.wait_for(self.turn).await;
+    }
+
     /// Notes that this binding is ready, and completes when all are.
     pub(super) async fn ready(&mut self) {
-        let Together(unready) = self.together;
         if !std::mem::replace(&mut self.is_ready, true) {
-            unready.send_modify(|unready| *unready -= 1);
+            self.together.ready.send_modify(|ready| *ready += 1);
         }
-        // The sender lives as long as its parts.
-        let _ = unready.subscribe().wait_for(|unready| *unready == 0).await;
+        self.together.wait_for(self.together.bindings).await;
     }
 }

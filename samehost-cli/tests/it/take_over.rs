@@ -315,6 +315,35 @@ fn of_two_successors_one_wins_and_the_other_one_says_so() {
     assert_serves(&first, &address);
 }
 
+/// Each asks for one socket, and then for the other.
+#[test]
+fn of_two_successors_that_name_two_addresses_in_different_orders_one_wins() {
+    let directory = directory();
+    let [a, b] = ["a", "b"].map(|name| Address::unix(directory.path().join(name)).unwrap());
+    let spawn = |addresses: [&Address; 2], stop_at| {
+        Serving::spawn(&mut command(addresses[0], stop_at, &[&addresses[1].to_string()]))
+    };
+    let mut before = spawn([&a, &b], None);
+    listens(&mut before, &a);
+    listens(&mut before, &b);
+    let mut first = spawn([&a, &b], Some("successor-asked,successor-asked"));
+    wait_for_stop(&first);
+    let mut second = spawn([&b, &a], Some("successor-asked"));
+    wait_for_stop(&second);
+    first.signal(Signal::CONT);
+    wait_for_stop(&first);
+    second.signal(Signal::CONT);
+    let (code, errors) = second.wait();
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("another process is taking that server over"), "{errors}");
+    first.signal(Signal::CONT);
+    listens(&mut first, &a);
+    listens(&mut first, &b);
+    assert_eq!(before.wait().0, Some(0));
+    assert_serves(&first, &a);
+    assert_serves(&first, &b);
+}
+
 #[test]
 fn a_successor_that_waits_for_a_stopped_server_ends_by_a_signal() {
     let directory = directory();
