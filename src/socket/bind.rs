@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use super::accept::ListeningSocket;
 use super::adopt::Adoption;
 use super::bind_error::{BindError, BindErrorKind, BindProblem};
+use super::file::CONTROL;
 use super::hand_over::{self, TakeOver};
 use super::listener::Listener;
 use super::location::{Location, place};
@@ -295,7 +296,9 @@ impl BindOptions {
         for attempt in 1..=TAKE_OVER_ATTEMPTS {
             let held = match Lock::acquire(&location)? {
                 Ok(lock) => {
-                    let (published, socket) = Published::new(location, lock, &settings).await?;
+                    let published = Published::new(Arc::clone(&location), lock, &settings).await;
+                    let (published, socket) =
+                        published.map_err(|error| self.not_of_lock(&location, error))?;
                     let socket = register(address, socket, true)?;
                     return Ok(Listener::published(address.clone(), socket, published, settings));
                 }
@@ -322,7 +325,8 @@ impl BindOptions {
                         return Err(error);
                     }
                     if attempt == TAKE_OVER_ATTEMPTS {
-                        return Err(BindError::new(address, BindProblem::NoTakeOver));
+                        let control = location.path(&location.beside(CONTROL));
+                        return Err(location.refuse(BindProblem::NoTakeOver { control }));
                     }
                     sleep(UNANSWERED).await;
                 }
@@ -334,6 +338,16 @@ impl BindOptions {
             }
         }
         Err(BindError::new(address, BindProblem::AlreadyServed))
+    }
+
+    /// Returns the error of a process that has the lock. If it was to take over a server, that the lock was
+    /// free is the reason why it cannot.
+    fn not_of_lock(&self, location: &Location, error: BindError) -> BindError {
+        if self.take_over && error.is_already_served() {
+            let lock = location.path(&location.beside("lock"));
+            return location.refuse(BindProblem::NotOfLock { lock });
+        }
+        error
     }
 
     fn settings(&self, address: &Address) -> Result<Settings, BindError> {

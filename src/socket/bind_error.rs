@@ -93,9 +93,11 @@ impl BindError {
         use BindErrorKind as K;
         match self.0.1 {
             BindProblem::InvalidAddress { .. } => K::InvalidAddress,
-            BindProblem::AlreadyServed | BindProblem::NoTakeOver | BindProblem::TakenByAnother => {
-                K::AlreadyServed
-            }
+            BindProblem::AlreadyServed
+            | BindProblem::NotOfLock { .. }
+            | BindProblem::NoTakeOver { .. }
+            | BindProblem::TakenByAnother
+            | BindProblem::ControlInUse { .. } => K::AlreadyServed,
             BindProblem::TakeOver { .. }
             | BindProblem::TakeOverForbidden { .. }
             | BindProblem::ForeignServer { .. }
@@ -110,6 +112,7 @@ impl BindError {
             BindProblem::SharedDirectory { .. } => K::SharedDirectory,
             BindProblem::ForeignDirectory { .. } => K::ForeignDirectory,
             BindProblem::LockFile { .. }
+            | BindProblem::NoLockFile { .. }
             | BindProblem::ForeignLockFile { .. }
             | BindProblem::ClosedLockFile { .. } => K::LockFile,
             BindProblem::Contended => K::Contended,
@@ -126,6 +129,11 @@ impl BindError {
                 Self::kind_of(source)
             }
         }
+    }
+
+    /// Returns whether a process listens at the address, and nothing more is known of it.
+    pub(super) fn is_already_served(&self) -> bool {
+        matches!(self.0.1, BindProblem::AlreadyServed)
     }
 
     /// Returns the kind of any system call's error.
@@ -192,11 +200,25 @@ pub(super) enum BindProblem {
     )]
     SocketFileGone { pid: Option<u32> },
     #[error(
-        " is already being served, by a server that permits no take-over \
-         (BindOptions::allow_take_over): stop that \
-         server or choose another address"
+        " is already being served, by a process that does not hold the lock file {}: that file was \
+         removed, or the process is another program, so it cannot be taken over: stop it or choose \
+         another address",
+        shown_path(lock)
     )]
-    NoTakeOver,
+    NotOfLock { lock: PathBuf },
+    #[error(
+        " is already being served, and no process listens on the control socket {}: that server permits \
+         no take-over (BindOptions::allow_take_over), or the file was removed: stop that server or choose \
+         another address",
+        shown_path(control)
+    )]
+    NoTakeOver { control: PathBuf },
+    #[error(
+        ": another process listens on {}, where the control socket of this address belongs: stop it or \
+         choose another address",
+        shown_path(control)
+    )]
+    ControlInUse { control: PathBuf },
     #[error(
         " is already being served: another process is taking that server over, or just has: try again \
          if it should be replaced, too"
@@ -246,6 +268,12 @@ pub(super) enum BindProblem {
         shown_path(path)
     )]
     LockFile { path: PathBuf, problem: String },
+    #[error(
+        ": {} is where the lock file of this address belongs, and it is another file, since it {why}: move \
+         it away or choose another address",
+        shown_path(path)
+    )]
+    NoLockFile { path: PathBuf, why: &'static str },
     #[error(
         ": the lock file {} is owned by uid {owner}: run this process as that user, also to take over \
          from its server; or remove the file if no server of that address is running",

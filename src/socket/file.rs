@@ -136,7 +136,7 @@ async fn look(location: &Location, name: &OsStr) -> Result<Occupant, BindError> 
             Err(Errno::CONNREFUSED) => {}
             // PROTOTYPE means a live socket of another type, such as a datagram socket.
             Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
-                return Err(location.refuse(BindProblem::AlreadyServed));
+                return Err(in_use(location, name));
             }
             Err(errno) => {
                 return Err(location.error("check whether a server listens on", name, errno));
@@ -147,6 +147,20 @@ async fn look(location: &Location, name: &OsStr) -> Result<Occupant, BindError> 
         }
     }
     Ok(Occupant::Stale(inode))
+}
+
+/// Returns the error for a name that has a socket in use. If it is the control socket's, and nothing
+/// serves the address itself, only that file is in the way.
+fn in_use(location: &Location, name: &OsStr) -> BindError {
+    let is_served = || {
+        let served =
+            open_inode(&location.directory, &location.name).and_then(|inode| probe(inode.as_fd()));
+        matches!(served, Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE))
+    };
+    if name == location.name || is_served() {
+        return location.refuse(BindProblem::AlreadyServed);
+    }
+    location.refuse(BindProblem::ControlInUse { control: location.path(name) })
 }
 
 /// Removes sockets that a killed server left: those with temporary names, and its control socket.

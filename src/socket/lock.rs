@@ -150,9 +150,7 @@ impl HeldLock {
 
     /// Returns the process id in the file.
     fn signature(&self) -> Option<u32> {
-        let mut text = [0; 16];
-        let length = rustix::io::pread(&self.0, &mut text, 0).ok()?;
-        std::str::from_utf8(&text[..length]).ok()?.trim_end().parse().ok()
+        contents(&self.0).ok()?.parse().ok()
     }
 
     /// Returns whether the process has this lock file open. The number may be of another PID
@@ -178,6 +176,7 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     let foreign = |stat: &Stat| {
         location.refuse(BindProblem::ForeignLockFile { path: path(), owner: stat.st_uid })
     };
+    let other = |why| location.refuse(BindProblem::NoLockFile { path: path(), why });
     // NONBLOCK, because a FIFO with that name must not block the open.
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -197,6 +196,10 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     match rustix::fs::fstat(&file) {
         Ok(stat) if file_type(&stat) != FileType::RegularFile => return Err(not_a_file(&stat)),
         Ok(stat) if !is_trusted(stat.st_uid) => return Err(foreign(&stat)),
+        Ok(stat) if stat.st_nlink > 1 => return Err(other("has more than one link")),
+        Ok(_) if !has_own_contents(&file) => {
+            return Err(other("holds something else than a process id"));
+        }
         Ok(stat) if is_ours(&stat) && !Mode::from_raw_mode(stat.st_mode).contains(mode) => {
             // The umask has taken bits away, and without them no successor could open the file.
             if let Err(errno) = rustix::fs::fchmod(&file, mode) {
@@ -211,6 +214,19 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
         }
     }
     Ok(file)
+}
+
+/// Returns the beginning of a lock file, which is more than a process id can have.
+fn contents(file: &OwnedFd) -> rustix::io::Result<String> {
+    let mut text = [0; 16];
+    let length = rustix::io::pread(file, &mut text, 0)?;
+    Ok(String::from_utf8_lossy(&text[..length]).trim_end().to_owned())
+}
+
+/// Returns whether a file holds what a lock file does: nothing, or a process id.
+fn has_own_contents(file: &OwnedFd) -> bool {
+    let is_short = rustix::fs::fstat(file).is_ok_and(|stat| stat.st_size < 16);
+    is_short && contents(file).is_ok_and(|text| text.is_empty() || text.parse::<u32>().is_ok())
 }
 
 /// Removes a lock file that this process opened and does not use, if no process holds its lock.

@@ -183,6 +183,37 @@ async fn a_server_that_permits_no_take_over_is_told_as_such() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_removed_beside_a_server_is_named_to_its_successor() {
+    for suffix in ["control", "lock"] {
+        let directory = directory();
+        let address = socket_in(directory.path());
+        let _listener = permitting().bind(&address).await.unwrap();
+        let file = directory.path().join(format!(".ping.sock.{suffix}"));
+        std::fs::remove_file(&file).unwrap();
+        let error = take_over(&address).await.unwrap_err();
+        assert_eq!(error.kind(), BindErrorKind::AlreadyServed);
+        let text = error.to_string();
+        assert!(
+            text.contains(file.to_str().unwrap()) && text.contains("file was removed"),
+            "{text}"
+        );
+    }
+}
+
+/// In a sticky directory it may be another user who listens there.
+#[tokio::test]
+async fn a_process_that_listens_on_the_control_sockets_name_is_told_by_that_name() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let control = control(directory.path());
+    let _other = std::os::unix::net::UnixListener::bind(&control).unwrap();
+    let text = take_over(&address).await.unwrap_err().to_string();
+    let says = format!("another process listens on {}", control.display());
+    assert!(text.contains(&says) && !text.contains("already being served"), "{text}");
+    assert_eq!(names_in(directory.path()), [".ping.sock.control"]);
+}
+
+#[tokio::test]
 async fn hostile_peers_of_the_control_socket_get_nothing_and_the_server_is_unharmed() {
     let directory = directory();
     let address = socket_in(directory.path());

@@ -308,6 +308,30 @@ async fn what_stands_in_the_locks_place_is_refused() {
     assert!(error.contains("is a socket"), "{error}");
     std::fs::remove_file(&lock).unwrap();
 
+    for contents in ["precious\n", "12345678901234567890", "1\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n2"] {
+        std::fs::write(&lock, contents).unwrap();
+        std::fs::set_permissions(&lock, Permissions::from_mode(0o400)).unwrap();
+        let error = refusal(&address).await;
+        assert_eq!((error.kind(), mode_of(&lock)), (BindErrorKind::LockFile, 0o400));
+        std::fs::set_permissions(&lock, Permissions::from_mode(0o600)).unwrap();
+        let error = refusal(&address).await;
+        assert_eq!(error.kind(), BindErrorKind::LockFile);
+        let text = error.to_string();
+        assert!(text.contains(lock.to_str().unwrap()) && text.contains("process id"), "{text}");
+        assert_eq!(std::fs::read_to_string(&lock).unwrap(), contents);
+        std::fs::remove_file(&lock).unwrap();
+    }
+    let link = directory.path().join("link");
+    std::fs::write(&lock, "1\n").unwrap();
+    std::fs::hard_link(&lock, &link).unwrap();
+    let error = refusal(&address).await.to_string();
+    assert!(error.contains("has more than one link"), "{error}");
+    assert_eq!(std::fs::read_to_string(&lock).unwrap(), "1\n");
+    // A killed server leaves its process id.
+    std::fs::remove_file(&link).unwrap();
+    drop(Listener::bind(&address).await.unwrap());
+    assert!(names_in(directory.path()).is_empty());
+
     if is_root() {
         std::fs::write(&lock, "").unwrap();
         std::os::unix::fs::chown(&lock, Some(12_345), None).unwrap();

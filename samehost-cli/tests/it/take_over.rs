@@ -99,7 +99,7 @@ fn a_server_that_does_not_permit_it_is_not_taken_over() {
     let mut successor = Serving::spawn(&mut command(&address, None, &[]));
     let (code, errors) = successor.wait();
     assert_eq!(code, Some(1));
-    assert!(errors.contains("is already being served, by a server that permits no"), "{errors}");
+    assert!(errors.contains("that server permits no take-over (--take-over)"), "{errors}");
     assert_serves(&server, &address);
 }
 
