@@ -2,15 +2,15 @@
 //! Their files are not ours and are never removed.
 
 use std::error::Error;
-use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::Arc;
 
-use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType};
+use rustix::net::SocketType;
 
 use super::accept::ListeningSocket;
 use super::listener::Listener;
@@ -71,7 +71,7 @@ impl Listener {
 }
 
 fn inherit(what: &str, socket: OwnedFd) -> Result<Listener, InheritError> {
-    let address = address_of(&socket);
+    let (socket, address) = with_address(socket);
     let what = || Inherited { what: what.to_owned(), address: address.clone() };
     let failed = |step| {
         let socket = what();
@@ -93,24 +93,22 @@ fn inherit(what: &str, socket: OwnedFd) -> Result<Listener, InheritError> {
     Ok(Listener::new(bound_at, socket).inherited())
 }
 
-/// Returns the address that a socket is bound to, if it is one of ours.
-fn address_of(socket: &OwnedFd) -> Option<Address> {
-    let name = rustix::net::getsockname(socket).ok()?;
-    match name.address_family() {
-        AddressFamily::UNIX => unix_address(name),
-        AddressFamily::INET | AddressFamily::INET6 => {
-            SocketAddr::try_from(name).ok().map(Into::into)
-        }
-        _ => None,
-    }
+/// Returns a socket with the address that it is bound to, if that is one of ours. std reads it,
+/// because rustix (1.1.6) fails for a path of 107 bytes and panics for one of 108.
+fn with_address(socket: OwnedFd) -> (OwnedFd, Option<Address>) {
+    // std says of a socket of another kind only that its address is of another kind.
+    let socket = UnixListener::from(socket);
+    let unix = socket.local_addr().ok().and_then(|name| unix_address(&name));
+    let socket = TcpListener::from(OwnedFd::from(socket));
+    let address = unix.or_else(|| socket.local_addr().ok().map(Into::into));
+    (socket.into(), address)
 }
 
-fn unix_address(name: SocketAddrAny) -> Option<Address> {
-    let name = SocketAddrUnix::try_from(name).ok()?;
-    if let Some(name) = name.abstract_name() {
-        return Address::unix_abstract(name).ok();
+fn unix_address(name: &SocketAddr) -> Option<Address> {
+    match name.as_abstract_name() {
+        Some(name) => Address::unix_abstract(name).ok(),
+        None => Address::unix(name.as_pathname()?).ok(),
     }
-    Address::unix(OsStr::from_bytes(name.path()?.to_bytes())).ok()
 }
 
 /// Why a socket could not be inherited. `Debug` prints the message as `Display` does.

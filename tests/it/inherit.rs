@@ -2,10 +2,13 @@
 
 use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
 use samehost::{
     Address, Channel, ConnectErrorKind, InheritErrorKind, Listener, PeerPolicy, Server,
@@ -49,13 +52,43 @@ async fn each_kind_of_socket_is_served_at_its_own_address_and_a_path_stays() {
     serves(listener).await;
 }
 
+/// Binds a socket as C programs can, with a path that leaves no room for a NUL behind it (unix(7)).
+fn bound_to(path: &Path) -> OwnedFd {
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+    rustix::net::listen(&socket, 1).unwrap();
+    socket
+}
+
+#[tokio::test]
+async fn paths_and_names_that_fill_an_address_are_read_whole() {
+    const SUN_PATH: usize = 108;
+    let directory = directory();
+    for length in [SUN_PATH - 2, SUN_PATH - 1, SUN_PATH] {
+        let name = "n".repeat(length - directory.path().as_os_str().len() - 1);
+        let path = directory.path().join(name);
+        assert_eq!(path.as_os_str().len(), length);
+        let listener = Listener::from_std(bound_to(&path)).unwrap();
+        assert_eq!(listener.local_addr(), &Address::unix(path).unwrap());
+        serves(listener).await;
+    }
+    let start = format!("samehost-long-{}-", std::process::id());
+    let longest = format!("{start:x<width$}", width = SUN_PATH - 1);
+    for name in [start, longest] {
+        let place = SocketAddr::from_abstract_name(&name).unwrap();
+        let listener = Listener::from_std(UnixListener::bind_addr(&place).unwrap()).unwrap();
+        assert_eq!(listener.local_addr(), &Address::unix_abstract(name).unwrap());
+        serves(listener).await;
+    }
+}
+
 #[tokio::test]
 async fn what_does_not_listen_is_refused() {
     let (stream, _other) = UnixStream::pair().unwrap();
     let datagram = UnixDatagram::unbound().unwrap();
     let file = std::fs::File::open("/dev/null").unwrap();
     for descriptor in [stream.into(), datagram.into(), file.into()] {
-        let descriptor: std::os::fd::OwnedFd = descriptor;
+        let descriptor: OwnedFd = descriptor;
         let error = Listener::from_std(descriptor).unwrap_err();
         assert_eq!(error.kind(), InheritErrorKind::NotAListener, "{error}");
         assert_eq!(error.address(), None);
