@@ -53,7 +53,8 @@ impl Listener {
     /// # Errors
     ///
     /// [`InheritErrorKind::Environment`] if `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` are not
-    /// valid, [`InheritErrorKind::Taken`] on a second call, and the errors of `from_std`.
+    /// valid, [`InheritErrorKind::Taken`] on each later call, even if the first one failed, and the
+    /// errors of `from_std`.
     ///
     /// # Panics
     ///
@@ -124,7 +125,7 @@ pub enum InheritErrorKind {
     /// `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` are not valid, or a descriptor that they name
     /// is not open.
     Environment,
-    /// An earlier call has taken the sockets.
+    /// An earlier call has taken the sockets, or has failed.
     Taken,
     /// A system call failed: see [`InheritError::io_error`].
     Io,

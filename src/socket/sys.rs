@@ -125,13 +125,14 @@ pub(crate) fn receive_with(
 }
 
 /// Returns the sockets that systemd passed to this process, with their names. The first call gets
-/// all of them, and later calls get `None` (sd_listen_fds(3)).
+/// all of them or an error, and later calls get `None` (sd_listen_fds(3)).
 pub(super) fn passed_descriptors() -> io::Result<Option<Vec<(String, OwnedFd)>>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
-    let passed = sd_notify::listen_fds_with_names()?;
+    // This comes first: the numbers may be those of other descriptors by now.
     if TAKEN.swap(true, Ordering::SeqCst) {
         return Ok(None);
     }
+    let passed = sd_notify::listen_fds_with_names()?;
     let owned = passed.map(|(descriptor, name)| {
         // SAFETY: it is open, because setting its close-on-exec flag has just worked. Its owner
         // gave it away by naming it in LISTEN_FDS for this very process (LISTEN_PID), and `TAKEN`

@@ -2,12 +2,14 @@
 
 use std::fs::Permissions;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
+use std::process::Command;
 
+use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
 use samehost::{
@@ -123,4 +125,33 @@ async fn clients_see_who_serves_and_not_who_bound() {
 async fn without_systemd_there_is_nothing_to_inherit() {
     assert!(Listener::from_systemd().unwrap().is_empty());
     assert_eq!(Listener::from_systemd().unwrap_err().kind(), InheritErrorKind::Taken);
+}
+
+/// Runs a test of this program by itself, as a process to which systemd passes `socket`.
+fn run_with_passed(test: &str, socket: impl Into<OwnedFd>) {
+    let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" --exact \"$1\" 3<&0 </dev/null";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(std::env::current_exe().unwrap()).arg(test);
+    let output = command.stdin(socket.into()).output().unwrap();
+    let (printed, errors) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
+    let printed = printed.unwrap() + &errors.unwrap();
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
+}
+
+/// What has the number of a passed socket after that was closed is somebody else's.
+#[tokio::test]
+async fn passed_sockets_are_taken_once_also_where_they_are_closed_again() {
+    if std::env::var("LISTEN_PID") != Ok(std::process::id().to_string()) {
+        let test = "inherit::passed_sockets_are_taken_once_also_where_they_are_closed_again";
+        return run_with_passed(test, TcpListener::bind("127.0.0.1:0").unwrap());
+    }
+    let passed = Listener::from_systemd().unwrap();
+    assert_eq!(passed.len(), 1);
+    drop(passed);
+    assert_eq!(Listener::from_systemd().unwrap_err().kind(), InheritErrorKind::Taken);
+    // The first copy has the lowest number that is free.
+    let others = [(); 16].map(|()| rustix::io::dup(std::io::stdin()).unwrap());
+    let other = others.iter().find(|other| other.as_raw_fd() == 3).unwrap();
+    assert_eq!(Listener::from_systemd().unwrap_err().kind(), InheritErrorKind::Taken);
+    assert_eq!(rustix::io::fcntl_getfd(other).unwrap(), FdFlags::empty());
 }
