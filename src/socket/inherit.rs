@@ -48,13 +48,16 @@ impl Listener {
     /// [`from_std`](Self::from_std) for what becomes of them. The systemd unit decides who can
     /// connect: its default, `SocketMode=0666`, lets everybody in.
     ///
-    /// Only the first call in a process gets them.
+    /// Only the first call in a process gets them. Call it early, before other code of the process
+    /// opens descriptors, which could have the same numbers if no socket was passed. A descriptor
+    /// that is close-on-exec was not passed and is refused. This is so, too, for sockets that other
+    /// code, such as sd_listen_fds(3) itself, has taken before: give those to `from_std`.
     ///
     /// # Errors
     ///
     /// [`InheritErrorKind::Environment`] if `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` are not
-    /// valid, [`InheritErrorKind::Taken`] on each later call, even if the first one failed, and the
-    /// errors of `from_std`.
+    /// valid or name a descriptor that was not passed, [`InheritErrorKind::Taken`] on each later
+    /// call, even if the first one failed, and the errors of `from_std`.
     ///
     /// # Panics
     ///
@@ -123,7 +126,7 @@ pub enum InheritErrorKind {
     /// It is not a Unix or TCP stream socket that listens.
     NotAListener,
     /// `LISTEN_PID`, `LISTEN_FDS` or `LISTEN_FDNAMES` are not valid, or a descriptor that they name
-    /// is not open.
+    /// is not open or was not passed to this process.
     Environment,
     /// An earlier call has taken the sockets, or has failed.
     Taken,

@@ -132,14 +132,42 @@ pub(super) fn passed_descriptors() -> io::Result<Option<Vec<(String, OwnedFd)>>>
     if TAKEN.swap(true, Ordering::SeqCst) {
         return Ok(None);
     }
-    let passed = sd_notify::listen_fds_with_names()?;
-    let owned = passed.map(|(descriptor, name)| {
-        // SAFETY: it is open, because setting its close-on-exec flag has just worked. Its owner
-        // gave it away by naming it in LISTEN_FDS for this very process (LISTEN_PID), and `TAKEN`
-        // ensures that it is taken only once.
+    check_passed()?;
+    let owned = sd_notify::listen_fds_with_names()?.map(|(descriptor, name)| {
+        // SAFETY: it is open, because setting its close-on-exec flag has just worked. That it has
+        // no other owner cannot be seen. But it did not have that flag before, and std, tokio and
+        // this crate open nothing without it. So it came through exec from who named it in
+        // LISTEN_FDS for this very process (LISTEN_PID). `TAKEN` ensures that this is done once.
         (name, unsafe { OwnedFd::from_raw_fd(descriptor) })
     });
     Ok(Some(owned.collect()))
+}
+
+/// Fails if a descriptor that LISTEN_FDS names is not open, or is close-on-exec. That one cannot have
+/// come through exec (execve(2)), so something in this process owns it.
+fn check_passed() -> io::Result<()> {
+    /// SD_LISTEN_FDS_START of sd_listen_fds(3).
+    const FIRST: c_int = 3;
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return Ok(());
+    }
+    let passed = number("LISTEN_FDS").unwrap_or(0);
+    for descriptor in (FIRST..=c_int::MAX).take(passed as usize) {
+        // SAFETY: the call reads a flag and takes any number.
+        let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
+        if flags == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        if flags & libc::FD_CLOEXEC != 0 {
+            return Err(io::Error::other(format!(
+                "descriptor {descriptor} is close-on-exec, so it was not passed to this process, or \
+                 other code of it has taken it: unset LISTEN_PID and LISTEN_FDS if no socket is \
+                 passed"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn socklen(bytes: usize) -> io::Result<socklen_t> {

@@ -220,6 +220,17 @@ fn a_passed_socket_that_may_not_be_served_is_refused_before_anything_is_announce
     assert!(serving.line().starts_with("listening on 0.0.0.0:"));
 }
 
+/// The runtime has the number of the first passed socket then.
+#[test]
+fn descriptors_that_nobody_passed_are_refused() {
+    let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" serve \"$1\" 3<&-";
+    let output = by_shell(script, "--systemd").output().unwrap();
+    let errors = text(&output.stderr);
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(1), 1), "{errors}");
+    assert!(errors.contains("descriptor 3 is close-on-exec, so it was not passed"), "{errors}");
+    assert!(errors.contains("unset LISTEN_PID and LISTEN_FDS"), "{errors}");
+}
+
 #[test]
 fn sockets_that_were_passed_and_are_not_served_are_logged() {
     let directory = directory();
