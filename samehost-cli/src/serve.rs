@@ -237,12 +237,13 @@ async fn serve(args: Args) -> Outcome {
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     });
     announce(&listeners, metrics.as_ref());
-    notify::ready(args.take_over);
+    let messages = notify::Messages::new();
+    messages.ready(args.take_over);
 
     let (stop, stopped) = oneshot::channel();
     let second_signal = async {
         signals.next().await;
-        notify::stopping();
+        messages.stopping();
         // This comes before any connection is told to go, so that clients that watch connect
         // elsewhere in time.
         health.not_serving().await;
@@ -257,8 +258,9 @@ async fn serve(args: Args) -> Outcome {
         served = serve_on(server, listeners, args.idle_exit, stopped) => {
             served?;
             if !is_taken_over(&args, default.as_ref()) {
-                notify::stopping();
+                messages.stopping();
             }
+            messages.end().await;
         }
         () = second_signal => {}
         () = notify::watchdog() => {}

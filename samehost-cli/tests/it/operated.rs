@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -145,6 +146,65 @@ fn a_manager_that_cannot_be_told_is_logged_once() {
         assert!(log.contains("WARN") && log.contains("NOTIFY_SOCKET"), "{manager}: {log}");
         assert!(log.contains(problem), "{manager}: {log}");
     }
+}
+
+/// Returns a manager whose queue is full, and its address for `NOTIFY_SOCKET`.
+fn full_manager(name: &str) -> (UnixDatagram, String) {
+    let name = format!("samehost-test-{name}-{}", std::process::id());
+    let at = SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = UnixDatagram::bind_addr(&at).unwrap();
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to_addr(b"of another", &at).is_ok() {}
+    (manager, format!("@{name}"))
+}
+
+#[test]
+fn a_manager_that_does_not_read_holds_up_neither_calls_nor_the_end() {
+    let (_manager, notify) = full_manager("unread");
+    for watchdog in ["0", "2000"] {
+        let directory = directory();
+        let address = socket_in(directory.path()).to_string();
+        let mut command = samehost();
+        command.args(["serve", &address]);
+        command.env("NOTIFY_SOCKET", &notify).env("WATCHDOG_USEC", watchdog);
+        let mut serving = Serving::spawn(&mut command);
+        assert_eq!(serving.line(), format!("listening on {address}"));
+        let pinged = run(&["ping", "-c", "3", "-i", "10ms", "-W", "20s", &address]);
+        assert!(pinged.status.success(), "{}", text(&pinged.stdout));
+        serving.signal(Signal::TERM);
+        let (code, log) = serving.wait();
+        assert_eq!((code, log.lines().count()), (Some(0), 1), "{log}");
+        assert!(log.contains("WARN") && log.contains("NOTIFY_SOCKET"), "{log}");
+        assert!(log.contains("not read"), "{log}");
+    }
+}
+
+#[test]
+fn a_manager_that_reads_late_is_told_all_that_is_told_once() {
+    let (manager, notify) = full_manager("late");
+    manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let directory = directory();
+    let address = socket_in(directory.path()).to_string();
+    let mut command = samehost();
+    let mut serving =
+        Serving::spawn(command.args(["serve", &address]).env("NOTIFY_SOCKET", &notify));
+    assert_eq!(serving.line(), format!("listening on {address}"));
+    let pinged = run(&["ping", "-c", "1", "-W", "20s", &address]);
+    assert!(pinged.status.success(), "{}", text(&pinged.stdout));
+    let next = || {
+        let mut message = [0; 256];
+        loop {
+            let length = manager.recv(&mut message).unwrap();
+            if message[..length] != *b"of another" {
+                return text(&message[..length]).to_owned();
+            }
+        }
+    };
+    assert_eq!(next(), "READY=1\n");
+    serving.signal(Signal::TERM);
+    assert_eq!(next(), "STOPPING=1\n");
+    assert_eq!(serving.wait(), (Some(0), String::new()));
 }
 
 /// The lock file has to be open to its owner, or nobody can take over or start again after a crash.

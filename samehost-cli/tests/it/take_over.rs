@@ -433,7 +433,7 @@ fn a_service_manager_is_told_who_is_the_main_process_and_when_it_stops() {
     let address = socket_in(directory.path());
     let path = directory.path().join("notify");
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    // The messages are read at once, since a full queue would block the sender.
+    // The messages are read at once, since watchdog messages are left out while the queue is full.
     let (sender, messages) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut message = [0; 256];
