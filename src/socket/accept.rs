@@ -29,12 +29,18 @@ impl ListeningSocket {
         self.is_unix
     }
 
-    /// Waits for the next connection. If it is cancelled, no connection is lost.
+    /// Waits for the next connection. If it is cancelled, no connection is lost. It fails once
+    /// another process that has the same socket has shut it down, as a successor does when it ends:
+    /// then accept(2) says only that nothing is there, and epoll(7) that something is.
     pub(super) async fn accept(&self, address: &Address) -> io::Result<Conn> {
         loop {
             let mut ready = self.socket.readable().await?;
             match self.accept_queued(address)? {
                 Some(conn) => return Ok(conn),
+                None if ready.ready().is_read_closed() => {
+                    let text = "the listening socket was shut down";
+                    return Err(io::Error::new(io::ErrorKind::NotConnected, text));
+                }
                 None => ready.clear_ready(),
             }
         }
@@ -65,5 +71,35 @@ impl ListeningSocket {
 impl AsFd for ListeningSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// On a runtime of one thread, nothing else would run there any more.
+    #[test]
+    fn a_socket_that_was_shut_down_is_no_reason_to_try_without_end() {
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("app.sock");
+                let listener = UnixListener::bind(&path).unwrap();
+                listener.set_nonblocking(true).unwrap();
+                let listener = ListeningSocket::new(listener.into(), true).unwrap();
+                rustix::net::shutdown(&listener, rustix::net::Shutdown::Read).unwrap();
+                let accepted = listener.accept(&Address::unix(path).unwrap()).await;
+                tell.send(accepted.map(drop).map_err(|error| error.kind())).unwrap();
+            });
+        });
+        let outcome = told.recv_timeout(Duration::from_secs(20)).expect("it returns");
+        assert_eq!(outcome, Err(io::ErrorKind::NotConnected));
     }
 }
