@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 /// How long a message that is sent once is tried while the manager does not read.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,36 +22,30 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the end of the server waits for messages that the manager has not taken.
 const PATIENCE_AT_END: Duration = Duration::from_secs(1);
 
-/// What the manager is told once. A task sends it in order, so that a manager that does not read
-/// holds up neither calls nor signals.
-pub(crate) struct Messages {
-    queue: mpsc::UnboundedSender<String>,
+/// A task tells the manager, so that one that does not read holds up neither calls nor signals.
+pub(crate) struct Manager {
+    /// What it is told once, in order.
+    messages: mpsc::UnboundedSender<String>,
     task: JoinHandle<()>,
 }
 
-impl Messages {
-    /// Starts the task. It must be called on a tokio runtime.
-    pub(crate) fn new() -> Self {
-        let (queue, mut queued) = mpsc::unbounded_channel::<String>();
-        let task = tokio::spawn(async move {
-            while let Some(message) = queued.recv().await {
-                let sent = timeout(PATIENCE, send(&message)).await;
-                log_failure(sent.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into())));
-            }
-        });
-        Self { queue, task }
-    }
+/// Reports that the server is ready, and from then on that it is alive. A server that may have taken
+/// over also reports that it is the service's main process: if it has, the manager did not start it
+/// as such.
+pub(crate) async fn ready(may_have_taken_over: bool) -> Manager {
+    let (messages, queue) = mpsc::unbounded_channel();
+    let manager = Manager { messages, task: tokio::spawn(tell_all(queue)) };
+    manager.tell(if may_have_taken_over {
+        format!("READY=1\nMAINPID={}\n", std::process::id())
+    } else {
+        "READY=1\n".to_owned()
+    });
+    // The task comes first: a server that was taken over may exit soon.
+    tokio::task::yield_now().await;
+    manager
+}
 
-    /// Reports that the server is ready. A server that may have taken over also reports that it is
-    /// the service's main process: if it has, the manager did not start it as such.
-    pub(crate) fn ready(&self, may_have_taken_over: bool) {
-        self.tell(if may_have_taken_over {
-            format!("READY=1\nMAINPID={}\n", std::process::id())
-        } else {
-            "READY=1\n".to_owned()
-        });
-    }
-
+impl Manager {
     /// Reports that the server stops and has no successor. Only the first call does.
     pub(crate) fn stopping(&self) {
         static IS_TOLD: AtomicBool = AtomicBool::new(false);
@@ -62,43 +56,70 @@ impl Messages {
 
     fn tell(&self, message: String) {
         // The task ends after `end` only.
-        let _ = self.queue.send(message);
+        let _ = self.messages.send(message);
     }
 
     /// Waits until all has been sent, though not for long.
     pub(crate) async fn end(self) {
-        drop(self.queue);
+        drop(self.messages);
         if timeout(PATIENCE_AT_END, self.task).await.is_err() {
             log_failure(Err(io::ErrorKind::WouldBlock.into()));
         }
     }
 }
 
-/// Reports twice in each watchdog period of the manager (`WATCHDOG_USEC`) that the server is alive.
-/// The reports come from the runtime that serves. The server has to be ready before. A report is left
-/// out while the manager does not read.
-pub(crate) async fn watchdog() {
-    // A period of zero is none (sd_watchdog_enabled(3)).
-    let period = sd_notify::watchdog_enabled().filter(|period| !period.is_zero());
-    let Some(period) = period else { return future::pending().await };
-    let mut ticks = tokio::time::interval((period / 2).max(Duration::from_millis(1)));
+/// Sends the messages. After the first one it also reports twice in each watchdog period of the
+/// manager that the server is alive. Such a report is left out while the manager does not read. All
+/// comes from the runtime that serves.
+async fn tell_all(mut queue: mpsc::UnboundedReceiver<String>) {
+    let mut ticks = None;
     loop {
-        ticks.tick().await;
-        log_failure(send_now("WATCHDOG=1\n"));
+        let message = tokio::select! {
+            biased;
+            message = queue.recv() => message,
+            () = next_tick(&mut ticks) => {
+                log_failure(send_now("WATCHDOG=1\n"));
+                continue;
+            }
+        };
+        let Some(message) = message else { return };
+        let sent = timeout(PATIENCE, send(&message)).await;
+        log_failure(sent.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into())));
+        ticks = ticks.or_else(watchdog);
     }
 }
 
-/// Sends a message to the manager, and waits while its queue is full. Without a manager it does
-/// nothing.
+async fn next_tick(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => drop(ticks.tick().await),
+        None => future::pending().await,
+    }
+}
+
+/// Returns a timer with half of the manager's watchdog period (`WATCHDOG_USEC`).
+fn watchdog() -> Option<Interval> {
+    // A period of zero is none (sd_watchdog_enabled(3)).
+    let period = sd_notify::watchdog_enabled().filter(|period| !period.is_zero())?;
+    let mut ticks = interval((period / 2).max(Duration::from_millis(1)));
+    // Reports that are late are not sent one after the other.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Some(ticks)
+}
+
+/// Sends a message to the manager, and waits while its queue is full.
 async fn send(message: &str) -> io::Result<()> {
-    let Some(manager) = manager() else { return Ok(()) };
+    match send_now(message) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        sent => return sent,
+    }
+    let Some(manager) = socket_name() else { return Ok(()) };
     let socket = tokio::net::UnixDatagram::from_std(connected(&manager)?)?;
     socket.send(message.as_bytes()).await.map(drop)
 }
 
-/// Does the same as `send`, but fails if the manager's queue is full.
+/// Sends a message to the manager, and fails if its queue is full. Without a manager it does nothing.
 fn send_now(message: &str) -> io::Result<()> {
-    let Some(manager) = manager() else { return Ok(()) };
+    let Some(manager) = socket_name() else { return Ok(()) };
     connected(&manager)?.send(message.as_bytes()).map(drop)
 }
 
@@ -113,12 +134,12 @@ fn log_failure(sent: io::Result<()>) {
         io::ErrorKind::WouldBlock => "it does not read, and its queue is full".to_owned(),
         _ => error.to_string(),
     };
-    let socket = manager().unwrap_or_default();
+    let socket = socket_name().unwrap_or_default();
     tracing::warn!(?socket, %error, "NOTIFY_SOCKET: the service manager is not told");
 }
 
-/// Returns the manager's socket.
-fn manager() -> Option<OsString> {
+/// Returns the name of the manager's socket.
+fn socket_name() -> Option<OsString> {
     std::env::var_os("NOTIFY_SOCKET").filter(|manager| !manager.is_empty())
 }
 

@@ -237,13 +237,12 @@ async fn serve(args: Args) -> Outcome {
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     });
     announce(&listeners, metrics.as_ref());
-    let messages = notify::Messages::new();
-    messages.ready(args.take_over);
+    let manager = notify::ready(args.take_over).await;
 
     let (stop, stopped) = oneshot::channel();
     let second_signal = async {
         signals.next().await;
-        messages.stopping();
+        manager.stopping();
         // This comes before any connection is told to go, so that clients that watch connect
         // elsewhere in time.
         health.not_serving().await;
@@ -258,12 +257,11 @@ async fn serve(args: Args) -> Outcome {
         served = serve_on(server, listeners, args.idle_exit, stopped) => {
             served?;
             if !is_taken_over(&args, default.as_ref()) {
-                messages.stopping();
+                manager.stopping();
             }
-            messages.end().await;
+            manager.end().await;
         }
         () = second_signal => {}
-        () = notify::watchdog() => {}
     }
     Ok(ExitCode::SUCCESS)
 }

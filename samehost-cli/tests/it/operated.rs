@@ -148,21 +148,41 @@ fn a_manager_that_cannot_be_told_is_logged_once() {
     }
 }
 
-/// Returns a manager whose queue is full, and its address for `NOTIFY_SOCKET`.
-fn full_manager(name: &str) -> (UnixDatagram, String) {
+/// Returns a manager and its address for `NOTIFY_SOCKET`.
+fn manager(name: &str) -> (UnixDatagram, String) {
     let name = format!("samehost-test-{name}-{}", std::process::id());
-    let at = SocketAddr::from_abstract_name(&name).unwrap();
-    let manager = UnixDatagram::bind_addr(&at).unwrap();
+    let manager = SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = UnixDatagram::bind_addr(&manager).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    (manager, format!("@{name}"))
+}
+
+/// Fills a manager's queue.
+fn fill(manager: &UnixDatagram) {
     let filler = UnixDatagram::unbound().unwrap();
     filler.set_nonblocking(true).unwrap();
-    while filler.send_to_addr(b"of another", &at).is_ok() {}
-    (manager, format!("@{name}"))
+    let manager = manager.local_addr().unwrap();
+    while filler.send_to_addr(b"filler", &manager).is_ok() {}
+}
+
+/// Returns the next message that `fill` has not sent.
+fn next_message(manager: &UnixDatagram) -> String {
+    let mut message = [0; 256];
+    loop {
+        let length = manager.recv(&mut message).unwrap();
+        if message[..length] != *b"filler" {
+            return text(&message[..length]).to_owned();
+        }
+    }
 }
 
 #[test]
 fn a_manager_that_does_not_read_holds_up_neither_calls_nor_the_end() {
-    let (_manager, notify) = full_manager("unread");
-    for watchdog in ["0", "2000"] {
+    for (reads_first, watchdog) in [(false, "0"), (true, "2000")] {
+        let (manager, notify) = manager("unread");
+        if !reads_first {
+            fill(&manager);
+        }
         let directory = directory();
         let address = socket_in(directory.path()).to_string();
         let mut command = samehost();
@@ -170,20 +190,25 @@ fn a_manager_that_does_not_read_holds_up_neither_calls_nor_the_end() {
         command.env("NOTIFY_SOCKET", &notify).env("WATCHDOG_USEC", watchdog);
         let mut serving = Serving::spawn(&mut command);
         assert_eq!(serving.line(), format!("listening on {address}"));
+        if reads_first {
+            assert_eq!(next_message(&manager), "READY=1\n");
+            assert_eq!(next_message(&manager), "WATCHDOG=1\n");
+            fill(&manager);
+        }
         let pinged = run(&["ping", "-c", "3", "-i", "10ms", "-W", "20s", &address]);
         assert!(pinged.status.success(), "{}", text(&pinged.stdout));
         serving.signal(Signal::TERM);
         let (code, log) = serving.wait();
         assert_eq!((code, log.lines().count()), (Some(0), 1), "{log}");
         assert!(log.contains("WARN") && log.contains("NOTIFY_SOCKET"), "{log}");
-        assert!(log.contains("not read"), "{log}");
+        assert!(log.contains("it does not read"), "{log}");
     }
 }
 
 #[test]
 fn a_manager_that_reads_late_is_told_all_that_is_told_once() {
-    let (manager, notify) = full_manager("late");
-    manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let (manager, notify) = manager("late");
+    fill(&manager);
     let directory = directory();
     let address = socket_in(directory.path()).to_string();
     let mut command = samehost();
@@ -192,18 +217,9 @@ fn a_manager_that_reads_late_is_told_all_that_is_told_once() {
     assert_eq!(serving.line(), format!("listening on {address}"));
     let pinged = run(&["ping", "-c", "1", "-W", "20s", &address]);
     assert!(pinged.status.success(), "{}", text(&pinged.stdout));
-    let next = || {
-        let mut message = [0; 256];
-        loop {
-            let length = manager.recv(&mut message).unwrap();
-            if message[..length] != *b"of another" {
-                return text(&message[..length]).to_owned();
-            }
-        }
-    };
-    assert_eq!(next(), "READY=1\n");
+    assert_eq!(next_message(&manager), "READY=1\n");
     serving.signal(Signal::TERM);
-    assert_eq!(next(), "STOPPING=1\n");
+    assert_eq!(next_message(&manager), "STOPPING=1\n");
     assert_eq!(serving.wait(), (Some(0), String::new()));
 }
 
