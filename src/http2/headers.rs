@@ -311,12 +311,14 @@ impl Connection {
 
     /// Returns whether one more request is within the limit. Requests count until their response is
     /// complete and the peer can have seen it. If the peer has cancelled a request, it counts while
-    /// its handler runs or its response is not written, except for a few of them.
+    /// its handler runs, except for a few of them, and while its response is not written, except for
+    /// as many as the limit.
     pub(super) fn has_room(&self) -> bool {
-        let unwritten = &self.server.unwritten;
-        let lingering = self.streams.len() - self.streams.open() + unwritten.cancelled();
+        let (limit, unwritten) = (self.config.max_streams as usize, &self.server.unwritten);
+        let lingering = self.streams.len() - self.streams.open();
         let lingering = lingering.saturating_sub(self.config.max_lingering as usize);
-        self.open_streams() + unwritten.open() + lingering < self.config.max_streams as usize
+        let cancelled = unwritten.cancelled().saturating_sub(limit);
+        self.open_streams() + unwritten.open() + lingering + cancelled < limit
     }
 
     /// Returns whether the peer, too, must know that it is at the limit.

@@ -330,7 +330,7 @@ fn a_client_does_not_send_headers_that_the_server_will_not_take() {
 /// The answer is still in the write buffer. For the client the call has ended (RFC 9113 §5.1.2).
 #[test]
 fn a_cancelled_call_whose_answer_is_not_written_leaves_its_slot() {
-    let config = Config { max_streams: 1, max_lingering: 1, ..Config::default() };
+    let config = Config { max_streams: 1, max_lingering: 0, ..Config::default() };
     let mut server = Tested::server_with(config);
     for (id, takes) in [(1, true), (3, true), (5, false)] {
         let events = server.accept(&[request(id, true)]);
