@@ -284,7 +284,8 @@ impl BlockingConnection {
         }
         let end = loop {
             match self.receive_into(state) {
-                Ok(BlockingRead::Bytes) => {}
+                // A server that goes on without end ends the connection by what it sends.
+                Ok(BlockingRead::Bytes) if state.close_reason.is_none() => {}
                 end => break end,
             }
         };
