@@ -91,7 +91,8 @@ mod tests {
                 add_sources(&path, all);
             } else {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let lines: Vec<_> = text.lines().map(str::trim).collect();
+                let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+                let lines: Vec<_> = lines.collect();
                 *all += &lines.join("\n").replace("\\\n", "");
             }
         }

@@ -40,7 +40,7 @@ pub(crate) async fn ready(may_have_taken_over: bool) -> Manager {
     } else {
         "READY=1\n".to_owned()
     });
-    // The task comes first: a server that was taken over may exit soon.
+    // On one thread the task runs now: a server that was taken over may exit soon.
     tokio::task::yield_now().await;
     manager
 }

@@ -265,6 +265,11 @@ impl BlockingConnection {
                 Ok(bytes) => state.h2.advance(bytes),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
+                // It has ended already, and was heard out.
+                Err(errno) if state.close_reason.is_some() => {
+                    state.broken = Some(errno);
+                    return;
+                }
                 Err(errno) => return self.end_broken(state, errno),
             }
         }

@@ -199,10 +199,11 @@ impl BlockingRequest {
             NoResponse::Elsewhere(status) => (status, self.waits_for_ready),
             NoResponse::Failed(_) => return None,
         };
-        let wait = match self.resends < u32::from(RESENDS) {
-            true => Duration::ZERO,
-            false if waits => jittered(self.backoff.next()),
-            false => return None,
+        let wait = match self.resends {
+            // The connection before it was of no use, either.
+            1.. if waits => jittered(self.backoff.next()),
+            resends if resends < u32::from(RESENDS) => Duration::ZERO,
+            _ => return None,
         };
         self.deadline.failed.note(self.begun(), status);
         self.resends = self.resends.saturating_add(1);

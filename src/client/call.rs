@@ -316,10 +316,11 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
         if self.channel().is_of_stream() {
             return Err(status(error, None));
         }
-        if self.resend() {
-            self.stage = CallStage::Send;
-        } else if self.wait {
+        if self.wait && self.resends > 0 {
+            // The connection before it was of no use, either.
             self.connect(true);
+        } else if self.resend() {
+            self.stage = CallStage::Send;
         } else {
             return Err(status(error, link.address.as_ref()));
         }

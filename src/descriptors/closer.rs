@@ -95,7 +95,7 @@ impl Closer {
         let mut queue = self.lock();
         let jobs = queue.users.entry(user).or_default();
         jobs.waiting.push_back(job);
-        let is_unserved = jobs.busy == 0;
+        let is_unserved = jobs.busy == 0 && jobs.waiting.len() == 1;
         // A thread that was notified counts as idle until it has its job.
         if queue.idle < queue.may_begin() && (queue.threads < MAX_THREADS || is_unserved) {
             let thread = std::thread::Builder::new().name("samehost-close".into());

@@ -437,18 +437,17 @@ impl Connection {
         let role = self.role;
         // Also of a stream that has been forgotten, whose response is not written yet.
         self.give_up_descriptors(header.stream);
-        let answered = role == Role::Server && self.server.unwritten.cancel(header.stream);
         let Some((key, stream)) = self.find(header.stream) else {
             if self.gone(header.stream, "RST_STREAM on an idle stream")? == Gone::Reset {
                 // This happens at most once for each stream that we reset.
                 self.closed.ended(header.stream);
                 return Ok(());
             }
-            return if answered { Ok(()) } else { self.budget.spend(Cost::Idle) };
+            return self.late_rst_stream(header.stream);
         };
         stream.peer_ended = true;
         if stream.is_closed() {
-            return if answered { Ok(()) } else { self.budget.spend(Cost::Idle) };
+            return self.late_rst_stream(header.stream);
         }
         stream.reset_by_peer = true;
         let taken = stream.taken;
@@ -465,5 +464,13 @@ impl Connection {
             self.forget(key);
         }
         Ok(())
+    }
+
+    /// The stream has ended on this end. Its response may be on its way.
+    fn late_rst_stream(&mut self, stream: u32) -> Result<(), ConnectionError> {
+        match self.role == Role::Server && self.server.unwritten.cancel(stream) {
+            true => Ok(()),
+            false => self.budget.spend(Cost::Idle),
+        }
     }
 }

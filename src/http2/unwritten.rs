@@ -39,7 +39,7 @@ impl Unwritten {
     /// Notes that the client has cancelled a stream, and no longer counts it (RFC 9113 §5.1.2).
     /// Returns whether its response is not written yet, the first time.
     pub(super) fn cancel(&mut self, stream: u32) -> bool {
-        let found = self.responses.iter_mut().find(|response| response.stream == stream);
+        let found = self.responses.iter_mut().rev().find(|response| response.stream == stream);
         let Some(response) = found.filter(|response| !response.is_cancelled) else { return false };
         response.is_cancelled = true;
         self.cancelled += 1;

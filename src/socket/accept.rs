@@ -29,18 +29,15 @@ impl ListeningSocket {
         self.is_unix
     }
 
-    /// Waits for the next connection. If it is cancelled, no connection is lost. It fails once
-    /// another process that has the same socket has shut it down, as a successor does when it ends:
-    /// then accept(2) says only that nothing is there, and epoll(7) that something is.
+    /// Waits for the next connection. If it is cancelled, no connection is lost. It fails with EINVAL
+    /// once another process that has the same socket has shut it down, as a successor does when it
+    /// ends: then accept(2) says only that nothing is there, and epoll(7) that something is.
     pub(super) async fn accept(&self, address: &Address) -> io::Result<Conn> {
         loop {
             let mut ready = self.socket.readable().await?;
             match self.accept_queued(address)? {
                 Some(conn) => return Ok(conn),
-                None if ready.ready().is_read_closed() => {
-                    let text = "the listening socket was shut down";
-                    return Err(io::Error::new(io::ErrorKind::NotConnected, text));
-                }
+                None if ready.ready().is_read_closed() => return Err(Errno::INVAL.into()),
                 None => ready.clear_ready(),
             }
         }
@@ -100,6 +97,6 @@ mod tests {
             });
         });
         let outcome = told.recv_timeout(Duration::from_secs(20)).expect("it returns");
-        assert_eq!(outcome, Err(io::ErrorKind::NotConnected));
+        assert_eq!(outcome, Err(io::ErrorKind::InvalidInput));
     }
 }

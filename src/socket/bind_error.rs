@@ -112,7 +112,7 @@ impl BindError {
             BindProblem::SharedDirectory { .. } => K::SharedDirectory,
             BindProblem::ForeignDirectory { .. } => K::ForeignDirectory,
             BindProblem::LockFile { .. }
-            | BindProblem::NoLockFile { .. }
+            | BindProblem::NotALockFile { .. }
             | BindProblem::ForeignLockFile { .. }
             | BindProblem::ClosedLockFile { .. } => K::LockFile,
             BindProblem::Contended => K::Contended,
@@ -269,11 +269,11 @@ pub(super) enum BindProblem {
     )]
     LockFile { path: PathBuf, problem: String },
     #[error(
-        ": {} is where the lock file of this address belongs, and it is another file, since it {why}: move \
-         it away or choose another address",
+        ": {} is where the lock file of this address belongs, and it is another file, since it \
+         holds something else than a process id: move it away or choose another address",
         shown_path(path)
     )]
-    NoLockFile { path: PathBuf, why: &'static str },
+    NotALockFile { path: PathBuf },
     #[error(
         ": the lock file {} is owned by uid {owner}: run this process as that user, also to take over \
          from its server; or remove the file if no server of that address is running",

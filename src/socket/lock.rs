@@ -176,7 +176,7 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     let foreign = |stat: &Stat| {
         location.refuse(BindProblem::ForeignLockFile { path: path(), owner: stat.st_uid })
     };
-    let other = |why| location.refuse(BindProblem::NoLockFile { path: path(), why });
+    let foreign_contents = || location.refuse(BindProblem::NotALockFile { path: path() });
     // NONBLOCK, because a FIFO with that name must not block the open.
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -196,10 +196,7 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
     match rustix::fs::fstat(&file) {
         Ok(stat) if file_type(&stat) != FileType::RegularFile => return Err(not_a_file(&stat)),
         Ok(stat) if !is_trusted(stat.st_uid) => return Err(foreign(&stat)),
-        Ok(stat) if stat.st_nlink > 1 => return Err(other("has more than one link")),
-        Ok(_) if !has_own_contents(&file) => {
-            return Err(other("holds something else than a process id"));
-        }
+        Ok(_) if !has_own_contents(&file) => return Err(foreign_contents()),
         Ok(stat) if is_ours(&stat) && !Mode::from_raw_mode(stat.st_mode).contains(mode) => {
             // The umask has taken bits away, and without them no successor could open the file.
             if let Err(errno) = rustix::fs::fchmod(&file, mode) {

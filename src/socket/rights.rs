@@ -1,10 +1,13 @@
 //! Bytes with open file descriptors beside them (SCM_RIGHTS, unix(7)).
 #![allow(unsafe_code, reason = "control messages and unset bytes have no safe wrapper")]
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use nix::libc;
@@ -109,15 +112,64 @@ pub(super) fn receive_bytes(
     input: &mut BytesMut,
     most: usize,
 ) -> io::Result<usize> {
+    if UNASKED.is_full(|| peer_user(&socket)) {
+        return Err(behind());
+    }
     let received = receive(&socket, input, most)?;
     if !received.descriptors.is_empty() {
-        let user = peer_user(&socket);
-        closer::close(user, received.descriptors, ());
-        if closer::is_behind(user) {
-            return Err(behind());
-        }
+        let (user, count) = (peer_user(&socket), received.descriptors.len());
+        closer::close(user, received.descriptors, UNASKED.count(user, count));
     }
     Ok(received.bytes)
+}
+
+/// Descriptors that came unasked and are not closed yet, by the user that sent them. They are bounded
+/// because they take places among those that this process may open. No honest peer sends any.
+static UNASKED: Unasked =
+    Unasked { all: AtomicUsize::new(0), of_users: Mutex::new(BTreeMap::new()) };
+
+struct Unasked {
+    all: AtomicUsize,
+    of_users: Mutex<BTreeMap<Option<u32>, usize>>,
+}
+
+/// Some of them, which count until this is dropped.
+struct CountedUnasked {
+    unasked: &'static Unasked,
+    user: Option<u32>,
+    count: usize,
+}
+
+impl Unasked {
+    /// Returns whether no more are taken from the user.
+    #[inline]
+    fn is_full(&self, user: impl FnOnce() -> Option<u32>) -> bool {
+        self.all.load(Ordering::Relaxed) > 0
+            && self.lock().get(&user()).is_some_and(|count| *count >= MAX_PER_CALL)
+    }
+
+    fn count(&'static self, user: Option<u32>, count: usize) -> CountedUnasked {
+        *self.lock().entry(user).or_default() += count;
+        self.all.fetch_add(count, Ordering::Relaxed);
+        CountedUnasked { unasked: self, user, count }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<u32>, usize>> {
+        self.of_users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for CountedUnasked {
+    fn drop(&mut self) {
+        let Self { unasked, user, count } = self;
+        let mut users = unasked.lock();
+        let left = users.get(user).map_or(0, |all| all.saturating_sub(*count));
+        match left {
+            0 => drop(users.remove(user)),
+            left => drop(users.insert(*user, left)),
+        }
+        unasked.all.fetch_sub(*count, Ordering::Relaxed);
+    }
 }
 
 /// Returns why a connection ends if its descriptors can neither be held nor closed.
@@ -182,6 +234,21 @@ mod tests {
         // The copies in `second` keep the other end open.
         drop(second);
         assert_eq!(receive(&ours, &mut input, usize::MAX).unwrap().bytes, 0);
+    }
+
+    #[test]
+    fn a_user_whose_unasked_descriptors_are_not_closed_yet_sends_no_more() {
+        let unasked = Unasked { all: AtomicUsize::new(0), of_users: Mutex::default() };
+        let unasked: &'static Unasked = Box::leak(Box::new(unasked));
+        let some = unasked.count(Some(7), MAX_PER_CALL - 1);
+        assert!(!unasked.is_full(|| Some(7)));
+        let more = unasked.count(Some(7), 1);
+        assert!(unasked.is_full(|| Some(7)));
+        assert!(!unasked.is_full(|| Some(8)));
+        drop(some);
+        assert!(!unasked.is_full(|| Some(7)));
+        drop(more);
+        assert!(unasked.lock().is_empty());
     }
 
     #[test]

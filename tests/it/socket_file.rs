@@ -324,13 +324,10 @@ async fn what_stands_in_the_locks_place_is_refused() {
     let link = directory.path().join("link");
     std::fs::write(&lock, "1\n").unwrap();
     std::fs::hard_link(&lock, &link).unwrap();
-    let error = refusal(&address).await.to_string();
-    assert!(error.contains("has more than one link"), "{error}");
-    assert_eq!(std::fs::read_to_string(&lock).unwrap(), "1\n");
-    // A killed server leaves its process id.
-    std::fs::remove_file(&link).unwrap();
+    // A killed server leaves its process id. Another user may have made a link to the file.
     drop(Listener::bind(&address).await.unwrap());
-    assert!(names_in(directory.path()).is_empty());
+    assert_eq!(names_in(directory.path()), ["link"]);
+    std::fs::remove_file(&link).unwrap();
 
     if is_root() {
         std::fs::write(&lock, "").unwrap();
