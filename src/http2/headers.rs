@@ -313,7 +313,14 @@ impl Connection {
     /// complete and the peer can have seen it. If the peer has cancelled a request, it counts while
     /// its handler runs, except for a few of them, and while its response is not written, except for
     /// as many as the limit.
+    #[inline]
     pub(super) fn has_room(&self) -> bool {
+        let all = self.active_streams() + self.server.unwritten.len();
+        all < self.config.max_streams as usize || self.has_room_without_cancelled()
+    }
+
+    #[cold]
+    fn has_room_without_cancelled(&self) -> bool {
         let (limit, unwritten) = (self.config.max_streams as usize, &self.server.unwritten);
         let lingering = self.streams.len() - self.streams.open();
         let lingering = lingering.saturating_sub(self.config.max_lingering as usize);

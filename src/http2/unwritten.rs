@@ -46,13 +46,16 @@ impl Unwritten {
         true
     }
 
-    /// Returns how many belong to streams that the client still counts.
     #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.responses.len()
+    }
+
+    /// Returns how many belong to streams that the client still counts.
     pub(super) fn open(&self) -> usize {
         self.responses.len() - self.cancelled
     }
 
-    #[inline]
     pub(super) fn cancelled(&self) -> usize {
         self.cancelled
     }

@@ -166,6 +166,9 @@ pub(super) fn place(path: &Path) -> (Option<(u64, u64)>, &OsStr) {
 /// directory (chdir(2)). If that path does not lead to the directory, the given one is returned: the
 /// process may not be allowed to enter the directories above.
 fn absolute(path: PathBuf, directory: &OwnedFd) -> PathBuf {
+    if path.is_absolute() {
+        return path;
+    }
     let Ok(absolute) = std::path::absolute(&path) else { return path };
     let there = rustix::fs::statat(CWD, &absolute, AtFlags::empty());
     match (there, rustix::fs::fstat(directory)) {

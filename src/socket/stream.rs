@@ -161,8 +161,10 @@ impl SocketStream {
         most: usize,
     ) -> Poll<io::Result<usize>> {
         let room = (input.capacity() - input.len()).min(most);
-        let stops_short = self.stops_short;
-        let read = self.poll(cx, room, |socket| receive(socket, stops_short, input, most));
+        let read = match self.stops_short {
+            false => self.poll(cx, room, |socket| sys::receive(socket, input, most)),
+            true => self.poll(cx, room, |socket| rights::receive_bytes(socket, input, most)),
+        };
         self.note_read(read, room)
     }
 
@@ -204,7 +206,10 @@ impl SocketStream {
 
     /// Does the same as `poll_receive` without waiting.
     pub(super) fn receive(&self, input: &mut BytesMut, most: usize) -> io::Result<usize> {
-        receive(self.as_fd(), self.stops_short, input, most)
+        match self.stops_short {
+            false => sys::receive(self.as_fd(), input, most),
+            true => rights::receive_bytes(self.as_fd(), input, most),
+        }
     }
 
     pub(super) fn poll_read(
@@ -392,20 +397,6 @@ impl SocketSender {
             None => send(self.0.as_fd(), bytes),
             Some(set) => underway::send(&self.0, bytes, set),
         }
-    }
-}
-
-/// Appends received bytes to `input`. With `stops_short`, descriptors may come with them.
-#[inline]
-fn receive(
-    socket: BorrowedFd<'_>,
-    stops_short: bool,
-    input: &mut BytesMut,
-    most: usize,
-) -> io::Result<usize> {
-    match stops_short {
-        false => sys::receive(socket, input, most),
-        true => rights::receive_bytes(socket, input, most),
     }
 }
 
