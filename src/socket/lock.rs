@@ -193,11 +193,17 @@ fn open(location: &Arc<Location>) -> Result<OwnedFd, BindError> {
             _ => location.error("create the lock file", &name, errno),
         }
     })?;
-    match rustix::fs::fstat(&file) {
-        Ok(stat) if file_type(&stat) != FileType::RegularFile => return Err(not_a_file(&stat)),
-        Ok(stat) if !is_trusted(stat.st_uid) => return Err(foreign(&stat)),
-        Ok(_) if !has_own_contents(&file) => return Err(foreign_contents()),
-        Ok(stat) if is_ours(&stat) && !Mode::from_raw_mode(stat.st_mode).contains(mode) => {
+    let looked = rustix::fs::fstat(&file).and_then(|stat| {
+        let is_file = file_type(&stat) == FileType::RegularFile;
+        Ok((stat, is_file && has_own_contents(&file, &stat)?))
+    });
+    match looked {
+        Ok((stat, _)) if file_type(&stat) != FileType::RegularFile => {
+            return Err(not_a_file(&stat));
+        }
+        Ok((stat, _)) if !is_trusted(stat.st_uid) => return Err(foreign(&stat)),
+        Ok((_, false)) => return Err(foreign_contents()),
+        Ok((stat, _)) if is_ours(&stat) && !Mode::from_raw_mode(stat.st_mode).contains(mode) => {
             // The umask has taken bits away, and without them no successor could open the file.
             if let Err(errno) = rustix::fs::fchmod(&file, mode) {
                 give_up(location, file);
@@ -221,9 +227,12 @@ fn contents(file: &OwnedFd) -> rustix::io::Result<String> {
 }
 
 /// Returns whether a file holds what a lock file does: nothing, or a process id.
-fn has_own_contents(file: &OwnedFd) -> bool {
-    let is_short = rustix::fs::fstat(file).is_ok_and(|stat| stat.st_size < 16);
-    is_short && contents(file).is_ok_and(|text| text.is_empty() || text.parse::<u32>().is_ok())
+fn has_own_contents(file: &OwnedFd, stat: &Stat) -> rustix::io::Result<bool> {
+    if stat.st_size >= 16 {
+        return Ok(false);
+    }
+    let text = contents(file)?;
+    Ok(text.is_empty() || text.parse::<u32>().is_ok())
 }
 
 /// Removes a lock file that this process opened and does not use, if no process holds its lock.
