@@ -13,6 +13,7 @@ use bytes::BytesMut;
 use nix::libc;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg};
 
+use super::sys;
 use super::unix::peer_user;
 use crate::descriptors::{MAX_PER_CALL, closer};
 
@@ -106,25 +107,31 @@ pub(crate) fn receive(
 }
 
 /// Does the same where nobody has asked for descriptors. Those that come are closed on another
-/// thread. recv(2) would close them on this one, and that can block (see [`closer`]).
+/// thread, without their sockets lingering. recv(2) would close them on this one, and that can block
+/// (see [`closer`]). It does so if too many of the user are not closed yet.
 pub(super) fn receive_bytes(
     socket: impl AsFd,
     input: &mut BytesMut,
     most: usize,
 ) -> io::Result<usize> {
     if UNASKED.is_full(|| peer_user(&socket)) {
-        return Err(behind());
+        return sys::receive(socket, input, most);
     }
-    let received = receive(&socket, input, most)?;
-    if !received.descriptors.is_empty() {
-        let (user, count) = (peer_user(&socket), received.descriptors.len());
-        closer::close(user, received.descriptors, UNASKED.count(user, count));
+    let ReceivedRights { bytes, descriptors, .. } = receive(&socket, input, most)?;
+    if !descriptors.is_empty() {
+        let (user, count) = (peer_user(&socket), descriptors.len());
+        let counted = UNASKED.count(user, count);
+        closer::run(user, count, move |_| {
+            descriptors.iter().for_each(closer::do_not_linger);
+            drop(descriptors);
+            drop(counted);
+        });
     }
-    Ok(received.bytes)
+    Ok(bytes)
 }
 
 /// Descriptors that came unasked and are not closed yet, by the user that sent them. They are bounded
-/// because they take places among those that this process may open. No honest peer sends any.
+/// because they take places among those that this process may open.
 static UNASKED: Unasked =
     Unasked { all: AtomicUsize::new(0), of_users: Mutex::new(BTreeMap::new()) };
 
@@ -141,7 +148,7 @@ struct CountedUnasked {
 }
 
 impl Unasked {
-    /// Returns whether no more are taken from the user.
+    /// Returns whether the user has as many as one set may have.
     #[inline]
     fn is_full(&self, user: impl FnOnce() -> Option<u32>) -> bool {
         self.all.load(Ordering::Relaxed) > 0
@@ -237,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_whose_unasked_descriptors_are_not_closed_yet_sends_no_more() {
+    fn unasked_descriptors_count_by_user_until_they_are_closed() {
         let unasked = Unasked { all: AtomicUsize::new(0), of_users: Mutex::default() };
         let unasked: &'static Unasked = Box::leak(Box::new(unasked));
         let some = unasked.count(Some(7), MAX_PER_CALL - 1);

@@ -10,7 +10,8 @@ use tokio::net::UnixStream;
 
 use crate::descriptor_attacks::{AT_A_TIME, send_by};
 use crate::support::{
-    Serving, block_on, directory, nix_signal, open_descriptors, samehost, socket_in,
+    Serving, block_on, directory, eventually_async, nix_signal, open_descriptors, samehost,
+    socket_in,
 };
 use crate::wire::{Peer, data, headers, message, request, window_update};
 use crate::{Scale, has_strace};
@@ -81,9 +82,11 @@ async fn attack(address: &Address, server: u32, times: u32) -> u32 {
         if time % 100 == 0 {
             let call = bystander.ping(PingRequest::ping());
             tokio::time::timeout(Duration::from_secs(30), call).await.expect("it stalls").unwrap();
-            assert!(open() <= before, "{} descriptors more", open() - before);
+            // Other threads may still close some.
+            let more = open().saturating_sub(before);
+            assert!(more <= 2 * 253, "{more} descriptors more");
         }
     }
-    assert!(open() <= before, "{} descriptors more", open() - before);
+    eventually_async("all are closed", || open() <= before).await;
     refused
 }
