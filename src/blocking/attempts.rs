@@ -25,16 +25,14 @@ impl BlockingRequest {
                     }
                     Some(wait) => wait,
                 },
-                Err(reason) => match self.resend(&reason) {
-                    Some(wait) => wait,
-                    None => {
-                        let status = Status::from(reason);
-                        match self.retry(channel, &status, None, message) {
-                            Some(wait) => wait,
-                            None => return Err(self.failed(status)),
-                        }
+                Err(reason) => {
+                    let resent = self.resend(&reason);
+                    let status = Status::from(reason);
+                    match resent.or_else(|| self.retry(channel, &status, None, message)) {
+                        Some(wait) => wait,
+                        None => return Err(self.failed(status)),
                     }
-                },
+                }
             };
             self.back_off(wait)?;
         }

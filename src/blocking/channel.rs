@@ -18,11 +18,12 @@ use crate::socket::{ConnectError, ConnectErrorKind, connect_blocking};
 /// A client's way to one server, for calls that block. See the [module](super). Clones share one
 /// connection, which is opened at the first call and opened again after it has ended.
 ///
-/// A call that no server has processed (RFC 9113 §8.7) is sent again, up to five times. No other call is
-/// repeated, unless there is a [`RetryPolicy`](crate::RetryPolicy). Errors are [`Status`](tonic::Status)es. If there is no connection, the status is
-/// UNAVAILABLE with the [`ConnectError`] as its source. A call has no deadline unless the caller sets one,
-/// by `Request::set_timeout` or [`ChannelBuilder::timeout`]. A response over a Unix socket has the server's
-/// [`PeerIdentity`](crate::PeerIdentity) among its extensions. A request with
+/// A call that no server has processed (RFC 9113 §8.7) is sent again, up to five times. No other
+/// call is repeated, unless there is a [`RetryPolicy`](crate::RetryPolicy). Errors are
+/// [`Status`](tonic::Status)es. If there is no connection, the status is UNAVAILABLE with the
+/// [`ConnectError`] as its source. A call has no deadline unless the caller sets one, by
+/// `Request::set_timeout` or [`ChannelBuilder::timeout`]. A response over a Unix socket has the
+/// server's [`PeerIdentity`](crate::PeerIdentity) among its extensions. A request with
 /// [`Descriptors`](crate::Descriptors) fails with FAILED_PRECONDITION: this channel sends none.
 #[derive(Clone)]
 pub struct Channel(Arc<BlockingCore>);

@@ -58,11 +58,29 @@ struct Jobs {
 /// Closes `descriptors` of `user` on another thread, and drops `after` there when they are closed.
 /// It never blocks. If one user's closes block, no other user's closes wait for them.
 pub(crate) fn close(user: PeerUid, descriptors: Vec<OwnedFd>, after: impl Send + 'static) {
+    close_by(user, descriptors, true, after);
+}
+
+/// Does the same and lets no socket linger.
+pub(crate) fn close_without_lingering(
+    user: PeerUid,
+    descriptors: Vec<OwnedFd>,
+    after: impl Send + 'static,
+) {
+    close_by(user, descriptors, false, after);
+}
+
+fn close_by(
+    user: PeerUid,
+    descriptors: Vec<OwnedFd>,
+    may_linger: bool,
+    after: impl Send + 'static,
+) {
     if descriptors.is_empty() {
         return;
     }
     run(user, descriptors.len(), move |hurries| {
-        if hurries {
+        if hurries || !may_linger {
             descriptors.iter().for_each(do_not_linger);
         }
         drop(descriptors);

@@ -225,14 +225,7 @@ mod tests {
         let path = directory.path().join("x");
         let location = Location::open(&Address::unix(&path).unwrap(), &path).unwrap();
         let location = Arc::new(location);
-        let mut settings = Settings {
-            mode: 0o600,
-            group: None,
-            backlog: 1,
-            allow_shared_directory: false,
-            allow_take_over: false,
-            republish: false,
-        };
+        let mut settings = Settings::usual();
         without_chown(|| {
             block_on(async {
                 let lock = Lock::acquire(&location).unwrap().unwrap();

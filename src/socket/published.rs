@@ -24,6 +24,21 @@ pub(super) struct Settings {
     pub(super) republish: bool,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// Returns the settings of tests: the owner's socket, and nothing that has to be asked for.
+    pub(super) fn usual() -> Self {
+        Self {
+            mode: 0o600,
+            group: None,
+            backlog: 1,
+            allow_shared_directory: false,
+            allow_take_over: false,
+            republish: false,
+        }
+    }
+}
+
 /// A published socket. Dropping it removes the control socket, the socket file and the lock file, and
 /// releases the lock.
 #[derive(Debug)]

@@ -119,13 +119,9 @@ pub(super) fn receive_bytes(
     }
     let ReceivedRights { bytes, descriptors, .. } = receive(&socket, input, most)?;
     if !descriptors.is_empty() {
-        let (user, count) = (peer_user(&socket), descriptors.len());
-        let counted = UNASKED.count(user, count);
-        closer::run(user, count, move |_| {
-            descriptors.iter().for_each(closer::do_not_linger);
-            drop(descriptors);
-            drop(counted);
-        });
+        let user = peer_user(&socket);
+        let counted = UNASKED.count(user, descriptors.len());
+        closer::close_without_lingering(user, descriptors, counted);
     }
     Ok(bytes)
 }

@@ -213,52 +213,57 @@ fn an_observer_is_told_of_a_stream_that_the_server_has_refused() {
     server.join().unwrap();
 }
 
-/// The server takes no call on its first 20 connections.
-#[test]
-fn a_call_waits_while_a_server_sends_everyone_away() {
+/// Makes a call that waits for a server. The listener does what `first` does with it, and then a server
+/// answers.
+fn a_waiting_call_is_answered_after<T>(
+    first: impl AsyncFnOnce(&UnixListener) -> T + Send + 'static,
+) {
     let directory = directory();
     let address = socket_in(directory.path());
     let (runtime, listener) = listening(&address);
     thread::spawn(move || {
         runtime.block_on(async {
-            let mut dismissed = Vec::new();
-            for _ in 0..20 {
-                let mut conn = listener.accept().await.unwrap().0;
-                let goodbye = [settings(&[]), go_away(0, code::NO_ERROR)].concat();
-                conn.write_all(&goodbye).await.unwrap();
-                dismissed.push(conn);
-            }
+            let _kept = first(&listener).await;
             let mut server = accept(&listener).await;
             server.until(is_whole_request).await;
-            server.send(&pong(1)).await;
-            while server.next().await.is_some() {}
+            answer(&mut server).await;
         });
     });
     let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
     Client::new(channel).ping(PingRequest::ping()).unwrap();
 }
 
+/// Answers the first call, and stays until the client closes the connection.
+async fn answer(server: &mut Peer<UnixStream>) {
+    server.send(&pong(1)).await;
+    while server.next().await.is_some() {}
+}
+
+/// The server takes no call on its first 20 connections.
+#[test]
+fn a_call_waits_while_a_server_sends_everyone_away() {
+    a_waiting_call_is_answered_after(async |listener| {
+        let mut dismissed = Vec::new();
+        for _ in 0..20 {
+            let mut conn = listener.accept().await.unwrap().0;
+            let goodbye = [settings(&[]), go_away(0, code::NO_ERROR)].concat();
+            conn.write_all(&goodbye).await.unwrap();
+            dismissed.push(conn);
+        }
+        dismissed
+    });
+}
+
 /// The server says of the call on each of its first eight connections that it has not processed it.
 #[test]
 fn a_call_waits_while_servers_end_without_having_processed_it() {
-    let directory = directory();
-    let address = socket_in(directory.path());
-    let (runtime, listener) = listening(&address);
-    thread::spawn(move || {
-        runtime.block_on(async {
-            for _ in 0..8 {
-                let mut server = accept(&listener).await;
-                server.until(|frame| frame.kind == kind::HEADERS).await;
-                server.send(&go_away(0, code::NO_ERROR)).await;
-            }
-            let mut server = accept(&listener).await;
-            server.until(is_whole_request).await;
-            server.send(&pong(1)).await;
-            while server.next().await.is_some() {}
-        });
+    a_waiting_call_is_answered_after(async |listener| {
+        for _ in 0..8 {
+            let mut server = accept(listener).await;
+            server.until(|frame| frame.kind == kind::HEADERS).await;
+            server.send(&go_away(0, code::NO_ERROR)).await;
+        }
     });
-    let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
-    Client::new(channel).ping(PingRequest::ping()).unwrap();
 }
 
 /// The GOAWAY names the call's stream as one that the server has taken (RFC 9113 §6.8).
@@ -272,8 +277,7 @@ fn a_server_that_goes_away_with_an_error_may_still_answer() {
             let mut server = accept(&listener).await;
             server.until(is_whole_request).await;
             server.send(&go_away(1, code::ENHANCE_YOUR_CALM)).await;
-            server.send(&pong(1)).await;
-            while server.next().await.is_some() {}
+            answer(&mut server).await;
         });
     });
     let mut client = Client::connect(&address).unwrap();

@@ -100,14 +100,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("x");
             let location = Arc::new(Location::open(&Address::unix(&path).unwrap(), &path).unwrap());
-            let settings = Settings {
-                mode: 0o600,
-                group: None,
-                backlog: 1,
-                allow_shared_directory: false,
-                allow_take_over: false,
-                republish: false,
-            };
+            let settings = Settings::usual();
             let lock = Lock::acquire(&location).unwrap().unwrap();
             let (mut published, socket) =
                 Published::new(Arc::clone(&location), lock, &settings).await.unwrap();
