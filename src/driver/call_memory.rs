@@ -27,7 +27,7 @@ impl CallMemory {
         }
     }
 
-    /// Sets how many bytes are kept now. The connection's next pass counts them.
+    /// Sets how many bytes are kept now. The connection's next turn counts them.
     pub(crate) fn set(&mut self, bytes: usize) {
         let earlier = std::mem::replace(&mut self.bytes, bytes);
         if bytes > earlier {

@@ -11,12 +11,12 @@ use http::{HeaderName, HeaderValue};
 use super::body::Incoming;
 use super::closing::ClosedOnDrop;
 use super::connection_memory::ConnectionMemory;
+use super::connection_task::ConnectionTask;
 use super::duties::Duties;
 use super::error::{CloseReason, StreamError};
 use super::options::Options;
 use super::outgoing::{OutgoingHead, OutgoingRequest};
 use super::output;
-use super::pass::Pass;
 use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::timer::now;
@@ -127,16 +127,16 @@ impl Sender {
         let spins = T::HAS_DESCRIPTOR && options.busy_poll.is_some();
         let close_reason = ClosedOnDrop(Arc::clone(&shared));
         let memory = ConnectionMemory::new(None);
-        let mut pass = Pass::new(io, ClientDuties, memory, options.busy_poll);
+        let mut task = ConnectionTask::new(io, ClientDuties, memory, options.busy_poll);
         let driven = Arc::clone(&shared);
         let mut watching = watch.map(|watch| Watching::new(watch, Arc::clone(&shared)));
         tokio::spawn(async move {
             let _lost = close_reason;
             let why = match &mut watching {
-                None => std::future::poll_fn(|cx| pass.poll(&driven, cx)).await,
+                None => std::future::poll_fn(|cx| task.poll(&driven, cx)).await,
                 Some(watching) => {
                     std::future::poll_fn(|cx| {
-                        let polled = pass.poll(&driven, cx);
+                        let polled = task.poll(&driven, cx);
                         watching.look();
                         polled
                     })
@@ -144,7 +144,7 @@ impl Sender {
                 }
             };
             tracing::debug!(%why, "a connection ended");
-            pass.close().await;
+            task.close().await;
             if let Some(watching) = watching {
                 watching.ended(&why);
             }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 
+use super::connection_task::ConnectionTask;
 use super::duties::Duties;
 use super::error::CloseReason;
-use super::pass::Pass;
 use super::reader::ReadOutcome;
 use super::shared::{Shared, State};
 use super::socket::Socket;
@@ -43,7 +43,7 @@ pub(crate) enum Ended {
     NoRoom,
 }
 
-impl<T, R> Pass<T, R>
+impl<T, R> ConnectionTask<T, R>
 where
     T: Socket,
     R: Duties,

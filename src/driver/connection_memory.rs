@@ -98,7 +98,7 @@ impl ConnectionMemory {
         }
     }
 
-    /// Sets how many bytes of data the connection holds at the end of a pass, and how many more its
+    /// Sets how many bytes of data the connection holds at the end of a turn, and how many more its
     /// calls take.
     #[inline]
     pub(super) fn set(&mut self, data: usize, calls: usize) {

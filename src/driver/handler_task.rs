@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::encode_buffer::EncodeBuffer;
 use super::handler::{Answer, PollAnswer};
 use super::options::BoxError;
 use super::response::{send_message, send_parts, taken_apart};
-use super::room::Room;
 use super::send::{Outbound, SendBody};
 use super::shared::Shared;
 use super::slow_methods::QuickRuns;
@@ -67,7 +67,7 @@ where
         loop {
             match &mut self.stage {
                 HandlerStage::Call(reply) => {
-                    let mut message = Room::take();
+                    let mut message = EncodeBuffer::take();
                     let Poll::Ready(answer) = reply.poll_answer(cx, &mut message) else {
                         return Poll::Pending;
                     };

@@ -2,9 +2,9 @@
 //! client share it. Only here and in `blocking` a socket meets HTTP/2. `grpc` knows what a call
 //! means.
 //!
-//! One task drives a connection ([`pass`](pass::Pass)). It reads what has arrived, lets `http2`
-//! parse it, hands out the events, and writes everything that has gathered at once. Callers and
-//! handlers put their frames straight into the connection's buffer, under its lock
+//! One task drives a connection ([`ConnectionTask`](connection_task::ConnectionTask)). It reads what has
+//! arrived, lets `http2` parse it, hands out the events, and writes everything that has gathered at
+//! once. Callers and handlers put their frames straight into the connection's buffer, under its lock
 //! ([`shared`](shared::Shared)). A caller wakes the driver only if it finds the driver asleep.
 
 mod beside;
@@ -14,7 +14,9 @@ mod call_memory;
 mod client;
 mod closing;
 mod connection_memory;
+mod connection_task;
 mod duties;
+mod encode_buffer;
 mod error;
 mod fields;
 mod handler;
@@ -25,11 +27,10 @@ mod memory;
 mod options;
 mod outgoing;
 mod output;
-mod pass;
 mod peak;
 mod reader;
+mod refuse;
 mod response;
-mod room;
 mod rounds;
 mod send;
 mod server;
@@ -43,7 +44,6 @@ mod tests;
 mod time_slice;
 mod timer;
 mod turn;
-mod turn_away;
 mod turns;
 mod waiters;
 mod waking;
@@ -61,11 +61,11 @@ pub(crate) use handler::{Answer, Called, Handler, MessageAnswer, PollAnswer, in_
 pub(crate) use memory::{Memory, Owner};
 pub(crate) use options::{BoxError, Options};
 
+pub(crate) use encode_buffer::EncodeBuffer;
 pub(crate) use outgoing::{BodyRequest, EncodeMessage, MessageRequest, OutgoingRequest};
-pub(crate) use room::Room;
+pub(crate) use refuse::refuse;
 pub(crate) use send::Outbound;
 pub(crate) use server::serve;
 pub(crate) use socket::{Sleeping, Socket};
 pub(crate) use timer::now;
-pub(crate) use turn_away::turn_away;
 pub(crate) use watch::Watch;

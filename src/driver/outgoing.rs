@@ -9,10 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::Body as HttpBody;
 
 use super::client::Unsent;
+use super::encode_buffer::EncodeBuffer;
 use super::error::StreamError;
 use super::fields::Fields;
 use super::options::BoxError;
-use super::room::Room;
 use super::send::{Outbound, SendBody, Start, StartEnd, send_start, start};
 use super::shared::{Shared, State};
 use crate::descriptors::{Descriptors, OfCall};
@@ -175,12 +175,12 @@ impl<M> MessageRequest<M> {
 }
 
 impl<M: EncodeMessage> OutgoingRequest for MessageRequest<M> {
-    type Content = Room;
+    type Content = EncodeBuffer;
 
-    fn prepare(&mut self) -> Result<Room, Unsent> {
-        let mut room = Room::take();
-        self.message.encode(&mut room);
-        Ok(room)
+    fn prepare(&mut self) -> Result<EncodeBuffer, Unsent> {
+        let mut buffer = EncodeBuffer::take();
+        self.message.encode(&mut buffer);
+        Ok(buffer)
     }
 
     fn head(&self) -> OutgoingHead<'_> {
@@ -200,8 +200,8 @@ impl<M: EncodeMessage> OutgoingRequest for MessageRequest<M> {
         false
     }
 
-    fn write(&mut self, mut room: Room, state: &mut State, key: StreamKey) -> bool {
-        state.h2.send_small(key, &mut room, true);
+    fn write(&mut self, mut buffer: EncodeBuffer, state: &mut State, key: StreamKey) -> bool {
+        state.h2.send_small(key, &mut buffer, true);
         true
     }
 

@@ -13,17 +13,17 @@ use super::beside::Beside;
 use super::body::Incoming;
 use super::closing::{ClosedOnDrop, Ended};
 use super::connection_memory::ConnectionMemory;
+use super::connection_task::ConnectionTask;
 use super::duties::Duties;
+use super::encode_buffer::EncodeBuffer;
 use super::error::CloseReason;
 use super::handler::{Answer, Called, Handler, MessageAnswer, PollAnswer, in_place};
 use super::handler_task::{HandlerStage, HandlerTask};
 use super::memory::User;
 use super::options::Options;
-use super::pass::Pass;
 use super::response::{
     ResponseParts, Unanswered, refuse_headers, send_message, send_parts, taken_apart,
 };
-use super::room::Room;
 use super::send::SendBody;
 use super::shared::{Shared, State};
 use super::slow_methods::SlowMethods;
@@ -60,14 +60,14 @@ where
     let slow = has_several_threads().then(SlowMethods::default);
     let duties = ServerDuties { handler, requests: Vec::new(), slow };
     let memory = ConnectionMemory::new(Some(user));
-    let mut pass = Pass::new(io, duties, memory, options.busy_poll);
+    let mut task = ConnectionTask::new(io, duties, memory, options.busy_poll);
     async move {
         let _lost = close_reason;
         let shutdown = pin!(shutdown);
         let mut shutdown = Beside::new(shutdown);
         let mut shutting_down = false;
         let close_reason = poll_fn(|cx| {
-            let polled = pass.poll(&shared, cx);
+            let polled = task.poll(&shared, cx);
             if polled.is_ready() || shutting_down || shutdown.poll(cx).is_pending() {
                 return polled;
             }
@@ -75,11 +75,11 @@ where
             // gets a graceful end.
             shutting_down = true;
             shared.shut_down();
-            pass.poll(&shared, cx)
+            task.poll(&shared, cx)
         })
         .await;
         // It is boxed, so that it takes no memory as long as the connection lasts.
-        Box::pin(pass.close()).await;
+        Box::pin(task.close()).await;
         match close_reason {
             CloseReason::Closed => Ok(shared.ended(shutting_down)),
             // If a client closes as it was told to, it does not wait for the second GOAWAY.
@@ -282,7 +282,7 @@ impl<H: Handler> Duties for ServerDuties<H> {
         shared: &'a Arc<Shared>,
         batch: usize,
     ) -> MutexGuard<'a, State> {
-        let mut message = Room::take();
+        let mut message = EncodeBuffer::take();
         let is_timed = self.slow.is_some() || self.requests.len() + state.h2.whole_requests() > 1;
         let mut time_slice = is_timed.then(|| TimeSlice::begin(self.slow.is_some()));
         let mut taken = 0;
@@ -295,9 +295,9 @@ impl<H: Handler> Duties for ServerDuties<H> {
             let runs = slow.as_mut().and_then(|slow| slow.find(&head.path));
             let is_slow = runs.is_some();
             let method = (slow.is_some() && !is_slow).then(|| head.path.clone());
-            let room = (!is_slow).then_some(&mut *message);
+            let buffer = (!is_slow).then_some(&mut *message);
             let called =
-                catch_unwind(AssertUnwindSafe(|| handler.call(head, body, descriptors, room)));
+                catch_unwind(AssertUnwindSafe(|| handler.call(head, body, descriptors, buffer)));
             state = match called {
                 Ok(Called::Answered(answer)) => {
                     note_handler(&mut time_slice, method, slow);

@@ -1,4 +1,5 @@
-//! What a [`Pass`](super::pass::Pass) keeps during one turn: [`Turn`], and [`AfterTurn`], what follows it.
+//! What a [`ConnectionTask`](super::connection_task::ConnectionTask) keeps during one turn: [`Turn`], and
+//! [`AfterTurn`], what follows it.
 
 use std::time::Instant;
 

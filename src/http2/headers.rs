@@ -251,14 +251,14 @@ impl Connection {
             // §5.1.2. Until it has acknowledged our SETTINGS, the peer cannot know the limit. It
             // can never know which calls that it cancelled still run here.
             let known = self.handshake.is_acknowledged() && self.is_full();
-            self.turn_away(id, end, ErrorCode::REFUSED_STREAM);
+            self.reset_unopened(id, end, ErrorCode::REFUSED_STREAM);
             if known {
                 self.budget.spend(Cost::Refused)?;
             }
             return self.check_control();
         }
         if matches!(attached, Attached::Void) {
-            self.turn_away(id, end, ErrorCode::CANCEL);
+            self.reset_unopened(id, end, ErrorCode::CANCEL);
             return self.check_control();
         }
         let expected = match &head {
@@ -335,12 +335,12 @@ impl Connection {
 
     /// Refuses a malformed request, which never becomes a stream (§8.1.1).
     fn bad_request(&mut self, id: u32, end: bool, code: ErrorCode) -> Result<(), ConnectionError> {
-        self.turn_away(id, end, code);
+        self.reset_unopened(id, end, code);
         self.budget.spend(Cost::Violation)?;
         self.check_control()
     }
 
-    fn turn_away(&mut self, id: u32, end: bool, code: ErrorCode) {
+    fn reset_unopened(&mut self, id: u32, end: bool, code: ErrorCode) {
         self.write_control(kind::RST_STREAM, 0, id, &code.0.to_be_bytes());
         // The peer may have sent more before it knows, at least its own reset.
         let window = if end { 0 } else { self.initial_receive_window() };

@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind};
 use super::key::StreamKey;
 use super::news::News;
-use super::stream::{Backlog, Ending, Sending, Stream};
+use super::stream::{Ending, QueuedData, Sending, Stream};
 use super::write_buffer::{self, WriteBuffer};
 
 /// If more than this is outgoing, data waits in its stream. So a stream that has much to send does
@@ -55,14 +55,14 @@ impl Connection {
         if len == 0 && !end {
             return if stream.has_queued() { Progress::Queued } else { Progress::Sent };
         }
-        if let Some(backlog) = &mut stream.backlog {
+        if let Some(queued) = &mut stream.queued {
             if len > 0 {
                 self.outflow.enqueue(len);
-                backlog.queue.push_back(bytes);
+                queued.chunks.push_back(bytes);
             }
             if end {
                 stream.sending = Sending::Ending;
-                backlog.ending = Some(Ending::Data);
+                queued.ending = Some(Ending::Data);
             }
             stream.wants_writable = !end;
             return Progress::Queued;
@@ -92,8 +92,8 @@ impl Connection {
             return Progress::Closed;
         };
         self.outflow.enqueue(bytes.len());
-        stream.backlog = Some(Box::new(Backlog {
-            queue: VecDeque::from([bytes]),
+        stream.queued = Some(Box::new(QueuedData {
+            chunks: VecDeque::from([bytes]),
             begun: 0,
             ending: end.then_some(Ending::Data),
         }));
@@ -129,7 +129,7 @@ impl Connection {
             && len <= max_data
             && let Some(stream) = self.streams.get_mut(key)
             && stream.sending == Sending::Body
-            && stream.backlog.is_none()
+            && stream.queued.is_none()
             && self.dead.is_none()
             && len <= stream.send_window.available()
             && len <= self.outflow.available()
@@ -186,13 +186,13 @@ impl Connection {
             let Some(stream) = self.streams.get_mut(key) else {
                 continue;
             };
-            let Some(backlog) = &mut stream.backlog else {
+            let Some(queued) = &mut stream.queued else {
                 continue;
             };
             // Frames are whole, so the last one may go beyond the turn.
             let mut turn = QUANTUM;
             while turn > 0
-                && let Some(chunk) = backlog.queue.front_mut()
+                && let Some(chunk) = queued.chunks.front_mut()
             {
                 let room =
                     stream.send_window.available().min(self.outflow.available()).min(max_data);
@@ -200,11 +200,11 @@ impl Connection {
                     break;
                 }
                 let (part, before) = if chunk.len() <= room {
-                    let before = std::mem::take(&mut backlog.begun);
+                    let before = std::mem::take(&mut queued.begun);
                     self.outflow.end(before);
-                    (backlog.queue.pop_front().unwrap_or_default(), before)
+                    (queued.chunks.pop_front().unwrap_or_default(), before)
                 } else {
-                    backlog.begun += room;
+                    queued.begun += room;
                     self.outflow.begin(room);
                     (chunk.split_to(room), 0)
                 };
@@ -213,11 +213,11 @@ impl Connection {
                 self.outflow.take(len);
                 self.outflow.dequeue(len);
                 turn = turn.saturating_sub(len);
-                let last = backlog.queue.is_empty() && matches!(backlog.ending, Some(Ending::Data));
+                let last = queued.chunks.is_empty() && matches!(queued.ending, Some(Ending::Data));
                 self.budget.earn(budget::DATA_SENT + len as u32 / budget::BYTES_PER_UNIT);
                 write_data(&mut self.write_buffer, stream.id, (part, before), last);
             }
-            if !backlog.queue.is_empty() {
+            if !queued.chunks.is_empty() {
                 stream.ready = stream.send_window.available() > 0;
                 if stream.ready {
                     self.outflow.push_ready(key, &self.streams);
@@ -234,7 +234,7 @@ impl Connection {
             return;
         };
         stream.ready = false;
-        match stream.backlog.take().and_then(|backlog| backlog.ending) {
+        match stream.queued.take().and_then(|queued| queued.ending) {
             None => {
                 if std::mem::take(&mut stream.wants_writable) {
                     self.events.tell(key, stream, News::WRITABLE);

@@ -253,8 +253,8 @@ impl Connection {
             debug_assert_ne!(stream.sending, Sending::Head, "trailers before the head");
             return Progress::Closed;
         }
-        if let Some(backlog) = &mut stream.backlog {
-            backlog.ending = Some(Ending::Trailers(trailers.clone()));
+        if let Some(queued) = &mut stream.queued {
+            queued.ending = Some(Ending::Trailers(trailers.clone()));
             stream.sending = Sending::Ending;
             return Progress::Queued;
         }

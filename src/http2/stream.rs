@@ -39,12 +39,12 @@ pub(super) enum Receiving {
 
 /// What waits for a window or for room in the buffer. Most streams have none.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub(super) struct QueuedData {
     /// The queued data. It is never empty between calls.
-    pub(super) queue: VecDeque<Bytes>,
+    pub(super) chunks: VecDeque<Bytes>,
     /// How many bytes of the first chunk were sent. Its memory is kept until all of it is sent.
     pub(super) begun: usize,
-    /// What follows the queue.
+    /// What follows the data.
     pub(super) ending: Option<Ending>,
 }
 
@@ -101,7 +101,7 @@ pub(super) struct Stream {
     pub(super) foreign: bool,
     /// The position at which its first frame begins, counted in bytes ever sent.
     pub(super) first_byte: u64,
-    pub(super) backlog: Option<Box<Backlog>>,
+    pub(super) queued: Option<Box<QueuedData>>,
 }
 
 impl Stream {
@@ -129,7 +129,7 @@ impl Stream {
             expected: UNKNOWN_LENGTH,
             foreign: false,
             first_byte: 0,
-            backlog: None,
+            queued: None,
         }
     }
 
@@ -148,7 +148,7 @@ impl Stream {
     /// Returns whether data waits for a window or for room in the buffer.
     #[inline]
     pub(super) fn has_queued(&self) -> bool {
-        self.backlog.is_some()
+        self.queued.is_some()
     }
 }
 

@@ -113,10 +113,10 @@ impl Connection {
         stream.receiving = Receiving::Done;
         stream.ready = false;
         stream.wants_writable = false;
-        if let Some(backlog) = stream.backlog.take() {
-            let queued: usize = backlog.queue.iter().map(Bytes::len).sum();
-            self.outflow.dequeue(queued);
-            self.outflow.end(backlog.begun);
+        if let Some(queued) = stream.queued.take() {
+            let bytes: usize = queued.chunks.iter().map(Bytes::len).sum();
+            self.outflow.dequeue(bytes);
+            self.outflow.end(queued.begun);
         }
     }
 

@@ -129,7 +129,7 @@ impl WriteBuffer {
         }
         self.written += written as u64;
         self.buffer_written += written as u64;
-        self.turn();
+        self.note_control_sent();
     }
 
     /// Returns how many bytes have ever left.
@@ -193,14 +193,14 @@ impl WriteBuffer {
             self.buffer_written += inline as u64;
             bytes -= inline;
             if inline < before {
-                return self.turn();
+                return self.note_control_sent();
             }
             let taken = payload.len().min(bytes);
             payload.advance(taken);
             self.payload_bytes -= taken;
             bytes -= taken;
             if !payload.is_empty() {
-                return self.turn();
+                return self.note_control_sent();
             }
             self.payload_kept -= *kept;
             self.payloads.pop_front();
@@ -212,12 +212,12 @@ impl WriteBuffer {
             self.buffer.advance(inline);
         }
         self.buffer_written += inline as u64;
-        self.turn();
+        self.note_control_sent();
     }
 
     /// Starts to count anew, because all bytes that `earlier` counts have left.
     #[inline]
-    fn turn(&mut self) {
+    fn note_control_sent(&mut self) {
         if self.control.earlier | self.control.recent != 0 && self.written >= self.control.mark {
             self.control =
                 ControlBytes { earlier: self.control.recent, recent: 0, mark: self.end() };

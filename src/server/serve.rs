@@ -247,7 +247,7 @@ impl Acceptor {
     {
         let uid = accepted.peer.identity().map(PeerIdentity::uid);
         let Ok(refusal) = self.gate.refusals.permit(uid) else {
-            return driver::turn_away(accepted.io, reason.text()).await;
+            return driver::refuse(accepted.io, reason.text()).await;
         };
         let (driver, memory) = (self.gate.options.driver, Arc::clone(&self.gate.memory));
         let stopped = self.stop_signal();

@@ -166,7 +166,7 @@ impl Adoption {
             ControlSocket { file, socket: Arc::new(socket) }
         });
         if let Some(control) = &control {
-            control.turn_all_away();
+            control.refuse_all();
         }
         lock.sign();
         // If no take-over is permitted, dropping the control socket removes it.

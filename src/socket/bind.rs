@@ -178,7 +178,8 @@ impl BindOptions {
     ///
     /// Mode, group, policies and limits are the successor's: the file gets the mode asked for here.
     /// Call it when the process is ready to serve, because the other server has stopped accepting
-    /// when it returns. With several addresses use [`bind_all`](Self::bind_all). Default: false. It has no effect on TCP and abstract sockets.
+    /// when it returns. With several addresses use [`bind_all`](Self::bind_all). Default: false. It has no effect
+    /// on TCP and abstract sockets.
     #[must_use]
     pub fn take_over(mut self, take_over: bool) -> Self {
         self.take_over = take_over;
@@ -253,10 +254,10 @@ impl BindOptions {
             .map(|address| address.try_into().map_err(|error| BindError::invalid(&error.into())));
         let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
         let together = Together::new(addresses.len());
-        let turns = turns(&addresses);
-        let bindings = addresses.iter().zip(turns).map(async |(address, turn)| {
-            let mut part = together.part(turn);
-            part.turn().await;
+        let positions = positions(&addresses);
+        let bindings = addresses.iter().zip(positions).map(async |(address, position)| {
+            let mut part = together.part(position);
+            part.those_before().await;
             let listener = self.bind_to(address, &mut part).await?;
             part.ready().await;
             Ok(listener)
@@ -428,18 +429,18 @@ impl Listener {
     }
 }
 
-/// Returns the turn of each address. Those without a file come first, and the others in the order of
-/// their directories' inodes and their names: in the same one for each process, whatever the order and
-/// the paths that it was given.
-fn turns(addresses: &[Address]) -> Vec<usize> {
+/// Returns the position of each address in the order in which they are bound. Those without a file come
+/// first, and the others in the order of their directories' inodes and their names: in the same one for
+/// each process, whatever the order and the paths that it was given.
+fn positions(addresses: &[Address]) -> Vec<usize> {
     let places: Vec<_> = addresses.iter().map(|address| address.as_path().map(place)).collect();
     let mut order: Vec<usize> = (0..addresses.len()).collect();
     order.sort_by_key(|&index| &places[index]);
-    let mut turns = vec![0; addresses.len()];
-    for (turn, index) in order.into_iter().enumerate() {
-        turns[index] = turn;
+    let mut positions = vec![0; addresses.len()];
+    for (position, index) in order.into_iter().enumerate() {
+        positions[index] = position;
     }
-    turns
+    positions
 }
 
 /// Completes when all futures have, or one has failed.

@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 /// Lets bindings wait for each other: no socket is taken over before all the others are bound or ready to
 /// be taken over. A binding that fails is dropped together with those that wait, and then nothing has
-/// changed at any address. They take turns, so that of two processes which want the same sockets in the
+/// changed at any address. They go in order, so that of two processes which want the same sockets in the
 /// same order, one gets all.
 pub(super) struct Together {
     bindings: usize,
@@ -18,9 +18,9 @@ impl Together {
         Self { bindings, ready: watch::Sender::new(0) }
     }
 
-    /// Returns the part of the binding with this turn, counted from 0.
-    pub(super) fn part(&self, turn: usize) -> Part<'_> {
-        Part { together: self, turn, is_ready: false }
+    /// Returns the part of the binding at this position, counted from 0.
+    pub(super) fn part(&self, position: usize) -> Part<'_> {
+        Part { together: self, position, is_ready: false }
     }
 
     /// Completes when so many bindings are ready.
@@ -33,14 +33,14 @@ impl Together {
 /// One of the bindings.
 pub(super) struct Part<'a> {
     together: &'a Together,
-    turn: usize,
+    position: usize,
     is_ready: bool,
 }
 
 impl Part<'_> {
     /// Completes when all before it are ready.
-    pub(super) async fn turn(&self) {
-        self.together.wait_for(self.turn).await;
+    pub(super) async fn those_before(&self) {
+        self.together.wait_for(self.position).await;
     }
 
     /// Notes that this binding is ready, and completes when all are.

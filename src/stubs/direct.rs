@@ -109,14 +109,14 @@ impl Call for DirectRequest<'_> {
             merge(&mut metadata, Arc::unwrap_or_clone(trailers));
         }
         let mut call = handler(service, Request::from_parts(metadata, extensions, message));
-        let Some(room) = self.message else {
+        let Some(buffer) = self.message else {
             let call = RunningUnary { call: call.into_owned(), encoding };
             return DirectAnswer::Unpolled(Answering::Message(Box::pin(call)));
         };
         // A method that is ready at once needs no memory of its own.
         match in_place(poll_fn(|cx| Pin::new(&mut call).poll(cx))) {
             Poll::Ready(response) => {
-                DirectAnswer::Answered(encode_response(response, encoding, room))
+                DirectAnswer::Answered(encode_response(response, encoding, buffer))
             }
             Poll::Pending => {
                 let call = RunningUnary { call: call.into_owned(), encoding };

@@ -170,11 +170,11 @@ async fn a_given_stream_that_has_ended_shuts_the_channel_down() {
 
 // ---- Waiting for a server ------------------------------------------------------------------
 
-/// Accepts `bad` connections and handles them by `turn_away`, and serves the later ones.
+/// Accepts `bad` connections and handles them by `refuse`, and serves the later ones.
 async fn bad_then_good<F>(
     transport: Transport,
     bad: usize,
-    turn_away: impl Fn(samehost::Conn) -> F + Send + Sync + 'static,
+    refuse: impl Fn(samehost::Conn) -> F + Send + Sync + 'static,
 ) -> (Address, tempfile::TempDir)
 where
     F: Future<Output = ()> + Send,
@@ -183,7 +183,7 @@ where
     let address = listener.local_addr().clone();
     tokio::spawn(async move {
         for _ in 0..bad {
-            turn_away(listener.accept().await.unwrap()).await;
+            refuse(listener.accept().await.unwrap()).await;
         }
         named("good").serve(listener).await
     });

@@ -51,7 +51,7 @@ impl ControlSocket {
     pub(in crate::socket) const BACKLOG: i32 = 16;
 
     /// Tells the processes in the queue that another successor was first.
-    pub(in crate::socket) fn turn_all_away(&self) {
+    pub(in crate::socket) fn refuse_all(&self) {
         while let Ok(Some(successor)) = accept_queued(&self.socket) {
             let _ = message::refuse(&successor, Refusal::Busy);
         }

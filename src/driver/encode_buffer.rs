@@ -1,4 +1,4 @@
-//! [`Room`]: a buffer for encoding messages, one for each thread.
+//! [`EncodeBuffer`]: a buffer for encoding messages, one for each thread.
 
 use std::cell::Cell;
 use std::mem;
@@ -9,22 +9,22 @@ const KEPT: usize = 16 << 10;
 
 thread_local! {
     /// The buffer that the thread's calls encode into, one after another.
-    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// An empty vector, which usually has the capacity for an ordinary message. Dropping it gives it
 /// back to the thread.
 #[derive(Debug)]
-pub(crate) struct Room(Vec<u8>);
+pub(crate) struct EncodeBuffer(Vec<u8>);
 
-impl Room {
+impl EncodeBuffer {
     /// Takes the thread's buffer, if it is not in use.
     pub(crate) fn take() -> Self {
-        Self(ROOM.take())
+        Self(BUFFER.take())
     }
 }
 
-impl Deref for Room {
+impl Deref for EncodeBuffer {
     type Target = Vec<u8>;
 
     fn deref(&self) -> &Vec<u8> {
@@ -32,18 +32,18 @@ impl Deref for Room {
     }
 }
 
-impl DerefMut for Room {
+impl DerefMut for EncodeBuffer {
     fn deref_mut(&mut self) -> &mut Vec<u8> {
         &mut self.0
     }
 }
 
-impl Drop for Room {
+impl Drop for EncodeBuffer {
     fn drop(&mut self) {
-        let mut room = mem::take(&mut self.0);
-        if room.capacity() <= KEPT {
-            room.clear();
-            ROOM.replace(room);
+        let mut buffer = mem::take(&mut self.0);
+        if buffer.capacity() <= KEPT {
+            buffer.clear();
+            BUFFER.replace(buffer);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`turn_away`]: the end of a connection that is not served at all.
+//! [`refuse`]: the end of a connection that is not served at all.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -14,7 +14,7 @@ use crate::http2::{Config, Connection, ErrorCode};
 
 /// Tells a peer that it is not served, and closes the connection. The peer may already have sent
 /// its first request. What is there is read, because unread data would turn the end into a reset.
-pub(crate) async fn turn_away<T>(mut io: T, why: &'static str)
+pub(crate) async fn refuse<T>(mut io: T, why: &'static str)
 where
     T: Socket,
 {

@@ -1,4 +1,4 @@
-//! [`Pass`]: the task that drives one connection. Each turn reads what is there, hands out the
+//! [`ConnectionTask`]: the task that drives one connection. Each turn reads what is there, hands out the
 //! events, lets a server's handlers run and writes what has gathered, and then decides: another turn,
 //! sleep, or the end.
 
@@ -35,7 +35,7 @@ const MOST_OUTGOING: usize = 1 << 20;
 /// message needs.
 const MOST_QUEUED: u64 = 64 << 20;
 
-pub(super) struct Pass<T, R> {
+pub(super) struct ConnectionTask<T, R> {
     pub(super) io: T,
     pub(super) duties: R,
     memory: ConnectionMemory,
@@ -45,7 +45,7 @@ pub(super) struct Pass<T, R> {
     /// Whether this end has ended the connection, and has told the peer why.
     pub(super) has_last_words: bool,
     /// Whether events are left from the last turn.
-    backlog: bool,
+    events_left: bool,
     /// A turn takes the number of calls in flight divided by this, see [`Duties::CALLS_PER_TAKEN`].
     calls_per_taken: u8,
     /// How many calls a turn takes, see [`State::batch`]. It stays the same until no events are left:
@@ -61,7 +61,7 @@ pub(super) struct Pass<T, R> {
     pub(super) wakes: Vec<Waker>,
 }
 
-impl<T, R> Pass<T, R>
+impl<T, R> ConnectionTask<T, R>
 where
     T: Socket,
     R: Duties,
@@ -89,7 +89,7 @@ where
             timer: Timer::default(),
             phase: DriverPhase::Open,
             has_last_words: false,
-            backlog: false,
+            events_left: false,
             calls_per_taken,
             batch: 1,
             unparsed: false,
@@ -136,7 +136,7 @@ where
         self.notice_failure(&mut state);
         if !held_up {
             state = self.run_handlers(state, shared);
-            self.backlog |= state.h2.whole_requests() > 0;
+            self.events_left |= state.h2.whole_requests() > 0;
         }
         let mut state = self.write(cx, state, shared, &mut turn);
         self.count_memory(&mut state, shared, &mut turn);
@@ -179,7 +179,7 @@ where
 
     #[inline]
     fn read(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> ReadOutcome {
-        if self.backlog {
+        if self.events_left {
             // The events of the last turn come before anything that is read now, such as the end of
             // the stream.
             turn.more = true;
@@ -306,7 +306,7 @@ where
     /// Takes the events of as many calls as one turn starts. While no handlers are called it takes
     /// all: those of running calls may be behind those of new ones, which are no more than streams.
     fn dispatch(&mut self, state: &mut State, held_up: bool) {
-        if !self.backlog {
+        if !self.events_left {
             self.batch = state.batch(self.calls_per_taken);
         }
         while state.h2.has_events()
@@ -317,7 +317,7 @@ where
                 break;
             }
         }
-        self.backlog = state.h2.has_events();
+        self.events_left = state.h2.has_events();
     }
 
     /// Deals with an error of the connection. From then on nothing is read, and only outgoing bytes
