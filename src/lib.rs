@@ -258,6 +258,10 @@
 //! time enabled (`enable_all`). What binds, connects or serves panics outside of one. Only the client
 //! in [`blocking`] needs none.
 //!
+//! The runtime whose call opens a channel's connection drives it, for the calls of all others, too. They
+//! wait while nothing runs that runtime, and fail if it is shut down. The next call opens another
+//! connection.
+//!
 //! # Platforms
 //!
 //! Linux only. Where a team also checks its code on other systems, the dependency stands under

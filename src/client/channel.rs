@@ -79,7 +79,7 @@ pub(super) struct ChannelCore {
     pub(super) attempt: Mutex<Weak<Attempt>>,
     /// The backoff between attempts for calls that wait for a server.
     pub(super) backoff: Mutex<Backoff>,
-    pub(super) failure: LastFailure,
+    pub(super) failure: Arc<LastFailure>,
     /// The state, without what the connection itself knows.
     pub(super) changes: watch::Sender<ChannelState>,
     pub(super) tokens: Tokens,
@@ -179,7 +179,7 @@ impl Channel {
             link: Mutex::new(link),
             attempt: Mutex::default(),
             backoff: Mutex::new(WAITING),
-            failure: LastFailure::default(),
+            failure: Arc::default(),
             changes: watch::Sender::new(ChannelState::Idle),
             too_many_pings: AtomicU32::new(0),
         }))

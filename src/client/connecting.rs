@@ -1,7 +1,6 @@
 //! [`Attempt`]: connecting, on behalf of all calls of a channel that wait for a connection.
 
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +21,9 @@ use crate::socket::ConnectError;
 
 /// The backoff between attempts for calls that wait for a server.
 pub(crate) const WAITING: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
+
+/// How often a call begins another attempt because the runtime of the one before was shut down.
+const LOST_ATTEMPTS: u32 = 2;
 
 /// A task that connects, repeatedly while a call waits for a server. It runs as long as any call
 /// has a reference to it.
@@ -128,6 +130,7 @@ impl ChannelCore {
         wait: bool,
         mut later: bool,
     ) -> Result<Arc<Link>, Unconnected> {
+        let mut lost = 0;
         loop {
             let attempt = match self.attempt(wait && later) {
                 Found::Link(link) => return Ok(link),
@@ -159,10 +162,12 @@ impl ChannelCore {
                 ) => {
                     return Err(error.into());
                 }
-                Ok(AttemptState::Trying { last: None, .. }) | Err(_) => {
-                    let cause = "the runtime that connected was shut down";
-                    return Err(ConnectError::connector(io::Error::other(cause)).into());
+                // The runtime that connected was shut down. If it is not this call's own, this call
+                // begins another attempt.
+                Ok(AttemptState::Trying { last: None, .. }) | Err(_) if lost < LOST_ATTEMPTS => {
+                    lost += 1;
                 }
+                _ => return Err(ConnectError::runtime_ended().into()),
             }
         }
     }
@@ -201,7 +206,7 @@ impl ChannelCore {
         callers: Arc<Callers>,
         later: bool,
     ) {
-        let given_up = GivenUp(&self);
+        let given_up = GivenUp { channel: &self, callers: &callers };
         if later {
             self.wait(&callers).await;
         }
@@ -293,16 +298,28 @@ enum Found {
 }
 
 /// Clears the state when an attempt is dropped before its end because no call waits any more.
-struct GivenUp<'a>(&'a ChannelCore);
+struct GivenUp<'a> {
+    channel: &'a ChannelCore,
+    callers: &'a Arc<Callers>,
+}
 
 impl Drop for GivenUp<'_> {
     fn drop(&mut self) {
-        self.0.changes.send_if_modified(|state| {
-            let connecting = *state == ChannelState::Connecting;
-            if connecting {
-                *state = ChannelState::Idle;
-            }
-            connecting
-        });
+        // The runtime drops the task later. Another attempt may have begun since, and then the state is
+        // of that.
+        let under_way = lock(&self.channel.attempt);
+        let attempt = under_way.upgrade();
+        if attempt.as_ref().is_none_or(|it| Arc::ptr_eq(&it.callers, self.callers)) {
+            self.channel.changes.send_if_modified(|state| {
+                let connecting = *state == ChannelState::Connecting;
+                if connecting {
+                    *state = ChannelState::Idle;
+                }
+                connecting
+            });
+        }
+        // This may be the last reference, which is not dropped under the lock.
+        drop(under_way);
+        drop(attempt);
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::Extensions;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -12,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 use tracing::Level;
 
-use super::builder::{ChannelBuilder, Target};
+use super::builder::ChannelBuilder;
 use super::channel::lock;
 use super::connecting::LastFailure;
 use super::reopening::Reopening;
@@ -125,11 +126,8 @@ impl ChannelBuilder {
             when_idle: self.keep_alive_while_idle,
         });
         // The wait for the server's SETTINGS has its own limits: the connect timeout and the calls'
-        // deadlines. This timeout is for the acknowledgement of ours, which comes later.
-        options.http2.handshake_timeout = match self.target {
-            Target::Stream => FAR,
-            _ => self.connect_timeout.saturating_mul(2).min(FAR),
-        };
+        // deadlines. A server that is late with the acknowledgement of ours may still answer.
+        options.http2.handshake_timeout = FAR;
         // No request is sent until then: a client cannot know whether a server read it.
         options.http2.initial_max_streams = 0;
         options
@@ -155,13 +153,13 @@ impl ChannelBuilder {
         failure: &LastFailure,
     ) -> Result<Link, ConnectError> {
         let started = Instant::now();
-        let limit = self.connect_timeout;
         let mut reopening = Reopening::new();
         loop {
-            let left = limit.saturating_sub(started.elapsed());
+            let left = self.time_left(started);
             let mut conn = match socket::connect_within(address, left).await {
                 Err(error) if error.kind() == ConnectErrorKind::TimedOut => {
-                    return Err(ConnectError::timed_out(Some(address), Some(limit)));
+                    let limit = Some(self.connect_timeout);
+                    return Err(ConnectError::timed_out(Some(address), limit));
                 }
                 opened => opened?,
             };
@@ -177,18 +175,9 @@ impl ChannelBuilder {
                 WatchedLink::opening(self, Some(address), &Peer::of(Some(&conn)));
             let sender = Sender::start_watched(conn, self.driver_options(too_many_pings), watch);
             failure.set(ConnectError::silent(Some(address), None));
-            let left = limit.saturating_sub(started.elapsed());
-            match timeout(left, sender.ready()).await {
-                Ok(Ok(())) => {
-                    let link = Link::new(sender, Some(Arc::clone(address)), server, preference);
-                    return Ok(link.observed_as(observed));
-                }
-                Ok(Err(close_reason)) => match reopening.next(close_reason.as_ref()) {
-                    Some(wait) if wait.is_zero() => {}
-                    Some(wait) => sleep(wait).await,
-                    None => return Err(not_ready(Some(address), close_reason)),
-                },
-                Err(_) => return Err(ConnectError::silent(Some(address), Some(limit))),
+            if self.speaks(&sender, Some(address), started, &mut reopening).await? {
+                let link = Link::new(sender, Some(Arc::clone(address)), server, preference);
+                return Ok(link.observed_as(observed));
             }
         }
     }
@@ -201,9 +190,22 @@ impl ChannelBuilder {
         failure: &LastFailure,
     ) -> Result<Link, ConnectError> {
         let attempted = Attempted::began(self, None);
-        let limit = self.connect_timeout;
-        let opening = async {
-            let stream = connect.0().await.map_err(ConnectError::connector)?;
+        attempted.ended(self.attempt_stream(connect, too_many_pings, failure).await)
+    }
+
+    async fn attempt_stream(
+        &self,
+        connect: &Connect,
+        too_many_pings: u32,
+        failure: &LastFailure,
+    ) -> Result<Link, ConnectError> {
+        let started = Instant::now();
+        let mut reopening = Reopening::new();
+        loop {
+            let stream = match timeout(self.time_left(started), connect.0()).await {
+                Ok(opened) => opened.map_err(ConnectError::connector)?,
+                Err(_) => return Err(ConnectError::timed_out(None, Some(self.connect_timeout))),
+            };
             if self.server.is_some() {
                 return Err(ConnectError::unknown_server(None));
             }
@@ -211,15 +213,36 @@ impl ChannelBuilder {
             let options = self.driver_options(too_many_pings);
             let sender = Sender::start_watched(Sleeping::new(stream), options, watch);
             failure.set(ConnectError::silent(None, None));
-            match sender.ready().await {
-                Ok(()) => Ok(Link::given(sender).observed_as(observed)),
-                Err(close_reason) => Err(not_ready(None, close_reason)),
+            if self.speaks(&sender, None, started, &mut reopening).await? {
+                return Ok(Link::given(sender).observed_as(observed));
             }
-        };
-        attempted.ended(match timeout(limit, opening).await {
-            Ok(opened) => opened,
-            Err(_) => Err(ConnectError::silent(None, Some(limit))),
-        })
+        }
+    }
+
+    /// Waits until the server speaks, or until it is time for another connection (`false`), because it
+    /// has ended this one.
+    async fn speaks(
+        &self,
+        sender: &Sender,
+        address: Option<&Address>,
+        started: Instant,
+        reopening: &mut Reopening,
+    ) -> Result<bool, ConnectError> {
+        match timeout(self.time_left(started), sender.ready()).await {
+            Ok(Ok(())) => return Ok(true),
+            Ok(Err(close_reason)) => match reopening.next(close_reason.as_ref()) {
+                Some(wait) if wait.is_zero() => {}
+                Some(wait) => sleep(wait).await,
+                None => return Err(not_ready(address, close_reason)),
+            },
+            Err(_) => return Err(ConnectError::silent(address, Some(self.connect_timeout))),
+        }
+        Ok(false)
+    }
+
+    /// Returns how much of the connect timeout is left.
+    fn time_left(&self, started: Instant) -> Duration {
+        self.connect_timeout.saturating_sub(started.elapsed())
     }
 }
 

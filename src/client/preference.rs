@@ -6,11 +6,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::builder::Target;
+use super::builder::{ChannelBuilder, Target};
 use super::channel::ChannelCore;
-use super::connecting::LastFailure;
+use super::connecting::{LastFailure, WAITING};
 use super::link::Link;
 use crate::address::Address;
 use crate::backoff::{Backoff, jittered};
@@ -29,7 +29,7 @@ impl ChannelCore {
         match &self.config.target {
             Target::Addresses(addresses) => match &**addresses {
                 [address] => self.config.open_address(address, 0, pings, &self.failure).await,
-                addresses => self.open_first(addresses, pings).await,
+                addresses => open_first(&self.config, addresses, pings, &self.failure).await,
             },
             Target::Connector(connect) => {
                 self.config.open_stream(connect, pings, &self.failure).await
@@ -37,42 +37,6 @@ impl ChannelCore {
             Target::Nowhere(error) => Err(error.clone()),
             // This is never reached: there is nothing to open.
             Target::Stream => Err(ConnectError::connector(std::io::ErrorKind::NotConnected.into())),
-        }
-    }
-
-    /// Tries the addresses in their order, each with a head start before the next.
-    async fn open_first(
-        self: &Arc<Self>,
-        addresses: &[Arc<Address>],
-        pings: u32,
-    ) -> Result<Link, ConnectError> {
-        let mut attempts = JoinSet::new();
-        let mut errors: Vec<Option<ConnectError>> = vec![None; addresses.len()];
-        let mut rest = addresses.iter().enumerate();
-        loop {
-            let started = rest.next().map(|(preference, address)| {
-                let (core, address) = (Arc::clone(self), Arc::clone(address));
-                attempts.spawn(async move {
-                    let (config, failure) = (&core.config, &core.failure);
-                    let opened = config.open_address(&address, preference, pings, failure).await;
-                    opened.map_err(|error| (preference, error))
-                });
-            });
-            let head_start = async {
-                match started {
-                    Some(()) if rest.len() > 0 => sleep(HEAD_START).await,
-                    _ => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                ended = attempts.join_next() => match ended {
-                    Some(Ok(Ok(link))) => return Ok(link),
-                    Some(Ok(Err((preference, error)))) => errors[preference] = Some(error),
-                    Some(Err(_)) => {}
-                    None => return Err(ConnectError::all(errors.into_iter().flatten())),
-                },
-                () = head_start => {}
-            }
         }
     }
 
@@ -90,6 +54,59 @@ impl ChannelCore {
     }
 }
 
+/// Tries the addresses in their order, each with a head start before the next. One that has failed is
+/// tried again as long as another may still answer: that may take as long as the connect timeout.
+async fn open_first(
+    config: &Arc<ChannelBuilder>,
+    addresses: &[Arc<Address>],
+    pings: u32,
+    failure: &Arc<LastFailure>,
+) -> Result<Link, ConnectError> {
+    let open = |preference: usize, wait: Duration| {
+        let (config, failure) = (Arc::clone(config), Arc::clone(failure));
+        let address = Arc::clone(&addresses[preference]);
+        async move {
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
+            let opened = config.open_address(&address, preference, pings, &failure).await;
+            opened.map_err(|error| (preference, error))
+        }
+    };
+    let mut attempts = JoinSet::new();
+    let mut errors: Vec<Option<ConnectError>> = vec![None; addresses.len()];
+    let mut backoffs = vec![WAITING; addresses.len()];
+    let mut begun = 0;
+    loop {
+        if begun < addresses.len() {
+            attempts.spawn(open(begun, Duration::ZERO));
+            begun += 1;
+        }
+        let head_start = Instant::now() + HEAD_START;
+        while begun == addresses.len() || errors[begun - 1].is_none() {
+            let ended = tokio::select! {
+                ended = attempts.join_next() => ended,
+                () = sleep_until(head_start), if begun < addresses.len() => break,
+            };
+            match ended {
+                Some(Ok(Ok(link))) => return Ok(link),
+                Some(Ok(Err((preference, error)))) => {
+                    let again = !error.kind().is_permanent();
+                    errors[preference] = Some(error);
+                    if errors.iter().all(Option::is_some) {
+                        return Err(ConnectError::all(errors.into_iter().flatten()));
+                    }
+                    if again {
+                        attempts.spawn(open(preference, jittered(backoffs[preference].next())));
+                    }
+                }
+                Some(Err(_)) => {}
+                None => return Err(ConnectError::all(errors.into_iter().flatten())),
+            }
+        }
+    }
+}
+
 /// Looks for a server that is preferred to that of `link`, as long as `link` is in use.
 async fn search_preferred(channel: Weak<ChannelCore>, link: Weak<Link>) {
     let mut backoff = RETURN;
@@ -102,16 +119,14 @@ async fn search_preferred(channel: Weak<ChannelCore>, link: Weak<Link>) {
         // A search does not keep the channel alive.
         drop(shared);
         let Target::Addresses(addresses) = &config.target else { return };
-        let failure = LastFailure::default();
-        for (better, address) in addresses[..preference].iter().enumerate() {
-            if let Ok(found) = config.open_address(address, better, pings, &failure).await {
-                tracing::debug!(%address, "returning to a preferred server");
-                // This is the last step, because it may end this very task.
-                if let Some(shared) = channel.upgrade() {
-                    shared.use_link(found);
-                }
-                return;
+        let failure = Arc::default();
+        if let Ok(found) = open_first(&config, &addresses[..preference], pings, &failure).await {
+            tracing::debug!(address = ?found.address, "returning to a preferred server");
+            // This is the last step, because it may end this very task.
+            if let Some(shared) = channel.upgrade() {
+                shared.use_link(found);
             }
+            return;
         }
     }
 }

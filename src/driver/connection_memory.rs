@@ -12,6 +12,10 @@ use super::timer::now;
 /// Bytes are counted in steps of this size. Fewer bytes than one step are not counted.
 const STEP: usize = 16 * 1024;
 
+/// A connection that holds no more than this need not wait for a turn: it is read a little at a time.
+/// That much for all connections that one user may have is no more than the margin.
+const LITTLE: usize = 4 * STEP;
+
 /// How often a connection that is not read checks whether it may be read again.
 const PRESSED_CHECK: Duration = Duration::from_millis(20);
 
@@ -21,8 +25,12 @@ const CHECK: Duration = Duration::from_secs(1);
 /// Calls that take fewer bytes than this do not make a connection check.
 const MANY_CALLS: usize = 4 << 20;
 
-/// How long a pressed user's connection may be read and still hold as much as before.
+/// How long a pressed user's connection may be read and still hold as much as before, if its peer has
+/// to act.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it may if only handlers can free what it holds, and no other connection is read meanwhile.
+const PATIENCE_WITH_HANDLERS: Duration = Duration::from_secs(60);
 
 /// How long the connection whose turn it is may bring nothing before another one gets the turn.
 const TURN: Duration = Duration::from_millis(20);
@@ -37,7 +45,7 @@ pub(super) enum Reading {
     Free,
     /// As much as there is, because it is this connection's turn.
     Turn,
-    /// Little at a time, because the connection holds nothing.
+    /// Little at a time, because the connection holds little.
     Little,
     /// Nothing for now.
     Not,
@@ -55,8 +63,8 @@ pub(super) struct ConnectionMemory {
     checks: bool,
     /// Whether it is in a line: it waits for a turn, or has it.
     lined_up: bool,
-    /// Whether it waits, although it holds nothing.
-    waits_empty: bool,
+    /// Whether it waits, although it holds little.
+    waits_with_little: bool,
     /// Whether users share the turns of their tasks.
     shares_turns: bool,
     /// Whether it waits for such a turn.
@@ -89,7 +97,7 @@ impl ConnectionMemory {
             counted: 0,
             checks: false,
             lined_up: false,
-            waits_empty: false,
+            waits_with_little: false,
             shares_turns: false,
             awaits_turn: false,
             since: None,
@@ -121,7 +129,7 @@ impl ConnectionMemory {
             user.add(steps - self.counted);
         }
         self.counted = steps;
-        if steps == 0 {
+        if steps <= LITTLE {
             self.leave();
         }
     }
@@ -172,10 +180,10 @@ impl ConnectionMemory {
         self.counted == 0
     }
 
-    /// Returns whether the connection may be read again, after it was not, because it holds nothing.
+    /// Returns whether the connection may be read again, after it was not, because it holds little.
     #[inline]
     pub(super) fn is_readable_again(&self) -> bool {
-        self.counted == 0 && !self.waits_empty
+        self.counted <= LITTLE && !self.waits_with_little
     }
 
     /// Returns whether the connection holds something and its user has to wait.
@@ -184,11 +192,16 @@ impl ConnectionMemory {
         self.counted > 0 && self.user.as_ref().is_some_and(|user| user.is_pressed())
     }
 
+    /// Returns whether its user holds so much that the turn to be read no longer goes round.
+    pub(super) fn is_far_beyond(&self) -> bool {
+        self.user.as_ref().is_some_and(|user| user.is_far_beyond())
+    }
+
     /// Returns how much may be read of the connection. If that is nothing, the task is woken for
     /// its turn.
     #[inline]
     pub(super) fn reading(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
-        self.waits_empty = false;
+        self.waits_with_little = false;
         let Some(user) = &self.user else { return Reading::Free };
         if !user.is_pressed() {
             if self.lined_up {
@@ -197,12 +210,12 @@ impl ConnectionMemory {
             self.since = None;
             return Reading::Free;
         }
-        if self.counted > 0 {
+        if self.counted > LITTLE {
             return self.reading_in_turn(now, cx);
         }
         self.since = None;
-        self.waits_empty = user.memory.is_beyond_margin();
-        if self.waits_empty { Reading::Not } else { Reading::Little }
+        self.waits_with_little = user.memory.is_beyond_margin();
+        if self.waits_with_little { Reading::Not } else { Reading::Little }
     }
 
     #[cold]
@@ -239,18 +252,25 @@ impl ConnectionMemory {
     }
 
     /// Notes that there was nothing to read. Returns whether that has lasted so long that another
-    /// request should get window.
+    /// request should get window, and then [`stalls`](Self::stalls) follows.
     pub(super) fn found_nothing(&mut self, now: Instant) -> bool {
         let Some(turn) = &mut self.turn else { return false };
         if now < turn.last + TURN {
             return false;
         }
         turn.last = now;
-        let beyond = self.user.as_ref().is_some_and(|user| user.is_beyond());
-        if !beyond {
+        true
+    }
+
+    /// Leaves the turn to another connection, unless that could add much: the user holds a quarter more
+    /// than it may. Even then the peers of other connections may free memory, by reading responses, and
+    /// this one's may not if it `waits_for_peer` no longer. So the turn goes round until the user is far
+    /// beyond.
+    pub(super) fn stalls(&mut self, waits_for_peer: impl FnOnce() -> bool) {
+        let stays = |user: &User| user.is_beyond() && (user.is_far_beyond() || waits_for_peer());
+        if !self.user.as_deref().is_some_and(stays) {
             self.leave();
         }
-        true
     }
 
     /// Notes that the connection is not read. `sent` means that the peer has sent something, so
@@ -275,27 +295,36 @@ impl ConnectionMemory {
     }
 
     /// Returns whether the connection has to be closed: there is no room, and it has held as much
-    /// for too long. `waits_for_peer` tells whether the peer has to act.
+    /// for too long. `waits_for_peer` tells whether the peer has to act. If only handlers can free what
+    /// it holds, it is closed much later, and only because no other connection is read.
     pub(super) fn is_exhausted(
         &mut self,
         now: Instant,
         waits_for_peer: impl FnOnce() -> bool,
     ) -> bool {
         let Some(user) = &self.user else { return false };
-        if self.since.as_ref().is_none_or(|since| now < **since + PATIENCE) || !self.is_pressed() {
+        let Some(since) = self.since.as_deref().copied() else { return false };
+        if now < since + PATIENCE || !self.is_pressed() {
             return false;
         }
-        let stuck = self.turn.is_some() && user.is_beyond();
-        if stuck || (user.memory.is_full() && waits_for_peer()) {
-            return true;
+        let is_read = self.turn.is_some();
+        let (patience, exhausted) = match waits_for_peer() {
+            true => (PATIENCE, user.memory.is_full() || is_read && user.is_beyond()),
+            false => (PATIENCE_WITH_HANDLERS, is_read && user.is_far_beyond()),
+        };
+        if now < since + patience {
+            return false;
         }
-        self.since = Some(Box::new(now));
-        false
+        if !exhausted {
+            self.since = Some(Box::new(now));
+        }
+        exhausted
     }
 
     /// Returns when to check again.
     pub(super) fn next_check(&self, now: Instant) -> Option<Instant> {
-        let pressed = self.waits_empty || self.is_pressed();
+        // The one that has the turn gives it back when it is woken: others wait for it.
+        let pressed = self.waits_with_little || self.lined_up || self.is_pressed();
         (pressed || (self.counted > 0 && self.checks))
             .then(|| now + if pressed { PRESSED_CHECK } else { CHECK })
     }
@@ -358,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_margin_those_that_hold_nothing_wait_too() {
+    fn beyond_the_margin_those_that_hold_little_wait_too() {
         let now = Instant::now();
         let memory = Memory::new(4 * MARGIN, MARGIN);
         let mut heavy = connections::<2>(&memory, Owner::Uid(HEAVY));
@@ -392,13 +421,48 @@ mod tests {
     }
 
     #[test]
+    fn one_that_holds_little_need_not_wait_for_a_turn() {
+        let now = Instant::now();
+        let memory = Memory::new(40 * STEP, 40 * STEP);
+        let [mut heavy, mut light] = connections::<2>(&memory, Owner::Server);
+        heavy.set(60 * STEP, 0);
+        light.set(LITTLE + STEP, 0);
+        assert_eq!((reading(&mut heavy, now), reading(&mut light, now)), (Turn, Not));
+        light.set(LITTLE, 0);
+        assert!(light.is_readable_again());
+        assert_eq!(reading(&mut light, now), Little);
+        assert_eq!(light.next_check(now), Some(now + PRESSED_CHECK));
+        assert!(!memory.turns.is_wanted(), "it has left the line");
+    }
+
+    #[test]
+    fn one_that_has_the_turn_is_woken_to_give_it_back() {
+        let now = Instant::now();
+        let memory = Memory::new(40 * STEP, 40 * STEP);
+        let [mut first, mut other] = connections::<2>(&memory, Owner::Server);
+        first.set(LITTLE + STEP, 0);
+        other.set(60 * STEP, 0);
+        assert_eq!(reading(&mut first, now), Turn);
+        // Nothing is short any more. The connection has no data that it would check for.
+        other.set(10 * STEP, 0);
+        first.set(0, LITTLE + STEP);
+        assert_eq!(first.next_check(now), Some(now + PRESSED_CHECK));
+        other.set(60 * STEP, 0);
+        assert_eq!(reading(&mut other, now), Not);
+        other.set(10 * STEP, 0);
+        assert_eq!(reading(&mut first, now), Free);
+        other.set(60 * STEP, 0);
+        assert_eq!(reading(&mut other, now), Turn);
+    }
+
+    #[test]
     fn when_all_is_taken_those_wait_who_have_more_than_their_part() {
         let now = Instant::now();
         let memory = Memory::new(100 * STEP, 100 * STEP);
         let [mut own, mut other] = connections::<2>(&memory, Owner::Server);
         let [mut light] = connections::<1>(&memory, Owner::Uid(LIGHT));
-        own.set(90 * STEP, 0);
-        other.set(STEP, 0);
+        own.set(86 * STEP, 0);
+        other.set(LITTLE + STEP, 0);
         light.set(10 * STEP, 0);
         assert_eq!(reading(&mut own, now), Turn);
         assert_eq!((reading(&mut other, now), reading(&mut light, now)), (Not, Free));
@@ -420,6 +484,7 @@ mod tests {
         assert_eq!(read(&mut connections, start), [Turn, Not, Not]);
         assert!(!connections[0].found_nothing(start + TURN / 2));
         assert!(connections[0].found_nothing(start + TURN), "for so long");
+        connections[0].stalls(|| true);
         assert_eq!(read(&mut connections, start + TURN), [Not, Turn, Not]);
         // The turn lasts longer if something comes, but only for a limited time.
         let soon = start + TURN + TURN / 2;
@@ -436,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn far_beyond_one_stays_the_only_one_until_it_holds_less() {
+    fn beyond_one_that_waits_for_its_peer_stays_the_only_one_until_it_holds_less() {
         let start = Instant::now();
         let memory = Memory::new(40 * STEP, 40 * STEP);
         let mut connections = connections::<2>(&memory, Owner::Server);
@@ -444,6 +509,7 @@ mod tests {
         assert_eq!(reading(&mut connections[0], start), Turn);
         connections[0].set(27 * STEP, 0);
         assert!(connections[0].found_nothing(start + TURN));
+        connections[0].stalls(|| true);
         let later = start + 2 * SLICE;
         assert_eq!(connections.each_mut().map(|it| reading(it, later)), [Turn, Not]);
         connections[0].set(26 * STEP, 0);
@@ -451,12 +517,40 @@ mod tests {
     }
 
     #[test]
+    fn one_that_waits_only_for_handlers_leaves_its_turn_until_the_user_is_far_beyond() {
+        let start = Instant::now();
+        let memory = Memory::new(4 * MARGIN, 4 * MARGIN);
+        let mut connections = connections::<2>(&memory, Owner::Server);
+        let [waits, other] = &mut connections;
+        // Exactly as far as the turn goes round.
+        waits.set(5 * MARGIN, 0);
+        other.set(MARGIN / 2, 0);
+        assert_eq!((reading(waits, start), reading(other, start)), (Turn, Not));
+        waits.stalls(|| false);
+        assert_eq!((reading(waits, start), reading(other, start)), (Not, Turn));
+        other.stalls(|| false);
+        waits.set(5 * MARGIN + STEP, 0);
+        assert_eq!((reading(waits, start), reading(other, start)), (Turn, Not));
+        waits.stalls(|| false);
+        assert_eq!((reading(waits, start), reading(other, start)), (Turn, Not));
+
+        // Far beyond, it holds up all others, and is closed in the end.
+        let later = start + PATIENCE_WITH_HANDLERS;
+        assert!(!waits.is_exhausted(start + PATIENCE, || false), "its peer has done its part");
+        assert!(!waits.is_exhausted(later - TURN, || false));
+        assert!(waits.is_exhausted(later, || false));
+        waits.set(5 * MARGIN, 0);
+        assert_eq!(reading(waits, start), Turn);
+        assert!(!waits.is_exhausted(later, || false), "others are read");
+    }
+
+    #[test]
     fn only_one_that_is_read_and_holds_on_to_all_is_closed() {
         let start = Instant::now();
-        let memory = Memory::new(4 * STEP, 4 * STEP);
+        let memory = Memory::new(40 * STEP, 40 * STEP);
         let [mut stuck, mut unread, mut silent] = connections::<3>(&memory, Owner::Server);
         for connection in [&mut stuck, &mut unread, &mut silent] {
-            connection.set(2 * STEP, 0);
+            connection.set(20 * STEP, 0);
         }
         let later = start + PATIENCE;
         assert_eq!(reading(&mut stuck, start), Turn);
@@ -472,15 +566,15 @@ mod tests {
         silent.was_not_read(start, false);
         assert!(silent.is_exhausted(later + PATIENCE, || true), "there was nothing to read");
         // Holding more is not progress. Holding less is.
-        stuck.set(3 * STEP, 0);
-        assert!(stuck.is_exhausted(later, || false));
+        stuck.set(30 * STEP, 0);
+        assert!(stuck.is_exhausted(later, || true));
         stuck.note_sent(STEP as u64 - 1);
-        assert!(stuck.is_exhausted(later, || false));
+        assert!(stuck.is_exhausted(later, || true));
         stuck.note_sent(STEP as u64);
         assert!(!stuck.is_exhausted(later, || true), "it takes what is sent");
         assert_eq!(reading(&mut stuck, start), Turn);
-        assert!(stuck.is_exhausted(later, || false));
-        stuck.set(2 * STEP, 0);
+        assert!(stuck.is_exhausted(later, || true));
+        stuck.set(20 * STEP, 0);
         assert!(!stuck.is_exhausted(later, || true));
         // With room for all, no connection is closed.
         stuck.set(0, 0);

@@ -293,6 +293,7 @@ where
         self.timer.fired(turn.now);
         if turn.stalls {
             state.h2.give_to_another();
+            self.memory.stalls(|| state.h2.waits_for_peer());
         }
         if self.memory.is_exhausted(turn.now, || state.h2.waits_for_peer()) {
             let why = "the server has no room for what this connection makes it hold";
@@ -406,7 +407,8 @@ where
         let arriving = shared.arriving.load(Ordering::Relaxed);
         let data = state.h2.buffered() + self.reader.kept() + arriving;
         self.memory.set(data, state.h2.call_bytes());
-        if state.h2.set_pressed(self.memory.is_pressed()) {
+        let is_pressed = self.memory.is_pressed();
+        if state.h2.set_pressed(is_pressed, is_pressed && self.memory.is_far_beyond()) {
             // The window that it gave is written in the next turn.
             turn.unsent = true;
         }

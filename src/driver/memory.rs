@@ -7,18 +7,20 @@
 //! than the limit and this user holds more than its part of the limit. Connections of other users
 //! are not affected.
 //!
-//! Of a pressed user's connections that hold something, one is read at a time ([`ReadTurns`]), in the
+//! Of a pressed user's connections that hold more than a little, one is read at a time ([`ReadTurns`]), in the
 //! order in which they began to wait. It gives window to its oldest request first
 //! (`http2/pressure.rs`), so that requests that have begun can finish. If a user holds a quarter
-//! more than its share, the connection that is read keeps its turn until it holds less. If all
-//! together hold a quarter more than the limit, only one connection of the server is read.
+//! more than its share, the connection that is read keeps its turn as long as its peer has to act, and
+//! with half of [`MARGIN`] more until it holds less. If all together hold a quarter more than the
+//! limit, only one connection of the server is read.
 //!
-//! A pressed user's connections that hold nothing are read a little at a time, which is much if they
+//! A pressed user's connections that hold little are read a little at a time, which is much if they
 //! are thousands. Beyond that quarter and [`MARGIN`] they wait, too.
 //!
 //! A connection is never closed for what this server has not read. It is closed if it was read for
-//! 10 s and did not become less, while its user is beyond that quarter, or while all memory is used
-//! and the peer has to act.
+//! 10 s and did not become less, while its peer has to act, and its user is beyond that quarter or all
+//! memory is used. If only handlers can free what it holds, it is closed after 60 s, and only while no
+//! other connection is read because of it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,7 +31,7 @@ use super::rounds::{Line, Rounds};
 use super::timer::now;
 use super::turns::ReadTurns;
 
-/// How many bytes connections that held nothing may add beyond a quarter more than the limit.
+/// How many bytes connections that held little may add beyond a quarter more than the limit.
 pub(super) const MARGIN: usize = 16 << 20;
 
 /// How much a server's connections hold together.
@@ -169,8 +171,19 @@ impl User {
 
     /// Returns whether it holds a quarter more than it may.
     pub(super) fn is_beyond(&self) -> bool {
-        let held = self.held();
-        self.share().is_some_and(|share| held > a_quarter_more(share)) || self.memory.is_beyond()
+        self.is_beyond_by(0)
+    }
+
+    /// Returns whether it holds half of the margin more than that, too. The other half is for
+    /// connections that hold little.
+    pub(super) fn is_far_beyond(&self) -> bool {
+        self.is_beyond_by(MARGIN / 2)
+    }
+
+    fn is_beyond_by(&self, bytes: usize) -> bool {
+        let beyond = |held: usize, limit| held > a_quarter_more(limit).saturating_add(bytes);
+        self.share().is_some_and(|share| beyond(self.held(), share))
+            || beyond(self.memory.held(), self.memory.limit)
     }
 
     pub(super) fn add(&self, bytes: usize) {

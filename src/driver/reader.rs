@@ -27,7 +27,7 @@ const READ_BY_STREAMS: (usize, usize) = (48 * 1024, 16 * 1024);
 /// each time. A smaller one brings as much as without.
 const LEAST_ROOM: usize = 64 * 1024;
 
-/// How much is read at a time from a connection that holds nothing while its user has to wait.
+/// How much is read at a time from a connection that holds little while its user has to wait.
 const LITTLE: usize = 2 * 1024;
 
 /// The rest of a frame at the end of a turn is copied out of its read buffer if it is no larger

@@ -259,6 +259,8 @@ impl Inflow {
 pub(super) struct Pressure {
     /// Whether memory is short.
     pub(super) is_on: bool,
+    /// Whether so much is held that no other request follows the one that gets window.
+    pub(super) is_far: bool,
     /// The stream of the request that gets window meanwhile, or 0.
     pub(super) first: u32,
 }

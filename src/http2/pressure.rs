@@ -14,16 +14,19 @@ fn is_under_way(stream: &Stream) -> bool {
 
 impl Connection {
     /// Sets whether memory is short, so that only one request gets window. The driver calls this in
-    /// each of its turns. Returns whether it gave window, which is now to be written.
+    /// each of its turns. With `is_far`, so much is held that the next request gets none when that one
+    /// has arrived, as long as the peer sends anything. Returns whether it gave window, which is now to
+    /// be written.
     #[inline]
-    pub(crate) fn set_pressed(&mut self, is_on: bool) -> bool {
-        (is_on || self.pressure.is_on) && self.press(is_on)
+    pub(crate) fn set_pressed(&mut self, is_on: bool, is_far: bool) -> bool {
+        (is_on || self.pressure.is_on) && self.press(is_on, is_far)
     }
 
     #[cold]
-    fn press(&mut self, is_on: bool) -> bool {
+    fn press(&mut self, is_on: bool, is_far: bool) -> bool {
         let before = self.write_buffer.len();
         self.pressure.is_on = is_on;
+        self.pressure.is_far = is_far;
         if is_on {
             self.first_under_pressure();
         } else {
@@ -94,8 +97,10 @@ impl Connection {
     /// Returns the request that gets window. It is the oldest that is under way, until it has
     /// arrived completely.
     fn first_under_pressure(&mut self) -> Option<StreamKey> {
+        let is_far = self.pressure.is_far;
         match self.find(self.pressure.first) {
             Some((key, stream)) if stream.receiving == Receiving::Body => Some(key),
+            _ if is_far => None,
             _ => self.choose(0),
         }
     }

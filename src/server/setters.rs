@@ -63,10 +63,10 @@ impl Server {
     /// this limit and 100 MiB more.
     ///
     /// Above the limit the users that hold most wait. Of the connections of such a user that hold
-    /// something the server reads one at a time, and gives the client room to send for its oldest
+    /// more than 64 KiB the server reads one at a time, and gives the client room to send for its oldest
     /// request first: so what has begun can finish. It closes one that it reads and whose buffers do
-    /// not shrink for 10 s (ENHANCE_YOUR_CALM). Set it to several times the largest message. Default
-    /// 256 MiB.
+    /// not shrink for 10 s although the client could act, or for 60 s if that holds up all the others
+    /// (ENHANCE_YOUR_CALM). Set it to several times the largest message. Default 256 MiB.
     #[must_use]
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
         self.options.max_buffered = bytes;

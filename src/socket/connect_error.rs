@@ -46,6 +46,8 @@ struct ConnectErrorDetails {
     message: String,
     cause: Option<io::Error>,
     server: Option<PeerIdentity>,
+    /// If it is about several addresses: the error of one of them, which has the rest.
+    of_one: Option<ConnectError>,
 }
 
 /// The kind of a [`ConnectError`].
@@ -103,7 +105,8 @@ impl ConnectErrorKind {
 impl ConnectError {
     fn new(kind: ConnectErrorKind, address: Option<&Address>, message: String) -> Self {
         let address = address.cloned();
-        let details = ConnectErrorDetails { kind, address, message, cause: None, server: None };
+        let details =
+            ConnectErrorDetails { kind, address, message, cause: None, server: None, of_one: None };
         Self { details: Arc::new(details), in_status: false }
     }
 
@@ -132,12 +135,14 @@ impl ConnectError {
 
     /// Returns the error of the operating system or of a connector, if there was one.
     pub fn io_error(&self) -> Option<&io::Error> {
-        self.details.cause.as_ref()
+        let of_one = || self.details.of_one.as_ref()?.io_error();
+        self.details.cause.as_ref().or_else(of_one)
     }
 
     /// Returns the server that was not accepted, for [`ConnectErrorKind::WrongServer`].
     pub fn server(&self) -> Option<&PeerIdentity> {
-        self.details.server.as_ref()
+        let of_one = || self.details.of_one.as_ref()?.server();
+        self.details.server.as_ref().or_else(of_one)
     }
 
     /// Returns the error for an address without a server. `why` says what was found instead, after
@@ -218,6 +223,13 @@ impl ConnectError {
         Self::new(ConnectErrorKind::Io, None, message).because(cause)
     }
 
+    /// Returns the error for a call whose connection was opened by a runtime that ended.
+    pub(crate) fn runtime_ended() -> Self {
+        let message =
+            "the tokio runtime that connected was shut down: make calls on one that goes on";
+        Self::new(ConnectErrorKind::Io, None, message.to_owned())
+    }
+
     /// Returns the error for a server that accepted the connection and then was silent, until the
     /// connect timeout or the deadline of a call (`None`) had passed.
     pub(crate) fn silent(address: Option<&Address>, timeout: Option<Duration>) -> Self {
@@ -241,17 +253,20 @@ impl ConnectError {
         Self::new(ConnectErrorKind::Closed, address, message)
     }
 
-    /// Returns the error if none of several addresses has a server. The address is that of the
-    /// preferred one. The kind is the first that may get better, or else that of the preferred one.
+    /// Returns the error if none of several addresses has a server. All but the message is that of the
+    /// first that may get better, because then waiting makes sense, or else of the preferred address.
     pub(crate) fn all(errors: impl Iterator<Item = Self>) -> Self {
-        let errors: Vec<_> = errors.collect();
+        let mut errors: Vec<_> = errors.collect();
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        let message = texts.join("; ");
-        let mut kinds = errors.iter().map(Self::kind);
-        // If one of them may get better, waiting makes sense.
-        let kind = kinds.clone().find(|kind| !kind.is_permanent()).or_else(|| kinds.next());
-        let kind = kind.unwrap_or(ConnectErrorKind::Io);
-        Self::new(kind, errors.first().and_then(Self::address), message)
+        let better = errors.iter().position(|error| !error.kind().is_permanent());
+        let chosen = (!errors.is_empty()).then(|| errors.swap_remove(better.unwrap_or(0)));
+        let kind = chosen.as_ref().map_or(ConnectErrorKind::Io, Self::kind);
+        let address = chosen.as_ref().and_then(Self::address);
+        let mut error = Self::new(kind, address, texts.join("; "));
+        if let Some(inner) = Arc::get_mut(&mut error.details) {
+            inner.of_one = chosen.clone();
+        }
+        error
     }
 
     /// Looks at a Unix socket's file and returns what is wrong with it.
@@ -332,7 +347,7 @@ impl fmt::Debug for ConnectError {
 /// The message has the cause, so the source is what is behind the cause.
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.details.cause.as_ref()?.source()
+        self.io_error()?.source()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Clients that behave like real ones under load: none may meet a limit.
 
 use samehost::Server;
-use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
+use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer, WatchRequest};
 use tokio::io::DuplexStream;
 
 use crate::support::{Running, Transport, on_both_transports};
@@ -10,7 +10,10 @@ use crate::wire::{
     settings, window_update,
 };
 
-on_both_transports!(thousands_of_cancelled_calls_are_no_offence);
+on_both_transports!(
+    thousands_of_cancelled_calls_are_no_offence,
+    calls_that_wait_for_handlers_hold_up_no_other_call,
+);
 
 const PING: &str = "/ping.v1.PingService/Ping";
 const WATCH: &str = "/ping.v1.PingService/Watch";
@@ -116,5 +119,35 @@ async fn thousands_of_cancelled_calls_are_no_offence(transport: Transport) {
         drop(call);
         let mut client = PingServiceClient::new(channel.clone());
         client.ping(PingRequest::ping()).await.unwrap();
+    }
+}
+
+/// One call has the only permit, and goes on as its client reads. The others wait for the permit with
+/// their requests, which are more than the memory limit.
+async fn calls_that_wait_for_handlers_hold_up_no_other_call(transport: Transport) {
+    let service = PingServiceServer::new(Ping::default());
+    let server = Server::new().concurrency_limit(1).max_buffered_bytes(1 << 20);
+    let server = Running::start(transport, server.add_service(service)).await;
+    let mut watcher = PingServiceClient::new(server.channel().await);
+    let payload = bytes::Bytes::from(vec![1; 60_000]);
+    let request = WatchRequest { count: 200, payload: payload.clone(), interval: None };
+    let mut responses = watcher.watch(request).await.unwrap().into_inner();
+    let client = PingServiceClient::new(server.channel().await);
+    let calls: Vec<_> = (0..40)
+        .map(|_| {
+            let request = PingRequest { payload: payload.clone(), ..PingRequest::ping() };
+            let mut client = client.clone();
+            tokio::spawn(async move { client.ping(request).await.map(drop) })
+        })
+        .collect();
+    // They arrive before the rest is read.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let mut count = 0;
+    while responses.message().await.unwrap().is_some() {
+        count += 1;
+    }
+    assert_eq!(count, 200);
+    for call in calls {
+        call.await.unwrap().unwrap();
     }
 }

@@ -8,6 +8,7 @@ mod busy_poll;
 mod calls;
 mod channel;
 mod channel_observer;
+mod connecting;
 mod deadlines;
 mod descriptors;
 mod differential;

@@ -1,4 +1,4 @@
-//! When a channel is ready, what it waits for, and which of several servers it calls.
+//! When a channel is ready, and what it waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +31,7 @@ on_both_transports!(
 
 const TRANSPORTS: [Transport; 2] = [Transport::Unix, Transport::Tcp];
 
-async fn bind(transport: Transport) -> (Listener, tempfile::TempDir) {
+pub(crate) async fn bind(transport: Transport) -> (Listener, tempfile::TempDir) {
     let directory = directory();
     let address = match transport {
         Transport::Unix => socket_in(directory.path()),
@@ -40,7 +40,10 @@ async fn bind(transport: Transport) -> (Listener, tempfile::TempDir) {
     (Listener::bind(&address).await.unwrap(), directory)
 }
 
-async fn ping(channel: &Channel, deadline: Option<Duration>) -> Result<PingResponse, Status> {
+pub(crate) async fn ping(
+    channel: &Channel,
+    deadline: Option<Duration>,
+) -> Result<PingResponse, Status> {
     let mut request = Request::new(PingRequest::ping());
     if let Some(deadline) = deadline {
         request.set_timeout(deadline);
@@ -49,7 +52,7 @@ async fn ping(channel: &Channel, deadline: Option<Duration>) -> Result<PingRespo
 }
 
 /// Returns a server whose responses have this text.
-fn named(name: &'static str) -> samehost::Server {
+pub(crate) fn named(name: &'static str) -> samehost::Server {
     let service = Scripted::default().on_ping(move |_| async move {
         Ok(Response::new(PingResponse { message: name.to_owned(), ..PingResponse::default() }))
     });
@@ -171,7 +174,7 @@ async fn a_given_stream_that_has_ended_shuts_the_channel_down() {
 // ---- Waiting for a server ------------------------------------------------------------------
 
 /// Accepts `bad` connections and handles them by `refuse`, and serves the later ones.
-async fn bad_then_good<F>(
+pub(crate) async fn bad_then_good<F>(
     transport: Transport,
     bad: usize,
     refuse: impl Fn(samehost::Conn) -> F + Send + Sync + 'static,
@@ -355,47 +358,6 @@ async fn calls_that_wait_share_one_backoff(transport: Transport) {
     }
     let connections = connections.load(Ordering::Relaxed);
     assert!((1..=most).contains(&connections), "{connections} connections, at most {most}");
-}
-
-// ---- Several addresses ---------------------------------------------------------------------
-
-#[tokio::test(start_paused = true)]
-async fn calls_go_to_the_first_address_that_has_a_server_and_return_to_it() {
-    let first = Running::start(Transport::Unix, named("first")).await;
-    let second = Running::start(Transport::Tcp, named("second")).await;
-    let addresses = [first.address.clone(), second.address.clone()];
-    let channel = Channel::builder(addresses.clone()).connect().await.unwrap();
-    let who = async || ping(&channel, None).await.unwrap().message;
-    assert_eq!(who().await, "first");
-
-    let changed = channel.state_changed();
-    let directory = first.stop().await;
-    assert_eq!(changed.await, ChannelState::Idle);
-    assert_eq!(who().await, "second");
-
-    let _first = Running::start_at(&addresses[0], named("first again")).await;
-    assert_eq!(who().await, "second", "it was not looked for yet");
-    sleep(Duration::from_secs(2)).await;
-    assert_eq!(who().await, "first again");
-
-    drop((directory, second));
-    let nowhere = Channel::builder(["unix:/no/such", "127.0.0.1:1"]).connect().await.unwrap_err();
-    assert_eq!(nowhere.kind(), ConnectErrorKind::NoServer);
-    assert_eq!(nowhere.address().unwrap().to_string(), "unix:/no/such");
-    for address in ["unix:/no/such", "127.0.0.1:1"] {
-        assert!(nowhere.to_string().contains(address), "{nowhere}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_first_server_that_does_not_speak_holds_up_nobody() {
-    let (silent, _directory) = bind(Transport::Unix).await;
-    let second = Running::start(Transport::Tcp, named("second")).await;
-    let addresses = [silent.local_addr().clone(), second.address.clone()];
-    let started = Instant::now();
-    let channel = Channel::builder(addresses).connect().await.unwrap();
-    assert_eq!(ping(&channel, None).await.unwrap().message, "second");
-    assert_eq!(started.elapsed().as_millis() / 10, 25);
 }
 
 // ---- The server, metadata and time limits of a channel -----------------------------------------

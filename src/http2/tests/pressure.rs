@@ -33,7 +33,7 @@ fn read(server: &mut Tested, key: StreamKey) {
 #[test]
 fn under_pressure_requests_get_window_one_by_one_the_oldest_first() {
     let (mut server, keys) = server_with(4);
-    server.connection.set_pressed(true);
+    server.connection.set_pressed(true, false);
     for key in keys.iter().rev() {
         read(&mut server, *key);
     }
@@ -43,11 +43,11 @@ fn under_pressure_requests_get_window_one_by_one_the_oldest_first() {
     read(&mut server, keys[0]);
     assert_eq!(granted(&mut server), [(1, 100)]);
     server.send(&[data(1, [0; 10], true)]).expect("the end");
-    server.connection.set_pressed(true);
+    server.connection.set_pressed(true, false);
     assert_eq!(granted(&mut server), [(3, 60)]);
     // A reset makes room for the next one, too.
     server.send(&[rst(3, ErrorCode::CANCEL)]).expect("a reset");
-    server.connection.set_pressed(true);
+    server.connection.set_pressed(true, false);
     assert_eq!(granted(&mut server), [(5, 60)]);
     // Its peer does not continue.
     server.connection.give_to_another();
@@ -55,23 +55,44 @@ fn under_pressure_requests_get_window_one_by_one_the_oldest_first() {
 }
 
 #[test]
+fn far_beyond_the_limit_no_request_follows_while_the_peer_sends_something() {
+    let (mut server, keys) = server_with(3);
+    server.connection.set_pressed(true, false);
+    for key in &keys {
+        read(&mut server, *key);
+    }
+    assert_eq!(granted(&mut server), [(1, 60)]);
+    server.send(&[data(1, [0; 10], true)]).expect("the end");
+    server.connection.set_pressed(true, true);
+    assert_eq!(granted(&mut server), []);
+    // Nothing comes any more.
+    server.connection.give_to_another();
+    assert_eq!(granted(&mut server), [(3, 60)]);
+    server.send(&[data(3, [0; 10], true)]).expect("the end");
+    server.connection.set_pressed(true, true);
+    assert_eq!(granted(&mut server), []);
+    server.connection.set_pressed(true, false);
+    assert_eq!(granted(&mut server), [(5, 60)]);
+}
+
+#[test]
 fn what_was_held_back_is_given_when_there_is_room_again() {
     let (mut server, keys) = server_with(3);
-    server.connection.set_pressed(true);
+    server.connection.set_pressed(true, false);
     for key in &keys {
         read(&mut server, *key);
     }
     granted(&mut server);
-    server.connection.set_pressed(false);
+    server.connection.set_pressed(false, false);
     assert_eq!(granted(&mut server), [(3, 60), (5, 60)]);
-    server.connection.set_pressed(false);
+    server.connection.set_pressed(false, false);
     assert_eq!(granted(&mut server), []);
 }
 
 #[test]
 fn padding_brings_no_window_back_under_pressure() {
     let (mut server, keys) = server_with(2);
-    server.connection.set_pressed(true);
+    server.connection.set_pressed(true, false);
     for key in &keys {
         read(&mut server, *key);
     }
@@ -79,7 +100,7 @@ fn padding_brings_no_window_back_under_pressure() {
     let padded = frame(kind::DATA, flag::PADDED, 3, [[9].as_slice(), &[0; 9]].concat());
     server.send(std::slice::from_ref(&padded)).expect("within the window");
     assert_eq!(granted(&mut server), []);
-    server.connection.set_pressed(false);
+    server.connection.set_pressed(false, false);
     assert_eq!(granted(&mut server), [(3, 70)]);
     server.send(&[padded.clone(), padded]).expect("within the window");
     assert_eq!(granted(&mut server), [], "it is not half of the window");
