@@ -15,8 +15,8 @@ use super::reader::left;
 use crate::address::Address;
 use crate::backoff::{Backoff, jittered};
 use crate::client::{
-    DirectResponse, FailedAttempt, PREVIOUS_ATTEMPTS, RESENDS, WAITING, WaitForReady, no_slot,
-    unavailable, unconnected_in_time,
+    DirectResponse, FailedAttempt, PREVIOUS_ATTEMPTS, PolicyAttempts, RESENDS, WAITING,
+    WaitForReady, no_slot, unavailable, unconnected_in_time,
 };
 use crate::driver::Fields;
 use crate::grpc::{GRPC_TIMEOUT, failure_in, field, grpc_timeout, timeout_value};
@@ -37,8 +37,8 @@ pub(super) struct BlockingRequest {
     adds_timeout: bool,
     /// Whether the call waits for a server.
     pub(super) waits_for_ready: bool,
-    /// How many attempts the retry policy has had made, the first one included.
-    attempts: u32,
+    /// The attempts that the retry policy has had made.
+    attempts: PolicyAttempts,
     /// How often it was sent again because no server had processed it.
     resends: u32,
     /// How long it waits between connections that were of no use.
@@ -138,7 +138,7 @@ impl BlockingRequest {
             adds_timeout: own_timeout.is_none() && default.is_some(),
             waits_for_ready: wait_for_ready
                 .map_or(channel.config().wait_for_ready, |WaitForReady(waits)| waits),
-            attempts: 1,
+            attempts: PolicyAttempts::FIRST,
             resends: 0,
             backoff: WAITING,
             observation,
@@ -188,7 +188,7 @@ impl BlockingRequest {
 
     /// Returns how often the request was made, the attempt that is under way included.
     fn begun(&self) -> u32 {
-        self.attempts.saturating_add(self.resends)
+        self.attempts.made().saturating_add(self.resends)
     }
 
     /// Returns how long to wait before the request is sent again, and prepares that. Returns `None`
@@ -221,11 +221,11 @@ impl BlockingRequest {
         message: &Encoded,
     ) -> Option<Duration> {
         let policy = channel.config().retry.as_ref()?;
-        let (attempts, code) = (self.attempts, status.code());
+        let (begun, before) = (self.begun(), self.attempts.made());
+        let (attempts, code) = (&mut self.attempts, status.code());
         let wait = policy.next(channel.tokens(), attempts, code, headers, message.len())?;
-        self.deadline.failed.note(self.begun(), status);
-        self.headers.set(PREVIOUS_ATTEMPTS, self.attempts.into());
-        self.attempts += 1;
+        self.deadline.failed.note(begun, status);
+        self.headers.set(PREVIOUS_ATTEMPTS, before.into());
         self.count();
         Some(wait)
     }
@@ -281,7 +281,7 @@ impl BlockingRequest {
     fn count(&mut self) {
         if let Some(observation) = &mut self.observation {
             let attempts = observation.attempts();
-            (attempts.retries, attempts.resends) = (self.attempts - 1, self.resends);
+            (attempts.retries, attempts.resends) = (self.attempts.made() - 1, self.resends);
         }
     }
 

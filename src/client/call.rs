@@ -19,7 +19,7 @@ use super::channel::ChannelCore;
 use super::connecting::{Unconnected, unconnected_in_time};
 use super::failed_attempt::FailedAttempt;
 use super::link::Link;
-use super::retry::PREVIOUS_ATTEMPTS;
+use super::retry::{PREVIOUS_ATTEMPTS, PolicyAttempts};
 use crate::driver::{
     self, CloseReason, OutgoingRequest, Phase, Responded, SlotTicket, StreamError, Unsent,
 };
@@ -56,9 +56,8 @@ pub(crate) struct Calling<R, C = Arc<ChannelCore>> {
     adds_timeout: bool,
     /// How often it was sent again because no server had processed it.
     resends: u8,
-    /// How many attempts a [`RetryPolicy`](super::RetryPolicy) has had made, the first one
-    /// included.
-    attempts: u8,
+    /// The attempts that a [`RetryPolicy`](super::RetryPolicy) has had made.
+    attempts: PolicyAttempts,
     failed: FailedAttempt,
     /// How often it was put into a connection.
     sent: u32,
@@ -107,7 +106,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
             adds_agent,
             adds_timeout: own_timeout.is_none() && default.is_some(),
             resends: 0,
-            attempts: 1,
+            attempts: PolicyAttempts::FIRST,
             failed: FailedAttempt::default(),
             sent: 0,
             waited: false,
@@ -143,7 +142,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
 
     /// Returns how often the policy had it made again, and how often it was sent again otherwise.
     pub(super) fn made_again(&self) -> (u32, u32) {
-        let retries = u32::from(self.attempts) - 1;
+        let retries = self.attempts.made() - 1;
         (retries, self.sent.saturating_sub(1 + retries))
     }
 
@@ -183,12 +182,14 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
         if !self.request.can_be_sent() {
             return false;
         }
-        let (attempts, buffered) = (u32::from(self.attempts), self.request.buffered());
-        let wait = policy.next(&self.channel().tokens, attempts, status.code(), headers, buffered);
+        let (tokens, code, buffered) =
+            (&self.channel().tokens, status.code(), self.request.buffered());
+        let (before, mut attempts) = (self.attempts.made(), self.attempts);
+        let wait = policy.next(tokens, &mut attempts, code, headers, buffered);
         let Some(wait) = wait else { return false };
-        self.request.set_field(PREVIOUS_ATTEMPTS, attempts.into());
-        self.attempts += 1;
-        self.failed.note(attempts, status);
+        self.attempts = attempts;
+        self.request.set_field(PREVIOUS_ATTEMPTS, before.into());
+        self.failed.note(before, status);
         self.stage = CallStage::Backoff(Box::pin(tokio::time::sleep(wait)));
         true
     }
@@ -290,7 +291,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
 
     /// Puts the request into the connection, with the fields that the channel adds.
     fn put_into(&mut self, link: &Link, cx: &Context<'_>) -> Result<StreamKey, Unsent> {
-        if self.waited || self.sent > 0 || self.attempts > 1 {
+        if self.waited || self.sent > 0 || self.attempts.made() > 1 {
             self.set_time_left();
         }
         let config = &self.channel.borrow().config;
@@ -382,7 +383,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
             }
             CallStage::Send | CallStage::Backoff(_) => Status::deadline_exceeded(format!(
                 "{path}: failed {} times within the deadline of {waited}",
-                self.attempts - 1
+                self.attempts.made() - 1
             )),
         }
     }

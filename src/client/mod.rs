@@ -30,6 +30,6 @@ pub(crate) use reopening::Reopening;
 pub use response::ResponseFuture;
 pub(crate) use response::of_call;
 pub use retry::RetryPolicy;
-pub(crate) use retry::{PREVIOUS_ATTEMPTS, Tokens};
+pub(crate) use retry::{PREVIOUS_ATTEMPTS, PolicyAttempts, Tokens};
 pub use state::ChannelState;
 pub use stats::{ChannelSnapshot, ChannelStats};

@@ -13,12 +13,12 @@ use crate::backoff::jittered;
 pub(crate) const PREVIOUS_ATTEMPTS: HeaderName =
     HeaderName::from_static("grpc-previous-rpc-attempts");
 
-/// The field by which a server says when to try again, in milliseconds. Any other value means
-/// "never".
+/// The field by which a server says when to try again: milliseconds, as a signed 32-bit integer. A
+/// negative value and any other text mean "never".
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// The maximum number of attempts (gRFC A6), whatever the caller asks for.
-const MOST_ATTEMPTS: u32 = 5;
+const MOST_ATTEMPTS: u8 = 5;
 
 /// Which failed calls are made again, how often and when (gRFC A6); for
 /// [`ChannelBuilder::retry`](crate::ChannelBuilder::retry).
@@ -48,7 +48,7 @@ const MOST_ATTEMPTS: u32 = 5;
 /// ```
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    max_attempts: u32,
+    max_attempts: u8,
     first: Duration,
     longest: Duration,
     multiplier: f64,
@@ -86,7 +86,7 @@ impl RetryPolicy {
     /// Sets how many attempts there are at most, the first one included: 1 to 5. Default 3.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = attempts.clamp(1, MOST_ATTEMPTS);
+        self.max_attempts = u8::try_from(attempts).unwrap_or(u8::MAX).clamp(1, MOST_ATTEMPTS);
         self
     }
 
@@ -133,12 +133,12 @@ impl RetryPolicy {
         self
     }
 
-    /// Returns how long to wait before attempt number `attempts + 1`, or `None` if there is none.
-    /// `headers` are those of a response without a body.
+    /// Returns how long to wait before the next attempt and counts it, or returns `None` if there is
+    /// none. `headers` are those of a response without a body.
     pub(crate) fn next(
         &self,
         tokens: &Tokens,
-        attempts: u32,
+        attempts: &mut PolicyAttempts,
         code: Code,
         headers: Option<&HeaderMap>,
         buffered: usize,
@@ -150,26 +150,63 @@ impl RetryPolicy {
         let may = tokens.take(self);
         if !may
             || !self.codes.contains(&code)
-            || attempts >= self.max_attempts
+            || attempts.made >= self.max_attempts
             || buffered > self.max_buffered
         {
             return None;
         }
-        match pushback {
-            Some(wait) => wait,
-            None => {
-                let grown = self.multiplier.powi(attempts.saturating_sub(1).cast_signed());
-                let wait = self.first.as_secs_f64() * grown;
-                let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX);
-                Some(jittered(wait.min(self.longest).min(Duration::from_secs(86_400))))
+        let wait = match pushback {
+            Some(wait) => {
+                attempts.backoffs = 0;
+                wait?
             }
-        }
+            None => {
+                attempts.backoffs += 1;
+                self.wait(attempts.backoffs)
+            }
+        };
+        attempts.made += 1;
+        Some(wait)
+    }
+
+    /// Returns the wait number `backoffs`, counted from 1.
+    fn wait(&self, backoffs: u8) -> Duration {
+        let grown = self.multiplier.powi(i32::from(backoffs) - 1);
+        let wait = self.first.as_secs_f64() * grown;
+        let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX);
+        jittered(wait.min(self.longest).min(Duration::from_secs(86_400)))
+    }
+}
+
+/// The attempts that a policy has had made of one call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PolicyAttempts {
+    /// How many there were, the first one included.
+    made: u8,
+    /// How many were made after a wait of the policy's since the server last said when to try again
+    /// (`grpc-retry-pushback-ms`). After that the backoff begins anew (gRFC A6).
+    backoffs: u8,
+}
+
+impl PolicyAttempts {
+    /// The first attempt.
+    pub(crate) const FIRST: Self = Self { made: 1, backoffs: 0 };
+
+    /// Returns how many attempts there were, the first one included.
+    pub(crate) fn made(self) -> u32 {
+        self.made.into()
     }
 }
 
 /// Returns the wait, or `None` if the value means "never".
 fn milliseconds(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.parse().ok().map(Duration::from_millis)
+    let text = value.to_str().ok()?;
+    // `parse` would take a sign, too.
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let milliseconds: i32 = text.parse().ok()?;
+    Some(Duration::from_millis(milliseconds.unsigned_abs().into()))
 }
 
 /// The tokens of a channel, in thousandths.
@@ -207,6 +244,10 @@ mod tests {
         HeaderMap::from_iter([(PUSHBACK, HeaderValue::from_static(value))])
     }
 
+    fn is_about(wait: Duration, middle: u128) -> bool {
+        (middle * 8 / 10..=middle * 12 / 10).contains(&wait.as_millis())
+    }
+
     #[test]
     fn waits_grow_to_the_longest_and_vary_by_a_fifth() {
         let policy = RetryPolicy::new()
@@ -214,18 +255,23 @@ mod tests {
             .backoff(Duration::from_millis(100), Duration::from_millis(300))
             .throttle(1_000, 0.0);
         let tokens = tokens(&policy);
-        let wait = |attempts| policy.next(&tokens, attempts, Code::Unavailable, None, 0);
-        for (attempts, middle) in [(1, 100), (2, 200), (3, 300), (4, 300)] {
-            let wait = wait(attempts).unwrap().as_millis();
-            assert!((middle * 8 / 10..=middle * 12 / 10).contains(&wait), "{attempts}: {wait}");
+        let mut attempts = PolicyAttempts::FIRST;
+        let mut wait = || policy.next(&tokens, &mut attempts, Code::Unavailable, None, 0);
+        for middle in [100, 200, 300, 300] {
+            let wait = wait().unwrap();
+            assert!(is_about(wait, middle), "{middle}: {wait:?}");
         }
-        assert_eq!(wait(5), None, "five attempts are the most");
+        assert_eq!(wait(), None, "five attempts are the most");
+        assert_eq!(attempts.made(), 5);
     }
 
     #[test]
     fn only_what_is_asked_for_is_tried_again() {
         let policy = RetryPolicy::new().max_buffered_bytes(10);
-        let next = |code, buffered| policy.next(&tokens(&policy), 1, code, None, buffered);
+        let next = |code, buffered| {
+            let mut attempts = PolicyAttempts::FIRST;
+            policy.next(&tokens(&policy), &mut attempts, code, None, buffered)
+        };
         assert!(next(Code::Unavailable, 10).is_some());
         assert_eq!(next(Code::Unavailable, 11), None);
         assert_eq!(next(Code::Internal, 0), None);
@@ -236,24 +282,42 @@ mod tests {
         let policy = RetryPolicy::new();
         let next = |value| {
             let headers = pushback(value);
-            policy.next(&tokens(&policy), 1, Code::Unavailable, Some(&headers), 0)
+            let mut attempts = PolicyAttempts::FIRST;
+            policy.next(&tokens(&policy), &mut attempts, Code::Unavailable, Some(&headers), 0)
         };
         assert_eq!(next("70"), Some(Duration::from_millis(70)));
         assert_eq!(next("0"), Some(Duration::ZERO));
-        for never in ["-1", "soon", ""] {
+        assert_eq!(next("2147483647"), Some(Duration::from_millis(2_147_483_647)));
+        for never in ["-1", "soon", "", "+5", "2147483648", "99999999999"] {
             assert_eq!(next(never), None, "{never}");
         }
+    }
+
+    #[test]
+    fn after_a_server_has_said_when_waits_begin_anew() {
+        let policy = RetryPolicy::new().max_attempts(5).throttle(1_000, 0.0);
+        let (tokens, mut attempts) = (tokens(&policy), PolicyAttempts::FIRST);
+        let pushback = pushback("70");
+        for (headers, middle) in [(None, 100), (None, 200), (Some(&pushback), 70), (None, 100)] {
+            let wait = policy.next(&tokens, &mut attempts, Code::Unavailable, headers, 0).unwrap();
+            assert!(is_about(wait, middle), "{middle}: {wait:?}");
+        }
+        assert_eq!(attempts.made(), 5);
     }
 
     #[test]
     fn failures_use_up_the_tokens_and_successes_bring_them_back() {
         let policy = RetryPolicy::new().throttle(4, 0.5);
         let tokens = tokens(&policy);
-        let may = || policy.next(&tokens, 1, Code::Unavailable, None, 0).is_some();
+        let next = |code| {
+            let mut attempts = PolicyAttempts::FIRST;
+            policy.next(&tokens, &mut attempts, code, None, 0)
+        };
+        let may = || next(Code::Unavailable).is_some();
         assert!(may(), "three are left");
         assert!(!may(), "two are half of them");
         // A failure that is not tried again takes no token.
-        policy.next(&tokens, 1, Code::Internal, None, 0);
+        assert_eq!(next(Code::Internal), None);
         for _ in 0..4 {
             tokens.refill(&policy);
         }
