@@ -157,8 +157,11 @@ impl BlockingConnection {
         // cannot be written, and goes to another connection. Over TCP it can be written, and then
         // it is unknown whether the server has processed it.
         if (looks || !self.address.is_unix()) && state.close_reason.is_none() {
-            let received = self.receive_into(&mut state);
+            // Other frames may have come before the close.
+            let received = self.receive_all(&mut state);
             state.note_end(received);
+            // A violation is told to the server.
+            self.flush(&mut state);
         }
         let has_ended = state.close_reason.is_some() || state.is_ending();
         let is_open = !has_ended && state.h2.takes_requests();
@@ -287,14 +290,8 @@ impl BlockingConnection {
             }
             return;
         }
-        let end = loop {
-            match self.receive_into(state) {
-                // A server that goes on without end ends the connection by what it sends.
-                Ok(BlockingRead::Bytes) if state.close_reason.is_none() => {}
-                end => break end,
-            }
-        };
-        state.note_end(end);
+        let received = self.receive_all(state);
+        state.note_end(received);
         state.disconnect(CloseReason::Io(Arc::new(errno.into())));
     }
 
@@ -316,7 +313,19 @@ impl BlockingConnection {
         let _ = poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], timeout.as_ref());
     }
 
-    /// Reads and processes what is there, unless another thread reads.
+    /// Reads and processes until nothing is there any more, unless another thread reads. The last
+    /// outcome may be the server's close. A server that goes on without end ends the connection by
+    /// what it sends.
+    fn receive_all(&self, state: &mut BlockingState) -> io::Result<BlockingRead> {
+        loop {
+            match self.receive_into(state) {
+                Ok(BlockingRead::Bytes) if state.close_reason.is_none() => {}
+                last => return last,
+            }
+        }
+    }
+
+    /// Reads and processes once, unless another thread reads.
     fn receive_into(&self, state: &mut BlockingState) -> io::Result<BlockingRead> {
         let Some(mut reader) = state.reader.take() else { return Ok(BlockingRead::Nothing) };
         let received = reader.receive_now(&self.socket);

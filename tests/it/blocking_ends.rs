@@ -8,13 +8,14 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_linger;
 use rustix::thread::{Pid, gettid};
 use rustix::time::{ClockId, clock_gettime};
 use samehost::blocking::Channel;
 use samehost::ping::{BlockingPingServiceClient as Client, ConverseRequest, PingRequest};
 use samehost::{Address, Event, Observer};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 use tonic::{Code, Request};
 
@@ -22,7 +23,7 @@ use crate::blocking::Served;
 use crate::notes::Notes;
 use crate::support::{Scripted, Transport, directory, eventually, socket_in};
 use crate::wire::{
-    Frame, Peer, block, code, data, go_away, headers, kind, message, reset, settings,
+    Frame, Peer, block, code, data, go_away, headers, kind, message, reset, settings, window_update,
 };
 
 /// Returns a listener, with the runtime that it is for.
@@ -155,6 +156,63 @@ fn a_server_that_reads_no_more_ends_its_calls_and_a_new_one_goes_to_the_next() {
     let status = waiting.join().unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(began.elapsed() < timeout / 2);
+    server.join().unwrap();
+}
+
+/// Over TCP a request can still be written then, and nobody knows whether the server has processed it.
+#[test]
+fn a_close_that_other_frames_precede_is_noticed_before_the_next_call() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let ((answered, was_answered), (closed, has_closed)) = (mpsc::channel(), mpsc::channel());
+    let server = thread::spawn(move || {
+        runtime.block_on(async {
+            for _ in 0..2 {
+                let mut server = Peer::server(listener.accept().await.unwrap().0, &[]).await;
+                server.until(is_whole_request).await;
+                server.send(&pong(1)).await;
+                was_answered.recv().unwrap();
+                server.send(&window_update(0, 1)).await;
+                // The close waits until the client's kernel has it (socket(7), SO_LINGER).
+                set_socket_linger(&server.io, Some(Duration::from_secs(60))).unwrap();
+                drop(server);
+                closed.send(()).unwrap();
+            }
+        });
+    });
+    let mut client = Client::connect(address).unwrap();
+    for _ in 0..2 {
+        assert_eq!(client.ping(PingRequest::ping()).unwrap().into_inner().message, "pong");
+        answered.send(()).unwrap();
+        has_closed.recv().unwrap();
+    }
+    server.join().unwrap();
+}
+
+#[test]
+fn a_server_is_told_of_a_violation_that_is_noticed_before_the_next_call() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let (runtime, listener) = listening(&address);
+    let (sent, was_sent) = mpsc::channel();
+    let server = thread::spawn(move || {
+        runtime.block_on(async {
+            let mut old = accept(&listener).await;
+            // A window cannot grow by nothing (RFC 9113 §6.9).
+            old.send(&window_update(0, 0)).await;
+            sent.send(()).unwrap();
+            let mut next = accept(&listener).await;
+            next.until(|frame| frame.kind == kind::DATA).await;
+            next.send(&pong(1)).await;
+            assert_eq!(old.until_go_away().await, code::PROTOCOL_ERROR);
+        });
+    });
+    let mut client = Client::connect(&address).unwrap();
+    was_sent.recv().unwrap();
+    let mut conversation = client.converse(()).unwrap();
+    assert!(conversation.send(&ping()).unwrap());
+    assert_eq!(conversation.message().unwrap().unwrap().message, "pong");
     server.join().unwrap();
 }
 
