@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
+use rustix::net::sockopt::set_socket_linger;
 use tokio::net::TcpStream;
 
 use super::conn::Conn;
@@ -101,13 +102,56 @@ async fn connect_tcp(
     let found = tokio::net::lookup_host(target)
         .await
         .map_err(|error| ConnectError::unknown_host(address, error))?;
-    let found: Vec<_> = found.collect();
-    let stream = TcpStream::connect(&*found).await.map_err(|error| match error.kind() {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for at in found {
+        match TcpStream::connect(at).await.and_then(refuse_itself) {
+            Ok(stream) => {
+                let stream = stream.into_std().and_then(|stream| Conn::tcp(stream.into()));
+                return stream.map_err(|error| ConnectError::io(address, error));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(match last.kind() {
         io::ErrorKind::ConnectionRefused => ConnectError::no_server(address, ""),
-        _ => ConnectError::io(address, error),
-    })?;
-    stream
-        .into_std()
-        .and_then(|stream| Conn::tcp(stream.into()))
-        .map_err(|error| ConnectError::io(address, error))
+        _ => ConnectError::io(address, last),
+    })
+}
+
+/// Refuses a TCP socket that has connected to itself. That happens where nobody listens on a port that
+/// the kernel may give to clients (ip(7), ip_local_port_range), and it gives the client that very port
+/// (RFC 9293 §3.5, simultaneous open).
+pub(super) fn refuse_itself<S: AsFd>(socket: S) -> io::Result<S> {
+    let local = rustix::net::getsockname(&socket)?;
+    // The peer is unknown if it has closed the connection already.
+    if rustix::net::getpeername(&socket).ok().flatten() != Some(local) {
+        return Ok(socket);
+    }
+    // An orderly close would keep the port from a server for a minute. A reset does not (socket(7),
+    // SO_LINGER).
+    set_socket_linger(&socket, Some(Duration::ZERO))?;
+    Err(io::ErrorKind::ConnectionRefused.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+    use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, socket};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_has_connected_to_itself_is_refused_and_its_port_is_free() {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = getsockname(&socket).unwrap();
+        connect(&socket, &address).unwrap();
+        let error = refuse_itself(socket).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+
+        let address = SocketAddr::try_from(address).unwrap();
+        let _listener = TcpListener::bind(address).unwrap();
+        assert!(refuse_itself(TcpStream::connect(address).unwrap()).is_ok());
+    }
 }

@@ -10,7 +10,7 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::SocketAddrUnix;
 
 use super::conn::Peer;
-use super::connect::{FULL_BACKLOG, path_address};
+use super::connect::{FULL_BACKLOG, path_address, refuse_itself};
 use super::connect_error::ConnectError;
 use super::held::Held;
 use super::identity::{PeerIdentity, TcpPeer};
@@ -108,6 +108,7 @@ fn connect_tcp(
                 left => TcpStream::connect_timeout(at, left),
             },
         };
+        let connected = connected.and_then(refuse_itself);
         match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
             Ok(stream) => return Ok(stream.into()),
             Err(error) => last = error,
