@@ -309,8 +309,8 @@ impl ChannelBuilder {
     }
 
     /// Sets how long a connection may have no call before it is closed. The next call opens another
-    /// one. A new connection has at least one second for its first call. Default: no limit. Zero means the
-    /// same.
+    /// one. A call that waits until the server takes it counts. A new connection has at least one second
+    /// for its first call. Default: no limit. Zero means the same.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.options.http2.idle_timeout = (!timeout.is_zero()).then_some(timeout);

@@ -353,7 +353,9 @@ impl SlotTicket {
 impl Drop for SlotTicket {
     fn drop(&mut self) {
         self.shared.with(|state| {
-            if state.waiting.remove(&self.ticket).is_none() && !self.tried {
+            if state.waiting.remove(&self.ticket).is_some() {
+                state.waiter_left();
+            } else if !self.tried {
                 state.turns -= 1;
                 state.wake_waiter();
             }

@@ -295,6 +295,15 @@ impl State {
         }
     }
 
+    /// Notes that a call has left that line because its caller has given it up.
+    pub(super) fn waiter_left(&mut self) {
+        if self.waiting.is_empty() {
+            self.h2.wants_no_slot();
+            // While a call waited the driver set no timer.
+            self.less_held |= self.driver.is_asleep() && self.h2.has_idle_timeout();
+        }
+    }
+
     /// Wakes all calls in that line.
     fn wake_waiters(&mut self) {
         self.turns += self.waiting.len();

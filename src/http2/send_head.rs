@@ -85,6 +85,11 @@ impl Connection {
         self.client.wants_slot
     }
 
+    /// Client: notes that no request waits for a slot any more.
+    pub(crate) fn wants_no_slot(&mut self) {
+        self.client.wants_slot = false;
+    }
+
     /// Client: sends a request's head, and opens its stream. With `end` the request has no body.
     pub(crate) fn send_request(
         &mut self,

@@ -26,7 +26,8 @@ impl Connection {
         let is_idle = self.active_streams() == 0;
         self.timers.note_draining(now, self.draining == Draining::Announced, is_idle);
         if self.config.idle_timeout.is_some() {
-            let idle = self.active_streams() == 0 && self.draining == Draining::No;
+            // A call that waits for a slot is a call, too.
+            let idle = is_idle && !self.client.wants_slot && self.draining == Draining::No;
             let last = match self.role {
                 Role::Client => self.client.next_id - 1,
                 Role::Server => self.server.last_accepted,

@@ -432,6 +432,27 @@ async fn a_connection_without_calls_is_closed_after_the_idle_timeout() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_a_call_waits_for_a_slot_is_not_idle() {
+    for transport in TRANSPORTS {
+        let (listener, _directory) = bind(transport).await;
+        let builder = Channel::builder(listener.local_addr()).idle_timeout(Duration::from_secs(60));
+        let channel = builder.connect_lazy();
+        let caller = channel.clone();
+        let call = tokio::spawn(async move { ping(&caller, None).await });
+        // The server takes no calls for now (SETTINGS_MAX_CONCURRENT_STREAMS).
+        let mut server = Peer::server(listener.accept().await.unwrap(), &[(3, 0)]).await;
+        sleep(Duration::from_secs(600)).await;
+        server.sync().await;
+        assert_eq!(channel.state(), ChannelState::Ready);
+        let gave_up = Instant::now();
+        call.abort();
+        let end = timeout(Duration::from_secs(600), server.until_go_away()).await;
+        assert_eq!(end.expect("an idle connection ends"), code::NO_ERROR);
+        assert_eq!(gave_up.elapsed().as_secs(), 60);
+    }
+}
+
 async fn a_channel_of_a_connector_connects_again(transport: Transport) {
     let server = Running::start(transport, named("a")).await;
     let address = server.address.clone();

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
 use crate::http2::error::{Cause, ErrorCode};
-use crate::http2::{Config, KeepAlive};
+use crate::http2::{Config, KeepAlive, NotNow};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -207,6 +207,21 @@ fn a_connection_without_calls_ends_after_its_idle_timeout() {
     // The client need not hurry.
     server.connection.on_timeout(server.now).expect("once is enough");
     assert!(server.frames().is_empty());
+}
+
+#[test]
+fn a_connection_is_not_idle_while_a_call_waits_for_a_slot() {
+    let config = Config { idle_timeout: Some(60 * SECOND), ..Config::default() };
+    let mut client = Tested::client_with(config, &[(3, 0)]);
+    assert_eq!(left(&mut client), Some(60 * SECOND));
+    let headers = HeaderMap::new();
+    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::NoSlot));
+    client.pass(100 * SECOND);
+    client.connection.on_timeout(client.now).expect("it is in use");
+    assert_eq!(left(&mut client), None, "a call may wait as long as it likes");
+    assert!(client.frames().is_empty());
+    client.connection.wants_no_slot();
+    assert_eq!(left(&mut client), Some(60 * SECOND));
 }
 
 #[test]
