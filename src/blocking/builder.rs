@@ -65,9 +65,9 @@ impl ChannelBuilder {
         self.observing.observers()
     }
 
-    /// Sets how long connecting may take, until the server begins to speak. A host name is resolved
-    /// before that, without a limit. Default: 20 s. `Duration::MAX` means no limit. Zero does not: it
-    /// leaves no time to connect.
+    /// Sets how long connecting may take, until the server begins to speak. The time in which a host name
+    /// is resolved counts, but nothing interrupts a resolver that takes longer. Default: 20 s.
+    /// `Duration::MAX` means no limit. Zero does not: it leaves no time to connect.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;

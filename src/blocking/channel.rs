@@ -67,7 +67,8 @@ impl ChannelBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest.
+    /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest, unless
+    /// the resolver of a host name takes longer.
     pub fn connect(self) -> Result<Channel, ConnectError> {
         let channel = self.connect_lazy();
         channel.connect_once(None, false)?;
