@@ -3,19 +3,17 @@
 use std::collections::HashSet;
 use std::env;
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use prost_build::{Config, Module};
+use prost_build::Config;
 use prost_types::FileDescriptorSet;
 use protox::prost::Message;
 
-use crate::doctests;
 use crate::error::Error;
 use crate::generator::Generator;
-use crate::lints;
 use crate::names::is_module_path;
 use crate::options::Options;
+use crate::output::{self, Output};
 use crate::{check, collisions, proto};
 
 /// Returns the options for compiling protos. [`compile`](crate::compile) uses the defaults.
@@ -148,8 +146,8 @@ impl Builder {
         self
     }
 
-    /// Sets the directory of the generated files. It is made if it does not exist. Default:
-    /// `OUT_DIR` of the environment, which Cargo sets for build scripts.
+    /// Sets the directory of the generated files. It is made if it does not exist. Only files with generated code are
+    /// written, and only those that change. Default: `OUT_DIR` of the environment, which Cargo sets for build scripts.
     pub fn out_dir(mut self, directory: impl AsRef<Path>) -> Self {
         self.out_dir = Some(directory.as_ref().to_owned());
         self
@@ -335,7 +333,9 @@ impl Builder {
         self.compile_with_config(Config::new(), protos, includes)
     }
 
-    /// Compiles protos with options of prost's own builder that this one does not have.
+    /// Compiles protos with options of prost's own builder that this one does not have. Where files are written to is
+    /// for this builder alone to say: [`Config::out_dir`] and [`Config::file_descriptor_set_path`] have no effect, so
+    /// call [`Builder::out_dir`] and [`Builder::file_descriptor_set_path`], and [`Builder::include_file`].
     ///
     /// # Errors
     ///
@@ -373,7 +373,7 @@ impl Builder {
     }
 
     /// Generates code for compiled protos with options of prost's own builder that this one does
-    /// not have.
+    /// not have, with the exceptions of [`Builder::compile_with_config`].
     ///
     /// # Errors
     ///
@@ -421,58 +421,20 @@ impl Builder {
                 "proto_path({path:?}) is not the path of a module: write it as \"crate::pb::v1\""
             )));
         }
-        let directory = self.directory()?;
+        let output = Output {
+            directory: self.directory()?,
+            is_out_dir: self.out_dir.is_none(),
+            include_file: self.include_file,
+        };
         self.types.apply(&mut config);
-        // Only a directory that the user names differs from `OUT_DIR`, whose files are included by
-        // `env!`.
-        if self.out_dir.is_some() {
-            config.out_dir(&directory);
-        }
-        if let Some(path) = &self.include_file {
-            config.include_file(path);
-        }
         if self.options.build_client || self.options.build_server {
             collisions::refuse(&descriptors)?;
             config.service_generator(Box::new(Generator::new(self.options)));
         }
-        let files: HashSet<String> = descriptors.file.iter().map(file_name).collect();
-        compile(config, descriptors)?;
-        let include_file = self.include_file.iter().map(|file| directory.join(file));
-        for file in files.iter().map(|file| directory.join(file)).chain(include_file) {
-            mend(&file)?;
-        }
+        output.generate(config, descriptors)?;
         if let Some(path) = &self.descriptor_set_path {
-            fs::write(path, encoded).map_err(|error| Error::write(path, error))?;
+            output::write(path, encoded)?;
         }
         Ok(())
     }
-}
-
-/// Generates the code. What prost's builder panics of is told as an error: it panics of options that it cannot parse
-/// and of names that are the same in Rust.
-fn compile(mut config: Config, descriptors: FileDescriptorSet) -> Result<(), Error> {
-    const WHAT: &str = "cannot generate code";
-    let compiled = catch_unwind(AssertUnwindSafe(|| config.compile_fds(descriptors)));
-    match compiled {
-        Ok(compiled) => compiled.map_err(|error| Error::io(WHAT, error)),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            let text = text.unwrap_or("it panicked");
-            Err(Error::usage(format!("{WHAT}: prost-build says: {text}")))
-        }
-    }
-}
-
-/// Returns the file name that prost uses for a proto's package.
-fn file_name(file: &prost_types::FileDescriptorProto) -> String {
-    Module::from_protobuf_package_name(file.package()).to_file_name_or("_")
-}
-
-/// Gives a generated file what prost's builder cannot. The file may be missing: nothing is generated for a package
-/// without messages and services.
-fn mend(path: &Path) -> Result<(), Error> {
-    let Ok(generated) = fs::read_to_string(path) else { return Ok(()) };
-    let generated = doctests::prevent(&lints::exempt(&generated));
-    fs::write(path, generated).map_err(|error| Error::write(path, error))
 }

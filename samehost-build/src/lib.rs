@@ -51,6 +51,7 @@ mod generator;
 mod lints;
 mod names;
 mod options;
+mod output;
 mod proto;
 mod remedy;
 mod server;

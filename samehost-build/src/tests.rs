@@ -359,3 +359,84 @@ fn names_that_are_the_same_in_rust_are_refused() {
     assert_eq!(methods("GetX", "Getx"), None);
     assert_eq!(said("service Twowords {}\nservice S { rpc S(M) returns (M); }"), None);
 }
+
+/// Writes a proto and one that it imports, and returns the first.
+fn importing(directory: &Path) -> std::path::PathBuf {
+    let header = "syntax = \"proto3\";\npackage";
+    write(directory, "money.proto", &format!("{header} money;\nmessage Money {{}}\n"));
+    let text = "import \"money.proto\";\nmessage Cart { money.Money total = 1; }\n";
+    write(directory, "shop.proto", &format!("{header} shop;\n{text}"))
+}
+
+#[test]
+fn only_files_with_generated_code_are_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let proto = importing(directory.path());
+    let source = "pub struct Money;\n";
+    let own = write(directory.path(), "money.rs", source);
+    let builder =
+        crate::configure().out_dir(directory.path()).extern_path(".money", "crate::money");
+    builder.compile_protos(&[&proto], &[directory.path()]).unwrap();
+    assert_eq!(fs::read_to_string(own).unwrap(), source);
+    assert!(fs::exists(directory.path().join("shop.rs")).unwrap());
+}
+
+#[test]
+fn a_file_that_would_not_change_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let proto = importing(directory.path());
+    let compile = || {
+        let set = directory.path().join("set.bin");
+        let builder = crate::configure().out_dir(directory.path()).include_file("mod.rs");
+        let builder = builder.file_descriptor_set_path(set);
+        builder.compile_protos(&[&proto], &[directory.path()]).unwrap();
+    };
+    compile();
+    let written = ["shop.rs", "money.rs", "mod.rs", "set.bin"].map(|it| directory.path().join(it));
+    let long_ago = std::time::UNIX_EPOCH;
+    for file in &written {
+        fs::File::options().append(true).open(file).unwrap().set_modified(long_ago).unwrap();
+    }
+    fs::write(&written[1], "Not what is generated.").unwrap();
+    compile();
+    let unchanged = |path| fs::metadata(path).unwrap().modified().unwrap() == long_ago;
+    assert_eq!(written.each_ref().map(unchanged), [true, false, true, true]);
+    assert!(fs::read_to_string(&written[1]).unwrap().contains("pub struct Money"));
+}
+
+#[test]
+fn files_have_the_names_that_are_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let proto = write(directory.path(), "a.proto", "syntax = \"proto3\";\nmessage M {}\n");
+    let out = directory.path().join("out");
+    let mut config = crate::Config::new();
+    config.default_package_filename("root").out_dir(directory.path().join("elsewhere"));
+    let builder = crate::configure().out_dir(&out).include_file("mod.rs");
+    builder.compile_with_config(config, &[proto], &[directory.path()]).unwrap();
+    let read = |name| fs::read_to_string(out.join(name)).unwrap();
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+    assert!(read("root.rs").contains(crate::lints::ALLOW), "{}", read("root.rs"));
+    assert!(read("mod.rs").contains("\ninclude!(\"root.rs\");"), "{}", read("mod.rs"));
+}
+
+#[test]
+fn the_file_that_includes_the_others_finds_them_in_the_directory_of_the_build() {
+    let directory = tempfile::tempdir().unwrap();
+    let proto = importing(directory.path());
+    let includes = directory.path().join("mod.rs");
+    let output = crate::output::Output {
+        directory: directory.path().to_owned(),
+        is_out_dir: true,
+        include_file: Some(includes.clone()),
+    };
+    let set = protox::compile([proto], [directory.path()]).unwrap();
+    output.generate(crate::Config::new(), set).unwrap();
+    let text = fs::read_to_string(includes).unwrap();
+    for package in ["money", "shop"] {
+        let module = format!(
+            "{}\npub mod {package} {{\n    include!(concat!(env!(\"OUT_DIR\"), \"/{package}.rs\"));\n}}\n",
+            crate::lints::ALLOW
+        );
+        assert!(text.contains(&module), "{text}");
+    }
+}
