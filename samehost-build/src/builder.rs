@@ -428,7 +428,13 @@ impl Builder {
         };
         self.types.apply(&mut config);
         if self.options.build_client || self.options.build_server {
-            collisions::refuse(&descriptors)?;
+            let Types { extern_paths, .. } = &self.types;
+            collisions::refuse(&descriptors, extern_paths)?;
+            let stubs =
+                [(self.options.build_client, "_client"), (self.options.build_server, "_server")];
+            let suffixes =
+                stubs.iter().filter(|(is_built, _)| *is_built).map(|(_, suffix)| *suffix);
+            collisions::refuse_modules(&descriptors, extern_paths, &suffixes.collect::<Vec<_>>())?;
             config.service_generator(Box::new(Generator::new(self.options)));
         }
         output.generate(config, descriptors)?;

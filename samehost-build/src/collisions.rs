@@ -3,17 +3,23 @@
 use std::collections::HashMap;
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 use crate::error::Error;
 use crate::names::module_name;
 
-/// Refuses services of one package, and methods of one service, that would have the same name in
-/// Rust, such as `rpc Get` and `rpc GET`.
-pub(crate) fn refuse(descriptors: &FileDescriptorSet) -> Result<(), Error> {
+/// Refuses services of one package, and methods of one service, that would have the same name in Rust, such as
+/// `rpc Get` and `rpc GET`. Services at `extern_paths` are those of another crate.
+pub(crate) fn refuse(
+    descriptors: &FileDescriptorSet,
+    extern_paths: &[(String, String)],
+) -> Result<(), Error> {
     let mut services = HashMap::new();
     for file in &descriptors.file {
         for (number, service) in (0..).zip(&file.service) {
+            if is_extern(file, service.name(), extern_paths) {
+                continue;
+            }
             let place = Place::new(file, &[6, number], service.name());
             let rust_name = module_name(&service.name().to_upper_camel_case(), "");
             if let Some(other) = services.insert((file.package(), rust_name.clone()), place.clone())
@@ -31,6 +37,67 @@ pub(crate) fn refuse(descriptors: &FileDescriptorSet) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Refuses messages whose types within are in a module that has the name of a module of stubs, such as
+/// `message GreeterClient` beside `service Greeter`. `suffixes` are the ends of the names of the stubs' modules.
+pub(crate) fn refuse_modules(
+    descriptors: &FileDescriptorSet,
+    extern_paths: &[(String, String)],
+    suffixes: &[&str],
+) -> Result<(), Error> {
+    let mut modules = HashMap::new();
+    for file in &descriptors.file {
+        for (number, service) in (0..).zip(&file.service) {
+            let place = Place::new(file, &[6, number], service.name());
+            for suffix in suffixes {
+                let module = module_name(&service.name().to_upper_camel_case(), suffix);
+                modules.insert((file.package(), module), place.clone());
+            }
+        }
+    }
+    for file in &descriptors.file {
+        for (number, message) in (0..).zip(&file.message_type) {
+            let module = message.name().to_snake_case();
+            if let Some(service) = modules.get(&(file.package(), module.clone()))
+                && has_module(message)
+                && !is_extern(file, message.name(), extern_paths)
+            {
+                let place = Place::new(file, &[4, number], message.name());
+                return Err(Error::usage(format!(
+                    "{place}: the types within the message {} are in the module `{module}` in Rust, as the stubs of \
+                     the service {} are ({service}): rename one of them",
+                    message.name(),
+                    service.name
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether prost generates a module for the types within a message. Entries of maps have none, and neither
+/// have fields that are `optional`.
+fn has_module(message: &DescriptorProto) -> bool {
+    let is_type =
+        |inner: &DescriptorProto| !inner.options.as_ref().is_some_and(|it| it.map_entry());
+    let in_oneof =
+        |field: &FieldDescriptorProto| field.oneof_index.is_some() && !field.proto3_optional();
+    message.nested_type.iter().any(is_type)
+        || !message.enum_type.is_empty()
+        || message.field.iter().any(in_oneof)
+}
+
+/// Returns whether one of these paths leads to a message or a service, or to what it is in.
+fn is_extern(file: &FileDescriptorProto, name: &str, extern_paths: &[(String, String)]) -> bool {
+    let full_name = match file.package() {
+        "" => format!(".{name}"),
+        package => format!(".{package}.{name}"),
+    };
+    extern_paths.iter().any(|(path, _)| {
+        let rest = full_name.strip_prefix(path.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
 }
 
 fn collision(what: &str, rust_name: &str, first: &Place<'_>, second: &Place<'_>) -> Error {

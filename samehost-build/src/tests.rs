@@ -360,6 +360,46 @@ fn names_that_are_the_same_in_rust_are_refused() {
     assert_eq!(said("service Twowords {}\nservice S { rpc S(M) returns (M); }"), None);
 }
 
+#[test]
+fn services_of_another_crate_may_have_names_that_are_the_same_in_rust() {
+    let directory = tempfile::tempdir().unwrap();
+    let header = "syntax = \"proto3\";\npackage theirs";
+    let service = "service S { rpc Get(M) returns (M); rpc GET(M) returns (M); }";
+    let theirs = format!("{header}.v1;\nmessage M {{}}\n{service}\n");
+    let proto = write(directory.path(), "theirs.proto", &theirs);
+    let compile = |path| {
+        let builder = crate::configure().out_dir(directory.path()).extern_path(path, "crate::it");
+        builder.compile_protos(&[&proto], &[directory.path()])
+    };
+    compile(".theirs").unwrap();
+    compile(".theirs.v1.S").unwrap();
+    compile(".theirs.v1.M").unwrap_err();
+    compile(".their").unwrap_err();
+}
+
+#[test]
+fn a_module_of_messages_that_has_the_name_of_a_module_of_stubs_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = |text: &str, options: fn(crate::Builder) -> crate::Builder| {
+        let text = format!("syntax = \"proto3\";\npackage a;\nservice Greeter {{}}\n{text}\n");
+        let proto = write(directory.path(), "a.proto", &text);
+        let builder = options(crate::configure().out_dir(directory.path()));
+        let compiled = builder.compile_protos(&[&proto], &[directory.path()]);
+        compiled.err().map(|error| error.to_string())
+    };
+    for within in ["message Inner {}", "enum E { X = 0; }", "oneof o { bool b = 1; }"] {
+        let text = format!("message GreeterClient {{ {within} }}");
+        let expected = "a.proto:4: the types within the message GreeterClient are in the module `greeter_client` in \
+                        Rust, as the stubs of the service Greeter are (a.proto:3): rename one of them";
+        assert_eq!(said(&text, |it| it).as_deref(), Some(expected));
+        assert_eq!(said(&text, |it| it.build_client(false)), None);
+        assert_eq!(said(&text, |it| it.extern_path(".a.GreeterClient", "crate::It")), None);
+    }
+    assert!(said("message GreeterServer { enum E { X = 0; } }", |it| it).is_some());
+    let without = "message GreeterClient { map<int32, bool> m = 1; optional bool b = 2; }";
+    assert_eq!(said(without, |it| it), None);
+}
+
 /// Writes a proto and one that it imports, and returns the first.
 fn importing(directory: &Path) -> std::path::PathBuf {
     let header = "syntax = \"proto3\";\npackage";
