@@ -1,9 +1,10 @@
 //! The lints from which generated code is exempt, because its user could not mend it.
 
-/// On each generated item.
+/// On each generated item. A crate that forbids one of these lints cannot have generated code, so only what generated
+/// code needs is here.
 pub(crate) const ALLOW: &str = "#[allow(\
     clippy::all, clippy::nursery, clippy::pedantic, \
-    dead_code, deprecated, missing_debug_implementations, missing_docs, non_camel_case_types, \
+    dead_code, missing_docs, non_camel_case_types, \
     rustdoc::all, single_use_lifetimes, unnameable_types, unreachable_pub, unused_qualifications, \
     unused_variables)]";
 
@@ -13,6 +14,10 @@ const AS_IT_IS: &str = "#[rustfmt::skip]";
 /// Exempts each item of a generated file, from rustfmt as well. prost's builder can put attributes
 /// on messages and enums, but not on the modules and `impl` blocks beside them.
 pub(crate) fn exempt(generated: &str) -> String {
+    let allow = match generated.contains("#[deprecated") {
+        true => &ALLOW.replacen("dead_code, ", "dead_code, deprecated, ", 1),
+        false => ALLOW,
+    };
     let mut exempted = String::with_capacity(generated.len() * 9 / 8);
     for line in generated.lines() {
         // A line that begins in the first column is an item of the file, or an attribute or comment
@@ -20,7 +25,7 @@ pub(crate) fn exempt(generated: &str) -> String {
         if ["pub struct ", "pub enum ", "pub mod ", "impl "].iter().any(|it| line.starts_with(it)) {
             exempted.push_str(AS_IT_IS);
             exempted.push('\n');
-            exempted.push_str(ALLOW);
+            exempted.push_str(allow);
             exempted.push('\n');
         }
         exempted.push_str(line);
@@ -42,5 +47,12 @@ mod tests {
         for item in ["pub struct A", "pub mod a", "impl A"] {
             assert!(exempted.contains(&format!("\n{ALLOW}\n{item}")), "{exempted}");
         }
+    }
+
+    #[test]
+    fn only_code_with_something_deprecated_may_use_it() {
+        let item = "pub struct A {\n    #[deprecated]\n    pub b: u32,\n}\n";
+        assert!(exempt(item).contains(" deprecated, "));
+        assert!(!exempt(&item.replace("    #[deprecated]\n", "")).contains("deprecated"));
     }
 }
