@@ -312,10 +312,10 @@ impl Builder {
         self
     }
 
-    /// Sets whether Cargo is told to run the build script again when one of the protos changes, one of their imports, or
-    /// anything in a directory that a given proto is in, such as a new proto. A directory that has the package or
-    /// `OUT_DIR` in it is left out, since Cargo writes there itself: a build script that lists such a directory prints
-    /// `cargo::rerun-if-changed` with a path of its own. Default: yes if Cargo runs it.
+    /// Sets whether Cargo is told to run the build script again when one of the protos changes, one of
+    /// their imports, or anything in a directory that a given proto is in, such as a new proto. A
+    /// directory that has the package or `OUT_DIR` in it is left out, since Cargo writes there itself: a
+    /// new proto there is not noticed. Default: yes if Cargo runs it.
     pub fn emit_rerun_if_changed(mut self, enable: bool) -> Self {
         self.emit_rerun_if_changed = enable;
         self

@@ -21,7 +21,8 @@ pub(crate) struct Compiled {
 }
 
 /// Compiles the files and their imports. With `announce`, Cargo is told to run the build script
-/// again when one of them or a directory of the given ones changes. (Cargo runs a failed build script again in any case.)
+/// again when one of them changes, or a directory of the given ones. (Cargo runs a failed build script
+/// again in any case.)
 pub(crate) fn compile(
     protos: &[impl AsRef<Path>],
     includes: &[impl AsRef<Path>],
@@ -58,9 +59,10 @@ pub(crate) fn compile(
     })
 }
 
-/// Returns the directories of the given protos, since a build script may list a directory in which a new one comes to
-/// be. Cargo looks at all that is in a directory. So one that has the package or `OUT_DIR` in it is left out: what Cargo
-/// itself writes there would make it run the build script for ever.
+/// Returns the directories of the given protos, since a build script may list a directory to which a
+/// proto is added later. Cargo looks at all that is in a directory. So one that has the package or
+/// `OUT_DIR` in it is left out: what Cargo itself writes there would make it run the build script again
+/// and again.
 fn directories(protos: &[impl AsRef<Path>], includes: &[PathBuf]) -> BTreeSet<PathBuf> {
     let out = env::var_os("OUT_DIR").map(PathBuf::from);
     let written: Vec<_> = [env::current_dir().ok(), out]
