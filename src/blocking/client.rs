@@ -44,16 +44,22 @@ impl Client {
         &mut self.options
     }
 
-    /// Returns the parts of a request as the interceptor leaves them.
+    /// Returns the parts of a request as the interceptor leaves them. It finds the method in a `GrpcMethod` among the
+    /// request's extensions.
     ///
     /// # Errors
     ///
     /// The status by which the interceptor refuses the request.
-    fn parts<M>(&mut self, request: Request<M>) -> Result<(MetadataMap, Extensions, M), Status> {
-        let (metadata, extensions, message) = request.into_parts();
+    fn parts<M>(
+        &mut self,
+        method: Method,
+        request: Request<M>,
+    ) -> Result<(MetadataMap, Extensions, M), Status> {
+        let (metadata, mut extensions, message) = request.into_parts();
         let Some(interceptor) = &mut self.interceptor else {
             return Ok((metadata, extensions, message));
         };
+        extensions.insert(method.of_grpc());
         let request = interceptor.call(Request::from_parts(metadata, extensions, ()))?;
         let (metadata, extensions, ()) = request.into_parts();
         Ok((metadata, extensions, message))
@@ -65,7 +71,7 @@ impl Client {
         method: Method,
         request: Request<Q>,
     ) -> Result<(BlockingCall, DirectResponse), Status> {
-        let (metadata, extensions, message) = self.parts(request)?;
+        let (metadata, extensions, message) = self.parts(method, request)?;
         let mut message = Encoded::of(message, &self.options)?;
         self.request(method, metadata, extensions)?.answer(&self.channel, &mut message)
     }
@@ -135,7 +141,7 @@ impl Client {
         R: Message + Default,
         I: IntoIterator<Item = Q>,
     {
-        let (metadata, extensions, messages) = self.parts(request)?;
+        let (metadata, extensions, messages) = self.parts(method, request)?;
         let mut call = self.request(method, metadata, extensions)?.begin(&self.channel)?;
         for message in messages {
             let mut data = Vec::new();
@@ -159,7 +165,7 @@ impl Client {
         Q: Message,
         R: Message + Default,
     {
-        let (metadata, extensions, ()) = self.parts(request)?;
+        let (metadata, extensions, ()) = self.parts(method, request)?;
         let call = self.request(method, metadata, extensions)?.begin(&self.channel)?;
         Ok(Conversation::new(call, &self.options))
     }

@@ -52,6 +52,11 @@ impl Method {
         self.path
     }
 
+    /// Returns the method's name for layers and interceptors.
+    pub(crate) fn of_grpc(self) -> GrpcMethod<'static> {
+        GrpcMethod::new(self.service, self.name)
+    }
+
     /// Returns a method. `path` is "/package.Service/Method".
     pub const fn new(path: &'static str, service: &'static str, name: &'static str) -> Self {
         Self { path, service, name }
@@ -255,7 +260,7 @@ where
     ) -> Result<UnreadResponse, Status> {
         let ready = poll_fn(|cx| self.inner.poll_ready(cx)).await;
         ready.map_err(|error| Status::from_error(error.into()))?;
-        extensions.insert(GrpcMethod::new(method.service, method.name));
+        extensions.insert(method.of_grpc());
         let request = self.head(method, metadata, extensions).with(body);
         let response = self.inner.call(request).await;
         let response = response.map_err(|error| Status::from_error(error.into()))?;

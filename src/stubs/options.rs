@@ -123,6 +123,8 @@ impl ClientOptions {
     /// Returns the headers of a request.
     pub(crate) fn head(&self, metadata: MetadataMap) -> HeaderMap {
         let mut headers = headers(metadata);
+        // It was copied from another message, so it is probably not the length of this one.
+        headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
         if let Some(name) = self.send.and_then(|it| it.to_string().try_into().ok()) {

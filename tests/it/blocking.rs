@@ -14,8 +14,9 @@ use samehost::ping::{
 use samehost::{ConnectErrorKind, Listener, Server};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::{Handle, Runtime};
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, GrpcMethod, Request, Response, Status};
 
 use crate::support::{Counted, Running, Scripted, Transport, directory, eventually, socket_in};
 use crate::wire::{Peer, block, code, data, frame, go_away, headers, kind, message};
@@ -53,6 +54,8 @@ on_each_transport!(
     a_server_that_ends_a_stream_early_is_heard,
     a_stream_that_is_refused_fails_at_once,
     an_interceptor_sees_each_request_first,
+    an_interceptor_knows_the_method,
+    the_length_of_another_message_is_left_out,
 );
 
 /// A server, on a runtime of its own threads.
@@ -468,6 +471,44 @@ fn an_interceptor_sees_each_request_first(transport: Transport) {
     let mut request = Request::new(());
     request.extensions_mut().insert(Refused);
     refused(client.converse(request).map(drop).unwrap_err());
+}
+
+fn an_interceptor_knows_the_method(transport: Transport) {
+    let served = Served::start(transport, Scripted::default().server());
+    let interceptor = |request: Request<()>| {
+        let method = request.extensions().get::<GrpcMethod<'_>>().expect("the method");
+        Err::<Request<()>, _>(Status::aborted(format!(
+            "{} of {}",
+            method.method(),
+            method.service()
+        )))
+    };
+    let channel = Channel::connect(&served.running.address).unwrap();
+    let mut client = Client::with_interceptor(channel, interceptor);
+    let pings = Request::new(std::iter::empty::<CollectRequest>());
+    for (status, method) in [
+        (client.ping(PingRequest::ping()).unwrap_err(), "Ping"),
+        (client.watch(WatchRequest::default()).unwrap_err(), "Watch"),
+        (client.collect(pings).unwrap_err(), "Collect"),
+        (client.converse(()).unwrap_err(), "Converse"),
+    ] {
+        assert_eq!(status.message(), format!("{method} of ping.v1.PingService"));
+    }
+}
+
+/// Metadata that a program passes on may have the length of the message that it came with.
+fn the_length_of_another_message_is_left_out(transport: Transport) {
+    const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
+    let service = PingServiceServer::new(Ping::default()).accept_compressed(GZIP);
+    let served = Served::start(transport, Server::new().add_service(service));
+    for mut client in [served.client(), served.client().send_compressed(GZIP)] {
+        let mut request = Request::new(PingRequest::ping());
+        request.metadata_mut().insert("content-length", "100".parse().unwrap());
+        client.ping(request).unwrap();
+        let mut request = Request::new(WatchRequest { count: 1, ..WatchRequest::default() });
+        request.metadata_mut().insert("content-length", "100".parse().unwrap());
+        client.watch(request).unwrap().into_inner().next().unwrap().unwrap();
+    }
 }
 
 /// Marks a request that the interceptor refuses.
