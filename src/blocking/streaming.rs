@@ -11,7 +11,7 @@ use tonic::{Code, Response, Status};
 
 use super::call::{BlockingCall, ResponsePart};
 use crate::client::DirectResponse;
-use crate::grpc::{cut_off, normalise};
+use crate::grpc::normalise;
 use crate::stubs::{ClientOptions, Deframer, Whole, conclude, early_status, outcome, with_head};
 
 /// The responses of a call: an iterator that waits for each. It ends after the last one, or after
@@ -88,10 +88,10 @@ impl<R: Message + Default> Streaming<R> {
                         Some(status) if self.empty && trailers.is_none() => {
                             return if status.code() == Code::Ok { Ok(None) } else { Err(status) };
                         }
-                        _ => outcome(trailers.as_ref(), self.status)?,
-                    }
-                    if !self.messages.is_empty() {
-                        return Err(cut_off());
+                        _ => {
+                            let is_cut_off = !self.messages.is_empty();
+                            outcome(trailers.as_ref(), self.status, is_cut_off)?;
+                        }
                     }
                     self.trailers = trailers.map(MetadataMap::from_headers);
                     return Ok(None);

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use crate::grpc::{code_of, field, is_normalised, normalise};
+use crate::grpc::{code_of, cut_off, field, is_normalised, normalise};
 
 /// The content type in a message's head.
 pub(super) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -95,26 +95,38 @@ pub(crate) fn early_status(head: &mut HeaderMap) -> Option<Status> {
 }
 
 /// Returns the outcome of a call whose response has ended: by its trailers, or otherwise by its
-/// HTTP status ("HTTP to gRPC Status Code Mapping" of the gRPC project).
-pub(crate) fn outcome(trailers: Option<&HeaderMap>, http: StatusCode) -> Result<(), Status> {
-    if trailers
-        .and_then(|trailers| field(trailers, &Status::GRPC_STATUS))
-        .is_some_and(|code| code == "0")
-    {
-        return Ok(());
+/// HTTP status ("HTTP to gRPC Status Code Mapping" of the gRPC project). `is_cut_off` says that it has
+/// ended inside a message, which counts unless its trailers tell another failure or no status.
+pub(crate) fn outcome(
+    trailers: Option<&HeaderMap>,
+    http: StatusCode,
+    is_cut_off: bool,
+) -> Result<(), Status> {
+    let success = || if is_cut_off { Err(cut_off()) } else { Ok(()) };
+    let Some(trailers) = trailers else {
+        return success().and(Err(without_status(http)));
+    };
+    if field(trailers, &Status::GRPC_STATUS).is_some_and(|code| code == "0") {
+        return success();
     }
-    if let Some(status) = trailers.and_then(status_in) {
-        return if status.code() == Code::Ok { Ok(()) } else { Err(status) };
+    match status_in(trailers) {
+        Some(status) if status.code() == Code::Ok => success(),
+        Some(status) => Err(status),
+        None => Err(without_status(http)),
     }
+}
+
+/// Returns the status of a call whose response has none.
+fn without_status(http: StatusCode) -> Status {
     if http == StatusCode::OK {
-        return Err(Status::unknown(
+        return Status::unknown(
             "the response ended without a grpc-status: it may have been cut off on its way",
-        ));
+        );
     }
-    Err(Status::new(
+    Status::new(
         code_of(http),
         format!("the response has no grpc-status, and the HTTP status {http}"),
-    ))
+    )
 }
 
 /// Adds the metadata of a response's head to the status that the call failed with.

@@ -131,9 +131,8 @@ pub(crate) fn conclude<M>(
     match (early, &whole.trailers) {
         (Some(status), None) if whole.empty && status.code() != Code::Ok => return Err(status),
         (Some(_), None) if whole.empty => {}
-        (_, None) if whole.cut_off => return Err(with_head(cut_off(), head)),
         _ => {
-            if let Err(status) = outcome(whole.trailers.as_ref(), http) {
+            if let Err(status) = outcome(whole.trailers.as_ref(), http, whole.cut_off) {
                 return Err(with_head(status, head));
             }
         }

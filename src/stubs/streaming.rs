@@ -143,20 +143,20 @@ impl<M: Message + Default> Feed<M> {
     /// Deals with the end of the body.
     fn finish(&mut self, trailers: Option<HeaderMap>) -> Option<Frame<Bytes>> {
         self.body = None;
-        if let BodyEnd::Response { http, status, .. } = &mut self.end {
-            let outcome = match (status.take(), &trailers) {
+        let is_cut_off = !self.messages.is_empty();
+        let outcome = match &mut self.end {
+            BodyEnd::Request if is_cut_off => Err(cut_off()),
+            BodyEnd::Request => Ok(()),
+            BodyEnd::Response { http, status, .. } => match (status.take(), &trailers) {
                 (Some(status), None) if self.empty && status.code() == Code::Ok => Ok(()),
                 (Some(status), None) if self.empty => Err(status),
-                _ => outcome(trailers.as_ref(), *http),
-            };
-            if let Err(status) = outcome {
-                return Some(self.fail(status));
-            }
+                _ => outcome(trailers.as_ref(), *http, is_cut_off),
+            },
+        };
+        match outcome {
+            Ok(()) => trailers.map(Frame::trailers),
+            Err(status) => Some(self.fail(status)),
         }
-        if !self.messages.is_empty() {
-            return Some(self.fail(cut_off()));
-        }
-        trailers.map(Frame::trailers)
     }
 
     fn is_cancelled(&mut self, cx: &mut Context<'_>) -> bool {

@@ -12,7 +12,9 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::thread::{Pid, gettid};
 use rustix::time::{ClockId, clock_gettime};
 use samehost::blocking::Channel;
-use samehost::ping::{BlockingPingServiceClient as Client, ConverseRequest, PingRequest};
+use samehost::ping::{
+    BlockingPingServiceClient as Client, ConverseRequest, PingRequest, WatchRequest,
+};
 use samehost::{Address, Event, Observer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -360,4 +362,28 @@ fn a_server_that_breaks_the_rules_is_told_why_the_connection_ends() {
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     let told = server.join().unwrap();
     assert_eq!(told.payload[4..8], code::PROTOCOL_ERROR.to_be_bytes());
+}
+
+/// The server ends the call inside a message, and sends no status.
+#[test]
+fn half_a_message_without_a_status_is_internal() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let (runtime, listener) = listening(&address);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            let mut server = accept(&listener).await;
+            server.until(is_whole_request).await;
+            let head = block(&[(":status", "200"), ("content-type", "application/grpc")]);
+            let whole = message(b"\x0a\x04pong");
+            let cut = [&whole[..], &whole[..8]].concat();
+            server.send(&[headers(1, &head, false), data(1, &cut, true)].concat()).await;
+        });
+    });
+    let mut client = Client::connect(&address).unwrap();
+    let mut watch = client.watch(WatchRequest::default()).unwrap().into_inner();
+    assert!(watch.next().unwrap().is_ok());
+    let status = watch.next().unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Internal, "{status:?}");
+    assert!(status.message().contains("inside a message"), "{status:?}");
 }

@@ -256,6 +256,16 @@ async fn a_response_without_a_status_is_no_success() {
 }
 
 #[tokio::test]
+async fn a_response_without_a_status_that_is_cut_off_is_internal() {
+    let data = [string("word"), string("word")[..7].to_vec()].concat();
+    // The unary call gets the half of its only message.
+    let (unary, _) = outcomes(&[], || pieces(&data[9..], 100)).await;
+    assert_eq!(code(unary), Code::Internal);
+    let (_, streamed) = outcomes(&[], || pieces(&data, 100)).await;
+    assert_eq!(code(streamed), Code::Internal);
+}
+
+#[tokio::test]
 async fn a_response_that_no_one_can_decode_is_internal() {
     for data in [framed(0, b"\xff"), framed(1, b"x"), framed(7, b""), string("word")[..5].to_vec()]
     {
