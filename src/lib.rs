@@ -244,7 +244,9 @@
 //!
 //! None is on by default.
 //!
-//! - `gzip`, `deflate`, `zstd`: compression of messages, on either kind of stub.
+//! - `gzip`, `deflate`, `zstd`: compression of messages, on either kind of stub. Ours take windows of
+//!   zstd of up to 8 MiB, or of the limit of a received message if that is larger. A message that is
+//!   compressed at a level above 19 may have a larger one.
 //! - `metrics`: an [`Observer`] that feeds the `metrics` facade under OpenTelemetry's names.
 //! - `ping`: the Ping service in `samehost::ping`, which the command, the examples and the tests
 //!   use.

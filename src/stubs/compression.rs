@@ -1,6 +1,7 @@
 //! Compression of messages: which kinds there are, how the two ends agree on one, and the
 //! compression itself.
 
+use std::fmt;
 use std::io::{self, Read};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -149,9 +150,7 @@ pub(super) fn decompress(
     compressed: &[u8],
     limit: Limit,
 ) -> Result<Vec<u8>, Status> {
-    let failed = |error: io::Error| {
-        Status::internal(format!("a message cannot be decompressed ({encoding}): {error}"))
-    };
+    let failed = |error| cannot_decompress(&encoding, &error);
     match encoding {
         #[cfg(feature = "gzip")]
         CompressionEncoding::Gzip => {
@@ -163,15 +162,27 @@ pub(super) fn decompress(
         }
         #[cfg(feature = "zstd")]
         CompressionEncoding::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::new(compressed).map_err(failed)?;
+            let size = zstd::zstd_safe::get_frame_content_size(compressed).ok().flatten();
+            if size.zip(u64::try_from(limit.bytes).ok()).is_some_and(|(size, limit)| size > limit) {
+                return Err(limit.decompressed_too_large());
+            }
             // The decoder reserves a window of the size that the message requests.
             let limit_log = usize::BITS - limit.bytes.leading_zeros();
-            decoder.window_log_max(limit_log.clamp(ZSTD_WINDOW_LOG, 31)).map_err(failed)?;
+            let window_log = limit_log.clamp(ZSTD_WINDOW_LOG, 31);
+            let largest_window =
+                format!("zstd with a window of up to {} MiB", 1 << (window_log - 20));
+            let failed = |error| cannot_decompress(&largest_window, &error);
+            let mut decoder = zstd::stream::read::Decoder::new(compressed).map_err(failed)?;
+            decoder.window_log_max(window_log).map_err(failed)?;
             read_limited(decoder, limit, failed)
         }
         #[allow(unreachable_patterns, reason = "not all features may be on")]
         _ => Err(failed(io::ErrorKind::Unsupported.into())),
     }
+}
+
+fn cannot_decompress(encoding: &dyn fmt::Display, error: &io::Error) -> Status {
+    Status::internal(format!("a message cannot be decompressed ({encoding}): {error}"))
 }
 
 #[cfg_attr(

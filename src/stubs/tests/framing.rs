@@ -7,7 +7,7 @@ use tonic::codec::CompressionEncoding;
 
 use super::support::{framed, string};
 use crate::grpc::PREFIX;
-use crate::stubs::compression::ReceivedEncoding;
+use crate::stubs::compression::{ReceivedEncoding, decompress};
 use crate::stubs::framing::{Deframer, encode};
 use crate::stubs::limit::Limit;
 
@@ -171,6 +171,20 @@ fn a_zstd_window_is_bounded() {
     let outcome =
         found(&framed(1, &frame), 64, ReceivedEncoding::Compressed(CompressionEncoding::Zstd));
     assert_eq!(outcome, Err(Code::Internal));
+}
+
+#[test]
+fn the_largest_zstd_window_is_told_unless_the_message_is_too_large() {
+    // The frame has its content's size, and its descriptor asks for a window of 2 GiB.
+    let decompressed = |size: u64| {
+        let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0xc0, 0xa8], &size.to_le_bytes()[..], &[1, 0, 0]];
+        decompress(CompressionEncoding::Zstd, &frame.concat(), LIMIT).unwrap_err()
+    };
+    let limit = LIMIT.bytes as u64;
+    assert_eq!(decompressed(limit + 1).code(), Code::ResourceExhausted);
+    let status = decompressed(limit);
+    assert_eq!(status.code(), Code::Internal);
+    assert!(status.message().contains("(zstd with a window of up to 8 MiB)"), "{status}");
 }
 
 #[test]
