@@ -41,15 +41,20 @@ impl Output {
             config.include_file(INCLUDE_FILE);
         }
         compile(config, descriptors)?;
+        let mut files = Vec::new();
         for file in fs::read_dir(generated.path()).map_err(fail)? {
             let file = file.map_err(fail)?;
-            let code = fs::read_to_string(file.path()).map_err(fail)?;
-            let code = doctests::prevent(&lints::exempt(&code));
+            files.push((file.file_name(), fs::read_to_string(file.path()).map_err(fail)?));
+        }
+        // One package may use what is deprecated in another.
+        let deprecates = files.iter().any(|(_, code)| code.contains("#[deprecated"));
+        for (name, code) in files {
+            let code = doctests::prevent(&lints::exempt(&code, deprecates));
             match &self.include_file {
-                Some(path) if file.file_name() == INCLUDE_FILE => {
+                Some(path) if name == INCLUDE_FILE => {
                     write(&self.directory.join(path), self.including(code).as_bytes())?;
                 }
-                _ => write(&self.directory.join(file.file_name()), code.as_bytes())?,
+                _ => write(&self.directory.join(name), code.as_bytes())?,
             }
         }
         Ok(())
