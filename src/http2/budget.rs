@@ -20,7 +20,8 @@ pub(super) const CAPACITY: u32 = 8_192;
 pub(super) const PER_SECOND: u32 = 2_048;
 
 /// What a stream earns that ended as both ends wished. It pays for the PING, the WINDOW_UPDATEs and
-/// other frames that peers send with every call.
+/// other frames that peers send with every call. A server takes it back beforehand if the header list
+/// is too large.
 pub(super) const CALL_COMPLETED: u32 = 8;
 
 /// What a DATA frame that we sent earns. However small it is, the peer may answer it with a
@@ -50,11 +51,10 @@ pub(super) enum Cost {
     Settings = 16,
 }
 
-/// Returns the price of a header list that is too large to keep. It takes back what its call earns
-/// when it is answered. It also pays for decoding the block, and for the fields beyond the limit,
-/// because a few bytes can stand for many fields.
-pub(super) const fn too_large(block: usize, fields: u32) -> u32 {
-    CALL_COMPLETED + (block / 4_096) as u32 + fields / 256
+/// Returns the price of a header block whose head is malformed or too large. It pays for decoding
+/// the block, and for the fields after the error, because a few bytes can stand for many fields.
+pub(super) const fn decoded_in_vain(block: usize, fields: u32) -> u32 {
+    (block / 4_096) as u32 + fields / 256
 }
 
 #[derive(Clone, Copy, Debug)]

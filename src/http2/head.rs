@@ -8,7 +8,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::fields::is_grpc_type;
-use super::hpack::{Field, Pseudo};
+use super::hpack::{Field, Name, Pseudo};
 
 /// A request's pseudo-headers and headers. Identical requests may share one.
 #[derive(Clone, Debug)]
@@ -78,8 +78,7 @@ pub(super) enum HeadError {
     /// RFC 9113 §8.1.1.
     Malformed(&'static str),
     /// The list exceeds the limit. `foreign` means that it has a content type that is not gRPC's.
-    /// `beyond` is the number of fields after the limit.
-    TooLarge { foreign: bool, beyond: u32 },
+    TooLarge { foreign: bool },
     /// A well-formed CONNECT (§8.5). A gRPC server does not answer it.
     Connect,
 }
@@ -133,7 +132,7 @@ pub(super) struct HeadBuilder {
     /// How much of the limit is left.
     room: usize,
     too_large: bool,
-    /// How many fields came after the limit was exceeded.
+    /// How many fields came after the first error.
     beyond: u32,
     /// Whether a content type was read that is not gRPC's.
     foreign: bool,
@@ -282,9 +281,10 @@ impl HeadBuilder {
         }
     }
 
-    fn malformed(&mut self, name: &[u8], value: &Bytes) -> Result<(), &'static str> {
+    fn malformed(&mut self, name: &Name, value: &Bytes) -> Result<(), &'static str> {
         // Over a Unix socket any bytes are accepted: clients put the socket's path there.
-        if name == b":authority" && self.any_authority && self.kind == HeadKind::Request {
+        let authority = *name == Name::Pseudo(Pseudo::Authority);
+        if authority && self.any_authority && self.kind == HeadKind::Request {
             if self.regular {
                 return Err("a pseudo-header after a header");
             }
@@ -293,12 +293,17 @@ impl HeadBuilder {
         Err("a header field of forbidden bytes")
     }
 
+    /// Returns how many fields came after the first error. They were decoded in vain.
+    pub(super) fn beyond(&self) -> u32 {
+        self.beyond
+    }
+
     pub(super) fn finish(self) -> Result<Head, HeadError> {
         if let Some(why) = self.malformed {
             return Err(HeadError::Malformed(why));
         }
         if self.too_large {
-            return Err(HeadError::TooLarge { foreign: self.foreign, beyond: self.beyond });
+            return Err(HeadError::TooLarge { foreign: self.foreign });
         }
         match self.kind {
             HeadKind::Request => self.request(),

@@ -135,13 +135,12 @@ impl Connection {
         if depends_on_itself {
             head = Err(HeadError::Malformed("a stream depends on itself"));
         }
-        if let Err(HeadError::TooLarge { beyond, .. }) = &head
+        // A client's call that ends this way earns nothing, nor does a head for no stream.
+        if matches!(head, Err(HeadError::TooLarge { .. }))
+            && self.role == Role::Server
             && !matches!(target, BlockPurpose::NoStream)
         {
-            let units = budget::too_large(block.len(), *beyond);
-            // A client's call that ends this way earns nothing.
-            let earned = if self.role == Role::Client { budget::CALL_COMPLETED } else { 0 };
-            self.budget.spend_units(units - earned)?;
+            self.budget.spend_units(budget::CALL_COMPLETED)?;
         }
         match target {
             BlockPurpose::New => self.request(id, end, head, attached),
@@ -211,7 +210,8 @@ impl Connection {
         }
     }
 
-    /// Decodes a block's head, or takes it from the header cache.
+    /// Decodes a block's head, or takes it from the header cache. A block that has no valid head
+    /// spends budget, whatever it is for.
     fn decode(
         &mut self,
         kind: HeadKind,
@@ -227,7 +227,11 @@ impl Connection {
         self.decoder.decode(block, |field| builder.field(field)).map_err(|_| {
             ConnectionError::peer(ErrorCode::COMPRESSION_ERROR, "a header block cannot be decoded")
         })?;
+        let beyond = builder.beyond();
         let head = builder.finish();
+        if head.is_err() {
+            self.budget.spend_units(budget::decoded_in_vain(block.len(), beyond))?;
+        }
         self.turn.fields += head.as_ref().map_or(block.len(), Head::fields) as u32;
         if let Ok(head) = &head
             && self.decoder.generation() == generation

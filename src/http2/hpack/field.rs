@@ -56,7 +56,7 @@ pub(crate) enum Field {
     /// Spaces around a value are accepted, although §8.2.1 forbids them too: gRPC leaves spaces in
     /// `grpc-message` unchanged, also at its ends.
     Malformed {
-        name: Bytes,
+        name: Name,
         value: Bytes,
     },
 }
@@ -72,7 +72,7 @@ impl Field {
         match self {
             Self::Pseudo(name, _) => name.as_str().as_bytes(),
             Self::Header(name, _) => name.as_str().as_bytes(),
-            Self::Malformed { name, .. } => name,
+            Self::Malformed { name, .. } => name.as_bytes(),
         }
     }
 
@@ -84,9 +84,10 @@ impl Field {
     }
 }
 
-/// The name of a literal whose value is not read yet.
-#[derive(Clone, Debug)]
-pub(super) enum Name {
+/// The name of a field whose value is not read yet, or is malformed. A clone of it copies no bytes,
+/// because a few bytes of a block can refer to a long name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
     Pseudo(Pseudo),
     Header(HeaderName),
     Malformed(Bytes),
@@ -104,12 +105,20 @@ impl Name {
         Self::Malformed(Bytes::copy_from_slice(name))
     }
 
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Pseudo(name) => name.as_str().as_bytes(),
+            Self::Header(name) => name.as_str().as_bytes(),
+            Self::Malformed(name) => name,
+        }
+    }
+
     /// Returns the name of an earlier field. The name may be valid even if the field is malformed.
     pub(super) fn of(field: &Field) -> Self {
         match field {
             Field::Pseudo(name, _) => Self::Pseudo(*name),
             Field::Header(name, _) => Self::Header(name.clone()),
-            Field::Malformed { name, .. } => Self::parse(name),
+            Field::Malformed { name, .. } => name.clone(),
         }
     }
 
@@ -126,11 +135,6 @@ impl Name {
                 Self::Malformed(_) => unreachable!("excluded above"),
             }
         }
-        let name = match self {
-            Self::Pseudo(name) => Bytes::from_static(name.as_str().as_bytes()),
-            Self::Header(name) => Bytes::copy_from_slice(name.as_str().as_bytes()),
-            Self::Malformed(name) => name,
-        };
-        Field::Malformed { name, value: Bytes::copy_from_slice(value) }
+        Field::Malformed { name: self, value: Bytes::copy_from_slice(value) }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) use decoder::Decoder;
 pub(crate) use encoder::{BlockEncoder, Encoder};
 #[cfg(test)]
 use error::DecodeError;
-pub(crate) use field::{Field, Pseudo};
+pub(crate) use field::{Field, Name, Pseudo};
 
 /// How many bytes a table entry counts in addition to its own (RFC 7541 §4.1).
 const ENTRY_OVERHEAD: usize = 32;

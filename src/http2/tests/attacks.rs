@@ -371,6 +371,51 @@ fn a_header_bomb_of_references_to_one_large_entry() {
     }
 }
 
+/// Returns blocks of three-byte references to the name of a malformed entry. The first block makes
+/// the entry.
+fn references_to_a_malformed_name(name: &[u8], value: u8) -> [Vec<u8>; 2] {
+    let length = [127, (name.len() - 127) as u8 & 0x7f | 0x80, ((name.len() - 127) >> 7) as u8];
+    let entry = [&[0x40][..], &length, name, &[1, value]].concat();
+    // A literal without indexing whose value is empty.
+    [entry, [0x0f, 62 - 15, 0].repeat(5_000)]
+}
+
+/// What comes after the first error costs budget, too, also where there is no stream for it.
+#[test]
+fn blocks_of_references_to_a_malformed_name() {
+    let token = [b'a'; 4_000];
+    let no_token = [&token[1..], b"A"].concat();
+    let price = budget::decoded_in_vain(15_000, 4_999);
+    assert!(price > 20);
+    for (name, value) in [(&token[..], 0), (&no_token, b'v')] {
+        let [entry, references] = references_to_a_malformed_name(name, value);
+        let opening = |n: u32| headers(2 * n + 1, if n == 0 { &entry } else { &references }, true);
+        let each = price + budget::Cost::Violation as u32;
+        let mut server = Tested::server();
+        calm(flood(&mut server, |n| vec![opening(n)]), budget::CAPACITY / each + 2);
+
+        // The server has reset the first stream.
+        let mut server = Tested::server();
+        let late = |n| headers(1, if n == 0 { &entry } else { &references }, false);
+        calm(flood(&mut server, |n| vec![late(n)]), budget::CAPACITY / price + 2);
+
+        let mut client = Tested::client();
+        let key = client.start_request(true);
+        client.connection.forget(key);
+        calm(flood(&mut client, |n| vec![late(n)]), budget::CAPACITY / price + 2);
+    }
+}
+
+/// Heads for a stream that was reset may have been under way, but large ones cost budget.
+#[test]
+fn heads_too_large_for_streams_that_are_gone() {
+    let mut server = Tested::server();
+    let large = [0x80 | 16; 16_000];
+    let each = budget::decoded_in_vain(16_000, 15_000) + budget::Cost::Violation as u32;
+    let frames = |id| vec![headers(id, [0x80 | 2], false), headers(id, large, false)];
+    calm(flood(&mut server, |n| frames(2 * n + 1)), budget::CAPACITY / each + 2);
+}
+
 #[test]
 fn one_byte_of_data_by_the_megabyte_is_held_within_the_window() {
     let config = Config { stream_window: 10_000, ..Config::default() };

@@ -1,5 +1,6 @@
-//! What a unary call costs. This is a measurement, not a test. Count the instructions as the
-//! difference between two runs under callgrind with different `CALLS`:
+//! What a unary call costs, and a header block of a peer that wastes work. This is a measurement, not a
+//! test. Count the instructions as the difference between two runs under callgrind with different
+//! `CALLS`:
 //!
 //! `CALLS=20000 valgrind --tool=callgrind $TEST_BINARY --ignored --exact
 //! http2::tests::cost::of_a_unary_call_on_a_server`
@@ -11,6 +12,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
+use crate::http2::head::{HeadBuilder, HeadKind};
+use crate::http2::hpack::Decoder;
 use crate::http2::{Body, Config, Connection, ProtocolEvent};
 
 fn calls() -> u32 {
@@ -22,7 +25,7 @@ fn report(what: &str, start: Instant, calls: u32) {
     let each = start.elapsed() / calls;
     #[expect(clippy::print_stderr, reason = "what it is for")]
     {
-        eprintln!("{what}: {each:?} a call");
+        eprintln!("{what}: {each:?} each");
     }
 }
 
@@ -137,4 +140,34 @@ fn of_a_unary_call_on_both_ends() {
         }
     }
     report("both ends", start, calls);
+}
+
+/// The entry has a malformed name of 4,000 bytes, and the references have three bytes each.
+/// [`of_a_block_of_static_references`] is what to compare with.
+#[test]
+#[ignore = "a measurement"]
+fn of_a_block_of_references_to_a_malformed_name() {
+    let entry = [&[0x40, 127, 0xa1, 0x1e][..], &[b'a'; 3_999], b"A", &[0]].concat();
+    decode_blocks("3-byte references to a malformed name", &entry, &[0x0f, 62 - 15, 0]);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn of_a_block_of_static_references() {
+    decode_blocks("static references", &[], &[0x82]);
+}
+
+/// Decodes `CALLS` blocks of 15,000 bytes, which repeat `unit` and come after an entry of the table.
+fn decode_blocks(what: &str, entry: &[u8], unit: &[u8]) {
+    let calls = calls();
+    let mut decoder = Decoder::new(4096);
+    decoder.decode(entry, |_| ()).expect("an entry");
+    let block = unit.repeat(15_000 / unit.len());
+    let start = Instant::now();
+    for _ in 0..calls {
+        let mut builder = HeadBuilder::new(HeadKind::Request, 16_384, false);
+        decoder.decode(black_box(&block), |field| builder.field(field)).expect("a block");
+        black_box(builder.finish()).expect_err("no request");
+    }
+    report(what, start, calls);
 }

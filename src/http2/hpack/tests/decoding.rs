@@ -284,6 +284,31 @@ fn malformed_fields_are_told_apart_and_keep_their_place_in_the_table() {
     }
 }
 
+/// Otherwise three bytes could make the decoder copy and check four thousand.
+#[test]
+fn a_name_in_the_table_is_not_copied_again() {
+    let token = [b'a'; 3_000];
+    let no_token = [&token[1..], b"A"].concat();
+    for (name, value) in [(&token[..], &b"v"[..]), (&token, b"\0"), (&no_token, b"v")] {
+        let mut block = BytesMut::from(&[0x40][..]);
+        integer::encode(name.len(), 7, 0, &mut block);
+        block.extend_from_slice(name);
+        block.extend_from_slice(&[1, value[0]]);
+        // Two literals without indexing follow that have this name. The second value is malformed.
+        block.extend_from_slice(&[0x0f, 62 - 15, 1, b'x']);
+        block.extend_from_slice(&[0x0f, 62 - 15, 1, 0]);
+        let mut names = Vec::new();
+        let mut decoder = Decoder::new(4096);
+        decoder
+            .decode(&block, |field| {
+                assert_eq!(field.name(), name);
+                names.push(field.name().as_ptr());
+            })
+            .unwrap();
+        assert_eq!(names, [names[0]; 3], "{}", text(&name[2_998..]));
+    }
+}
+
 #[test]
 fn what_http2_allows_is_not_malformed() {
     for (name, value) in [
