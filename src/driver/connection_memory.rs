@@ -107,7 +107,7 @@ impl ConnectionMemory {
     }
 
     /// Sets how many bytes of data the connection holds at the end of a turn, and how many more its
-    /// calls take.
+    /// calls and tables take.
     #[inline]
     pub(super) fn set(&mut self, data: usize, calls: usize) {
         let bytes = data + calls;

@@ -406,7 +406,7 @@ where
         self.memory.note_sent(state.h2.data_sent());
         let arriving = shared.arriving.load(Ordering::Relaxed);
         let data = state.h2.buffered() + self.reader.kept() + arriving;
-        self.memory.set(data, state.h2.call_bytes());
+        self.memory.set(data, state.h2.call_bytes() + state.h2.table_bytes());
         let is_pressed = self.memory.is_pressed();
         if state.h2.set_pressed(is_pressed, is_pressed && self.memory.is_far_beyond()) {
             // The window that it gave is written in the next turn.

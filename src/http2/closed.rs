@@ -1,19 +1,18 @@
 //! Streams that have ended: what a frame for one of them means (RFC 9113 §5.1, §5.1.1).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use super::id_hash::IdHash;
 use super::spare::FEW;
 
-/// How many of the streams that we reset are remembered one by one.
+/// How many of the streams that we reset are remembered one by one. Until a client knows our
+/// SETTINGS it may have many more streams at a time than the limit.
 pub(super) const MAX_REMEMBERED: usize = 1_024;
 
 /// Tells what became of a stream that is not in the table.
 #[derive(Debug, Default)]
 pub(super) struct ClosedStreams {
-    /// Streams that we reset.
-    reset: HashMap<u32, Late, IdHash>,
-    order: VecDeque<u32>,
+    /// Streams that we reset, in the order of their identifiers.
+    reset: VecDeque<Late>,
     /// Streams up to this one may have been reset and forgotten. Frames for them are tolerated.
     forgotten: u32,
     /// The newest range of identifiers the peer passed over, as (after, before).
@@ -23,6 +22,7 @@ pub(super) struct ClosedStreams {
 /// What the peer may still send on a stream until it knows that we reset it.
 #[derive(Debug)]
 struct Late {
+    id: u32,
     window: u32,
     heads: u8,
 }
@@ -54,21 +54,29 @@ impl ClosedStreams {
 
     /// Notes that we reset `id`, on which the peer may have sent up to `window` bytes by now.
     pub(super) fn reset(&mut self, id: u32, window: u32) {
-        let late = Late { window, heads: MAX_LATE_HEADS };
-        if self.reset.insert(id, late).is_some() {
+        if self.find(id).is_some() {
             return;
         }
-        self.order.push_back(id);
-        if self.order.len() > MAX_REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-            && self.reset.remove(&oldest).is_some()
+        if self.reset.len() == MAX_REMEMBERED
+            && let Some(lowest) = self.reset.pop_front()
         {
-            self.forgotten = self.forgotten.max(oldest);
+            self.forgotten = self.forgotten.max(lowest.id);
         }
+        let at = self.reset.partition_point(|late| late.id < id);
+        self.reset.insert(at, Late { id, window, heads: MAX_LATE_HEADS });
+    }
+
+    /// Returns the place of a stream that we reset and remember.
+    fn find(&self, id: u32) -> Option<usize> {
+        self.reset.binary_search_by_key(&id, |late| late.id).ok()
+    }
+
+    fn find_mut(&mut self, id: u32) -> Option<&mut Late> {
+        self.find(id).and_then(|at| self.reset.get_mut(at))
     }
 
     pub(super) fn what(&self, id: u32) -> Gone {
-        if self.reset.contains_key(&id) {
+        if self.find(id).is_some() {
             Gone::Reset
         } else if id > self.skipped.0 && id < self.skipped.1 {
             Gone::Skipped
@@ -82,7 +90,7 @@ impl ClosedStreams {
     /// Counts DATA that arrived on a stream that we reset. Returns false if it is more than the
     /// peer can have sent before it knew.
     pub(super) fn take(&mut self, id: u32, bytes: u32) -> bool {
-        match self.reset.get_mut(&id) {
+        match self.find_mut(id) {
             Some(late) => match late.window.checked_sub(bytes) {
                 Some(left) => {
                     late.window = left;
@@ -97,7 +105,7 @@ impl ClosedStreams {
     /// Counts a head that arrived on a stream that has ended. Returns false if it is one too many,
     /// or if the stream is not remembered.
     pub(super) fn take_head(&mut self, id: u32, end: bool) -> bool {
-        let Some(late) = self.reset.get_mut(&id) else {
+        let Some(late) = self.find_mut(id) else {
             return false;
         };
         let within = late.heads > 0;
@@ -110,24 +118,32 @@ impl ClosedStreams {
 
     /// Notes that the peer ended a stream that we reset, so that nothing more can be under way.
     pub(super) fn ended(&mut self, id: u32) {
-        // Its entry in `order` stays, because finding it would take a search.
-        self.reset.remove(&id);
+        if let Some(at) = self.find(id) {
+            self.reset.remove(at);
+        }
     }
 
     /// Gives back the memory if it is much. After that, less is known about these streams.
     pub(super) fn trim(&mut self) {
-        if self.order.len() <= FEW {
-            return;
+        if self.reset.len() > FEW
+            && let Some(highest) = self.reset.back()
+        {
+            self.forgotten = self.forgotten.max(highest.id);
+            self.reset.clear();
         }
-        if let Some(newest) = self.order.iter().max() {
-            self.forgotten = self.forgotten.max(*newest);
+        if self.reset.capacity() > FEW {
+            self.reset.shrink_to(FEW);
         }
-        self.reset = HashMap::default();
-        self.order = VecDeque::new();
+    }
+
+    /// Returns how much memory it takes.
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        self.reset.capacity() * size_of::<Late>()
     }
 
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
-        self.order.len().max(self.reset.len())
+        self.reset.len()
     }
 }

@@ -269,7 +269,7 @@ impl Connection {
 
     /// Returns the number of bytes that are kept here: received and not dropped, or to be sent and
     /// not written. A chunk of data counts whole until the last of it is written. The bytes of
-    /// [`call_bytes`](Self::call_bytes) come in addition.
+    /// [`call_bytes`](Self::call_bytes) and [`table_bytes`](Self::table_bytes) come in addition.
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
         let block = self.block.as_ref().map_or(0, |block| block.bytes.capacity());
@@ -282,6 +282,13 @@ impl Connection {
     #[inline]
     pub(crate) fn call_bytes(&self) -> usize {
         self.streams.held() + self.server.whole.held()
+    }
+
+    /// Returns the number of bytes that the connection keeps as long as it lasts: HPACK's table, the
+    /// heads that were decoded before, and the streams that it has reset.
+    #[inline]
+    pub(crate) fn table_bytes(&self) -> usize {
+        self.decoder.bytes() + self.header_cache.bytes() + self.closed.bytes()
     }
 
     /// Returns how much the peer may send before anything is read.

@@ -113,6 +113,15 @@ impl Head {
         }
     }
 
+    /// Returns how much memory its fields take, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Request(head) => head.size as usize,
+            Self::Response(head) => fields_size(&head.headers),
+            Self::Trailers(headers) => fields_size(headers),
+        }
+    }
+
     pub(super) fn kind(&self) -> HeadKind {
         match self {
             Self::Request(_) => HeadKind::Request,

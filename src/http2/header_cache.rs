@@ -19,12 +19,19 @@ const MAX_FIELDS: usize = 32;
 
 #[derive(Debug)]
 struct CachedHead {
-    generation: u64,
     block: Vec<u8>,
     head: Head,
 }
 
-/// At most 8 heads. It allocates nothing until the first one is kept.
+impl CachedHead {
+    fn bytes(&self) -> usize {
+        /// The parts of a head that are not header fields.
+        const HEAD: usize = 256;
+        size_of::<Self>() + HEAD + self.block.len() + self.head.bytes()
+    }
+}
+
+/// At most 8 heads of one generation. It allocates nothing until the first one is kept.
 #[derive(Debug, Default)]
 pub(super) struct HeaderCache(Option<Box<Slots>>);
 
@@ -34,10 +41,45 @@ struct Slots {
     hashes: [u64; SLOTS],
     /// The entries, in the order of the hashes.
     entries: Vec<CachedHead>,
+    generation: u64,
+    /// How much memory the entries take.
+    bytes: usize,
     /// The hashes of blocks that were decoded and not kept.
     seen: [u64; SLOTS],
     next: usize,
     next_seen: usize,
+}
+
+impl Slots {
+    /// Drops the entries of an earlier generation, with the values that they keep. They were seen.
+    fn begin(&mut self, generation: u64) {
+        if self.generation == generation {
+            return;
+        }
+        self.generation = generation;
+        self.entries = Vec::new();
+        (self.bytes, self.next) = (0, 0);
+        for hash in std::mem::take(&mut self.hashes).into_iter().filter(|hash| *hash != 0) {
+            self.note_seen(hash);
+        }
+    }
+
+    fn note_seen(&mut self, hash: u64) {
+        self.next_seen = (self.next_seen + 1) % SLOTS;
+        self.seen[self.next_seen] = hash;
+    }
+
+    fn put(&mut self, at: usize, hash: u64, entry: CachedHead) {
+        self.hashes[at] = hash;
+        self.bytes += entry.bytes();
+        match self.entries.get_mut(at) {
+            Some(old) => self.bytes -= std::mem::replace(old, entry).bytes(),
+            None => {
+                self.entries.reserve_exact(1);
+                self.entries.push(entry);
+            }
+        }
+    }
 }
 
 /// The place for a block that was not found.
@@ -59,7 +101,7 @@ impl HeaderCache {
         if let Some(slots) = &self.0
             && let Some(at) = slots.hashes.iter().position(|other| *other == hash)
             && let Some(entry) = slots.entries.get(at)
-            && entry.generation == generation
+            && slots.generation == generation
             && entry.block == block
             && entry.head.kind() == kind
         {
@@ -75,7 +117,8 @@ impl HeaderCache {
         }
         let Place { hash } = place;
         let slots = self.0.get_or_insert_with(Box::default);
-        // A new entry replaces an outdated one of the same bytes.
+        slots.begin(generation);
+        // A new entry replaces another one with the same hash.
         let at = match slots.hashes.iter().position(|other| *other == hash) {
             Some(at) => at,
             None if slots.seen.contains(&hash) => {
@@ -84,21 +127,18 @@ impl HeaderCache {
                 at
             }
             None => {
-                slots.next_seen = (slots.next_seen + 1) % SLOTS;
-                slots.seen[slots.next_seen] = hash;
+                slots.note_seen(hash);
                 return;
             }
         };
         // A copy has exactly the size that it needs. A head that grew may have more.
-        let entry = CachedHead { generation, block: block.to_vec(), head: head.copy() };
-        slots.hashes[at] = hash;
-        match slots.entries.get_mut(at) {
-            Some(old) => *old = entry,
-            None => {
-                slots.entries.reserve_exact(1);
-                slots.entries.push(entry);
-            }
-        }
+        slots.put(at, hash, CachedHead { block: block.to_vec(), head: head.copy() });
+    }
+
+    /// Returns how much memory the heads take.
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |slots| slots.bytes)
     }
 }
 

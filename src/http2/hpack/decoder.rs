@@ -66,6 +66,12 @@ impl Decoder {
         self.table.generation()
     }
 
+    /// Returns how much memory it takes.
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        self.table.bytes() + self.scratch.capacity()
+    }
+
     /// Decodes one whole header block and calls `sink` with each field in order. After an error the
     /// decoder must not be used any more.
     ///

@@ -43,6 +43,12 @@ impl DynamicTable {
         sink(&self.entries[0]);
     }
 
+    /// Returns how much memory it takes.
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        self.size + self.entries.capacity() * size_of::<Field>()
+    }
+
     pub(super) fn max_size(&self) -> usize {
         self.max_size
     }

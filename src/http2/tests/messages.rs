@@ -592,7 +592,79 @@ fn a_message_counts_until_its_call_is_over() {
     assert!(server.connection.call_bytes() >= 20_000 + 4_096);
 }
 
+/// Requests whose path is in the table, each with another field. They come twice, so that their heads
+/// are kept.
+fn keep_heads(server: &mut Tested, mut id: u32, path: &[u8]) {
+    let length = [127, (path.len() - 127) as u8 & 0x7f | 0x80, ((path.len() - 127) >> 7) as u8];
+    let first = [&[0x83, 0x86, 0x44][..], &length, path].concat();
+    let indexed = |other: u8| vec![0x83, 0x86, 0x80 | 62, 0x80 | other];
+    let others = (15..23).flat_map(|other| [indexed(other), indexed(other)]);
+    for block in std::iter::once(first).chain(others) {
+        let events = server.accept(&[headers(id, block, true)]);
+        let [Event::Request { stream, .. }] = events[..] else { panic!("{events:?}") };
+        server.connection.forget(stream);
+        id += 2;
+    }
+    server.frames();
+}
+
+#[test]
+fn what_a_connection_keeps_beside_its_calls_counts() {
+    let mut server = Tested::server();
+    server.open_request(false);
+    let mut before = server.connection.table_bytes();
+    assert!(before < 2_000, "{before}");
+    let mut more = |server: &Tested| {
+        let now = server.connection.table_bytes();
+        now - std::mem::replace(&mut before, now)
+    };
+    for n in 1..3_000 {
+        let key = server.request_on(2 * n + 1, false);
+        server.connection.send_response(key, StatusCode::OK, &HeaderMap::new(), true);
+        server.connection.forget(key);
+        server.frames();
+    }
+    let resets = more(&server);
+    assert!((12_000..16_000).contains(&resets), "{resets}");
+
+    keep_heads(&mut server, 6_001, &[b'/'; 3_000]);
+    let heads = more(&server);
+    assert!((8 * 3_000..8 * 5_000).contains(&heads), "{heads}");
+
+    // As many entries as the table can have.
+    let entries = (0..124).flat_map(|n| [0x40, 1, b'a' + n % 26, 0]);
+    server.send(&[headers(7_001, [request_block(), entries.collect()].concat(), true)]).unwrap();
+    let entries = more(&server);
+    assert!((8_000..13_000).contains(&entries), "{entries}");
+}
+
+#[test]
+fn streams_that_were_reset_are_no_longer_kept_without_calls() {
+    let mut server = Tested::server();
+    for n in 0..100 {
+        let key = server.request_on(2 * n + 1, false);
+        server.connection.forget(key);
+    }
+    server.frames();
+    let before = server.connection.table_bytes();
+    server.connection.trim();
+    assert!(server.connection.table_bytes() + 1_000 < before);
+    // Data may have been under way.
+    assert!(server.accept(&[data(199, "late", false)]).is_empty());
+}
+
 // ---- header cache --------------------------------------------------------------------------
+
+#[test]
+fn heads_that_the_table_no_longer_has_are_dropped() {
+    let mut server = Tested::server();
+    keep_heads(&mut server, 1, &[b'/'; 3_000]);
+    let before = server.connection.table_bytes();
+    // One more entry makes all of them outdated. The next block that might be kept shows that.
+    let entry = [request_block(), vec![0x40, 1, b'a', 1, b'b']].concat();
+    server.accept(&[headers(101, entry, true), headers(103, [0x83, 0x86, 0x84], true)]);
+    assert!(server.connection.table_bytes() + 8 * 3_000 < before);
+}
 
 #[test]
 fn a_block_seen_before_means_what_the_table_says_now() {
