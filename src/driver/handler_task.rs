@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::discard::discard;
 use super::encode_buffer::EncodeBuffer;
 use super::handler::{Answer, PollAnswer};
 use super::options::BoxError;
@@ -83,13 +84,11 @@ where
                     };
                     let mut response = taken_apart(response);
                     let rest = self.shared.with(|state| send_parts(state, key, &mut response));
-                    match rest {
-                        None => return Poll::Ready(()),
-                        Some((body, next)) => {
-                            let shared = Arc::clone(&self.shared);
-                            self.stage = HandlerStage::Body(SendBody::new(shared, key, body, next));
-                        }
-                    }
+                    discard(response);
+                    let Some((body, next)) = rest else { return Poll::Ready(()) };
+                    let shared = Arc::clone(&self.shared);
+                    let body = HandlerStage::Body(SendBody::new(shared, key, body, next));
+                    discard(std::mem::replace(&mut self.stage, body));
                 }
                 HandlerStage::Body(body) => return Pin::new(body).poll(cx),
             }

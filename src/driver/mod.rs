@@ -15,6 +15,7 @@ mod client;
 mod closing;
 mod connection_memory;
 mod connection_task;
+mod discard;
 mod duties;
 mod encode_buffer;
 mod error;

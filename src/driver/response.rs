@@ -5,6 +5,7 @@ use http::response::{Parts, Response};
 use http::{HeaderMap, StatusCode};
 use tonic::Status;
 
+use super::discard::discard;
 use super::fields::Fields;
 use super::handler::MessageAnswer;
 use super::options::BoxError;
@@ -43,7 +44,7 @@ where
 {
     let (mut parts, body) = response.into_parts();
     let descriptors = parts.extensions.remove::<Descriptors>();
-    parts.extensions.clear();
+    discard(std::mem::take(&mut parts.extensions));
     ResponseParts { parts, descriptors, start: start(body) }
 }
 

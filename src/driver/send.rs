@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame};
 
+use super::discard::discard;
 use super::options::BoxError;
 use super::shared::{Shared, State};
 use crate::http2::{ErrorCode, Progress, StreamKey};
@@ -67,12 +68,12 @@ pub(super) fn start<B>(mut body: B) -> Start<B>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
-    if body.is_end_stream() {
-        return Start { data: None, end: StartEnd::Plain };
-    }
     let mut cx = Context::from_waker(std::task::Waker::noop());
     let mut data: Option<Bytes> = None;
     let polled = catch_unwind(AssertUnwindSafe(|| {
+        if body.is_end_stream() {
+            return Err(StartEnd::Plain);
+        }
         loop {
             match Pin::new(&mut body).poll_frame(&mut cx) {
                 Poll::Pending => return Ok(None),
@@ -91,10 +92,11 @@ where
         }
     }));
     let end = match polled {
-        Ok(Ok(next)) => StartEnd::More { body, next },
+        Ok(Ok(next)) => return Start { data, end: StartEnd::More { body, next } },
         Ok(Err(end)) => end,
         Err(_) => StartEnd::Panicked,
     };
+    discard(body);
     Start { data, end }
 }
 

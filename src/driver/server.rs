@@ -14,6 +14,7 @@ use super::body::Incoming;
 use super::closing::{ClosedOnDrop, Ended};
 use super::connection_memory::ConnectionMemory;
 use super::connection_task::ConnectionTask;
+use super::discard::discard;
 use super::duties::Duties;
 use super::encode_buffer::EncodeBuffer;
 use super::error::CloseReason;
@@ -131,11 +132,13 @@ fn polled<H: Handler>(
         None => return Outcome::Panicked,
     };
     let poll = || in_place(poll_fn(|cx| running.poll_answer(cx, message)));
-    match catch_unwind(AssertUnwindSafe(poll)) {
+    let outcome = match catch_unwind(AssertUnwindSafe(poll)) {
         Ok(Poll::Ready(answer)) => Outcome::of(answer),
-        Ok(Poll::Pending) => Outcome::Pending(running),
+        Ok(Poll::Pending) => return Outcome::Pending(running),
         Err(_) => Outcome::Panicked,
-    }
+    };
+    discard(running);
+    outcome
 }
 
 /// Notes that a handler has run in place. `method` is its method if those that take long have to be known.
@@ -161,14 +164,12 @@ fn respond<H: Handler>(
     outcome: Outcome<H>,
     message: &mut Vec<u8>,
 ) -> Left<H> {
-    // What is left of it is dropped after the lock is free.
-    let mut response;
+    let mut response = None;
     let mut state = shared.lock();
     let key = request.open(&mut state);
     let left = match outcome {
         Outcome::Response(parts) => {
-            response = parts;
-            let rest = send_parts(&mut state, key, &mut response);
+            let rest = send_parts(&mut state, key, response.insert(parts));
             rest.map(|(body, next)| {
                 HandlerStage::Body(SendBody::new(Arc::clone(shared), key, body, next))
             })
@@ -186,6 +187,9 @@ fn respond<H: Handler>(
     if left.is_none() {
         state.forget(key);
     }
+    // What is left of the response is dropped after the lock is free.
+    drop(state);
+    discard(response);
     left.map(|stage| (key, stage))
 }
 

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use samehost::ping::{
     FILE_DESCRIPTOR_SET, Ping, PingRequest, PingServiceClient, PingServiceServer, WatchRequest,
+    WatchResponse,
 };
 use samehost::{Address, Channel, LayeredService, Listener, RequestBody, ServeErrorKind, Server};
 use tokio::net::UnixStream;
+use tokio_stream::StreamExt as _;
+use tonic::body::Body;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -18,9 +21,11 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+use tower::util::MapResponseLayer;
 
 use crate::support::{
-    Running, Transport, directory, eventually_async, names_in, on_both_transports, socket_in,
+    Running, Scripted, Transport, directory, eventually_async, names_in, on_both_transports,
+    socket_in,
 };
 
 on_both_transports!(
@@ -431,6 +436,61 @@ async fn a_panicking_handler_harms_no_other_call() {
     let mut client = PingServiceClient::new(server.channel().await);
     client.ping(PingRequest::ping()).await.unwrap_err();
     client.ping(PingRequest::ping()).await.unwrap();
+}
+
+/// Panics when it is dropped.
+#[derive(Clone)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "as asked for");
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_panics_when_it_is_dropped_ends_no_connection() {
+    let opened = Arc::new(AtomicU32::new(0));
+    // With a timeout of zero the server drops a handler that has not ended, in the connection's task.
+    for timeout in [Duration::MAX, Duration::ZERO] {
+        let opened = Arc::clone(&opened);
+        let service = Scripted::default()
+            .on_ping(|_| {
+                let bomb = Bomb;
+                async move {
+                    let _bomb = bomb;
+                    std::future::pending().await
+                }
+            })
+            .on_watch(|_| {
+                let bomb = Bomb;
+                tokio_stream::once(Ok(WatchResponse::default())).map(move |message| {
+                    let _bomb = &bomb;
+                    message
+                })
+            });
+        let with_extension = MapResponseLayer::new(|mut response: http::Response<Body>| {
+            response.extensions_mut().insert(Bomb);
+            response
+        });
+        let on_connect = move |_: &_| {
+            opened.fetch_add(1, Ordering::Relaxed);
+            http::Extensions::new()
+        };
+        let server = service.server().timeout(timeout).layer(with_extension).on_connect(on_connect);
+        let server = Running::start(Transport::Unix, server).await;
+        let mut client = PingServiceClient::new(server.channel().await);
+        let watch = client.watch(WatchRequest::default()).await;
+        if timeout.is_zero() {
+            let status = client.ping(PingRequest::ping()).await.unwrap_err();
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+        } else {
+            let mut messages = watch.unwrap().into_inner();
+            assert!(messages.message().await.unwrap().is_some());
+            assert!(messages.message().await.unwrap().is_none());
+        }
+    }
+    assert_eq!(opened.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]
