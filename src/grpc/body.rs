@@ -177,11 +177,12 @@ impl Body for ResponseBody {
 }
 
 /// The body of a server's response. After its deadline it ends with DEADLINE_EXCEEDED. If it fails
-/// or panics, it ends with the status of that.
+/// or panics, it ends with the status of that, or with an error if the response is not gRPC.
 #[derive(Debug)]
 pub(crate) struct ServiceBody {
     body: Timed<tonic::body::Body>,
     observed: Option<Box<CallObservation>>,
+    is_plain_http: bool,
 }
 
 impl ServiceBody {
@@ -189,8 +190,9 @@ impl ServiceBody {
         body: tonic::body::Body,
         deadline: Option<Deadline>,
         observed: Option<Box<CallObservation>>,
+        is_plain_http: bool,
     ) -> Self {
-        Self { body: Timed { body: Some(body), deadline }, observed }
+        Self { body: Timed { body: Some(body), deadline }, observed, is_plain_http }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
@@ -203,6 +205,9 @@ impl ServiceBody {
             Err(panic) => panicked(&*panic),
         };
         self.body.body = None;
+        if self.is_plain_http {
+            return Poll::Ready(Some(Err(failure)));
+        }
         let mut trailers = HeaderMap::new();
         let added = failure.add_header(&mut trailers);
         Poll::Ready(Some(added.map(|()| Frame::trailers(trailers))))

@@ -1,78 +1,32 @@
 //! [`Grpc`]: answers a connection's requests by the rules of gRPC.
 
 use std::any::Any;
-use std::convert::Infallible;
-use std::future::Future;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use tonic::Status;
 use tonic::body::Body;
-use tower::{Service, ServiceExt};
 
 use super::body::ServiceBody;
 use super::field;
+use super::http_service::{BoxFuture, answer, ready};
 use super::metadata::normal;
 use super::panics::panicked;
+use super::plain_http::empty_response;
 use super::request::{RequestBody, request};
-use super::status::{is_grpc, status_of};
+use super::status::is_grpc;
 use super::timeout::{Deadline, LimitOf, grpc_timeout};
 use super::usual_heads::UsualHeads;
 use crate::descriptors::{Descriptors, ReceivedSet};
-use crate::driver::{
-    Answer, BoxError, Called, Fields, Handler, Incoming, MessageAnswer, PollAnswer,
-};
+use crate::driver::{Answer, Called, Fields, Handler, Incoming, MessageAnswer, PollAnswer};
 use crate::http2::RequestHead;
 use crate::observer::{CallObservation, CallObserver};
-
-/// A tower service that takes HTTP requests with a body of type `ReqBody`.
-/// [`Server::layer`](crate::Server::layer) needs layers whose services are such services. It is
-/// implemented for every service that fits; there is nothing to implement.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not take HTTP requests with the body `{ReqBody}` as a samehost server calls it",
-    note = "it has to be `tower::Service<http::Request<{ReqBody}>>` and `Clone + Send + Sync`, with a \
-            future that is `Send`",
-    note = "a `samehost::Channel` takes requests with `tonic::body::Body`: the example of \
-            `Server::fallback` converts them"
-)]
-pub trait HttpService<ReqBody>:
-    Service<
-        Request<ReqBody>,
-        Response = Response<<Self as HttpService<ReqBody>>::ResponseBody>,
-        Error: Into<BoxError>,
-        Future: Send + 'static,
-    > + Clone
-    + Send
-    + Sync
-    + 'static
-{
-    /// The body of its responses.
-    type ResponseBody: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
-}
-
-impl<S, ReqBody, ResBody> HttpService<ReqBody> for S
-where
-    S: Service<
-            Request<ReqBody>,
-            Response = Response<ResBody>,
-            Error: Into<BoxError>,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + Sync
-        + 'static,
-    ResBody: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    type ResponseBody = ResBody;
-}
 
 /// Finds the service of a request and calls it.
 pub(crate) trait Dispatch: Send + 'static {
@@ -128,12 +82,16 @@ impl<D: Dispatch> Grpc<D> {
     fn call_http(&mut self, head: Arc<RequestHead>, body: Incoming, is_post: bool) -> RunningCall {
         if self.dispatch.takes_http() {
             let request = request(head, body, self.extensions.clone());
-            return RunningCall::new(Answering::Http(self.dispatch.call_http(request)), None);
+            let call = catch_unwind(AssertUnwindSafe(|| self.dispatch.call_http(request)));
+            return match call {
+                Ok(call) => RunningCall::plain_http(call),
+                Err(panic) => RunningCall::ready(panicked_http(&*panic)),
+            };
         }
-        refuse(match is_post {
+        RunningCall::ready(empty_response(match is_post {
             true => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             false => StatusCode::METHOD_NOT_ALLOWED,
-        })
+        }))
     }
 
     /// Answers a request of gRPC that no observer is told of.
@@ -258,24 +216,6 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
     }
 }
 
-/// Calls a service, after waiting until it is ready. A service that is ready at once need not be
-/// cloned. One that is not may have begun to wait for its turn, as a concurrency limit does: it is
-/// itself the one that goes on waiting, and a clone takes its place.
-pub(crate) fn call<S, ReqBody>(service: &mut S, request: Request<ReqBody>) -> BoxFuture
-where
-    S: HttpService<ReqBody>,
-    ReqBody: Send + 'static,
-{
-    match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(())) => boxed(service.call(request)),
-        Poll::Ready(Err(error)) => answer(status_of(error.into())),
-        Poll::Pending => {
-            let fresh = service.clone();
-            boxed(mem::replace(service, fresh).oneshot(request))
-        }
-    }
-}
-
 /// A gRPC request, as a connection has received it.
 pub(crate) struct Arriving {
     pub(crate) head: Arc<RequestHead>,
@@ -354,11 +294,18 @@ pub(crate) struct RunningCall {
     /// In a box, so that the future is small to move.
     deadline: Option<Box<Deadline>>,
     observed: Option<Box<CallObservation>>,
+    is_plain_http: bool,
 }
 
 impl RunningCall {
     fn new(call: Answering, deadline: Option<Deadline>) -> Self {
-        Self { call, deadline: deadline.map(Box::new), observed: None }
+        let deadline = deadline.map(Box::new);
+        Self { call, deadline, observed: None, is_plain_http: false }
+    }
+
+    /// Returns the answer to a request that is not gRPC. Its failures are not gRPC's, either.
+    fn plain_http(call: BoxFuture) -> Self {
+        Self { is_plain_http: true, ..Self::new(Answering::Http(call), None) }
     }
 
     #[cold]
@@ -375,7 +322,7 @@ impl RunningCall {
 
     /// Returns a response that is ready.
     pub(super) fn ready(response: Response<Body>) -> Self {
-        Self::new(Answering::Http(Box::pin(std::future::ready(Ok(response)))), None)
+        Self::new(Answering::Http(ready(response)), None)
     }
 
     /// Returns a response that is never ready.
@@ -420,7 +367,10 @@ impl PollAnswer for RunningCall {
             Ok(Poll::Ready(Answer::Response(response))) => response,
             Err(panic) => {
                 message.clear();
-                panicked(&*panic).into_http()
+                match self.is_plain_http {
+                    true => panicked_http(&*panic),
+                    false => panicked(&*panic).into_http(),
+                }
             }
             Ok(Poll::Pending) => {
                 let Some(deadline) = &mut self.deadline else { return Poll::Pending };
@@ -436,41 +386,16 @@ impl PollAnswer for RunningCall {
         if let Some(observed) = &mut observed {
             observed.fields(response.headers());
         }
-        let response = response.map(|body| ServiceBody::new(body, deadline, observed));
-        Poll::Ready(Answer::Response(response))
+        let is_plain_http = self.is_plain_http;
+        let body = |body| ServiceBody::new(body, deadline, observed, is_plain_http);
+        Poll::Ready(Answer::Response(response.map(body)))
     }
 }
 
-/// The future of a response, as the servers that tonic generates return it.
-pub(crate) type BoxFuture =
-    Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-/// Erases a future's type. A future that is boxed already is not boxed again.
-pub(crate) fn boxed<F, B, E>(future: F) -> BoxFuture
-where
-    F: Future<Output = Result<Response<B>, E>> + Send + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    E: Into<BoxError>,
-{
-    let mut future = Some(future);
-    if let Some(boxed) = (&mut future as &mut dyn Any).downcast_mut::<Option<BoxFuture>>()
-        && let Some(boxed) = boxed.take()
-    {
-        return boxed;
-    }
-    let Some(future) = future else { unreachable!("taken only where it is returned") };
-    Box::pin(async {
-        Ok(match future.await {
-            // `Body::new` returns a body that is a `Body` already as it is.
-            Ok(response) => response.map(Body::new),
-            Err(error) => status_of(error.into()).into_http(),
-        })
-    })
-}
-
-/// Returns a response that has a status and no message.
-pub(crate) fn answer(status: Status) -> BoxFuture {
-    Box::pin(std::future::ready(Ok(status.into_http())))
+/// Logs a panic and returns the answer to a request that is not gRPC.
+fn panicked_http(panic: &(dyn Any + Send)) -> Response<Body> {
+    panicked(panic);
+    empty_response(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// Removes `content-length` from a head if it is not known to be the body's length, for example
@@ -488,11 +413,4 @@ fn check_length(response: &mut Response<Body>) {
 pub(crate) fn is_length_of(length: &HeaderValue, body: &Body) -> bool {
     let known = body.size_hint().exact();
     known.is_some() && length.to_str().ok().and_then(|length| length.parse().ok()) == known
-}
-
-/// Answers a request that is not gRPC by an HTTP status.
-pub(super) fn refuse(status: StatusCode) -> RunningCall {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    RunningCall::ready(response)
 }

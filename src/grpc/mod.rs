@@ -3,9 +3,11 @@
 
 mod body;
 mod handler;
+mod http_service;
 mod message;
 mod metadata;
 mod panics;
+mod plain_http;
 mod refusing;
 mod request;
 mod status;
@@ -16,14 +18,15 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use crate::driver::BoxError;
 pub use body::ResponseBody;
-pub use handler::HttpService;
 pub(crate) use handler::{
-    Answering, Arriving, BoxFuture, DirectAnswer, Dispatch, Grpc, MessageCall, MessageHead, answer,
-    boxed, call, is_length_of,
+    Answering, Arriving, DirectAnswer, Dispatch, Grpc, MessageCall, MessageHead, is_length_of,
 };
+pub use http_service::HttpService;
+pub(crate) use http_service::{BoxFuture, OfError, answer, boxed, call, grpc_failure, ready};
 pub(crate) use message::{PREFIX, cut_off};
 pub(crate) use metadata::{is_normalised, normalise};
 pub(crate) use panics::panic_message;
+pub(crate) use plain_http::{empty_response, http_failure};
 pub(crate) use refusing::Refusing;
 pub use request::RequestBody;
 pub(crate) use status::{code_of, failure_in, not_grpc, status, status_of};

@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::body::ServiceBody;
-use super::handler::{RunningCall, refuse};
+use super::handler::RunningCall;
+use super::plain_http::empty_response;
 use super::status::is_grpc;
 use crate::descriptors::ReceivedSet;
 use crate::driver::{Called, Handler, Incoming};
@@ -54,7 +55,7 @@ impl Handler for Refusing {
         Called::Unpolled(if is_grpc(&head.headers) {
             RunningCall::ready(self.status.clone().into_http())
         } else {
-            refuse(StatusCode::FORBIDDEN)
+            RunningCall::ready(empty_response(StatusCode::FORBIDDEN))
         })
     }
 }

@@ -1,13 +1,14 @@
 //! [`Calls`]: applies the method policy and the call limit to requests, and calls their services.
 
-use http::{Request, Response, StatusCode};
-use tonic::body::Body;
+use http::{Request, StatusCode};
 
 use super::layers::Services;
 use super::limiter::Limiter;
 use super::mount::Route;
 use super::routes::Routes;
-use crate::grpc::{Arriving, BoxFuture, DirectAnswer, Dispatch, RequestBody};
+use crate::grpc::{
+    Arriving, BoxFuture, DirectAnswer, Dispatch, RequestBody, answer, empty_response, ready,
+};
 use crate::policy::PolicyGuard;
 
 /// The services of a server within its layers, behind the policy of its methods and the limit on
@@ -25,11 +26,11 @@ pub(super) struct Calls {
 impl Dispatch for Calls {
     fn call(&mut self, request: Request<RequestBody>) -> BoxFuture {
         if let Some(status) = self.guard.as_ref().and_then(|guard| guard.refusal(&request)) {
-            return Box::pin(std::future::ready(Ok(status.into_http())));
+            return answer(status);
         }
         let Some(limiter) = &self.limiter else { return self.services.call(request) };
         let mut services = self.services.clone();
-        limiter.run(move || services.call(request))
+        limiter.run(move || services.call(request)).unwrap_or_else(answer)
     }
 
     fn call_directly(
@@ -58,14 +59,12 @@ impl Dispatch for Calls {
             Some(route) if self.guard.as_ref().is_none_or(|guard| guard.allows(&request)) => {
                 route.clone()
             }
-            _ => {
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = StatusCode::FORBIDDEN;
-                return Box::pin(std::future::ready(Ok(response)));
-            }
+            _ => return ready(empty_response(StatusCode::FORBIDDEN)),
         };
         match &self.limiter {
-            Some(limiter) => limiter.run(move || route(request)),
+            Some(limiter) => limiter
+                .run(move || route(request))
+                .unwrap_or_else(|_| ready(empty_response(StatusCode::SERVICE_UNAVAILABLE))),
             None => route(request),
         }
     }

@@ -13,7 +13,9 @@ use tower::layer::Layer;
 use tower::util::BoxCloneSyncService;
 
 use super::routes::Routes;
-use crate::grpc::{BoxFuture, HttpService, RequestBody, answer, boxed, call, status_of};
+use crate::grpc::{
+    BoxFuture, HttpService, RequestBody, answer, boxed, call, grpc_failure, status_of,
+};
 
 /// The service that a layer wraps: all services of a server, within the layers that were added
 /// after it.
@@ -78,7 +80,7 @@ impl<S: HttpService<Body>> Service<Request<Body>> for Answers<S> {
 
     fn call(&mut self, request: Request<Body>) -> BoxFuture {
         match self.failure.take() {
-            None => boxed(self.service.call(request)),
+            None => boxed(self.service.call(request), grpc_failure),
             Some(status) => answer(status),
         }
     }
@@ -101,7 +103,7 @@ impl Services {
     pub(super) fn call(&mut self, request: Request<RequestBody>) -> BoxFuture {
         match self {
             Self::Plain(routes) => routes.route(request),
-            Self::Layered(service) => call(service, request.map(Body::new)),
+            Self::Layered(service) => call(service, request.map(Body::new), grpc_failure),
         }
     }
 }

@@ -30,27 +30,31 @@ impl Limiter {
     }
 
     /// Runs `call` when there is a permit. The permit is held until the response's body is dropped.
-    pub(super) fn run(&self, call: impl FnOnce() -> BoxFuture + Send + 'static) -> BoxFuture {
+    /// Returns an error if the call is shed.
+    #[allow(clippy::result_large_err, reason = "the type is tonic's")]
+    pub(super) fn run(
+        &self,
+        call: impl FnOnce() -> BoxFuture + Send + 'static,
+    ) -> Result<BoxFuture, Status> {
         match Arc::clone(&self.running).try_acquire_owned() {
-            Ok(permit) => Box::pin(run_with(call(), permit)),
+            Ok(permit) => Ok(Box::pin(run_with(call(), permit))),
             Err(_) if self.sheds => {
                 let text = format!(
                     "the server runs {} calls, and no more at a time: try again later, or raise \
                      Server::concurrency_limit",
                     self.limit
                 );
-                let response = Status::resource_exhausted(text).into_http();
-                Box::pin(std::future::ready(Ok(response)))
+                Err(Status::resource_exhausted(text))
             }
             Err(_) => {
                 let waiting = Arc::clone(&self.running).acquire_owned();
-                Box::pin(async move {
+                Ok(Box::pin(async move {
                     match waiting.await {
                         Ok(permit) => run_with(call(), permit).await,
                         // The semaphore is never closed.
                         Err(_) => Ok(Status::unavailable("the server has ended").into_http()),
                     }
-                })
+                }))
             }
         }
     }

@@ -39,6 +39,7 @@ pub use mount::Mounted;
 pub use stats::{ServerSnapshot, ServerStats};
 
 pub use crate::grpc::{HttpService, RequestBody};
+use crate::grpc::{grpc_failure, http_failure};
 use crate::policy::PeerPolicyLayer;
 use crate::socket::Listener;
 use calls::Calls;
@@ -67,6 +68,8 @@ use routes::Routes;
 pub struct Server {
     services: Vec<Mounted>,
     fallback: Option<Route>,
+    /// The fallback for requests that are not gRPC.
+    http_fallback: Option<Route>,
     fallback_takes_http: bool,
     layers: Layers,
     method_policy: Option<PeerPolicyLayer>,
@@ -85,6 +88,7 @@ impl Server {
         Self {
             services: Vec::new(),
             fallback: None,
+            http_fallback: None,
             fallback_takes_http: false,
             layers: Layers::default(),
             method_policy: None,
@@ -130,7 +134,8 @@ impl Server {
     /// ```
     #[must_use]
     pub fn fallback(mut self, service: impl HttpService<RequestBody>) -> Self {
-        self.fallback = Some(route(service));
+        self.fallback = Some(route(service.clone(), grpc_failure));
+        self.http_fallback = Some(route(service, http_failure));
         self
     }
 
@@ -138,6 +143,11 @@ impl Server {
     /// as a GET. Without it they get the HTTP statuses 405 and 415. These requests do not pass
     /// through the layers, which are made for gRPC, and [`timeout`](Self::timeout) does not concern
     /// them; the policy and the limits do. Default: no.
+    ///
+    /// If the fallback fails or panics, such a request gets the HTTP status 500, without a body. It
+    /// gets 503 if the fallback is overloaded or [`load_shed`](Self::load_shed) refuses the request,
+    /// and 403 if the policy does. If the response's body fails, the stream is reset (RST_STREAM), so
+    /// the client knows that the body is not complete.
     #[must_use]
     pub fn fallback_takes_http(mut self, takes: bool) -> Self {
         self.fallback_takes_http = takes;
@@ -385,7 +395,7 @@ impl Server {
     fn ready(self) -> Result<(Calls, ServerConfig), ServeError> {
         self.check_services()?;
         let options = self.options.ready();
-        let http = self.fallback.clone().filter(|_| self.fallback_takes_http);
+        let http = self.http_fallback.filter(|_| self.fallback_takes_http);
         let limit = options.concurrency_limit;
         let routes = Routes::new(self.services, self.fallback);
         let calls = Calls {

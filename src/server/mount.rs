@@ -6,7 +6,9 @@ use std::sync::Arc;
 use http::Request;
 use tonic::server::NamedService;
 
-use crate::grpc::{Arriving, BoxFuture, DirectAnswer, HttpService, RequestBody, call};
+use crate::grpc::{
+    Arriving, BoxFuture, DirectAnswer, HttpService, OfError, RequestBody, call, grpc_failure,
+};
 
 /// A service that [`Server::add_service`](crate::Server::add_service) takes.
 ///
@@ -30,7 +32,7 @@ where
     S: HttpService<RequestBody> + NamedService,
 {
     fn mount(self) -> Mounted {
-        Mounted { name: S::NAME, methods: None, route: route(self), direct: None }
+        Mounted { name: S::NAME, methods: None, route: route(self, grpc_failure), direct: None }
     }
 }
 
@@ -38,8 +40,8 @@ where
 /// a call clones only the service itself.
 pub(super) type Route = Arc<dyn Fn(Request<RequestBody>) -> BoxFuture + Send + Sync>;
 
-pub(super) fn route(service: impl HttpService<RequestBody>) -> Route {
-    Arc::new(move |request| call(&mut service.clone(), request))
+pub(super) fn route(service: impl HttpService<RequestBody>, failed: OfError) -> Route {
+    Arc::new(move |request| call(&mut service.clone(), request, failed))
 }
 
 /// A service that a server can call.

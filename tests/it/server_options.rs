@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use samehost::ping::{
     ConverseRequest, Ping, PingRequest, PingResponse, PingServiceClient, PingServiceServer,
@@ -69,6 +70,8 @@ on_both_transports!(
     what_on_connect_gives_is_on_every_request,
     a_fallback_can_be_a_proxy,
     a_fallback_can_be_a_router_of_http_requests,
+    a_failure_of_a_request_that_is_not_grpc_is_one_of_http,
+    a_request_that_is_not_grpc_is_shed_by_an_http_status,
     an_optional_service_may_be_missing,
     given_connections_have_every_limit_and_the_drain,
 );
@@ -435,17 +438,81 @@ async fn a_fallback_can_be_a_router_of_http_requests(transport: Transport) {
     assert_eq!(get(&server.address, "/healthz").await.0, StatusCode::METHOD_NOT_ALLOWED);
 }
 
+async fn a_failure_of_a_request_that_is_not_grpc_is_one_of_http(transport: Transport) {
+    let fallback = tower::service_fn(|request: Request<RequestBody>| {
+        let path = request.uri().path().to_owned();
+        assert_ne!(path, "/panic-at-once", "as asked for");
+        async move {
+            let status = match path.as_str() {
+                "/panic" => panic!("as asked for"),
+                "/late-panic" => {
+                    tokio::task::yield_now().await;
+                    panic!("as asked for")
+                }
+                "/error" => return Err(Status::internal("as asked for").into()),
+                "/overload" => return Err(tower::load_shed::error::Overloaded::new().into()),
+                _ => Status::internal("as asked for"),
+            };
+            let pieces = [Ok(Frame::data(Bytes::from("a part"))), Err(status)];
+            let pieces = tokio_stream::iter(pieces).map(move |piece| {
+                assert!(piece.is_ok() || path != "/body-panic", "as asked for");
+                piece
+            });
+            Ok::<_, tower::BoxError>(http::Response::new(StreamBody::new(pieces)))
+        }
+    });
+    let server = ping_server().fallback(fallback).fallback_takes_http(true);
+    let server = Running::start(transport, server).await;
+    for (path, status) in [
+        ("/panic-at-once", StatusCode::INTERNAL_SERVER_ERROR),
+        ("/panic", StatusCode::INTERNAL_SERVER_ERROR),
+        ("/late-panic", StatusCode::INTERNAL_SERVER_ERROR),
+        ("/error", StatusCode::INTERNAL_SERVER_ERROR),
+        ("/overload", StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        assert_eq!(get(&server.address, path).await, (status, Bytes::new()), "{path}");
+    }
+    // A client knows that the rest of such a body is missing.
+    for path in ["/body-error", "/body-panic"] {
+        assert!(try_get(&server.address, path).await.is_err(), "{path}");
+    }
+}
+
+async fn a_request_that_is_not_grpc_is_shed_by_an_http_status(transport: Transport) {
+    let (began, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begins, goes) = (Arc::clone(&began), Arc::clone(&go));
+    let router = axum::routing::get(async move || {
+        begins.notify_one();
+        goes.notified().await;
+    });
+    let router = axum::Router::new().route("/healthz", router);
+    let server = ping_server().fallback(router).fallback_takes_http(true);
+    let server = Running::start(transport, server.concurrency_limit(1).load_shed(true)).await;
+    let address = server.address.clone();
+    let first = tokio::spawn(async move { get(&address, "/healthz").await });
+    began.notified().await;
+    let refused = get(&server.address, "/healthz").await;
+    assert_eq!(refused, (StatusCode::SERVICE_UNAVAILABLE, Bytes::new()));
+    go.notify_one();
+    assert_eq!(first.await.unwrap().0, StatusCode::OK);
+}
+
 /// Returns the response to a request that is not gRPC.
 async fn get(address: &Address, path: &str) -> (StatusCode, Bytes) {
+    try_get(address, path).await.unwrap()
+}
+
+/// Does the same, and returns an error if the response is not complete.
+async fn try_get(address: &Address, path: &str) -> hyper::Result<(StatusCode, Bytes)> {
     let io = TokioIo::new(connect(address).await.io);
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
     let (mut sender, connection) = handshake.await.unwrap();
     tokio::spawn(connection);
     let request = Request::get(format!("http://localhost{path}"));
     let request = request.body(Empty::<Bytes>::new()).unwrap();
-    let response = sender.send_request(request).await.unwrap();
+    let response = sender.send_request(request).await?;
     let status = response.status();
-    (status, response.into_body().collect().await.unwrap().to_bytes())
+    Ok((status, response.into_body().collect().await?.to_bytes()))
 }
 
 async fn an_optional_service_may_be_missing(transport: Transport) {
