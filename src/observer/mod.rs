@@ -8,12 +8,13 @@ mod connection_watch;
 mod event;
 mod names;
 mod peer_name;
+mod slow_events;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -27,6 +28,7 @@ pub use event::{Event, GoAwayReason, RefusalReason};
 #[cfg(feature = "metrics")]
 pub(crate) use names::server_address;
 pub(crate) use peer_name::PeerName;
+use slow_events::SlowEvents;
 
 /// Is told what happens on the connections of a server ([`Server::observer`](crate::Server::observer)) or
 /// of a channel ([`ChannelBuilder::observer`](crate::ChannelBuilder::observer)).
@@ -74,8 +76,9 @@ pub(crate) use peer_name::PeerName;
 /// it may use the channel or the server's handles. If it panics, that is caught and logged, and
 /// nothing else happens. While it runs, that connection or call waits, so it must not block. Work
 /// that takes long belongs in a queue that another task empties. On a multi-thread runtime, after
-/// an observer has twice taken long (over 1 ms), it holds up only the call that it is told of. That is
-/// not so where panics abort the process, nor any more once a `LocalSet` has run such an observer.
+/// an observer has twice taken long (over 1 ms), it holds up only the call that it is told of, until eight
+/// events in a row took no longer. That is not so where panics abort the process, nor any more once a
+/// `LocalSet` has run such an observer.
 pub trait Observer: Send + Sync + 'static {
     /// Is told one event.
     fn observe(&self, event: &Event<'_>);
@@ -102,7 +105,7 @@ impl ObserverOptions {
     pub(crate) fn observers(&self) -> Option<Observers> {
         let Self { observers, traces_calls } = self.clone();
         let some = traces_calls || !observers.is_empty();
-        let (next, slow) = (AtomicU64::new(1), AtomicU32::new(0));
+        let (next, slow) = (AtomicU64::new(1), SlowEvents::default());
         let refused = AtomicBool::new(false);
         some.then(|| Observers(Arc::new(All { observers, traces_calls, next, slow, refused })))
     }
@@ -117,28 +120,16 @@ struct All {
     traces_calls: bool,
     /// The number of the next connection.
     next: AtomicU64,
-    /// How often telling an event took longer than [`SLOW`].
-    slow: AtomicU32,
+    slow: SlowEvents,
     /// Whether the runtime has refused that an event is told beside it.
     refused: AtomicBool,
 }
 
-/// If an observer takes longer than this, its events are told where no other task has to wait.
-const SLOW: Duration = Duration::from_millis(1);
-
-/// One slow event may be chance.
-const SLOW_TIMES: u32 = 2;
-
 impl Observers {
     pub(crate) fn tell(&self, event: &Event<'_>) {
-        let slow = &self.0.slow;
-        if slow.load(Ordering::Relaxed) >= SLOW_TIMES {
-            return self.tell_beside_the_runtime(event);
-        }
-        let began = Instant::now();
-        self.tell_here(event);
-        if began.elapsed() > SLOW {
-            slow.fetch_add(1, Ordering::Relaxed);
+        match self.0.slow.are_likely() {
+            true => self.tell_beside_the_runtime(event),
+            false => self.tell_here(event),
         }
     }
 
@@ -166,11 +157,13 @@ impl Observers {
     }
 
     fn tell_here(&self, event: &Event<'_>) {
+        let began = Instant::now();
         for observer in &self.0.observers {
             if catch_unwind(AssertUnwindSafe(|| observer.observe(event))).is_err() {
                 tracing::error!("an observer panicked");
             }
         }
+        self.0.slow.note(began.elapsed());
     }
 
     fn number(&self) -> u64 {
@@ -187,8 +180,10 @@ impl fmt::Debug for Observers {
 #[cfg(test)]
 mod tests {
     use std::panic;
+    use std::sync::atomic::AtomicU32;
     use std::thread;
 
+    use super::slow_events::SLOW;
     use super::*;
 
     struct Slow(Arc<AtomicU32>);
