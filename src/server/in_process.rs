@@ -1,8 +1,12 @@
 //! A channel to a server in the same process, without a socket.
 
 use std::future::ready;
+use std::sync::{Arc, LazyLock};
 
-use super::Server;
+use super::gate::Gate;
+use super::incoming::Accepted;
+use super::serve::serve_one;
+use super::{ServeError, Server};
 use crate::client::Channel;
 
 /// How many bytes that the other end has not read yet each direction can hold. It is more than the
@@ -39,12 +43,19 @@ impl Channel {
     ///
     /// Calls panic outside of a tokio runtime with time enabled.
     pub fn to(server: Server) -> Self {
+        // All connections of the channel have one server. Layers may need a runtime, which the first
+        // connection has.
+        let served = LazyLock::new(move || {
+            let (calls, options) = server.ready()?;
+            Ok::<_, ServeError>((calls, Gate::new(options)))
+        });
         Self::from_connector(move || {
+            let (calls, gate) = match &*served {
+                Ok((calls, gate)) => (calls.clone(), Arc::clone(gate)),
+                Err(error) => return ready(Err(error.clone())),
+            };
             let (ours, theirs) = tokio::io::duplex(BUFFER);
-            if let Err(error) = server.check_services() {
-                return ready(Err(error));
-            }
-            let served = server.clone().serve_connection(theirs);
+            let served = serve_one(calls, gate, Accepted::of_stream(theirs));
             tokio::spawn(async move {
                 if let Err(error) = served.await {
                     tracing::debug!(%error, "a connection within the process failed");

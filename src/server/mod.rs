@@ -43,6 +43,7 @@ use crate::grpc::{grpc_failure, http_failure};
 use crate::policy::PeerPolicyLayer;
 use crate::socket::Listener;
 use calls::Calls;
+use gate::Gate;
 use incoming::{Accepted, StreamIncoming};
 use layers::Layers;
 use limiter::Limiter;
@@ -337,6 +338,10 @@ impl Server {
     /// and its child, until the client closes it. Its requests carry the peer's identity only if it
     /// is a [`Conn`](crate::Conn) that a [`Listener`] accepted.
     ///
+    /// The server has only this connection, so its limits, such as
+    /// [`concurrency_limit`](Self::concurrency_limit), count nothing of clones of the same server.
+    /// [`serve_incoming`](Self::serve_incoming) is for connections that share them.
+    ///
     /// # Errors
     ///
     /// [`ServeErrorKind::Connection`] if the connection failed, or the client does not speak
@@ -357,7 +362,7 @@ impl Server {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (calls, options) = self.ready()?;
-        serve::serve_one(calls, options, Accepted::of_stream(stream)).await
+        serve::serve_one(calls, Gate::new(options), Accepted::of_stream(stream)).await
     }
 
     /// Returns why no connection could be served, if there is a reason.

@@ -76,13 +76,12 @@ pub(super) async fn serve<I: ConnectionSource>(
 /// Serves one connection until the client closes it, or tells the client why it is refused.
 pub(super) async fn serve_one<T>(
     calls: Calls,
-    options: ServerConfig,
+    gate: Arc<Gate>,
     accepted: Accepted<T>,
 ) -> Result<(), ServeError>
 where
     T: driver::Socket + Send + 'static,
 {
-    let gate = Gate::new(options);
     let memory = Arc::clone(&gate.memory);
     let (reason, _permit) = match gate.admit(&accepted.peer, None) {
         Admission::Refused(reason, permit) => (reason, permit),

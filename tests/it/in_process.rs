@@ -83,6 +83,30 @@ async fn the_servers_limits_hold() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_limit_on_calls_holds_for_all_connections_of_a_channel() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&alive);
+    let service = Scripted::default().on_ping(move |_| {
+        let counted = Counted::new(&count);
+        async move {
+            let _counted = counted;
+            std::future::pending().await
+        }
+    });
+    let age = Duration::from_secs(1);
+    let server = service.server().concurrency_limit(1).load_shed(true).max_connection_age(age);
+    let channel = Channel::to(server);
+    let mut first = PingServiceClient::new(channel.clone());
+    let first = tokio::spawn(async move { first.ping(PingRequest::ping()).await });
+    // The next call comes on another connection, since the first one is too old.
+    tokio::time::sleep(2 * age).await;
+    assert_eq!(alive.load(Ordering::SeqCst), 1);
+    let status = PingServiceClient::new(channel).ping(PingRequest::ping()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(!first.is_finished());
+}
+
 #[tokio::test]
 async fn a_call_that_cannot_be_sent_leaves_its_slot_to_the_next() {
     let go = Arc::new(tokio::sync::Semaphore::new(0));
