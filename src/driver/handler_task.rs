@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::discard::discard;
 use super::encode_buffer::EncodeBuffer;
 use super::handler::{Answer, PollAnswer};
+use super::live_handlers::LiveHandler;
 use super::options::BoxError;
 use super::response::{send_message, send_parts, taken_apart};
 use super::send::{Outbound, SendBody};
@@ -27,6 +28,8 @@ pub(super) struct HandlerTask<R, B> {
     pub(super) stage: HandlerStage<R, B>,
     /// If the method is slow: what notes how long the first poll takes.
     pub(super) runs: Option<Arc<QuickRuns>>,
+    /// It is dropped last.
+    pub(super) _live: LiveHandler,
 }
 
 pub(super) enum HandlerStage<R, B> {

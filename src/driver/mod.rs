@@ -24,6 +24,7 @@ mod handler;
 mod handler_task;
 mod heap;
 pub(crate) mod large_buffers;
+mod live_handlers;
 mod memory;
 mod options;
 mod outgoing;
@@ -59,6 +60,7 @@ pub(crate) use closing::Ended;
 pub(crate) use error::{CloseReason, StreamError};
 pub(crate) use fields::Fields;
 pub(crate) use handler::{Answer, Called, Handler, MessageAnswer, PollAnswer, in_place};
+pub(crate) use live_handlers::{LiveHandler, LiveHandlers};
 pub(crate) use memory::{Memory, Owner};
 pub(crate) use options::{BoxError, Options};
 

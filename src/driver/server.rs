@@ -20,6 +20,7 @@ use super::encode_buffer::EncodeBuffer;
 use super::error::CloseReason;
 use super::handler::{Answer, Called, Handler, MessageAnswer, PollAnswer, in_place};
 use super::handler_task::{HandlerStage, HandlerTask};
+use super::live_handlers::LiveHandler;
 use super::memory::User;
 use super::options::Options;
 use super::response::{
@@ -49,6 +50,7 @@ pub(crate) fn serve<T, H>(
     handler: H,
     options: Options,
     user: Arc<User>,
+    live: LiveHandler,
     shutdown: impl Future<Output = ()>,
 ) -> impl Future<Output = Result<Ended, CloseReason>>
 where
@@ -59,7 +61,7 @@ where
     shared.lock().response_quotas = io.take_response_quotas();
     let close_reason = ClosedOnDrop(Arc::clone(&shared));
     let slow = has_several_threads().then(SlowMethods::default);
-    let duties = ServerDuties { handler, requests: Vec::new(), slow };
+    let duties = ServerDuties { handler, requests: Vec::new(), slow, live };
     let memory = ConnectionMemory::new(Some(user));
     let mut task = ConnectionTask::new(io, duties, memory, options.busy_poll);
     async move {
@@ -96,6 +98,7 @@ struct ServerDuties<H: Handler> {
     requests: Vec<StreamKey>,
     /// The methods that are not polled in place. `None` if no other thread could poll them.
     slow: Option<SlowMethods>,
+    live: LiveHandler,
 }
 
 /// What a handler has done in place.
@@ -293,7 +296,7 @@ impl<H: Handler> Duties for ServerDuties<H> {
         while !time_slice.as_ref().is_some_and(TimeSlice::is_over)
             && let Some(arrival) = self.next(&mut state, shared, &mut taken, batch)
         {
-            let Self { handler, slow, .. } = &mut *self;
+            let Self { handler, slow, live, .. } = &mut *self;
             drop(state);
             let Arrival { request, head, body, descriptors } = arrival;
             let runs = slow.as_mut().and_then(|slow| slow.find(&head.path));
@@ -313,7 +316,8 @@ impl<H: Handler> Duties for ServerDuties<H> {
                     let outcome = polled::<H>(called.ok(), is_slow, &mut message);
                     note_handler(&mut time_slice, method, slow);
                     if let Some((key, stage)) = respond(shared, request, outcome, &mut message) {
-                        let task = HandlerTask { shared: Arc::clone(shared), key, stage, runs };
+                        let (_live, task_shared) = (live.clone(), Arc::clone(shared));
+                        let task = HandlerTask { shared: task_shared, key, stage, runs, _live };
                         shared.spawn(key, task);
                     }
                     shared.lock()

@@ -18,7 +18,7 @@ use super::lifecycle::Lifecycle;
 use super::options::{SCARCE_HANDSHAKE_TIMEOUT, ServerConfig};
 use crate::address::Address;
 use crate::backoff::varied;
-use crate::driver::{self, CloseReason, Ended, Memory, Owner, Socket};
+use crate::driver::{self, CloseReason, Ended, LiveHandler, Memory, Owner, Socket};
 use crate::grpc::Grpc;
 use crate::http2::Config;
 use crate::observer::{GoAwayReason, Observers};
@@ -29,6 +29,7 @@ pub(super) struct ServedConnection {
     pub(super) calls: Calls,
     pub(super) memory: Arc<Memory>,
     pub(super) observers: Option<Observers>,
+    pub(super) live: LiveHandler,
     pub(super) address: Option<Address>,
     /// Whether few permits are left, so that the handshake must be quick.
     pub(super) scarce: bool,
@@ -62,13 +63,15 @@ impl ServedConnection {
         let handler = Grpc::new(self.calls, extensions, options.timeout, lifecycle.calls());
         let age = options.max_connection_age.map(varied_age);
         let grace = options.max_connection_age_grace;
-        let user = self.memory.user(owner(&peer));
+        let (user, live) = (self.memory.user(owner(&peer)), self.live);
         let span = lifecycle.span();
         let stopped = lifecycle.announced(GoAwayReason::Shutdown, stopped);
         // The futures are made here and not in the future below, which would have room for them
         // twice.
         let serving = match age {
-            None => Serving::Ageless(Box::pin(driver::serve(io, handler, driver, user, stopped))),
+            None => {
+                Serving::Ageless(Box::pin(driver::serve(io, handler, driver, user, live, stopped)))
+            }
             Some(age) => {
                 let aged = lifecycle.announced(GoAwayReason::MaxAge, sleep(age));
                 Serving::Aging(Box::pin(async move {
@@ -80,7 +83,7 @@ impl ServedConnection {
                         }
                     };
                     tokio::select! {
-                        served = driver::serve(io, handler, driver, user, ended) => served,
+                        served = driver::serve(io, handler, driver, user, live, ended) => served,
                         () = grace_has_passed(&old, grace) => {
                             tracing::debug!(?grace, "an old connection's calls were cut off");
                             Ok(Ended::Closed)

@@ -231,7 +231,7 @@ impl Server {
     /// connections. Tasks of their own have them, so that happens when the runtime next runs those
     /// tasks, not within the drop. Until then a new bind of the address finds a server that is alive.
     /// A program that goes on ends the server by `shutdown` and awaits this future: nothing is left
-    /// when it returns. On a runtime of one thread, `tokio::task::yield_now().await` after the drop
+    /// when it returns, except a handler that blocks its thread for more than a second. On a runtime of one thread, `tokio::task::yield_now().await` after the drop
     /// lets the tasks end.
     ///
     /// # Panics

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use super::connection::owner;
 use super::incoming::Accepted;
-use crate::driver::{self, Memory, Socket};
+use crate::driver::{self, LiveHandlers, Memory, Socket};
 use crate::grpc::Refusing;
 use crate::http2::Config;
 use crate::observer::RefusalReason;
@@ -73,7 +73,8 @@ pub(super) async fn refuse<T: Socket>(
     let options =
         driver::Options { http2: config(&driver.http2, accepted.any_authority), ..driver };
     let user = memory.user(owner(&accepted.peer));
-    let served = driver::serve(accepted.io, handler, options, user, until_over);
+    let live = LiveHandlers::new().add();
+    let served = driver::serve(accepted.io, handler, options, user, live, until_over);
     let cut_off = async {
         over.notified().await;
         sleep(LINGER).await;

@@ -19,7 +19,7 @@ use super::limits::Permit;
 use super::options::ServerConfig;
 use super::refusal::refuse;
 use crate::address::Address;
-use crate::driver;
+use crate::driver::{self, LiveHandlers};
 use crate::far::FAR;
 use crate::observer::{Event, RefusalReason};
 use crate::socket::{ACCEPT_BACKOFF, PeerIdentity};
@@ -32,7 +32,8 @@ const ACCEPTS: u32 = 8;
 /// default. Without this bound, new TCP clients could go on coming.
 const QUEUE_MAX: u32 = 4096;
 
-/// How long connections that are cut off may take to close. The handler of one may block its thread.
+/// How long connections that are cut off may take to close, and handlers that are dropped to end. A handler
+/// may block its thread.
 const CUT_OFF: Duration = Duration::from_secs(1);
 
 /// The idle timeout of connections that were still in the queue when an idle server ended.
@@ -58,6 +59,7 @@ pub(super) async fn serve<I: ConnectionSource>(
             stopped: stopped.clone(),
             idleness: idleness.clone(),
             draining: watch::Sender::new(false),
+            live: LiveHandlers::new(),
             connections: JoinSet::new(),
             is_last: false,
         };
@@ -87,9 +89,15 @@ where
         Admission::Refused(reason, permit) => (reason, permit),
         Admission::Admitted(_permit) => {
             let observers = gate.observers.clone();
-            let (address, scarce, idle_timeout) = (None, false, None);
-            let connection =
-                ServedConnection { calls, memory, observers, address, scarce, idle_timeout };
+            let connection = ServedConnection {
+                calls,
+                memory,
+                observers,
+                live: LiveHandlers::new().add(),
+                address: None,
+                scarce: false,
+                idle_timeout: None,
+            };
             return match connection.serve(accepted, &gate.options, pending()) {
                 Some(served) => served.await.map_err(ServeError::connection),
                 None => Ok(()),
@@ -118,6 +126,7 @@ struct Acceptor {
     /// Set when the connections drain, after observers were told of it.
     draining: watch::Sender<bool>,
     connections: JoinSet<()>,
+    live: LiveHandlers,
     /// Whether only the queue is accepted from now on.
     is_last: bool,
 }
@@ -147,10 +156,13 @@ impl Acceptor {
             }
         }
         drop(incoming);
-        let Self { mut connections, mut stopped, gate, draining, .. } = self;
+        let Self { mut connections, live, mut stopped, gate, draining, .. } = self;
         if !matches!(reason, StopReason::Stopped | StopReason::Successor) {
             tokio::select! {
-                () = all_of(&mut connections) => return,
+                () = all_of(&mut connections) => {
+                    let _ = timeout(CUT_OFF, live.all_ended()).await;
+                    return;
+                }
                 () = told_to_stop(&mut stopped) => {}
             }
         }
@@ -171,7 +183,11 @@ impl Acceptor {
         }
         let cut_off = connections.len();
         connections.abort_all();
-        let _ = timeout(CUT_OFF, all_of(&mut connections)).await;
+        let ended = async {
+            all_of(&mut connections).await;
+            live.all_ended().await;
+        };
+        let _ = timeout(CUT_OFF, ended).await;
         tell(&Event::DrainEnded { address, duration: began.elapsed(), cut_off });
     }
 
@@ -264,6 +280,7 @@ impl Acceptor {
             calls: self.calls.clone(),
             memory: Arc::clone(&self.gate.memory),
             observers: self.gate.observers.clone(),
+            live: self.live.add(),
             address: address.cloned(),
             scarce: permit.is_scarce(),
             idle_timeout: self.is_last.then_some(LAST_IDLE_TIMEOUT),

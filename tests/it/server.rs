@@ -23,6 +23,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 use tower::util::MapResponseLayer;
 
+use crate::notes::Notes;
 use crate::support::{
     Running, Scripted, Transport, directory, eventually_async, names_in, on_both_transports,
     socket_in,
@@ -277,6 +278,39 @@ async fn a_call_that_never_ends_is_cut_off_at_the_drain_deadline(transport: Tran
     let status = pongs.message().await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(status.message().starts_with(&address), "{status:?}");
+}
+
+/// A handler's value that takes its time to be dropped.
+struct SlowlyDropped(Arc<AtomicU32>);
+
+impl Drop for SlowlyDropped {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(50));
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_handler_is_left_when_its_server_has_ended() {
+    let (alive, notes) = (Arc::new(AtomicU32::new(0)), Notes::default());
+    let count = Arc::clone(&alive);
+    let service = Scripted::default().on_ping(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let dropped = SlowlyDropped(Arc::clone(&count));
+        async move {
+            let _dropped = dropped;
+            std::future::pending().await
+        }
+    });
+    let server = service.server().drain_timeout(Duration::ZERO).observer(notes.clone());
+    let server = Running::start(Transport::Unix, server).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let call = tokio::spawn(async move { client.ping(PingRequest::ping()).await });
+    eventually_async("the call runs", || alive.load(Ordering::SeqCst) == 1).await;
+    server.stop().await;
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+    assert_eq!(notes.all().last().unwrap(), "drained, 1 cut off");
+    call.await.unwrap().unwrap_err();
 }
 
 #[tokio::test]

@@ -16,7 +16,8 @@ use super::frames::{frame, settings};
 use super::send;
 use crate::descriptors::ReceivedSet;
 use crate::driver::{
-    BusyPoll, Called, Handler, Incoming, Memory, Options, Owner, Sender, Sleeping, Socket, serve,
+    BusyPoll, Called, Handler, Incoming, LiveHandlers, Memory, Options, Owner, Sender, Sleeping,
+    Socket, serve,
 };
 use crate::http2::RequestHead;
 use crate::socket::SocketSender;
@@ -168,7 +169,7 @@ async fn assert_writes_of_a_server(options: Options, shares_one_cpu: bool, expec
 async fn writes_of_a_server(options: Options, shares_one_cpu: bool) -> Vec<u32> {
     let (stream, mut client, heads) = Counted::new(shares_one_cpu);
     let user = Memory::new(1 << 30, 1 << 30).user(Owner::Server);
-    let serving = serve(stream, Heads, options, user, pending());
+    let serving = serve(stream, Heads, options, user, LiveHandlers::new().add(), pending());
     let serving = tokio::spawn(serving);
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     sent.extend(settings());

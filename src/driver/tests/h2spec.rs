@@ -12,7 +12,9 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame};
 
-use super::super::{Called, Handler, Incoming, Memory, Options, Outbound, Owner, Sleeping, serve};
+use super::super::{
+    Called, Handler, Incoming, LiveHandlers, Memory, Options, Outbound, Owner, Sleeping, serve,
+};
 use crate::descriptors::ReceivedSet;
 use crate::http2::{Config, RequestHead};
 
@@ -83,6 +85,7 @@ async fn h2spec_passes() {
                 Plain,
                 options,
                 user,
+                LiveHandlers::new().add(),
                 std::future::pending(),
             ));
         }

@@ -13,7 +13,9 @@ use tonic::body::Body;
 
 use super::frames::{frame, settings};
 use crate::descriptors::ReceivedSet;
-use crate::driver::{Called, Handler, Incoming, Memory, Options, Owner, Sleeping, serve};
+use crate::driver::{
+    Called, Handler, Incoming, LiveHandlers, Memory, Options, Owner, Sleeping, serve,
+};
 use crate::http2::RequestHead;
 
 /// Reads each request, whose end never comes.
@@ -54,7 +56,10 @@ async fn window_that_was_held_back_is_sent_when_there_is_room() {
     let (stream, mut client) = tokio::io::duplex(1 << 20);
     let user = Memory::new(1 << 16, 1 << 16).user(Owner::Server);
     user.add(ELSEWHERE);
-    let serving = serve(Sleeping::new(stream), Reads, Options::default(), user.clone(), pending());
+    let serving = {
+        let (stream, live) = (Sleeping::new(stream), LiveHandlers::new().add());
+        serve(stream, Reads, Options::default(), user.clone(), live, pending())
+    };
     tokio::spawn(serving);
     let ping = frame(PING, 0, 0, &[0; 8]);
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
