@@ -26,7 +26,7 @@ use super::usual_heads::UsualHeads;
 use crate::descriptors::{Descriptors, ReceivedSet};
 use crate::driver::{Answer, Called, Fields, Handler, Incoming, MessageAnswer, PollAnswer};
 use crate::http2::RequestHead;
-use crate::observer::{CallObservation, CallObserver};
+use crate::observer::{CallObservation, CallObserver, Known};
 
 /// Finds the service of a request and calls it.
 pub(crate) trait Dispatch: Send + 'static {
@@ -43,8 +43,8 @@ pub(crate) trait Dispatch: Send + 'static {
         Err(request)
     }
 
-    /// Returns whether there is a service for a path.
-    fn knows(&self, path: &str) -> bool;
+    /// Returns whether there is a service and a method for a path.
+    fn knows(&self, path: &str) -> Known;
 
     /// Returns whether requests that are not gRPC are answered.
     fn takes_http(&self) -> bool;

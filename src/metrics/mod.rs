@@ -15,7 +15,7 @@ use crate::socket::Peer;
 /// How many methods have their own value. All later ones share one.
 const METHODS: usize = 1_000;
 
-/// The value for methods that the server does not have, and for those beyond the first 1,000.
+/// The value for methods that the server may not have, and for those beyond the first 1,000.
 const OTHER: &str = "_OTHER";
 
 /// An [`Observer`] of a server or a channel that feeds the [`metrics`] facade. The metrics have the
@@ -24,8 +24,10 @@ const OTHER: &str = "_OTHER";
 /// makes this value.
 ///
 /// A client cannot make an unlimited number of values. The method is `_OTHER` for calls of a
-/// service that the server does not have, for calls that end with UNIMPLEMENTED, and for methods
-/// beyond the first 1,000.
+/// service or a method that the server does not have, for calls that end with UNIMPLEMENTED, and for
+/// methods beyond the first 1,000. A server knows the methods of the services of `samehost-build` that
+/// were added as they are. A method of another service, such as one with an interceptor, is `_OTHER`
+/// until the first call of it has succeeded.
 ///
 /// ```
 /// use samehost::{Channel, Metrics, Server};
@@ -75,7 +77,7 @@ impl Metrics {
         Self { methods: Mutex::default() }
     }
 
-    /// Returns a method's name if there is room for another one.
+    /// Returns a method's name if the server has the method and there is room for another one.
     fn method(&self, call: &CallInfo, code: Code) -> Label {
         let method = call.method();
         if !call.service_is_known() || code == Code::Unimplemented {
@@ -83,7 +85,8 @@ impl Metrics {
         }
         let mut methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
         if !methods.contains(method) {
-            if methods.len() >= METHODS {
+            let exists = call.method_is_known() || code == Code::Ok;
+            if !exists || methods.len() >= METHODS {
                 return Label::from_static_parts("rpc.method", OTHER);
             }
             methods.insert(method.to_owned());

@@ -25,13 +25,23 @@ pub enum Side {
     Server,
 }
 
+/// How far a server knows what a client calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It does not have the service, or knows that the service does not have the method.
+    Nothing,
+    /// It has the service, and does not know its methods.
+    Service,
+    Method,
+}
+
 /// A call that is observed.
 #[derive(Clone, Debug)]
 pub struct CallInfo {
     side: Side,
     connection: Option<Arc<ConnectionInfo>>,
     path: PathAndQuery,
-    known: bool,
+    known: Known,
 }
 
 impl CallInfo {
@@ -39,7 +49,7 @@ impl CallInfo {
         side: Side,
         connection: Option<Arc<ConnectionInfo>>,
         path: PathAndQuery,
-        known: bool,
+        known: Known,
     ) -> Self {
         Self { side, connection, path, known }
     }
@@ -55,9 +65,17 @@ impl CallInfo {
         self.path.path().trim_start_matches('/')
     }
 
-    /// Returns whether the server has the service. A channel assumes that it has.
+    /// Returns whether the server has the service and the method. It knows the methods of the services of
+    /// `samehost-build` that were added as they are; of any other service it may have all. A channel
+    /// assumes that the server has both.
     pub fn service_is_known(&self) -> bool {
-        self.known
+        self.known != Known::Nothing
+    }
+
+    /// Returns whether the method is one that the server knows. A channel's methods are all known.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn method_is_known(&self) -> bool {
+        self.known == Known::Method
     }
 
     /// Returns the connection that carries it. A channel's call has one once it was answered: the
@@ -167,7 +185,7 @@ impl CallObservation {
 
     /// Returns the observation of a channel's call.
     pub(crate) fn of_channel(observers: &Observers, path: &PathAndQuery) -> Self {
-        let call = CallInfo::new(Side::Client, None, path.clone(), true);
+        let call = CallInfo::new(Side::Client, None, path.clone(), Known::Method);
         Self::began(observers.clone(), call)
     }
 

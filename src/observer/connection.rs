@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
-use super::call::{CallInfo, CallObservation, Side};
+use super::call::{CallInfo, CallObservation, Known, Side};
 use super::{Event, GoAwayReason, Observers};
 use crate::address::Address;
 use crate::socket::Peer;
@@ -104,7 +104,7 @@ impl ConnectionObservation {
 
 impl CallObserver {
     /// Tells that a call has begun.
-    pub(crate) fn began(&self, path: &PathAndQuery, known: bool) -> CallObservation {
+    pub(crate) fn began(&self, path: &PathAndQuery, known: Known) -> CallObservation {
         let connection = Some(Arc::clone(&self.connection));
         let call = CallInfo::new(Side::Server, connection, path.clone(), known);
         CallObservation::began(self.observers.clone(), call)

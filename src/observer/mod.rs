@@ -19,7 +19,7 @@ use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 pub use call::{CallEnd, CallInfo, Side};
-pub(crate) use call::{CallObservation, code_name};
+pub(crate) use call::{CallObservation, Known, code_name};
 pub use connection::ConnectionInfo;
 pub(crate) use connection::{CallObserver, ConnectionObservation};
 pub(crate) use connection_span::connection_span;

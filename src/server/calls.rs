@@ -9,6 +9,7 @@ use super::routes::Routes;
 use crate::grpc::{
     Arriving, BoxFuture, DirectAnswer, Dispatch, RequestBody, answer, empty_response, ready,
 };
+use crate::observer::Known;
 use crate::policy::PolicyGuard;
 
 /// The services of a server within its layers, behind the policy of its methods and the limit on
@@ -46,7 +47,7 @@ impl Dispatch for Calls {
         }
     }
 
-    fn knows(&self, path: &str) -> bool {
+    fn knows(&self, path: &str) -> Known {
         self.routes.knows(path)
     }
 

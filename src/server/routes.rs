@@ -12,6 +12,7 @@ use tower::Service;
 
 use super::mount::{Mounted, Route};
 use crate::grpc::{Arriving, BoxFuture, DirectAnswer, RequestBody};
+use crate::observer::Known;
 
 /// The services of a [`Server`](crate::Server), as one tower service. The fallback answers requests
 /// for other services; without one they get UNIMPLEMENTED.
@@ -49,9 +50,15 @@ impl Routes {
         }
     }
 
-    /// Returns whether a path names one of the services.
-    pub(super) fn knows(&self, path: &str) -> bool {
-        self.find(path).is_some()
+    /// Returns whether a path names one of the services, and one of its methods.
+    pub(super) fn knows(&self, path: &str) -> Known {
+        let Some(service) = self.find(path) else { return Known::Nothing };
+        let Some(methods) = service.methods else { return Known::Service };
+        // The path is "/name/method".
+        match path.get(service.name.len() + 2..) {
+            Some(method) if methods.contains(&method) => Known::Method,
+            _ => Known::Nothing,
+        }
     }
 
     /// Compares a path with each service's name. Servers have few services, and most names differ

@@ -7,11 +7,13 @@ use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
 };
-use samehost::ping::{PingRequest, PingResponse, PingServiceClient};
-use samehost::{Channel, Metrics};
-use tonic::{Code, Request};
+use samehost::ping::{Ping, PingRequest, PingResponse, PingServiceClient, PingServiceServer};
+use samehost::{Channel, Metrics, PeerPolicy, PeerPolicyLayer, Server};
+use tonic::{Code, Request, Status};
 
 use crate::support::{Running, Scripted, Transport, directory, eventually_async, socket_in};
+
+const SERVICE: &str = "ping.v1.PingService";
 
 /// The sums of counters and gauges, and how many values histograms have; by name and labels.
 #[derive(Clone, Default)]
@@ -166,6 +168,36 @@ async fn a_failure_to_connect_is_counted() {
     client.ping(PingRequest::ping()).await.unwrap_err();
     let failed = "grpc.subchannel.connection_attempts_failed";
     assert_eq!(recorded.value(failed, &["error.type=NoServer"]), 1.0);
+}
+
+#[tokio::test]
+async fn methods_that_clients_make_up_take_no_values_from_others() {
+    let check = |request: Request<()>| match request.metadata().contains_key("token") {
+        true => Ok(request),
+        false => Err(Status::unauthenticated("no token")),
+    };
+    let with_interceptor =
+        Server::new().add_service(PingServiceServer::with_interceptor(Ping::default(), check));
+    let policy = PeerPolicyLayer::new().method_named(SERVICE, "Ping", PeerPolicy::anyone());
+    let with_policy = Scripted::default().server().method_policy(policy);
+    for server in [with_interceptor, with_policy] {
+        let recorded = Recorded::default();
+        let _guard = metrics::set_default_local_recorder(&recorded);
+        let server = Running::start(Transport::Unix, server.observer(Metrics::new())).await;
+        let mut client = tonic::client::Grpc::new(server.channel().await);
+        for number in 0..1_001 {
+            client.ready().await.unwrap();
+            let codec = tonic_prost::ProstCodec::<PingRequest, PingResponse>::default();
+            let path = format!("/{SERVICE}/M{number}").parse().unwrap();
+            client.unary(Request::new(PingRequest::ping()), path, codec).await.unwrap_err();
+        }
+        let mut request = Request::new(PingRequest::ping());
+        request.metadata_mut().insert("token", "a".parse().unwrap());
+        PingServiceClient::new(server.channel().await).ping(request).await.unwrap();
+        let duration = "rpc.server.call.duration";
+        assert_eq!(recorded.value(duration, &["rpc.method=_OTHER"]), 1_001.0);
+        assert_eq!(recorded.value(duration, &["rpc.method=ping.v1.PingService/Ping"]), 1.0);
+    }
 }
 
 #[tokio::test]
