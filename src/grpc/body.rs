@@ -26,6 +26,8 @@ struct Timed<B> {
     /// `None` after the deadline or a failure.
     body: Option<B>,
     deadline: Option<Deadline>,
+    /// Whether the body has had data.
+    began: bool,
 }
 
 /// The error after the deadline, at which the body was dropped.
@@ -35,15 +37,21 @@ type Polled<E> = Result<Option<Result<Frame<Bytes>, E>>, Expired>;
 
 impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled<B::Error>> {
-        let expired = self.has_expired();
         let Some(body) = &mut self.body else {
             return Poll::Ready(Ok(None));
         };
-        // A body that is always ready never polls the timer, so the clock is checked first.
-        if !expired && let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
-            return Poll::Ready(Ok(frame));
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Pending => ready!(self.poll_deadline(cx)),
+            // A body that always has more data never polls the timer, so the clock is checked. A single
+            // message that is ready at once is sent even if there is no time at all.
+            Poll::Ready(frame) => {
+                let is_more = matches!(&frame, Some(Ok(frame)) if frame.is_data())
+                    && std::mem::replace(&mut self.began, true);
+                if !is_more || !self.has_expired() {
+                    return Poll::Ready(Ok(frame));
+                }
+            }
         }
-        ready!(self.poll_deadline(cx));
         self.body = None;
         Poll::Ready(Err(Expired(self.exceeded())))
     }
@@ -92,7 +100,7 @@ impl ResponseBody {
         deadline: Option<Deadline>,
         server: Option<Arc<Address>>,
     ) -> Self {
-        let body = Timed { body: Some(incoming), deadline };
+        let body = Timed { body: Some(incoming), deadline, began: false };
         Self { body, message: MessagePosition::default(), server, observed: None }
     }
 
@@ -133,7 +141,7 @@ impl ResponseBody {
 
 impl<B> Default for Timed<B> {
     fn default() -> Self {
-        Self { body: None, deadline: None }
+        Self { body: None, deadline: None, began: false }
     }
 }
 
@@ -192,7 +200,8 @@ impl ServiceBody {
         observed: Option<Box<CallObservation>>,
         is_plain_http: bool,
     ) -> Self {
-        Self { body: Timed { body: Some(body), deadline }, observed, is_plain_http }
+        let body = Timed { body: Some(body), deadline, began: false };
+        Self { body, observed, is_plain_http }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {

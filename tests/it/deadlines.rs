@@ -11,6 +11,7 @@ use tokio::io::DuplexStream;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Response, Status};
 
+use crate::notes::Notes;
 use crate::support::{Counted, Running, Scripted, Transport, eventually_async, on_both_transports};
 use crate::wire::{Peer, code, data, headers, kind, message, request_with, window_update};
 
@@ -233,6 +234,28 @@ async fn a_timeout_is_sent_as_grpc_writes_it() {
     request.set_timeout(Duration::from_secs(5));
     PingServiceClient::new(server.channel().await).ping(request).await.unwrap();
     assert_eq!(seen.lock().unwrap().as_ref().unwrap(), "5000000u");
+}
+
+#[tokio::test]
+async fn a_handler_that_is_ready_at_once_needs_no_time_whatever_stands_before_it() {
+    let server = || Scripted::default().server().timeout(Duration::ZERO);
+    for server in [
+        server(),
+        server().observer(Notes::default()),
+        server().layer(tower::layer::util::Identity::new()),
+        server().concurrency_limit(1),
+    ] {
+        let mut client = PingServiceClient::new(Channel::to(server));
+        client.ping(PingRequest::ping()).await.unwrap();
+        let stream = client.watch(WatchRequest { count: 0, ..WatchRequest::default() }).await;
+        let mut stream = stream.unwrap().into_inner();
+        let status = loop {
+            if let Err(status) = stream.message().await {
+                break status;
+            }
+        };
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    }
 }
 
 /// A handler that is ready at once answers even with a deadline of zero.
