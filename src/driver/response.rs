@@ -1,5 +1,7 @@
 //! A server's response on its way into the connection.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::response::{Parts, Response};
 use http::{HeaderMap, StatusCode};
@@ -13,10 +15,14 @@ use super::send::{Outbound, RestOfBody, Start, StartEnd, send_start, start};
 use super::shared::State;
 use crate::descriptors::Descriptors;
 use crate::http2::{StreamKey, Unopened, WholeResponse};
+use crate::throttle::Throttle;
 
 /// What a handler keeps for a response that goes on, in bytes: a queue of messages, which has room for 32 from
 /// the first one on, and a task that fills it. For health checks 3 KiB were measured, and 9 for reflection.
 const STREAMED: usize = 10 * 1024;
+
+/// Limits the log events of such requests, which observers do not see, to one in a second.
+static TOO_LARGE_LOGGED: Throttle = Throttle::new(1);
 
 /// Answers a request whose header list is larger than this end accepts.
 pub(super) fn refuse_headers(
@@ -24,7 +30,12 @@ pub(super) fn refuse_headers(
     key: StreamKey,
     (status, headers): (StatusCode, HeaderMap),
 ) {
-    tracing::debug!(stream = key.id(), "a request's headers are too large");
+    if let Some(unlogged) = TOO_LARGE_LOGGED.pass(Instant::now()) {
+        tracing::warn!(
+            unlogged,
+            "a call was refused: its headers are larger than this server takes"
+        );
+    }
     state.h2.send_response(key, status, &headers, true);
     state.forget(key);
 }

@@ -20,7 +20,7 @@ use super::metadata::normal;
 use super::panics::panicked;
 use super::plain_http::empty_response;
 use super::request::{RequestBody, request};
-use super::status::is_grpc;
+use super::status::{code_of, is_grpc};
 use super::timeout::{Deadline, LimitOf, grpc_timeout};
 use super::usual_heads::UsualHeads;
 use crate::descriptors::{Descriptors, ReceivedSet};
@@ -91,6 +91,15 @@ impl<D: Dispatch> Grpc<D> {
         RunningCall::ready(empty_response(match is_post {
             true => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             false => StatusCode::METHOD_NOT_ALLOWED,
+        }))
+    }
+
+    /// Refuses a request of gRPC, which observers are told of.
+    fn refused(&self, path: &PathAndQuery, status: Status) -> Answering {
+        let Some(observer) = self.observer.clone() else { return Answering::Http(answer(status)) };
+        let (path, known) = (path.clone(), self.dispatch.knows(path.path()));
+        Answering::Unstarted(Box::new(move || {
+            (answer(status), Box::new(observer.began(&path, known)))
         }))
     }
 
@@ -175,8 +184,8 @@ impl<D: Dispatch + Clone> Handler for Grpc<D> {
             None => {}
             Some(Ok(descriptors)) => drop(extensions.insert(descriptors)),
             Some(Err(why)) => {
-                let refusal = Answering::Http(answer(Status::resource_exhausted(why)));
-                return Called::Unpolled(RunningCall::new(refusal, None));
+                let status = Status::resource_exhausted(why);
+                return Called::Unpolled(RunningCall::new(self.refused(&head.path, status), None));
             }
         }
         let head = match usual {
@@ -384,7 +393,7 @@ impl PollAnswer for RunningCall {
         let deadline = self.deadline.take().map(|deadline| *deadline);
         let mut observed = self.observed.take();
         if let Some(observed) = &mut observed {
-            observed.fields(response.headers());
+            note_head(observed, &response);
         }
         let is_plain_http = self.is_plain_http;
         let body = |body| ServiceBody::new(body, deadline, observed, is_plain_http);
@@ -396,6 +405,15 @@ impl PollAnswer for RunningCall {
 fn panicked_http(panic: &(dyn Any + Send)) -> Response<Body> {
     panicked(panic);
     empty_response(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Notes the status of a call if the response's head decides it. That of HTTP does where no trailers can
+/// follow, or where it is no success.
+fn note_head(observed: &mut CallObservation, response: &Response<Body>) {
+    observed.fields(response.headers());
+    if response.status() != StatusCode::OK || response.body().is_end_stream() {
+        observed.ended_with(code_of(response.status()));
+    }
 }
 
 /// Removes `content-length` from a head if it is not known to be the body's length, for example
@@ -413,4 +431,63 @@ fn check_length(response: &mut Response<Body>) {
 pub(crate) fn is_length_of(length: &HeaderValue, body: &Body) -> bool {
     let known = body.size_hint().exact();
     known.is_some() && length.to_str().ok().and_then(|length| length.parse().ok()) == known
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::task::Waker;
+
+    use tonic::Code;
+
+    use super::*;
+    use crate::observer::{ConnectionObservation, Event, Observer, ObserverOptions};
+    use crate::socket::Peer;
+
+    struct NeverCalled;
+
+    impl Dispatch for NeverCalled {
+        fn call(&mut self, _: Request<RequestBody>) -> BoxFuture {
+            unreachable!("the call is refused")
+        }
+
+        fn knows(&self, _: &str) -> Known {
+            Known::Method
+        }
+
+        fn takes_http(&self) -> bool {
+            false
+        }
+
+        fn call_http(&mut self, _: Request<RequestBody>) -> BoxFuture {
+            unreachable!("it takes none")
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Codes(Arc<Mutex<Vec<Code>>>);
+
+    impl Observer for Codes {
+        fn observe(&self, event: &Event<'_>) {
+            if let Event::CallEnded { end, .. } = event {
+                self.0.lock().unwrap().push(end.code());
+            }
+        }
+    }
+
+    #[test]
+    fn observers_are_told_of_a_call_that_is_refused() {
+        let codes = Codes::default();
+        let mut options = ObserverOptions::default();
+        options.add(codes.clone());
+        let observers = options.observers().unwrap();
+        let connection = ConnectionObservation::opened(&observers, None, &Peer::Unknown);
+        let grpc = Grpc::new(NeverCalled, Extensions::new(), None, Some(connection.calls()));
+        let path = PathAndQuery::from_static("/a.B/C");
+        let mut refused =
+            RunningCall::new(grpc.refused(&path, Status::resource_exhausted("too many")), None);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(refused.poll_answer(&mut cx, &mut Vec::new()).is_ready());
+        assert_eq!(*codes.0.lock().unwrap(), [Code::ResourceExhausted]);
+    }
 }

@@ -13,7 +13,8 @@ use tokio::net::UnixStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Response, Status};
 
-use crate::support::{Running, Scripted, Transport, on_both_transports};
+use crate::support::{Log, Running, Scripted, Transport, on_both_transports};
+use crate::wire::{Peer, frame, request_with};
 
 on_both_transports!(
     a_long_status_message_is_cut_and_costs_no_other_call,
@@ -43,6 +44,22 @@ async fn a_long_status_message_is_cut_and_costs_no_other_call(transport: Transpo
     let mut client = PingServiceClient::new(channel.connect().await.unwrap());
     let status = client.ping(PingRequest::ping()).await.unwrap_err();
     assert_eq!((status.message().len(), status.details().len()), (105_000, 5_000));
+}
+
+/// Observers are not told of such a call.
+#[tokio::test]
+async fn a_request_whose_headers_are_too_large_is_logged() {
+    let (log, _guard) = Log::start();
+    let server = Running::ping(Transport::Unix).await;
+    let stream = UnixStream::connect(server.address.as_path().unwrap()).await.unwrap();
+    let mut peer = Peer::client(stream, &[]).await;
+    let long = "l".repeat(10_000);
+    let block = request_with("/ping.v1.PingService/Ping", &[("x-1", &long), ("x-2", &long)]);
+    for (kind, flags, part) in [(1, 1, &block[..16_000]), (9, 4, &block[16_000..])] {
+        peer.send(&frame(kind, flags, 1, part)).await;
+    }
+    peer.until(|frame| frame.stream == 1 && frame.ends_stream()).await;
+    assert_eq!(log.lines("its headers are larger than this server takes").len(), 1);
 }
 
 fn endless_watch() -> WatchRequest {

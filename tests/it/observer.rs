@@ -3,10 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http_body_util::{BodyExt as _, Full};
 use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest};
-use samehost::{BindOptions, Channel, Event, Observer, PeerPolicy, Server, ServerStats};
+use samehost::{
+    BindOptions, Channel, Event, LayeredService, Observer, PeerPolicy, Server, ServerStats,
+};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
+use tonic::body::Body;
 use tonic::{Code, Response, Status};
 
 use crate::notes::Notes;
@@ -115,6 +119,27 @@ async fn every_end_of_a_call_is_told(transport: Transport) {
     let notes = notes.all();
     let count = |what: &str| notes.iter().filter(|note| note.starts_with(what)).count();
     assert_eq!(count("began"), count("ended"), "{notes:?}");
+}
+
+/// A layer's answers that are not gRPC's, with a body and without.
+#[tokio::test]
+async fn an_answer_without_a_status_of_grpc_has_that_of_http() {
+    for body in ["", "no"] {
+        let answers = move |_: LayeredService| {
+            tower::service_fn(move |_: http::Request<Body>| async move {
+                let body = Body::new(Full::from(body).map_err(|never| match never {}));
+                let response = http::Response::builder().status(503).body(body);
+                Ok::<_, std::convert::Infallible>(response.unwrap())
+            })
+        };
+        let notes = Notes::default();
+        let layer = tower::layer::layer_fn(answers);
+        let server = ping_server().observer(notes.clone()).layer(layer);
+        let server = Running::start(Transport::Unix, server).await;
+        let mut client = PingServiceClient::new(server.channel().await);
+        assert_eq!(ping(&mut client).await.unwrap_err().code(), Code::Unavailable);
+        notes.until(&format!("ended ping.v1.PingService/Ping Unavailable {} 0", body.len())).await;
+    }
 }
 
 async fn a_connection_beyond_the_limit_is_told(transport: Transport) {
