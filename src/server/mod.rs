@@ -145,6 +145,9 @@ impl Server {
     /// through the layers, which are made for gRPC, and [`timeout`](Self::timeout) does not concern
     /// them; the policy and the limits do. Default: no.
     ///
+    /// A [`method_policy`](Self::method_policy) takes a path `/a/b` for the method `b` of the service `a`.
+    /// So it can allow `/health/live`, and refuses each path of one part, such as `/healthz`.
+    ///
     /// If the fallback fails or panics, such a request gets the HTTP status 500, without a body. It
     /// gets 503 if the fallback is overloaded or [`load_shed`](Self::load_shed) refuses the request,
     /// and 403 if the policy does. If the response's body fails, the stream is reset (RST_STREAM), so
@@ -318,7 +321,8 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// Panics outside of a tokio runtime with time enabled.
+    /// Panics outside of a tokio runtime with time enabled, and with the panic of the stream if that
+    /// panics, which cuts off its connections.
     pub async fn serve_incoming<I, T>(
         self,
         incoming: I,
@@ -344,8 +348,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ServeErrorKind::Connection`] if the connection failed, or the client does not speak
-    /// HTTP/2. [`ServeErrorKind::PeerRefused`] if there is a policy and it refuses this peer; it
+    /// [`ServeErrorKind::Connection`] if the connection failed, the client does not speak HTTP/2, or
+    /// [`on_connect`](Self::on_connect) panicked. [`ServeErrorKind::PeerRefused`] if there is a policy and it refuses this peer; it
     /// refuses each peer that is unknown. The calls of a refused peer are answered with
     /// PERMISSION_DENIED first, as [`peer_policy`](Self::peer_policy) says.
     /// [`ServeErrorKind::DuplicateService`] if two services have the same name.

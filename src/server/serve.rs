@@ -2,11 +2,12 @@
 //! connection.
 
 use std::future::{Future, pending};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::calls::Calls;
@@ -65,7 +66,14 @@ pub(super) async fn serve<I: ConnectionSource>(
         };
         loops.spawn(acceptor.run(incoming));
     }
-    let ended = async { while loops.join_next().await.is_some() {} };
+    let ended = async {
+        while let Some(ended) = loops.join_next().await {
+            if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+                // The stream of connections has panicked, which is the caller's own code.
+                resume_unwind(panic);
+            }
+        }
+    };
     tokio::pin!(ended);
     tokio::select! {
         () = &mut ended => return,
@@ -100,7 +108,7 @@ where
             };
             return match connection.serve(accepted, &gate.options, pending()) {
                 Some(served) => served.await.map_err(ServeError::connection),
-                None => Ok(()),
+                None => Err(ServeError::connection("Server::on_connect panicked")),
             };
         }
     };

@@ -14,8 +14,10 @@ use samehost::ping::{
     ConverseRequest, Ping, PingRequest, PingResponse, PingServiceClient, PingServiceServer,
     WatchRequest,
 };
-use samehost::{Address, Channel, ChannelState, Listener, PeerPolicy, RequestBody, Server};
-use tokio::io::{AsyncRead, AsyncWrite};
+use samehost::{
+    Address, Channel, ChannelState, Listener, PeerPolicy, RequestBody, ServeErrorKind, Server,
+};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
@@ -423,6 +425,21 @@ async fn a_fallback_can_be_a_proxy(transport: Transport) {
     drop(pings);
     assert!(pongs.message().await.unwrap().is_none());
     behind.stop().await;
+}
+
+#[tokio::test]
+async fn what_panics_in_place_of_a_connection_is_told() {
+    let (_ours, theirs) = tokio::io::duplex(1);
+    let server = ping_server().on_connect(|_| panic!("as asked for"));
+    let error = server.serve_connection(theirs).await.unwrap_err();
+    assert_eq!(error.kind(), ServeErrorKind::Connection);
+    assert_eq!(error.to_string(), "Server::on_connect panicked");
+
+    let incoming =
+        tokio_stream::once(()).map(|()| -> io::Result<DuplexStream> { panic!("the stream's own") });
+    let serving = tokio::spawn(ping_server().serve_incoming(incoming, std::future::pending()));
+    let panic = serving.await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the stream's own"));
 }
 
 async fn a_fallback_can_be_a_router_of_http_requests(transport: Transport) {
