@@ -4,7 +4,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
@@ -17,9 +17,10 @@ use crate::http2::{ErrorCode, Progress, StreamKey};
 
 /// A body to be sent.
 pub(crate) trait Outbound: Body {
-    /// Is ready when no more of the body may be sent. It is asked while the body waits for the
-    /// peer, because the body itself is not polled then.
-    fn poll_expired(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+    /// Is ready when no more of the body may be sent, with the trailers that end the message.
+    /// Without trailers the stream is reset. It is asked while the body waits for the peer, because
+    /// the body itself is not polled then.
+    fn poll_expired(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<HeaderMap>> {
         Poll::Pending
     }
 }
@@ -173,11 +174,12 @@ where
         let mut blocked = self.is_blocked(cx);
         loop {
             if blocked {
-                if Pin::new(&mut self.body).poll_expired(cx).is_pending() {
-                    return Poll::Pending;
-                }
+                let trailers = ready!(Pin::new(&mut self.body).poll_expired(cx));
                 let key = self.key;
-                self.shared.with(|state| state.h2.reset(key, ErrorCode::CANCEL));
+                self.shared.with(|state| match trailers {
+                    Some(trailers) => state.h2.cut_short(key, &trailers),
+                    None => state.h2.reset(key, ErrorCode::CANCEL),
+                });
                 return Poll::Ready(());
             }
             let polled = Pin::new(&mut self.body).poll_frame(cx);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::message::{MessagePosition, cut_off};
 use super::metadata::normal_trailers;
@@ -217,9 +217,7 @@ impl ServiceBody {
         if self.is_plain_http {
             return Poll::Ready(Some(Err(failure)));
         }
-        let mut trailers = HeaderMap::new();
-        let added = failure.add_header(&mut trailers);
-        Poll::Ready(Some(added.map(|()| Frame::trailers(trailers))))
+        Poll::Ready(Some(trailers_of(&failure).map(Frame::trailers)))
     }
 
     /// Does the same as `poll` for a call that is observed.
@@ -241,7 +239,7 @@ impl ServiceBody {
             }
             Poll::Ready(Some(Err(status))) => observed.ended_with(status.code()),
             // The body has no trailers, such as one of plain HTTP.
-            Poll::Ready(None) => observed.ended_with(tonic::Code::Unknown),
+            Poll::Ready(None) => observed.ended_with(Code::Unknown),
             Poll::Pending => {}
         }
         self.observed = Some(observed);
@@ -273,7 +271,20 @@ impl Body for ServiceBody {
 }
 
 impl Outbound for ServiceBody {
-    fn poll_expired(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.body.poll_deadline(cx)
+    /// A client whose own deadline has passed waits for no trailers.
+    fn poll_expired(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<HeaderMap>> {
+        ready!(self.body.poll_deadline(cx));
+        if let Some(observed) = &mut self.observed {
+            observed.ended_with(Code::DeadlineExceeded);
+        }
+        let deadline = self.body.deadline.as_ref().filter(|deadline| deadline.is_of_server());
+        Poll::Ready(deadline.and_then(|deadline| trailers_of(&deadline.exceeded()).ok()))
     }
+}
+
+/// Returns the trailers of a call that failed.
+#[allow(clippy::result_large_err, reason = "the type is tonic's")]
+fn trailers_of(failure: &Status) -> Result<HeaderMap, Status> {
+    let mut trailers = HeaderMap::new();
+    failure.add_header(&mut trailers).map(|()| trailers)
 }

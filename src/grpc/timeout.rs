@@ -115,6 +115,11 @@ impl Deadline {
         }
     }
 
+    /// Returns whether the server has limited the time of the call.
+    pub(super) fn is_of_server(&self) -> bool {
+        matches!(&self.call, Some(CallName::Received(_, _, LimitOf::Server)))
+    }
+
     /// Returns the status after a deadline of which nothing is known.
     pub(crate) fn passed() -> Status {
         Status::deadline_exceeded("the deadline has passed")

@@ -111,6 +111,14 @@ impl Connection {
         };
         stream.sending = Sending::Done;
         stream.receiving = Receiving::Done;
+        self.drop_queued(key);
+    }
+
+    /// Drops the data of a stream that waits to be sent.
+    pub(super) fn drop_queued(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         stream.ready = false;
         stream.wants_writable = false;
         if let Some(queued) = stream.queued.take() {

@@ -236,6 +236,28 @@ async fn a_timeout_is_sent_as_grpc_writes_it() {
     assert_eq!(seen.lock().unwrap().as_ref().unwrap(), "5000000u");
 }
 
+/// The client reads one message and then nothing, so that its window stays shut.
+#[tokio::test(start_paused = true)]
+async fn the_servers_own_deadline_of_a_stream_that_waits_for_a_window_is_told() {
+    let (service, alive) = endless();
+    let notes = Notes::default();
+    let server = service.server().timeout(Duration::from_secs(3)).observer(notes.clone());
+    let mut client = PingServiceClient::new(Channel::to(server));
+    let mut stream = client.watch(WatchRequest::default()).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+    let status = loop {
+        if let Err(status) = stream.message().await {
+            break status;
+        }
+    };
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(status.message().contains("Server::timeout"), "{status:?}");
+    let ended = notes.all().into_iter().find(|note| note.starts_with("ended")).unwrap();
+    assert!(ended.starts_with("ended ping.v1.PingService/Watch DeadlineExceeded"), "{ended}");
+}
+
 #[tokio::test]
 async fn a_handler_that_is_ready_at_once_needs_no_time_whatever_stands_before_it() {
     let server = || Scripted::default().server().timeout(Duration::ZERO);
