@@ -41,6 +41,9 @@ pub enum AddressParseErrorKind {
     WhiteSpace,
     /// A path begins with `~`, which only a shell expands.
     Tilde,
+    /// `@` is the first character of a path or of the whole text. Some gRPC implementations take
+    /// what follows for an abstract name.
+    AtSign,
     /// A TCP address has no port.
     MissingPort,
     /// A port is not a number from 0 to 65535.

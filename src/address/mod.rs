@@ -69,7 +69,8 @@ pub(crate) enum Kind {
 
 impl Address {
     /// Returns the address of the Unix socket at `path`. A relative path is relative to the working
-    /// directory at the time of each bind or connect.
+    /// directory at the time of each bind or connect. One that begins with `@` gets `./` before it,
+    /// since some gRPC implementations read `unix:@name` as an abstract socket.
     ///
     /// # Errors
     ///
@@ -92,7 +93,10 @@ impl Address {
             let text = "a path cannot hold a NUL byte: leave it out";
             return Err(AddressParseError::new(AddressParseErrorKind::NulInPath, input, text));
         }
-        Ok(Self(Kind::Unix(path)))
+        Ok(Self(Kind::Unix(match path.as_os_str().as_bytes() {
+            [b'@', ..] => Path::new(".").join(path),
+            _ => path,
+        })))
     }
 
     /// Returns the address of the abstract Unix socket of that name, which may have any bytes.

@@ -31,6 +31,9 @@ impl FromStr for Address {
         if input.starts_with(['/', '.', '~']) {
             return Err(bare_path(input));
         }
+        if let Some(name) = input.strip_prefix('@') {
+            return Err(at_sign(input, name));
+        }
         // `host:port` has no scheme; `[::1]:50051` starts with a bracket.
         let (scheme, rest) = match input.split_once(':') {
             Some((scheme, rest)) if !input.starts_with('[') => (scheme, rest),
@@ -95,6 +98,16 @@ fn tilde(input: &str, path: &str) -> AddressParseError {
     AddressParseError::new(E::Tilde, input, text)
 }
 
+/// Returns the error for a name that grpc-go, Node and ttrpc would take for an abstract one.
+fn at_sign(input: &str, name: &str) -> AddressParseError {
+    let name = if name.is_empty() { "NAME" } else { name };
+    let text = format!(
+        "elsewhere @ begins the name of an abstract socket: write unix-abstract:{name} (or \
+         unix:./@{name} for a file)"
+    );
+    AddressParseError::new(E::AtSign, input, text)
+}
+
 fn unknown_scheme(input: &str) -> AddressParseError {
     let text = "unknown scheme: write unix:/path, unix-abstract:name, ipv4:, ipv6:, dns: or \
                 http://, or host:port";
@@ -112,6 +125,9 @@ fn not_host_port(input: &str, example: &str) -> AddressParseError {
 }
 
 fn unix(input: &str, rest: &str) -> Parsed<Address> {
+    if let Some(name) = rest.strip_prefix("//").unwrap_or(rest).strip_prefix('@') {
+        return Err(at_sign(input, name));
+    }
     let path = match rest.strip_prefix("//") {
         Some(path) if path.is_empty() || path.starts_with('/') => path,
         Some(_) => {

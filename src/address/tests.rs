@@ -19,6 +19,9 @@ fn every_accepted_form_means_what_the_table_says() {
         ("unix:rel", unix("rel"), "unix:rel"),
         ("unix:dir/rel.sock", unix("dir/rel.sock"), "unix:dir/rel.sock"),
         ("unix:./rel", unix("./rel"), "unix:./rel"),
+        ("unix:./@rel", unix("@rel"), "unix:./@rel"),
+        ("unix:%40rel", unix("./@rel"), "unix:./@rel"),
+        ("unix:/@abs", unix("/@abs"), "unix:/@abs"),
         ("unix:/abs", unix("/abs"), "unix:/abs"),
         ("unix:///abs", unix("/abs"), "unix:/abs"),
         ("unix:////abs", unix("//abs"), "unix:////abs"),
@@ -80,6 +83,10 @@ const REJECTED: &[(&str, &str)] = &[
     ("~root/app.sock", "the path of that user's directory, /app.sock"),
     ("unix:~root/app.sock", "the path of that user's directory, /app.sock"),
     ("app.sock", "write unix:app.sock"),
+    ("unix:@app", "write unix-abstract:app (or unix:./@app for a file)"),
+    ("unix://@app", "write unix-abstract:app (or unix:./@app for a file)"),
+    ("@app", "write unix-abstract:app (or unix:./@app for a file)"),
+    ("unix:@", "write unix-abstract:NAME (or unix:./@NAME for a file)"),
     ("99999", "a port is at most 65535"),
     ("50051", "write 127.0.0.1:50051"),
     ("localhost", "write localhost:50051"),
@@ -190,7 +197,7 @@ fn abstract_names_have_at_most_107_bytes() {
 fn any_address() -> impl Strategy<Value = Address> {
     let path = prop::collection::vec(1u8.., 1..200)
         .prop_map(|bytes| Address::unix(OsString::from_vec(bytes)).unwrap());
-    let slashed = "/{0,4}[a-z%?# ,;]{1,9}([,; ](unix|dns):/)?[ \n]?"
+    let slashed = "[/@]{0,4}[a-z%?# ,;]{1,9}([,; ](unix|dns):/)?[ \n]?"
         .prop_map(|path| Address::unix(path).unwrap());
     let name = prop::collection::vec(any::<u8>(), 1..=107)
         .prop_map(|bytes| Address::unix_abstract(bytes).unwrap());
@@ -215,7 +222,7 @@ proptest! {
 
     #[test]
     fn parsing_never_panics_near_the_grammar(
-        input in "(unix|unix-abstract|ipv4|ipv6|dns|http|https|)[:/\\[]{0,4}[a-z0-9.:%/\\[\\]é-]{0,12}(:[0-9]{0,6})?"
+        input in "(unix|unix-abstract|ipv4|ipv6|dns|http|https|)[:/@\\[]{0,4}[a-z0-9.:%/\\[\\]é-]{0,12}(:[0-9]{0,6})?"
     ) {
         if let Ok(address) = input.parse::<Address>() {
             prop_assert_eq!(address.to_string().parse::<Address>(), Ok(address));
