@@ -73,18 +73,19 @@ async fn bench(plan: Plan) -> Outcome {
     let machine = Machine::this();
     let mut samples = vec![Vec::new(); plan.cells.len()];
     // A signal drops `measure`, which ends its servers.
-    let interrupted = tokio::select! {
-        measured = measure(&plan, &mut samples) => measured.map(|()| false)?,
-        () = signals.next() => true,
+    let (interrupted, failure) = tokio::select! {
+        measured = measure(&plan, &mut samples) => (measured.is_err(), measured.err()),
+        () = signals.next() => (true, None),
     };
     let cells = plan.cells.iter().zip(&samples);
     let rows: Vec<_> =
         cells.filter_map(|(cell, samples)| Row::new(cell, plan.threads, samples)).collect();
     if interrupted {
-        let _ = match rows.len() {
-            0 => return Err(Failure::Failed("interrupted before anything was measured".into())),
-            _ => writeln!(io::stderr(), "samehost: interrupted: this is what was measured so far"),
-        };
+        if rows.is_empty() {
+            let signal = || Failure::Failed("interrupted before anything was measured".into());
+            return Err(failure.unwrap_or_else(signal));
+        }
+        let _ = writeln!(io::stderr(), "samehost: interrupted: this is what was measured so far");
     }
     let report = Report::new(&machine, &rows, interrupted);
     let width = text::width();
@@ -101,7 +102,7 @@ async fn bench(plan: Plan) -> Outcome {
         let written = html::write(directory, &plan, &report)?;
         let _ = writeln!(io::stderr(), "samehost: wrote {written}");
     }
-    Ok(ExitCode::SUCCESS)
+    failure.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 /// What the client half connects to.

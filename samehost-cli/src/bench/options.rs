@@ -27,7 +27,8 @@ Examples:
 
 Server and client are two processes. A cell is one combination of stack, transport, kind, payload,
 concurrency and connections; its row shows the median of its rounds. Ctrl-C ends the run and prints
-what was measured so far: exit code 0, or 1 where that is nothing.")]
+what was measured so far: exit code 0, or 1 where that is nothing. A failure, such as a server that
+goes away, prints that too, then its reason: exit code 1.")]
 pub(crate) struct Args {
     /// What to measure: unary (a call and its reply), stream (a message and its echo on a
     /// bidirectional stream, up to 256 or 4 MiB in flight), bulk (a message that the server streams

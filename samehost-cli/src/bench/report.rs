@@ -219,7 +219,7 @@ pub(super) struct Report<'a> {
     version: u32,
     pub(super) machine: &'a Machine,
     pub(super) command: String,
-    /// Whether a signal ended it before all rounds were done.
+    /// Whether a signal or a failure ended it before all rounds were done.
     pub(super) interrupted: bool,
     pub(super) rows: &'a [Row],
 }

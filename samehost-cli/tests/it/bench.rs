@@ -835,16 +835,26 @@ fn a_running_server_is_measured_by_its_address() {
 
 #[test]
 fn a_running_server_that_goes_away_is_named() {
-    let (server, address, _directory) = serve();
-    let mut running = Running::start(&[&MANY_ROUNDS[..], &["--address", &address]].concat());
+    let (server, address, directory) = serve();
+    let report = directory.path().join("report");
+    let options = ["--address", &address, "--json", "--report", report.to_str().unwrap()];
+    let mut running = Running::start(&[&MANY_ROUNDS[..], &options].concat());
     running.wait_for("round 2 of 1000");
     server.signal(Signal::KILL);
     let (status, out, errors, _) = running.finish();
-    assert_eq!((status.code(), out.as_str()), (Some(1), ""));
-    let failure: Vec<_> = errors.lines().filter(|line| !line.starts_with("round ")).collect();
-    assert_eq!(failure.len(), 1, "{errors}");
-    assert!(failure[0].starts_with("samehost: "), "{errors}");
-    assert!(failure[0].contains(&address), "{errors}");
+    assert_eq!(status.code(), Some(1), "{errors}");
+    let lines: Vec<_> = errors.lines().filter(|line| !line.starts_with("round ")).collect();
+    assert_eq!(lines.len(), 3, "{errors}");
+    assert_eq!(lines[0], "samehost: interrupted: this is what was measured so far");
+    assert!(lines[1].starts_with("samehost: wrote report.json"), "{errors}");
+    assert!(lines[2].starts_with("samehost: ") && lines[2].contains(&address), "{errors}");
+    // What was measured before is not lost.
+    let written = fs::read_to_string(report.join("report.json")).unwrap();
+    for text in [&out, &written] {
+        let report: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(report["interrupted"], true);
+        assert_eq!(report["rows"].as_array().unwrap().len(), 1, "{report}");
+    }
 }
 
 #[test]
