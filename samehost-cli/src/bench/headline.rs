@@ -13,7 +13,12 @@ use super::text::size;
 const SPREAD_MAX: f64 = 0.25;
 
 /// Returns the sentences for the top of the report. There are none if there is nothing to compare.
-pub(super) fn headline(report: &Report<'_>, busy_poll: Option<Duration>) -> Vec<String> {
+/// With `client_only` the server is another's, and nothing is known of how it waits.
+pub(super) fn headline(
+    report: &Report<'_>,
+    busy_poll: Option<Duration>,
+    client_only: bool,
+) -> Vec<String> {
     let comparisons: Vec<_> = [
         Comparison::between(report.rows, Pair::Tonic, Wait::Block),
         Comparison::between(report.rows, Pair::Raw, Wait::Block),
@@ -31,7 +36,8 @@ pub(super) fn headline(report: &Report<'_>, busy_poll: Option<Duration>) -> Vec<
     }
     let mut sentences = Vec::new();
     sentences.extend(uncertainty(report, &comparisons));
-    sentences.extend(comparisons.iter().map(|comparison| comparison.sentence(busy_poll)));
+    sentences
+        .extend(comparisons.iter().map(|comparison| comparison.sentence(busy_poll, client_only)));
     sentences
 }
 
@@ -165,7 +171,7 @@ impl Comparison {
         Some(Self { pair, wait: Wait::Block, payload: ours.payload_bytes, ratios })
     }
 
-    fn sentence(&self, busy_poll: Option<Duration>) -> String {
+    fn sentence(&self, busy_poll: Option<Duration>, client_only: bool) -> String {
         let waiting = match (self.wait, busy_poll) {
             (Wait::Block, _) => "both asleep while they wait".to_owned(),
             (Wait::Spin, None) => "both spinning while they wait".to_owned(),
@@ -173,6 +179,7 @@ impl Comparison {
         };
         let subject = match self.pair {
             Pair::Tonic => "samehost against stock tonic over UDS",
+            (Wait::Block, _) if client_only => "the client asleep while it waits".to_owned(),
             Pair::Raw => "samehost against the bare socket over UDS",
             Pair::Tcp => "samehost over UDS against TCP loopback",
             Pair::Stubs => "samehost's stubs against tonic's, both on samehost over UDS",
@@ -325,7 +332,7 @@ pub(super) mod tests {
 
     fn said_of(rows: &[Row], machine: &Machine, interrupted: bool) -> Vec<String> {
         let report = Report::new(machine, rows, interrupted);
-        headline(&report, Some(Duration::from_micros(50)))
+        headline(&report, Some(Duration::from_micros(50)), false)
     }
 
     /// Returns rows of sleeping and spinning samehost, sleeping tonic, and sleeping and spinning

@@ -57,7 +57,7 @@ fn page(plan: &Plan, report: &Report<'_>, plots: &[Plot]) -> String {
         let paragraph = |text: &String| format!("<p class=\"{class}\">{}</p>\n", escaped(text));
         texts.iter().map(paragraph).collect()
     };
-    let mut headline = headline(report, plan.busy_poll);
+    let mut headline = headline(report, plan.busy_poll, plan.address.is_some());
     if headline.is_empty() {
         headline.push("What a call costs here".to_owned());
     }

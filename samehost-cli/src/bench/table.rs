@@ -14,7 +14,7 @@ use super::text::{widest, wrapped};
 /// table.
 pub(super) fn text(plan: &Plan, report: &Report<'_>, width: usize) -> String {
     let mut parts = Vec::new();
-    let sentences = headline(report, plan.busy_poll);
+    let sentences = headline(report, plan.busy_poll, plan.address.is_some());
     parts.extend(sentences.iter().map(|sentence| wrapped(sentence, width)));
     parts.extend(warnings(report.rows, plan).iter().map(|warning| wrapped(warning, width)));
     let lines = TableLine::all(report.rows);
@@ -31,7 +31,10 @@ pub(super) fn notes(plan: &Plan, rows: &[Row]) -> Vec<String> {
     let threads = plan.threads_in_words();
     let place = plan.pin.map_or("where the scheduler puts them".to_owned(), |pin| pin.to_string());
     let mut notes = vec![
-        format!("Server and client: two processes, {threads} each, {place}."),
+        match &plan.address {
+            Some(_) => format!("The client: {threads}; the server is one that was running."),
+            None => format!("Server and client: two processes, {threads} each, {place}."),
+        },
         "At once (×): calls, or streams of up to 256 messages or 4 MiB in flight; a bulk message is \
          timed from the one before it."
             .to_owned(),

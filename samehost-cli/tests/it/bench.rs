@@ -838,6 +838,28 @@ fn a_running_server_that_goes_away_is_named() {
     let (server, address, directory) = serve();
     let report = directory.path().join("report");
     let options = ["--address", &address, "--json", "--report", report.to_str().unwrap()];
+#[test]
+fn of_a_running_server_nothing_is_said_that_is_not_known() {
+    let (_server, address, directory) = serve();
+    let report = directory.path().join("report");
+    let short = ["--kind", "unary", "--calls", "16", "--concurrency", "1"];
+    let short = [&short[..], &["--address", &address]].concat();
+    let both = ["--stubs", "samehost,tonic", "--report", report.to_str().unwrap()];
+    let output = bench(&[&short[..], &both].concat());
+    let out = unwrapped(text(&output.stdout));
+    assert!(out.contains("both on samehost over UDS, the client asleep while it waits"), "{out}");
+    assert!(out.contains("The client: 1 thread; the server is one that was running."), "{out}");
+    let plot = fs::read_to_string(report.join("overview.svg")).unwrap();
+    assert!(plot.contains("The client sleeps while it waits; 1 thread"), "{plot}");
+    bench(&[&short[..], &["--busy-poll", "50us", "--report", report.to_str().unwrap()]].concat());
+    let page = fs::read_to_string(report.join("report.html")).unwrap();
+    for text in [&out, &plot, &page] {
+        for unknown in ["both asleep", "Both ends", "two processes"] {
+            assert!(!text.contains(unknown), "{unknown}: {text}");
+        }
+    }
+}
+
     let mut running = Running::start(&[&MANY_ROUNDS[..], &options].concat());
     running.wait_for("round 2 of 1000");
     server.signal(Signal::KILL);

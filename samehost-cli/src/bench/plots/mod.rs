@@ -60,15 +60,18 @@ impl Conditions {
     pub(super) fn new(machine: &Machine, plan: &Plan) -> Self {
         let threads = plan.threads_in_words();
         let place = plan.pin.map_or(String::new(), |pin| format!(", {pin}"));
-        let spinning = match plan.busy_poll {
-            Some(time) => format!("Both ends spin up to {time:?} while they wait"),
-            None => "Both ends spin while they wait".to_owned(),
+        let time = plan.busy_poll.map_or(String::new(), |time| format!(" up to {time:?}"));
+        let (asleep, spinning) = match &plan.address {
+            Some(_) => {
+                let rest = format!("while it waits; {threads}; the server was running");
+                (format!("The client sleeps {rest}"), format!("The client spins{time} {rest}"))
+            }
+            None => {
+                let rest = format!("while they wait; {threads} each{place}");
+                (format!("Both ends sleep {rest}"), format!("Both ends spin{time} {rest}"))
+            }
         };
-        Self {
-            machine: machine.in_short(),
-            asleep: format!("Both ends sleep while they wait; {threads} each{place}"),
-            spinning: format!("{spinning}; {threads} each{place}"),
-        }
+        Self { machine: machine.in_short(), asleep, spinning }
     }
 
     /// Returns the text above a plot of calls that are `what`.
