@@ -107,8 +107,11 @@ impl BindError {
             BindProblem::SocketFileGone { .. } => K::SocketFileGone,
             BindProblem::PortInUse => K::PortInUse,
             BindProblem::NotASocket { .. } => K::NotASocket,
+            BindProblem::ForbiddenSocket { .. } => K::PermissionDenied,
             BindProblem::NoFileName => K::NoFileName,
-            BindProblem::NoDirectory { .. } => K::NoDirectory,
+            BindProblem::NoDirectory { .. } | BindProblem::DirectoryRemoved { .. } => {
+                K::NoDirectory
+            }
             BindProblem::SharedDirectory { .. } => K::SharedDirectory,
             BindProblem::ForeignDirectory { .. } => K::ForeignDirectory,
             BindProblem::LockFile { .. }
@@ -155,6 +158,7 @@ impl BindError {
         match &self.0.1 {
             BindProblem::TakeOver { error: source }
             | BindProblem::Resolve { source }
+            | BindProblem::ForbiddenSocket { source, .. }
             | BindProblem::File { source, .. }
             | BindProblem::Io { source, .. }
             | BindProblem::Port { source } => Some(source),
@@ -246,10 +250,21 @@ pub(super) enum BindProblem {
     PortInUse,
     #[error(": there is {kind} at {}: move it away or choose another path", shown_path(path))]
     NotASocket { path: PathBuf, kind: &'static str },
+    #[error(
+        ": {} is a socket of uid {owner} that this process may not {step} ({source}): choose another \
+         path, or have it removed",
+        shown_path(path)
+    )]
+    ForbiddenSocket { step: &'static str, path: PathBuf, owner: u32, source: io::Error },
     #[error(": the path must end in a file name, such as app.sock")]
     NoFileName,
     #[error(": the directory {} does not exist: create it first", shown_path(.0))]
     NoDirectory(PathBuf),
+    #[error(
+        ": the directory {} was removed: create it again and enter it, or choose another path",
+        shown_path(.0)
+    )]
+    DirectoryRemoved(PathBuf),
     #[error(
         ": others can write to the directory {} (mode {mode:04o}): run `chmod {remedy} {}` or set \
          BindOptions::allow_shared_directory",

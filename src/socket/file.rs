@@ -138,6 +138,9 @@ async fn look(location: &Location, name: &OsStr) -> Result<Occupant, BindError> 
             Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
                 return Err(in_use(location, name));
             }
+            Err(errno @ Errno::ACCESS) => {
+                return Err(forbidden(location, name, &stat, "connect to", errno));
+            }
             Err(errno) => {
                 return Err(location.error("check whether a server listens on", name, errno));
             }
@@ -161,6 +164,19 @@ fn in_use(location: &Location, name: &OsStr) -> BindError {
         return location.refuse(BindProblem::AlreadyServed);
     }
     location.refuse(BindProblem::ControlInUse { control: location.path(name) })
+}
+
+/// Returns the error for a socket that this process may not use, such as one that another user left in
+/// `/tmp`.
+fn forbidden(
+    location: &Location,
+    name: &OsStr,
+    stat: &Stat,
+    step: &'static str,
+    errno: Errno,
+) -> BindError {
+    let (path, owner, source) = (location.path(name), stat.st_uid, errno.into());
+    location.refuse(BindProblem::ForbiddenSocket { step, path, owner, source })
 }
 
 /// Removes sockets that a killed server left: those with temporary names, and its control socket.
@@ -289,14 +305,19 @@ fn publish(
         }
         Occupant::Stale(stale) => stale,
     };
-    match rename(RenameFlags::EXCHANGE) {
-        Ok(()) => {}
-        Err(Errno::NOENT) => return Ok(false),
-        Err(errno) => return Err(failed(errno)),
+    let stale = rustix::fs::fstat(stale);
+    match (rename(RenameFlags::EXCHANGE), &stale) {
+        (Ok(()), _) => {}
+        (Err(Errno::NOENT), _) => return Ok(false),
+        // A new name could be made here, so it is this file that may not be replaced.
+        (Err(errno @ Errno::PERM), Ok(stale)) => {
+            return Err(forbidden(location, name, stale, "replace", errno));
+        }
+        (Err(errno), _) => return Err(failed(errno)),
     }
     let displaced =
         rustix::fs::statat(&location.directory, &temporary.name, AtFlags::SYMLINK_NOFOLLOW);
-    match (displaced, rustix::fs::fstat(stale)) {
+    match (displaced, stale) {
         (Ok(displaced), Ok(stale)) if same_file(&displaced, &stale) => {
             // The socket is published. The next sweep finds what cannot be removed now.
             let _ = rustix::fs::unlinkat(&location.directory, &temporary.name, AtFlags::empty());

@@ -53,6 +53,10 @@ impl Location {
                     errno => BindError::file(address, "open the directory", &directory_path, errno),
                 }
             })?;
+        // It can be opened by a name such as `.` still, and no file can be made in it (rmdir(2)).
+        if rustix::fs::fstat(&directory).is_ok_and(|stat| stat.st_nlink == 0) {
+            return Err(BindError::new(address, BindProblem::DirectoryRemoved(directory_path)));
+        }
         let directory_path = absolute(directory_path, &directory);
         let stem = stem(&name);
         Ok(Self { address: address.clone(), directory_path, directory, name, stem })

@@ -1,6 +1,7 @@
 //! The life of a socket file, as seen in its directory.
 
 use std::fs::Permissions;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use samehost::{Address, BindError, BindErrorKind, BindOptions, Listener};
 
-use crate::support::{Log, directory, eventually_async, names_in, socket_in};
+use crate::support::{Log, as_user, block_on, directory, eventually_async, names_in, socket_in};
 
 const LOCK: &str = ".ping.sock.lock";
 
@@ -207,6 +208,20 @@ async fn a_missing_directory_is_named() {
 }
 
 #[tokio::test]
+async fn a_directory_that_was_removed_and_is_still_open_is_named() {
+    let directory = directory();
+    let removed = directory.path().join("removed");
+    std::fs::create_dir(&removed).unwrap();
+    let open = std::fs::File::open(&removed).unwrap();
+    std::fs::remove_dir(&removed).unwrap();
+    // As a working directory does, this leads to it without a name.
+    let path = format!("/proc/self/fd/{}", open.as_raw_fd());
+    let error = refusal(&Address::unix(format!("{path}/x")).unwrap()).await;
+    assert_eq!(error.kind(), BindErrorKind::NoDirectory, "{error}");
+    assert!(error.to_string().contains(&format!("{path} was removed: create it again")), "{error}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_path_is_named() {
     let directory = directory();
     std::fs::write(directory.path().join("file"), "").unwrap();
@@ -285,6 +300,28 @@ async fn a_foreign_directory_or_group_is_refused() {
     let error = refusal(&address).await;
     assert!(error.to_string().contains("chmod go-w"), "{error}");
     drop(BindOptions::new().group(12_345).bind(&address).await.unwrap());
+}
+
+#[test]
+fn a_socket_that_another_user_left_in_a_shared_directory_is_named() {
+    let directory = directory();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).unwrap();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let owner = rustix::process::geteuid().as_raw();
+    for (mode, step) in [(0o600, "connect to"), (0o666, "replace")] {
+        leave_stale(path);
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        let bind = || block_on(Listener::bind(&address)).map(drop);
+        let Some(bound) = as_user(1234, 1234, &[], bind) else { return };
+        let error = bound.unwrap_err();
+        assert_eq!(error.kind(), BindErrorKind::PermissionDenied, "{error}");
+        let why = format!("is a socket of uid {owner} that this process may not {step} (");
+        assert!(error.to_string().contains(&why), "{error}");
+        assert!(error.to_string().ends_with("choose another path, or have it removed"), "{error}");
+        assert_eq!(names_in(directory.path()), ["ping.sock"]);
+        std::fs::remove_file(path).unwrap();
+    }
 }
 
 #[tokio::test]
