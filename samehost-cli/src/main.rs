@@ -17,12 +17,12 @@ mod runtime;
 mod serve;
 mod shutdown;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::failure::Failure;
+use self::failure::{Failure, Outcome};
 
 /// gRPC between processes on the same host, over Unix domain sockets.
 #[derive(Parser)]
@@ -56,14 +56,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Serve(args) => serve::run(*args),
-        Command::Ping(args) => ping::run(args),
-        Command::Check(args) => check::run(args),
-        Command::Bench(args) => bench::run(*args),
-        Command::Completions(args) => documents::completions::<Cli>(&args),
-        Command::Man(args) => documents::man::<Cli>(&args),
-        Command::BenchServer(args) => bench::run_server(args),
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(text) => print(&text),
     };
     let (code, message) = match outcome {
         Ok(code) => return code,
@@ -72,6 +67,28 @@ fn main() -> ExitCode {
         Err(Failure::Unread) => return ExitCode::FAILURE,
     };
     // The message may contain text from a server. If it cannot be written, the exit code tells.
-    let _ = writeln!(std::io::stderr(), "samehost: {}", escaped::escaped(&message));
+    let _ = writeln!(io::stderr(), "samehost: {}", escaped::escaped(&message));
     ExitCode::from(code)
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
+        Command::Serve(args) => serve::run(*args),
+        Command::Ping(args) => ping::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Bench(args) => bench::run(*args),
+        Command::Completions(args) => documents::completions::<Cli>(&args),
+        Command::Man(args) => documents::man::<Cli>(&args),
+        Command::BenchServer(args) => bench::run_server(args),
+    }
+}
+
+/// Prints what clap has instead of a command: help, the version, or an error about the arguments.
+fn print(text: &clap::Error) -> Outcome {
+    let printed = text.print().and_then(|()| io::stdout().flush());
+    if text.use_stderr() {
+        return Ok(ExitCode::from(2));
+    }
+    printed.map_err(|error| Failure::output(&error))?;
+    Ok(ExitCode::SUCCESS)
 }

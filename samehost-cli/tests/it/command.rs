@@ -486,6 +486,17 @@ fn help_has_examples_and_version_prints() {
 }
 
 #[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    for arguments in [&["--help"][..], &["--version"], &["ping", "--help"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = samehost().args(arguments).stdout(full).output().unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {errors}");
+        assert!(errors.starts_with("samehost: cannot write to standard output: "), "{errors}");
+    }
+}
+
+#[test]
 fn help_fits_the_terminal() {
     for subcommand in ["serve", "ping", "check", "bench"] {
         let output = samehost().env("COLUMNS", "80").args([subcommand, "--help"]).output().unwrap();
