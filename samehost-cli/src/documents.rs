@@ -29,13 +29,20 @@ pub(crate) struct ManArgs {
 }
 
 pub(crate) fn completions<C: CommandFactory>(args: &CompletionsArgs) -> Outcome {
+    // clap_complete offers hidden subcommands, too.
+    let whole = C::command();
+    let documented = whole.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
+    let mut command = clap::Command::new("samehost")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommands(documented.cloned());
     let mut out = Vec::new();
-    clap_complete::generate(args.shell, &mut C::command(), "samehost", &mut out);
+    clap_complete::generate(args.shell, &mut command, "samehost", &mut out);
     print(&out)
 }
 
 pub(crate) fn man<C: CommandFactory>(args: &ManArgs) -> Outcome {
-    let mut command = C::command();
+    // `help` is left out of the list of subcommands: it has no page.
+    let mut command = C::command().disable_help_subcommand(true);
     // This gives the subcommands their full names and the options that all of them have.
     command.build();
     let (title, page) = match &args.subcommand {

@@ -514,10 +514,19 @@ fn completions_and_manual_pages_are_printed() {
         let script = text(&output.stdout);
         assert!(script.contains("samehost") && script.contains("busy-poll"), "{script}");
         assert!(script.contains("check"), "{script}");
+        assert!(!script.contains("bench-server"), "it is hidden: {script}");
     }
     let page = run(&["man"]);
-    assert!(text(&page.stdout).contains(".TH samehost 1"), "{}", text(&page.stdout));
-    for subcommand in ["serve", "ping", "check", "bench"] {
+    let page = text(&page.stdout);
+    assert!(page.contains(".TH samehost 1"), "{page}");
+    // The pages that this one refers to are those that there are, and that the package has.
+    let package = include_str!("../../debian/build");
+    let named =
+        page.lines().filter_map(|line| line.strip_prefix("samehost\\-")?.strip_suffix("(1)"));
+    let named: Vec<_> = named.collect();
+    assert_eq!(named, ["serve", "ping", "check", "bench", "completions", "man"], "{page}");
+    assert!(package.contains(&format!("for subcommand in {}; do", named.join(" "))));
+    for subcommand in named {
         let page = run(&["man", subcommand]);
         let page = text(&page.stdout);
         let source = concat!("samehost ", env!("CARGO_PKG_VERSION"));
