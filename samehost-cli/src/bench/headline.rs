@@ -79,6 +79,12 @@ fn and<T: AsRef<str>>(parts: &[T]) -> String {
     }
 }
 
+/// Returns a number with at least two digits after its leading zeros.
+fn two_digits(number: f64) -> String {
+    let decimals = (1.0 - number.log10().floor()).clamp(0.0, 9.0) as usize;
+    format!("{number:.decimals$}")
+}
+
 /// Two things to compare.
 #[derive(Clone, Copy, PartialEq)]
 enum Pair {
@@ -173,13 +179,13 @@ impl Comparison {
 
     fn sentence(&self, busy_poll: Option<Duration>, client_only: bool) -> String {
         let waiting = match (self.wait, busy_poll) {
+            (Wait::Block, _) if client_only => "the client asleep while it waits".to_owned(),
             (Wait::Block, _) => "both asleep while they wait".to_owned(),
             (Wait::Spin, None) => "both spinning while they wait".to_owned(),
             (Wait::Spin, Some(time)) => format!("both spinning while they wait, ours for {time:?}"),
         };
         let subject = match self.pair {
             Pair::Tonic => "samehost against stock tonic over UDS",
-            (Wait::Block, _) if client_only => "the client asleep while it waits".to_owned(),
             Pair::Raw => "samehost against the bare socket over UDS",
             Pair::Tcp => "samehost over UDS against TCP loopback",
             Pair::Stubs => "samehost's stubs against tonic's, both on samehost over UDS",
@@ -199,7 +205,9 @@ impl Comparison {
     fn clause(&self, (at_once, ratio): &(usize, Ratio)) -> String {
         let figure = match self.pair {
             Pair::Raw => format!("{:.2} × the time of a round trip", 1.0 / ratio.times),
-            Pair::Sealed | Pair::SealedToMessage => format!("{:.0} × the payloads/s", ratio.times),
+            Pair::Sealed | Pair::SealedToMessage => {
+                format!("{} × the payloads/s", two_digits(ratio.times))
+            }
             _ => format!("{:.1} × the calls/s", ratio.times),
         };
         let at_once = match at_once {
@@ -421,6 +429,13 @@ pub(super) mod tests {
               while they wait, payloads of 64 MiB: 50 × the payloads/s one at a time."
             ]
         );
+    }
+
+    #[test]
+    fn a_ratio_has_two_digits() {
+        for (ratio, text) in [(0.042, "0.042"), (0.73, "0.73"), (1.4, "1.4"), (50.3, "50")] {
+            assert_eq!(two_digits(ratio), text);
+        }
     }
 
     #[test]
