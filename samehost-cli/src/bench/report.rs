@@ -100,12 +100,22 @@ pub(super) struct Row {
     pub(super) spread: Option<f64>,
     pub(super) client_cpu_us_per_call: f64,
     pub(super) server_cpu_us_per_call: Option<f64>,
-    /// What only the HTML shows.
+    // Earlier reports do not have these, and nothing that reads a report needs them.
+    #[serde(skip_deserializing)]
+    pub(super) client_context_switches_per_call: f64,
+    #[serde(skip_deserializing)]
+    pub(super) server_context_switches_per_call: Option<f64>,
+    /// After the calls. NaN if unknown, which JSON has as null.
+    #[serde(skip_deserializing)]
+    pub(super) client_resident_mib: f64,
+    #[serde(skip_deserializing)]
+    pub(super) server_resident_mib: Option<f64>,
+    /// What the plots show besides.
     #[serde(skip)]
     pub(super) detail: Detail,
 }
 
-/// The medians that a [`Row`] has and the JSON does not.
+/// The medians from which a [`Row`]'s figures are, with the rest of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Detail {
     /// The latencies: how many nines the percentile has, and the microseconds.
@@ -146,6 +156,10 @@ impl Row {
                 .map(rounded),
             client_cpu_us_per_call: rounded(detail.client.cpu_us()),
             server_cpu_us_per_call: detail.server.map(|server| rounded(server.cpu_us())),
+            client_context_switches_per_call: rounded(detail.client.context_switches),
+            server_context_switches_per_call: detail.server.map(|it| rounded(it.context_switches)),
+            client_resident_mib: rounded(detail.client.resident_mib),
+            server_resident_mib: detail.server.map(|server| rounded(server.resident_mib)),
             detail,
         })
     }
@@ -308,7 +322,9 @@ pub(super) mod tests {
     #[test]
     fn a_row_of_an_earlier_report_has_its_stacks_stubs() {
         let mut json = serde_json::to_value(row(CELL, 1.0)).unwrap();
-        json.as_object_mut().unwrap().remove("stubs");
+        json.as_object_mut().unwrap().retain(|key, _| {
+            key != "stubs" && !key.contains("context_switches") && !key.contains("resident")
+        });
         let read: Row = serde_json::from_value(json).unwrap();
         assert_eq!(read.cell(), CELL);
     }

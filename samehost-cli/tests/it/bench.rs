@@ -232,11 +232,14 @@ fn json_has_a_row_for_each_cell() {
         for key in ["calls_per_second", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"] {
             assert!(row[key].as_f64().unwrap() > 0.0, "{key}: {row}");
         }
-        for key in ["spread", "client_cpu_us_per_call", "server_cpu_us_per_call"] {
-            assert!(row[key].as_f64().unwrap() >= 0.0, "{key}: {row}");
+        for key in ["cpu_us_per_call", "context_switches_per_call", "resident_mib"] {
+            for end in ["client", "server"] {
+                assert!(row[format!("{end}_{key}")].as_f64().unwrap() >= 0.0, "{key}: {row}");
+            }
         }
+        assert!(row["spread"].as_f64().unwrap() >= 0.0, "{row}");
         assert!(row["p50_us"].as_f64() <= row["max_us"].as_f64(), "{row}");
-        assert_eq!(row.as_object().unwrap().len(), 20, "{row}");
+        assert_eq!(row.as_object().unwrap().len(), 24, "{row}");
     }
 }
 
