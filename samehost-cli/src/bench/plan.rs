@@ -142,17 +142,19 @@ fn cells(args: &Args) -> Result<Vec<Cell>, Failure> {
             }
         }
     }
+    let unmeasured = |kind: &&Kind| cells.iter().all(|cell| cell.kind != **kind);
+    if let Some(kind) = args.kind.0.iter().find(unmeasured) {
+        return Err(Failure::Usage(format!(
+            "there are more --connections than calls in flight of {kind}: give a higher --concurrency, \
+             or leave {kind} out of --kind"
+        )));
+    }
     cells.retain(|cell| cell.stack.measures(cell));
     if args.blocking == Some(true) && cells.iter().all(|cell| cell.stack != Stack::Blocking) {
         return Err(Failure::Usage(
             "--blocking measures unary calls one at a time with samehost's stubs, which the other options leave \
              out: leave it out, or ask for those with --kind unary --concurrency 1 --stubs samehost"
                 .into(),
-        ));
-    }
-    if cells.is_empty() {
-        return Err(Failure::Usage(
-            "there are more --connections than calls in flight: give a higher --concurrency".into(),
         ));
     }
     Ok(cells)

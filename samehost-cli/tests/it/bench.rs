@@ -525,6 +525,8 @@ fn wrong_usage_exits_with_2_and_says_why() {
         ("--kind unary,other", "write unary, stream, bulk, connect or several"),
         ("--connections 0", "1 to 4096"),
         ("--connections 4 --concurrency 1,2 --kind unary", "more --connections than calls"),
+        ("--connections 2 --concurrency 1", "in flight of unary: give a higher --concurrency"),
+        ("--connections 2", "in flight of stream"),
         ("--pin 0", "SERVER_CPU,CLIENT_CPU"),
         ("--pin 0,123456", "no CPU 123456"),
         ("--pin 0,0 --address unix:/tmp/x.sock", "cannot be used with"),
@@ -837,11 +839,6 @@ fn a_running_server_is_measured_by_its_address() {
 }
 
 #[test]
-fn a_running_server_that_goes_away_is_named() {
-    let (server, address, directory) = serve();
-    let report = directory.path().join("report");
-    let options = ["--address", &address, "--json", "--report", report.to_str().unwrap()];
-#[test]
 fn of_a_running_server_nothing_is_said_that_is_not_known() {
     let (_server, address, directory) = serve();
     let report = directory.path().join("report");
@@ -863,6 +860,11 @@ fn of_a_running_server_nothing_is_said_that_is_not_known() {
     }
 }
 
+#[test]
+fn a_running_server_that_goes_away_is_named() {
+    let (server, address, directory) = serve();
+    let report = directory.path().join("report");
+    let options = ["--address", &address, "--json", "--report", report.to_str().unwrap()];
     let mut running = Running::start(&[&MANY_ROUNDS[..], &options].concat());
     running.wait_for("round 2 of 1000");
     server.signal(Signal::KILL);
