@@ -122,13 +122,33 @@ fn mount_of(directory: &Path) -> Option<String> {
 
 /// Returns the mount point and type of the deepest mount above `directory`, and of several at the
 /// same point the last one.
-fn deepest_mount<'a>(mounts: &'a str, directory: &Path) -> Option<(&'a str, &'a str)> {
+fn deepest_mount<'a>(mounts: &'a str, directory: &Path) -> Option<(String, &'a str)> {
     let mount = |line: &'a str| {
         let (fields, after) = line.split_once(" - ")?;
-        Some((fields.split(' ').nth(4)?, after.split(' ').next()?))
+        Some((unescaped(fields.split(' ').nth(4)?), after.split(' ').next()?))
     };
     let on_the_way = mounts.lines().filter_map(mount).filter(|(at, _)| directory.starts_with(at));
     on_the_way.max_by_key(|(point, _)| Path::new(point).components().count())
+}
+
+/// Replaces each octal escape, such as `\040` for a space, by its character.
+fn unescaped(field: &str) -> String {
+    let mut parts = field.split('\\');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let escape = part.split_at_checked(3);
+        match escape.and_then(|(digits, rest)| Some((u8::from_str_radix(digits, 8).ok()?, rest))) {
+            Some((byte, rest)) => {
+                text.push(char::from(byte));
+                text.push_str(rest);
+            }
+            None => {
+                text.push('\\');
+                text.push_str(part);
+            }
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -137,16 +157,19 @@ mod tests {
 
     #[test]
     fn the_deepest_and_last_mount_counts() {
-        let mounts = "\
+        let mounts = r"
 22 1 0:20 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 23 22 0:21 / /run rw,nosuid - tmpfs tmpfs rw,mode=755
 24 23 0:22 / /run/user/1000 rw - tmpfs tmpfs rw
 25 23 0:23 / /run rw - overlay overlay rw
+26 22 0:24 / /my\040disk\134 rw - xfs /dev/sdb1 rw
 ";
         let at = |path| deepest_mount(mounts, Path::new(path)).unwrap();
-        assert_eq!(at("/home/x"), ("/", "ext4"));
-        assert_eq!(at("/run/app"), ("/run", "overlay"));
-        assert_eq!(at("/run/user/1000/x"), ("/run/user/1000", "tmpfs"));
-        assert_eq!(at("/running"), ("/", "ext4"));
+        let mount = |point: &str, kind| (point.to_owned(), kind);
+        assert_eq!(at("/home/x"), mount("/", "ext4"));
+        assert_eq!(at("/run/app"), mount("/run", "overlay"));
+        assert_eq!(at("/run/user/1000/x"), mount("/run/user/1000", "tmpfs"));
+        assert_eq!(at("/running"), mount("/", "ext4"));
+        assert_eq!(at("/my disk\\/x"), mount("/my disk\\", "xfs"));
     }
 }
