@@ -252,7 +252,7 @@ impl Connection {
         input: &mut Input<'_>,
         now: Instant,
     ) -> Result<ReceiveOutcome, ConnectionError> {
-        if self.handshake.awaits() == Awaited::Preface && !self.preface(input)? {
+        if self.handshake.awaits() != Awaited::Nothing && !self.beginning(input)? {
             return Ok(ReceiveOutcome::All);
         }
         self.turn = ReceiveTurn::default();
@@ -333,6 +333,18 @@ impl Connection {
         match self.role {
             Role::Server => self.whole_request(input),
             Role::Client => self.whole_response(input),
+        }
+    }
+
+    /// Looks at the first bytes of a peer. Returns whether frames may follow.
+    #[cold]
+    fn beginning(&mut self, input: &mut Input<'_>) -> Result<bool, ConnectionError> {
+        match input.rest() {
+            _ if self.handshake.awaits() == Awaited::Preface => self.preface(input),
+            // A TLS record, such as an alert, which is shorter than a frame's header (RFC 8446 §5.1).
+            // As a frame it would be larger than allowed.
+            [0x15 | 0x16, 0x03, ..] => Err(ConnectionError::protocol("it answers in TLS")),
+            _ => Ok(true),
         }
     }
 

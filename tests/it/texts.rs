@@ -46,6 +46,8 @@ async fn a_server_that_is_none_of_grpcs() {
     let http1 = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
     for (bytes, says) in [
         (&http1[..], "it answers in HTTP/1"),
+        // The alert "protocol version" (RFC 8446 §6).
+        (b"\x15\x03\x01\0\x02\x02\x46", "it answers in TLS"),
         (b"SSH-2.0-OpenSSH_9.2p1\r\n", "the first frame is not SETTINGS"),
     ] {
         for closes in [false, true] {
