@@ -509,10 +509,12 @@ async fn a_client_in_python_over_raw_frames_sends_and_receives_them() {
     let server = started(Transport::Unix, 1).await;
     let address = server.address.to_string();
     let path = address.strip_prefix("unix:").unwrap().to_owned();
-    let output = tokio::task::spawn_blocking(move || {
-        Command::new("python3").arg(client).arg(path).arg("/ping.v1.PingService/Ping").output()
-    });
-    let output = match output.await.unwrap() {
+    let run = |method: &'static str| {
+        let mut command = Command::new("python3");
+        command.arg(&client).arg(&path).arg(method);
+        tokio::task::spawn_blocking(move || command.output())
+    };
+    let output = match run("/ping.v1.PingService/Ping").await.unwrap() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
         output => output.unwrap(),
     };
@@ -521,4 +523,8 @@ async fn a_client_in_python_over_raw_frames_sends_and_receives_them() {
     for call in [1, 3, 5] {
         assert!(said.contains(&format!("hello from the descriptor of call {call}")), "{said}");
     }
+    let refused = run("/ping.v1.PingService/NoSuchMethod").await.unwrap().unwrap();
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(errors.contains("NoSuchMethod returned 0 descriptors"), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
 }

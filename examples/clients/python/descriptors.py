@@ -95,9 +95,14 @@ class Connection:
 def main(path, method):
     connection = Connection(path)
     connection.handshake()
+    if not connection.peer_takes:
+        sys.exit(f"the server at {path} takes no descriptors")
     for stream in (1, 3, 5):
         reader, writer = os.pipe()
-        (returned,) = connection.call(stream, method, [writer])
+        returned = connection.call(stream, method, [writer])
+        if len(returned) != 1:
+            sys.exit(f"{method} returned {len(returned)} descriptors, not the one that it was sent")
+        (returned,) = returned
         os.close(writer)
         os.write(returned, b"hello from the descriptor of call %d" % stream)
         os.close(returned)
