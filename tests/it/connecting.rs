@@ -111,8 +111,7 @@ async fn a_connector_is_asked_again_where_a_server_ends_before_it_speaks() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connector_that_does_not_return_is_no_silent_server() {
-    let connect = || pending::<std::io::Result<UnixStream>>();
-    let channel = Channel::from_connector(connect);
+    let channel = Channel::from_connector(pending::<std::io::Result<UnixStream>>);
     let status = timeout(Duration::from_secs(60), ping(&channel, None)).await.unwrap().unwrap_err();
     let cause = std::error::Error::source(&status).unwrap();
     assert_eq!(cause.downcast_ref::<ConnectError>().unwrap().kind(), ConnectErrorKind::TimedOut);
@@ -161,7 +160,8 @@ fn a_call_outlives_the_runtime_that_connects() {
     let response = second.block_on(async {
         let mut call = pin!(ping(&channel, None));
         // It waits for what the other runtime does.
-        poll_fn(|cx| Poll::Ready(assert!(call.as_mut().poll(cx).is_pending()))).await;
+        let waits = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await;
+        assert!(waits);
         first.shutdown_background();
         let _server = Running::start_at(&address, named("there")).await;
         call.await
@@ -171,7 +171,7 @@ fn a_call_outlives_the_runtime_that_connects() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_that_connects_again_at_once_says_so() {
-    let channel = Channel::from_connector(|| pending::<std::io::Result<UnixStream>>());
+    let channel = Channel::from_connector(pending::<std::io::Result<UnixStream>>);
     for _ in 0..200 {
         let given_up = timeout(Duration::from_millis(1), ping(&channel, None)).await;
         assert!(given_up.is_err());
