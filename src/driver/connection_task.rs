@@ -26,9 +26,8 @@ use crate::runtime::has_several_threads;
 /// The largest number of bytes that one turn writes.
 const WRITE: usize = 1024 * 1024;
 
-/// A server starts no handler while more than this waits for the socket. Otherwise a client that
-/// reads nothing could ask for responses without end, because responses that are only heads need no
-/// window.
+/// A server starts no handler while more than this waits for the socket. Otherwise a client that reads nothing
+/// could ask for responses without end, because responses that are only heads need no window.
 const MOST_OUTGOING: usize = 1 << 20;
 
 /// It also starts none while more than this waits for the client's windows. It is more than one large
@@ -180,8 +179,7 @@ where
     #[inline]
     fn read(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> ReadOutcome {
         if self.events_left {
-            // The events of the last turn come before anything that is read now, such as the end of
-            // the stream.
+            // The events of the last turn come before anything that is read now, such as the end of the stream.
             turn.more = true;
             turn.continues = true;
             return ReadOutcome::Nothing;
@@ -212,8 +210,7 @@ where
         input
     }
 
-    /// Returns whether memory is short, and it is not this connection's turn: then nothing is read or
-    /// parsed.
+    /// Returns whether memory is short, and it is not this connection's turn: then nothing is read or parsed.
     #[inline]
     fn is_postponed(&self, turn: &Turn) -> bool {
         !turn.may_read && self.phase == DriverPhase::Open
@@ -476,9 +473,8 @@ where
         }
     }
 
-    /// Gives back what a connection without calls does not need. This is done at each sleep, not
-    /// after some time without calls, because a timer that is set makes each sleep of the runtime
-    /// slower.
+    /// Gives back what a connection without calls does not need. This is done at each sleep, not after some
+    /// time without calls, because a timer that is set makes each sleep of the runtime slower.
     fn trim(&mut self, state: &mut State) {
         self.reader.trim();
         self.waker.sleep(state.h2.active_streams());

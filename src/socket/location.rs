@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
@@ -53,10 +53,6 @@ impl Location {
                     errno => BindError::file(address, "open the directory", &directory_path, errno),
                 }
             })?;
-        // It can be opened by a name such as `.` still, and no file can be made in it (rmdir(2)).
-        if rustix::fs::fstat(&directory).is_ok_and(|stat| stat.st_nlink == 0) {
-            return Err(BindError::new(address, BindProblem::DirectoryRemoved(directory_path)));
-        }
         let directory_path = absolute(directory_path, &directory);
         let stem = stem(&name);
         Ok(Self { address: address.clone(), directory_path, directory, name, stem })
@@ -71,9 +67,7 @@ impl Location {
     /// as if it does.
     pub(super) fn is_current(&self) -> bool {
         match rustix::fs::statat(CWD, &self.directory_path, AtFlags::empty()) {
-            Ok(there) => {
-                rustix::fs::fstat(&self.directory).is_ok_and(|ours| same_file(&there, &ours))
-            }
+            Ok(there) => fstat(&self.directory).is_ok_and(|ours| same_file(&there, &ours)),
             Err(Errno::NOENT | Errno::NOTDIR) => false,
             Err(_) => true,
         }
@@ -81,7 +75,7 @@ impl Location {
 
     /// Fails if another user could replace a socket in the directory.
     pub(super) fn check_directory(&self, group: Option<Gid>) -> Result<(), BindError> {
-        let stat = rustix::fs::fstat(&self.directory).map_err(|errno| {
+        let stat = fstat(&self.directory).map_err(|errno| {
             BindError::file(&self.address, "look at", &self.directory_path, errno)
         })?;
         let refused = |problem| Err(BindError::new(&self.address, problem));
@@ -149,6 +143,12 @@ impl Location {
 
     /// Returns the error of a system call on the file of this name.
     pub(super) fn error(&self, step: &'static str, name: &OsStr, errno: Errno) -> BindError {
+        // A directory that was removed can still be opened by a name such as `.`, and no file can be made
+        // in it (rmdir(2)).
+        let removed = || fstat(&self.directory).is_ok_and(|stat| stat.st_nlink == 0);
+        if errno == Errno::NOENT && removed() {
+            return self.refuse(BindProblem::DirectoryRemoved(self.directory_path.clone()));
+        }
         BindError::file(&self.address, step, &self.path(name), errno)
     }
 
@@ -175,7 +175,7 @@ fn absolute(path: PathBuf, directory: &OwnedFd) -> PathBuf {
     }
     let Ok(absolute) = std::path::absolute(&path) else { return path };
     let there = rustix::fs::statat(CWD, &absolute, AtFlags::empty());
-    match (there, rustix::fs::fstat(directory)) {
+    match (there, fstat(directory)) {
         (Ok(there), Ok(ours)) if same_file(&there, &ours) => absolute,
         _ => path,
     }
