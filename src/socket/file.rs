@@ -305,20 +305,20 @@ fn publish(
         }
         Occupant::Stale(stale) => stale,
     };
-    let stale = rustix::fs::fstat(stale);
-    match (rename(RenameFlags::EXCHANGE), &stale) {
-        (Ok(()), _) => {}
-        (Err(Errno::NOENT), _) => return Ok(false),
+    let stale = rustix::fs::fstat(stale).map_err(|errno| location.error("look at", name, errno))?;
+    match rename(RenameFlags::EXCHANGE) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(false),
         // A new name could be made here, so it is this file that may not be replaced.
-        (Err(errno @ Errno::PERM), Ok(stale)) => {
-            return Err(forbidden(location, name, stale, "replace", errno));
+        Err(errno @ Errno::PERM) => {
+            return Err(forbidden(location, name, &stale, "replace", errno));
         }
-        (Err(errno), _) => return Err(failed(errno)),
+        Err(errno) => return Err(failed(errno)),
     }
     let displaced =
         rustix::fs::statat(&location.directory, &temporary.name, AtFlags::SYMLINK_NOFOLLOW);
-    match (displaced, stale) {
-        (Ok(displaced), Ok(stale)) if same_file(&displaced, &stale) => {
+    match displaced {
+        Ok(displaced) if same_file(&displaced, &stale) => {
             // The socket is published. The next sweep finds what cannot be removed now.
             let _ = rustix::fs::unlinkat(&location.directory, &temporary.name, AtFlags::empty());
             Ok(true)
