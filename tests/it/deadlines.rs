@@ -26,7 +26,7 @@ on_both_transports!(
 );
 
 /// Returns a service that never answers, and the number of its running handlers.
-fn never() -> (Scripted, Arc<AtomicUsize>) {
+pub(crate) fn never() -> (Scripted, Arc<AtomicUsize>) {
     let alive = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&alive);
     let service = Scripted::default().on_ping(move |_| {

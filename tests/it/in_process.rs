@@ -10,7 +10,8 @@ use tokio::io::BufStream;
 use tokio::time::Instant;
 use tonic::{Code, Request};
 
-use crate::support::{Counted, Scripted};
+use crate::deadlines::never;
+use crate::support::Scripted;
 
 #[tokio::test]
 async fn unary_calls_and_streams_go_through() {
@@ -32,15 +33,7 @@ async fn unary_calls_and_streams_go_through() {
 /// A paused clock only advances to the next timer, so an hour takes no time.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_the_call_at_both_ends() {
-    let alive = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&alive);
-    let service = Scripted::default().on_ping(move |_| {
-        let counted = Counted::new(&count);
-        async move {
-            let _counted = counted;
-            std::future::pending().await
-        }
-    });
+    let (service, alive) = never();
     let mut client = PingServiceClient::new(Channel::to(service.server()));
     let started = Instant::now();
     let mut request = Request::new(PingRequest::ping());
@@ -85,15 +78,7 @@ async fn the_servers_limits_hold() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_on_calls_holds_for_all_connections_of_a_channel() {
-    let alive = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&alive);
-    let service = Scripted::default().on_ping(move |_| {
-        let counted = Counted::new(&count);
-        async move {
-            let _counted = counted;
-            std::future::pending().await
-        }
-    });
+    let (service, alive) = never();
     let age = Duration::from_secs(1);
     let server = service.server().concurrency_limit(1).load_shed(true).max_connection_age(age);
     let channel = Channel::to(server);
