@@ -5,6 +5,7 @@
 //! example-containerd unix:/run/containerd/containerd.sock
 //! ```
 
+use std::collections::HashMap;
 use std::error::Error;
 
 use samehost::tonic::{Request, Status};
@@ -65,6 +66,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// A blob with this label stays. Nothing refers to this one, and containerd's garbage collection would remove
+/// it.
+const GC_ROOT: &str = "containerd.io/gc.root";
+
 /// Writes `blob` under the name `reference` and returns its digest.
 async fn write(
     content: &mut ContentClient<Channel>,
@@ -80,6 +85,7 @@ async fn write(
         expected: digest.clone(),
         offset: offset as i64,
         data: data.into(),
+        labels: HashMap::from([(GC_ROOT.to_owned(), "example".to_owned())]),
         ..Default::default()
     };
     let pieces = blob.chunks(PIECE).enumerate();
