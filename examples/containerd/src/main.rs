@@ -86,7 +86,6 @@ async fn write(
         offset: offset as i64,
         data: data.into(),
         labels: HashMap::from([(GC_ROOT.to_owned(), "example".to_owned())]),
-        ..Default::default()
     };
     let pieces = blob.chunks(PIECE).enumerate();
     let mut messages: Vec<_> =
