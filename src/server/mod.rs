@@ -234,8 +234,8 @@ impl Server {
     /// connections. Tasks of their own have them, so that happens when the runtime next runs those
     /// tasks, not within the drop. Until then a new bind of the address finds a server that is alive.
     /// A program that goes on ends the server by `shutdown` and awaits this future: nothing is left
-    /// when it returns, except a handler that blocks its thread for more than a second. On a runtime of one thread, `tokio::task::yield_now().await` after the drop
-    /// lets the tasks end.
+    /// when it returns, except a handler that blocks its thread for more than a second. On a runtime of
+    /// one thread, `tokio::task::yield_now().await` after the drop lets the tasks end.
     ///
     /// # Panics
     ///
@@ -349,9 +349,9 @@ impl Server {
     /// # Errors
     ///
     /// [`ServeErrorKind::Connection`] if the connection failed, the client does not speak HTTP/2, or
-    /// [`on_connect`](Self::on_connect) panicked. [`ServeErrorKind::PeerRefused`] if there is a policy and it refuses this peer; it
-    /// refuses each peer that is unknown. The calls of a refused peer are answered with
-    /// PERMISSION_DENIED first, as [`peer_policy`](Self::peer_policy) says.
+    /// [`on_connect`](Self::on_connect) panicked. [`ServeErrorKind::PeerRefused`] if there is a policy and
+    /// it refuses this peer; it refuses each peer that is unknown. The calls of a refused peer are answered
+    /// with PERMISSION_DENIED first, as [`peer_policy`](Self::peer_policy) says.
     /// [`ServeErrorKind::DuplicateService`] if two services have the same name.
     ///
     /// # Cancel safety
