@@ -20,7 +20,7 @@ use super::reopening::Reopening;
 use super::watched::{Attempted, WatchedLink};
 use crate::address::{Address, Kind};
 use crate::descriptors::ReceivedSet;
-use crate::driver::{CloseReason, Options, Sender, Sleeping};
+use crate::driver::{CloseReason, Options, Sender, Sleeping, Socket};
 use crate::far::FAR;
 use crate::http2::KeepAlive;
 use crate::observer::ConnectionInfo;
@@ -142,24 +142,20 @@ impl ChannelBuilder {
         failure: &LastFailure,
     ) -> Result<Link, ConnectError> {
         let attempted = Attempted::began(self, Some(address));
-        attempted.ended(self.attempt_address(address, preference, too_many_pings, failure).await)
+        let opening = LinkOpening::begin(self, Some(address), too_many_pings, failure);
+        attempted.ended(self.attempt_address(address, preference, opening).await)
     }
 
     async fn attempt_address(
         &self,
         address: &Arc<Address>,
         preference: usize,
-        too_many_pings: u32,
-        failure: &LastFailure,
+        mut opening: LinkOpening<'_>,
     ) -> Result<Link, ConnectError> {
-        let started = Instant::now();
-        let mut reopening = Reopening::new();
         loop {
-            let left = self.time_left(started);
-            let mut conn = match socket::connect_within(address, left).await {
+            let mut conn = match socket::connect_within(address, opening.time_left()).await {
                 Err(error) if error.kind() == ConnectErrorKind::TimedOut => {
-                    let limit = Some(self.connect_timeout);
-                    return Err(ConnectError::timed_out(Some(address), limit));
+                    return Err(opening.timed_out());
                 }
                 opened => opened?,
             };
@@ -171,11 +167,8 @@ impl ChannelBuilder {
                 check_server(policy, conn.peer_identity(), address)?;
             }
             let server = conn.peer_identity().cloned();
-            let (watch, observed) =
-                WatchedLink::opening(self, Some(address), &Peer::of(Some(&conn)));
-            let sender = Sender::start_watched(conn, self.driver_options(too_many_pings), watch);
-            failure.set(ConnectError::silent(Some(address), None));
-            if self.speaks(&sender, Some(address), started, &mut reopening).await? {
+            let peer = Peer::of(Some(&conn));
+            if let Some((sender, observed)) = opening.speaks(conn, &peer).await? {
                 let link = Link::new(sender, Some(Arc::clone(address)), server, preference);
                 return Ok(link.observed_as(observed));
             }
@@ -190,59 +183,86 @@ impl ChannelBuilder {
         failure: &LastFailure,
     ) -> Result<Link, ConnectError> {
         let attempted = Attempted::began(self, None);
-        attempted.ended(self.attempt_stream(connect, too_many_pings, failure).await)
+        let opening = LinkOpening::begin(self, None, too_many_pings, failure);
+        attempted.ended(self.attempt_stream(connect, opening).await)
     }
 
     async fn attempt_stream(
         &self,
         connect: &Connect,
-        too_many_pings: u32,
-        failure: &LastFailure,
+        mut opening: LinkOpening<'_>,
     ) -> Result<Link, ConnectError> {
-        let started = Instant::now();
-        let mut reopening = Reopening::new();
         loop {
-            let stream = match timeout(self.time_left(started), connect.0()).await {
+            let stream = match timeout(opening.time_left(), connect.0()).await {
                 Ok(opened) => opened.map_err(ConnectError::connector)?,
-                Err(_) => return Err(ConnectError::timed_out(None, Some(self.connect_timeout))),
+                Err(_) => return Err(opening.timed_out()),
             };
             if self.server.is_some() {
                 return Err(ConnectError::unknown_server(None));
             }
-            let (watch, observed) = WatchedLink::opening(self, None, &Peer::Unknown);
-            let options = self.driver_options(too_many_pings);
-            let sender = Sender::start_watched(Sleeping::new(stream), options, watch);
-            failure.set(ConnectError::silent(None, None));
-            if self.speaks(&sender, None, started, &mut reopening).await? {
+            let spoken = opening.speaks(Sleeping::new(stream), &Peer::Unknown).await?;
+            if let Some((sender, observed)) = spoken {
                 return Ok(Link::given(sender).observed_as(observed));
             }
         }
     }
+}
 
-    /// Waits until the server speaks, or until it is time for another connection (`false`), because it
-    /// has ended this one.
-    async fn speaks(
-        &self,
-        sender: &Sender,
-        address: Option<&Address>,
-        started: Instant,
-        reopening: &mut Reopening,
-    ) -> Result<bool, ConnectError> {
-        match timeout(self.time_left(started), sender.ready()).await {
-            Ok(Ok(())) => return Ok(true),
-            Ok(Err(close_reason)) => match reopening.next(close_reason.as_ref()) {
+/// An attempt to connect, which may open several connections one after the other.
+struct LinkOpening<'a> {
+    config: &'a ChannelBuilder,
+    address: Option<&'a Arc<Address>>,
+    too_many_pings: u32,
+    failure: &'a LastFailure,
+    started: Instant,
+    reopening: Reopening,
+}
+
+impl<'a> LinkOpening<'a> {
+    fn begin(
+        config: &'a ChannelBuilder,
+        address: Option<&'a Arc<Address>>,
+        too_many_pings: u32,
+        failure: &'a LastFailure,
+    ) -> Self {
+        let (started, reopening) = (Instant::now(), Reopening::new());
+        Self { config, address, too_many_pings, failure, started, reopening }
+    }
+
+    /// Starts HTTP/2 on what was opened, and waits until the server speaks, or until it is time for
+    /// another connection (`None`), because the server has ended this one.
+    async fn speaks<T: Socket + Send + 'static>(
+        &mut self,
+        io: T,
+        peer: &Peer,
+    ) -> Result<Option<(Sender, Option<Arc<ConnectionInfo>>)>, ConnectError> {
+        let (watch, observed) = WatchedLink::opening(self.config, self.address, peer);
+        let options = self.config.driver_options(self.too_many_pings);
+        let sender = Sender::start_watched(io, options, watch);
+        let address = self.address.map(AsRef::as_ref);
+        self.failure.set(ConnectError::silent(address, None));
+        match timeout(self.time_left(), sender.ready()).await {
+            Ok(Ok(())) => return Ok(Some((sender, observed))),
+            Ok(Err(close_reason)) => match self.reopening.next(close_reason.as_ref()) {
                 Some(wait) if wait.is_zero() => {}
                 Some(wait) => sleep(wait).await,
                 None => return Err(not_ready(address, close_reason)),
             },
-            Err(_) => return Err(ConnectError::silent(address, Some(self.connect_timeout))),
+            Err(_) => {
+                return Err(ConnectError::silent(address, Some(self.config.connect_timeout)));
+            }
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    fn timed_out(&self) -> ConnectError {
+        let address = self.address.map(AsRef::as_ref);
+        ConnectError::timed_out(address, Some(self.config.connect_timeout))
     }
 
     /// Returns how much of the connect timeout is left.
-    fn time_left(&self, started: Instant) -> Duration {
-        self.connect_timeout.saturating_sub(started.elapsed())
+    fn time_left(&self) -> Duration {
+        self.config.connect_timeout.saturating_sub(self.started.elapsed())
     }
 }
 
