@@ -55,6 +55,8 @@ impl<'a, F: Future> Beside<'a, F> {
 mod tests {
     use std::pin::pin;
 
+    use samehost_test_support::Wakes;
+
     use super::*;
 
     #[tokio::test]
@@ -81,21 +83,15 @@ mod tests {
 
     #[test]
     fn another_task_is_woken_too() {
-        let woken = Arc::new(AtomicBool::new(false));
-        struct Note(Arc<AtomicBool>);
-        impl Wake for Note {
-            fn wake(self: Arc<Self>) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
+        let wakes = Arc::new(Wakes::default());
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let mut receiver = pin!(receiver);
         let mut beside = Beside::new(receiver.as_mut());
         assert!(beside.poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        let waker = Waker::from(Arc::new(Note(Arc::clone(&woken))));
+        let waker = wakes.waker();
         assert!(beside.poll(&mut Context::from_waker(&waker)).is_pending());
         sender.send(7).unwrap();
-        assert!(woken.load(Ordering::Relaxed));
+        assert_eq!(wakes.count(), 1);
         assert!(beside.poll(&mut Context::from_waker(&waker)).is_ready());
     }
 }

@@ -126,7 +126,7 @@ impl OpenBody {
                 Read::Failed(failure) => Some(Err(state.stream_error(key, failure))),
             };
             // A server's stream goes on, because the response is still to be sent.
-            if state.is_client {
+            if state.h2.is_client() {
                 state.forget(key);
             }
             *is_over = true;
@@ -147,7 +147,7 @@ impl Drop for OpenBody {
         }
         let key = self.key;
         self.shared.with(|state| {
-            if state.is_client {
+            if state.h2.is_client() {
                 return state.forget(key);
             }
             drop(state.waiters.take_reader(key));

@@ -119,7 +119,7 @@ impl Sender {
         if takes && !io.take_descriptors(ConnectionQuotas::of_client()) {
             options.http2.descriptors = 0;
         }
-        let shared = Shared::new(Connection::client(options.http2, now()), true);
+        let shared = Shared::new(Connection::client(options.http2, now()));
         // A driver that watches the calls' time has to know of each call.
         if options.http2.keep_alive.is_none() {
             shared.lock().socket_sender = io.sender();
@@ -241,7 +241,7 @@ impl Sender {
             let unsent = state.h2.has_outgoing();
             let key = state.h2.send_request(head, empty).map_err(|not_now| match not_now {
                 NotNow::NoSlot => Unsent::Wait(SlotTicket::new(state, shared, turn, cx)),
-                NotNow::GoingAway | NotNow::Exhausted => Unsent::Elsewhere(CloseReason::Closed),
+                NotNow::TakesNoRequests => Unsent::Elsewhere(CloseReason::Closed),
                 NotNow::TooLarge { limit } => Unsent::TooLarge { limit },
                 NotNow::TooManyDescriptors { limit } => Unsent::TooManyDescriptors { limit },
             })?;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Context;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use super::memory::User;
@@ -75,6 +75,9 @@ pub(super) struct ConnectionMemory {
     /// How much data was ever sent when `since` was last set back.
     sent: u64,
     turn: Option<Box<ReadTurn>>,
+    /// Connections whose turn to be read it is now. They are woken at the end of this task's turn, when
+    /// no lock is held.
+    called: Vec<Waker>,
 }
 
 /// A connection's turn to be read.
@@ -103,6 +106,7 @@ impl ConnectionMemory {
             since: None,
             sent: 0,
             turn: None,
+            called: Vec::new(),
         }
     }
 
@@ -169,10 +173,18 @@ impl ConnectionMemory {
 
     /// Ends a turn of the task that began at `began`.
     #[inline]
-    pub(super) fn exit(&self, began: Instant) {
+    pub(super) fn exit(&mut self, began: Instant) {
+        if !self.called.is_empty() {
+            self.wake_called();
+        }
         if let (true, Some(user)) = (self.shares_turns, &self.user) {
             user.memory.rounds.end_turn(&user.line, now().saturating_duration_since(began));
         }
+    }
+
+    #[cold]
+    fn wake_called(&mut self) {
+        std::mem::take(&mut self.called).into_iter().for_each(Waker::wake);
     }
 
     #[inline]
@@ -289,8 +301,8 @@ impl ConnectionMemory {
         if let Some(user) = &self.user
             && std::mem::take(&mut self.lined_up)
         {
-            user.memory.turns.leave(self.id);
-            user.turns.leave(self.id);
+            self.called.extend(user.memory.turns.leave(self.id));
+            self.called.extend(user.turns.leave(self.id));
         }
     }
 
@@ -334,6 +346,7 @@ impl Drop for ConnectionMemory {
     fn drop(&mut self) {
         self.stop_waiting();
         self.leave();
+        self.wake_called();
         if let Some(user) = &self.user {
             user.subtract(self.counted);
             user.note_end();
@@ -343,7 +356,7 @@ impl Drop for ConnectionMemory {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use samehost_test_support::Wakes;
 
     use super::Reading::{Free, Little, Not, Turn};
     use super::*;
@@ -433,6 +446,23 @@ mod tests {
         assert_eq!(reading(&mut light, now), Little);
         assert_eq!(light.next_check(now), Some(now + PRESSED_CHECK));
         assert!(!memory.turns.is_wanted(), "it has left the line");
+    }
+
+    #[test]
+    fn the_next_one_is_woken_only_at_the_end_of_the_turn() {
+        let now = Instant::now();
+        let memory = Memory::new(40 * STEP, 40 * STEP);
+        let [mut first, mut next] = connections::<2>(&memory, Owner::Server);
+        first.set(60 * STEP, 0);
+        next.set(LITTLE + STEP, 0);
+        assert_eq!(reading(&mut first, now), Turn);
+        let wakes = Arc::new(Wakes::default());
+        assert_eq!(next.reading(now, &Context::from_waker(&wakes.waker())), Not);
+        // The connection's lock is held now.
+        first.set(0, 0);
+        assert_eq!(wakes.count(), 0);
+        first.exit(now);
+        assert_eq!(wakes.count(), 1);
     }
 
     #[test]

@@ -261,7 +261,7 @@ where
             ReadOutcome::Nothing => {}
             ReadOutcome::End => {
                 let half_closed = self.phase == DriverPhase::Open
-                    && !state.is_client
+                    && !state.h2.is_client()
                     && self.io.poll_hang_up(cx).is_pending();
                 if half_closed {
                     self.phase = DriverPhase::HalfClosed;
@@ -340,7 +340,7 @@ where
         self.unparsed = false;
         state.disconnect(match error.cause {
             Cause::Local => CloseReason::Closed,
-            Cause::Protocol if state.is_client && !state.ready => CloseReason::NotHttp2(error),
+            Cause::Protocol if state.h2.is_client() && !state.ready => CloseReason::NotHttp2(error),
             _ => CloseReason::Http2(error),
         });
     }
@@ -493,6 +493,6 @@ where
 }
 
 fn is_held_up(state: &State) -> bool {
-    !state.is_client
+    !state.h2.is_client()
         && (state.h2.outgoing_len() > MOST_OUTGOING || state.h2.queued_len() > MOST_QUEUED)
 }

@@ -20,7 +20,8 @@ pub(crate) struct EncodeBuffer(Vec<u8>);
 impl EncodeBuffer {
     /// Takes the thread's buffer, if it is not in use.
     pub(crate) fn take() -> Self {
-        Self(BUFFER.take())
+        // The thread may be ending.
+        Self(BUFFER.try_with(Cell::take).unwrap_or_default())
     }
 }
 
@@ -43,7 +44,7 @@ impl Drop for EncodeBuffer {
         let mut buffer = mem::take(&mut self.0);
         if buffer.capacity() <= KEPT {
             buffer.clear();
-            BUFFER.replace(buffer);
+            let _ = BUFFER.try_with(|kept| kept.replace(buffer));
         }
     }
 }

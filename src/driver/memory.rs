@@ -41,7 +41,6 @@ pub(crate) struct Memory {
     /// How much a foreign user may hold while others hold something.
     share: usize,
     own_uid: u32,
-    held: AtomicUsize,
     /// How many users hold something.
     pub(super) holders: AtomicUsize,
     /// The turns for the whole server: one connection is read at a time while a quarter more than
@@ -49,6 +48,7 @@ pub(crate) struct Memory {
     pub(super) turns: ReadTurns,
     pub(super) next: AtomicU64,
     users: Mutex<HashMap<Owner, Weak<User>>>,
+    /// What all hold together.
     peak: Arc<Peak>,
     /// The order of the users' turns, which does not depend on what they hold.
     pub(super) rounds: Arc<Rounds>,
@@ -85,7 +85,6 @@ impl Memory {
             limit,
             share: share.min(limit),
             own_uid: rustix::process::geteuid().as_raw(),
-            held: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
             turns: ReadTurns::default(),
             next: AtomicU64::new(1),
@@ -120,7 +119,7 @@ impl Memory {
 
     /// Returns how many bytes are held.
     pub(crate) fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        self.peak.held()
     }
 
     fn users(&self) -> MutexGuard<'_, HashMap<Owner, Weak<User>>> {
@@ -190,8 +189,7 @@ impl User {
         if self.held.fetch_add(bytes, Ordering::Relaxed) == 0 {
             self.memory.holders.fetch_add(1, Ordering::Relaxed);
         }
-        let held = self.memory.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.memory.peak.rise(held);
+        self.memory.peak.add(bytes);
     }
 
     /// Notes that a connection has ended.
@@ -200,8 +198,7 @@ impl User {
     }
 
     pub(super) fn subtract(&self, bytes: usize) {
-        let held = self.memory.held.fetch_sub(bytes, Ordering::Relaxed) - bytes;
-        self.memory.peak.fall(held);
+        self.memory.peak.subtract(bytes);
         if self.held.fetch_sub(bytes, Ordering::Relaxed) == bytes && bytes > 0 {
             self.memory.holders.fetch_sub(1, Ordering::Relaxed);
         }

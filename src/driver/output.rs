@@ -17,7 +17,8 @@ thread_local! {
 #[inline]
 pub(super) fn lend(h2: &mut Connection) {
     if !h2.has_buffer()
-        && let Some(buffer) = BUFFER.take()
+        // The thread may be ending.
+        && let Some(buffer) = BUFFER.try_with(Cell::take).ok().flatten()
     {
         h2.lend_buffer(buffer);
     }
@@ -29,6 +30,6 @@ pub(super) fn give_back(h2: &mut Connection, kept: usize) {
     if let Some(buffer) = h2.unused_buffer(kept)
         && buffer.capacity() <= MOST
     {
-        BUFFER.replace(Some(buffer));
+        let _ = BUFFER.try_with(|kept| kept.replace(Some(buffer)));
     }
 }

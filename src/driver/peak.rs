@@ -19,67 +19,70 @@ const ENDS: usize = 64;
 /// The fall has to last this long, so that memory that is soon needed again is not given back.
 const CALM: Duration = Duration::from_secs(3);
 
-/// The largest number of bytes that was held.
+/// How many bytes are held, and how many were.
 #[derive(Debug, Default)]
 pub(super) struct Peak {
-    /// The largest since memory was last given back.
+    held: AtomicUsize,
+    /// The largest number since memory was last given back.
     highest: AtomicUsize,
-    /// The largest since the last check.
+    /// The largest number since the last check began.
     recent: AtomicUsize,
-    now: AtomicUsize,
     /// How many connections have ended since memory was last given back.
     ends: AtomicUsize,
-    /// Whether a task checks that the fall lasts.
-    watched: AtomicBool,
+    /// Whether a [`Check`] goes on. It and what it looks for are changed and read in one
+    /// order by all threads: either the task sees the last fall, or whoever made it starts another task.
+    is_checking: AtomicBool,
 }
 
 impl Peak {
-    /// Notes how much is held now, which is more than before.
-    pub(super) fn rise(&self, held: usize) {
-        self.now.store(held, Ordering::Relaxed);
+    /// Returns how many bytes are held.
+    #[inline]
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.highest.fetch_max(held, Ordering::Relaxed);
         self.recent.fetch_max(held, Ordering::Relaxed);
     }
 
-    /// Notes how much is held now, which is less than before.
-    pub(super) fn fall(self: &Arc<Self>, held: usize) {
-        self.now.store(held, Ordering::Relaxed);
-        self.watch();
+    pub(super) fn subtract(self: &Arc<Self>, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::SeqCst);
+        self.check();
     }
 
     /// Notes that a connection has ended.
     pub(super) fn note_end(self: &Arc<Self>) {
-        self.ends.fetch_add(1, Ordering::Relaxed);
-        self.watch();
+        self.ends.fetch_add(1, Ordering::SeqCst);
+        self.check();
     }
 
     /// Starts a task that checks, if there is something to check.
-    fn watch(self: &Arc<Self>) {
-        if !self.begins_watch() {
-            return;
-        }
+    fn check(self: &Arc<Self>) {
+        let Some(first) = self.begin_check() else { return };
         // While the runtime shuts down, no task can do it.
-        let Ok(runtime) = Handle::try_current() else {
-            self.watched.store(false, Ordering::Relaxed);
-            return;
-        };
+        let Ok(runtime) = Handle::try_current() else { return };
         let peak = Arc::clone(self);
         runtime.spawn(async move {
-            loop {
+            let mut next = Some(first);
+            while let Some(check) = next {
                 peak.look().await;
-                peak.watched.store(false, Ordering::Relaxed);
-                if !peak.begins_watch() {
-                    break;
-                }
+                drop(check);
+                next = peak.begin_check();
             }
         });
     }
 
-    /// Returns whether there is something to check, and no other task does it.
-    fn begins_watch(&self) -> bool {
-        let now = self.now.load(Ordering::Relaxed);
-        (self.is_below(now) || self.ends.load(Ordering::Relaxed) >= ENDS)
-            && !self.watched.swap(true, Ordering::Relaxed)
+    /// Begins a check, if there is something to check and no other check goes on.
+    fn begin_check(self: &Arc<Self>) -> Option<Check> {
+        let begins = self.has_fallen() && !self.is_checking.swap(true, Ordering::SeqCst);
+        begins.then(|| Check(Arc::clone(self)))
+    }
+
+    /// Returns whether memory may have to be given back.
+    fn has_fallen(&self) -> bool {
+        self.is_below(self.held.load(Ordering::SeqCst)) || self.ends.load(Ordering::SeqCst) >= ENDS
     }
 
     fn is_below(&self, held: usize) -> bool {
@@ -89,7 +92,7 @@ impl Peak {
     /// Gives memory back if little was held for a while, or if no more connections have ended.
     async fn look(&self) {
         let ends = self.ends.load(Ordering::Relaxed);
-        self.recent.store(self.now.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.recent.store(self.held(), Ordering::Relaxed);
         tokio::time::sleep(CALM).await;
         let recent = self.recent.load(Ordering::Relaxed);
         let have_ended = ends >= ENDS && ends == self.ends.load(Ordering::Relaxed);
@@ -106,6 +109,15 @@ impl Peak {
     }
 }
 
+/// A check that goes on. It ends when it is dropped, be it by a runtime that shuts down.
+struct Check(Arc<Peak>);
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        self.0.is_checking.store(false, Ordering::SeqCst);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,28 +126,32 @@ mod tests {
         peak.highest.load(Ordering::Relaxed)
     }
 
+    fn is_checking(peak: &Peak) -> bool {
+        peak.is_checking.load(Ordering::SeqCst)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn memory_is_given_back_when_a_fall_lasts() {
         let peak = Arc::new(Peak::default());
-        peak.rise(3 * FALL);
-        peak.fall(2 * FALL + 1);
-        assert!(!peak.watched.load(Ordering::Relaxed), "too small a fall");
-        peak.fall(10);
-        peak.rise(20);
+        peak.add(3 * FALL);
+        peak.subtract(FALL - 1);
+        assert!(!is_checking(&peak), "too small a fall");
+        peak.subtract(2 * FALL - 9);
+        peak.add(10);
         tokio::time::sleep(2 * CALM).await;
         assert_eq!(highest(&peak), 20, "given back");
         // Memory that rises and falls again is kept until it stays low.
-        peak.rise(3 * FALL);
+        peak.add(3 * FALL);
         for _ in 0..10 {
-            peak.fall(10);
+            peak.subtract(3 * FALL);
             tokio::time::sleep(CALM / 2).await;
-            peak.rise(3 * FALL);
+            peak.add(3 * FALL);
         }
-        assert_eq!(highest(&peak), 3 * FALL);
-        peak.fall(10);
+        assert_eq!(highest(&peak), 3 * FALL + 20);
+        peak.subtract(3 * FALL);
         tokio::time::sleep(3 * CALM).await;
-        assert_eq!(highest(&peak), 10);
-        assert!(!peak.watched.load(Ordering::Relaxed));
+        assert_eq!(highest(&peak), 20);
+        assert!(!is_checking(&peak));
     }
 
     #[tokio::test(start_paused = true)]
@@ -143,7 +159,7 @@ mod tests {
         let peak = Arc::new(Peak::default());
         let ends = || peak.ends.load(Ordering::Relaxed);
         (1..ENDS).for_each(|_| peak.note_end());
-        assert!(!peak.watched.load(Ordering::Relaxed), "too few");
+        assert!(!is_checking(&peak), "too few");
         // While more of them end, it waits.
         for _ in 0..10 {
             peak.note_end();
@@ -152,6 +168,22 @@ mod tests {
         assert_eq!(ends(), ENDS + 9);
         tokio::time::sleep(3 * CALM).await;
         assert_eq!(ends(), 0, "given back");
-        assert!(!peak.watched.load(Ordering::Relaxed));
+        assert!(!is_checking(&peak));
+    }
+    #[test]
+    fn a_runtime_that_shuts_down_during_a_check_leaves_the_next_one_to_another() {
+        let peak = Arc::new(Peak::default());
+        for _ in 0..2 {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                peak.add(2 * FALL);
+                peak.subtract(2 * FALL);
+                tokio::task::yield_now().await;
+            });
+            assert!(is_checking(&peak), "a task does it");
+            drop(runtime);
+            assert!(!is_checking(&peak));
+        }
     }
 }

@@ -144,15 +144,13 @@ impl Rounds {
         let mut waiting = self.lock();
         waiting.lines.push(Arc::clone(line));
         if !std::mem::replace(&mut waiting.goes_on, true) {
-            let rounds = Arc::clone(self);
+            let mut rounds = RoundsTask { rounds: Arc::clone(self), goes_on: true };
             tokio::spawn(async move {
-                loop {
+                while rounds.goes_on {
                     // This runs after all tasks that are ready, and those that the sockets make
                     // ready.
                     tokio::task::yield_now().await;
-                    if !rounds.begin_next(now()) {
-                        break;
-                    }
+                    rounds.goes_on = rounds.rounds.begin_next(now());
                 }
             });
         }
@@ -191,8 +189,7 @@ impl Rounds {
             if is_shared {
                 wakers.extend(waiters.call());
             } else {
-                waiters.called = None;
-                wakers.extend(waiters.behind.drain(..).map(|(_, waker)| waker));
+                wakers.extend(waiters.call_all());
             }
             waiters.is_listed = !waiters.behind.is_empty();
             waiters.is_listed
@@ -204,8 +201,35 @@ impl Rounds {
         goes_on
     }
 
+    /// Calls all that wait, because nothing begins rounds any more. One of them may start that again.
+    fn stop(&self) {
+        let lines = std::mem::take(&mut *self.lock()).lines;
+        for line in lines {
+            let mut waiters = line.in_round(self.round.load(Ordering::Relaxed));
+            waiters.is_listed = false;
+            let wakers: Vec<_> = waiters.call_all().collect();
+            drop(waiters);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, WaitingLines> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task that begins rounds. Its runtime may drop it while connections wait, those of other runtimes
+/// among them.
+struct RoundsTask {
+    rounds: Arc<Rounds>,
+    goes_on: bool,
+}
+
+impl Drop for RoundsTask {
+    fn drop(&mut self) {
+        if self.goes_on {
+            self.rounds.stop();
+        }
     }
 }
 
@@ -233,6 +257,12 @@ impl LineState {
         self.called = Some((id, self.round));
         Some(waker)
     }
+
+    /// Calls all connections. Returns their wakers.
+    fn call_all(&mut self) -> impl Iterator<Item = Waker> {
+        self.called = None;
+        self.behind.drain(..).map(|(_, waker)| waker)
+    }
 }
 
 fn nanos(time: Duration) -> i64 {
@@ -241,6 +271,8 @@ fn nanos(time: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use samehost_test_support::Wakes;
+
     use super::*;
 
     #[test]
@@ -320,5 +352,20 @@ mod tests {
         assert_eq!([1, 2, 3].map(|id| rounds.enter(&line, id, Waker::noop())), [false; 3]);
         tokio::time::advance(RECENT).await;
         assert!(!rounds.begin_next(now()), "all are woken at once");
+    }
+    #[test]
+    fn rounds_go_on_when_the_runtime_that_began_them_has_shut_down() {
+        let (rounds, line) = shared();
+        for _ in 0..2 {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let wakes = Arc::new(Wakes::default());
+            runtime.block_on(async {
+                rounds.end_turn(&line, CREDIT);
+                assert!(!rounds.enter(&line, 1, &wakes.waker()));
+            });
+            assert!(rounds.lock().goes_on);
+            drop(runtime);
+            assert_eq!((wakes.count(), rounds.lock().goes_on), (1, false));
+        }
     }
 }

@@ -143,7 +143,7 @@ where
     /// Resets the stream, because the body failed and the message cannot be completed.
     fn fail(&self, error: BoxError) {
         let (shared, key) = (&self.shared, self.key);
-        if shared.lock().is_client {
+        if shared.lock().h2.is_client() {
             let status = tonic::Status::from_error(error);
             return shared.with(|state| state.fail_request(key, status));
         }

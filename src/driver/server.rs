@@ -57,7 +57,7 @@ where
     T: Socket,
     H: Handler,
 {
-    let shared = Shared::new(Connection::server(options.http2, now()), false);
+    let shared = Shared::new(Connection::server(options.http2, now()));
     shared.lock().response_quotas = io.take_response_quotas();
     let close_reason = ClosedOnDrop(Arc::clone(&shared));
     let slow = has_several_threads().then(SlowMethods::default);
@@ -85,7 +85,8 @@ where
         Box::pin(task.close()).await;
         match close_reason {
             CloseReason::Closed => Ok(shared.ended(shutting_down)),
-            // If a client closes as it was told to, it does not wait for the second GOAWAY.
+            // A client that was told to go may close the connection before the second GOAWAY reaches it.
+            CloseReason::Io(_) if shutting_down => Ok(Ended::Closed),
             CloseReason::Io(_) if shared.ended(shutting_down) == Ended::Idle => Ok(Ended::Idle),
             close_reason => Err(close_reason),
         }

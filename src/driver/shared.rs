@@ -26,9 +26,8 @@ const MOST_CALLS: u8 = 64;
 const MOST_DIRECT: usize = 16 * 1024;
 
 /// The lock is held while frames are encoded or decoded and, if no other thread may want it, while
-/// they are written. It is never held while a service, a body or one of its wakers runs, or while a
-/// service or a body is dropped: that may need the lock. The waker of another connection that waits
-/// for memory does run under it.
+/// they are written. It is never held while a service, a body or a waker runs, or while a service or
+/// a body is dropped: that may need the lock.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
@@ -67,11 +66,10 @@ pub(crate) struct State {
     pub(super) close_reason: Option<CloseReason>,
     /// Wakers to be woken once the lock is free.
     pub(super) wakes: Vec<Waker>,
-    pub(super) is_client: bool,
 }
 
 impl Shared {
-    pub(super) fn new(h2: Connection, is_client: bool) -> Arc<Self> {
+    pub(super) fn new(h2: Connection) -> Arc<Self> {
         let state = Mutex::new(State {
             h2,
             waiters: Waiters::default(),
@@ -89,7 +87,6 @@ impl Shared {
             ready: false,
             close_reason: None,
             wakes: Vec::new(),
-            is_client,
         });
         Arc::new(Self { state, arriving: AtomicUsize::new(0) })
     }
@@ -198,7 +195,7 @@ impl State {
     /// Forgets a stream, whatever state it is in. A task that still reads or writes it is woken.
     pub(super) fn forget(&mut self, key: StreamKey) {
         if let Some(task) = self.waiters.forget(key, &mut self.wakes)
-            && self.is_client
+            && self.h2.is_client()
         {
             // The task sends a request's body. A server's task calls this function itself.
             task.abort();
@@ -218,7 +215,7 @@ impl State {
                 self.trim();
             }
             // It has counted what a server's calls hold, and it set no timer while there was a call.
-            self.less_held |= !self.is_client || (is_last && self.h2.has_idle_timeout());
+            self.less_held |= !self.h2.is_client() || (is_last && self.h2.has_idle_timeout());
         }
     }
 

@@ -37,8 +37,9 @@ impl ReadTurns {
         false
     }
 
-    /// Leaves the line. If `id` had the turn, the next one gets it.
-    pub(super) fn leave(&self, id: u64) {
+    /// Leaves the line. If nobody has the turn then, returns the waker of the next one, which may take it.
+    #[must_use]
+    pub(super) fn leave(&self, id: u64) -> Option<Waker> {
         let mut line = self.lock();
         if line.holder == Some(id) {
             line.holder = None;
@@ -46,11 +47,7 @@ impl ReadTurns {
             line.waiting.retain(|(other, _)| *other != id);
         }
         let next = if line.holder.is_none() { line.waiting.front() } else { None };
-        let next = next.map(|(_, waker)| waker.clone());
-        drop(line);
-        if let Some(waker) = next {
-            waker.wake();
-        }
+        next.map(|(_, waker)| waker.clone())
     }
 
     /// Returns whether another connection waits for the turn.
@@ -72,15 +69,15 @@ mod tests {
         let turns = ReadTurns::default();
         let take = |id| turns.take(id, Waker::noop());
         assert_eq!([1, 2, 3, 1].map(take), [true, false, false, true]);
-        turns.leave(1);
+        assert!(turns.leave(1).is_some());
         assert_eq!([1, 3, 2].map(take), [false, false, true]);
         // A connection that leaves the line gets no turn.
-        turns.leave(3);
-        turns.leave(2);
+        assert!(turns.leave(3).is_none(), "2 has the turn");
+        assert!(turns.leave(2).is_some());
         assert_eq!([1, 2].map(take), [true, false]);
-        turns.leave(2);
+        assert!(turns.leave(2).is_none());
         assert!(!turns.is_wanted());
-        turns.leave(1);
+        assert!(turns.leave(1).is_none());
         assert!(take(4));
     }
 }

@@ -102,6 +102,11 @@ impl Connection {
         connection
     }
 
+    #[inline]
+    pub(crate) fn is_client(&self) -> bool {
+        self.role == Role::Client
+    }
+
     fn new(role: Role, config: Config, now: Instant) -> Self {
         Self {
             role,
@@ -273,7 +278,7 @@ impl Connection {
     #[inline]
     pub(crate) fn buffered(&self) -> usize {
         let block = self.block.as_ref().map_or(0, |block| block.bytes.capacity());
-        let received = self.received.copied as usize + self.pinned.bytes() + block;
+        let received = self.received.copied + self.pinned.bytes() + block;
         received + self.outflow.kept() + self.write_buffer.kept()
     }
 

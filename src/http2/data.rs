@@ -9,7 +9,6 @@ use super::frame::{FrameHeader, HEADER_LEN, flag, kind, unpad};
 use super::key::StreamKey;
 use super::news::News;
 use super::receive::{CUT_OUT, Input};
-use super::role::Role;
 use super::stream::{Receiving, Stream, UNKNOWN_LENGTH};
 
 impl Connection {
@@ -115,7 +114,7 @@ impl Connection {
     #[inline]
     pub(super) fn count_whole(&mut self, len: u32) -> Result<(), ConnectionError> {
         self.received.keep(len);
-        self.received.copied += len;
+        self.received.copied += len as usize;
         self.budget.earn(len / budget::BYTES_PER_UNIT);
         self.count_received(len)
     }
@@ -125,7 +124,7 @@ impl Connection {
     #[inline]
     fn is_last_data(&self, key: StreamKey, header: FrameHeader, input: &Input<'_>) -> bool {
         const LAST: u8 = flag::END_HEADERS | flag::END_STREAM;
-        self.role == Role::Client
+        self.is_client()
             && input.lends()
             && input.rest()[header.len as usize..].first_chunk().is_some_and(|next| {
                 let next = FrameHeader::parse(*next);
@@ -215,7 +214,7 @@ impl Connection {
         };
         if len > 0 && !stream.discarded {
             if !piece.origin.is_pinned() {
-                self.received.copied += len;
+                self.received.copied += len as usize;
             }
             stream.arrived.pieces.push(piece);
         }

@@ -164,7 +164,7 @@ pub(super) struct Inflow {
     /// Bytes that arrived on streams and were not read.
     unread: usize,
     /// How many of these bytes are copies, and not part of a read buffer, which counts by itself.
-    pub(super) copied: u32,
+    pub(super) copied: usize,
     /// Whether the last input had DATA of the largest size, which only large messages have.
     pub(super) is_bulk: bool,
     /// The largest window that a reader of this connection has used.

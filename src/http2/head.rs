@@ -152,7 +152,6 @@ pub(super) struct HeadBuilder {
     scheme: Option<Scheme>,
     authority: Option<Bytes>,
     path: Option<PathAndQuery>,
-    path_seen: bool,
     status: Option<StatusCode>,
     headers: HeaderMap,
     content_length: Option<u64>,
@@ -174,7 +173,6 @@ impl HeadBuilder {
             scheme: None,
             authority: None,
             path: None,
-            path_seen: false,
             status: None,
             headers: HeaderMap::new(),
             content_length: None,
@@ -270,9 +268,6 @@ impl HeadBuilder {
                 once(&mut self.authority, Bytes::copy_from_slice(value))
             }
             (HeadKind::Request, Pseudo::Path) => {
-                if std::mem::replace(&mut self.path_seen, true) {
-                    return Err("a pseudo-header twice");
-                }
                 // §8.3.1: a path is never empty, and `*` is only for OPTIONS, which is checked at
                 // the end. A fragment is not part of it (RFC 3986 §3.5).
                 if !matches!(value.first(), Some(b'/' | b'*')) || value.contains(&b'#') {
@@ -337,11 +332,13 @@ impl HeadBuilder {
         let method = self.method.ok_or(HeadError::Malformed("no :method"))?;
         if method == Method::CONNECT {
             // §8.5
-            return Err(if self.scheme.is_none() && !self.path_seen && self.authority.is_some() {
-                HeadError::Connect
-            } else {
-                HeadError::Malformed("CONNECT with :scheme or :path, or without :authority")
-            });
+            return Err(
+                if self.scheme.is_none() && self.path.is_none() && self.authority.is_some() {
+                    HeadError::Connect
+                } else {
+                    HeadError::Malformed("CONNECT with :scheme or :path, or without :authority")
+                },
+            );
         }
         let scheme = self.scheme.ok_or(HeadError::Malformed("no :scheme"))?;
         let path = self.path.ok_or(HeadError::Malformed("no :path"))?;

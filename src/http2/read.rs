@@ -130,7 +130,7 @@ impl Connection {
         let pieces = std::mem::take(&mut stream.arrived.pieces);
         let unread = std::mem::take(&mut stream.unread);
         self.received.release(unread);
-        self.received.copied -= pieces.copied() as u32;
+        self.received.copied -= pieces.copied();
         if self.role == Role::Server {
             self.streams.hold(key, unread as usize);
         }
@@ -145,7 +145,7 @@ impl Connection {
         if let Some(piece) = stream.arrived.pieces.pop_piece() {
             let len = piece.bytes.len() as u32;
             if !piece.origin.is_pinned() {
-                self.received.copied -= len;
+                self.received.copied -= len as usize;
             }
             self.credit(key, len);
             return Read::Data(piece.into_bytes());
@@ -176,7 +176,7 @@ impl Connection {
         };
         stream.discarded = true;
         let pieces = std::mem::take(&mut stream.arrived.pieces);
-        self.received.copied -= pieces.copied() as u32;
+        self.received.copied -= pieces.copied();
         let unread = stream.unread;
         self.credit(key, unread);
     }

@@ -241,7 +241,7 @@ impl Connection {
         let Some(lent) = &mut self.lent else { return };
         for key in lent.drain(..) {
             if let Some(stream) = self.streams.get_mut(key) {
-                self.received.copied += stream.arrived.pieces.unlend() as u32;
+                self.received.copied += stream.arrived.pieces.unlend();
             }
         }
     }

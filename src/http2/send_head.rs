@@ -52,10 +52,9 @@ pub(crate) enum NotNow {
     /// The server's limit is reached. [`ProtocolEvent::SlotsAvailable`](super::ProtocolEvent::SlotsAvailable) tells
     /// when there is a slot.
     NoSlot,
-    /// One end has announced the connection's end, or it has ended. Use another connection.
-    GoingAway,
-    /// All 2^30 identifiers are used (RFC 9113 §5.1.1). Use another connection.
-    Exhausted,
+    /// One end has announced the connection's end, it has ended, or all 2^30 identifiers are used (RFC
+    /// 9113 §5.1.1). Use another connection.
+    TakesNoRequests,
     /// The headers are larger than the server accepts.
     TooLarge { limit: u32 },
     /// The connection carries fewer descriptors with a request. The limit is the server's, or 0 if
@@ -97,11 +96,8 @@ impl Connection {
         end: bool,
     ) -> Result<StreamKey, NotNow> {
         debug_assert_eq!(self.role, Role::Client);
-        if self.dead.is_some() || self.draining != Draining::No || self.peer_goes_away.is_some() {
-            return Err(NotNow::GoingAway);
-        }
-        if self.client.next_id > MAX_WINDOW {
-            return Err(NotNow::Exhausted);
+        if !self.takes_requests() {
+            return Err(NotNow::TakesNoRequests);
         }
         if !self.has_slot() {
             self.client.wants_slot = true;

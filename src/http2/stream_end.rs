@@ -30,7 +30,7 @@ impl Connection {
         }
         stream.forgotten = true;
         self.received.release(std::mem::take(&mut stream.unread));
-        self.received.copied -= stream.arrived.pieces.copied() as u32;
+        self.received.copied -= stream.arrived.pieces.copied();
         if stream.is_closed() {
             // It leaves the table at once, with all that it holds.
             return self.settle_ended(key);

@@ -104,7 +104,7 @@ impl Connection {
         let len = content.len() as u32;
         unopened.held += len;
         self.received.release(len);
-        self.received.copied -= len;
+        self.received.copied -= len as usize;
         let content = Content { pieces: Pieces::of_copy(content), trailers: None };
         Some((unopened, head, content))
     }

@@ -1,8 +1,6 @@
 //! [`Lifecycle`]: tells observers and the log when a connection begins and ends.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant;
 use tracing::Span;
@@ -23,7 +21,6 @@ pub(super) struct Lifecycle {
     opened: Instant,
     span: Span,
     error: Option<String>,
-    told_to_go: Arc<AtomicBool>,
 }
 
 impl Lifecycle {
@@ -37,7 +34,7 @@ impl Lifecycle {
             observers.map(|observers| ConnectionObservation::opened(observers, address, peer));
         let span = connection_span(Side::Server, address, peer);
         span.in_scope(|| tracing::info!("a connection was opened"));
-        Self { observation, opened: Instant::now(), span, error: None, told_to_go: Arc::default() }
+        Self { observation, opened: Instant::now(), span, error: None }
     }
 
     pub(super) fn span(&self) -> Span {
@@ -59,31 +56,23 @@ impl Lifecycle {
     where
         S: Future<Output = ()>,
     {
-        let (observer, told) = (self.calls(), Arc::clone(&self.told_to_go));
+        let observer = self.calls();
         // It is boxed because each future that it is passed on to has room for it twice.
         let signal = Box::pin(signal);
         async move {
             signal.await;
-            told.store(true, Ordering::Relaxed);
             if let Some(observer) = observer {
                 observer.go_away_sent(reason);
             }
         }
     }
 
-    /// Records the result of the connection, and returns it. It is `Ok` if a client that was told
-    /// to go closes its connection.
+    /// Records the result of the connection, and returns it.
     pub(super) fn end(mut self, served: Result<Ended, CloseReason>) -> Result<(), CloseReason> {
         if let (Some(reason), Some(observation)) = (reason(&served), &self.observation) {
             observation.go_away_sent(reason);
         }
         let served = served.map(drop);
-        // A client that was told to go may close the connection before the second GOAWAY reaches
-        // it.
-        let served = match served {
-            Err(CloseReason::Io(_)) if self.told_to_go.load(Ordering::Relaxed) => Ok(()),
-            served => served,
-        };
         if let Err(error) = &served {
             self.error = Some(error.to_string());
             if let Some(observation) = &mut self.observation {

@@ -426,9 +426,10 @@ pub(crate) fn share_one_cpu(socket: BorrowedFd<'_>) -> bool {
 mod tests {
     use std::future::poll_fn;
     use std::os::unix::net::UnixStream;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use std::task::{Wake, Waker};
+    use std::task::Waker;
     use std::time::{Duration, Instant};
+
+    use samehost_test_support::Wakes;
 
     use super::*;
 
@@ -551,7 +552,7 @@ mod tests {
     async fn a_socket_that_a_write_waits_for_is_watched() {
         let (mut ours, mut theirs) = pair(true);
         let wakes = Arc::new(Wakes::default());
-        let waker = Waker::from(Arc::clone(&wakes));
+        let waker = wakes.waker();
         let mut written = 0;
         while let Poll::Ready(bytes) =
             ours.poll_write(&mut Context::from_waker(&waker), &[7; 64 * 1024])
@@ -562,27 +563,18 @@ mod tests {
         while written > 0 {
             written -= read_from(&mut theirs, written).await.len();
         }
-        while wakes.0.load(Ordering::Relaxed) == 0 {
+        while wakes.count() == 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(poll_fn(|cx| ours.poll_write(cx, b"more")).await.unwrap(), 4);
         assert_eq!(unwatched_after(&mut ours, &mut theirs, 2).await, [1, 2]);
     }
 
-    #[derive(Default)]
-    struct Wakes(AtomicU32);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     #[tokio::test]
     async fn the_peer_reading_wakes_nobody_where_there_is_one_cpu() {
         let (mut ours, mut theirs) = pair(false);
         let wakes = Arc::new(Wakes::default());
-        let waker = Waker::from(Arc::clone(&wakes));
+        let waker = wakes.waker();
         let mut cx = Context::from_waker(&waker);
         let mut bytes = [0; 16];
         for round in 0..10 {
@@ -591,11 +583,11 @@ mod tests {
             assert_eq!(read_from(&mut theirs, 16).await, b"ping");
             // When this event has come, the runtime has seen every event before it.
             poll_fn(|cx| theirs.poll_write(cx, b"pong")).await.unwrap();
-            while wakes.0.load(Ordering::Relaxed) == round {
+            while wakes.count() == round {
                 tokio::task::yield_now().await;
             }
             assert_eq!(read_from(&mut ours, 16).await, b"pong");
-            assert_eq!(wakes.0.load(Ordering::Relaxed), round + 1);
+            assert_eq!(wakes.count(), round + 1);
         }
     }
 

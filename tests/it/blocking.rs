@@ -1,5 +1,6 @@
 //! The blocking client, in threads without a runtime.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -50,6 +51,7 @@ on_each_transport!(
     every_kind_of_call_finds_the_next_server,
     a_call_that_waits_fails_with_the_server,
     threads_share_one_connection,
+    a_thread_that_ends_makes_calls,
     a_stream_that_is_dropped_is_cancelled,
     a_server_that_ends_a_stream_early_is_heard,
     a_stream_that_is_refused_fails_at_once,
@@ -345,6 +347,33 @@ fn threads_share_one_connection(transport: Transport) {
         });
     });
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+/// Makes a call when it is dropped.
+struct LastCall(Client, mpsc::Sender<Result<PingResponse, Status>>);
+
+impl Drop for LastCall {
+    fn drop(&mut self) {
+        let answer = self.0.ping(PingRequest::ping()).map(Response::into_inner);
+        self.1.send(answer).unwrap();
+    }
+}
+
+fn a_thread_that_ends_makes_calls(transport: Transport) {
+    thread_local! {
+        static LAST: OnceCell<LastCall> = const { OnceCell::new() };
+    }
+    let served = ping_server(transport);
+    let mut client = served.client();
+    let (answered, answer) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        // What a thread has is dropped in the reverse order, so the library's own before this.
+        let last = LastCall(client.clone(), answered);
+        assert!(LAST.with(|kept| kept.set(last)).is_ok());
+        client.ping(PingRequest::ping()).unwrap();
+    });
+    thread.join().unwrap();
+    answer.recv().unwrap().unwrap();
 }
 
 fn a_stream_that_is_dropped_is_cancelled(transport: Transport) {

@@ -104,7 +104,7 @@ fn a_client_leaves_when_its_calls_are_over() {
     client.connection.go_away();
     assert_eq!(client.frames(), [go_away(0, ErrorCode::NO_ERROR)]);
     let headers = HeaderMap::new();
-    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::GoingAway));
+    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::TakesNoRequests));
     assert!(!client.connection.is_done());
     client.accept(&[super::raw::headers(1, response_block(), true)]);
     client.connection.forget(key);
@@ -132,7 +132,7 @@ fn streams_above_the_last_one_were_never_processed() {
     assert!(matches!(events.first(), Some(Event::GoAway { last_stream: 1, code, .. })
         if *code == ErrorCode::ENHANCE_YOUR_CALM));
     let headers = HeaderMap::new();
-    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::GoingAway));
+    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::TakesNoRequests));
     // The request that was accepted continues.
     let events = client.accept(&[super::raw::headers(1, response_block(), true)]);
     assert!(matches!(&events[..], [Event::Response { stream, .. }] if *stream == keys[0]));

@@ -311,7 +311,7 @@ fn a_client_runs_out_of_identifiers() {
     let key = client.start_request(true);
     assert_eq!(key.id(), 0x7fff_ffff);
     let headers = HeaderMap::new();
-    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::Exhausted));
+    assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::TakesNoRequests));
     let events = client.accept(&[super::raw::headers(0x7fff_ffff, response_block(), true)]);
     assert_eq!(events.len(), 1);
 }
