@@ -144,7 +144,12 @@ type RawMessage = (u8, Vec<u8>, Vec<OwnedFd>);
 
 fn receive(socket: impl AsFd) -> io::Result<Option<RawMessage>> {
     let mut bytes = BytesMut::with_capacity(LONGEST);
-    let received = rights::receive(socket, &mut bytes, usize::MAX)?;
+    let received = loop {
+        match rights::receive(&socket, &mut bytes, usize::MAX) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => break received?,
+        }
+    };
     if received.bytes == 0 {
         return Ok(None);
     }

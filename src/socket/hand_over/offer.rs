@@ -35,13 +35,8 @@ impl Offer {
     /// so any more.
     pub(in crate::socket) fn end(self) -> bool {
         let _ = rustix::net::shutdown(&self.successor, Shutdown::Read);
-        let acknowledged = loop {
-            match message::request(&self.successor) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                said => break said,
-            }
-        };
         let nonce = self.nonce;
+        let acknowledged = message::request(&self.successor);
         matches!(acknowledged, Ok(Some(SuccessorMessage::Acknowledge(repeated))) if repeated == nonce)
     }
 }

@@ -9,6 +9,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -114,13 +115,7 @@ async fn says_something(successor: &AsyncFd<OwnedFd>) {
 }
 
 async fn request(successor: &AsyncFd<OwnedFd>) -> io::Result<Option<SuccessorMessage>> {
-    loop {
-        let mut ready = successor.readable().await?;
-        match message::request(successor) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-            said => return said,
-        }
-    }
+    successor.async_io(Interest::READABLE, |successor| message::request(successor)).await
 }
 
 /// Fails unless the peer was of the server's own user, or root, when it connected (unix(7),

@@ -8,6 +8,7 @@ use nix::sys::socket::{UnixCredentials, getsockopt, sockopt};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, SocketType};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
@@ -150,14 +151,7 @@ impl Predecessor {
     }
 
     async fn reply(&self) -> io::Result<Option<ServerMessage>> {
-        loop {
-            let mut ready = self.socket.readable().await?;
-            match message::reply(&self.socket) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                said => return said,
-            }
-        }
+        self.socket.async_io(Interest::READABLE, |socket| message::reply(socket)).await
     }
 
     /// Returns whether its process has ended, or does so within a moment.
