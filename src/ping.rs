@@ -44,8 +44,12 @@ pub struct Ping {}
 /// A stream of responses whose type is erased.
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn pong() -> String {
-    "pong".to_owned()
+const PONG: &str = "pong";
+
+/// Returns the text of the response to a message, in the memory of that message's text.
+fn pong(mut message: String) -> String {
+    PONG.clone_into(&mut message);
+    message
 }
 
 /// Checks the text of a message: every method accepts "ping", and an empty text, which means the
@@ -76,7 +80,7 @@ impl PingService for Ping {
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         let PingRequest { message, payload, sequence } = request.into_inner();
         expect_ping(&message, "\"ping\"")?;
-        Ok(Response::new(PingResponse { message: pong(), payload, sequence }))
+        Ok(Response::new(PingResponse { message: pong(message), payload, sequence }))
     }
 
     type ConverseStream = Replies<ConverseResponse>;
@@ -92,7 +96,7 @@ impl PingService for Ping {
                     return Ok(None);
                 }
                 expect_ping(&message, "\"ping\", or \"end\" to end")?;
-                Ok(Some(ConverseResponse { message: pong(), payload, sequence }))
+                Ok(Some(ConverseResponse { message: pong(message), payload, sequence }))
             });
             reply.transpose()
         });
@@ -111,7 +115,7 @@ impl PingService for Ping {
         })?;
         let last = if count == 0 { u64::MAX } else { u64::from(count) };
         let pongs = tokio_stream::iter(0..last).map(move |sequence| {
-            Ok(WatchResponse { message: pong(), payload: payload.clone(), sequence })
+            Ok(WatchResponse { message: PONG.to_owned(), payload: payload.clone(), sequence })
         });
         Ok(Response::new(Box::pin(pongs.throttle(interval))))
     }
