@@ -260,7 +260,7 @@ impl BlockingConnection {
     }
 
     fn flush_outgoing(&self, state: &mut BlockingState) {
-        // After an error of the server's there is still the GOAWAY that tells of it.
+        // If the server has broken a rule, the GOAWAY that says so is still to be written.
         let is_over =
             |state: &BlockingState| state.close_reason.is_some() && state.broken.is_some();
         while state.h2.has_outgoing() && !is_over(state) {

@@ -58,7 +58,8 @@ impl<R: Message + Default> Streaming<R> {
         Ok(Response::from_parts(MetadataMap::from_headers(headers), streaming, extensions))
     }
 
-    /// Waits for the next message. Returns `None` after the last one.
+    /// Waits for the next message, until the call's deadline or for ever if it has none. Returns `None`
+    /// after the last one.
     ///
     /// # Errors
     ///
@@ -137,8 +138,9 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
         Self { state: ConversationState::Begun(call), options: options.clone(), of: PhantomData }
     }
 
-    /// Sends a request, and waits while the server takes no more. Returns whether the server takes
-    /// more. If it has ended the call, [`message`](Self::message) returns its status.
+    /// Sends a request, and waits while the server takes no more, until the call's deadline or for ever
+    /// if it has none. Returns whether the server takes more. If it has ended the call,
+    /// [`message`](Self::message) returns its status. After [`finish`](Self::finish) nothing is sent.
     ///
     /// # Errors
     ///
@@ -171,7 +173,8 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
         self.answered().map(|answered| &answered.0)
     }
 
-    /// Waits for the next response. Returns `None` after the last one.
+    /// Waits for the next response, until the call's deadline or for ever if it has none. Returns `None`
+    /// after the last one.
     ///
     /// # Errors
     ///

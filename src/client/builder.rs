@@ -428,7 +428,7 @@ impl ChannelBuilder {
     }
 
     /// Returns a channel that connects at its first call. A call that finds no server fails with
-    /// UNAVAILABLE; the next one tries again.
+    /// UNAVAILABLE; the next one tries again. It needs no runtime, but its calls panic outside of one.
     pub fn connect_lazy(self) -> Channel {
         Channel::new(self, None)
     }

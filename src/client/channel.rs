@@ -147,6 +147,9 @@ impl Channel {
     /// again when a call finds that the connection has ended. The stream may keep what is written to it
     /// until it is flushed, as TLS does. [`ChannelBuilder::from_connector`] has options for it.
     ///
+    /// What `connect` returns runs in a task of its own. It is dropped when the connect timeout passes or
+    /// no call waits for it any more, so it has to be cancel-safe. If it panics, the attempt has failed.
+    ///
     /// ```no_run
     /// # #[cfg(feature = "ping")]
     /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {

@@ -125,13 +125,13 @@ impl Sender {
             shared.lock().socket_sender = io.sender();
         }
         let spins = T::HAS_DESCRIPTOR && options.busy_poll.is_some();
-        let close_reason = ClosedOnDrop(Arc::clone(&shared));
+        let closed_on_drop = ClosedOnDrop(Arc::clone(&shared));
         let memory = ConnectionMemory::new(None);
         let mut task = ConnectionTask::new(io, ClientDuties, memory, options.busy_poll);
         let driven = Arc::clone(&shared);
         let mut watching = watch.map(|watch| Watching::new(watch, Arc::clone(&shared)));
         tokio::spawn(async move {
-            let _lost = close_reason;
+            let _closed_on_drop = closed_on_drop;
             let why = match &mut watching {
                 None => std::future::poll_fn(|cx| task.poll(&driven, cx)).await,
                 Some(watching) => {

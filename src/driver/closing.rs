@@ -103,12 +103,12 @@ impl Shared {
         }
     }
 
-    /// Returns how a connection ended without an error. `told` means that the server shuts down.
-    pub(super) fn ended(&self, told: bool) -> Ended {
+    /// Returns how a connection ended without an error.
+    pub(super) fn ended(&self, is_shutting_down: bool) -> Ended {
         let state = self.lock();
         match state.h2.failure() {
             Some(error) if error.code == ErrorCode::ENHANCE_YOUR_CALM => Ended::NoRoom,
-            _ if !told && state.h2.has_announced_end() => Ended::Idle,
+            _ if !is_shutting_down && state.h2.has_announced_end() => Ended::Idle,
             _ => Ended::Closed,
         }
     }

@@ -25,11 +25,11 @@ const CHECK: Duration = Duration::from_secs(1);
 /// Calls that take fewer bytes than this do not make a connection check.
 const MANY_CALLS: usize = 4 << 20;
 
-/// How long a pressed user's connection may be read and still hold as much as before, if its peer has
+/// How long a connection of a pressed user may be read without coming to hold less, while its peer has
 /// to act.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long it may if only handlers can free what it holds, and no other connection is read meanwhile.
+/// The same while only handlers can free what it holds, and no other connection is read.
 const PATIENCE_WITH_HANDLERS: Duration = Duration::from_secs(60);
 
 /// How long the connection whose turn it is may bring nothing before another one gets the turn.
@@ -274,10 +274,9 @@ impl ConnectionMemory {
         true
     }
 
-    /// Leaves the turn to another connection, unless that could add much: the user holds a quarter more
-    /// than it may. Even then the peers of other connections may free memory, by reading responses, and
-    /// this one's may not if it `waits_for_peer` no longer. So the turn goes round until the user is far
-    /// beyond.
+    /// Leaves the turn to another connection, unless the user holds a quarter more than it may and the
+    /// peer of this one can still free memory (`waits_for_peer`): another connection could add much. If
+    /// the user is far beyond, the turn always stays.
     pub(super) fn stalls(&mut self, waits_for_peer: impl FnOnce() -> bool) {
         let stays = |user: &User| user.is_beyond() && (user.is_far_beyond() || waits_for_peer());
         if !self.user.as_deref().is_some_and(stays) {

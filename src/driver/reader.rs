@@ -20,7 +20,7 @@ const BULK: usize = 128 * 1024;
 
 /// The largest size of one read for no streams, and how much it grows with each. What arrives on one
 /// stream is worked off by one task before this end sends anything. If that is much, the peer waits
-/// meanwhile: with all of a stream's messages at one end at a time, a sixth fewer pass each second.
+/// meanwhile. If all messages of a stream are at one end at a time, a sixth fewer pass each second.
 const READ_BY_STREAMS: (usize, usize) = (48 * 1024, 16 * 1024);
 
 /// A larger read may bring less because of the rest of a frame in the buffer, which has to be moved

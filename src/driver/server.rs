@@ -59,13 +59,13 @@ where
 {
     let shared = Shared::new(Connection::server(options.http2, now()));
     shared.lock().response_quotas = io.take_response_quotas();
-    let close_reason = ClosedOnDrop(Arc::clone(&shared));
+    let closed_on_drop = ClosedOnDrop(Arc::clone(&shared));
     let slow = has_several_threads().then(SlowMethods::default);
     let duties = ServerDuties { handler, requests: Vec::new(), slow, live };
     let memory = ConnectionMemory::new(Some(user));
     let mut task = ConnectionTask::new(io, duties, memory, options.busy_poll);
     async move {
-        let _lost = close_reason;
+        let _closed_on_drop = closed_on_drop;
         let shutdown = pin!(shutdown);
         let mut shutdown = Beside::new(shutdown);
         let mut shutting_down = false;

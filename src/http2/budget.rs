@@ -19,7 +19,7 @@ pub(super) const CAPACITY: u32 = 8_192;
 /// What a second earns.
 pub(super) const PER_SECOND: u32 = 2_048;
 
-/// What a stream earns that ended as both ends wished. It pays for the PING, the WINDOW_UPDATEs and
+/// What a stream that ended normally earns. It pays for the PING, the WINDOW_UPDATEs and
 /// other frames that peers send with every call. A server takes it back beforehand if the header list
 /// is too large.
 pub(super) const CALL_COMPLETED: u32 = 8;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Bytes, BytesMut};
 
 /// The smallest and the largest buffer that is kept for the thread's next read. A smaller one would have to
-/// grow for it. A buffer of which a small message is lent is smaller until the message is dropped.
+/// grow for it. While a small message in it is lent, only the free rest of a buffer counts.
 const SPARE_SIZE: RangeInclusive<usize> = 4 * 1024..=512 * 1024;
 
 /// What the pinned buffers of a connection take, in bytes.

@@ -352,7 +352,8 @@ impl Server {
     /// [`on_connect`](Self::on_connect) panicked. [`ServeErrorKind::PeerRefused`] if there is a policy and
     /// it refuses this peer; it refuses each peer that is unknown. The calls of a refused peer are answered
     /// with PERMISSION_DENIED first, as [`peer_policy`](Self::peer_policy) says.
-    /// [`ServeErrorKind::DuplicateService`] if two services have the same name.
+    /// [`ServeErrorKind::DuplicateService`] if two services have the same name,
+    /// [`ServeErrorKind::UnknownMethod`] if the policy of methods names one that is not there.
     ///
     /// # Cancel safety
     ///

@@ -34,9 +34,9 @@ pub struct Conn {
 #[derive(Debug)]
 struct ReceivingRights {
     quotas: Vec<Arc<Quota>>,
-    /// Of responses.
+    /// The quotas of descriptors in responses.
     response_quotas: Vec<Arc<Quota>>,
-    /// Of the peer.
+    /// The peer's user.
     user: Option<u32>,
     sets: VecDeque<ReceivedSet>,
     /// The last set was refused, and many sets wait to be closed. Nothing more is received.
