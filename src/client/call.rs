@@ -63,8 +63,8 @@ pub(crate) struct Calling<R, C = Arc<ChannelCore>> {
     sent: u32,
     /// Whether it has waited for a connection or a slot.
     waited: bool,
-    /// Its place in the line for a slot, if it is its turn.
-    turn: Option<u64>,
+    /// Its place in the line for a slot, once there is one for it.
+    place: Option<u64>,
     /// Whether the call waits for a server.
     wait: bool,
 }
@@ -110,7 +110,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
             failed: FailedAttempt::default(),
             sent: 0,
             waited: false,
-            turn: None,
+            place: None,
             wait: wait_for_ready.map_or(config.wait_for_ready, |wait| wait.0),
             request,
             channel,
@@ -223,7 +223,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
                     ready!(self.send(connected?, cx)?);
                 }
                 CallStage::Wait(waiter, link) => {
-                    self.turn = Some(ready!(waiter.poll(cx)));
+                    self.place = Some(ready!(waiter.poll(cx)));
                     self.waited = true;
                     // The slot is one of this connection, even if the channel prefers another by now.
                     let link = Arc::clone(link);
@@ -300,7 +300,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
         let timeout = config.timeout.as_ref().filter(|_| self.adds_timeout);
         let timeout = timeout.map(|(_, value)| (&TIMEOUT, value));
         let (authority, more) = (&link.authority, [agent, timeout]);
-        link.sender.send(&mut self.request, authority, more, self.turn.take(), cx)
+        link.sender.send(&mut self.request, authority, more, self.place.take(), cx)
     }
 
     /// Has the server told how much time is left, instead of the time that the call had at its start.

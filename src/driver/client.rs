@@ -210,14 +210,14 @@ impl Sender {
     }
 
     /// Puts a request into the connection, with the part of its body that is ready. The caller makes a
-    /// [`PendingCall`] of it, and polls that when the task is woken. `turn` is the call's place in the
+    /// [`PendingCall`] of it, and polls that when the task is woken. `place` is the call's in the
     /// line for a slot, if it has waited there.
     pub(crate) fn send<R: OutgoingRequest>(
         &self,
         request: &mut R,
         authority: &[u8],
         more: MoreFields<'_>,
-        turn: Option<u64>,
+        place: Option<u64>,
         cx: &Context<'_>,
     ) -> Result<StreamKey, Unsent> {
         let Handle { shared, spins } = &*self.0;
@@ -229,8 +229,8 @@ impl Sender {
                     _ => Unsent::Elsewhere(close_reason.clone()),
                 });
             }
-            if turn.is_none() && state.gives_way() {
-                return Err(Unsent::Wait(SlotTicket::of_next_turn(state, shared)));
+            if place.is_none() && state.gives_way() {
+                return Err(Unsent::Wait(SlotTicket::behind_the_called(state, shared)));
             }
             output::lend(&mut state.h2);
             let OutgoingHead { method, path, headers, descriptors, id } = request.head();
@@ -240,7 +240,7 @@ impl Sender {
             let empty = request.is_empty();
             let unsent = state.h2.has_outgoing();
             let key = state.h2.send_request(head, empty).map_err(|not_now| match not_now {
-                NotNow::NoSlot => Unsent::Wait(SlotTicket::new(state, shared, turn, cx)),
+                NotNow::NoSlot => Unsent::Wait(SlotTicket::new(state, shared, place, cx)),
                 NotNow::TakesNoRequests => Unsent::Elsewhere(CloseReason::Closed),
                 NotNow::TooLarge { limit } => Unsent::TooLarge { limit },
                 NotNow::TooManyDescriptors { limit } => Unsent::TooManyDescriptors { limit },
@@ -300,9 +300,8 @@ impl Drop for Watcher<'_> {
     }
 }
 
-/// A position in the line of calls that wait for a slot. The call tries again when its turn has
-/// come. If the ticket is dropped after that without a try, the next call in the line gets the
-/// turn.
+/// A position in the line of calls that wait for a slot. The call tries again when it is called. If
+/// the ticket is dropped after that without a try, the next one in the line is called.
 pub(crate) struct SlotTicket {
     shared: Arc<Shared>,
     ticket: u64,
@@ -312,22 +311,22 @@ pub(crate) struct SlotTicket {
 }
 
 impl SlotTicket {
-    /// A call whose slot was taken before it tried keeps its place, which is `turn`.
-    fn new(state: &mut State, shared: &Arc<Shared>, turn: Option<u64>, cx: &Context<'_>) -> Self {
-        let ticket = turn.unwrap_or_else(|| state.ticket());
+    /// A call whose slot was taken before it tried keeps its place.
+    fn new(state: &mut State, shared: &Arc<Shared>, place: Option<u64>, cx: &Context<'_>) -> Self {
+        let ticket = place.unwrap_or_else(|| state.ticket());
         state.waiting.insert(ticket, cx.waker().clone());
         Self { shared: Arc::clone(shared), ticket, gives_way: false, tried: false }
     }
 
-    /// Returns a ticket whose turn comes at the task's next poll, after those of calls that are being
+    /// Returns a ticket that is called at the task's next poll, after those of calls that are being
     /// woken. It does not wait for them to try, because their tasks may not poll them.
-    fn of_next_turn(state: &mut State, shared: &Arc<Shared>) -> Self {
-        state.turns += 1;
+    fn behind_the_called(state: &mut State, shared: &Arc<Shared>) -> Self {
+        state.called += 1;
         let ticket = state.ticket();
         Self { shared: Arc::clone(shared), ticket, gives_way: true, tried: false }
     }
 
-    /// Is ready once it is this call's turn. The caller then has to try at once, with the place that
+    /// Is ready once the call may try again. The caller then has to try at once, with the place that
     /// is returned.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<u64> {
         if std::mem::take(&mut self.gives_way) {
@@ -341,7 +340,7 @@ impl SlotTicket {
                 Poll::Pending
             }
             None => {
-                state.turns -= usize::from(!tried);
+                state.called -= usize::from(!tried);
                 Poll::Ready(self.ticket)
             }
         });
@@ -356,7 +355,7 @@ impl Drop for SlotTicket {
             if state.waiting.remove(&self.ticket).is_some() {
                 state.waiter_left();
             } else if !self.tried {
-                state.turns -= 1;
+                state.called -= 1;
                 state.wake_waiter();
             }
         });

@@ -12,7 +12,7 @@ use super::timer::now;
 /// Bytes are counted in steps of this size. Fewer bytes than one step are not counted.
 const STEP: usize = 16 * 1024;
 
-/// A connection that holds no more than this need not wait for a turn: it is read a little at a time.
+/// A connection that holds no more than this needs no permit: it is read a little at a time.
 /// That much for all connections that one user may have is no more than the margin.
 const LITTLE: usize = 4 * STEP;
 
@@ -32,10 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The same while only handlers can free what it holds, and no other connection is read.
 const PATIENCE_WITH_HANDLERS: Duration = Duration::from_secs(60);
 
-/// How long the connection whose turn it is may bring nothing before another one gets the turn.
-const TURN: Duration = Duration::from_millis(20);
+/// How long the connection with the permit may bring nothing before another one gets it.
+const SILENCE: Duration = Duration::from_millis(20);
 
-/// How long a turn lasts while another one waits.
+/// How long a connection keeps the permit while another one waits for it.
 const SLICE: Duration = Duration::from_millis(100);
 
 /// How much may be read of a connection.
@@ -43,8 +43,8 @@ const SLICE: Duration = Duration::from_millis(100);
 pub(super) enum Reading {
     /// As much as there is.
     Free,
-    /// As much as there is, because it is this connection's turn.
-    Turn,
+    /// As much as there is, because the connection has the permit.
+    Permitted,
     /// Little at a time, because the connection holds little.
     Little,
     /// Nothing for now.
@@ -61,7 +61,7 @@ pub(super) struct ConnectionMemory {
     counted: usize,
     /// Whether it checks from time to time that there is still room.
     checks: bool,
-    /// Whether it is in a line: it waits for a turn, or has it.
+    /// Whether it is in a line: it waits for a permit, or has it.
     lined_up: bool,
     /// Whether it waits, although it holds little.
     waits_with_little: bool,
@@ -74,19 +74,19 @@ pub(super) struct ConnectionMemory {
     since: Option<Box<Instant>>,
     /// How much data was ever sent when `since` was last set back.
     sent: u64,
-    turn: Option<Box<ReadTurn>>,
-    /// Connections whose turn to be read it is now. They are woken at the end of this task's turn, when
+    permit: Option<Box<ReadPermit>>,
+    /// Connections that may take the permit now. They are woken at the end of this task's turn, when
     /// no lock is held.
     called: Vec<Waker>,
 }
 
-/// A connection's turn to be read.
+/// The permit to be read, as long as a connection has it.
 #[derive(Debug)]
-struct ReadTurn {
+struct ReadPermit {
     began: Instant,
     /// When something came last.
     last: Instant,
-    /// How much it held when the turn began.
+    /// How much the connection held when it got the permit.
     held: usize,
 }
 
@@ -105,7 +105,7 @@ impl ConnectionMemory {
             awaits_turn: false,
             since: None,
             sent: 0,
-            turn: None,
+            permit: None,
             called: Vec::new(),
         }
     }
@@ -204,13 +204,13 @@ impl ConnectionMemory {
         self.counted > 0 && self.user.as_ref().is_some_and(|user| user.is_pressed())
     }
 
-    /// Returns whether its user holds so much that the turn to be read no longer goes round.
+    /// Returns whether its user holds so much that the permit no longer goes round.
     pub(super) fn is_far_beyond(&self) -> bool {
         self.user.as_ref().is_some_and(|user| user.is_far_beyond())
     }
 
-    /// Returns how much may be read of the connection. If that is nothing, the task is woken for
-    /// its turn.
+    /// Returns how much may be read of the connection. If that is nothing, the task is woken
+    /// when it may be read again.
     #[inline]
     pub(super) fn reading(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
         self.waits_with_little = false;
@@ -223,7 +223,7 @@ impl ConnectionMemory {
             return Reading::Free;
         }
         if self.counted > LITTLE {
-            return self.reading_in_turn(now, cx);
+            return self.reading_with_permit(now, cx);
         }
         self.since = None;
         self.waits_with_little = user.memory.is_beyond_margin();
@@ -231,52 +231,52 @@ impl ConnectionMemory {
     }
 
     #[cold]
-    fn reading_in_turn(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
+    fn reading_with_permit(&mut self, now: Instant, cx: &Context<'_>) -> Reading {
         let Some(user) = &self.user else { return Reading::Free };
-        if let Some(turn) = &self.turn {
-            // If the user holds a quarter more than its share, the connection keeps its turn until
+        if let Some(permit) = &self.permit {
+            // If the user holds a quarter more than its share, the connection keeps the permit until
             // it holds less. The next connection would add more.
-            let may_end = turn.held >= self.counted || !user.is_beyond();
-            if turn.began + SLICE <= now && may_end && user.turns.is_wanted() {
+            let may_end = permit.held >= self.counted || !user.is_beyond();
+            if permit.began + SLICE <= now && may_end && user.read_permits.is_wanted() {
                 self.leave();
             }
         }
         let Some(user) = &self.user else { return Reading::Free };
         self.lined_up = true;
-        if !user.turns.take(self.id, cx.waker()) {
+        if !user.read_permits.take(self.id, cx.waker()) {
             return Reading::Not;
         }
-        if user.memory.is_beyond() && !user.memory.turns.take(self.id, cx.waker()) {
+        if user.memory.is_beyond() && !user.memory.read_permits.take(self.id, cx.waker()) {
             return Reading::Not;
         }
         self.since.get_or_insert_with(|| Box::new(now));
-        if self.turn.is_none() {
-            self.turn = Some(Box::new(ReadTurn { began: now, last: now, held: self.counted }));
+        if self.permit.is_none() {
+            self.permit = Some(Box::new(ReadPermit { began: now, last: now, held: self.counted }));
         }
-        Reading::Turn
+        Reading::Permitted
     }
 
-    /// Notes that something came during this connection's turn.
+    /// Notes that something came while this connection has the permit.
     pub(super) fn found_something(&mut self, now: Instant) {
-        if let Some(turn) = &mut self.turn {
-            turn.last = now;
+        if let Some(permit) = &mut self.permit {
+            permit.last = now;
         }
     }
 
     /// Notes that there was nothing to read. Returns whether that has lasted so long that another
     /// request should get window, and then [`stalls`](Self::stalls) follows.
     pub(super) fn found_nothing(&mut self, now: Instant) -> bool {
-        let Some(turn) = &mut self.turn else { return false };
-        if now < turn.last + TURN {
+        let Some(permit) = &mut self.permit else { return false };
+        if now < permit.last + SILENCE {
             return false;
         }
-        turn.last = now;
+        permit.last = now;
         true
     }
 
-    /// Leaves the turn to another connection, unless the user holds a quarter more than it may and the
+    /// Leaves the permit to another connection, unless the user holds a quarter more than it may and the
     /// peer of this one can still free memory (`waits_for_peer`): another connection could add much. If
-    /// the user is far beyond, the turn always stays.
+    /// the user is far beyond, the permit always stays.
     pub(super) fn stalls(&mut self, waits_for_peer: impl FnOnce() -> bool) {
         let stays = |user: &User| user.is_beyond() && (user.is_far_beyond() || waits_for_peer());
         if !self.user.as_deref().is_some_and(stays) {
@@ -294,14 +294,14 @@ impl ConnectionMemory {
         }
     }
 
-    /// Leaves the line, because nothing more is read, or because it is another connection's turn.
+    /// Leaves the line, because nothing more is read, or because another connection may be read.
     pub(super) fn leave(&mut self) {
-        self.turn = None;
+        self.permit = None;
         if let Some(user) = &self.user
             && std::mem::take(&mut self.lined_up)
         {
-            self.called.extend(user.memory.turns.leave(self.id));
-            self.called.extend(user.turns.leave(self.id));
+            self.called.extend(user.memory.read_permits.leave(self.id));
+            self.called.extend(user.read_permits.leave(self.id));
         }
     }
 
@@ -318,7 +318,7 @@ impl ConnectionMemory {
         if now < since + PATIENCE || !self.is_pressed() {
             return false;
         }
-        let is_read = self.turn.is_some();
+        let is_read = self.permit.is_some();
         let (patience, exhausted) = match waits_for_peer() {
             true => (PATIENCE, user.memory.is_full() || is_read && user.is_beyond()),
             false => (PATIENCE_WITH_HANDLERS, is_read && user.is_far_beyond()),
@@ -334,7 +334,7 @@ impl ConnectionMemory {
 
     /// Returns when to check again.
     pub(super) fn next_check(&self, now: Instant) -> Option<Instant> {
-        // The one that has the turn gives it back when it is woken: others wait for it.
+        // The one that has the permit gives it back when it is woken: others wait for it.
         let pressed = self.waits_with_little || self.lined_up || self.is_pressed();
         (pressed || (self.counted > 0 && self.checks))
             .then(|| now + if pressed { PRESSED_CHECK } else { CHECK })
@@ -357,7 +357,7 @@ impl Drop for ConnectionMemory {
 mod tests {
     use samehost_test_support::Wakes;
 
-    use super::Reading::{Free, Little, Not, Turn};
+    use super::Reading::{Free, Little, Not, Permitted};
     use super::*;
     use crate::driver::memory::{MARGIN, Memory, Owner};
 
@@ -384,7 +384,7 @@ mod tests {
             |heavy: &mut [ConnectionMemory; 3]| heavy.each_mut().map(|it| reading(it, now));
         assert_eq!(of_heavy(&mut heavy), [Free; 3], "nobody else holds anything");
         light.set(2 * STEP - 1, 0);
-        assert_eq!(of_heavy(&mut heavy), [Turn, Not, Little]);
+        assert_eq!(of_heavy(&mut heavy), [Permitted, Not, Little]);
         assert_eq!(reading(&mut light, now), Free);
         assert_eq!(heavy[1].next_check(now), Some(now + PRESSED_CHECK));
         heavy[0].set(15 * STEP, 0);
@@ -433,18 +433,18 @@ mod tests {
     }
 
     #[test]
-    fn one_that_holds_little_need_not_wait_for_a_turn() {
+    fn one_that_holds_little_needs_no_permit() {
         let now = Instant::now();
         let memory = Memory::new(40 * STEP, 40 * STEP);
         let [mut heavy, mut light] = connections::<2>(&memory, Owner::Server);
         heavy.set(60 * STEP, 0);
         light.set(LITTLE + STEP, 0);
-        assert_eq!((reading(&mut heavy, now), reading(&mut light, now)), (Turn, Not));
+        assert_eq!((reading(&mut heavy, now), reading(&mut light, now)), (Permitted, Not));
         light.set(LITTLE, 0);
         assert!(light.is_readable_again());
         assert_eq!(reading(&mut light, now), Little);
         assert_eq!(light.next_check(now), Some(now + PRESSED_CHECK));
-        assert!(!memory.turns.is_wanted(), "it has left the line");
+        assert!(!memory.read_permits.is_wanted(), "it has left the line");
     }
 
     #[test]
@@ -454,7 +454,7 @@ mod tests {
         let [mut first, mut next] = connections::<2>(&memory, Owner::Server);
         first.set(60 * STEP, 0);
         next.set(LITTLE + STEP, 0);
-        assert_eq!(reading(&mut first, now), Turn);
+        assert_eq!(reading(&mut first, now), Permitted);
         let wakes = Arc::new(Wakes::default());
         assert_eq!(next.reading(now, &Context::from_waker(&wakes.waker())), Not);
         // The connection's lock is held now.
@@ -465,13 +465,13 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_the_turn_is_woken_to_give_it_back() {
+    fn one_that_has_the_permit_is_woken_to_give_it_back() {
         let now = Instant::now();
         let memory = Memory::new(40 * STEP, 40 * STEP);
         let [mut first, mut other] = connections::<2>(&memory, Owner::Server);
         first.set(LITTLE + STEP, 0);
         other.set(60 * STEP, 0);
-        assert_eq!(reading(&mut first, now), Turn);
+        assert_eq!(reading(&mut first, now), Permitted);
         // Nothing is short any more. The connection has no data that it would check for.
         other.set(10 * STEP, 0);
         first.set(0, LITTLE + STEP);
@@ -481,7 +481,7 @@ mod tests {
         other.set(10 * STEP, 0);
         assert_eq!(reading(&mut first, now), Free);
         other.set(60 * STEP, 0);
-        assert_eq!(reading(&mut other, now), Turn);
+        assert_eq!(reading(&mut other, now), Permitted);
     }
 
     #[test]
@@ -493,16 +493,16 @@ mod tests {
         own.set(86 * STEP, 0);
         other.set(LITTLE + STEP, 0);
         light.set(10 * STEP, 0);
-        assert_eq!(reading(&mut own, now), Turn);
+        assert_eq!(reading(&mut own, now), Permitted);
         assert_eq!((reading(&mut other, now), reading(&mut light, now)), (Not, Free));
         // The only user of a server waits too.
         light.set(0, 0);
         own.set(101 * STEP, 0);
-        assert_eq!((reading(&mut own, now), reading(&mut other, now)), (Turn, Not));
+        assert_eq!((reading(&mut own, now), reading(&mut other, now)), (Permitted, Not));
     }
 
     #[test]
-    fn a_turn_ends_when_nothing_comes_or_it_lasts_and_goes_round() {
+    fn the_permit_goes_round_when_nothing_comes_or_after_a_while() {
         let start = Instant::now();
         let memory = Memory::new(40 * STEP, 40 * STEP);
         let mut connections = connections::<3>(&memory, Owner::Server);
@@ -510,23 +510,23 @@ mod tests {
         let read = |connections: &mut [ConnectionMemory; 3], now| {
             connections.each_mut().map(|it| reading(it, now))
         };
-        assert_eq!(read(&mut connections, start), [Turn, Not, Not]);
-        assert!(!connections[0].found_nothing(start + TURN / 2));
-        assert!(connections[0].found_nothing(start + TURN), "for so long");
+        assert_eq!(read(&mut connections, start), [Permitted, Not, Not]);
+        assert!(!connections[0].found_nothing(start + SILENCE / 2));
+        assert!(connections[0].found_nothing(start + SILENCE), "for so long");
         connections[0].stalls(|| true);
-        assert_eq!(read(&mut connections, start + TURN), [Not, Turn, Not]);
-        // The turn lasts longer if something comes, but only for a limited time.
-        let soon = start + TURN + TURN / 2;
+        assert_eq!(read(&mut connections, start + SILENCE), [Not, Permitted, Not]);
+        // It stays longer if something comes, but only for a limited time.
+        let soon = start + SILENCE + SILENCE / 2;
         connections[1].found_something(soon);
-        assert!(!connections[1].found_nothing(start + 2 * TURN));
-        assert_eq!(read(&mut connections, start + TURN + SLICE), [Not, Not, Turn]);
-        // A connection that holds nothing any more leaves the turn to the next one.
+        assert!(!connections[1].found_nothing(start + 2 * SILENCE));
+        assert_eq!(read(&mut connections, start + SILENCE + SLICE), [Not, Not, Permitted]);
+        // A connection that holds nothing any more leaves the permit to the next one.
         connections[2].set(0, 0);
         connections[0].set(30 * STEP, 0);
-        let now = start + TURN + SLICE;
+        let now = start + SILENCE + SLICE;
         assert_eq!(reading(&mut connections[2], now), Little);
         connections[2].leave();
-        assert_eq!(reading(&mut connections[0], now), Turn);
+        assert_eq!(reading(&mut connections[0], now), Permitted);
     }
 
     #[test]
@@ -535,41 +535,41 @@ mod tests {
         let memory = Memory::new(40 * STEP, 40 * STEP);
         let mut connections = connections::<2>(&memory, Owner::Server);
         connections.iter_mut().for_each(|connection| connection.set(26 * STEP, 0));
-        assert_eq!(reading(&mut connections[0], start), Turn);
+        assert_eq!(reading(&mut connections[0], start), Permitted);
         connections[0].set(27 * STEP, 0);
-        assert!(connections[0].found_nothing(start + TURN));
+        assert!(connections[0].found_nothing(start + SILENCE));
         connections[0].stalls(|| true);
         let later = start + 2 * SLICE;
-        assert_eq!(connections.each_mut().map(|it| reading(it, later)), [Turn, Not]);
+        assert_eq!(connections.each_mut().map(|it| reading(it, later)), [Permitted, Not]);
         connections[0].set(26 * STEP, 0);
-        assert_eq!(connections.each_mut().map(|it| reading(it, later)), [Not, Turn]);
+        assert_eq!(connections.each_mut().map(|it| reading(it, later)), [Not, Permitted]);
     }
 
     #[test]
-    fn one_that_waits_only_for_handlers_leaves_its_turn_until_the_user_is_far_beyond() {
+    fn one_that_waits_only_for_handlers_leaves_its_permit_until_the_user_is_far_beyond() {
         let start = Instant::now();
         let memory = Memory::new(4 * MARGIN, 4 * MARGIN);
         let mut connections = connections::<2>(&memory, Owner::Server);
         let [waits, other] = &mut connections;
-        // Exactly as far as the turn goes round.
+        // Exactly as far as the permit goes round.
         waits.set(5 * MARGIN, 0);
         other.set(MARGIN / 2, 0);
-        assert_eq!((reading(waits, start), reading(other, start)), (Turn, Not));
+        assert_eq!((reading(waits, start), reading(other, start)), (Permitted, Not));
         waits.stalls(|| false);
-        assert_eq!((reading(waits, start), reading(other, start)), (Not, Turn));
+        assert_eq!((reading(waits, start), reading(other, start)), (Not, Permitted));
         other.stalls(|| false);
         waits.set(5 * MARGIN + STEP, 0);
-        assert_eq!((reading(waits, start), reading(other, start)), (Turn, Not));
+        assert_eq!((reading(waits, start), reading(other, start)), (Permitted, Not));
         waits.stalls(|| false);
-        assert_eq!((reading(waits, start), reading(other, start)), (Turn, Not));
+        assert_eq!((reading(waits, start), reading(other, start)), (Permitted, Not));
 
         // Far beyond, it holds up all others, and is closed in the end.
         let later = start + PATIENCE_WITH_HANDLERS;
         assert!(!waits.is_exhausted(start + PATIENCE, || false), "its peer has done its part");
-        assert!(!waits.is_exhausted(later - TURN, || false));
+        assert!(!waits.is_exhausted(later - SILENCE, || false));
         assert!(waits.is_exhausted(later, || false));
         waits.set(5 * MARGIN, 0);
-        assert_eq!(reading(waits, start), Turn);
+        assert_eq!(reading(waits, start), Permitted);
         assert!(!waits.is_exhausted(later, || false), "others are read");
     }
 
@@ -582,14 +582,14 @@ mod tests {
             connection.set(20 * STEP, 0);
         }
         let later = start + PATIENCE;
-        assert_eq!(reading(&mut stuck, start), Turn);
+        assert_eq!(reading(&mut stuck, start), Permitted);
         for now in [start, later] {
             assert_eq!(reading(&mut unread, now), Not);
             unread.was_not_read(now, true);
             assert_eq!(reading(&mut silent, now), Not);
             silent.was_not_read(now, false);
         }
-        assert!(!stuck.is_exhausted(later - TURN, || true), "it has time");
+        assert!(!stuck.is_exhausted(later - SILENCE, || true), "it has time");
         assert!(!unread.is_exhausted(later, || true), "it was not read");
         assert!(!silent.is_exhausted(later, || false), "the peer has done its part");
         silent.was_not_read(start, false);
@@ -601,7 +601,7 @@ mod tests {
         assert!(stuck.is_exhausted(later, || true));
         stuck.note_sent(STEP as u64);
         assert!(!stuck.is_exhausted(later, || true), "it takes what is sent");
-        assert_eq!(reading(&mut stuck, start), Turn);
+        assert_eq!(reading(&mut stuck, start), Permitted);
         assert!(stuck.is_exhausted(later, || true));
         stuck.set(20 * STEP, 0);
         assert!(!stuck.is_exhausted(later, || true));

@@ -198,10 +198,10 @@ where
                 Poll::Pending => ReadOutcome::Nothing,
             };
         }
-        if !turn.may_read {
+        if !turn.may_read() {
             return ReadOutcome::Nothing;
         }
-        let input = self.reader.read(&mut self.io, cx, turn.spins, turn.little);
+        let input = self.reader.read(&mut self.io, cx, turn.spins, turn.reading);
         turn.more = self.reader.has_more();
         match input {
             ReadOutcome::Nothing => turn.stalls = self.memory.found_nothing(turn.now),
@@ -213,7 +213,7 @@ where
     /// Returns whether memory is short, and it is not this connection's turn: then nothing is read or parsed.
     #[inline]
     fn is_postponed(&self, turn: &Turn) -> bool {
-        !turn.may_read && self.phase == DriverPhase::Open
+        !turn.may_read() && self.phase == DriverPhase::Open
     }
 
     /// Only checks whether there is something to read or to parse. If there is, the peer is not late:
@@ -386,7 +386,7 @@ where
         let (mut state, written) =
             writing::write(&mut self.io, cx, state, self.parallel.then_some(shared), WRITE);
         match written {
-            Ok(written) => turn.unsent = written == Written::Limit,
+            Ok(written) => turn.has_more_to_write = written == Written::Limit,
             Err(error) => {
                 self.hear_out(cx, &mut state, turn.now);
                 // The peer's last bytes may have broken the protocol, which says more than the error.
@@ -407,7 +407,7 @@ where
         let is_pressed = self.memory.is_pressed();
         if state.h2.set_pressed(is_pressed, is_pressed && self.memory.is_far_beyond()) {
             // The window that it gave is written in the next turn.
-            turn.unsent = true;
+            turn.has_more_to_write = true;
         }
     }
 
@@ -421,7 +421,8 @@ where
         }
         let postponed = self.is_postponed(turn);
         let unparsed = self.unparsed && !postponed;
-        if turn.lingers || turn.more || turn.unsent || unparsed || state.h2.has_events() {
+        if turn.lingers || turn.more || turn.has_more_to_write || unparsed || state.h2.has_events()
+        {
             return AfterTurn::Again;
         }
         // The last sender was dropped while the lock was free.

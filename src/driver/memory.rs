@@ -7,10 +7,10 @@
 //! than the limit and this user holds more than its part of the limit. Connections of other users
 //! are not affected.
 //!
-//! Of a pressed user's connections that hold more than a little, one is read at a time ([`ReadTurns`]), in the
+//! Of a pressed user's connections that hold more than a little, one is read at a time ([`ReadPermits`]), in the
 //! order in which they began to wait. It gives window to its oldest request first
 //! (`http2/pressure.rs`), so that requests that have begun can finish. If a user holds a quarter
-//! more than its share, the connection that is read keeps its turn as long as its peer has to act, and
+//! more than its share, the connection that is read keeps its permit as long as its peer has to act, and
 //! with half of [`MARGIN`] more until it holds less. If all together hold a quarter more than the
 //! limit, only one connection of the server is read.
 //!
@@ -27,9 +27,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::peak::Peak;
+use super::read_permits::ReadPermits;
 use super::rounds::{Line, Rounds};
 use super::timer::now;
-use super::turns::ReadTurns;
 
 /// How many bytes connections that held little may add beyond a quarter more than the limit.
 pub(super) const MARGIN: usize = 16 << 20;
@@ -43,9 +43,9 @@ pub(crate) struct Memory {
     own_uid: u32,
     /// How many users hold something.
     pub(super) holders: AtomicUsize,
-    /// The turns for the whole server: one connection is read at a time while a quarter more than
+    /// The permit for the whole server: one connection is read at a time while a quarter more than
     /// the limit is held.
-    pub(super) turns: ReadTurns,
+    pub(super) read_permits: ReadPermits,
     pub(super) next: AtomicU64,
     users: Mutex<HashMap<Owner, Weak<User>>>,
     /// What all hold together.
@@ -72,7 +72,7 @@ pub(crate) struct User {
     /// The number of this user.
     pub(super) number: u64,
     held: AtomicUsize,
-    pub(super) turns: ReadTurns,
+    pub(super) read_permits: ReadPermits,
     /// Its connections that wait for a turn of their task.
     pub(super) line: Arc<Line>,
 }
@@ -86,7 +86,7 @@ impl Memory {
             share: share.min(limit),
             own_uid: rustix::process::geteuid().as_raw(),
             holders: AtomicUsize::new(0),
-            turns: ReadTurns::default(),
+            read_permits: ReadPermits::default(),
             next: AtomicU64::new(1),
             users: Mutex::default(),
             peak: Arc::default(),
@@ -110,7 +110,7 @@ impl Memory {
             owner,
             number: self.next.fetch_add(1, Ordering::Relaxed),
             held: AtomicUsize::new(0),
-            turns: ReadTurns::default(),
+            read_permits: ReadPermits::default(),
             line: Arc::default(),
         });
         users.insert(owner, Arc::downgrade(&user));

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::busy_poll::Spin;
+use super::connection_memory::Reading;
 use super::socket::Socket;
 use crate::http2::{give_spare, take_spare};
 
@@ -125,13 +126,13 @@ impl Reader {
         io: &mut T,
         cx: &mut Context<'_>,
         spinning: bool,
-        little: bool,
+        reading: Reading,
     ) -> ReadOutcome {
         self.more = false;
         if let Some(end) = self.end.take() {
             return end;
         }
-        if little {
+        if reading == Reading::Little {
             self.prepare_little();
         } else {
             self.prepare();
@@ -305,7 +306,8 @@ mod tests {
         reader.note_load(streams, is_bulk);
         let mut largest = 0;
         for _ in 0..10 {
-            let read = poll_fn(|cx| Poll::Ready(reader.read(&mut io, cx, false, false))).await;
+            let read =
+                poll_fn(|cx| Poll::Ready(reader.read(&mut io, cx, false, Reading::Free))).await;
             assert!(matches!(read, ReadOutcome::Bytes));
             largest = largest.max(reader.buffer().len());
             reader.buffer().clear();

@@ -53,8 +53,8 @@ pub(crate) struct State {
     pub(super) socket_sender: Option<SocketSender>,
     /// Client: calls that wait for the server to take another one.
     pub(super) waiting: BTreeMap<u64, Waker>,
-    /// Client: how many calls have left that line because it is their turn, and have not tried yet.
-    pub(super) turns: usize,
+    /// Client: how many calls were called out of that line, and have not tried yet.
+    pub(super) called: usize,
     pub(super) next_ticket: u64,
     /// Client: tasks that wait until the connection is ready, or takes no more calls.
     pub(super) watchers: BTreeMap<u64, Waker>,
@@ -80,7 +80,7 @@ impl Shared {
             less_held: false,
             socket_sender: None,
             waiting: BTreeMap::new(),
-            turns: 0,
+            called: 0,
             next_ticket: 0,
             watchers: BTreeMap::new(),
             abandoned: false,
@@ -287,7 +287,7 @@ impl State {
             return;
         }
         if let Some((_, waker)) = self.waiting.pop_first() {
-            self.turns += 1;
+            self.called += 1;
             self.wakes.push(waker);
         }
     }
@@ -303,17 +303,17 @@ impl State {
 
     /// Wakes all calls in that line.
     fn wake_waiters(&mut self) {
-        self.turns += self.waiting.len();
+        self.called += self.waiting.len();
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
     }
 
     /// Returns whether a call that has not waited has to let others go first. A call that is woken for
     /// a slot would otherwise find it taken each time, by a task that calls without end.
     pub(super) fn gives_way(&mut self) -> bool {
-        if self.turns == 0 {
+        if self.called == 0 {
             self.wake_waiter();
         }
-        self.turns > 0
+        self.called > 0
     }
 
     /// Ends the connection, and all of its streams.

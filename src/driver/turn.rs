@@ -21,9 +21,7 @@ pub(super) enum DriverPhase {
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) now: Instant,
-    pub(super) may_read: bool,
-    /// Whether only little is read at a time.
-    pub(super) little: bool,
+    pub(super) reading: Reading,
     /// Whether the peer has sent something that may not be read now.
     pub(super) unread: bool,
     /// Whether the peer does not continue with what it was asked for.
@@ -33,8 +31,8 @@ pub(super) struct Turn {
     pub(super) more: bool,
     /// Whether bytes came.
     pub(super) progress: bool,
-    /// Whether there is more to write than one turn writes.
-    pub(super) unsent: bool,
+    /// Whether the next turn has something to write at once.
+    pub(super) has_more_to_write: bool,
     /// Whether this turn takes events that the last one left.
     pub(super) continues: bool,
     /// Whether other tasks get a turn to add to the outgoing bytes before they are written.
@@ -46,17 +44,20 @@ impl Turn {
     pub(super) fn new(now: Instant, reading: Reading, spins: bool) -> Self {
         Self {
             now,
-            may_read: reading != Reading::Not,
-            little: reading == Reading::Little,
+            reading,
             unread: false,
             stalls: false,
             spins,
             more: false,
             progress: false,
-            unsent: false,
+            has_more_to_write: false,
             continues: false,
             lingers: false,
         }
+    }
+
+    pub(super) fn may_read(&self) -> bool {
+        self.reading != Reading::Not
     }
 }
 

@@ -1,23 +1,23 @@
-//! [`ReadTurns`]: a line of connections, of which the first one has the turn.
+//! [`ReadPermits`]: a line of connections, one of which has the permit to be read.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-/// A line of connections, each with a number. One at a time has the turn.
+/// A line of connections, each with a number. One at a time has the permit.
 #[derive(Debug, Default)]
-pub(super) struct ReadTurns(Mutex<TurnQueue>);
+pub(super) struct ReadPermits(Mutex<PermitQueue>);
 
 #[derive(Debug, Default)]
-struct TurnQueue {
+struct PermitQueue {
     holder: Option<u64>,
     /// The waiting connections, in the order in which they came.
     waiting: VecDeque<(u64, Waker)>,
 }
 
-impl ReadTurns {
-    /// Returns whether it is the turn of `id`. Otherwise it waits in the line, and is woken for its
-    /// turn.
+impl ReadPermits {
+    /// Returns whether `id` has the permit now. Otherwise it waits in the line, and is woken when it may
+    /// take it.
     pub(super) fn take(&self, id: u64, waker: &Waker) -> bool {
         let mut line = self.lock();
         if line.holder == Some(id) {
@@ -37,7 +37,8 @@ impl ReadTurns {
         false
     }
 
-    /// Leaves the line. If nobody has the turn then, returns the waker of the next one, which may take it.
+    /// Leaves the line. If nobody has the permit then, returns the waker of the next one, which may
+    /// take it.
     #[must_use]
     pub(super) fn leave(&self, id: u64) -> Option<Waker> {
         let mut line = self.lock();
@@ -50,12 +51,12 @@ impl ReadTurns {
         next.map(|(_, waker)| waker.clone())
     }
 
-    /// Returns whether another connection waits for the turn.
+    /// Returns whether another connection waits for the permit.
     pub(super) fn is_wanted(&self) -> bool {
         !self.lock().waiting.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, TurnQueue> {
+    fn lock(&self) -> MutexGuard<'_, PermitQueue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -66,18 +67,18 @@ mod tests {
 
     #[test]
     fn one_at_a_time_in_the_order_in_which_they_came() {
-        let turns = ReadTurns::default();
-        let take = |id| turns.take(id, Waker::noop());
+        let permits = ReadPermits::default();
+        let take = |id| permits.take(id, Waker::noop());
         assert_eq!([1, 2, 3, 1].map(take), [true, false, false, true]);
-        assert!(turns.leave(1).is_some());
+        assert!(permits.leave(1).is_some());
         assert_eq!([1, 3, 2].map(take), [false, false, true]);
-        // A connection that leaves the line gets no turn.
-        assert!(turns.leave(3).is_none(), "2 has the turn");
-        assert!(turns.leave(2).is_some());
+        // A connection that leaves the line gets no permit.
+        assert!(permits.leave(3).is_none(), "2 has the permit");
+        assert!(permits.leave(2).is_some());
         assert_eq!([1, 2].map(take), [true, false]);
-        assert!(turns.leave(2).is_none());
-        assert!(!turns.is_wanted());
-        assert!(turns.leave(1).is_none());
+        assert!(permits.leave(2).is_none());
+        assert!(!permits.is_wanted());
+        assert!(permits.leave(1).is_none());
         assert!(take(4));
     }
 }
