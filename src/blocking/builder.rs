@@ -7,8 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::address::{Address, AddressParseError};
-use crate::client::{AGENT, ChannelStats, RetryPolicy, user_agent};
-use crate::grpc::timeout_value;
+use crate::client::{CallDefaults, ChannelStats, RetryPolicy};
 use crate::observer::{Observer, ObserverOptions, Observers};
 use crate::policy::PeerPolicy;
 use crate::socket::CONNECT_TIMEOUT;
@@ -38,11 +37,8 @@ use crate::socket::CONNECT_TIMEOUT;
 pub struct ChannelBuilder {
     pub(super) address: Result<Arc<Address>, AddressParseError>,
     pub(super) connect_timeout: Duration,
-    pub(super) wait_for_ready: bool,
     pub(super) server: Option<PeerPolicy>,
-    /// The default deadline, and its value on the wire.
-    pub(super) timeout: Option<(Duration, HeaderValue)>,
-    pub(super) user_agent: HeaderValue,
+    pub(super) defaults: CallDefaults,
     pub(super) retry: Option<RetryPolicy>,
     observing: ObserverOptions,
 }
@@ -52,10 +48,8 @@ impl ChannelBuilder {
         Self {
             address,
             connect_timeout: CONNECT_TIMEOUT,
-            wait_for_ready: false,
             server: None,
-            timeout: None,
-            user_agent: HeaderValue::from_static(AGENT),
+            defaults: CallDefaults::new(),
             retry: None,
             observing: ObserverOptions::default(),
         }
@@ -84,7 +78,7 @@ impl ChannelBuilder {
     /// sets it for one call.
     #[must_use]
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.wait_for_ready = wait;
+        self.defaults.wait_for_ready = wait;
         self
     }
 
@@ -103,7 +97,7 @@ impl ChannelBuilder {
     /// call no time to wait for anything.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some((timeout, timeout_value(timeout)));
+        self.defaults.set_timeout(timeout);
         self
     }
 
@@ -126,9 +120,7 @@ impl ChannelBuilder {
     where
         A: TryInto<HeaderValue>,
     {
-        if let Some(agent) = user_agent(agent.try_into()?) {
-            self.user_agent = agent;
-        }
+        self.defaults.set_user_agent(&agent.try_into()?);
         Ok(self)
     }
 

@@ -46,7 +46,7 @@ impl BlockingCall {
         let deadline = request.deadline.clone();
         let waits = request.begin_wait();
         let connected =
-            channel.connection(deadline.at(), request.waits_for_ready, message.is_none());
+            channel.connection(deadline.at(), request.plan.waits_for_ready, message.is_none());
         let size = message.as_ref().map_or(0, |message| message.len());
         let opened = connected.map_err(|error| request.unconnected(error)).and_then(|connection| {
             request.set_time_left();

@@ -3,9 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use http::header::USER_AGENT;
+use http::HeaderMap;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName};
 use tonic::Status;
 
 use super::builder::ChannelBuilder;
@@ -15,28 +14,21 @@ use super::reader::left;
 use crate::address::Address;
 use crate::backoff::{Backoff, jittered};
 use crate::client::{
-    DirectResponse, FailedAttempt, PREVIOUS_ATTEMPTS, PolicyAttempts, RESENDS, WAITING,
-    WaitForReady, no_slot, unavailable, unconnected_in_time,
+    CallPlan, DirectResponse, FailedAttempt, PREVIOUS_ATTEMPTS, PolicyAttempts, RESENDS, WAITING,
+    WaitForReady, Waited, no_slot, unavailable, unconnected_in_time,
 };
 use crate::driver::Fields;
-use crate::grpc::{GRPC_TIMEOUT, failure_in, field, grpc_timeout, timeout_value};
+use crate::grpc::{GRPC_TIMEOUT, failure_in, timeout_value};
 use crate::http2::{HeadId, SendRequest};
 use crate::observer::CallObservation;
 use crate::socket::ConnectError;
-
-static TIMEOUT: HeaderName = GRPC_TIMEOUT;
 
 /// The request of a call.
 pub(super) struct BlockingRequest {
     path: &'static str,
     headers: Fields,
     pub(super) deadline: BlockingDeadline,
-    /// Whether the channel's user agent is still to be added to the headers.
-    adds_agent: bool,
-    /// Whether the channel's timeout is still to be added, too.
-    adds_timeout: bool,
-    /// Whether the call waits for a server.
-    pub(super) waits_for_ready: bool,
+    pub(super) plan: CallPlan,
     /// The attempts that the retry policy has had made.
     attempts: PolicyAttempts,
     /// How often it was sent again because no server had processed it.
@@ -84,17 +76,19 @@ impl BlockingDeadline {
     }
 
     pub(super) fn exceeded(&self, address: &Address) -> Status {
-        let Self { timeout, path, failed, .. } = self;
+        let (path, waited) = (self.path, self.waited());
         Status::deadline_exceeded(format!(
-            "{path}: no complete response from the server at {address} within the deadline of \
-             {timeout:?}{failed}"
+            "{path}: no complete response from the server at {address} within the deadline of {waited}"
         ))
     }
 
     /// Returns the status of a call that waited for a slot until its deadline.
     pub(super) fn no_slot(&self, address: &Address) -> Status {
-        let Self { timeout, path, failed, .. } = self;
-        no_slot(path, format_args!("at {address} "), format_args!("{timeout:?}{failed}"))
+        no_slot(self.path, format_args!("at {address} "), self.waited())
+    }
+
+    fn waited(&self) -> Waited<'_> {
+        Waited { time: self.timeout, failed: &self.failed }
     }
 
     /// Returns the status of a call that has failed. After the deadline that is the deadline's
@@ -117,27 +111,22 @@ impl BlockingRequest {
             let path = PathAndQuery::from_static(path);
             Box::new(CallObservation::of_channel(observers, &path))
         });
-        // A head that never changes has neither a timeout nor a user agent.
-        let (own_timeout, adds_agent) = match &headers {
-            Fields::Static(_) => (None, true),
-            Fields::Own(headers) => (grpc_timeout(headers), field(headers, &USER_AGENT).is_none()),
+        let own = match &headers {
+            Fields::Static(_) => None,
+            Fields::Own(headers) => Some(&**headers),
         };
-        let default = channel.config().timeout.as_ref().map(|(timeout, _)| *timeout);
-        let timeout = own_timeout.or(default);
-        let at = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let plan = CallPlan::new(own, wait_for_ready, &channel.config().defaults);
+        let at = plan.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Self {
             path,
             headers,
             deadline: BlockingDeadline {
                 at,
-                timeout: timeout.unwrap_or_default(),
+                timeout: plan.timeout.unwrap_or_default(),
                 failed: FailedAttempt::default(),
                 path,
             },
-            adds_agent,
-            adds_timeout: own_timeout.is_none() && default.is_some(),
-            waits_for_ready: wait_for_ready
-                .map_or(channel.config().wait_for_ready, |WaitForReady(waits)| waits),
+            plan,
             attempts: PolicyAttempts::FIRST,
             resends: 0,
             backoff: WAITING,
@@ -150,7 +139,7 @@ impl BlockingRequest {
         let Some(left) = left(self.deadline.at) else { return };
         if self.deadline.timeout.saturating_sub(left) > Duration::from_millis(1) {
             self.headers.set(GRPC_TIMEOUT, timeout_value(left));
-            self.adds_timeout = false;
+            self.plan.note_own_timeout();
         }
     }
 
@@ -160,15 +149,13 @@ impl BlockingRequest {
         config: &'a ChannelBuilder,
         authority: &'a [u8],
     ) -> SendRequest<'a> {
-        let agent = self.adds_agent.then_some((&USER_AGENT, &config.user_agent));
-        let timeout = config.timeout.as_ref().filter(|_| self.adds_timeout);
         SendRequest {
             method: "POST",
             scheme: "http",
             authority,
             path: self.path,
             headers: &self.headers,
-            more: [agent, timeout.map(|(_, value)| (&TIMEOUT, value))],
+            more: self.plan.more_fields(&config.defaults),
             id: match self.headers {
                 Fields::Static(fields) => Some(HeadId::request(self.path, fields)),
                 Fields::Own(_) => None,
@@ -182,8 +169,7 @@ impl BlockingRequest {
         if !self.deadline.has_passed() {
             return NoResponse::Failed(unavailable(error));
         }
-        let BlockingDeadline { timeout, failed, .. } = &self.deadline;
-        NoResponse::Failed(unconnected_in_time(error, format_args!("{timeout:?}{failed}")))
+        NoResponse::Failed(unconnected_in_time(error, self.deadline.waited()))
     }
 
     /// Returns how often the request was made, the attempt that is under way included.
@@ -196,7 +182,7 @@ impl BlockingRequest {
     pub(super) fn resend(&mut self, reason: &NoResponse) -> Option<Duration> {
         let (status, waits) = match reason {
             NoResponse::Again(status) => (status, false),
-            NoResponse::Elsewhere(status) => (status, self.waits_for_ready),
+            NoResponse::Elsewhere(status) => (status, self.plan.waits_for_ready),
             NoResponse::Failed(_) => return None,
         };
         let wait = match self.resends {
@@ -261,11 +247,9 @@ impl BlockingRequest {
         if left.is_none_or(|left| wait < left) {
             return Ok(());
         }
-        let (failures, timeout) = (self.begun() - 1, self.deadline.timeout);
-        let text = format!(
-            "{}: failed {failures} times within the deadline of {timeout:?}{}",
-            self.path, self.deadline.failed
-        );
+        let (failures, waited) = (self.begun() - 1, self.deadline.waited());
+        let text =
+            format!("{}: failed {failures} times within the deadline of {waited}", self.path);
         Err(self.failed(Status::deadline_exceeded(text)))
     }
 

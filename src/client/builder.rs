@@ -15,12 +15,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::channel::Channel;
 use super::link::{BoxStream, Connect};
+use super::plan::CallDefaults;
 use super::retry::RetryPolicy;
 use super::stats::ChannelStats;
 use crate::address::{Address, AddressParseError};
 use crate::descriptors::MAX_PER_CALL;
 use crate::driver::{BoxError, BusyPoll, Options};
-use crate::grpc::{panic_message, timeout_value};
+use crate::grpc::panic_message;
 use crate::observer::{Observer, ObserverOptions, Observers};
 use crate::policy::PeerPolicy;
 use crate::socket::{CONNECT_TIMEOUT, ConnectError};
@@ -28,20 +29,13 @@ use crate::socket::{CONNECT_TIMEOUT, ConnectError};
 /// How long a PING may go without an answer by default. It is gRPC's default.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where a user agent names this library and its version, in the form that "gRPC over HTTP2" asks
-/// for.
-pub(crate) const AGENT: &str = concat!("grpc-rust-samehost/", env!("CARGO_PKG_VERSION"));
-
 /// The options of a [`Channel`]: how it connects and calls. [`Channel::builder`] makes it.
 #[derive(Clone)]
 pub struct ChannelBuilder {
     pub(super) target: Target,
     pub(super) connect_timeout: Duration,
-    pub(super) wait_for_ready: bool,
     pub(super) server: Option<PeerPolicy>,
-    /// The default deadline, and its value on the wire.
-    pub(super) timeout: Option<(Duration, HeaderValue)>,
-    pub(super) user_agent: Option<HeaderValue>,
+    pub(super) defaults: CallDefaults,
     pub(super) retry: Option<RetryPolicy>,
     pub(super) keep_alive_interval: Option<Duration>,
     pub(super) keep_alive_timeout: Duration,
@@ -169,10 +163,8 @@ impl ChannelBuilder {
         Self {
             target,
             connect_timeout: CONNECT_TIMEOUT,
-            wait_for_ready: false,
             server: None,
-            timeout: None,
-            user_agent: None,
+            defaults: CallDefaults::new(),
             retry: None,
             keep_alive_interval: None,
             keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
@@ -237,7 +229,7 @@ impl ChannelBuilder {
     /// ends the wait, the error says what the call waited for.
     #[must_use]
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.wait_for_ready = wait;
+        self.defaults.wait_for_ready = wait;
         self
     }
 
@@ -247,7 +239,7 @@ impl ChannelBuilder {
     /// none: it leaves a call no time to wait for anything.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some((timeout, timeout_value(timeout)));
+        self.defaults.set_timeout(timeout);
         self
     }
 
@@ -336,7 +328,7 @@ impl ChannelBuilder {
     where
         A: TryInto<HeaderValue>,
     {
-        self.user_agent = user_agent(agent.try_into()?);
+        self.defaults.set_user_agent(&agent.try_into()?);
         Ok(self)
     }
 
@@ -432,13 +424,6 @@ impl ChannelBuilder {
     pub fn connect_lazy(self) -> Channel {
         Channel::new(self, None)
     }
-}
-
-/// Returns the user agent of a program that is called `agent`.
-pub(crate) fn user_agent(agent: HeaderValue) -> Option<HeaderValue> {
-    let whole = [agent.as_bytes(), b" ", AGENT.as_bytes()].concat();
-    // Both parts are valid field values, so both together are one.
-    HeaderValue::from_bytes(&whole).ok()
 }
 
 impl fmt::Debug for ChannelBuilder {

@@ -7,32 +7,27 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use http::header::USER_AGENT;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use tokio::time::Sleep;
 use tonic::Status;
 
-use super::builder::{AGENT, WaitForReady};
+use super::builder::WaitForReady;
 use super::channel::ChannelCore;
 use super::connecting::{Unconnected, unconnected_in_time};
-use super::failed_attempt::FailedAttempt;
+use super::failed_attempt::{FailedAttempt, Waited};
 use super::link::Link;
+use super::plan::CallPlan;
 use super::retry::{PREVIOUS_ATTEMPTS, PolicyAttempts};
 use crate::driver::{
     self, CloseReason, OutgoingRequest, Phase, Responded, SlotTicket, StreamError, Unsent,
 };
-use crate::grpc::{Deadline, GRPC_TIMEOUT, failure_in, field, grpc_timeout, status, timeout_value};
+use crate::grpc::{Deadline, GRPC_TIMEOUT, failure_in, status, timeout_value};
 use crate::http2::{ResponseHead, StreamKey};
 use crate::socket::ConnectError;
 
 /// How often a call that no server has processed is sent again.
 pub(crate) const RESENDS: u8 = 5;
-
-static TIMEOUT: HeaderName = GRPC_TIMEOUT;
-
-static USUAL_AGENT: HeaderValue = HeaderValue::from_static(AGENT);
 
 /// One call, from the channel to the response: all attempts to connect and to send it. Dropping it
 /// cancels the call.
@@ -47,13 +42,8 @@ pub(crate) struct Calling<R, C = Arc<ChannelCore>> {
     request: R,
     /// In a box, so that a call without one is small.
     deadline: Option<Box<Deadline>>,
-    /// The time from the call's start to its deadline.
-    timeout: Duration,
+    plan: CallPlan,
     stage: CallStage,
-    /// Whether the channel's user agent is still to be added to the headers.
-    adds_agent: bool,
-    /// Whether the channel's timeout is still to be added, too.
-    adds_timeout: bool,
     /// How often it was sent again because no server had processed it.
     resends: u8,
     /// The attempts that a [`RetryPolicy`](super::RetryPolicy) has had made.
@@ -65,8 +55,6 @@ pub(crate) struct Calling<R, C = Arc<ChannelCore>> {
     waited: bool,
     /// Its place in the line for a slot, once there is one for it.
     place: Option<u64>,
-    /// Whether the call waits for a server.
-    wait: bool,
 }
 
 enum CallStage {
@@ -90,28 +78,19 @@ pub(super) struct LinkResponse {
 impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
     /// Begins a call. `wait_for_ready` is the call's own choice, if it has one.
     pub(super) fn new(channel: C, request: R, wait_for_ready: Option<WaitForReady>) -> Self {
-        let config = &channel.borrow().config;
         let head = request.head();
-        // A head that never changes has neither a timeout nor a user agent.
-        let (own_timeout, adds_agent) = match head.id {
-            Some(_) => (None, true),
-            None => (grpc_timeout(head.headers), field(head.headers, &USER_AGENT).is_none()),
-        };
-        let default = config.timeout.as_ref().map(|(timeout, _)| *timeout);
-        let timeout = own_timeout.or(default);
+        let headers = head.id.is_none().then_some(head.headers);
+        let plan = CallPlan::new(headers, wait_for_ready, &channel.borrow().config.defaults);
         Self {
-            deadline: timeout.and_then(Deadline::after).map(Box::new),
-            timeout: timeout.unwrap_or_default(),
+            deadline: plan.timeout.and_then(Deadline::after).map(Box::new),
+            plan,
             stage: CallStage::Send,
-            adds_agent,
-            adds_timeout: own_timeout.is_none() && default.is_some(),
             resends: 0,
             attempts: PolicyAttempts::FIRST,
             failed: FailedAttempt::default(),
             sent: 0,
             waited: false,
             place: None,
-            wait: wait_for_ready.map_or(config.wait_for_ready, |wait| wait.0),
             request,
             channel,
         }
@@ -163,7 +142,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
 
     /// Returns the deadline with what a status after it names.
     pub(super) fn named(&self, deadline: Deadline) -> Deadline {
-        deadline.of_response(self.request.head().path, self.timeout)
+        deadline.of_response(self.request.head().path, self.plan.timeout.unwrap_or_default())
     }
 
     /// Polls all attempts.
@@ -247,7 +226,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
     }
 
     fn connect(&mut self, later: bool) {
-        let (channel, wait) = (Arc::clone(self.channel()), self.wait);
+        let (channel, wait) = (Arc::clone(self.channel()), self.plan.waits_for_ready);
         let connect = async move { channel.connect(wait, later).await };
         self.stage = CallStage::Connect(Box::pin(connect));
     }
@@ -294,20 +273,15 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
         if self.waited || self.sent > 0 || self.attempts.made() > 1 {
             self.set_time_left();
         }
-        let config = &self.channel.borrow().config;
-        let agent = config.user_agent.as_ref().unwrap_or(&USUAL_AGENT);
-        let agent = self.adds_agent.then_some((&USER_AGENT, agent));
-        let timeout = config.timeout.as_ref().filter(|_| self.adds_timeout);
-        let timeout = timeout.map(|(_, value)| (&TIMEOUT, value));
-        let (authority, more) = (&link.authority, [agent, timeout]);
-        link.sender.send(&mut self.request, authority, more, self.place.take(), cx)
+        let more = self.plan.more_fields(&self.channel.borrow().config.defaults);
+        link.sender.send(&mut self.request, &link.authority, more, self.place.take(), cx)
     }
 
     /// Has the server told how much time is left, instead of the time that the call had at its start.
     fn set_time_left(&mut self) {
         if let Some(deadline) = &self.deadline {
             self.request.set_field(GRPC_TIMEOUT, timeout_value(deadline.left()));
-            self.adds_timeout = false;
+            self.plan.note_own_timeout();
         }
     }
 
@@ -317,7 +291,7 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
         if self.channel().is_of_stream() {
             return Err(status(error, None));
         }
-        if self.wait && self.resends > 0 {
+        if self.plan.waits_for_ready && self.resends > 0 {
             // The connection before it was of no use, either.
             self.connect(true);
         } else if self.resend() {
@@ -367,7 +341,8 @@ impl<R: OutgoingRequest, C: Borrow<Arc<ChannelCore>>> Calling<R, C> {
     /// Returns the status of a call whose deadline has passed. It says what the call was waiting
     /// for.
     fn deadline_exceeded(&self) -> Status {
-        let waited = Waited { time: self.timeout, failed: &self.failed };
+        let time = self.plan.timeout.unwrap_or_default();
+        let waited = Waited { time, failed: &self.failed };
         let path = self.request.head().path;
         match &self.stage {
             CallStage::Connect(_) => unconnected_in_time(self.channel().last_failure(), waited),
@@ -410,25 +385,5 @@ pub(crate) fn headers_too_large(limit: u32) -> Status {
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.as_ref().map_or(Ok(()), |address| write!(f, "at {address} "))
-    }
-}
-
-/// A duration in the form that people write, such as `3 s`, and the attempt that failed in it.
-struct Waited<'a> {
-    time: Duration,
-    failed: &'a FailedAttempt,
-}
-
-impl fmt::Display for Waited<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { time, failed } = self;
-        let nanos = time.as_nanos();
-        match nanos {
-            0 => f.write_str("0 s")?,
-            _ if nanos.is_multiple_of(1_000_000_000) => write!(f, "{} s", time.as_secs())?,
-            _ if nanos.is_multiple_of(1_000_000) => write!(f, "{} ms", time.as_millis())?,
-            _ => write!(f, "{time:?}")?,
-        }
-        write!(f, "{failed}")
     }
 }

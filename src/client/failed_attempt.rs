@@ -1,6 +1,8 @@
-//! [`FailedAttempt`]: what a status after the deadline says about the attempt that failed before.
+//! What a status after the deadline says: how long the call has [`Waited`], and about the [`FailedAttempt`]
+//! before.
 
 use std::fmt;
+use std::time::Duration;
 
 use tonic::Status;
 
@@ -26,5 +28,25 @@ impl FailedAttempt {
 impl fmt::Display for FailedAttempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.as_deref().unwrap_or_default())
+    }
+}
+
+/// A duration in the form that people write, such as `3 s`, and the attempt that failed in it.
+pub(crate) struct Waited<'a> {
+    pub(crate) time: Duration,
+    pub(crate) failed: &'a FailedAttempt,
+}
+
+impl fmt::Display for Waited<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { time, failed } = self;
+        let nanos = time.as_nanos();
+        match nanos {
+            0 => f.write_str("0 s")?,
+            _ if nanos.is_multiple_of(1_000_000_000) => write!(f, "{} s", time.as_secs())?,
+            _ if nanos.is_multiple_of(1_000_000) => write!(f, "{} ms", time.as_millis())?,
+            _ => write!(f, "{time:?}")?,
+        }
+        write!(f, "{failed}")
     }
 }

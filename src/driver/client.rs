@@ -88,7 +88,7 @@ pub(crate) enum Unsent {
 
 /// Fields that a channel adds to a request's own. Adding them to its header map would cost more
 /// than sending them.
-type MoreFields<'a> = [Option<(&'a HeaderName, &'a HeaderValue)>; 2];
+pub(crate) type MoreFields<'a> = [Option<(&'a HeaderName, &'a HeaderValue)>; 2];
 
 impl AsRef<Self> for Sender {
     fn as_ref(&self) -> &Self {

@@ -55,7 +55,7 @@ mod writing;
 pub(crate) use body::Incoming;
 pub use busy_poll::BusyPoll;
 pub(crate) use call_memory::CallMemory;
-pub(crate) use client::{PendingCall, Phase, Responded, Sender, SlotTicket, Unsent};
+pub(crate) use client::{MoreFields, PendingCall, Phase, Responded, Sender, SlotTicket, Unsent};
 pub(crate) use closing::Ended;
 pub(crate) use error::{CloseReason, StreamError};
 pub(crate) use fields::Fields;
