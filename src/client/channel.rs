@@ -22,10 +22,10 @@ use crate::socket::ConnectError;
 /// A client's way to one server. Give each stub a clone. Clones share one connection, which is
 /// opened when it is needed and opened again after it has ended. Any number of calls can be in
 /// flight; calls beyond what the server allows wait, and are sent in the order in which they were made,
-/// as far as their tasks poll them.
+/// as far as their tasks poll them. One that its task does not poll is passed over after 1 ms.
 ///
 /// A call that no server has processed (RFC 9113 §8.7) is sent again, up to five times, on a new
-/// connection if there is one. No other call is repeated, unless there is a
+/// connection if there is one. One whose request is a stream is not, once it was sent. No other call is repeated, unless there is a
 /// [`RetryPolicy`](crate::RetryPolicy). Errors are
 /// [`Status`](tonic::Status)es. If there is no connection, the status is UNAVAILABLE with the
 /// [`ConnectError`] as its source. A call has no deadline unless the caller sets one, by

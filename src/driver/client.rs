@@ -307,7 +307,6 @@ pub(crate) struct SlotTicket {
     ticket: u64,
     /// Whether calls that are being woken have not gone first yet.
     gives_way: bool,
-    tried: bool,
 }
 
 impl SlotTicket {
@@ -315,15 +314,15 @@ impl SlotTicket {
     fn new(state: &mut State, shared: &Arc<Shared>, place: Option<u64>, cx: &Context<'_>) -> Self {
         let ticket = place.unwrap_or_else(|| state.ticket());
         state.waiting.insert(ticket, cx.waker().clone());
-        Self { shared: Arc::clone(shared), ticket, gives_way: false, tried: false }
+        Self { shared: Arc::clone(shared), ticket, gives_way: false }
     }
 
     /// Returns a ticket that is called at the task's next poll, after those of calls that are being
     /// woken. It does not wait for them to try, because their tasks may not poll them.
     fn behind_the_called(state: &mut State, shared: &Arc<Shared>) -> Self {
-        state.called += 1;
         let ticket = state.ticket();
-        Self { shared: Arc::clone(shared), ticket, gives_way: true, tried: false }
+        state.called.push(ticket);
+        Self { shared: Arc::clone(shared), ticket, gives_way: true }
     }
 
     /// Is ready once the call may try again. The caller then has to try at once, with the place that
@@ -333,19 +332,16 @@ impl SlotTicket {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let tried = self.tried;
-        let polled = self.shared.with(|state| match state.waiting.get_mut(&self.ticket) {
+        self.shared.with(|state| match state.waiting.get_mut(&self.ticket) {
             Some(waker) => {
                 waker.clone_from(cx.waker());
                 Poll::Pending
             }
             None => {
-                state.called -= usize::from(!tried);
+                state.note_try(self.ticket);
                 Poll::Ready(self.ticket)
             }
-        });
-        self.tried = polled.is_ready();
-        polled
+        })
     }
 }
 
@@ -354,8 +350,7 @@ impl Drop for SlotTicket {
         self.shared.with(|state| {
             if state.waiting.remove(&self.ticket).is_some() {
                 state.waiter_left();
-            } else if !self.tried {
-                state.called -= 1;
+            } else if state.note_try(self.ticket) {
                 state.wake_waiter();
             }
         });

@@ -288,6 +288,7 @@ where
             self.phase = DriverPhase::Over;
         }
         self.timer.fired(turn.now);
+        state.on_line_timeout(turn.now);
         if turn.stalls {
             state.h2.give_to_another();
             self.memory.stalls(|| state.h2.waits_for_peer());
@@ -488,7 +489,8 @@ where
     fn set_timer(&mut self, state: &mut State, now: Instant) {
         state.h2.note_time(now);
         let check = self.memory.next_check(now).filter(|_| self.phase != DriverPhase::Closing);
-        let due = state.h2.next_timeout().into_iter().chain(check).min();
+        let line = state.line_timeout(now);
+        let due = state.h2.next_timeout().into_iter().chain(check).chain(line).min();
         self.timer.set(due, state.h2.active_streams() > 0);
     }
 }

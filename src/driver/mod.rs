@@ -9,6 +9,7 @@
 
 mod beside;
 mod body;
+mod body_task;
 mod busy_poll;
 mod call_memory;
 mod client;

@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::Body as HttpBody;
 
+use super::body_task::{BodyTask, panicked};
 use super::client::Unsent;
 use super::encode_buffer::EncodeBuffer;
 use super::error::StreamError;
@@ -103,7 +104,7 @@ where
         Err(Unsent::Body(StreamError::Body(
             match std::mem::replace(&mut self.end, StartEnd::Plain) {
                 StartEnd::Failed(error) => tonic::Status::from_error(error),
-                _ => tonic::Status::internal("the request's body panicked"),
+                _ => panicked(),
             },
         )))
     }
@@ -129,7 +130,8 @@ where
     fn send_rest(&mut self, shared: &Arc<Shared>, key: StreamKey) {
         let Some((body, next)) = self.end.take_rest() else { return };
         self.spent = true;
-        shared.spawn(key, SendBody::new(Arc::clone(shared), key, body, next));
+        let body = SendBody::new(Arc::clone(shared), key, body, next);
+        shared.spawn(key, BodyTask::new(Arc::clone(shared), key, body));
     }
 
     fn can_be_sent(&self) -> bool {

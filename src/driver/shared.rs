@@ -5,6 +5,7 @@ use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use tonic::Status;
@@ -24,6 +25,10 @@ const MOST_CALLS: u8 = 64;
 
 /// A caller leaves more bytes than this to the driver.
 const MOST_DIRECT: usize = 16 * 1024;
+
+/// How long calls wait for one that was called and does not try. A task may hold a call and await
+/// something else.
+const LINE_STANDS: Duration = Duration::from_millis(1);
 
 /// The lock is held while frames are encoded or decoded and, if no other thread may want it, while
 /// they are written. It is never held while a service, a body or a waker runs, or while a service or
@@ -53,8 +58,10 @@ pub(crate) struct State {
     pub(super) socket_sender: Option<SocketSender>,
     /// Client: calls that wait for the server to take another one.
     pub(super) waiting: BTreeMap<u64, Waker>,
-    /// Client: how many calls were called out of that line, and have not tried yet.
-    pub(super) called: usize,
+    /// Client: calls that were called out of that line, and have not tried yet.
+    pub(super) called: Vec<u64>,
+    /// Client: when the line goes on without those. Their tasks may not poll them.
+    pub(super) line_goes_on: Option<Instant>,
     pub(super) next_ticket: u64,
     /// Client: tasks that wait until the connection is ready, or takes no more calls.
     pub(super) watchers: BTreeMap<u64, Waker>,
@@ -80,7 +87,8 @@ impl Shared {
             less_held: false,
             socket_sender: None,
             waiting: BTreeMap::new(),
-            called: 0,
+            called: Vec::new(),
+            line_goes_on: None,
             next_ticket: 0,
             watchers: BTreeMap::new(),
             abandoned: false,
@@ -164,6 +172,7 @@ impl State {
             || self.abandoned
             || self.less_held
             || self.h2.is_done()
+            || (self.line_stands() && self.line_goes_on.is_none())
     }
 
     /// Lets the caller send a call itself, after it was encoded into an empty buffer, if it is the
@@ -286,9 +295,43 @@ impl State {
         if self.waiting.is_empty() || !self.h2.offers_slot() {
             return;
         }
-        if let Some((_, waker)) = self.waiting.pop_first() {
-            self.called += 1;
+        if let Some((ticket, waker)) = self.waiting.pop_first() {
+            self.called.push(ticket);
             self.wakes.push(waker);
+        }
+    }
+
+    /// Notes that a call which was called tries now, or never will. Returns whether it was still awaited.
+    pub(super) fn note_try(&mut self, ticket: u64) -> bool {
+        let place = self.called.iter().position(|called| *called == ticket);
+        if let Some(place) = place {
+            self.called.swap_remove(place);
+            self.line_goes_on = None;
+        }
+        place.is_some()
+    }
+
+    /// Returns whether calls wait for others to try.
+    fn line_stands(&self) -> bool {
+        !self.called.is_empty() && !self.waiting.is_empty()
+    }
+
+    /// Returns when the line goes on without those that do not try.
+    pub(super) fn line_timeout(&mut self, now: Instant) -> Option<Instant> {
+        if self.line_stands() {
+            self.line_goes_on.get_or_insert(now + LINE_STANDS);
+        } else {
+            self.line_goes_on = None;
+        }
+        self.line_goes_on
+    }
+
+    /// Lets the line go on if it has stood for long enough.
+    pub(super) fn on_line_timeout(&mut self, now: Instant) {
+        if self.line_goes_on.is_some_and(|at| at <= now) {
+            self.line_goes_on = None;
+            self.called.clear();
+            self.wake_waiter();
         }
     }
 
@@ -301,19 +344,18 @@ impl State {
         }
     }
 
-    /// Wakes all calls in that line.
+    /// Wakes all calls in that line, because the connection takes no more calls.
     fn wake_waiters(&mut self) {
-        self.called += self.waiting.len();
         self.wakes.extend(std::mem::take(&mut self.waiting).into_values());
     }
 
     /// Returns whether a call that has not waited has to let others go first. A call that is woken for
     /// a slot would otherwise find it taken each time, by a task that calls without end.
     pub(super) fn gives_way(&mut self) -> bool {
-        if self.called == 0 {
+        if self.called.is_empty() {
             self.wake_waiter();
         }
-        self.called > 0
+        !self.called.is_empty()
     }
 
     /// Ends the connection, and all of its streams.

@@ -1,6 +1,9 @@
 //! How a channel connects, and its errors when it cannot.
 
+use std::future::{Future, poll_fn};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use samehost::ping::{PingRequest, PingServiceClient, WatchRequest};
@@ -14,7 +17,8 @@ use crate::support::{Running, Scripted, Transport, directory, on_both_transports
 on_both_transports!(
     a_lazy_channel_connects_at_its_first_call,
     a_channel_reconnects_on_the_next_call,
-    a_task_that_calls_without_end_leaves_slots_to_others
+    a_task_that_calls_without_end_leaves_slots_to_others,
+    a_call_that_nobody_polls_holds_up_no_other
 );
 
 async fn a_lazy_channel_connects_at_its_first_call(transport: Transport) {
@@ -65,6 +69,30 @@ async fn a_task_that_calls_without_end_leaves_slots_to_others(transport: Transpo
     }
     assert!(!busy.is_finished(), "they were answered only after its calls");
     busy.abort();
+}
+
+async fn a_call_that_nobody_polls_holds_up_no_other(transport: Transport) {
+    let server = Scripted::default().server().max_concurrent_streams(1);
+    let running = Running::start(transport, server).await;
+    let mut client = PingServiceClient::new(running.channel().await);
+    let responses = client.watch(WatchRequest::default()).await.unwrap().into_inner();
+    let mut first = client.clone();
+    let mut first = pin!(first.ping(PingRequest::ping()));
+    poll_fn(|cx| Poll::Ready(assert!(first.as_mut().poll(cx).is_pending()))).await;
+    let mut others = JoinSet::new();
+    for _ in 0..3 {
+        let mut client = client.clone();
+        let mut request = Request::new(PingRequest::ping());
+        request.set_timeout(Duration::from_secs(10));
+        others.spawn(async move { client.ping(request).await });
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    // The slot is the first call's, which its task does not poll.
+    drop(responses);
+    while let Some(other) = others.join_next().await {
+        other.unwrap().unwrap();
+    }
+    first.await.unwrap();
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use bytes::Bytes;
 use samehost::Server;
@@ -14,7 +15,9 @@ use tokio_stream::StreamExt as _;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Response};
 
-use crate::support::{Running, Scripted, Transport, eventually_async, on_both_transports};
+use crate::support::{
+    Running, Scripted, Transport, block_on, eventually_async, on_both_transports,
+};
 
 on_both_transports!(
     a_message_of_sixty_four_megabytes_comes_back,
@@ -22,6 +25,7 @@ on_both_transports!(
     a_handler_that_stops_reading_stops_the_caller,
     a_gigabyte_goes_by_a_slow_reader,
     a_panic_harms_no_other_call,
+    a_request_whose_stream_ends_early_fails,
     gzip_both_ways,
     streams_that_nobody_reads_hold_up_no_call,
     uploads_that_no_handler_reads_hold_up_no_call,
@@ -190,6 +194,35 @@ async fn a_panic_harms_no_other_call(transport: Transport) {
     }
     assert!(!bystander.is_finished());
     client.collect(tokio_stream::empty()).await.unwrap();
+}
+
+async fn a_request_whose_stream_ends_early_fails(transport: Transport) {
+    let server = Running::ping(transport).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    for count in [0, 1, 3] {
+        let requests = tokio_stream::iter(0..).then(move |sequence| async move {
+            tokio::task::yield_now().await;
+            assert!(sequence < count, "a stream that panics");
+            CollectRequest { message: "ping".to_owned(), sequence, ..CollectRequest::default() }
+        });
+        let status = client.collect(Box::pin(requests)).await.unwrap_err();
+        assert_eq!(status.code(), Code::Internal, "after {count}: {status:?}");
+    }
+
+    // The call goes on in this runtime, the stream in one that is shut down.
+    let (begun, answer) = tokio::sync::oneshot::channel();
+    let other = std::thread::spawn(move || {
+        block_on(async move {
+            let mut call = Box::pin(async move { client.collect(tokio_stream::pending()).await });
+            let pending =
+                std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending()));
+            assert!(pending.await);
+            assert!(begun.send(call).is_ok());
+        });
+    });
+    let call = answer.await.unwrap();
+    other.join().unwrap();
+    assert_eq!(call.await.unwrap_err().code(), Code::Cancelled);
 }
 
 async fn gzip_both_ways(transport: Transport) {
