@@ -377,14 +377,25 @@ fn use_static_values(headers: &mut HeaderMap) {
 }
 
 /// Returns how much memory a map of header fields takes beside their names and values, in bytes.
-/// RFC 9113 §6.5.2 counts about what a name and a value take: 32 bytes more than their length.
+/// RFC 9113 §6.5.2 counts about what a name and a value take: 32 bytes more than their length. A binary
+/// value of gRPC's may be several that are joined by commas. They count as they are after they were
+/// taken apart.
 fn map_size(headers: &HeaderMap) -> usize {
     /// The map's entry with its hash, its indices, and the spare room of both.
     const ENTRY: usize = 112;
     /// A further value of the same name.
     const EXTRA: usize = 72;
-    let extra = headers.len() - headers.keys_len();
-    headers.capacity() * ENTRY + extra.next_power_of_two() * EXTRA
+    let joined: usize = headers.iter().map(|(name, value)| commas(name, value)).sum();
+    let extra = headers.len() - headers.keys_len() + joined;
+    headers.capacity() * ENTRY + extra.next_power_of_two() * EXTRA + joined * 32
+}
+
+/// Returns the number of commas in a binary value.
+fn commas(name: &HeaderName, value: &HeaderValue) -> usize {
+    if !name.as_str().ends_with("-bin") {
+        return 0;
+    }
+    value.as_bytes().iter().filter(|byte| **byte == b',').count()
 }
 
 /// Returns how much memory header fields take, in bytes.
