@@ -12,6 +12,7 @@ use super::connection_memory::{ConnectionMemory, Reading};
 use super::duties::Duties;
 use super::error::CloseReason;
 use super::output;
+use super::output_limit::OutputLimit;
 use super::reader::{ReadOutcome, Reader};
 use super::shared::{Shared, State};
 use super::socket::{Socket, Unread};
@@ -25,14 +26,6 @@ use crate::runtime::has_several_threads;
 
 /// The largest number of bytes that one turn writes.
 const WRITE: usize = 1024 * 1024;
-
-/// A server starts no handler while more than this waits for the socket. Otherwise a client that reads nothing
-/// could ask for responses without end, because responses that are only heads need no window.
-const MOST_OUTGOING: usize = 1 << 20;
-
-/// It also starts none while more than this waits for the client's windows. It is more than one large
-/// message needs.
-const MOST_QUEUED: u64 = 64 << 20;
 
 pub(super) struct ConnectionTask<T, R> {
     pub(super) io: T,
@@ -130,11 +123,11 @@ where
         output::lend(&mut state.h2);
         self.receive(&mut state, input, cx, &mut turn);
         self.expire(&mut state, &turn);
-        let held_up = is_held_up(&state);
+        let held_up = turn.output_limit().is_exceeded(&state);
         self.dispatch(&mut state, held_up);
         self.notice_failure(&mut state);
         if !held_up {
-            state = self.run_handlers(state, shared);
+            state = self.run_handlers(state, shared, turn.output_limit());
             self.events_left |= state.h2.whole_requests() > 0;
         }
         let mut state = self.write(cx, state, shared, &mut turn);
@@ -239,7 +232,7 @@ where
             && matches!(input, ReadOutcome::Nothing)
             && !self.timer.is_due(turn.now)
             && !state.has_work()
-            && !self.duties.holds(state)
+            && !self.duties.has_requests(state)
     }
 
     fn receive(
@@ -350,8 +343,9 @@ where
         &mut self,
         mut state: MutexGuard<'a, State>,
         shared: &'a Arc<Shared>,
+        limit: OutputLimit,
     ) -> MutexGuard<'a, State> {
-        if !self.duties.holds(&state) {
+        if !self.duties.has_requests(&state) {
             return state;
         }
         if !state.wakes.is_empty() {
@@ -359,7 +353,7 @@ where
             self.unlock_and_wake(state);
             state = shared.lock();
         }
-        self.duties.run(state, shared, self.batch.into())
+        self.duties.run(state, shared, self.batch.into(), limit)
     }
 
     /// Writes what has gathered. If callers may run meanwhile, it does so without the lock.
@@ -430,7 +424,7 @@ where
         if state.abandoned {
             return AfterTurn::Again;
         }
-        let resumes = self.duties.holds(state) && !is_held_up(state);
+        let resumes = self.duties.has_requests(state) && !turn.output_limit().is_exceeded(state);
         // The connection was not read because of what it held, and has given that back during this
         // turn. Neither the socket nor a timer would wake it.
         let readable = postponed && self.memory.is_readable_again();
@@ -493,9 +487,4 @@ where
         let due = state.h2.next_timeout().into_iter().chain(check).chain(line).min();
         self.timer.set(due, state.h2.active_streams() > 0);
     }
-}
-
-fn is_held_up(state: &State) -> bool {
-    !state.h2.is_client()
-        && (state.h2.outgoing_len() > MOST_OUTGOING || state.h2.queued_len() > MOST_QUEUED)
 }

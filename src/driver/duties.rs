@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, MutexGuard};
 
+use super::output_limit::OutputLimit;
 use super::shared::{Shared, State};
 use crate::http2::ProtocolEvent;
 
@@ -23,17 +24,19 @@ pub(super) trait Duties {
     fn is_full(&self, state: &State, batch: usize) -> bool;
 
     /// Returns whether there are requests whose handlers are not called yet.
-    fn holds(&self, _state: &State) -> bool {
+    fn has_requests(&self, _state: &State) -> bool {
         false
     }
 
-    /// Calls the handlers of those requests that were taken, and then of others up to `batch` in all.
+    /// Calls the handlers of those requests that were taken, and then of others up to `batch` in all, while
+    /// the output limit is not exceeded.
     /// It releases the lock meanwhile, and holds it again at the end.
     fn run<'a>(
         &mut self,
         state: MutexGuard<'a, State>,
         _shared: &'a Arc<Shared>,
         _batch: usize,
+        _limit: OutputLimit,
     ) -> MutexGuard<'a, State> {
         state
     }

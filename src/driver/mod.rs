@@ -30,6 +30,7 @@ mod memory;
 mod options;
 mod outgoing;
 mod output;
+mod output_limit;
 mod peak;
 mod read_permits;
 mod reader;

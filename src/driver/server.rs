@@ -23,6 +23,7 @@ use super::handler_task::{HandlerStage, HandlerTask};
 use super::live_handlers::LiveHandler;
 use super::memory::User;
 use super::options::Options;
+use super::output_limit::OutputLimit;
 use super::response::{
     ResponseParts, Unanswered, refuse_headers, send_message, send_parts, taken_apart,
 };
@@ -280,7 +281,7 @@ impl<H: Handler> Duties for ServerDuties<H> {
         self.requests.len() >= batch
     }
 
-    fn holds(&self, state: &State) -> bool {
+    fn has_requests(&self, state: &State) -> bool {
         !self.requests.is_empty() || state.h2.whole_requests() > 0
     }
 
@@ -289,12 +290,14 @@ impl<H: Handler> Duties for ServerDuties<H> {
         mut state: MutexGuard<'a, State>,
         shared: &'a Arc<Shared>,
         batch: usize,
+        limit: OutputLimit,
     ) -> MutexGuard<'a, State> {
         let mut message = EncodeBuffer::take();
         let is_timed = self.slow.is_some() || self.requests.len() + state.h2.whole_requests() > 1;
         let mut time_slice = is_timed.then(|| TimeSlice::begin(self.slow.is_some()));
         let mut taken = 0;
         while !time_slice.as_ref().is_some_and(TimeSlice::is_over)
+            && !limit.is_exceeded(&state)
             && let Some(arrival) = self.next(&mut state, shared, &mut taken, batch)
         {
             let Self { handler, slow, live, .. } = &mut *self;

@@ -78,7 +78,7 @@ async fn a_call_that_nobody_polls_holds_up_no_other(transport: Transport) {
     let responses = client.watch(WatchRequest::default()).await.unwrap().into_inner();
     let mut first = client.clone();
     let mut first = pin!(first.ping(PingRequest::ping()));
-    poll_fn(|cx| Poll::Ready(assert!(first.as_mut().poll(cx).is_pending()))).await;
+    assert!(poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_pending())).await);
     let mut others = JoinSet::new();
     for _ in 0..3 {
         let mut client = client.clone();

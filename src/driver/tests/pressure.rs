@@ -1,13 +1,15 @@
 //! What a connection that has waited for memory sends when there is room again.
 
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, Ready, pending, poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use http::Response;
 use http_body::Body as _;
+use http_body_util::Full;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf};
 use tonic::body::Body;
 
@@ -39,6 +41,28 @@ impl Handler for Reads {
     }
 }
 
+/// Counts its calls, and answers each at once.
+struct Answers(Arc<AtomicUsize>);
+
+/// The size of each of these answers, in bytes.
+const ANSWER: usize = 50_000;
+
+impl Handler for Answers {
+    type Body = Body;
+    type Running = Ready<Response<Body>>;
+
+    fn call(
+        &mut self,
+        _: Arc<RequestHead>,
+        _: Incoming,
+        _: Option<Box<ReceivedSet>>,
+        _: Option<&mut Vec<u8>>,
+    ) -> Called<Self::Running> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Called::Unpolled(ready(Response::new(Body::new(Full::from(vec![7; ANSWER])))))
+    }
+}
+
 /// Returns the kind and the stream of the next frame.
 async fn next_frame(client: &mut DuplexStream) -> (u8, u32) {
     let mut head = [0; 9];
@@ -46,6 +70,35 @@ async fn next_frame(client: &mut DuplexStream) -> (u8, u32) {
     let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
     client.read_exact(&mut payload).await.unwrap();
     (head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_no_response_gets_few_while_memory_is_short() {
+    const ELSEWHERE: usize = 4 << 20;
+    const CALLS: u32 = 20;
+    let (stream, mut client) = tokio::io::duplex(1 << 20);
+    let user = Memory::new(2 << 20, 2 << 20).user(Owner::Server);
+    user.add(ELSEWHERE);
+    let called = Arc::new(AtomicUsize::new(0));
+    let serving = {
+        let (stream, live) = (Sleeping::new(stream), LiveHandlers::new().add());
+        let handler = Answers(Arc::clone(&called));
+        serve(stream, handler, Options::default(), user.clone(), live, pending())
+    };
+    tokio::spawn(serving);
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0.
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend([frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]), frame(4, 1, 0, &[])].concat());
+    for call in 0..CALLS {
+        // END_STREAM and END_HEADERS; of HPACK's static table: POST, http, / and no authority.
+        sent.extend(frame(1, 5, 2 * call + 1, &[0x83, 0x86, 0x84]));
+    }
+    client.write_all(&sent).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(called.load(Ordering::SeqCst), 2, "the second exceeds the limit");
+    user.subtract(ELSEWHERE);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(called.load(Ordering::SeqCst), CALLS as usize);
 }
 
 #[tokio::test(start_paused = true)]

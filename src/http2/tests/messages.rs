@@ -553,10 +553,10 @@ fn a_block_that_has_not_ended_counts_as_held() {
 fn binary_values_joined_by_commas_count_as_they_are_taken_apart() {
     const JOINED: &[u8] = &[b','; 3_000];
     let mut server = Tested::server();
-    server.accept(&[headers(1, &block(&[REQUEST, &[("a", JOINED)]].concat()), false)]);
+    server.accept(&[headers(1, block(&[REQUEST, &[("a", JOINED)]].concat()), false)]);
     let text = server.connection.call_bytes();
     assert!(text < 10_000, "{text}");
-    server.accept(&[headers(3, &block(&[REQUEST, &[("a-bin", JOINED)]].concat()), false)]);
+    server.accept(&[headers(3, block(&[REQUEST, &[("a-bin", JOINED)]].concat()), false)]);
     let binary = server.connection.call_bytes() - text;
     // An entry of a `HeaderMap` is 72 bytes.
     assert!(binary > 3_000 * 72, "{binary}");
