@@ -4,7 +4,6 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -58,12 +57,11 @@ where
     type ResponseBody = ResBody;
 }
 
-/// Calls a service, after waiting until it is ready. A service that is ready at once need not be
-/// cloned. One that is not may have begun to wait for its turn, as a concurrency limit does: it is
-/// itself the one that goes on waiting, and a clone takes its place. Its errors become responses by
-/// `failed`.
+/// Calls a service, after waiting until it is ready. Each call needs a service of its own: one that was
+/// asked whether it is ready may wait for a permit from then on, as within tower's load shedding, which
+/// is always ready itself. Its errors become responses by `failed`.
 pub(crate) fn call<S, ReqBody>(
-    service: &mut S,
+    mut service: S,
     request: Request<ReqBody>,
     failed: OfError,
 ) -> BoxFuture
@@ -74,10 +72,7 @@ where
     match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(())) => boxed(service.call(request), failed),
         Poll::Ready(Err(error)) => ready(failed(error.into())),
-        Poll::Pending => {
-            let fresh = service.clone();
-            boxed(mem::replace(service, fresh).oneshot(request), failed)
-        }
+        Poll::Pending => boxed(service.oneshot(request), failed),
     }
 }
 

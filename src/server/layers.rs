@@ -103,7 +103,7 @@ impl Services {
     pub(super) fn call(&mut self, request: Request<RequestBody>) -> BoxFuture {
         match self {
             Self::Plain(routes) => routes.route(request),
-            Self::Layered(service) => call(service, request.map(Body::new), grpc_failure),
+            Self::Layered(service) => call(service.clone(), request.map(Body::new), grpc_failure),
         }
     }
 }

@@ -41,7 +41,7 @@ where
 pub(super) type Route = Arc<dyn Fn(Request<RequestBody>) -> BoxFuture + Send + Sync>;
 
 pub(super) fn route(service: impl HttpService<RequestBody>, failed: OfError) -> Route {
-    Arc::new(move |request| call(&mut service.clone(), request, failed))
+    Arc::new(move |request| call(service.clone(), request, failed))
 }
 
 /// A service that a server can call.

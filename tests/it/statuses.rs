@@ -28,6 +28,7 @@ on_both_transports!(
     a_panic_is_internal_and_logged_a_few_times_a_second,
     towers_own_errors_have_their_codes,
     calls_wait_for_a_layer_that_is_not_ready,
+    calls_that_were_shed_keep_no_permit,
     a_watch_of_more_than_a_year_is_refused,
     joined_binary_metadata_is_read_by_both_ends,
 );
@@ -420,6 +421,35 @@ async fn calls_wait_for_a_layer_that_is_not_ready(transport: Transport) {
         let running = timeout(Duration::from_secs(10), begins.recv()).await;
         running.expect("a call that waits gets its turn").unwrap().send(()).unwrap();
         call.await.unwrap().unwrap();
+    }
+}
+
+/// A call that was shed must not keep the permit that it waited for, as long as its connection is open.
+async fn calls_that_were_shed_keep_no_permit(transport: Transport) {
+    let service = Scripted::default().on_ping(|_| async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(Response::new(PingResponse::default()))
+    });
+    let layers = ServiceBuilder::new()
+        .layer(LoadShedLayer::new())
+        .layer(GlobalConcurrencyLimitLayer::new(1))
+        .into_inner();
+    let server = Running::start(transport, service.server().layer(layers)).await;
+    let (mut channels, mut calls) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let channel = server.channel().await;
+        let mut client = PingServiceClient::new(channel.clone());
+        calls.push(tokio::spawn(async move { client.ping(PingRequest::ping()).await }));
+        channels.push(channel);
+    }
+    let mut shed = 0;
+    for call in calls {
+        shed += u32::from(call.await.unwrap().is_err());
+    }
+    assert!(shed > 0, "they came one after the other");
+    let mut client = PingServiceClient::new(server.channel().await);
+    for _ in 0..3 {
+        client.ping(PingRequest::ping()).await.unwrap();
     }
 }
 
