@@ -3,17 +3,21 @@
 use std::collections::HashMap;
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
-use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
+use prost_types::{
+    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
+    FileDescriptorSet,
+};
 
 use crate::error::Error;
 use crate::names::module_name;
 
-/// Refuses services of one package, and methods of one service, that would have the same name in Rust, such as
-/// `rpc Get` and `rpc GET`. Services at `extern_paths` are those of another crate.
+/// Refuses services of one package, methods of one service, and types of one scope that would have the same name in
+/// Rust, such as `rpc Get` and `rpc GET`. What is at `extern_paths` is in another crate.
 pub(crate) fn refuse(
     descriptors: &FileDescriptorSet,
     extern_paths: &[(String, String)],
 ) -> Result<(), Error> {
+    refuse_types(descriptors, extern_paths)?;
     let mut services = HashMap::new();
     for file in &descriptors.file {
         for (number, service) in (0..).zip(&file.service) {
@@ -34,6 +38,66 @@ pub(crate) fn refuse(
                     return Err(collision("method", &rust_name, &other, &place));
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+fn refuse_types(
+    descriptors: &FileDescriptorSet,
+    extern_paths: &[(String, String)],
+) -> Result<(), Error> {
+    let mut packages: HashMap<_, HashMap<String, Place<'_>>> = HashMap::new();
+    for file in &descriptors.file {
+        let names = packages.entry(file.package()).or_default();
+        let types = types_of(&[], 4, &file.message_type, &file.enum_type);
+        refuse_names(file, types.filter(|(_, name)| !is_extern(file, name, extern_paths)), names)?;
+        for (number, message) in (0..).zip(&file.message_type) {
+            if !is_extern(file, message.name(), extern_paths) {
+                refuse_types_within(file, &[4, number], message)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refuse_types_within(
+    file: &FileDescriptorProto,
+    path: &[i32],
+    message: &DescriptorProto,
+) -> Result<(), Error> {
+    let types = types_of(path, 3, &message.nested_type, &message.enum_type);
+    refuse_names(file, types, &mut HashMap::new())?;
+    for (number, inner) in (0..).zip(&message.nested_type) {
+        refuse_types_within(file, &[path, &[3, number]].concat(), inner)?;
+    }
+    Ok(())
+}
+
+/// Returns the paths and names of the messages and enums of a scope. `field` is the messages' number in the scope's
+/// descriptor; that of the enums follows it.
+fn types_of<'a>(
+    path: &'a [i32],
+    field: i32,
+    messages: &'a [DescriptorProto],
+    enums: &'a [EnumDescriptorProto],
+) -> impl Iterator<Item = (Vec<i32>, &'a str)> {
+    let messages = (0..).zip(messages).filter(|(_, it)| !is_map_entry(it));
+    let messages = messages.map(move |(number, it)| (field, number, it.name()));
+    let enums = (0..).zip(enums).map(move |(number, it)| (field + 1, number, it.name()));
+    messages.chain(enums).map(move |(field, number, name)| ([path, &[field, number]].concat(), name))
+}
+
+/// Refuses types whose names in Rust are among `names`, and adds those names.
+fn refuse_names<'a>(
+    file: &'a FileDescriptorProto,
+    types: impl Iterator<Item = (Vec<i32>, &'a str)>,
+    names: &mut HashMap<String, Place<'a>>,
+) -> Result<(), Error> {
+    for (path, name) in types {
+        let (rust_name, place) = (name.to_upper_camel_case(), Place::new(file, &path, name));
+        if let Some(other) = names.insert(rust_name.clone(), place.clone()) {
+            return Err(collision("type", &rust_name, &other, &place));
         }
     }
     Ok(())
@@ -79,13 +143,16 @@ pub(crate) fn refuse_modules(
 /// Returns whether prost generates a module for the types within a message. Entries of maps have none, and neither
 /// have fields that are `optional`.
 fn has_module(message: &DescriptorProto) -> bool {
-    let is_type =
-        |inner: &DescriptorProto| !inner.options.as_ref().is_some_and(|it| it.map_entry());
     let in_oneof =
         |field: &FieldDescriptorProto| field.oneof_index.is_some() && !field.proto3_optional();
-    message.nested_type.iter().any(is_type)
+    !message.nested_type.iter().all(is_map_entry)
         || !message.enum_type.is_empty()
         || message.field.iter().any(in_oneof)
+}
+
+/// Returns whether a message is an entry of a map, which has no type of its own.
+fn is_map_entry(message: &DescriptorProto) -> bool {
+    message.options.as_ref().is_some_and(|it| it.map_entry())
 }
 
 /// Returns whether one of these paths leads to a message or a service, or to what it is in.

@@ -346,6 +346,25 @@ fn names_that_are_the_same_in_rust_are_refused() {
         );
         assert_eq!(methods(first, second), Some(expected));
     }
+    for (text, line, second, name, first, at) in [
+        (
+            "message FooServer {}\nmessage foo_server {}",
+            5,
+            "foo_server",
+            "FooServer",
+            "FooServer",
+            4,
+        ),
+        ("message Foo {}\nenum FOO { A = 0; }", 5, "FOO", "Foo", "Foo", 4),
+        ("message O {\nmessage In {}\nenum IN { A = 0; }}", 6, "IN", "In", "In", 5),
+    ] {
+        let expected = format!(
+            "a.proto:{line}: the type {second} is `{name}` in Rust, as the type {first} is \
+             (a.proto:{at}): rename one of them"
+        );
+        assert_eq!(said(text), Some(expected));
+    }
+    assert_eq!(said("message O { message I {} map<string, I> i = 1; }\nmessage I {}"), None);
     let refusal = |line, second, name, first, place| {
         Some(format!(
             "a.proto:{line}: the service {second} is `{name}` in Rust, as the service {first} is ({place}): \

@@ -139,6 +139,18 @@ impl Args {
         [uids, gids, same_user].into_iter().flatten().reduce(PeerPolicy::or)
     }
 
+    /// Returns the options that name the overflow id, which no rule matches.
+    fn of_unknown_users(&self) -> impl Iterator<Item = &'static str> {
+        let (uid, gid) = (overflow_id("overflowuid"), overflow_id("overflowgid"));
+        let own = rustix::process::geteuid().as_raw();
+        let options = [
+            ("--allow-uid", self.allow_uid.contains(&uid)),
+            ("--allow-gid", self.allow_gid.contains(&gid)),
+            ("--allow-same-user", self.allow_same_user && own == uid),
+        ];
+        options.into_iter().filter(|(_, names_it)| *names_it).map(|(option, _)| option)
+    }
+
     /// Returns the options that were given and have no effect at the addresses, and what they are for.
     /// Which sockets systemd passes is not known yet, but their files are its own.
     fn without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -186,6 +198,12 @@ pub(crate) fn run(args: Args) -> Outcome {
     for (option, subject) in args.without_effect() {
         tracing::warn!("{option} has no effect: it is for {subject}, and none is served");
     }
+    for option in args.of_unknown_users() {
+        tracing::warn!(
+            "{option} lets nobody in: users that this namespace does not know show as that id: name \
+             another one"
+        );
+    }
     if !args.systemd && has_passed_sockets() {
         tracing::warn!("systemd passed sockets (LISTEN_FDS), which are not served: give --systemd");
     }
@@ -195,6 +213,12 @@ pub(crate) fn run(args: Args) -> Outcome {
     // A connection that is still open after the drain must not delay the exit.
     runtime.shutdown_background();
     Ok(code)
+}
+
+/// Returns the id of users or groups that are not known here (user_namespaces(7)).
+fn overflow_id(setting: &str) -> u32 {
+    let value = std::fs::read_to_string(format!("/proc/sys/kernel/{setting}"));
+    value.ok().and_then(|value| value.trim().parse().ok()).unwrap_or(65_534)
 }
 
 /// Returns whether the kernel chooses the port, which is another one each time.
@@ -408,7 +432,8 @@ fn announce(listeners: &[Listener], metrics: Option<&Address>) {
 /// enter.
 fn default_address() -> Result<Address, Failure> {
     let directory = match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(directory) if !directory.is_empty() => PathBuf::from(directory),
+        // The XDG Base Directory Specification: a relative path is invalid and is to be ignored.
+        Some(directory) if Path::new(&directory).is_absolute() => PathBuf::from(directory),
         _ => private_directory()?,
     };
     Ok(Address::unix(directory.join(DEFAULT_NAME))?)

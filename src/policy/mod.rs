@@ -55,12 +55,14 @@ impl PeerPolicy {
         Self::uids([rustix::process::geteuid().as_raw()])
     }
 
-    /// Allows processes of one of these users, by effective user id.
+    /// Allows processes of one of these users, by effective user id. The overflow id, usually 65534 and
+    /// named "nobody", is never allowed: users that this process's namespace does not know show as it.
     pub fn uids(uids: impl IntoIterator<Item = u32>) -> Self {
         Self::of(Rule::Uids(uids.into_iter().collect()))
     }
 
-    /// Allows processes in one of these groups, as their effective or a supplementary group.
+    /// Allows processes in one of these groups, as their effective or a supplementary group, but for the
+    /// overflow id, as with [`uids`](Self::uids).
     pub fn gids(gids: impl IntoIterator<Item = u32>) -> Self {
         Self::of(Rule::Gids(gids.into_iter().collect()))
     }

@@ -199,8 +199,8 @@ impl Server {
         self
     }
 
-    /// Serves until the future is dropped, which closes everything at once and removes the socket
-    /// files.
+    /// Serves until the future is dropped. Then the runtime closes everything and removes the socket files,
+    /// when it next runs their tasks.
     ///
     /// # Errors
     ///

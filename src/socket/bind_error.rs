@@ -337,6 +337,7 @@ fn file_remedy(error: &io::Error) -> &'static str {
     use io::ErrorKind as K;
     match error.kind() {
         K::PermissionDenied => ": use a directory that this process may write to",
+        K::NotFound => ": use a directory where files can be made, and mount /proc",
         K::ReadOnlyFilesystem => ": choose a path on a file system that can be written to",
         K::StorageFull | K::QuotaExceeded => ": free some space or choose another file system",
         K::NotADirectory => ": part of the path is a file; choose another path",

@@ -279,6 +279,15 @@ impl ConnectError {
                         format!(": it is a link to {}, which is not there", shown_path(target));
                     Self::no_server(address, &why)
                 }
+                // A long path is reached through /proc (unix(7) allows 107 bytes).
+                Err(_) if rustix::fs::stat(path).is_ok() => Self::new(
+                    ConnectErrorKind::Io,
+                    Some(address),
+                    format!(
+                        "could not connect to {address}: a path above 107 bytes takes /proc: mount it or \
+                         choose a shorter path"
+                    ),
+                ),
                 Err(_) => Self::no_server(address, ": there is no such file"),
             },
             Errno::CONNREFUSED => match rustix::fs::stat(path) {

@@ -141,7 +141,9 @@ enum InheritProblem {
          (systemd: ListenStream=, Accept=no)"
     )]
     NotAListener { socket: Inherited },
-    #[error("the sockets of LISTEN_FDS cannot be taken: {source}")]
+    #[error(
+        "the sockets of LISTEN_FDS cannot be taken: {source}: unset it, or have systemd set it"
+    )]
     Environment { source: io::Error },
     #[error("the sockets of LISTEN_FDS are taken already: keep what the first call returned")]
     Taken,

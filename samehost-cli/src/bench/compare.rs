@@ -18,10 +18,15 @@ pub(super) struct Earlier {
     rows: Vec<Row>,
 }
 
+/// The part of the file that is read first.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 /// The part of the file that is read.
 #[derive(Deserialize)]
 struct File {
-    version: u32,
     machine: Machine,
     rows: Vec<Row>,
 }
@@ -33,12 +38,13 @@ impl Earlier {
             Failure::Failed(format!("{path}: {problem}: give a report.json of samehost bench"))
         };
         let text = std::fs::read(path).map_err(|error| failed(&error.to_string()))?;
-        let file: File =
-            serde_json::from_slice(&text).map_err(|error| failed(&error.to_string()))?;
-        match file.version {
-            VERSION => Ok(Self { path: path.to_owned(), machine: file.machine, rows: file.rows }),
-            other => Err(failed(&format!("version {other} is not known, only {VERSION}"))),
+        let invalid = |error: serde_json::Error| failed(&error.to_string());
+        let Versioned { version } = serde_json::from_slice(&text).map_err(invalid)?;
+        if version != VERSION {
+            return Err(failed(&format!("version {version} is not known, only {VERSION}")));
         }
+        let File { machine, rows } = serde_json::from_slice(&text).map_err(invalid)?;
+        Ok(Self { path: path.to_owned(), machine, rows })
     }
 
     /// Returns the change of each cell, and a sentence that sums them up.
