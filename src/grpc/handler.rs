@@ -19,7 +19,7 @@ use super::http_service::{BoxFuture, answer, ready};
 use super::metadata::normal;
 use super::panics::panicked;
 use super::plain_http::empty_response;
-use super::request::{RequestBody, request};
+use super::request::{RequestBody, http_request, request};
 use super::status::{code_of, is_grpc};
 use super::timeout::{Deadline, LimitOf, grpc_timeout};
 use super::usual_heads::UsualHeads;
@@ -81,7 +81,7 @@ impl<D: Dispatch> Grpc<D> {
     /// Answers a request that is not gRPC.
     fn call_http(&mut self, head: Arc<RequestHead>, body: Incoming, is_post: bool) -> RunningCall {
         if self.dispatch.takes_http() {
-            let request = request(head, body, self.extensions.clone());
+            let request = http_request(head, body, self.extensions.clone());
             let call = catch_unwind(AssertUnwindSafe(|| self.dispatch.call_http(request)));
             return match call {
                 Ok(call) => RunningCall::plain_http(call),

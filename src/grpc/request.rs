@@ -27,7 +27,25 @@ pub(super) fn request(
     body: Incoming,
     extensions: Extensions,
 ) -> Request<RequestBody> {
-    let mut request = Request::new(RequestBody(BodyKind::Arriving(ArrivingBody::new(body))));
+    with_body(head, BodyKind::Arriving(ArrivingBody::new(body)), extensions)
+}
+
+/// Does the same for a request that is not gRPC. Its body may be any bytes.
+pub(super) fn http_request(
+    head: Arc<RequestHead>,
+    body: Incoming,
+    extensions: Extensions,
+) -> Request<RequestBody> {
+    with_body(head, BodyKind::Plain(body), extensions)
+}
+
+#[inline]
+fn with_body(
+    head: Arc<RequestHead>,
+    body: BodyKind,
+    extensions: Extensions,
+) -> Request<RequestBody> {
+    let mut request = Request::new(RequestBody(body));
     let RequestHead { method, scheme, headers, authority, path, .. } = Arc::unwrap_or_clone(head);
     *request.method_mut() = method;
     *request.headers_mut() = headers;
@@ -60,6 +78,8 @@ pub struct RequestBody(BodyKind);
 #[derive(Debug)]
 enum BodyKind {
     Arriving(ArrivingBody),
+    /// The body of a request that is not gRPC. It has no messages, so nobody keeps parts of them.
+    Plain(Incoming),
     /// A body that a layer has made.
     Layered(tonic::body::Body),
 }
@@ -90,6 +110,10 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match &mut self.0 {
             BodyKind::Arriving(body) => Pin::new(body).poll_frame(cx),
+            BodyKind::Plain(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| status(error, None))))
+            }
             BodyKind::Layered(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -97,6 +121,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             BodyKind::Arriving(body) => body.is_end_stream(),
+            BodyKind::Plain(body) => body.is_end_stream(),
             BodyKind::Layered(body) => body.is_end_stream(),
         }
     }
@@ -104,13 +129,14 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             BodyKind::Arriving(body) => body.size_hint(),
+            BodyKind::Plain(body) => body.size_hint(),
             BodyKind::Layered(body) => body.size_hint(),
         }
     }
 }
 
-/// A body that comes from the connection. The decoder of each call buffers the beginning of a
-/// message until its end has come. These bytes count towards the memory that the connection holds.
+/// The body of a call. The call's decoder buffers the beginning of a message until its end has come.
+/// These bytes count towards the memory that the connection holds.
 #[derive(Debug)]
 struct ArrivingBody {
     incoming: Incoming,

@@ -25,6 +25,7 @@ mod inherit;
 mod metrics;
 mod notes;
 mod observer;
+mod plain_http;
 mod policy;
 mod ready;
 mod refusals;
