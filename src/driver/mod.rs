@@ -59,6 +59,7 @@ pub use busy_poll::BusyPoll;
 pub(crate) use call_memory::CallMemory;
 pub(crate) use client::{MoreFields, PendingCall, Phase, Responded, Sender, SlotTicket, Unsent};
 pub(crate) use closing::Ended;
+pub(crate) use discard::discard;
 pub(crate) use error::{CloseReason, StreamError};
 pub(crate) use fields::Fields;
 pub(crate) use handler::{Answer, Called, Handler, MessageAnswer, PollAnswer, in_place};

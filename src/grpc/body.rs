@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use super::message::{MessagePosition, cut_off};
 use super::metadata::normal_trailers;
 use super::panics::panicked;
+use super::plain_http::BodyLength;
 use super::status::{status, succeeded};
 use super::timeout::Deadline;
 use crate::address::Address;
@@ -190,7 +191,8 @@ impl Body for ResponseBody {
 pub(crate) struct ServiceBody {
     body: Timed<tonic::body::Body>,
     observed: Option<Box<CallObservation>>,
-    is_plain_http: bool,
+    /// `Some` if the response is not gRPC.
+    http: Option<BodyLength>,
 }
 
 impl ServiceBody {
@@ -198,10 +200,10 @@ impl ServiceBody {
         body: tonic::body::Body,
         deadline: Option<Deadline>,
         observed: Option<Box<CallObservation>>,
-        is_plain_http: bool,
+        http: Option<BodyLength>,
     ) -> Self {
         let body = Timed { body: Some(body), deadline, began: false };
-        Self { body, observed, is_plain_http }
+        Self { body, observed, http }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
@@ -209,12 +211,18 @@ impl ServiceBody {
         let failure = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(Some(Err(status))))) => status,
-            Ok(Poll::Ready(Ok(frame))) => return Poll::Ready(frame),
+            Ok(Poll::Ready(Ok(frame))) => {
+                let sent = || frame.as_ref().and_then(|frame| frame.as_ref().ok());
+                if self.http.as_mut().is_none_or(|length| length.take(sent())) {
+                    return Poll::Ready(frame);
+                }
+                Status::internal("the body has another length than its head tells")
+            }
             Ok(Poll::Ready(Err(Expired(status)))) => status,
             Err(panic) => panicked(&*panic),
         };
         self.body.body = None;
-        if self.is_plain_http {
+        if self.http.is_some() {
             return Poll::Ready(Some(Err(failure)));
         }
         Poll::Ready(Some(trailers_of(&failure).map(Frame::trailers)))
@@ -262,7 +270,9 @@ impl Body for ServiceBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        let lacks_data = self.http.as_ref().is_some_and(BodyLength::lacks_data);
+        // It has to be polled for its failure.
+        self.body.is_end_stream() && !lacks_data
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -18,7 +18,7 @@ use super::field;
 use super::http_service::{BoxFuture, answer, ready};
 use super::metadata::normal;
 use super::panics::panicked;
-use super::plain_http::empty_response;
+use super::plain_http::{PlainHttp, empty_response};
 use super::request::{RequestBody, http_request, request};
 use super::status::{code_of, is_grpc};
 use super::timeout::{Deadline, LimitOf, grpc_timeout};
@@ -81,10 +81,11 @@ impl<D: Dispatch> Grpc<D> {
     /// Answers a request that is not gRPC.
     fn call_http(&mut self, head: Arc<RequestHead>, body: Incoming, is_post: bool) -> RunningCall {
         if self.dispatch.takes_http() {
+            let http = PlainHttp { is_head: head.method == Method::HEAD };
             let request = http_request(head, body, self.extensions.clone());
             let call = catch_unwind(AssertUnwindSafe(|| self.dispatch.call_http(request)));
             return match call {
-                Ok(call) => RunningCall::plain_http(call),
+                Ok(call) => RunningCall::plain_http(call, http),
                 Err(panic) => RunningCall::ready(panicked_http(&*panic)),
             };
         }
@@ -303,18 +304,33 @@ pub(crate) struct RunningCall {
     /// In a box, so that the future is small to move.
     deadline: Option<Box<Deadline>>,
     observed: Option<Box<CallObservation>>,
-    is_plain_http: bool,
+    /// `Some` if the request is not gRPC.
+    http: Option<PlainHttp>,
 }
 
 impl RunningCall {
     fn new(call: Answering, deadline: Option<Deadline>) -> Self {
         let deadline = deadline.map(Box::new);
-        Self { call, deadline, observed: None, is_plain_http: false }
+        Self { call, deadline, observed: None, http: None }
     }
 
     /// Returns the answer to a request that is not gRPC. Its failures are not gRPC's, either.
-    fn plain_http(call: BoxFuture) -> Self {
-        Self { is_plain_http: true, ..Self::new(Answering::Http(call), None) }
+    fn plain_http(call: BoxFuture, http: PlainHttp) -> Self {
+        Self { http: Some(http), ..Self::new(Answering::Http(call), None) }
+    }
+
+    /// Returns a response that may be sent.
+    fn finished(&mut self, mut response: Response<Body>) -> Response<ServiceBody> {
+        let http = self.http.map(|http| http.fit(&mut response));
+        if http.is_none() {
+            check_length(&mut response);
+        }
+        let deadline = self.deadline.take().map(|deadline| *deadline);
+        let mut observed = self.observed.take();
+        if let Some(observed) = &mut observed {
+            note_head(observed, &response);
+        }
+        response.map(|body| ServiceBody::new(body, deadline, observed, http))
     }
 
     #[cold]
@@ -369,16 +385,16 @@ impl PollAnswer for RunningCall {
             }
             Answering::Unstarted(_) => unreachable!("it was started"),
         }));
-        let mut response = match polled {
+        let response = match polled {
             Ok(Poll::Ready(Answer::Message(answer))) => {
                 return Poll::Ready(Answer::Message(answer));
             }
             Ok(Poll::Ready(Answer::Response(response))) => response,
             Err(panic) => {
                 message.clear();
-                match self.is_plain_http {
-                    true => panicked_http(&*panic),
-                    false => panicked(&*panic).into_http(),
+                match self.http {
+                    Some(_) => panicked_http(&*panic),
+                    None => panicked(&*panic).into_http(),
                 }
             }
             Ok(Poll::Pending) => {
@@ -389,15 +405,7 @@ impl PollAnswer for RunningCall {
                 deadline.exceeded().into_http()
             }
         };
-        check_length(&mut response);
-        let deadline = self.deadline.take().map(|deadline| *deadline);
-        let mut observed = self.observed.take();
-        if let Some(observed) = &mut observed {
-            note_head(observed, &response);
-        }
-        let is_plain_http = self.is_plain_http;
-        let body = |body| ServiceBody::new(body, deadline, observed, is_plain_http);
-        Poll::Ready(Answer::Response(response.map(body)))
+        Poll::Ready(Answer::Response(self.finished(response)))
     }
 }
 
@@ -416,7 +424,7 @@ fn note_head(observed: &mut CallObservation, response: &Response<Body>) {
     }
 }
 
-/// Removes `content-length` from a head if it is not known to be the body's length, for example
+/// Removes `content-length` from a call's head if it is not known to be the body's length, for example
 /// because the head was copied from another message. A peer would reset the stream for it (RFC 9113
 /// §8.1.1).
 fn check_length(response: &mut Response<Body>) {

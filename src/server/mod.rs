@@ -150,8 +150,11 @@ impl Server {
     ///
     /// If the fallback fails or panics, such a request gets the HTTP status 500, without a body. It
     /// gets 503 if the fallback is overloaded or [`load_shed`](Self::load_shed) refuses the request,
-    /// and 403 if the policy does. If the response's body fails, the stream is reset (RST_STREAM), so
-    /// the client knows that the body is not complete.
+    /// and 403 if the policy does. If the response's body fails, or is longer or shorter than its
+    /// `content-length`, the stream is reset (RST_STREAM), so the client knows that the body is not
+    /// complete.
+    ///
+    /// No body is sent in answer to HEAD, and with the statuses 204, 205 and 304: it is dropped unread.
     #[must_use]
     pub fn fallback_takes_http(mut self, takes: bool) -> Self {
         self.fallback_takes_http = takes;

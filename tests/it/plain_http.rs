@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use samehost::ping::{Ping, PingServiceServer};
-use samehost::{Address, Server};
+use samehost::{Address, RequestBody, Server};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -23,7 +24,13 @@ use tonic::body::Body;
 
 use crate::support::{Running, Transport, eventually_async, on_both_transports};
 
-on_both_transports!(a_request_may_have_any_body, a_large_upload_is_held_by_nobody_once_it_is_read,);
+on_both_transports!(
+    a_request_may_have_any_body,
+    a_large_upload_is_held_by_nobody_once_it_is_read,
+    an_answer_to_head_has_a_length_and_no_body,
+    some_statuses_have_no_body,
+    a_streamed_body_has_the_length_that_its_head_tells,
+);
 
 fn ping_server() -> Server {
     Server::new().add_service(PingServiceServer::new(Ping::default()))
@@ -48,6 +55,10 @@ fn request(method: Method, path: &str, body: Body) -> Request<Body> {
     Request::builder().method(method).uri(uri).body(body).unwrap()
 }
 
+fn get(path: &str) -> Request<Body> {
+    request(Method::GET, path, Body::empty())
+}
+
 /// Returns the response with its whole body, or an error if it is not complete or malformed.
 async fn ask(
     sender: &mut SendRequest<Body>,
@@ -56,6 +67,16 @@ async fn ask(
     sender.ready().await?;
     let (parts, body) = sender.send_request(request).await?.into_parts();
     Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
+}
+
+/// Returns the number behind a name in a path's query, such as 3 for "n" in "/a?n=3".
+fn number(request: &Request<RequestBody>, name: &str) -> Option<u16> {
+    let mut pairs = request.uri().query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(other, _)| *other == name)?.1.parse().ok()
+}
+
+fn length(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CONTENT_LENGTH).map(|length| length.to_str().unwrap())
 }
 
 /// Returns a request body that is sent in the pieces that the sender gets.
@@ -132,4 +153,103 @@ async fn a_large_upload_is_held_by_nobody_once_it_is_read(transport: Transport) 
     let response = response.await.unwrap().unwrap();
     assert_eq!(*response.body(), (PIECES * PIECE).to_string());
     eventually_async("nothing is held", || stats.snapshot().buffered_bytes == 0).await;
+}
+
+async fn an_answer_to_head_has_a_length_and_no_body(transport: Transport) {
+    // axum answers HEAD by itself. The other service sends the same as for GET.
+    let router = axum::Router::new().route("/hello", axum::routing::get(async || "hello world"));
+    let same_as_get = tower::service_fn(async |request: Request<RequestBody>| {
+        let response = Response::builder().header(CONTENT_LENGTH, "11");
+        let pieces = tokio_stream::iter([Ok::<_, Status>(Frame::data("hello world".into()))]);
+        Ok::<_, tower::BoxError>(match request.uri().path() {
+            "/endless" => {
+                let pieces = pieces.chain(tokio_stream::pending());
+                response.body(Body::new(StreamBody::new(pieces))).unwrap()
+            }
+            "/no-length" => Response::new(Body::new(StreamBody::new(pieces))),
+            _ => response.body(Body::new(Full::from("hello world"))).unwrap(),
+        })
+    });
+    let of_axum = ping_server().fallback(router).fallback_takes_http(true);
+    let of_axum = Running::start(transport, of_axum).await;
+    let other = ping_server().fallback(same_as_get).fallback_takes_http(true);
+    let other = Running::start(transport, other).await;
+    for (server, path, expected) in [
+        (&of_axum, "/hello", Some("11")),
+        (&other, "/hello", Some("11")),
+        (&other, "/endless", Some("11")),
+        (&other, "/no-length", None),
+    ] {
+        let mut sender = open(&server.address).await;
+        let head = request(Method::HEAD, path, Body::empty());
+        let response = ask(&mut sender, head).await.expect(path);
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert_eq!(length(response.headers()), expected, "{path}");
+        assert!(response.body().is_empty(), "{path}");
+        // The connection goes on.
+        let response = ask(&mut sender, get("/hello")).await.unwrap();
+        assert_eq!(response.body(), "hello world");
+    }
+}
+
+async fn some_statuses_have_no_body(transport: Transport) {
+    let fallback = tower::service_fn(async |request: Request<RequestBody>| {
+        let mut response = Response::builder().status(number(&request, "status").unwrap());
+        if let Some(length) = number(&request, "length") {
+            response = response.header(CONTENT_LENGTH, length);
+        }
+        let body = vec![b'x'; number(&request, "size").unwrap().into()];
+        Ok::<_, tower::BoxError>(response.body(Full::new(Bytes::from(body))).unwrap())
+    });
+    let server = ping_server().fallback(fallback).fallback_takes_http(true);
+    let server = Running::start(transport, server).await;
+    let mut sender = open(&server.address).await;
+    for (query, expected) in [
+        ("status=204&size=3", None),
+        ("status=204&size=3&length=3", None),
+        ("status=204&size=0&length=0", None),
+        ("status=205&size=3&length=3", None),
+        ("status=205&size=0&length=0", Some("0")),
+        ("status=304&size=3", None),
+        ("status=304&size=3&length=3", Some("3")),
+        ("status=304&size=0&length=5", Some("5")),
+    ] {
+        let response = ask(&mut sender, get(&format!("/?{query}"))).await.expect(query);
+        assert!(query.contains(response.status().as_str()), "{query}: {response:?}");
+        assert_eq!(length(response.headers()), expected, "{query}");
+        assert!(response.body().is_empty(), "{query}");
+    }
+}
+
+async fn a_streamed_body_has_the_length_that_its_head_tells(transport: Transport) {
+    let fallback = tower::service_fn(async |request: Request<RequestBody>| {
+        let size: usize = number(&request, "size").unwrap().into();
+        let is_late = request.uri().path() == "/late";
+        let pieces = vec![Bytes::from_static(b"12345"); size / 5];
+        let pieces = tokio_stream::iter(pieces).then(move |piece| async move {
+            if is_late {
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, Status>(Frame::data(piece))
+        });
+        let response = Response::builder().header(CONTENT_LENGTH, "10");
+        Ok::<_, tower::BoxError>(response.body(StreamBody::new(Box::pin(pieces))).unwrap())
+    });
+    let server = ping_server().fallback(fallback).fallback_takes_http(true);
+    let server = Running::start(transport, server).await;
+    let mut sender = open(&server.address).await;
+    for path in ["/at-once", "/late"] {
+        for size in [0, 5, 10, 15] {
+            let response = ask(&mut sender, get(&format!("{path}?size={size}"))).await;
+            if size == 10 {
+                let response = response.expect(path);
+                assert_eq!(length(response.headers()), Some("10"), "{path}");
+                assert_eq!(response.body(), "1234512345", "{path}");
+            } else {
+                // The server has reset the stream, before the client finds the length wrong.
+                let error = format!("{:?}", response.expect_err(path));
+                assert!(error.contains("INTERNAL_ERROR, Remote"), "{size} bytes: {error}");
+            }
+        }
+    }
 }
