@@ -37,7 +37,7 @@ pub(crate) trait Handler: Send + 'static {
     ) -> Called<Self::Running>;
 
     /// Returns the head of the answer to a request whose headers are larger than `limit` bytes.
-    /// `foreign` means that its content type is known and is not gRPC's.
+    /// `foreign` means that its method or its content type is known and is not gRPC's.
     fn too_large(_limit: u32, _foreign: bool) -> (StatusCode, HeaderMap) {
         (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, HeaderMap::new())
     }

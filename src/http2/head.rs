@@ -77,7 +77,7 @@ pub(super) enum HeadKind {
 pub(super) enum HeadError {
     /// RFC 9113 §8.1.1.
     Malformed(&'static str),
-    /// The list exceeds the limit. `foreign` means that it has a content type that is not gRPC's.
+    /// The list exceeds the limit. `foreign` means that its method or its content type is not gRPC's.
     TooLarge { foreign: bool },
     /// A well-formed CONNECT (§8.5). A gRPC server does not answer it.
     Connect,
@@ -180,12 +180,16 @@ impl HeadBuilder {
     }
 
     /// Adds the next field. After the first error, the rest is only decoded. If the list is too
-    /// large, the content type still decides how it is refused.
+    /// large, the method and the content type still decide how it is refused.
     pub(super) fn field(&mut self, field: &Field) {
         if self.too_large || self.malformed.is_some() {
             self.beyond = self.beyond.saturating_add(1);
-            if let Field::Header(header::CONTENT_TYPE, value) = field {
-                self.content_type(value);
+            match field {
+                Field::Header(header::CONTENT_TYPE, value) => self.content_type(value),
+                Field::Pseudo(Pseudo::Method, value) if self.method.is_none() => {
+                    self.method = Method::from_bytes(value.as_bytes()).ok();
+                }
+                _ => {}
             }
             return;
         }
@@ -307,7 +311,9 @@ impl HeadBuilder {
             return Err(HeadError::Malformed(why));
         }
         if self.too_large {
-            return Err(HeadError::TooLarge { foreign: self.foreign });
+            // Each call of gRPC is a POST. A method that could not be read tells nothing.
+            let is_call = self.method.is_none_or(|method| method == Method::POST);
+            return Err(HeadError::TooLarge { foreign: self.foreign || !is_call });
         }
         match self.kind {
             HeadKind::Request => self.request(),

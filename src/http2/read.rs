@@ -32,7 +32,7 @@ pub(crate) enum NoRequest {
     Gone,
     /// Its header list is larger than `limit`, which is
     /// [`max_header_list_size`](super::Config::max_header_list_size). The driver has to answer and
-    /// forget it. `foreign` means that it has a content type that is not gRPC's.
+    /// forget it. `foreign` means that its method or its content type is not gRPC's.
     TooLarge { limit: u32, foreign: bool },
 }
 

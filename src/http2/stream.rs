@@ -97,7 +97,7 @@ pub(super) struct Stream {
     pub(super) held: u32,
     /// How many bytes are still to come by content-length (RFC 9113 §8.1.1).
     pub(super) expected: u64,
-    /// Whether the header list is too large and its content type is not gRPC's.
+    /// Whether the header list is too large and its method or its content type is not gRPC's.
     pub(super) foreign: bool,
     /// The position at which its first frame begins, counted in bytes ever sent.
     pub(super) first_byte: u64,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -30,6 +30,7 @@ on_both_transports!(
     an_answer_to_head_has_a_length_and_no_body,
     some_statuses_have_no_body,
     a_streamed_body_has_the_length_that_its_head_tells,
+    headers_that_are_too_large_are_refused_in_http,
 );
 
 fn ping_server() -> Server {
@@ -252,4 +253,26 @@ async fn a_streamed_body_has_the_length_that_its_head_tells(transport: Transport
             }
         }
     }
+}
+
+async fn headers_that_are_too_large_are_refused_in_http(transport: Transport) {
+    let server = Running::start(transport, ping_server()).await;
+    let mut sender = open(&server.address).await;
+    for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE] {
+        for kind in [None, Some("text/plain"), Some("application/grpc")] {
+            let mut request = request(method.clone(), "/", Body::empty());
+            request.headers_mut().insert(COOKIE, "a".repeat(20_000).parse().unwrap());
+            if let Some(kind) = kind {
+                request.headers_mut().insert(CONTENT_TYPE, kind.parse().unwrap());
+            }
+            let response = ask(&mut sender, request).await.unwrap();
+            let expected = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            assert_eq!(response.status(), expected, "{method} {kind:?}");
+            assert!(!response.headers().contains_key("grpc-status"), "{method} {kind:?}");
+        }
+    }
+    let mut request = request(Method::POST, "/ping.v1.PingService/Ping", Body::empty());
+    request.headers_mut().insert(COOKIE, "a".repeat(20_000).parse().unwrap());
+    request.headers_mut().insert(CONTENT_TYPE, "application/grpc".parse().unwrap());
+    assert_eq!(ask(&mut sender, request).await.unwrap().headers()["grpc-status"], "8");
 }

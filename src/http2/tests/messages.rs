@@ -512,10 +512,23 @@ fn a_block_up_to_a_mebibyte_costs_its_call_alone_at_a_server() {
             "{events:?}"
         );
     }
+    // So does another method than POST, wherever that comes.
+    for first in [false, true] {
+        let large = (":path", &[&b"/"[..], &[b'a'; 20_000]].concat()[..]);
+        let method = (":method", &b"GET"[..]);
+        let fields = if first { [method, large] } else { [large, method] };
+        let block = block(&[&fields[..], &[REQUEST[1], REQUEST[3]]].concat());
+        let id = 13 + 2 * u32::from(first);
+        let events = server.accept(&in_frames(id, &block, true));
+        assert!(
+            matches!(&events[..], [Event::RequestTooLarge { foreign: true, .. }]),
+            "{events:?}"
+        );
+    }
     server.answer(other, b"unharmed");
     // A block beyond that is not needed by any peer.
     let endless = request_with(&[("x-large", &vec![b'a'; 1 << 20])]);
-    server.fails(ErrorCode::ENHANCE_YOUR_CALM, &in_frames(13, &endless, true));
+    server.fails(ErrorCode::ENHANCE_YOUR_CALM, &in_frames(17, &endless, true));
 }
 
 #[test]
