@@ -96,8 +96,14 @@ pub(crate) fn empty_response(status: StatusCode) -> Response<Body> {
 /// server's operator only.
 pub(crate) fn http_failure(error: BoxError) -> Response<Body> {
     tracing::debug!(%error, "the service of a request that is not gRPC failed");
-    empty_response(match status_of(error).code() {
+    failure_of(status_of(error).code(), StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Returns the response for a failure that gRPC has a code for: 503 for a limit, which holds for a time
+/// only, and `other` for each other failure.
+pub(super) fn failure_of(code: Code, other: StatusCode) -> Response<Body> {
+    empty_response(match code {
         Code::ResourceExhausted => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => other,
     })
 }

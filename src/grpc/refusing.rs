@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::body::ServiceBody;
 use super::handler::RunningCall;
-use super::plain_http::empty_response;
+use super::plain_http::failure_of;
 use super::status::is_grpc;
 use crate::descriptors::ReceivedSet;
 use crate::driver::{Called, Handler, Incoming};
@@ -52,10 +52,10 @@ impl Handler for Refusing {
             // An error means that the connection has ended.
             let _ = spent.send(());
         }
-        Called::Unpolled(if is_grpc(&head.headers) {
+        Called::Unpolled(if head.method == Method::POST && is_grpc(&head.headers) {
             RunningCall::ready(self.status.clone().into_http())
         } else {
-            RunningCall::ready(empty_response(StatusCode::FORBIDDEN))
+            RunningCall::ready(failure_of(self.status.code(), StatusCode::FORBIDDEN))
         })
     }
 }

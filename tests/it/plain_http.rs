@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use samehost::ping::{Ping, PingServiceServer};
-use samehost::{Address, RequestBody, Server};
+use samehost::{Address, PeerPolicy, RequestBody, Server};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -31,6 +31,7 @@ on_both_transports!(
     some_statuses_have_no_body,
     a_streamed_body_has_the_length_that_its_head_tells,
     headers_that_are_too_large_are_refused_in_http,
+    a_connection_beyond_the_limit_is_told_so_in_http,
 );
 
 fn ping_server() -> Server {
@@ -275,4 +276,28 @@ async fn headers_that_are_too_large_are_refused_in_http(transport: Transport) {
     request.headers_mut().insert(COOKIE, "a".repeat(20_000).parse().unwrap());
     request.headers_mut().insert(CONTENT_TYPE, "application/grpc".parse().unwrap());
     assert_eq!(ask(&mut sender, request).await.unwrap().headers()["grpc-status"], "8");
+}
+
+async fn a_connection_beyond_the_limit_is_told_so_in_http(transport: Transport) {
+    let server = Running::start(transport, ping_server().max_connections(1)).await;
+    let mut inside = open(&server.address).await;
+    let response = ask(&mut inside, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    let mut outside = open(&server.address).await;
+    let response = ask(&mut outside, get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// Only a Unix socket knows the peer that a policy decides on.
+#[tokio::test]
+async fn a_connection_that_the_policy_refuses_is_forbidden_in_http() {
+    let server = ping_server().peer_policy(PeerPolicy::predicate(|_| false));
+    let server = Running::start(Transport::Unix, server).await;
+    let mut sender = open(&server.address).await;
+    // The content type alone does not make a call of it.
+    let mut request = get("/");
+    request.headers_mut().insert(CONTENT_TYPE, "application/grpc".parse().unwrap());
+    for request in [get("/"), request] {
+        assert_eq!(ask(&mut sender, request).await.unwrap().status(), StatusCode::FORBIDDEN);
+    }
 }
