@@ -24,7 +24,9 @@ use super::status::{code_of, is_grpc};
 use super::timeout::{Deadline, LimitOf, grpc_timeout};
 use super::usual_heads::UsualHeads;
 use crate::descriptors::{Descriptors, ReceivedSet};
-use crate::driver::{Answer, Called, Fields, Handler, Incoming, MessageAnswer, PollAnswer};
+use crate::driver::{
+    Answer, Called, Fields, Handler, Incoming, MessageAnswer, PollAnswer, discard,
+};
 use crate::http2::RequestHead;
 use crate::observer::{CallObservation, CallObserver, Known};
 
@@ -321,6 +323,9 @@ impl RunningCall {
 
     /// Returns a response that may be sent.
     fn finished(&mut self, mut response: Response<Body>) -> Response<ServiceBody> {
+        if response.status().is_informational() {
+            discard(std::mem::replace(&mut response, self.not_final()));
+        }
         let http = self.http.map(|http| http.fit(&mut response));
         if http.is_none() {
             check_length(&mut response);
@@ -331,6 +336,17 @@ impl RunningCall {
             note_head(observed, &response);
         }
         response.map(|body| ServiceBody::new(body, deadline, observed, http))
+    }
+
+    /// Returns the answer in place of a response with a status of 1xx, after which another one would have
+    /// to follow (RFC 9110 §15.2). A service has only one.
+    #[cold]
+    fn not_final(&self) -> Response<Body> {
+        tracing::debug!("a service has answered with a status of 1xx, which is not final");
+        match self.http {
+            Some(_) => empty_response(StatusCode::INTERNAL_SERVER_ERROR),
+            None => Status::internal("the service's HTTP status is not final").into_http(),
+        }
     }
 
     #[cold]

@@ -148,11 +148,11 @@ impl Server {
     /// A [`method_policy`](Self::method_policy) takes a path `/a/b` for the method `b` of the service `a`.
     /// So it can allow `/health/live`, and refuses each path of one part, such as `/healthz`.
     ///
-    /// If the fallback fails or panics, such a request gets the HTTP status 500, without a body. It
-    /// gets 503 if the fallback is overloaded or [`load_shed`](Self::load_shed) refuses the request,
-    /// and 403 if the policy does. If the response's body fails, or is longer or shorter than its
-    /// `content-length`, the stream is reset (RST_STREAM), so the client knows that the body is not
-    /// complete.
+    /// If the fallback fails or panics, or if its response has a status of 1xx, which is not final, such
+    /// a request gets the HTTP status 500, without a body. It gets 503 if the fallback is overloaded or
+    /// [`load_shed`](Self::load_shed) refuses the request, and 403 if the policy does. If the response's
+    /// body fails, or is longer or shorter than its `content-length`, the stream is reset (RST_STREAM), so
+    /// the client knows that the body is not complete.
     ///
     /// No body is sent in answer to HEAD, and with the statuses 204, 205 and 304: it is dropped unread.
     #[must_use]

@@ -32,6 +32,7 @@ on_both_transports!(
     a_streamed_body_has_the_length_that_its_head_tells,
     headers_that_are_too_large_are_refused_in_http,
     a_connection_beyond_the_limit_is_told_so_in_http,
+    an_informational_status_is_a_failure_of_the_service,
 );
 
 fn ping_server() -> Server {
@@ -300,4 +301,39 @@ async fn a_connection_that_the_policy_refuses_is_forbidden_in_http() {
     for request in [get("/"), request] {
         assert_eq!(ask(&mut sender, request).await.unwrap().status(), StatusCode::FORBIDDEN);
     }
+}
+
+async fn an_informational_status_is_a_failure_of_the_service(transport: Transport) {
+    let fallback = tower::service_fn(async |request: Request<RequestBody>| {
+        if request.uri().path() == "/late" {
+            tokio::task::yield_now().await;
+        }
+        let size: usize = number(&request, "size").unwrap().into();
+        let response = Response::builder().status(number(&request, "status").unwrap());
+        let response = response.header("x-of-the-service", "1");
+        Ok::<_, tower::BoxError>(response.body(Full::from(vec![b'x'; size])).unwrap())
+    });
+    let server = ping_server().fallback(fallback).fallback_takes_http(true);
+    let server = Running::start(transport, server).await;
+    // All on one connection, which goes on.
+    let mut sender = open(&server.address).await;
+    for path in ["/at-once", "/late"] {
+        for query in
+            ["status=100&size=0", "status=101&size=5", "status=103&size=0", "status=103&size=5"]
+        {
+            let path = format!("{path}?{query}");
+            let response = ask(&mut sender, get(&path)).await.expect(&path);
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+            assert!(response.body().is_empty(), "{path}");
+            assert!(!response.headers().contains_key("x-of-the-service"), "{path}");
+
+            let mut call = request(Method::POST, &path, Body::empty());
+            call.headers_mut().insert(CONTENT_TYPE, "application/grpc".parse().unwrap());
+            let response = ask(&mut sender, call).await.expect(&path);
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            assert_eq!(response.headers()["grpc-status"], "13", "{path}");
+        }
+    }
+    let response = ask(&mut sender, get("/?status=200&size=3")).await.unwrap();
+    assert_eq!(response.body(), "xxx");
 }
