@@ -37,7 +37,7 @@ const CLOSED: &str = "grpc.subchannel.disconnections";
 pub(super) fn describe() {
     describe_histogram!(DURATION, Unit::Seconds, "How long calls took");
     describe_counter!(ATTEMPTS, Unit::Count, "Attempts to make a call");
-    describe_histogram!(SENT, Unit::Bytes, "Messages of a call that were sent");
+    describe_histogram!(SENT, Unit::Bytes, "Messages of a call that were handed to the connection");
     describe_histogram!(RECEIVED, Unit::Bytes, "Messages of a call that were read");
     describe_histogram!(RETRIES, Unit::Count, "How often a call was made again by policy");
     describe_histogram!(RESENDS, Unit::Count, "How often a call was sent again, not processed");

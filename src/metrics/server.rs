@@ -29,7 +29,7 @@ const GO_AWAYS: &str = "samehost.server.go_aways";
 pub(super) fn describe() {
     describe_histogram!(DURATION, Unit::Seconds, "How long calls took");
     describe_counter!(STARTED, Unit::Count, "Calls that have begun");
-    describe_histogram!(SENT, Unit::Bytes, "Messages of a call that were sent");
+    describe_histogram!(SENT, Unit::Bytes, "Messages of a call that were handed to the connection");
     describe_histogram!(RECEIVED, Unit::Bytes, "Messages of a call that were read");
     describe_gauge!(ACTIVE, Unit::Count, "Calls that have begun and not ended");
     describe_gauge!(CONNECTIONS, Unit::Count, "Connections that are open");

@@ -119,9 +119,9 @@ impl CallEnd {
         self.duration
     }
 
-    /// Returns how many bytes of messages this end has sent. They are counted as on the wire:
-    /// compressed, and each message with its prefix of five bytes. A request that was sent several times
-    /// counts once.
+    /// Returns how many bytes of messages this end has sent: handed to the connection. A peer that cancels
+    /// the call may not have got all of them. They are counted as on the wire: compressed, and each
+    /// message with its prefix of five bytes. A request that was sent several times counts once.
     pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }
