@@ -85,7 +85,9 @@ fn types_of<'a>(
     let messages = (0..).zip(messages).filter(|(_, it)| !is_map_entry(it));
     let messages = messages.map(move |(number, it)| (field, number, it.name()));
     let enums = (0..).zip(enums).map(move |(number, it)| (field + 1, number, it.name()));
-    messages.chain(enums).map(move |(field, number, name)| ([path, &[field, number]].concat(), name))
+    messages
+        .chain(enums)
+        .map(move |(field, number, name)| ([path, &[field, number]].concat(), name))
 }
 
 /// Refuses types whose names in Rust are among `names`, and adds those names.
