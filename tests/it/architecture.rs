@@ -150,22 +150,35 @@ const SOCKET: [&str; 30] = [
 
 #[test]
 fn the_files_of_socket_import_only_those_below() {
-    for (file, source) in sources("socket") {
-        let name = Path::new(&file).file_stem().unwrap().to_str().unwrap();
-        if name == "mod" {
-            continue;
-        }
-        let height = SOCKET.iter().position(|listed| *listed == name);
-        let height = height.unwrap_or_else(|| panic!("{file} is not in the list"));
-        let code = source.split("#[cfg(test)]").next().unwrap();
-        for above in &SOCKET[..height] {
-            assert!(!code.contains(&format!("super::{above}::")), "{file} uses {above}");
-        }
-        // Only listeners need `accept`, so `connect` must not use it.
-        if name == "connect" {
-            assert!(!code.contains("super::accept::"), "{file} uses accept");
+    let graph = graph(&library());
+    let mut seen = 0;
+    for (module, targets) in graph.iter().filter(|(module, _)| is_file_of_socket(module)) {
+        seen += 1;
+        let own = height_in_socket(module);
+        let name = &SOCKET[own];
+        for target in targets.iter().filter(|target| is_file_of_socket(target)) {
+            let other = height_in_socket(target);
+            assert!(own <= other, "{name} uses {}, which is above it", SOCKET[other]);
+            // Only listeners need `accept`, so what connects must not use it.
+            assert!(
+                !name.starts_with("connect") || SOCKET[other] != "accept",
+                "{name} uses accept"
+            );
         }
     }
+    assert_eq!(seen, SOCKET.len(), "a file has gone");
+}
+
+/// `hand_over` is a folder whose files are in the list.
+fn is_file_of_socket(module: &Module) -> bool {
+    module[..] != ["socket"]
+        && module[..] != ["socket", "hand_over"]
+        && module.starts_with(&["socket".to_owned()])
+}
+
+fn height_in_socket(module: &Module) -> usize {
+    let height = SOCKET.iter().position(|name| module.last().is_some_and(|last| last == name));
+    height.unwrap_or_else(|| panic!("{module:?} is not in the list"))
 }
 
 #[test]
@@ -188,11 +201,47 @@ fn http2_and_address_do_no_io() {
             if file.contains("/tests") {
                 continue;
             }
-            for io in ["tokio::", "rustix::", "std::net::Tcp", "std::os::unix::net", "Instant::now"]
-            {
+            for io in [
+                "tokio::",
+                "rustix::",
+                "std::net::Tcp",
+                "std::os::unix::net",
+                "std::fs",
+                "std::thread",
+                "Time::now",
+                "Instant::now",
+            ] {
                 assert!(!source.contains(io), "{file} names {io}");
             }
         }
+    }
+}
+
+/// Invariants of ARCHITECTURE.md: what only these files do.
+const ONLY_IN: [(&str, &[&str]); 6] = [
+    ("unlinkat(", &["socket/file.rs", "socket/lock.rs"]),
+    ("renameat_with(", &["socket/file.rs"]),
+    ("OFlags::CREATE", &["socket/lock.rs"]),
+    ("thread::Builder", &["descriptors/closer.rs", "socket/underway.rs"]),
+    ("Connection::client(", &["blocking/connection.rs", "driver/client.rs"]),
+    ("Connection::server(", &["driver/refuse.rs", "driver/server.rs"]),
+];
+
+#[test]
+fn files_threads_and_connections_are_made_where_the_architecture_says() {
+    for (act, files) in ONLY_IN {
+        let sources = LAYERS.iter().flat_map(|layer| sources(layer));
+        let sources = sources.filter(|(file, _)| !file.contains("/tests"));
+        let acting = sources.filter(|(_, source)| {
+            source.split("#[cfg(test)]").next().is_some_and(|code| code.contains(act))
+        });
+        let mut acting: Vec<_> = acting.map(|(file, _)| file).collect();
+        acting.sort();
+        let expected: Vec<_> = files
+            .iter()
+            .map(|file| package_path(&format!("src/{file}")).display().to_string())
+            .collect();
+        assert_eq!(acting, expected, "{act}");
     }
 }
 
