@@ -208,7 +208,7 @@ impl BlockingCall {
                 Read::End => Ok(ResponsePart::End(None)),
                 Read::Failed(failure) => Err(state.error(failure)),
                 Read::Pending if state.close_reason.is_none() => return None,
-                Read::Pending | Read::Gone => Err(gone(state)),
+                Read::Pending | Read::Forgotten => Err(gone(state)),
             })
         });
         match next {

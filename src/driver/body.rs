@@ -117,7 +117,7 @@ impl OpenBody {
                     state.waiters.wait_to_read(key, cx.waker());
                     return Poll::Pending;
                 }
-                Read::Gone => {
+                Read::Forgotten => {
                     *is_over = true;
                     return Poll::Ready(Some(Err(call_over())));
                 }

@@ -67,7 +67,7 @@ pub(crate) enum Phase {
     Handshake,
     Ready,
     /// It takes no more calls.
-    Gone,
+    Ended,
 }
 
 /// Why a call was not sent.
@@ -160,7 +160,7 @@ impl Sender {
 
     /// Returns whether the connection takes calls, as far as is known.
     pub(crate) fn is_open(&self) -> bool {
-        self.0.shared.lock().phase() != Phase::Gone
+        self.0.shared.lock().phase() != Phase::Ended
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -178,7 +178,7 @@ impl Sender {
     /// by now.
     pub(crate) async fn ready(&self) -> Result<(), Option<CloseReason>> {
         match self.phase_after(Phase::Handshake).await {
-            Phase::Gone => {
+            Phase::Ended => {
                 let state = self.0.shared.lock();
                 Err(if state.was_dismissed() { None } else { state.close_reason.clone() })
             }

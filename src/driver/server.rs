@@ -210,7 +210,7 @@ fn take_request<H: Handler>(state: &mut State, key: StreamKey) -> Option<Request
             }
             Some(request)
         }
-        Err(NoRequest::Gone) => None,
+        Err(NoRequest::Forgotten) => None,
         Err(NoRequest::TooLarge { limit, foreign }) => {
             refuse_headers(state, key, H::too_large(limit, foreign));
             None

@@ -150,7 +150,7 @@ impl State {
     /// Returns the phase of a client's connection.
     pub(super) fn phase(&self) -> Phase {
         if self.close_reason.is_some() || !self.h2.takes_requests() {
-            Phase::Gone
+            Phase::Ended
         } else if self.ready {
             Phase::Ready
         } else {

@@ -32,7 +32,7 @@ const MAX_LATE_HEADS: u8 = 4;
 
 /// What became of a stream that is not in the table and is not idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(super) enum ClosedStream {
     /// We reset it, and frames may have been under way (§5.1). They are ignored.
     Reset,
     /// We may have reset it.
@@ -75,15 +75,15 @@ impl ClosedStreams {
         self.find(id).and_then(|at| self.reset.get_mut(at))
     }
 
-    pub(super) fn what(&self, id: u32) -> Gone {
+    pub(super) fn what(&self, id: u32) -> ClosedStream {
         if self.find(id).is_some() {
-            Gone::Reset
+            ClosedStream::Reset
         } else if id > self.skipped.0 && id < self.skipped.1 {
-            Gone::Skipped
+            ClosedStream::Skipped
         } else if id <= self.forgotten {
-            Gone::Forgotten
+            ClosedStream::Forgotten
         } else {
-            Gone::Ended
+            ClosedStream::Ended
         }
     }
 

@@ -244,7 +244,7 @@ impl Connection {
             }
             return self.stream_error(key, code, why);
         }
-        self.gone(id, why).map_err(|error| ConnectionError { code, ..error })?;
+        self.closed_stream(id, why).map_err(|error| ConnectionError { code, ..error })?;
         self.budget.spend(Cost::Violation)
     }
 
@@ -274,7 +274,7 @@ impl Connection {
             });
         }
         let Some((key, stream)) = self.find(header.stream) else {
-            self.gone(header.stream, "WINDOW_UPDATE on an idle stream")?;
+            self.closed_stream(header.stream, "WINDOW_UPDATE on an idle stream")?;
             // The frame was sent before the peer knew (§5.1).
             return self.budget.spend(Cost::Idle);
         };

@@ -2,7 +2,7 @@
 
 use super::arrived::{MessageEnd, Origin, Piece};
 use super::budget::{self, Cost};
-use super::closed::Gone;
+use super::closed::ClosedStream;
 use super::connection::Connection;
 use super::error::{ConnectionError, ErrorCode};
 use super::frame::{FrameHeader, HEADER_LEN, flag, kind, unpad};
@@ -146,7 +146,7 @@ impl Connection {
             self.budget.spend(Cost::Idle)?;
         }
         let Some((key, stream)) = self.find(header.stream) else {
-            return self.data_gone(header).map(|()| None);
+            return self.data_on_closed(header).map(|()| None);
         };
         match stream.receiving {
             Receiving::Body => {}
@@ -261,9 +261,9 @@ impl Connection {
     }
 
     /// Deals with DATA on a stream that is not in the table.
-    fn data_gone(&mut self, header: FrameHeader) -> Result<(), ConnectionError> {
-        match self.gone(header.stream, "DATA on an idle stream")? {
-            Gone::Reset => {
+    fn data_on_closed(&mut self, header: FrameHeader) -> Result<(), ConnectionError> {
+        match self.closed_stream(header.stream, "DATA on an idle stream")? {
+            ClosedStream::Reset => {
                 if !self.closed.take(header.stream, header.len) {
                     return Err(beyond_reset());
                 }
@@ -272,8 +272,10 @@ impl Connection {
                 }
                 Ok(())
             }
-            Gone::Forgotten => self.budget.spend(Cost::Idle),
-            Gone::Ended | Gone::Skipped => Err(ConnectionError::closed("DATA on a closed stream")),
+            ClosedStream::Forgotten => self.budget.spend(Cost::Idle),
+            ClosedStream::Ended | ClosedStream::Skipped => {
+                Err(ConnectionError::closed("DATA on a closed stream"))
+            }
         }
     }
 }

@@ -235,7 +235,7 @@ impl Inflow {
 
     /// Notes that a stream has ended whose window had grown.
     #[inline]
-    pub(super) fn note_gone(&mut self, grown: u32) {
+    pub(super) fn note_ended(&mut self, grown: u32) {
         self.grown -= grown;
     }
 

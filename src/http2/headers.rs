@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::arrived::{MessageEnd, Reset};
 use super::block::Block;
 use super::budget::{self, Cost};
-use super::closed::Gone;
+use super::closed::ClosedStream;
 use super::connection::Connection;
 use super::error::{ConnectionError, ErrorCode};
 use super::frame::{FrameHeader, flag, kind, u31, unpad};
@@ -200,13 +200,13 @@ impl Connection {
             }
             return Ok(BlockPurpose::New);
         }
-        match self.gone(id, "HEADERS on an idle stream")? {
-            Gone::Reset | Gone::Forgotten => Ok(BlockPurpose::NoStream),
-            Gone::Ended if client => Ok(BlockPurpose::NoStream),
-            Gone::Skipped => {
+        match self.closed_stream(id, "HEADERS on an idle stream")? {
+            ClosedStream::Reset | ClosedStream::Forgotten => Ok(BlockPurpose::NoStream),
+            ClosedStream::Ended if client => Ok(BlockPurpose::NoStream),
+            ClosedStream::Skipped => {
                 Err(ConnectionError::protocol("a stream opened after one of higher number"))
             }
-            Gone::Ended => Err(ConnectionError::closed("HEADERS on a closed stream")),
+            ClosedStream::Ended => Err(ConnectionError::closed("HEADERS on a closed stream")),
         }
     }
 

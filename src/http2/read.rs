@@ -29,7 +29,7 @@ pub(crate) struct Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoRequest {
     /// The peer has cancelled it, so there is nothing to do.
-    Gone,
+    Forgotten,
     /// Its header list is larger than `limit`, which is
     /// [`max_header_list_size`](super::Config::max_header_list_size). The driver has to answer and
     /// forget it. `foreign` means that its method or its content type is not gRPC's.
@@ -64,7 +64,7 @@ pub(crate) enum Read {
     /// [`ProtocolEvent::Reset`](super::ProtocolEvent::Reset) tells when to read again.
     Pending,
     /// The stream was forgotten.
-    Gone,
+    Forgotten,
 }
 
 impl Connection {
@@ -72,7 +72,7 @@ impl Connection {
     /// has arrived.
     pub(crate) fn take_request(&mut self, key: StreamKey) -> Result<Request, NoRequest> {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.forgotten) else {
-            return Err(NoRequest::Gone);
+            return Err(NoRequest::Forgotten);
         };
         stream.taken = true;
         match stream.arrived.head.take() {
@@ -140,7 +140,7 @@ impl Connection {
     /// Takes the next part of a body, and lets the peer send as much again.
     pub(crate) fn read(&mut self, key: StreamKey) -> Read {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.forgotten) else {
-            return Read::Gone;
+            return Read::Forgotten;
         };
         if let Some(piece) = stream.arrived.pieces.pop_piece() {
             let len = piece.bytes.len() as u32;

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::arrived::{Origin, Piece, Reset};
 use super::budget::Cost;
-use super::closed::Gone;
+use super::closed::ClosedStream;
 use super::connection::Connection;
 use super::copied;
 use super::error::{ConnectionError, ErrorCode};
@@ -429,7 +429,11 @@ impl Connection {
 
     /// Tells what became of a stream that is not in the table. For an idle stream only HEADERS and
     /// PRIORITY are allowed (§5.1).
-    pub(super) fn gone(&self, id: u32, idle: &'static str) -> Result<Gone, ConnectionError> {
+    pub(super) fn closed_stream(
+        &self,
+        id: u32,
+        idle: &'static str,
+    ) -> Result<ClosedStream, ConnectionError> {
         let used = match self.role {
             Role::Server => id % 2 == 1 && id <= self.server.last_id,
             Role::Client => id % 2 == 1 && id < self.client.next_id,
@@ -451,7 +455,9 @@ impl Connection {
         // Also of a stream that has been forgotten, whose response is not written yet.
         self.give_up_descriptors(header.stream);
         let Some((key, stream)) = self.find(header.stream) else {
-            if self.gone(header.stream, "RST_STREAM on an idle stream")? == Gone::Reset {
+            if self.closed_stream(header.stream, "RST_STREAM on an idle stream")?
+                == ClosedStream::Reset
+            {
                 // This happens at most once for each stream that we reset.
                 self.closed.ended(header.stream);
                 return Ok(());

@@ -189,7 +189,7 @@ impl Connection {
             if stream.reset_by_us && !stream.peer_ended {
                 self.closed.reset(stream.id, stream.receive_window.available());
             }
-            self.received.note_gone(stream.receive_window.grown());
+            self.received.note_ended(stream.receive_window.grown());
             self.streams.remove(key);
         }
         if first {

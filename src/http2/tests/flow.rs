@@ -109,7 +109,7 @@ fn forgetting_a_stream_releases_all_it_holds() {
     assert_eq!(server.connection.received.unread(), 500);
     server.connection.forget(key);
     assert_eq!(server.connection.received.unread(), 0);
-    assert!(matches!(server.connection.read(key), Read::Gone));
+    assert!(matches!(server.connection.read(key), Read::Forgotten));
 }
 
 /// Returns a read of 256 KiB that begins with a payload. The rest is frames of an unknown type.

@@ -210,7 +210,7 @@ impl Side {
                     seen.reset = true;
                     return;
                 }
-                Read::Pending | Read::Gone => return,
+                Read::Pending | Read::Forgotten => return,
             }
         }
     }

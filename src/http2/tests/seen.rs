@@ -93,7 +93,7 @@ fn opened(connection: &mut Connection, stream: StreamKey, seen: &mut Vec<Event>)
         Err(NoRequest::TooLarge { limit, foreign }) => {
             seen.push(Event::RequestTooLarge { stream, limit, foreign });
         }
-        Err(NoRequest::Gone) => panic!("a request that is gone was opened"),
+        Err(NoRequest::Forgotten) => panic!("a request that is gone was opened"),
     }
 }
 
@@ -149,7 +149,7 @@ fn pieces(connection: &mut Connection, stream: StreamKey, seen: &mut Vec<Event>)
                 return seen.push(Event::Data { stream, bytes: Bytes::new(), end: true });
             }
             // An event of its own tells that it failed.
-            Read::Failed(_) | Read::End | Read::Pending | Read::Gone => return,
+            Read::Failed(_) | Read::End | Read::Pending | Read::Forgotten => return,
         }
     }
 }

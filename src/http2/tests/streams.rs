@@ -268,7 +268,7 @@ fn a_key_never_names_another_stream() {
     server.frames();
     server.connection.reset(old, ErrorCode::CANCEL);
     server.connection.forget(old);
-    assert!(matches!(server.connection.read(old), crate::http2::Read::Gone));
+    assert!(matches!(server.connection.read(old), crate::http2::Read::Forgotten));
     assert!(server.frames().is_empty());
     assert_eq!(server.connection.active_streams(), 1);
 }
