@@ -53,6 +53,10 @@ impl BlockingRequest {
     pub(super) fn begin(mut self, channel: &Channel) -> Result<BlockingCall, Status> {
         loop {
             let mut opened = BlockingCall::open(channel, &mut self, None);
+            if let Ok(call) = &opened {
+                // If it cannot be written, that is noticed below or by what comes next.
+                let _ = call.written();
+            }
             let unprocessed = opened.as_mut().ok().and_then(BlockingCall::unprocessed);
             let reason = match (opened, unprocessed) {
                 (Ok(mut call), None) => {

@@ -124,8 +124,8 @@ impl BlockingCall {
         }
     }
 
-    /// Sends a part of the request, and waits until the server takes more. Returns whether it does:
-    /// a server that has already answered need not read the rest.
+    /// Sends a part of the request, and waits until all of it is in the socket. Returns whether the
+    /// server takes more: one that has already answered need not read the rest.
     pub(super) fn send(&mut self, mut data: Vec<u8>) -> Result<bool, Status> {
         let (key, len) = (self.key, data.len());
         let progress = self.connection.with(|state| state.h2.send_small(key, &mut data, false));
@@ -135,15 +135,33 @@ impl BlockingCall {
         if let Some(observation) = &mut self.observation {
             observation.sent(len);
         }
-        let sent = self.connection.until(self.deadline.at(), |state| {
-            (!state.h2.is_blocked(key) || state.close_reason.is_some()).then_some(())
-        });
-        sent.map(|()| true).map_err(|TimedOut| self.timed_out())
+        self.written().map_err(|TimedOut| self.timed_out())
     }
 
-    /// Ends the request.
+    /// Ends the request. If the deadline passes meanwhile, reading the response tells that.
     pub(super) fn finish(&mut self) {
         self.connection.with(|state| state.h2.send_data(self.key, Bytes::new(), true));
+        let _ = self.written();
+    }
+
+    /// Waits until all that was sent is in the socket: the thread may do something else afterwards,
+    /// and a server waits only so long for the rest of a frame. Returns whether the server takes more.
+    pub(super) fn written(&self) -> Result<bool, TimedOut> {
+        let key = self.key;
+        // What other calls send later does not count.
+        let mut end = None;
+        self.connection.until(self.deadline.at(), |state| {
+            if state.has_failed() {
+                return Some(false);
+            }
+            let is_answered = state.h2.is_answered(key);
+            if state.h2.is_blocked(key) && !is_answered {
+                return None;
+            }
+            let written = state.h2.written();
+            let end = *end.get_or_insert(written + state.h2.outgoing_len() as u64);
+            (written >= end).then_some(!is_answered)
+        })
     }
 
     /// Waits for the head of the response.

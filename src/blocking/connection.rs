@@ -359,6 +359,11 @@ impl BlockingState {
         self.broken.is_some() && self.close_reason.is_none()
     }
 
+    /// Returns whether nothing more can be written.
+    pub(super) fn has_failed(&self) -> bool {
+        self.broken.is_some() || self.close_reason.is_some()
+    }
+
     fn parse(&mut self, input: &mut BytesMut) {
         let now = Instant::now();
         while !input.is_empty() {

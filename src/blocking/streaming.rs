@@ -139,8 +139,9 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
     }
 
     /// Sends a request, and waits while the server takes no more, until the call's deadline or for ever
-    /// if it has none. Returns whether the server takes more. If it has ended the call,
-    /// [`message`](Self::message) returns its status. After [`finish`](Self::finish) nothing is sent.
+    /// if it has none. Then the socket has all of it, so that it arrives whatever the thread does next.
+    /// Returns whether the server takes more. If it has ended the call, [`message`](Self::message)
+    /// returns its status. After [`finish`](Self::finish) nothing is sent.
     ///
     /// # Errors
     ///
@@ -155,7 +156,7 @@ impl<Q: Message, R: Message + Default> Conversation<Q, R> {
         }
     }
 
-    /// Tells the server that there are no more requests.
+    /// Tells the server that there are no more requests. It waits as [`send`](Self::send) does.
     pub fn finish(&mut self) {
         match &mut self.state {
             ConversationState::Begun(call) => call.finish(),

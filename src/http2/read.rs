@@ -114,6 +114,12 @@ impl Connection {
         }
     }
 
+    /// Client: returns whether a response is complete or has failed, read or not. Then the rest of
+    /// the request is of no use.
+    pub(crate) fn is_answered(&self, key: StreamKey) -> bool {
+        self.streams.get(key).is_none_or(|stream| stream.receiving == Receiving::Done)
+    }
+
     #[inline]
     fn take_body(&mut self, key: StreamKey) -> Body {
         let Some(stream) = self.streams.get_mut(key) else {

@@ -77,7 +77,7 @@ fn cpu_time() -> Duration {
 }
 
 /// Returns whether a thread of this process sleeps (proc_pid_stat(5)).
-fn sleeps(thread: Pid) -> bool {
+pub(crate) fn sleeps(thread: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
     stat.contains(") S ")
 }

@@ -4,6 +4,7 @@ mod architecture;
 mod blocking;
 mod blocking_ends;
 mod blocking_options;
+mod blocking_sends;
 mod busy_poll;
 mod calls;
 mod channel;

@@ -1,0 +1,130 @@
+//! When the blocking client's requests are in the socket, and what ends a stream of them early.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::thread::gettid;
+use samehost::Address;
+use samehost::blocking::Channel;
+use samehost::ping::{BlockingPingServiceClient as Client, ConverseRequest};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use crate::blocking::on_each_transport;
+use crate::blocking_ends::sleeps;
+use crate::support::{Transport, directory, eventually, socket_in};
+use crate::wire::{Peer, kind, window_update};
+
+on_each_transport!(what_was_sent_arrives_while_its_thread_does_something_else,);
+
+/// The size of a payload in bytes.
+const LARGE: usize = 256 * 1024;
+
+/// How many large messages are more than the sockets of a connection hold.
+const MANY: usize = 64;
+
+/// How long a test waits for bytes that have to come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A listener, with the runtime that it is for.
+struct Listening {
+    runtime: Runtime,
+    address: Address,
+    listener: AnyListener,
+    _directory: TempDir,
+}
+
+enum AnyListener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+trait Socket: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Socket for T {}
+
+impl Listening {
+    fn start(transport: Transport) -> Self {
+        let directory = directory();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (address, listener) = runtime.block_on(async {
+            match transport {
+                Transport::Unix => {
+                    let address = socket_in(directory.path());
+                    let listener = UnixListener::bind(address.as_path().unwrap()).unwrap();
+                    (address, AnyListener::Unix(listener))
+                }
+                Transport::Tcp => {
+                    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                    (listener.local_addr().unwrap().into(), AnyListener::Tcp(listener))
+                }
+            }
+        });
+        Self { runtime, address, listener, _directory: directory }
+    }
+
+    /// Returns what connects a client. It connects without a limit of time, so that its thread does
+    /// not look again because of one.
+    fn client(&self) -> impl FnOnce() -> Client + Send + use<> {
+        let channel = Channel::builder(&self.address).connect_timeout(Duration::MAX);
+        move || Client::new(channel.connect().unwrap())
+    }
+
+    /// Accepts a connection that holds few bytes, and lets its streams send as much as they want.
+    async fn accept(&self) -> Peer<Box<dyn Socket>> {
+        const INITIAL_WINDOW_SIZE: u16 = 4;
+        let socket: Box<dyn Socket> = match &self.listener {
+            AnyListener::Unix(listener) => Box::new(listener.accept().await.unwrap().0),
+            AnyListener::Tcp(listener) => {
+                let socket = listener.accept().await.unwrap().0;
+                set_socket_recv_buffer_size(&socket, 16 * 1024).unwrap();
+                Box::new(socket)
+            }
+        };
+        let mut server = Peer::server(socket, &[(INITIAL_WINDOW_SIZE, i32::MAX as u32)]).await;
+        server.send(&window_update(0, i32::MAX as u32 - 65_535)).await;
+        server
+    }
+}
+
+fn large() -> ConverseRequest {
+    ConverseRequest { payload: vec![7; LARGE].into(), ..Default::default() }
+}
+
+/// After `send` has returned, the caller may do anything, and nothing else drives the connection.
+fn what_was_sent_arrives_while_its_thread_does_something_else(transport: Transport) {
+    let listening = Listening::start(transport);
+    let connect = listening.client();
+    let (tell, told) = mpsc::channel();
+    let (end, ends) = mpsc::channel::<()>();
+    let sending = thread::spawn(move || {
+        let mut conversation = connect().converse(()).unwrap();
+        tell.send(gettid()).unwrap();
+        for _ in 0..MANY {
+            assert!(conversation.send(&large()).unwrap());
+        }
+        let _ = ends.recv();
+    });
+    listening.runtime.block_on(async {
+        let mut server = listening.accept().await;
+        let thread = told.recv().unwrap();
+        let mut received = 0;
+        while received < MANY * LARGE {
+            // It has written what there was room for, or has sent everything.
+            eventually("it sleeps", || sleeps(thread));
+            let frame = timeout(PATIENCE, server.next()).await;
+            let frame = frame.unwrap_or_else(|_| panic!("only {received} bytes have come"));
+            let frame = frame.expect("the connection is open");
+            if frame.kind == kind::DATA {
+                received += frame.payload.len();
+            }
+        }
+    });
+    drop(end);
+    sending.join().unwrap();
+}
