@@ -63,7 +63,7 @@ impl BlockingReader {
         &mut self,
         socket: impl AsFd,
         has_outgoing: bool,
-        left: Option<Duration>,
+        left: Duration,
     ) -> io::Result<BlockingRead> {
         if !self.polls && !has_outgoing && self.waits_within(&socket, left) {
             return self.read(socket, RecvFlags::empty());
@@ -78,13 +78,12 @@ impl BlockingReader {
         &mut self,
         socket: impl AsFd,
         has_outgoing: bool,
-        left: Option<Duration>,
+        left: Duration,
         slot_event: Option<BorrowedFd<'_>>,
     ) -> io::Result<BlockingRead> {
         let waiting = PollFd::new(&socket, interest(has_outgoing));
         let Some(event) = slot_event else {
-            let short = left.map_or(BLIND, |left| left.min(BLIND));
-            return self.receive_after(&socket, &mut [waiting], Some(short));
+            return self.receive_after(&socket, &mut [waiting], left.min(BLIND));
         };
         let event = PollFd::from_borrowed_fd(event, PollFlags::IN);
         self.receive_after(&socket, &mut [waiting, event], left)
@@ -96,9 +95,9 @@ impl BlockingReader {
         &mut self,
         socket: impl AsFd,
         waiting: &mut [PollFd<'_>],
-        left: Option<Duration>,
+        left: Duration,
     ) -> io::Result<BlockingRead> {
-        let timeout = left.map(Timespec::try_from).transpose().unwrap_or_default();
+        let timeout = Timespec::try_from(left).ok();
         match poll(waiting, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => self.receive_now(socket),
             Err(errno) => Err(errno.into()),
@@ -125,21 +124,16 @@ impl BlockingReader {
     /// Returns whether a read of the socket ends within the remaining time. It sets a new timeout
     /// if the socket's timeout is longer than that, or so short that a call would wake up often.
     /// The new timeout is half of the remaining time, so that calls that follow can use it too.
-    fn waits_within(&mut self, socket: impl AsFd, left: Option<Duration>) -> bool {
-        let fits = match (self.timeout, left) {
-            (None, left) => left.is_none(),
-            (Some(timeout), None) => timeout >= SELDOM,
-            (Some(timeout), Some(left)) => {
-                timeout <= left && (timeout >= SELDOM || timeout >= left / 64)
-            }
-        };
-        if fits {
+    fn waits_within(&mut self, socket: impl AsFd, left: Duration) -> bool {
+        let fits =
+            |timeout: Duration| timeout <= left && (timeout >= SELDOM || timeout >= left / 64);
+        if self.timeout.is_some_and(fits) {
             return true;
         }
-        if left.is_some_and(|left| left < PRECISE) {
+        if left < PRECISE {
             return false;
         }
-        let timeout = left.map(|left| left / 2);
+        let timeout = Some(left / 2);
         let is_set = set_socket_timeout(socket, Timeout::Recv, timeout).is_ok();
         if is_set {
             self.timeout = timeout;

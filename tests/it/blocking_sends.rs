@@ -14,13 +14,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
+use tonic::{Code, Request};
 
 use crate::blocking::on_each_transport;
 use crate::blocking_ends::sleeps;
 use crate::support::{Transport, directory, eventually, socket_in};
-use crate::wire::{Peer, kind, window_update};
+use crate::wire::{Peer, block, headers, kind, window_update};
 
-on_each_transport!(what_was_sent_arrives_while_its_thread_does_something_else,);
+on_each_transport!(
+    what_was_sent_arrives_while_its_thread_does_something_else,
+    what_a_call_leaves_behind_is_written_by_the_thread_that_reads,
+);
 
 /// The size of a payload in bytes.
 const LARGE: usize = 256 * 1024;
@@ -127,4 +131,39 @@ fn what_was_sent_arrives_while_its_thread_does_something_else(transport: Transpo
     });
     drop(end);
     sending.join().unwrap();
+}
+
+/// That thread waited already, and the server sends nothing.
+fn what_a_call_leaves_behind_is_written_by_the_thread_that_reads(transport: Transport) {
+    let listening = Listening::start(transport);
+    let connect = listening.client();
+    let (tell, told) = mpsc::channel();
+    let waiting = thread::spawn(move || {
+        let mut client = connect();
+        let mut conversation = client.converse(()).unwrap();
+        tell.send((gettid(), client)).unwrap();
+        conversation.message()
+    });
+    listening.runtime.block_on(async {
+        let mut server = listening.accept().await;
+        let (thread, mut client) = told.recv().unwrap();
+        eventually("it waits for a response", || sleeps(thread));
+        let mut timed = Request::new(());
+        timed.set_timeout(Duration::from_millis(200));
+        let mut conversation = client.converse(timed).unwrap();
+        let status = loop {
+            match conversation.send(&large()) {
+                Ok(takes_more) => assert!(takes_more),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+        drop(conversation);
+        let reset = server.until(|frame| frame.kind == kind::RST_STREAM);
+        assert_eq!(timeout(PATIENCE, reset).await.expect("the rest comes").stream, 3);
+        let fields = [(":status", "200"), ("content-type", "application/grpc")];
+        let fields = [&fields[..], &[("grpc-status", "0")]].concat();
+        server.send(&headers(1, &block(&fields), true)).await;
+        assert!(waiting.join().unwrap().unwrap().is_none());
+    });
 }
