@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -17,6 +18,10 @@ use crate::grpc::{normalise, status};
 use crate::http2::{Body, Content, NotNow, Progress, Read, StreamKey};
 use crate::observer::CallObservation;
 
+/// How often a thread that only sends reads what the server has sent meanwhile. A look before each
+/// message would slow down those that send many.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// A call. If it is dropped before its end, it is cancelled.
 pub(super) struct BlockingCall {
     connection: Arc<BlockingConnection>,
@@ -25,6 +30,10 @@ pub(super) struct BlockingCall {
     /// The whole body of the response, if it came with the head.
     content: Option<Content>,
     over: bool,
+    /// Whether its deadline has ended it.
+    is_late: bool,
+    /// When `send` has last read what the server has sent.
+    looked: Option<Instant>,
     /// Dropping it tells observers of the call's end.
     observation: Option<Box<CallObservation>>,
 }
@@ -56,8 +65,16 @@ impl BlockingCall {
         request.end_wait(waits);
         let (connection, key) = opened?;
         request.note_sent(size);
-        let content = None;
-        Ok(Self { connection, key, deadline, content, over: false, observation: None })
+        Ok(Self {
+            connection,
+            key,
+            deadline,
+            content: None,
+            over: false,
+            is_late: false,
+            looked: None,
+            observation: None,
+        })
     }
 
     fn start(
@@ -127,8 +144,26 @@ impl BlockingCall {
     /// Sends a part of the request, and waits until all of it is in the socket. Returns whether the
     /// server takes more: one that has already answered need not read the rest.
     pub(super) fn send(&mut self, mut data: Vec<u8>) -> Result<bool, Status> {
+        if self.over && !self.is_late {
+            return Ok(false);
+        }
+        if self.deadline.has_passed() {
+            return Err(self.timed_out());
+        }
         let (key, len) = (self.key, data.len());
-        let progress = self.connection.with(|state| state.h2.send_small(key, &mut data, false));
+        let looks = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        let progress = self.connection.with(|state| {
+            if looks {
+                self.connection.look(state);
+            }
+            match state.h2.is_answered(key) {
+                true => Progress::Closed,
+                false => state.h2.send_small(key, &mut data, false),
+            }
+        });
+        if looks {
+            self.looked = Some(Instant::now());
+        }
         if progress == Progress::Closed {
             return Ok(false);
         }
@@ -213,6 +248,9 @@ impl BlockingCall {
             trailers.iter_mut().for_each(normalise);
             return Ok(ResponsePart::End(trailers));
         }
+        if self.is_late {
+            return Err(self.timed_out());
+        }
         if self.over {
             return Ok(ResponsePart::End(None));
         }
@@ -250,6 +288,7 @@ impl BlockingCall {
     }
 
     fn timed_out(&mut self) -> Status {
+        self.is_late = true;
         self.forget();
         self.ended(self.deadline.exceeded(&self.connection.address))
     }

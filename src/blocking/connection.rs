@@ -160,10 +160,9 @@ impl BlockingConnection {
         // The server may have closed it between two calls. Over a Unix socket the request then
         // cannot be written, and goes to another connection. Over TCP it can be written, and then
         // it is unknown whether the server has processed it.
-        if (looks || !self.address.is_unix()) && state.close_reason.is_none() {
+        if looks || !self.address.is_unix() {
             // Other frames may have come before the close.
-            let received = self.receive_all(&mut state);
-            state.note_end(received);
+            self.look(&mut state);
             // A violation is told to the server.
             self.flush(&mut state);
         }
@@ -316,6 +315,14 @@ impl BlockingConnection {
         let timeout = timeout.unwrap_or(ROOM).min(ROOM);
         let timeout = Timespec::try_from(timeout).ok();
         let _ = poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], timeout.as_ref());
+    }
+
+    /// Reads and processes what is there, unless another thread reads: then that thread has done it.
+    pub(super) fn look(&self, state: &mut BlockingState) {
+        if state.close_reason.is_none() {
+            let received = self.receive_all(state);
+            state.note_end(received);
+        }
     }
 
     /// Reads and processes until nothing is there any more, unless another thread reads. The last

@@ -71,7 +71,7 @@ impl BlockingDeadline {
         self.at
     }
 
-    fn has_passed(&self) -> bool {
+    pub(super) fn has_passed(&self) -> bool {
         self.at.is_some_and(|at| at <= Instant::now())
     }
 

@@ -2,28 +2,34 @@
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::thread::gettid;
-use samehost::Address;
 use samehost::blocking::Channel;
-use samehost::ping::{BlockingPingServiceClient as Client, ConverseRequest};
+use samehost::ping::{
+    BlockingPingServiceClient as Client, CollectRequest, ConverseRequest, Ping, PingServiceServer,
+};
+use samehost::{Address, Server};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 
-use crate::blocking::on_each_transport;
+use crate::blocking::{Served, on_each_transport, ping_server};
 use crate::blocking_ends::sleeps;
-use crate::support::{Transport, directory, eventually, socket_in};
+use crate::support::{Scripted, Transport, directory, eventually, socket_in};
 use crate::wire::{Peer, block, headers, kind, window_update};
 
 on_each_transport!(
     what_was_sent_arrives_while_its_thread_does_something_else,
     what_a_call_leaves_behind_is_written_by_the_thread_that_reads,
+    a_slow_stream_of_requests_ends_at_its_deadline,
+    a_slow_stream_of_requests_ends_when_it_is_answered,
+    a_conversation_ends_at_its_deadline_while_it_sends,
+    a_conversation_that_was_refused_takes_no_more,
 );
 
 /// The size of a payload in bytes.
@@ -166,4 +172,76 @@ fn what_a_call_leaves_behind_is_written_by_the_thread_that_reads(transport: Tran
         server.send(&headers(1, &block(&fields), true)).await;
         assert!(waiting.join().unwrap().unwrap().is_none());
     });
+}
+
+/// Returns requests that take a while to make, for as long as a test waits.
+fn slow_requests() -> impl Iterator<Item = CollectRequest> {
+    let began = Instant::now();
+    let make = || {
+        thread::sleep(Duration::from_millis(2));
+        CollectRequest { message: "ping".into(), ..Default::default() }
+    };
+    std::iter::repeat_with(make).take_while(move |_| began.elapsed() < PATIENCE)
+}
+
+fn a_slow_stream_of_requests_ends_at_its_deadline(transport: Transport) {
+    let served = ping_server(transport);
+    let mut client = Client::connect(&served.running.address).unwrap();
+    let mut timed = Request::new(slow_requests());
+    timed.set_timeout(Duration::from_millis(50));
+    let began = Instant::now();
+    let status = client.collect(timed).unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(began.elapsed() < PATIENCE, "not all requests are made");
+}
+
+fn a_slow_stream_of_requests_ends_when_it_is_answered(transport: Transport) {
+    let service = Scripted::default().on_collect(|_| async { Err(Status::aborted("enough")) });
+    let served = Served::start(transport, service.server());
+    let mut client = Client::connect(&served.running.address).unwrap();
+    let began = Instant::now();
+    let status = client.collect(Request::new(slow_requests())).unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Aborted, "enough"));
+    assert!(began.elapsed() < PATIENCE, "not all requests are made");
+}
+
+fn a_conversation_ends_at_its_deadline_while_it_sends(transport: Transport) {
+    let served = ping_server(transport);
+    let mut client = Client::connect(&served.running.address).unwrap();
+    let ping = ConverseRequest { message: "ping".into(), ..Default::default() };
+    for reads_head in [false, true] {
+        let mut timed = Request::new(());
+        timed.set_timeout(Duration::from_millis(200));
+        let mut conversation = client.converse(timed).unwrap();
+        if reads_head {
+            conversation.metadata().unwrap();
+        }
+        let began = Instant::now();
+        let status = loop {
+            match conversation.send(&ping) {
+                Ok(takes_more) => assert!(takes_more),
+                Err(status) => break status,
+            }
+            assert!(began.elapsed() < PATIENCE, "it sends after its deadline");
+            // The server answers each.
+            thread::sleep(Duration::from_millis(2));
+        };
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+        assert_eq!(conversation.send(&ping).unwrap_err().code(), Code::DeadlineExceeded);
+        // It may have got answers before.
+        let status = conversation.find_map(Result::err).expect("a status");
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    }
+}
+
+fn a_conversation_that_was_refused_takes_no_more(transport: Transport) {
+    let refuse = |_: Request<()>| Err::<Request<()>, _>(Status::permission_denied("not you"));
+    let service = PingServiceServer::with_interceptor(Ping::default(), refuse);
+    let served = Served::start(transport, Server::new().add_service(service));
+    let mut conversation = Client::connect(&served.running.address).unwrap().converse(()).unwrap();
+    let began = Instant::now();
+    eventually("it takes no more", || !conversation.send(&ConverseRequest::default()).unwrap());
+    assert!(began.elapsed() < PATIENCE, "it sends until the window is full");
+    let status = conversation.message().unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "not you"));
 }
