@@ -30,7 +30,7 @@ const ROOM: Duration = Duration::from_millis(10);
 
 /// How long a thread waits for bytes at most before it checks again. Nothing wakes it when another thread
 /// leaves bytes that the socket does not take, for example those of a call that was given up.
-const TURN: Duration = Duration::from_secs(2);
+const RECHECK: Duration = Duration::from_secs(2);
 
 pub(super) struct BlockingConnection {
     pub(super) address: Arc<Address>,
@@ -211,7 +211,7 @@ impl BlockingConnection {
         // The descriptor is there before another thread can raise it.
         let slot_event = state.h2.wants_slot().then(|| self.slot_event.descriptor());
         self.unlock(state);
-        let left = left.map_or(TURN, |left| left.min(TURN));
+        let left = left.map_or(RECHECK, |left| left.min(RECHECK));
         let received = match slot_event {
             None => reader.receive(&self.socket, has_outgoing, left),
             Some(event) => {
