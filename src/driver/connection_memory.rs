@@ -295,11 +295,18 @@ impl ConnectionMemory {
     }
 
     /// Leaves the line, because nothing more is read, or because another connection may be read.
+    #[inline]
     pub(super) fn leave(&mut self) {
+        if self.lined_up {
+            self.leave_lines();
+        }
+    }
+
+    #[cold]
+    fn leave_lines(&mut self) {
+        self.lined_up = false;
         self.permit = None;
-        if let Some(user) = &self.user
-            && std::mem::take(&mut self.lined_up)
-        {
+        if let Some(user) = &self.user {
             self.called.extend(user.memory.read_permits.leave(self.id));
             self.called.extend(user.read_permits.leave(self.id));
         }

@@ -483,8 +483,10 @@ where
     fn set_timer(&mut self, state: &mut State, now: Instant) {
         state.h2.note_time(now);
         let check = self.memory.next_check(now).filter(|_| self.phase != DriverPhase::Closing);
-        let line = state.line_timeout(now);
-        let due = state.h2.next_timeout().into_iter().chain(check).chain(line).min();
+        let mut due = state.h2.next_timeout().into_iter().chain(check).min();
+        if let Some(line) = state.line_timeout(now) {
+            due = Some(due.map_or(line, |due| due.min(line)));
+        }
         self.timer.set(due, state.h2.active_streams() > 0);
     }
 }

@@ -312,18 +312,19 @@ impl State {
     }
 
     /// Returns whether calls wait for others to try.
+    #[inline]
     fn line_stands(&self) -> bool {
         !self.called.is_empty() && !self.waiting.is_empty()
     }
 
     /// Returns when the line goes on without those that do not try.
+    #[inline]
     pub(super) fn line_timeout(&mut self, now: Instant) -> Option<Instant> {
-        if self.line_stands() {
-            self.line_goes_on.get_or_insert(now + LINE_STANDS);
-        } else {
+        if !self.line_stands() {
             self.line_goes_on = None;
+            return None;
         }
-        self.line_goes_on
+        Some(*self.line_goes_on.get_or_insert(now + LINE_STANDS))
     }
 
     /// Lets the line go on if it has stood for long enough.
