@@ -54,7 +54,7 @@ fn refuse_types(
         refuse_names(file, types.filter(|(_, name)| !is_extern(file, name, extern_paths)), names)?;
         for (number, message) in (0..).zip(&file.message_type) {
             if !is_extern(file, message.name(), extern_paths) {
-                refuse_types_within(file, &[4, number], message)?;
+                refuse_types_within(file, &[4, number], message.name(), message, extern_paths)?;
             }
         }
     }
@@ -64,12 +64,16 @@ fn refuse_types(
 fn refuse_types_within(
     file: &FileDescriptorProto,
     path: &[i32],
+    name: &str,
     message: &DescriptorProto,
+    extern_paths: &[(String, String)],
 ) -> Result<(), Error> {
+    let is_own = |inner: &str| !is_extern(file, &format!("{name}.{inner}"), extern_paths);
     let types = types_of(path, 3, &message.nested_type, &message.enum_type);
-    refuse_names(file, types, &mut HashMap::new())?;
+    refuse_names(file, types.filter(|(_, inner)| is_own(inner)), &mut HashMap::new())?;
     for (number, inner) in (0..).zip(&message.nested_type) {
-        refuse_types_within(file, &[path, &[3, number]].concat(), inner)?;
+        let (path, name) = ([path, &[3, number]].concat(), format!("{name}.{}", inner.name()));
+        refuse_types_within(file, &path, &name, inner, extern_paths)?;
     }
     Ok(())
 }

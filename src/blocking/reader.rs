@@ -126,7 +126,7 @@ impl BlockingReader {
     /// The new timeout is half of the remaining time, so that calls that follow can use it too.
     fn waits_within(&mut self, socket: impl AsFd, left: Duration) -> bool {
         let fits =
-            |timeout: Duration| timeout <= left && (timeout >= SELDOM || timeout >= left / 64);
+            |timeout: Duration| timeout <= left && (timeout >= SELDOM || timeout >= left / 4);
         if self.timeout.is_some_and(fits) {
             return true;
         }

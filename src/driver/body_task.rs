@@ -29,7 +29,8 @@ impl<B> BodyTask<B> {
 
     fn fail(&self, status: Status) {
         self.shared.with(|state| {
-            if state.h2.is_known(self.key) {
+            // A stream that has ended ends its task, and has a reason of its own.
+            if !state.h2.is_answered(self.key) {
                 state.fail_request(self.key, status);
             }
         });

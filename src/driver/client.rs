@@ -317,8 +317,8 @@ impl SlotTicket {
         Self { shared: Arc::clone(shared), ticket, gives_way: false }
     }
 
-    /// Returns a ticket that is called at the task's next poll, after those of calls that are being
-    /// woken. It does not wait for them to try, because their tasks may not poll them.
+    /// Returns a ticket among those that were called. Its call tries at the task's next poll, after those
+    /// that are being woken. It does not wait for them to try, because their tasks may not poll them.
     fn behind_the_called(state: &mut State, shared: &Arc<Shared>) -> Self {
         let ticket = state.ticket();
         state.called.push(ticket);

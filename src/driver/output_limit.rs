@@ -17,8 +17,8 @@ impl OutputLimit {
     pub(super) const USUAL: Self = Self { outgoing: 1 << 20, queued: 64 << 20 };
 
     /// The limit while the user of the connection has to wait for memory. A client that reads its
-    /// responses hardly has more to read.
-    pub(super) const PRESSED: Self = Self { outgoing: 64 << 10, queued: 64 << 10 };
+    /// responses hardly has more to read, and a stream that it does not read now rarely has as much.
+    pub(super) const PRESSED: Self = Self { outgoing: 64 << 10, queued: 256 << 10 };
 
     /// Returns whether more waits. A client has no limit: it does not start handlers.
     #[inline]

@@ -170,6 +170,7 @@ mod tests {
         assert_eq!(ends(), 0, "given back");
         assert!(!is_checking(&peak));
     }
+
     #[test]
     fn a_runtime_that_shuts_down_during_a_check_leaves_the_next_one_to_another() {
         let peak = Arc::new(Peak::default());

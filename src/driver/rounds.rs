@@ -141,9 +141,8 @@ impl Rounds {
             return false;
         }
         drop(waiters);
-        let mut waiting = self.lock();
-        waiting.lines.push(Arc::clone(line));
-        if !std::mem::replace(&mut waiting.goes_on, true) {
+        if self.list(line) {
+            // No lock is held: a runtime that shuts down drops the task at once.
             let mut rounds = RoundsTask { rounds: Arc::clone(self), goes_on: true };
             tokio::spawn(async move {
                 while rounds.goes_on {
@@ -155,6 +154,13 @@ impl Rounds {
             });
         }
         false
+    }
+
+    /// Notes that connections wait in a line. Returns whether nothing begins rounds yet.
+    fn list(&self, line: &Arc<Line>) -> bool {
+        let mut waiting = self.lock();
+        waiting.lines.push(Arc::clone(line));
+        !std::mem::replace(&mut waiting.goes_on, true)
     }
 
     /// Notes how long a turn took. The next connection in the line gets its turn if there is time
@@ -353,6 +359,7 @@ mod tests {
         tokio::time::advance(RECENT).await;
         assert!(!rounds.begin_next(now()), "all are woken at once");
     }
+
     #[test]
     fn rounds_go_on_when_the_runtime_that_began_them_has_shut_down() {
         let (rounds, line) = shared();
@@ -367,5 +374,26 @@ mod tests {
             drop(runtime);
             assert_eq!((wakes.count(), rounds.lock().goes_on), (1, false));
         }
+    }
+    /// Asks for a turn when it is dropped.
+    struct Late(Arc<Rounds>, Arc<Line>);
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            assert!(!self.0.enter(&self.1, 1, Waker::noop()));
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_shuts_down_begins_no_rounds_and_does_not_hang() {
+        let (rounds, line) = shared();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let late = Late(Arc::clone(&rounds), line);
+        runtime.spawn(async move {
+            let _late = late;
+            std::future::pending::<()>().await;
+        });
+        drop(runtime);
+        assert!(!rounds.lock().goes_on);
     }
 }

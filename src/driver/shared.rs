@@ -58,7 +58,7 @@ pub(crate) struct State {
     pub(super) socket_sender: Option<SocketSender>,
     /// Client: calls that wait for the server to take another one.
     pub(super) waiting: BTreeMap<u64, Waker>,
-    /// Client: calls that were called out of that line, and have not tried yet.
+    /// Client: calls that may try now, because they were called out of that line or have given way once.
     pub(super) called: Vec<u64>,
     /// Client: when the line goes on without those. Their tasks may not poll them.
     pub(super) line_goes_on: Option<Instant>,
@@ -376,6 +376,7 @@ impl State {
             self.waiters.trim();
         }
         trim(&mut self.wakes);
+        trim(&mut self.called);
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::connection_memory::Reading;
 use super::error::CloseReason;
-use super::output_limit::OutputLimit;
 
 /// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +58,6 @@ impl Turn {
 
     pub(super) fn may_read(&self) -> bool {
         self.reading != Reading::Not
-    }
-
-    /// Returns how much may wait to be sent before no further handler is called.
-    pub(super) fn output_limit(&self) -> OutputLimit {
-        match self.reading {
-            Reading::Free => OutputLimit::USUAL,
-            Reading::Permitted | Reading::Little | Reading::Not => OutputLimit::PRESSED,
-        }
     }
 }
 

@@ -19,7 +19,8 @@ use crate::address::{Address, Kind};
 use crate::backoff::jittered;
 
 /// Connects a socket that blocks, and asks which process listens there. The error names `timeout`,
-/// unless a call's deadline comes first (`None`). Over TCP the other end is unknown if it has closed the connection already.
+/// unless a call's deadline comes first (`None`). Over TCP the other end is unknown if it has closed the
+/// connection already.
 pub(crate) fn connect_blocking(
     address: &Address,
     until: Option<Instant>,

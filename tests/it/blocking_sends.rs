@@ -155,7 +155,7 @@ fn what_a_call_leaves_behind_is_written_by_the_thread_that_reads(transport: Tran
         let (thread, mut client) = told.recv().unwrap();
         eventually("it waits for a response", || sleeps(thread));
         let mut timed = Request::new(());
-        timed.set_timeout(Duration::from_millis(200));
+        timed.set_timeout(Duration::from_secs(1));
         let mut conversation = client.converse(timed).unwrap();
         let status = loop {
             match conversation.send(&large()) {

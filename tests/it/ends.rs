@@ -172,6 +172,32 @@ async fn a_client_that_has_said_all_gets_its_responses() {
     assert!(bytes > 5 << 20, "{bytes} bytes");
 }
 
+/// Its windows cannot widen any more, so the first response waits for ever.
+#[tokio::test]
+async fn a_response_that_does_not_fit_holds_up_no_other_after_a_half_close() {
+    let (service, go, alive) = waiting();
+    let server = Running::start(Transport::Unix, service.server()).await;
+    let path = server.address.to_string();
+    let io = UnixStream::connect(path.strip_prefix("unix:").unwrap()).await.unwrap();
+    let mut peer = Peer::client(io, &[]).await;
+    go.add_permits(100);
+    ask(&mut peer, 1).await;
+    eventually_async("it is answered", || alive.load(Ordering::SeqCst) == 0).await;
+    // The server has more of them than it starts in one turn when it notices the half-close.
+    let streams = (1..60).map(|call| 2 * call + 1);
+    let later = |n: u32| [headers(n, &request(PING), false), data(n, &message(b""), true)].concat();
+    peer.send(&streams.clone().flat_map(later).collect::<Vec<_>>()).await;
+    peer.io.shutdown().await.unwrap();
+    let mut answered = std::collections::BTreeSet::new();
+    while answered.len() < streams.clone().count() {
+        let frame = timeout(Duration::from_secs(10), peer.next()).await;
+        let frame = frame.expect("a response to each").unwrap();
+        if frame.kind == kind::HEADERS {
+            answered.insert(frame.stream);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_request_that_was_not_finished_before_the_half_close_is_cancelled() {
     let readers = Arc::new(AtomicUsize::new(0));

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest};
+use samehost::ping::{ConverseRequest, PingRequest, PingResponse, PingServiceClient, WatchRequest};
 use samehost::{Channel, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
@@ -223,6 +224,33 @@ async fn a_reset_after_the_head_has_its_code() {
     ] {
         let answer = [headers(1, &head(), false), data(1, &pong()[..3], false), reset(1, sent)];
         assert_eq!(fails(&answer.concat()).await, expected, "{sent}");
+    }
+}
+
+/// The task that sends the requests is aborted then. The reason stays the server's.
+#[tokio::test]
+async fn a_stream_that_ends_while_requests_are_to_come_has_its_reason() {
+    for (end, expected) in [
+        (reset(1, code::ENHANCE_YOUR_CALM), Code::ResourceExhausted),
+        (reset(1, code::REFUSED_STREAM), Code::Unavailable),
+        (Vec::new(), Code::Unavailable),
+    ] {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let mut client = PingServiceClient::new(Channel::from_stream(ours));
+        let call = tokio::spawn(async move {
+            let request = ConverseRequest { message: "ping".to_owned(), ..Default::default() };
+            let requests = tokio_stream::iter([request]).chain(tokio_stream::pending());
+            let mut responses = client.converse(requests).await?.into_inner();
+            while responses.message().await?.is_some() {}
+            Ok::<_, Status>(())
+        });
+        let mut server = Peer::server(theirs, &[]).await;
+        server.until(|frame| frame.kind == kind::DATA).await;
+        let answer = [headers(1, &head(), false), data(1, &pong(), false), end].concat();
+        server.send(&answer).await;
+        let _ = server.io.shutdown().await;
+        let status = call.await.unwrap().unwrap_err();
+        assert_eq!(status.code(), expected, "{status:?}");
     }
 }
 

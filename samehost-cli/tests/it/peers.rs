@@ -181,8 +181,8 @@ fn a_user_that_the_servers_namespace_does_not_know_is_let_in_by_no_number() {
     let errors = serving.wait().1;
     let (warnings, refusals): (Vec<_>, Vec<_>) =
         errors.lines().partition(|line| line.contains(" lets nobody in: "));
-    assert!(warnings[0].contains("--allow-uid") && warnings[1].contains("--allow-gid"), "{errors}");
     assert_eq!((warnings.len(), refusals.len()), (2, 2), "{errors}");
+    assert!(warnings[0].contains("--allow-uid") && warnings[1].contains("--allow-gid"), "{errors}");
     assert!(refusals[0].contains("uid=65534 gid=65534 "), "{errors}");
     assert!(refusals[1].contains("uid=0 gid=0 "), "{errors}");
     // Its namespace does not have these processes either.

@@ -45,7 +45,7 @@ impl Handler for Reads {
 struct Answers(Arc<AtomicUsize>);
 
 /// The size of each of these answers, in bytes.
-const ANSWER: usize = 50_000;
+const ANSWER: usize = 200_000;
 
 impl Handler for Answers {
     type Body = Body;
@@ -74,10 +74,10 @@ async fn next_frame(client: &mut DuplexStream) -> (u8, u32) {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_no_response_gets_few_while_memory_is_short() {
-    const ELSEWHERE: usize = 4 << 20;
+    const ELSEWHERE: usize = 32 << 20;
     const CALLS: u32 = 20;
     let (stream, mut client) = tokio::io::duplex(1 << 20);
-    let user = Memory::new(2 << 20, 2 << 20).user(Owner::Server);
+    let user = Memory::new(16 << 20, 16 << 20).user(Owner::Server);
     user.add(ELSEWHERE);
     let called = Arc::new(AtomicUsize::new(0));
     let serving = {
