@@ -123,12 +123,11 @@ where
         output::lend(&mut state.h2);
         self.receive(&mut state, input, cx, &mut turn);
         self.expire(&mut state, &turn);
-        let limit = self.output_limit(&turn);
-        let held_up = limit.is_exceeded(&state);
+        let held_up = turn.output_limit.is_exceeded(&state);
         self.dispatch(&mut state, held_up);
         self.notice_failure(&mut state);
         if !held_up {
-            state = self.run_handlers(state, shared, limit);
+            state = self.run_handlers(state, shared, turn.output_limit);
             self.events_left |= state.h2.whole_requests() > 0;
         }
         let mut state = self.write(cx, state, shared, &mut turn);
@@ -163,11 +162,12 @@ where
     // ---- The steps of a turn, in their order -------------------------------------------------
 
     fn begin(&mut self, cx: &Context<'_>, now: Instant) -> Turn {
-        let reading = match self.phase {
-            DriverPhase::Open => self.memory.reading(now, cx),
-            _ => Reading::Not,
+        // In another phase, the connection is not read for another reason than memory.
+        let (reading, limit) = match self.phase {
+            DriverPhase::Open => OutputLimit::beside(self.memory.reading(now, cx)),
+            _ => (Reading::Not, OutputLimit::USUAL),
         };
-        Turn::new(now, reading, reading != Reading::Not && self.reader.spins(now))
+        Turn::new(now, reading, limit, reading != Reading::Not && self.reader.spins(now))
     }
 
     #[inline]
@@ -313,20 +313,6 @@ where
         self.events_left = state.h2.has_events();
     }
 
-    /// Returns how much may wait to be sent before no further handler is called. In another phase than
-    /// `Open`, the connection is not read for another reason than memory.
-    #[inline]
-    fn output_limit(&self, turn: &Turn) -> OutputLimit {
-        match turn.reading {
-            Reading::Permitted | Reading::Little | Reading::Not
-                if self.phase == DriverPhase::Open =>
-            {
-                OutputLimit::PRESSED
-            }
-            _ => OutputLimit::USUAL,
-        }
-    }
-
     /// Deals with an error of the connection. From then on nothing is read, and only outgoing bytes
     /// are written.
     #[inline]
@@ -439,8 +425,7 @@ where
         if state.abandoned {
             return AfterTurn::Again;
         }
-        let resumes =
-            self.duties.has_requests(state) && !self.output_limit(turn).is_exceeded(state);
+        let resumes = self.duties.has_requests(state) && !turn.output_limit.is_exceeded(state);
         // The connection was not read because of what it held, and has given that back during this
         // turn. Neither the socket nor a timer would wake it.
         let readable = postponed && self.memory.is_readable_again();

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::connection_memory::Reading;
 use super::error::CloseReason;
+use super::output_limit::OutputLimit;
 
 /// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) enum DriverPhase {
 pub(super) struct Turn {
     pub(super) now: Instant,
     pub(super) reading: Reading,
+    /// How much may wait to be sent before no further handler is called.
+    pub(super) output_limit: OutputLimit,
     /// Whether the peer has sent something that may not be read now.
     pub(super) unread: bool,
     /// Whether the peer does not continue with what it was asked for.
@@ -41,10 +44,16 @@ pub(super) struct Turn {
 
 impl Turn {
     /// Returns a turn in which nothing has happened.
-    pub(super) fn new(now: Instant, reading: Reading, spins: bool) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        reading: Reading,
+        output_limit: OutputLimit,
+        spins: bool,
+    ) -> Self {
         Self {
             now,
             reading,
+            output_limit,
             unread: false,
             stalls: false,
             spins,
