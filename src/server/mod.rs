@@ -161,7 +161,8 @@ impl Server {
         self
     }
 
-    /// Wraps all services in a tower layer. The layer added first sees a request first.
+    /// Wraps all services in a tower layer. The layer added first sees a request first. Each call has a
+    /// clone of the layered service, so what a layer keeps and does not share is that call's own.
     #[must_use]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
