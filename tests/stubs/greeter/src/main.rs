@@ -15,11 +15,11 @@ impl greeter_server::Greeter for Hello {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let address = samehost::Address::try_from("unix:/tmp/g.sock")?;
-    let listener = samehost::Listener::bind(&address).await?;
+    let listener = samehost::Listener::bind("unix:/tmp/g.sock").await?;
     let server = samehost::Server::new().add_service(greeter_server::GreeterServer::new(Hello));
     tokio::spawn(server.serve(listener));
     let mut client = GreeterClient::connect("unix:/tmp/g.sock").await?;
     let reply = client.say_hello(HelloRequest { name: "world".into() }).await?.into_inner();
-    Ok(println!("{}", reply.message))
+    println!("{}", reply.message);
+    Ok(())
 }
