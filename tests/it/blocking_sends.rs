@@ -155,7 +155,7 @@ fn what_a_call_leaves_behind_is_written_by_the_thread_that_reads(transport: Tran
         let (thread, mut client) = told.recv().unwrap();
         eventually("it waits for a response", || sleeps(thread));
         let mut timed = Request::new(());
-        timed.set_timeout(Duration::from_secs(1));
+        timed.set_timeout(Duration::from_millis(200));
         let mut conversation = client.converse(timed).unwrap();
         let status = loop {
             match conversation.send(&large()) {
@@ -211,7 +211,7 @@ fn a_conversation_ends_at_its_deadline_while_it_sends(transport: Transport) {
     let ping = ConverseRequest { message: "ping".into(), ..Default::default() };
     for reads_head in [false, true] {
         let mut timed = Request::new(());
-        timed.set_timeout(Duration::from_millis(200));
+        timed.set_timeout(Duration::from_secs(1));
         let mut conversation = client.converse(timed).unwrap();
         if reads_head {
             conversation.metadata().unwrap();

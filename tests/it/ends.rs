@@ -1,5 +1,6 @@
 //! How calls and connections end: everything that waits for them ends, too, and nothing is left.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -138,13 +139,15 @@ async fn ask<T: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<T>, calls: u32) 
     peer.sync().await;
 }
 
+async fn unix_stream(address: &Address) -> UnixStream {
+    UnixStream::connect(address.as_path().unwrap()).await.unwrap()
+}
+
 /// Windows that are large enough that the server never waits for them.
 const WIDE: &[(u16, u32)] = &[(4, 1 << 30)];
 
 async fn unix_peer(address: &Address) -> Peer<UnixStream> {
-    let path = address.to_string();
-    let io = UnixStream::connect(path.strip_prefix("unix:").unwrap()).await.unwrap();
-    let mut peer = Peer::client(io, WIDE).await;
+    let mut peer = Peer::client(unix_stream(address).await, WIDE).await;
     peer.send(&crate::wire::window_update(0, 1 << 30)).await;
     peer
 }
@@ -177,9 +180,7 @@ async fn a_client_that_has_said_all_gets_its_responses() {
 async fn a_response_that_does_not_fit_holds_up_no_other_after_a_half_close() {
     let (service, go, alive) = waiting();
     let server = Running::start(Transport::Unix, service.server()).await;
-    let path = server.address.to_string();
-    let io = UnixStream::connect(path.strip_prefix("unix:").unwrap()).await.unwrap();
-    let mut peer = Peer::client(io, &[]).await;
+    let mut peer = Peer::client(unix_stream(&server.address).await, &[]).await;
     go.add_permits(100);
     ask(&mut peer, 1).await;
     eventually_async("it is answered", || alive.load(Ordering::SeqCst) == 0).await;
@@ -188,7 +189,7 @@ async fn a_response_that_does_not_fit_holds_up_no_other_after_a_half_close() {
     let later = |n: u32| [headers(n, &request(PING), false), data(n, &message(b""), true)].concat();
     peer.send(&streams.clone().flat_map(later).collect::<Vec<_>>()).await;
     peer.io.shutdown().await.unwrap();
-    let mut answered = std::collections::BTreeSet::new();
+    let mut answered = BTreeSet::new();
     while answered.len() < streams.clone().count() {
         let frame = timeout(Duration::from_secs(10), peer.next()).await;
         let frame = frame.expect("a response to each").unwrap();

@@ -6,19 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
-use samehost::{Channel, Listener, Server};
+use samehost::ping::{PingRequest, PingServiceClient};
+use samehost::{Channel, Listener};
 
-use crate::support::{block_on, directory, socket_in};
+use crate::support::{block_on, directory, ping_server, socket_in};
 
 /// It is so short that it often ends just when a client connects.
 const IDLE: Duration = Duration::from_millis(1);
 
 const CALLS: u64 = 400;
-
-fn ping_server() -> Server {
-    Server::new().add_service(PingServiceServer::new(Ping::default()))
-}
 
 /// Waits up to four times as long as the server does.
 async fn pause(call: u64) {

@@ -11,8 +11,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use samehost::ping::{Ping, PingServiceServer};
-use samehost::{Address, PeerPolicy, RequestBody, Server};
+use samehost::{Address, PeerPolicy, RequestBody};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -22,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::support::{Running, Transport, eventually_async, on_both_transports};
+use crate::support::{Running, Transport, eventually_async, on_both_transports, ping_server};
 
 on_both_transports!(
     a_request_may_have_any_body,
@@ -34,10 +33,6 @@ on_both_transports!(
     a_connection_beyond_the_limit_is_told_so_in_http,
     an_informational_status_is_a_failure_of_the_service,
 );
-
-fn ping_server() -> Server {
-    Server::new().add_service(PingServiceServer::new(Ping::default()))
-}
 
 /// Opens a connection of hyper's.
 async fn open(address: &Address) -> SendRequest<Body> {

@@ -12,17 +12,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tonic::{Code, Status};
 
-use crate::support::{Log, Running, Transport, directory, socket_in};
+use crate::support::{Log, Running, Transport, directory, ping_server, socket_in};
 
 type PingServer = PingServiceServer<Ping>;
 
 /// A policy that allows no peer: no user has this number (setresuid(2)).
 fn nobody() -> PeerPolicy {
     PeerPolicy::uids([u32::MAX])
-}
-
-fn ping_server() -> Server {
-    Server::new().add_service(PingServiceServer::new(Ping::default()))
 }
 
 async fn ping(server: &Running) -> Result<(), Status> {

@@ -5,24 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use samehost::ping::{Ping, PingRequest, PingServiceClient, PingServiceServer};
-use samehost::{Channel, Descriptors, PeerPolicy, Server};
+use samehost::ping::{PingRequest, PingServiceClient};
+use samehost::{Channel, Descriptors, PeerPolicy};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use tokio_stream::StreamExt;
 use tonic::{Code, Response, Status};
 
-use crate::support::{Running, Scripted, Transport, eventually_async, on_both_transports};
+use crate::support::{
+    Running, Scripted, Transport, eventually_async, on_both_transports, ping_server,
+};
 use crate::wire::{Peer, code, data, headers, kind, message, request};
 
 const PING: &str = "/ping.v1.PingService/Ping";
 
 on_both_transports!(a_connection_beyond_the_limit_is_told_so_call_by_call);
-
-fn ping_server() -> Server {
-    Server::new().add_service(PingServiceServer::new(Ping::default()))
-}
 
 fn nobody() -> PeerPolicy {
     PeerPolicy::predicate(|_| false)

@@ -26,7 +26,7 @@ use tower::util::MapResponseLayer;
 use crate::notes::Notes;
 use crate::support::{
     Running, Scripted, Transport, directory, eventually_async, names_in, on_both_transports,
-    socket_in,
+    ping_server, socket_in,
 };
 
 on_both_transports!(
@@ -39,10 +39,6 @@ on_both_transports!(
     an_unknown_method_is_unimplemented,
     dropping_the_server_cuts_calls_off,
 );
-
-fn ping_server() -> Server {
-    Server::new().add_service(PingServiceServer::new(Ping::default()))
-}
 
 async fn health_and_reflection_plug_in(transport: Transport) {
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -26,7 +26,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Response, Status};
 
-use crate::support::{Running, Scripted, Transport, names_in, on_both_transports};
+use crate::support::{Running, Scripted, Transport, names_in, on_both_transports, ping_server};
 use crate::wire::{PREFACE, Peer, code, kind, settings};
 
 /// Makes a test of each function for each transport, with a clock that advances by itself while all
@@ -77,10 +77,6 @@ on_both_transports!(
     an_optional_service_may_be_missing,
     given_connections_have_every_limit_and_the_drain,
 );
-
-fn ping_server() -> Server {
-    Server::new().add_service(PingServiceServer::new(Ping::default()))
-}
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 

@@ -1,6 +1,6 @@
 //! How calls in flight are divided into writes: so that each end has some to work on.
 
-use std::future::{Ready, pending, ready};
+use std::future::pending;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -8,18 +8,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tonic::body::Body;
 
 use super::frames::{frame, settings};
-use super::send;
-use crate::descriptors::ReceivedSet;
+use super::{Answers, send};
 use crate::driver::{
-    BusyPoll, Called, Handler, Incoming, LiveHandlers, Memory, Options, Owner, Sender, Sleeping,
-    Socket, serve,
+    BusyPoll, LiveHandlers, Memory, Options, Owner, Sender, Sleeping, Socket, serve,
 };
-use crate::http2::RequestHead;
 use crate::socket::SocketSender;
 
 const CALLS: u32 = 64;
@@ -118,24 +114,6 @@ impl AsyncWrite for Counted {
     }
 }
 
-/// Answers each request at once, by a head alone.
-struct Heads;
-
-impl Handler for Heads {
-    type Body = Body;
-    type Running = Ready<Response<Body>>;
-
-    fn call(
-        &mut self,
-        _: Arc<RequestHead>,
-        _: Incoming,
-        _: Option<Box<ReceivedSet>>,
-        _: Option<&mut Vec<u8>>,
-    ) -> Called<Self::Running> {
-        Called::Unpolled(ready(Response::new(Body::empty())))
-    }
-}
-
 /// Reads until so many heads have come.
 async fn read_heads(stream: &mut DuplexStream, count: u32) {
     let mut bytes = Vec::new();
@@ -169,7 +147,8 @@ async fn assert_writes_of_a_server(options: Options, shares_one_cpu: bool, expec
 async fn writes_of_a_server(options: Options, shares_one_cpu: bool) -> Vec<u32> {
     let (stream, mut client, heads) = Counted::new(shares_one_cpu);
     let user = Memory::new(1 << 30, 1 << 30).user(Owner::Server);
-    let serving = serve(stream, Heads, options, user, LiveHandlers::new().add(), pending());
+    let serving =
+        serve(stream, Answers::default(), options, user, LiveHandlers::new().add(), pending());
     let serving = tokio::spawn(serving);
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     sent.extend(settings());

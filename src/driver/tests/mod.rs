@@ -7,14 +7,18 @@ mod last_words;
 mod pressure;
 mod writes;
 
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Response};
+use http_body_util::Full;
 use tonic::body::Body;
 
-use super::{BodyRequest, PendingCall, Sender};
-use crate::descriptors::OfCall;
-use crate::http2::StreamKey;
+use super::{BodyRequest, Called, Handler, Incoming, PendingCall, Sender};
+use crate::descriptors::{OfCall, ReceivedSet};
+use crate::http2::{RequestHead, StreamKey};
 
 /// Sends a request. Its progress wakes nothing until the call is polled.
 fn send(sender: &Sender, body: Body) -> PendingCall<Box<Sender>> {
@@ -31,4 +35,27 @@ fn put(sender: &Sender, body: Body) -> StreamKey {
         panic!("not sent")
     };
     key
+}
+
+/// Counts its calls, and answers each at once: by a head alone, if the body's size in bytes is 0.
+#[derive(Default)]
+struct Answers {
+    size: usize,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Handler for Answers {
+    type Body = Body;
+    type Running = Ready<Response<Body>>;
+
+    fn call(
+        &mut self,
+        _: Arc<RequestHead>,
+        _: Incoming,
+        _: Option<Box<ReceivedSet>>,
+        _: Option<&mut Vec<u8>>,
+    ) -> Called<Self::Running> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Called::Unpolled(ready(Response::new(Body::new(Full::from(vec![7; self.size])))))
+    }
 }

@@ -1,6 +1,6 @@
 //! What a connection that has waited for memory sends when there is room again.
 
-use std::future::{Future, Ready, pending, poll_fn, ready};
+use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use http::Response;
 use http_body::Body as _;
-use http_body_util::Full;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf};
 use tonic::body::Body;
 
+use super::Answers;
 use super::frames::{frame, settings};
 use crate::descriptors::ReceivedSet;
 use crate::driver::{
@@ -41,27 +41,8 @@ impl Handler for Reads {
     }
 }
 
-/// Counts its calls, and answers each at once.
-struct Answers(Arc<AtomicUsize>);
-
-/// The size of each of these answers, in bytes.
+/// The size of an answer in bytes.
 const ANSWER: usize = 200_000;
-
-impl Handler for Answers {
-    type Body = Body;
-    type Running = Ready<Response<Body>>;
-
-    fn call(
-        &mut self,
-        _: Arc<RequestHead>,
-        _: Incoming,
-        _: Option<Box<ReceivedSet>>,
-        _: Option<&mut Vec<u8>>,
-    ) -> Called<Self::Running> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Called::Unpolled(ready(Response::new(Body::new(Full::from(vec![7; ANSWER])))))
-    }
-}
 
 /// Returns the kind and the stream of the next frame.
 async fn next_frame(client: &mut DuplexStream) -> (u8, u32) {
@@ -82,7 +63,7 @@ async fn a_client_that_takes_no_response_gets_few_while_memory_is_short() {
     let called = Arc::new(AtomicUsize::new(0));
     let serving = {
         let (stream, live) = (Sleeping::new(stream), LiveHandlers::new().add());
-        let handler = Answers(Arc::clone(&called));
+        let handler = Answers { size: ANSWER, calls: Arc::clone(&called) };
         serve(stream, handler, Options::default(), user.clone(), live, pending())
     };
     tokio::spawn(serving);

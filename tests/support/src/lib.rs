@@ -91,8 +91,7 @@ pub struct Running {
 
 impl Running {
     pub async fn ping(transport: Transport) -> Self {
-        Self::start(transport, Server::new().add_service(PingServiceServer::new(Ping::default())))
-            .await
+        Self::start(transport, ping_server()).await
     }
 
     pub async fn start(transport: Transport, server: Server) -> Self {
@@ -307,6 +306,11 @@ pub fn without_chown<T: Send>(act: impl FnOnce() -> T + Send) -> T {
         act()
     };
     std::thread::scope(|scope| scope.spawn(thread).join().unwrap())
+}
+
+/// Returns a server with the Ping service.
+pub fn ping_server() -> Server {
+    Server::new().add_service(PingServiceServer::new(Ping::default()))
 }
 
 /// Runs a future on a runtime of its own.
