@@ -141,12 +141,12 @@ impl Args {
 
     /// Returns the options that name the overflow id, which no rule matches.
     fn of_unknown_users(&self) -> impl Iterator<Item = &'static str> {
-        let (uid, gid) = (overflow_id("overflowuid"), overflow_id("overflowgid"));
-        let own = rustix::process::geteuid().as_raw();
+        let names = |ids: &[u32], setting| !ids.is_empty() && ids.contains(&overflow_id(setting));
+        let own = [rustix::process::geteuid().as_raw()];
         let options = [
-            ("--allow-uid", self.allow_uid.contains(&uid)),
-            ("--allow-gid", self.allow_gid.contains(&gid)),
-            ("--allow-same-user", self.allow_same_user && own == uid),
+            ("--allow-uid", names(&self.allow_uid, "overflowuid")),
+            ("--allow-gid", names(&self.allow_gid, "overflowgid")),
+            ("--allow-same-user", self.allow_same_user && names(&own, "overflowuid")),
         ];
         options.into_iter().filter(|(_, names_it)| *names_it).map(|(option, _)| option)
     }

@@ -151,7 +151,11 @@ impl BlockingCall {
             return Err(self.timed_out());
         }
         let (key, len) = (self.key, data.len());
-        let looks = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        let now = Instant::now();
+        let looks = self.looked.is_none_or(|looked| now >= looked + LOOK);
+        if looks {
+            self.looked = Some(now);
+        }
         let progress = self.connection.with(|state| {
             if looks {
                 self.connection.look(state);
@@ -161,9 +165,6 @@ impl BlockingCall {
                 false => state.h2.send_small(key, &mut data, false),
             }
         });
-        if looks {
-            self.looked = Some(Instant::now());
-        }
         if progress == Progress::Closed {
             return Ok(false);
         }

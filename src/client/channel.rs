@@ -26,11 +26,10 @@ use crate::socket::ConnectError;
 ///
 /// A call that no server has processed (RFC 9113 §8.7) is sent again, up to five times, on a new
 /// connection if there is one, unless its request is a stream. No other call is repeated, unless there
-/// is a [`RetryPolicy`](crate::RetryPolicy). Errors are [`Status`](tonic::Status)es. If there is no connection, the status is UNAVAILABLE with the
-/// [`ConnectError`] as its source. A call has no deadline unless the caller sets one, by
-/// `Request::set_timeout` or
-/// [`ChannelBuilder::timeout`]. The deadline covers the whole call, on both ends. A response over a
-/// Unix socket has the server's [`PeerIdentity`](crate::PeerIdentity) among its extensions.
+/// is a [`RetryPolicy`](crate::RetryPolicy). Errors are [`Status`](tonic::Status)es. If there is no
+/// connection, the status is UNAVAILABLE with the [`ConnectError`] as its source. A call has no deadline
+/// unless the caller sets one, by `Request::set_timeout` or [`ChannelBuilder::timeout`]. The deadline
+/// covers the whole call, on both ends. A response over a Unix socket has the server's [`PeerIdentity`](crate::PeerIdentity) among its extensions.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]

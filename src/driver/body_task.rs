@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,28 +9,25 @@ use tonic::Status;
 
 use super::options::BoxError;
 use super::send::{Outbound, SendBody};
-use super::shared::Shared;
-use crate::http2::StreamKey;
 
 /// Sends the rest of a request's body. If that ends early, because the body panics or its runtime is
 /// shut down, the call fails. Otherwise its response might be awaited for ever.
 pub(super) struct BodyTask<B> {
-    shared: Arc<Shared>,
-    key: StreamKey,
     body: SendBody<B>,
     is_done: bool,
 }
 
 impl<B> BodyTask<B> {
-    pub(super) fn new(shared: Arc<Shared>, key: StreamKey, body: SendBody<B>) -> Self {
-        Self { shared, key, body, is_done: false }
+    pub(super) fn new(body: SendBody<B>) -> Self {
+        Self { body, is_done: false }
     }
 
     fn fail(&self, status: Status) {
-        self.shared.with(|state| {
+        let SendBody { shared, key, .. } = &self.body;
+        shared.with(|state| {
             // A stream that has ended ends its task, and has a reason of its own.
-            if !state.h2.is_answered(self.key) {
-                state.fail_request(self.key, status);
+            if !state.h2.is_answered(*key) {
+                state.fail_request(*key, status);
             }
         });
     }

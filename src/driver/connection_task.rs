@@ -162,11 +162,10 @@ where
     // ---- The steps of a turn, in their order -------------------------------------------------
 
     fn begin(&mut self, cx: &Context<'_>, now: Instant) -> Turn {
-        // In another phase, the connection is not read for another reason than memory.
-        let (reading, limit) = match self.phase {
-            DriverPhase::Open => OutputLimit::beside(self.memory.reading(now, cx)),
-            _ => (Reading::Not, OutputLimit::USUAL),
-        };
+        let is_open = self.phase == DriverPhase::Open;
+        let reading = if is_open { self.memory.reading(now, cx) } else { Reading::Not };
+        // A connection that is not open is not read for another reason than memory.
+        let limit = OutputLimit::new(is_open && reading != Reading::Free);
         Turn::new(now, reading, limit, reading != Reading::Not && self.reader.spins(now))
     }
 

@@ -131,7 +131,7 @@ where
         let Some((body, next)) = self.end.take_rest() else { return };
         self.spent = true;
         let body = SendBody::new(Arc::clone(shared), key, body, next);
-        shared.spawn(key, BodyTask::new(Arc::clone(shared), key, body));
+        shared.spawn(key, BodyTask::new(body));
     }
 
     fn can_be_sent(&self) -> bool {

@@ -1,6 +1,5 @@
 //! [`OutputLimit`]: how much may wait to be sent before a server starts no further handlers.
 
-use super::connection_memory::Reading;
 use super::shared::State;
 
 /// How many bytes may wait. If more do, a server starts no handler. Otherwise a client that reads nothing
@@ -15,17 +14,15 @@ pub(super) struct OutputLimit {
 
 impl OutputLimit {
     /// It is more than one large message needs.
-    pub(super) const USUAL: Self = Self { outgoing: 1 << 20, queued: 64 << 20 };
+    const USUAL: Self = Self { outgoing: 1 << 20, queued: 64 << 20 };
 
     /// The limit while the user of the connection has to wait for memory. A client that reads its
     /// responses hardly has more to read, and a stream that it does not read now rarely has as much.
     const PRESSED: Self = Self { outgoing: 64 << 10, queued: 256 << 10 };
 
-    /// Returns the limit beside how much may be read.
     #[inline]
-    pub(super) fn beside(reading: Reading) -> (Reading, Self) {
-        let is_pressed = reading != Reading::Free;
-        (reading, if is_pressed { Self::PRESSED } else { Self::USUAL })
+    pub(super) fn new(is_pressed: bool) -> Self {
+        if is_pressed { Self::PRESSED } else { Self::USUAL }
     }
 
     /// Returns whether more waits. A client has no limit: it does not start handlers.

@@ -29,8 +29,8 @@ pub(super) struct Peak {
     recent: AtomicUsize,
     /// How many connections have ended since memory was last given back.
     ends: AtomicUsize,
-    /// Whether a [`Check`] goes on. It and what it looks for are changed and read in one
-    /// order by all threads: either the task sees the last fall, or whoever made it starts another task.
+    /// Whether a [`Check`] goes on. All threads see the changes of this, `held` and `ends` in one order
+    /// (SeqCst), so a fall at the end of a check begins the next check.
     is_checking: AtomicBool,
 }
 

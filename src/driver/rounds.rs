@@ -143,13 +143,13 @@ impl Rounds {
         drop(waiters);
         if self.list(line) {
             // No lock is held: a runtime that shuts down drops the task at once.
-            let mut rounds = RoundsTask { rounds: Arc::clone(self), goes_on: true };
+            let mut task = RoundsTask { rounds: Arc::clone(self), goes_on: true };
             tokio::spawn(async move {
-                while rounds.goes_on {
+                while task.goes_on {
                     // This runs after all tasks that are ready, and those that the sockets make
                     // ready.
                     tokio::task::yield_now().await;
-                    rounds.goes_on = rounds.rounds.begin_next(now());
+                    task.goes_on = task.rounds.begin_next(now());
                 }
             });
         }
@@ -375,6 +375,7 @@ mod tests {
             assert_eq!((wakes.count(), rounds.lock().goes_on), (1, false));
         }
     }
+
     /// Asks for a turn when it is dropped.
     struct Late(Arc<Rounds>, Arc<Line>);
 

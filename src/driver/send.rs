@@ -104,8 +104,8 @@ where
 /// Sends the rest of a body. It completes when everything was given to the connection, or when the
 /// stream has ended.
 pub(super) struct SendBody<B> {
-    shared: Arc<Shared>,
-    key: StreamKey,
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: StreamKey,
     body: B,
     /// A frame that the body has returned and that is not sent: the next frame tells whether it is
     /// the last.

@@ -195,8 +195,7 @@ impl<'a> Input<'a> {
 
 impl Connection {
     /// Takes frames, and parts of large DATA, out of `input`, as many as one turn may, and leaves the
-    /// rest.
-    /// [`poll_event`](Self::poll_event) returns the events, and there may be bytes to write.
+    /// rest. [`poll_event`](Self::poll_event) returns the events, and there may be bytes to write.
     ///
     /// After an error nothing is received any more. Then write what is outgoing, and close.
     pub(crate) fn receive(
