@@ -457,8 +457,10 @@ impl Connection {
             if self.closed_stream(header.stream, "RST_STREAM on an idle stream")?
                 == ClosedStream::Reset
             {
-                // This happens at most once for each stream that we reset.
+                // This happens at most once for each stream that we reset. A response that ended it
+                // early may not be written yet.
                 self.closed.ended(header.stream);
+                self.cancel_unwritten(header.stream);
                 return Ok(());
             }
             return self.late_rst_stream(header.stream);
@@ -486,7 +488,7 @@ impl Connection {
 
     /// The stream has ended on this end. Its response may be on its way.
     fn late_rst_stream(&mut self, stream: u32) -> Result<(), ConnectionError> {
-        match self.role == Role::Server && self.server.unwritten.cancel(stream) {
+        match self.cancel_unwritten(stream) {
             true => Ok(()),
             false => self.budget.spend(Cost::Idle),
         }

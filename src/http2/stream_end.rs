@@ -207,6 +207,12 @@ impl Connection {
         }
     }
 
+    /// Notes that the client no longer counts a stream. Returns whether its response is not written
+    /// yet, the first time.
+    pub(super) fn cancel_unwritten(&mut self, stream: u32) -> bool {
+        self.role == Role::Server && self.server.unwritten.cancel(stream)
+    }
+
     /// Counts a call both of whose messages are complete.
     #[inline]
     pub(super) fn count_complete(&mut self, stream: u32) {

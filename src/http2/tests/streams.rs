@@ -330,25 +330,28 @@ fn a_client_does_not_send_headers_that_the_server_will_not_take() {
 /// The answer is still in the write buffer. For the client the call has ended (RFC 9113 §5.1.2).
 #[test]
 fn a_cancelled_call_whose_answer_is_not_written_leaves_its_slot() {
-    let config = Config { max_streams: 1, max_lingering: 0, ..Config::default() };
-    let mut server = Tested::server_with(config);
-    for (id, takes) in [(1, true), (3, true), (5, false)] {
-        let events = server.accept(&[request(id, true)]);
-        let [Event::Request { stream, .. }] = events[..] else {
-            assert!(!takes, "{id}: {events:?}");
-            continue;
-        };
-        assert!(takes, "only so many answers are kept");
-        server.answer(stream, b"x");
-        let budget = server.connection.budget.left();
-        server.accept(&[rst(id, ErrorCode::CANCEL)]);
-        assert_eq!(server.connection.budget.left(), budget);
-        server.accept(&[rst(id, ErrorCode::CANCEL)]);
-        assert!(server.connection.budget.left() < budget, "once is enough");
+    // The server answers after the whole request, or before its end.
+    for whole in [true, false] {
+        let config = Config { max_streams: 1, max_lingering: 0, ..Config::default() };
+        let mut server = Tested::server_with(config);
+        for (id, takes) in [(1, true), (3, true), (5, false)] {
+            let events = server.accept(&[request(id, whole)]);
+            let [Event::Request { stream, .. }] = events[..] else {
+                assert!(!takes, "{id}: {events:?}");
+                continue;
+            };
+            assert!(takes, "only so many answers are kept");
+            server.answer(stream, b"x");
+            let budget = server.connection.budget.left();
+            server.accept(&[rst(id, ErrorCode::CANCEL)]);
+            assert_eq!(server.connection.budget.left(), budget);
+            server.accept(&[rst(id, ErrorCode::CANCEL)]);
+            assert!(server.connection.budget.left() < budget, "once is enough");
+        }
+        server.frames();
+        assert_eq!(server.connection.server.unwritten.cancelled(), 0);
+        assert!(matches!(server.accept(&[request(7, whole)])[..], [Event::Request { .. }]));
     }
-    server.frames();
-    assert_eq!(server.connection.server.unwritten.cancelled(), 0);
-    assert!(matches!(server.accept(&[request(7, true)])[..], [Event::Request { .. }]));
 }
 
 proptest! {
