@@ -12,6 +12,7 @@ use super::channel::Channel;
 use super::connection::{BlockingConnection, BlockingState, TimedOut};
 use super::encoded::Encoded;
 use super::request::{BlockingDeadline, BlockingRequest, NoResponse};
+use super::waiting::WaitsFor;
 use crate::client::{DirectResponse, headers_too_large};
 use crate::driver::{CloseReason, StreamError};
 use crate::grpc::{normalise, status};
@@ -84,7 +85,7 @@ impl BlockingCall {
         mut message: Option<&mut Encoded>,
     ) -> Result<StreamKey, NoResponse> {
         let head = request.head(channel.config(), &connection.authority);
-        let opened = connection.until(request.deadline.at(), |state| {
+        let opened = connection.until(WaitsFor::Slot, request.deadline.at(), |state| {
             match state.h2.send_request(head, false) {
                 Ok(key) => {
                     // It is sent in one write with the head.
@@ -114,7 +115,7 @@ impl BlockingCall {
 
     /// Returns why it has failed, if it has failed already and no server has processed it.
     pub(super) fn unprocessed(&mut self) -> Option<NoResponse> {
-        let error = self.connection.until(self.deadline.at(), |state| {
+        let error = self.until(|state| {
             // Until the connection has ended, nobody knows. A response may have come already, to a
             // thread that reads for others.
             let failure = |state: &BlockingState| state.h2.failure_of(self.key);
@@ -186,7 +187,7 @@ impl BlockingCall {
         let key = self.key;
         // What other calls send later does not count.
         let mut end = None;
-        self.connection.until(self.deadline.at(), |state| {
+        self.until(|state| {
             if state.has_failed() {
                 return Some(false);
             }
@@ -203,17 +204,16 @@ impl BlockingCall {
     /// Waits for the head of the response.
     pub(super) fn head(&mut self) -> Result<DirectResponse, NoResponse> {
         let key = self.key;
-        let head =
-            self.connection.until(self.deadline.at(), |state| match state.h2.take_response(key) {
-                Poll::Ready(Ok((head, Body::Whole(content)))) => {
-                    state.h2.forget(key);
-                    Some(Ok((head, Some(content))))
-                }
-                Poll::Ready(Ok((head, Body::Open))) => Some(Ok((head, None))),
-                Poll::Ready(Err(failure)) => Some(Err(state.error(failure))),
-                Poll::Pending if state.close_reason.is_some() => Some(Err(gone(state))),
-                Poll::Pending => None,
-            });
+        let head = self.until(|state| match state.h2.take_response(key) {
+            Poll::Ready(Ok((head, Body::Whole(content)))) => {
+                state.h2.forget(key);
+                Some(Ok((head, Some(content))))
+            }
+            Poll::Ready(Ok((head, Body::Open))) => Some(Ok((head, None))),
+            Poll::Ready(Err(failure)) => Some(Err(state.error(failure))),
+            Poll::Pending if state.close_reason.is_some() => Some(Err(gone(state))),
+            Poll::Pending => None,
+        });
         let (head, whole) = match head {
             Ok(Ok(head)) => head,
             Ok(Err(error)) => return Err(self.failed(error)),
@@ -256,7 +256,7 @@ impl BlockingCall {
             return Ok(ResponsePart::End(None));
         }
         let key = self.key;
-        let next = self.connection.until(self.deadline.at(), |state| {
+        let next = self.until(|state| {
             Some(match state.h2.read(key) {
                 Read::Data(data) => Ok(ResponsePart::Data(data)),
                 Read::Trailers(trailers) => {
@@ -286,6 +286,11 @@ impl BlockingCall {
             Ok(Err(error)) => Err(self.failed(error).into()),
             Err(TimedOut) => Err(self.timed_out()),
         }
+    }
+
+    /// Waits until `find` finds something of this call.
+    fn until<T>(&self, find: impl FnMut(&mut BlockingState) -> Option<T>) -> Result<T, TimedOut> {
+        self.connection.until(WaitsFor::Stream(self.key), self.deadline.at(), find)
     }
 
     fn timed_out(&mut self) -> Status {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::builder::ChannelBuilder;
 use super::connection::{BlockingConnection, TimedOut};
 use super::reader::left;
+use super::waiting::WaitsFor;
 use crate::address::{Address, AddressParseError};
 use crate::backoff::{Backoff, jittered};
 use crate::client::{Reopening, Tokens, WAITING, check_server, not_ready};
@@ -129,7 +130,7 @@ impl ChannelBuilder {
                 check_server(policy, peer.identity(), address)?;
             }
             let connection = BlockingConnection::new(socket, Arc::clone(address), &peer, observers);
-            let ready = connection.until(until, |state| match state.end() {
+            let ready = connection.until(WaitsFor::Slot, until, |state| match state.end() {
                 Some(close_reason) => Some(Err(Some(close_reason))),
                 // The server has announced its end.
                 None if !state.h2.takes_requests() => Some(Err(None)),

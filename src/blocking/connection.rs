@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -13,6 +13,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutd
 
 use super::reader::{BlockingRead, BlockingReader, left};
 use super::slot_event::SlotEvent;
+use super::waiting::{WaitingThreads, WaitsFor};
 use super::watched::{ConnectionNews, WatchedSocket};
 use crate::address::Address;
 use crate::client::authority;
@@ -41,9 +42,7 @@ pub(super) struct BlockingConnection {
     pub(super) watched: Option<WatchedSocket>,
     socket: Arc<Held>,
     state: Mutex<BlockingState>,
-    /// Notified when the thread that was reading stops, and when a slot is free.
-    read: Condvar,
-    /// Raised when a slot is free while a thread reads.
+    /// Raised when a slot is free while a thread that waits for one reads.
     slot_event: SlotEvent,
 }
 
@@ -57,10 +56,11 @@ pub(super) struct BlockingState {
     broken: Option<Errno>,
     /// The reader, unless a thread is reading with it.
     reader: Option<BlockingReader>,
-    /// How many threads wait for the one that reads.
-    waiting: usize,
-    /// Whether threads that wait for a slot are still to be told that one is free.
+    /// Whether the thread that reads waits for a slot.
+    reads_for_slot: bool,
+    /// Whether that thread is still to be told that a slot is free.
     has_free_slot: bool,
+    waiting: WaitingThreads,
     /// What observers were not told yet. It stays empty if there are none.
     news: Vec<ConnectionNews>,
     is_observed: bool,
@@ -95,8 +95,9 @@ impl BlockingConnection {
             close_reason: None,
             broken: None,
             reader: Some(BlockingReader::new(address.is_unix() && share_one_cpu(socket.as_fd()))),
-            waiting: 0,
+            reads_for_slot: false,
             has_free_slot: false,
+            waiting: WaitingThreads::default(),
             news: Vec::new(),
             is_observed: watched.is_some(),
         };
@@ -111,7 +112,6 @@ impl BlockingConnection {
             address,
             socket,
             state: Mutex::new(state),
-            read: Condvar::new(),
             slot_event: SlotEvent::default(),
         }
     }
@@ -131,9 +131,7 @@ impl BlockingConnection {
 
     #[inline]
     fn unlock(&self, mut state: MutexGuard<'_, BlockingState>) {
-        if state.has_free_slot || state.h2.has_events() {
-            self.tell_of_slot(&mut state);
-        }
+        self.tell(&mut state);
         let Some(watched) = &self.watched else { return };
         let news = std::mem::take(&mut state.news);
         if !news.is_empty() {
@@ -144,12 +142,19 @@ impl BlockingConnection {
         }
     }
 
-    /// Tells threads that wait for a slot if there is one. A call that has ended here may have freed it.
+    /// Tells other threads what concerns them: a call that has ended here may have freed a slot, and bytes
+    /// that were written here may have been theirs.
+    #[inline]
+    fn tell(&self, state: &mut BlockingState) {
+        if state.has_free_slot || state.h2.has_events() {
+            self.tell_news(state);
+        }
+    }
+
     #[cold]
-    fn tell_of_slot(&self, state: &mut BlockingState) {
+    fn tell_news(&self, state: &mut BlockingState) {
         state.take_events();
-        if std::mem::take(&mut state.has_free_slot) {
-            self.read.notify_all();
+        if std::mem::take(&mut state.has_free_slot) && state.reads_for_slot {
             self.slot_event.raise();
         }
     }
@@ -172,30 +177,40 @@ impl BlockingConnection {
         is_open
     }
 
-    /// Waits until `find` finds something, and drives the connection meanwhile.
+    /// Waits until `find` finds something, and drives the connection meanwhile. `waits_for` is what
+    /// changes before it can find something.
     pub(super) fn until<T>(
         &self,
+        waits_for: WaitsFor,
         deadline: Option<Instant>,
         mut find: impl FnMut(&mut BlockingState) -> Option<T>,
     ) -> Result<T, TimedOut> {
         let mut state = self.lock();
+        let mut was_woken = false;
         let result = loop {
-            // `find` may wait until everything is written, and it may add something to write.
             self.flush(&mut state);
             let found = find(&mut state);
-            self.flush(&mut state);
+            // It may have added something to write.
+            let has_written = self.flush(&mut state);
             if let Some(found) = found {
                 break Ok(found);
+            }
+            if has_written {
+                // That may be what it waits for.
+                continue;
             }
             let left = left(deadline);
             if left.is_some_and(|left| left.is_zero()) {
                 break Err(TimedOut);
             }
             state = match state.reader.take() {
-                Some(reader) => self.read(state, reader, left),
-                None => self.wait_for_reader(state, left),
+                Some(reader) => self.read(state, reader, waits_for, left),
+                None => self.wait_for_reader(state, waits_for, &mut was_woken, left),
             };
         };
+        if !state.waiting.is_empty() {
+            state.leave(waits_for, was_woken);
+        }
         self.unlock(state);
         result
     }
@@ -203,13 +218,15 @@ impl BlockingConnection {
     /// Waits for bytes, and processes them.
     fn read<'a>(
         &'a self,
-        state: MutexGuard<'a, BlockingState>,
+        mut state: MutexGuard<'a, BlockingState>,
         mut reader: BlockingReader,
+        waits_for: WaitsFor,
         left: Option<Duration>,
     ) -> MutexGuard<'a, BlockingState> {
         let has_outgoing = state.h2.has_outgoing();
+        state.reads_for_slot = waits_for == WaitsFor::Slot && state.ready;
         // The descriptor is there before another thread can raise it.
-        let slot_event = state.h2.wants_slot().then(|| self.slot_event.descriptor());
+        let slot_event = state.reads_for_slot.then(|| self.slot_event.descriptor());
         self.unlock(state);
         let left = left.map_or(RECHECK, |left| left.min(RECHECK));
         let received = match slot_event {
@@ -221,14 +238,12 @@ impl BlockingConnection {
             }
         };
         let mut state = self.lock();
+        state.reads_for_slot = false;
         if let Ok(BlockingRead::Bytes) = received {
             state.parse(reader.input());
         }
         state.reader = Some(reader);
         state.note_end(received);
-        if state.waiting > 0 {
-            self.read.notify_all();
-        }
         state
     }
 
@@ -236,6 +251,8 @@ impl BlockingConnection {
     fn wait_for_reader<'a>(
         &'a self,
         mut state: MutexGuard<'a, BlockingState>,
+        waits_for: WaitsFor,
+        was_woken: &mut bool,
         left: Option<Duration>,
     ) -> MutexGuard<'a, BlockingState> {
         // A broken socket never has room, and poll(2) would return at once.
@@ -244,23 +261,25 @@ impl BlockingConnection {
             self.wait_for_room(left);
             return self.lock();
         }
-        state.waiting += 1;
+        self.tell(&mut state);
+        let wake = state.waiting.add(waits_for, *was_woken);
         let mut state = match left {
-            None => self.read.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(left) => {
-                self.read.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-            }
+            None => wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(left) => wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
         };
-        state.waiting -= 1;
+        *was_woken |= state.waiting.resume(&wake);
         state
     }
 
-    /// Writes as much as the socket takes at once.
+    /// Writes as much as the socket takes at once. Returns whether it has written anything.
     #[inline]
-    fn flush(&self, state: &mut BlockingState) {
-        if state.h2.has_outgoing() {
-            self.flush_outgoing(state);
+    fn flush(&self, state: &mut BlockingState) -> bool {
+        if !state.h2.has_outgoing() {
+            return false;
         }
+        let before = state.h2.written();
+        self.flush_outgoing(state);
+        state.h2.written() > before
     }
 
     fn flush_outgoing(&self, state: &mut BlockingState) {
@@ -404,14 +423,33 @@ impl BlockingState {
                     self.note(|| ConnectionNews::Ready);
                 }
                 ProtocolEvent::GoAway => self.went_away(),
-                ProtocolEvent::SlotsAvailable => self.has_free_slot = true,
-                _ => {}
+                ProtocolEvent::SlotsAvailable => {
+                    self.has_free_slot = true;
+                    self.waiting.wake_for_slot();
+                }
+                ProtocolEvent::Opened(_) => {}
+                ProtocolEvent::Readable(key)
+                | ProtocolEvent::Writable(key)
+                | ProtocolEvent::Reset(key) => self.waiting.wake(key),
             }
+        }
+    }
+
+    /// A thread no longer waits, and other threads do. If it was woken for a slot, there may be one more.
+    /// If no thread reads now, another one has to.
+    fn leave(&mut self, waits_for: WaitsFor, was_woken: bool) {
+        if was_woken && waits_for == WaitsFor::Slot {
+            self.has_free_slot = true;
+            self.waiting.wake_for_slot();
+        }
+        if self.reader.is_some() {
+            self.waiting.wake_reader();
         }
     }
 
     /// The server may still answer the calls that it has taken (RFC 9113 §6.8).
     fn went_away(&mut self) {
+        self.waiting.wake_all();
         if let Some(code) = self.h2.peer_go_away().map(|go_away| go_away.code) {
             self.note(|| ConnectionNews::GoingAway(code));
         }
@@ -430,6 +468,7 @@ impl BlockingState {
             self.close_reason = Some(close_reason);
         }
         self.h2.disconnect();
+        self.waiting.wake_all();
     }
 
     fn note(&mut self, news: impl FnOnce() -> ConnectionNews) {

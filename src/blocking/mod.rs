@@ -50,6 +50,7 @@ mod slot_event;
 mod streaming;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod watched;
 
 pub use builder::ChannelBuilder;

@@ -79,11 +79,6 @@ impl Connection {
         offers
     }
 
-    /// Client: returns whether a request waits for a slot.
-    pub(crate) fn wants_slot(&self) -> bool {
-        self.client.wants_slot
-    }
-
     /// Client: notes that no request waits for a slot any more.
     pub(crate) fn wants_no_slot(&mut self) {
         self.client.wants_slot = false;

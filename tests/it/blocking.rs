@@ -91,7 +91,7 @@ impl Served {
         Self { runtime, running }
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         assert!(Handle::try_current().is_err(), "no runtime is needed");
         Client::connect(&self.running.address).unwrap()
     }

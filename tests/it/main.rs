@@ -5,6 +5,7 @@ mod blocking;
 mod blocking_ends;
 mod blocking_options;
 mod blocking_sends;
+mod blocking_threads;
 mod busy_poll;
 mod calls;
 mod channel;
