@@ -9,9 +9,10 @@ use http::HeaderMap;
 use tonic::{Code, Status};
 
 use super::channel::Channel;
-use super::connection::{BlockingConnection, BlockingState, TimedOut};
+use super::connection::{BlockingConnection, TimedOut};
 use super::encoded::Encoded;
 use super::request::{BlockingDeadline, BlockingRequest, NoResponse};
+use super::state::BlockingState;
 use super::waiting::WaitsFor;
 use crate::client::{DirectResponse, headers_too_large};
 use crate::driver::{CloseReason, StreamError};

@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use http::Extensions;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -13,13 +12,14 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutd
 
 use super::reader::{BlockingRead, BlockingReader, left};
 use super::slot_event::SlotEvent;
-use super::waiting::{WaitingThreads, WaitsFor};
-use super::watched::{ConnectionNews, WatchedSocket};
+use super::state::BlockingState;
+use super::waiting::WaitsFor;
+use super::watched::WatchedSocket;
 use crate::address::Address;
 use crate::client::authority;
-use crate::driver::{CloseReason, StreamError};
+use crate::driver::CloseReason;
 use crate::far::FAR;
-use crate::http2::{self, Config, Failure, ProtocolEvent, StreamKey};
+use crate::http2::{self, Config, StreamKey};
 use crate::observer::Observers;
 use crate::socket::{Held, Peer, share_one_cpu};
 
@@ -46,26 +46,6 @@ pub(super) struct BlockingConnection {
     slot_event: SlotEvent,
 }
 
-/// The state that a waiting thread checks.
-pub(super) struct BlockingState {
-    pub(super) h2: http2::Connection,
-    /// Whether the server's SETTINGS have come.
-    pub(super) ready: bool,
-    pub(super) close_reason: Option<CloseReason>,
-    /// Why the socket takes no more bytes. The connection ends once the server was heard out.
-    broken: Option<Errno>,
-    /// The reader, unless a thread is reading with it.
-    reader: Option<BlockingReader>,
-    /// Whether the thread that reads waits for a slot.
-    reads_for_slot: bool,
-    /// Whether that thread is still to be told that a slot is free.
-    has_free_slot: bool,
-    waiting: WaitingThreads,
-    /// What observers were not told yet. It stays empty if there are none.
-    news: Vec<ConnectionNews>,
-    is_observed: bool,
-}
-
 /// The deadline has passed.
 pub(super) struct TimedOut;
 
@@ -89,18 +69,9 @@ impl BlockingConnection {
             ..Config::default()
         };
         let watched = WatchedSocket::new(observers, &address, peer);
-        let state = BlockingState {
-            h2: http2::Connection::client(config, Instant::now()),
-            ready: false,
-            close_reason: None,
-            broken: None,
-            reader: Some(BlockingReader::new(address.is_unix() && share_one_cpu(socket.as_fd()))),
-            reads_for_slot: false,
-            has_free_slot: false,
-            waiting: WaitingThreads::default(),
-            news: Vec::new(),
-            is_observed: watched.is_some(),
-        };
+        let h2 = http2::Connection::client(config, Instant::now());
+        let reader = BlockingReader::new(address.is_unix() && share_one_cpu(socket.as_fd()));
+        let state = BlockingState::new(h2, reader, watched.is_some());
         let mut extensions = Extensions::new();
         if let Some(server) = peer.identity() {
             extensions.insert(server.clone());
@@ -203,16 +174,34 @@ impl BlockingConnection {
             if left.is_some_and(|left| left.is_zero()) {
                 break Err(TimedOut);
             }
+            if !state.news.is_empty() {
+                // Observers may use other calls of this connection: meanwhile another thread reads.
+                self.leave(state, waits_for, was_woken);
+                state = self.lock();
+                continue;
+            }
             state = match state.reader.take() {
                 Some(reader) => self.read(state, reader, waits_for, left),
                 None => self.wait_for_reader(state, waits_for, &mut was_woken, left),
             };
         };
+        self.leave(state, waits_for, was_woken);
+        result
+    }
+
+    /// This thread no longer waits. If it was woken for a slot, there may be one more for another thread. If
+    /// no thread reads now, one that waits has to.
+    #[inline]
+    fn leave(
+        &self,
+        mut state: MutexGuard<'_, BlockingState>,
+        waits_for: WaitsFor,
+        was_woken: bool,
+    ) {
         if !state.waiting.is_empty() {
-            state.leave(waits_for, was_woken);
+            state.hand_on(waits_for, was_woken);
         }
         self.unlock(state);
-        result
     }
 
     /// Waits for bytes, and processes them.
@@ -370,115 +359,5 @@ impl BlockingConnection {
     /// Forgets the stream of a call that has ended for its caller.
     pub(super) fn forget(&self, key: StreamKey) {
         self.with(|state| state.h2.forget(key));
-    }
-}
-
-impl BlockingState {
-    /// Notes that the connection has ended if a read has failed.
-    fn note_end(&mut self, received: io::Result<BlockingRead>) {
-        match received {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                self.disconnect(CloseReason::Closed)
-            }
-            Err(error) => self.disconnect(CloseReason::Io(Arc::new(error))),
-        }
-    }
-
-    /// Returns whether it will end as soon as the server was heard out.
-    pub(super) fn is_ending(&self) -> bool {
-        self.broken.is_some() && self.close_reason.is_none()
-    }
-
-    /// Returns whether nothing more can be written.
-    pub(super) fn has_failed(&self) -> bool {
-        self.broken.is_some() || self.close_reason.is_some()
-    }
-
-    fn parse(&mut self, input: &mut BytesMut) {
-        let now = Instant::now();
-        while !input.is_empty() {
-            match self.h2.receive(input, now) {
-                Ok(http2::ReceiveOutcome::Some) => {}
-                Ok(http2::ReceiveOutcome::All) => break,
-                Err(error) => {
-                    let close_reason = if self.ready {
-                        CloseReason::Http2(error)
-                    } else {
-                        CloseReason::NotHttp2(error)
-                    };
-                    self.disconnect(close_reason);
-                    break;
-                }
-            }
-        }
-        self.take_events();
-    }
-
-    fn take_events(&mut self) {
-        while let Some(event) = self.h2.poll_event() {
-            match event {
-                ProtocolEvent::Ready => {
-                    self.ready = true;
-                    self.note(|| ConnectionNews::Ready);
-                }
-                ProtocolEvent::GoAway => self.went_away(),
-                ProtocolEvent::SlotsAvailable => {
-                    self.has_free_slot = true;
-                    self.waiting.wake_for_slot();
-                }
-                ProtocolEvent::Opened(_) => {}
-                ProtocolEvent::Readable(key)
-                | ProtocolEvent::Writable(key)
-                | ProtocolEvent::Reset(key) => self.waiting.wake(key),
-            }
-        }
-    }
-
-    /// A thread no longer waits, and other threads do. If it was woken for a slot, there may be one more.
-    /// If no thread reads now, another one has to.
-    fn leave(&mut self, waits_for: WaitsFor, was_woken: bool) {
-        if was_woken && waits_for == WaitsFor::Slot {
-            self.has_free_slot = true;
-            self.waiting.wake_for_slot();
-        }
-        if self.reader.is_some() {
-            self.waiting.wake_reader();
-        }
-    }
-
-    /// The server may still answer the calls that it has taken (RFC 9113 §6.8).
-    fn went_away(&mut self) {
-        self.waiting.wake_all();
-        if let Some(code) = self.h2.peer_go_away().map(|go_away| go_away.code) {
-            self.note(|| ConnectionNews::GoingAway(code));
-        }
-    }
-
-    /// Returns why it has ended, or takes no more calls because of an error, if so.
-    pub(super) fn end(&self) -> Option<CloseReason> {
-        self.close_reason.clone().or_else(|| CloseReason::of_go_away(&self.h2))
-    }
-
-    fn disconnect(&mut self, close_reason: CloseReason) {
-        if self.close_reason.is_none() {
-            // The GOAWAY tells more.
-            let close_reason = CloseReason::of_go_away(&self.h2).unwrap_or(close_reason);
-            self.note(|| ConnectionNews::Ended(close_reason.clone()));
-            self.close_reason = Some(close_reason);
-        }
-        self.h2.disconnect();
-        self.waiting.wake_all();
-    }
-
-    fn note(&mut self, news: impl FnOnce() -> ConnectionNews) {
-        if self.is_observed {
-            self.news.push(news());
-        }
-    }
-
-    /// Returns the error for a failure of a stream.
-    pub(super) fn error(&self, failure: Failure) -> StreamError {
-        StreamError::new(failure, self.end().as_ref())
     }
 }

@@ -47,6 +47,7 @@ mod interceptor;
 mod reader;
 mod request;
 mod slot_event;
+mod state;
 mod streaming;
 #[cfg(test)]
 mod tests;
