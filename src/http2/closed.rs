@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 use super::spare::FEW;
 
-/// How many of the streams that we reset are remembered one by one. Until a client knows our
+/// How many of the streams that were reset are remembered one by one. Until a client knows our
 /// SETTINGS it may have many more streams at a time than the limit.
 pub(super) const MAX_REMEMBERED: usize = 1_024;
 
 /// Tells what became of a stream that is not in the table.
 #[derive(Debug, Default)]
 pub(super) struct ClosedStreams {
-    /// Streams that we reset, in the order of their identifiers.
+    /// Streams that were reset, in the order of their identifiers.
     reset: VecDeque<Late>,
     /// Streams up to this one may have been reset and forgotten. Frames for them are tolerated.
     forgotten: u32,
@@ -19,12 +19,14 @@ pub(super) struct ClosedStreams {
     skipped: (u32, u32),
 }
 
-/// What the peer may still send on a stream until it knows that we reset it.
+/// What the peer may still send on a stream until it knows that we reset it, or after it has reset it.
 #[derive(Debug)]
 struct Late {
     id: u32,
     window: u32,
     heads: u8,
+    reset_by_us: bool,
+    reset_by_peer: bool,
 }
 
 /// No honest message has more heads, even with informational responses.
@@ -35,6 +37,8 @@ const MAX_LATE_HEADS: u8 = 4;
 pub(super) enum ClosedStream {
     /// We reset it, and frames may have been under way (§5.1). They are ignored.
     Reset,
+    /// The peer has reset it. netty, and so grpc-java, sends DATA that it had queued all the same.
+    ResetByPeer,
     /// We may have reset it.
     Forgotten,
     /// The peer never used it, but used a higher one (§5.1.1).
@@ -54,8 +58,22 @@ impl ClosedStreams {
 
     /// Notes that we reset `id`, on which the peer may have sent up to `window` bytes by now.
     pub(super) fn reset(&mut self, id: u32, window: u32) {
-        if self.find(id).is_some() {
-            return;
+        if let Some(late) = self.remember(id, window) {
+            late.reset_by_us = true;
+            late.heads = MAX_LATE_HEADS;
+        }
+    }
+
+    /// Notes that the peer reset `id`, on which it may send up to `window` bytes all the same.
+    pub(super) fn reset_by_peer(&mut self, id: u32, window: u32) {
+        if let Some(late) = self.remember(id, window) {
+            late.reset_by_peer = true;
+        }
+    }
+
+    fn remember(&mut self, id: u32, window: u32) -> Option<&mut Late> {
+        if let Some(at) = self.find(id) {
+            return self.reset.get_mut(at);
         }
         if self.reset.len() == MAX_REMEMBERED
             && let Some(lowest) = self.reset.pop_front()
@@ -63,10 +81,12 @@ impl ClosedStreams {
             self.forgotten = self.forgotten.max(lowest.id);
         }
         let at = self.reset.partition_point(|late| late.id < id);
-        self.reset.insert(at, Late { id, window, heads: MAX_LATE_HEADS });
+        let late = Late { id, window, heads: 0, reset_by_us: false, reset_by_peer: false };
+        self.reset.insert(at, late);
+        self.reset.get_mut(at)
     }
 
-    /// Returns the place of a stream that we reset and remember.
+    /// Returns the place of a stream that was reset and is remembered.
     fn find(&self, id: u32) -> Option<usize> {
         self.reset.binary_search_by_key(&id, |late| late.id).ok()
     }
@@ -76,8 +96,8 @@ impl ClosedStreams {
     }
 
     pub(super) fn what(&self, id: u32) -> ClosedStream {
-        if self.find(id).is_some() {
-            ClosedStream::Reset
+        if let Some(late) = self.find(id).and_then(|at| self.reset.get(at)) {
+            if late.reset_by_peer { ClosedStream::ResetByPeer } else { ClosedStream::Reset }
         } else if id > self.skipped.0 && id < self.skipped.1 {
             ClosedStream::Skipped
         } else if id <= self.forgotten {
@@ -87,7 +107,7 @@ impl ClosedStreams {
         }
     }
 
-    /// Counts DATA that arrived on a stream that we reset. Returns false if it is more than the
+    /// Counts DATA that arrived on a stream that was reset. Returns false if it is more than the
     /// peer can have sent before it knew.
     pub(super) fn take(&mut self, id: u32, bytes: u32) -> bool {
         match self.find_mut(id) {
@@ -100,6 +120,11 @@ impl ClosedStreams {
             },
             None => true,
         }
+    }
+
+    /// Returns whether we have not reset a stream yet. From now on we have.
+    pub(super) fn is_first_reset(&mut self, id: u32) -> bool {
+        self.find_mut(id).is_some_and(|late| !std::mem::replace(&mut late.reset_by_us, true))
     }
 
     /// Counts a head that arrived on a stream that has ended. Returns false if it is one too many,
@@ -116,7 +141,7 @@ impl ClosedStreams {
         within
     }
 
-    /// Notes that the peer ended a stream that we reset, so that nothing more can be under way.
+    /// Notes that the peer ended a stream that was reset, so that nothing more can be under way.
     pub(super) fn ended(&mut self, id: u32) {
         if let Some(at) = self.find(id) {
             self.reset.remove(at);

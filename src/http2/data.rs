@@ -248,11 +248,15 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else {
             return Ok(());
         };
-        if stream.reset_by_us && !stream.peer_ended {
-            // The data may have been under way (§5.1).
+        if (stream.reset_by_us || stream.reset_by_peer) && !stream.peer_ended {
+            // The data may have been under way (§5.1), or is what the peer had queued before its reset.
             let excess = stream.receive_window.receive(header.len).is_err();
             stream.peer_ended = header.has(flag::END_STREAM);
-            return if excess { Err(beyond_reset()) } else { Ok(()) };
+            let is_first_reset = !std::mem::replace(&mut stream.reset_by_us, true);
+            if excess {
+                return Err(beyond_reset());
+            }
+            return if is_first_reset { self.data_after_reset(header.stream) } else { Ok(()) };
         }
         if stream.is_closed() {
             return Err(ConnectionError::closed("DATA on a closed stream"));
@@ -263,14 +267,15 @@ impl Connection {
     /// Deals with DATA on a stream that is not in the table.
     fn data_on_closed(&mut self, header: FrameHeader) -> Result<(), ConnectionError> {
         match self.closed_stream(header.stream, "DATA on an idle stream")? {
-            ClosedStream::Reset => {
+            ClosedStream::Reset | ClosedStream::ResetByPeer => {
                 if !self.closed.take(header.stream, header.len) {
                     return Err(beyond_reset());
                 }
+                let is_first_reset = self.closed.is_first_reset(header.stream);
                 if header.has(flag::END_STREAM) {
                     self.closed.ended(header.stream);
                 }
-                Ok(())
+                if is_first_reset { self.data_after_reset(header.stream) } else { Ok(()) }
             }
             ClosedStream::Forgotten => self.budget.spend(Cost::Idle),
             ClosedStream::Ended | ClosedStream::Skipped => {
@@ -278,10 +283,15 @@ impl Connection {
             }
         }
     }
+
+    /// Answers the first DATA on a stream that the peer itself has reset (RFC 7540 §5.1, closed).
+    fn data_after_reset(&mut self, id: u32) -> Result<(), ConnectionError> {
+        self.write_control(kind::RST_STREAM, 0, id, &ErrorCode::STREAM_CLOSED.0.to_be_bytes());
+        self.check_control()
+    }
 }
 
-/// Returns the error for a peer that sends more on a stream that we reset than it can have sent
-/// before it knew.
+/// Returns the error for a peer that sends more on a stream that was reset than its window allows.
 const fn beyond_reset() -> ConnectionError {
     ConnectionError::peer(
         ErrorCode::FLOW_CONTROL_ERROR,

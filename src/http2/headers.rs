@@ -202,11 +202,13 @@ impl Connection {
         }
         match self.closed_stream(id, "HEADERS on an idle stream")? {
             ClosedStream::Reset | ClosedStream::Forgotten => Ok(BlockPurpose::NoStream),
-            ClosedStream::Ended if client => Ok(BlockPurpose::NoStream),
+            ClosedStream::Ended | ClosedStream::ResetByPeer if client => Ok(BlockPurpose::NoStream),
             ClosedStream::Skipped => {
                 Err(ConnectionError::protocol("a stream opened after one of higher number"))
             }
-            ClosedStream::Ended => Err(ConnectionError::closed("HEADERS on a closed stream")),
+            ClosedStream::Ended | ClosedStream::ResetByPeer => {
+                Err(ConnectionError::closed("HEADERS on a closed stream"))
+            }
         }
     }
 

@@ -459,17 +459,16 @@ impl Connection {
             {
                 // This happens at most once for each stream that we reset. A response that ended it
                 // early may not be written yet.
-                self.closed.ended(header.stream);
+                self.closed.reset_by_peer(header.stream, 0);
                 self.cancel_unwritten(header.stream);
                 return Ok(());
             }
             return self.late_rst_stream(header.stream);
         };
-        stream.peer_ended = true;
+        stream.reset_by_peer = true;
         if stream.is_closed() {
             return self.late_rst_stream(header.stream);
         }
-        stream.reset_by_peer = true;
         let taken = stream.taken;
         self.close_stream(key);
         let reset = Reset {

@@ -68,7 +68,7 @@ pub(super) struct Stream {
     pub(super) receiving: Receiving,
     pub(super) reset_by_us: bool,
     pub(super) reset_by_peer: bool,
-    /// Whether END_STREAM or RST_STREAM came, so that nothing else can be under way.
+    /// Whether END_STREAM came, or the connection's end, so that nothing else can be under way.
     pub(super) peer_ended: bool,
     /// Whether the driver has taken the request, or has opened the stream itself.
     pub(super) taken: bool,

@@ -186,8 +186,14 @@ impl Connection {
         let first = !std::mem::replace(&mut stream.settled, true);
         let complete = early || !(stream.reset_by_us || stream.reset_by_peer);
         if stream.forgotten {
-            if stream.reset_by_us && !stream.peer_ended {
-                self.closed.reset(stream.id, stream.receive_window.available());
+            if !stream.peer_ended {
+                let window = stream.receive_window.available();
+                if stream.reset_by_us {
+                    self.closed.reset(stream.id, window);
+                }
+                if stream.reset_by_peer {
+                    self.closed.reset_by_peer(stream.id, window);
+                }
             }
             self.received.note_ended(stream.receive_window.grown());
             self.streams.remove(key);

@@ -79,15 +79,60 @@ fn a_stream_that_both_ends_ended_takes_no_data_and_no_headers() {
 }
 
 #[test]
-fn a_stream_that_the_peer_reset_takes_no_data_and_no_headers() {
+fn a_stream_that_the_peer_reset_takes_no_headers() {
     let continued = frame(kind::HEADERS, 0, 1, request_block());
     let more = frame(kind::CONTINUATION, flag::END_HEADERS, 1, []);
-    for frames in
-        [&[data(1, "x", false)][..], &[headers(1, request_block(), true)], &[continued, more]]
-    {
+    for frames in [&[headers(1, request_block(), true)][..], &[continued, more]] {
         let mut server = Tested::server();
         server.accept(&[request(1, false), rst(1, ErrorCode::CANCEL)]);
         server.fails(STREAM_CLOSED, frames);
+    }
+}
+
+/// grpc-java (netty) sends what it had queued after its own reset.
+#[test]
+fn data_after_the_peers_reset_is_answered_once_and_ignored() {
+    for (taken, forgotten) in [(false, true), (true, false), (true, true)] {
+        let config = Config { stream_window: 100_000, ..Config::default() };
+        let mut server = Tested::server_with(config);
+        if taken {
+            let key = server.open_request(false);
+            server.accept(&[rst(1, ErrorCode::CANCEL)]);
+            if forgotten {
+                server.connection.forget(key);
+            }
+        } else {
+            let frames = [request(1, false), rst(1, ErrorCode::CANCEL)];
+            assert!(server.accept(&frames).is_empty());
+        }
+        server.frames();
+        assert!(server.accept(&[data(1, [0; 10_000], false)]).is_empty());
+        assert_eq!(server.frames(), [rst(1, STREAM_CLOSED)]);
+        for _ in 1..10 {
+            assert!(server.accept(&[data(1, [0; 10_000], false)]).is_empty());
+        }
+        assert_eq!(server.connection.received.unread(), 0);
+        assert!(server.frames().iter().all(|frame| frame.stream == 0), "window updates");
+        server.request_on(3, true);
+        server.fails(ErrorCode::FLOW_CONTROL_ERROR, &[data(1, [0; 1], false)]);
+    }
+}
+
+/// The response came before the request's end, and crossed the client's reset.
+#[test]
+fn data_after_the_resets_of_both_ends_is_ignored() {
+    for forgotten in [false, true] {
+        let mut server = Tested::server();
+        let key = server.open_request(false);
+        server.connection.reset(key, ErrorCode::NO_ERROR);
+        if forgotten {
+            server.connection.forget(key);
+        }
+        server.frames();
+        let frames = [rst(1, ErrorCode::CANCEL), data(1, "x", false), data(1, "y", true)];
+        assert!(server.accept(&frames).is_empty());
+        assert!(server.frames().is_empty());
+        server.fails(STREAM_CLOSED, &[data(1, "z", false)]);
     }
 }
 
