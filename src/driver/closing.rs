@@ -18,12 +18,31 @@ use super::socket::Socket;
 use super::turn::DriverPhase;
 use crate::http2::{ErrorCode, ReceiveOutcome};
 
-/// How much is read and dropped before the socket is closed. A Unix or TCP socket that is closed
-/// over unread data resets the peer's end, and the bytes that were sent last could be lost.
-const LINGER: usize = 256 * 1024;
-
-/// How long those reads may take in all.
+/// How long the reason for a connection's end may take to reach a peer that was refused or broke a rule.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How much is read at once when nothing is processed any more.
+const LINGER_READ: usize = 16 * 1024;
+
+/// How long a socket stays open until its peer has closed its own end, and how many bytes are read and
+/// dropped meanwhile. A socket that is closed over unread data, or gets more after that, resets the
+/// peer's end: the bytes that were sent last could be lost (over TCP), or the peer's next write fails
+/// before it has read them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Linger {
+    bytes: usize,
+    time: Duration,
+}
+
+impl Linger {
+    /// The peer need only read the reason.
+    pub(super) const AFTER_ERROR: Self = Self { bytes: 256 * 1024, time: LAST_WORDS };
+
+    /// All calls were answered, perhaps before their requests had ended. A client sends as much of such a
+    /// request as its windows allow.
+    pub(super) const AFTER_CALLS: Self =
+        Self { bytes: 16 * 1024 * 1024, time: Duration::from_secs(1) };
+}
 
 /// How long a stream may take to shut down. One that keeps bytes until they are flushed waits for a peer
 /// that reads them.
@@ -73,12 +92,13 @@ where
     pub(super) async fn close(&mut self) {
         self.wakes.drain(..).for_each(Waker::wake);
         let shutdown = tokio::time::timeout(SHUTDOWN, self.io.shutdown()).await;
-        if !matches!(shutdown, Ok(Ok(()))) || !self.has_last_words {
+        let Some(Linger { bytes, time }) = self.linger else { return };
+        if !matches!(shutdown, Ok(Ok(()))) {
             return;
         }
-        let mut rest = BytesMut::with_capacity(LINGER / 16);
+        let mut rest = BytesMut::with_capacity(LINGER_READ);
         let drain = async {
-            let mut left = LINGER;
+            let mut left = bytes;
             while left > 0 {
                 rest.clear();
                 match poll_fn(|cx| self.io.poll_receive(cx, &mut rest, usize::MAX)).await {
@@ -87,7 +107,7 @@ where
                 }
             }
         };
-        let _ = tokio::time::timeout(LAST_WORDS, drain).await;
+        let _ = tokio::time::timeout(time, drain).await;
     }
 }
 

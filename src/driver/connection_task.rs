@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::busy_poll::{BusyPoll, Spin};
+use super::closing::Linger;
 use super::connection_memory::{ConnectionMemory, Reading};
 use super::duties::Duties;
 use super::error::CloseReason;
@@ -34,8 +35,8 @@ pub(super) struct ConnectionTask<T, R> {
     pub(super) reader: Reader,
     timer: Timer,
     pub(super) phase: DriverPhase,
-    /// Whether this end has ended the connection, and has told the peer why.
-    pub(super) has_last_words: bool,
+    /// How long the socket stays open if this end has ended the connection.
+    pub(super) linger: Option<Linger>,
     /// Whether events are left from the last turn.
     events_left: bool,
     /// A turn takes the number of calls in flight divided by this, see [`Duties::CALLS_PER_TAKEN`].
@@ -80,7 +81,7 @@ where
             reader: Reader::new(busy_poll.map(|busy_poll| Spin::new(busy_poll, now()))),
             timer: Timer::default(),
             phase: DriverPhase::Open,
-            has_last_words: false,
+            linger: None,
             events_left: false,
             calls_per_taken,
             batch: 1,
@@ -327,7 +328,7 @@ where
             return;
         }
         self.phase = DriverPhase::Closing;
-        self.has_last_words = true;
+        self.linger = Some(Linger::AFTER_ERROR);
         // Everything that was due is done. The next timeout is that of the last bytes.
         self.timer.set(None, false);
         self.reader.close();
@@ -411,6 +412,9 @@ where
         // The last events may say why the peer has ended the connection.
         let is_done = state.h2.is_done() && !state.h2.has_events();
         if self.phase == DriverPhase::Over || is_done {
+            if self.phase == DriverPhase::Open && !state.h2.is_client() {
+                self.linger = Some(Linger::AFTER_CALLS);
+            }
             state.disconnect(CloseReason::Closed);
             return AfterTurn::Done(state.close_reason.clone().unwrap_or(CloseReason::Closed));
         }

@@ -24,6 +24,7 @@ const PING: &str = "/ping.v1.PingService/Ping";
 on_both_transports!(
     a_reader_in_another_task_ends_with_its_call,
     a_client_that_closes_cancels_its_handlers,
+    a_client_that_still_sends_after_a_graceful_end_is_not_reset,
 );
 
 /// The ways in which a call can end while another task still reads its requests.
@@ -173,6 +174,32 @@ async fn a_client_that_has_said_all_gets_its_responses() {
     }
     assert_eq!(ended, 5, "of five calls");
     assert!(bytes > 5 << 20, "{bytes} bytes");
+}
+
+/// It sends the rest of a request that was answered early, and reads its responses later.
+async fn a_client_that_still_sends_after_a_graceful_end_is_not_reset(transport: Transport) {
+    let server = Running::ping(transport).await;
+    match transport {
+        Transport::Unix => sends_on(unix_stream(&server.address).await, server).await,
+        Transport::Tcp => {
+            let io = TcpStream::connect(server.address.to_string()).await.unwrap();
+            sends_on(io, server).await;
+        }
+    }
+}
+
+async fn sends_on<T: AsyncRead + AsyncWrite + Unpin>(io: T, server: Running) {
+    let mut peer = Peer::client(io, WIDE).await;
+    ask(&mut peer, 1).await;
+    let (server, _directory) = server.signal();
+    while peer.next().await.is_some() {}
+    // The server has closed its own direction.
+    for _ in 0..10 {
+        peer.io.write_all(&[0; 1024]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(peer);
+    server.await.unwrap();
 }
 
 /// Its windows cannot widen any more, so the first response waits for ever.
