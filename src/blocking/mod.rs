@@ -9,6 +9,10 @@
 //! next call. A server that sends PINGs may have closed the connection by then. In that case the
 //! call opens a new one.
 //!
+//! A call that its deadline ends while the socket takes no more may leave half a frame behind. The next
+//! thread that uses the channel writes the rest. If none does for as long as the server waits for a frame
+//! (10 s for samehost), the server ends the connection with the calls that are still open on it.
+//!
 //! In an async function, a call blocks the runtime's thread. It does not panic, but the server must
 //! not need that thread. Use the asynchronous [`Channel`](crate::Channel) there.
 //!

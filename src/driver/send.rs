@@ -177,7 +177,9 @@ where
                 let trailers = ready!(Pin::new(&mut self.body).poll_expired(cx));
                 let key = self.key;
                 self.shared.with(|state| match trailers {
-                    Some(trailers) => state.h2.cut_short(key, &trailers),
+                    // What is queued comes before: a client that got half of a message would not
+                    // look at the status.
+                    Some(trailers) => drop(state.h2.send_trailers(key, &trailers)),
                     None => state.h2.reset(key, ErrorCode::CANCEL),
                 });
                 return Poll::Ready(());

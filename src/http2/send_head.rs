@@ -227,13 +227,6 @@ impl Connection {
         self.end_with(key, trailers, None)
     }
 
-    /// Ends the message with trailers before its data was sent: what is queued is dropped. Trailers need
-    /// no window.
-    pub(crate) fn cut_short(&mut self, key: StreamKey, trailers: &HeaderMap) {
-        self.drop_queued(key);
-        self.send_trailers(key, trailers);
-    }
-
     /// Ends the message with trailers that never change.
     pub(crate) fn send_static_trailers(
         &mut self,

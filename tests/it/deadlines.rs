@@ -258,6 +258,34 @@ async fn the_servers_own_deadline_of_a_stream_that_waits_for_a_window_is_told() 
     assert!(ended.starts_with("ended ping.v1.PingService/Watch DeadlineExceeded"), "{ended}");
 }
 
+/// A client that got half of a message would not look at the status.
+#[tokio::test(start_paused = true)]
+async fn the_servers_own_deadline_comes_after_a_message_that_has_begun() {
+    let (service, _alive) = endless();
+    let server = service.server().timeout(Duration::from_secs(3));
+    let mut peer = peer(server, &[(4, 3)]).await;
+    peer.send(&headers(1, &request_with(WATCH, &[]), false)).await;
+    peer.send(&data(1, &message(b""), true)).await;
+    let mut bytes = peer.until(|frame| frame.kind == kind::DATA).await.payload;
+    assert_eq!(bytes.len(), 3);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    peer.send(&window_update(1, 1 << 20)).await;
+    loop {
+        let frame = peer.next().await.unwrap();
+        match frame.kind {
+            kind::DATA => bytes.extend_from_slice(&frame.payload),
+            kind::HEADERS => break assert!(frame.ends_stream()),
+            _ => {}
+        }
+    }
+    let mut rest = &bytes[..];
+    while let Some((prefix, after)) = rest.split_first_chunk::<5>() {
+        let [_, length @ ..] = *prefix;
+        rest = after.get(u32::from_be_bytes(length) as usize..).expect("a whole message");
+    }
+    assert!(rest.is_empty(), "half a message: {rest:?}");
+}
+
 #[tokio::test]
 async fn a_handler_that_is_ready_at_once_needs_no_time_whatever_stands_before_it() {
     let server = || Scripted::default().server().timeout(Duration::ZERO);
