@@ -2,8 +2,9 @@
 //! ended.
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -96,18 +97,22 @@ where
         if !matches!(shutdown, Ok(Ok(()))) {
             return;
         }
-        let mut rest = BytesMut::with_capacity(LINGER_READ);
         let drain = async {
             let mut left = bytes;
             while left > 0 {
-                rest.clear();
-                match poll_fn(|cx| self.io.poll_receive(cx, &mut rest, usize::MAX)).await {
+                match poll_fn(|cx| self.receive_and_drop(cx)).await {
                     Ok(0) | Err(_) => break,
                     Ok(bytes) => left = left.saturating_sub(bytes),
                 }
             }
         };
         let _ = tokio::time::timeout(time, drain).await;
+    }
+
+    /// While nothing comes there is no buffer: many connections may end at once.
+    fn receive_and_drop(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut rest = BytesMut::with_capacity(LINGER_READ);
+        self.io.poll_receive(cx, &mut rest, usize::MAX)
     }
 }
 
