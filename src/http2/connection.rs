@@ -142,6 +142,7 @@ impl Connection {
             server: ServerSide {
                 last_id: 0,
                 last_accepted: 0,
+                has_time: false,
                 unwritten: Unwritten::default(),
                 whole: WholeRequests::default(),
             },

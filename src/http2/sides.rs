@@ -30,6 +30,8 @@ pub(super) struct ServerSide {
     pub(super) last_id: u32,
     /// The highest identifier that was not refused.
     pub(super) last_accepted: u32,
+    /// Whether the end was announced and nobody waits for it.
+    pub(super) has_time: bool,
     pub(super) unwritten: Unwritten,
     /// Requests that have arrived whole and have no streams.
     pub(super) whole: WholeRequests,

@@ -24,7 +24,8 @@ impl Connection {
         let waits = self.write_buffer.len() > 0 || hoarded;
         self.timers.note_stall(now, waits, self.write_buffer.written());
         let is_idle = self.active_streams() == 0;
-        self.timers.note_draining(now, self.draining == Draining::Announced, is_idle);
+        let is_announced = self.draining == Draining::Announced;
+        self.timers.note_draining(now, is_announced, is_idle && !self.server.has_time);
         if self.config.idle_timeout.is_some() {
             // A call that waits for a slot is a call, too.
             let idle = is_idle && !self.client.wants_slot && self.draining == Draining::No;
@@ -125,7 +126,7 @@ impl Connection {
             self.name_last_stream();
         }
         if is_due(self.timers.idle_deadline(&self.config)) {
-            self.go_away();
+            self.go_away_when_idle();
         }
         if is_due(self.keep_alive_deadline()) {
             if self.timers.is_probing() {

@@ -9,9 +9,10 @@ use crate::far;
 /// end.
 const LAST_STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same for a peer without streams. It may be a process that reads nothing between its calls. Its
-/// last stream is named and the connection closed then, so that a request which it sends meanwhile is
-/// not processed, and the peer knows that (RFC 9113 §6.8). On one host this is many round trips.
+/// The same for a peer without streams, if a server waits for the end. It may be a process that reads
+/// nothing between its calls. Its last stream is named and the connection closed then, so that a request
+/// which it sends meanwhile is not processed, and the peer knows that (RFC 9113 §6.8). On one host this is
+/// many round trips.
 const IDLE_LAST_STREAM_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long a connection has at least for its first call: the call that opened it waits for it.
@@ -126,13 +127,13 @@ impl Timers {
         }
     }
 
-    /// Notes whether the connection's end is announced but not final, and whether it has no streams.
-    pub(super) fn note_draining(&mut self, now: Instant, draining: bool, idle: bool) {
+    /// Notes whether the connection's end is announced but not final, and whether it is soon.
+    pub(super) fn note_draining(&mut self, now: Instant, draining: bool, soon: bool) {
         if !draining {
             self.draining = None;
             return;
         }
-        let at = now + if idle { IDLE_LAST_STREAM_TIMEOUT } else { LAST_STREAM_TIMEOUT };
+        let at = now + if soon { IDLE_LAST_STREAM_TIMEOUT } else { LAST_STREAM_TIMEOUT };
         self.draining = Some(self.draining.map_or(at, |earlier| earlier.min(at)));
     }
 

@@ -209,6 +209,27 @@ fn a_connection_without_calls_ends_after_its_idle_timeout() {
     assert!(server.frames().is_empty());
 }
 
+/// A client that is slow to see the announcement may be sending its next request, unless the server is
+/// to end, too.
+#[test]
+fn a_connection_that_was_idle_is_not_in_a_hurry_to_end() {
+    for shuts_down in [false, true] {
+        let config = Config { idle_timeout: Some(60 * SECOND), ..Config::default() };
+        let mut server = Tested::server_with(config);
+        assert_eq!(left(&mut server), Some(60 * SECOND));
+        server.pass(60 * SECOND);
+        server.connection.on_timeout(server.now).expect("a friendly end");
+        if shuts_down {
+            server.connection.go_away();
+        }
+        server.frames();
+        let expected = if shuts_down { Duration::from_millis(100) } else { 5 * SECOND };
+        assert_eq!(left(&mut server), Some(expected));
+        server.pass(expected - Duration::from_millis(1));
+        server.request_on(1, true);
+    }
+}
+
 #[test]
 fn a_connection_is_not_idle_while_a_call_waits_for_a_slot() {
     let config = Config { idle_timeout: Some(60 * SECOND), ..Config::default() };
