@@ -29,7 +29,8 @@ use crate::socket::ConnectError;
 /// is a [`RetryPolicy`](crate::RetryPolicy). Errors are [`Status`](tonic::Status)es. If there is no
 /// connection, the status is UNAVAILABLE with the [`ConnectError`] as its source. A call has no deadline
 /// unless the caller sets one, by `Request::set_timeout` or [`ChannelBuilder::timeout`]. The deadline
-/// covers the whole call, on both ends. A response over a Unix socket has the server's [`PeerIdentity`](crate::PeerIdentity) among its extensions.
+/// covers the whole call, on both ends. A response over a Unix socket has the server's
+/// [`PeerIdentity`](crate::PeerIdentity) among its extensions.
 ///
 /// ```no_run
 /// # #[cfg(feature = "ping")]

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
@@ -18,7 +18,6 @@ use samehost::ping::{
 use samehost::{Address, Event, Observer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::runtime::Runtime;
 use tonic::{Code, Request, Status};
 
 use crate::blocking::Served;
@@ -28,11 +27,15 @@ use crate::wire::{
     Frame, Peer, block, code, data, go_away, headers, kind, message, reset, settings, window_update,
 };
 
-/// Returns a listener, with the runtime that it is for.
-fn listening(address: &Address) -> (Runtime, UnixListener) {
+/// Runs a script with a listener of this address, in a thread with a runtime.
+fn serving<T: Send + 'static>(
+    address: &Address,
+    script: impl AsyncFnOnce(UnixListener) -> T + Send + 'static,
+) -> JoinHandle<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let listener = runtime.block_on(async { UnixListener::bind(address.as_path().unwrap()) });
-    (runtime, listener.unwrap())
+    let listener = listener.unwrap();
+    thread::spawn(move || runtime.block_on(script(listener)))
 }
 
 async fn accept(listener: &UnixListener) -> Peer<UnixStream> {
@@ -81,17 +84,14 @@ pub(crate) fn sleeps(thread: Pid) -> bool {
 fn a_response_that_came_before_the_end_outlives_another_threads_write() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let (runtime, listener) = listening(&address);
     let ((began, has_begun), (release, end)) = (mpsc::channel(), mpsc::channel());
-    let server = thread::spawn(move || {
-        runtime.block_on(async {
-            let mut server = accept(&listener).await;
-            server.until(is_whole_request).await;
-            server.send(&go_away(0x7fff_ffff, code::NO_ERROR)).await;
-            // The thread that reads is telling the observer from now on.
-            has_begun.recv().unwrap();
-            server.send(&pong(3)).await;
-        });
+    let server = serving(&address, async move |listener| {
+        let mut server = accept(&listener).await;
+        server.until(is_whole_request).await;
+        server.send(&go_away(0x7fff_ffff, code::NO_ERROR)).await;
+        // The thread that reads is telling the observer from now on.
+        has_begun.recv().unwrap();
+        server.send(&pong(3)).await;
     });
     let held = Held { began, end: Mutex::new(end) };
     let channel = Channel::builder(&address).observer(held).connect().unwrap();
@@ -129,18 +129,15 @@ impl Observer for Converses {
 fn an_observer_is_told_once_of_a_graceful_end_and_may_use_a_call_that_is_open() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let (runtime, listener) = listening(&address);
-    let server = thread::spawn(move || {
-        runtime.block_on(async {
-            let mut server = accept(&listener).await;
-            server.until(|frame| frame.kind == kind::HEADERS && frame.stream == 3).await;
-            server.send(&go_away(0x7fff_ffff, code::NO_ERROR)).await;
-            server.until(|frame| frame.kind == kind::DATA).await;
-            server.send(&pong(1)).await;
-            server.send(&go_away(3, code::NO_ERROR)).await;
-            server.send(&pong(3)).await;
-            server
-        })
+    let server = serving(&address, async move |listener| {
+        let mut server = accept(&listener).await;
+        server.until(|frame| frame.kind == kind::HEADERS && frame.stream == 3).await;
+        server.send(&go_away(0x7fff_ffff, code::NO_ERROR)).await;
+        server.until(|frame| frame.kind == kind::DATA).await;
+        server.send(&pong(1)).await;
+        server.send(&go_away(3, code::NO_ERROR)).await;
+        server.send(&pong(3)).await;
+        server
     });
     let conversation = Arc::new(Mutex::new(None));
     let (tell, told) = mpsc::channel();
@@ -165,19 +162,16 @@ fn an_observer_is_told_once_of_a_graceful_end_and_may_use_a_call_that_is_open() 
 fn a_server_that_reads_no_more_ends_its_calls_and_a_new_one_goes_to_the_next() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let (runtime, listener) = listening(&address);
     let (closed, has_closed) = mpsc::channel();
-    let server = thread::spawn(move || {
-        runtime.block_on(async {
-            let mut old = accept(&listener).await;
-            old.until(is_whole_request).await;
-            let socket = StdUnixStream::from(old.io.as_fd().try_clone_to_owned().unwrap());
-            socket.shutdown(Shutdown::Read).unwrap();
-            closed.send(()).unwrap();
-            let mut next = accept(&listener).await;
-            next.until(|frame| frame.kind == kind::DATA).await;
-            next.send(&pong(1)).await;
-        });
+    let server = serving(&address, async move |listener| {
+        let mut old = accept(&listener).await;
+        old.until(is_whole_request).await;
+        let socket = StdUnixStream::from(old.io.as_fd().try_clone_to_owned().unwrap());
+        socket.shutdown(Shutdown::Read).unwrap();
+        closed.send(()).unwrap();
+        let mut next = accept(&listener).await;
+        next.until(|frame| frame.kind == kind::DATA).await;
+        next.send(&pong(1)).await;
     });
     let mut client = Client::connect(&address).unwrap();
     let mut other = client.clone();
@@ -235,19 +229,16 @@ fn a_close_that_other_frames_precede_is_noticed_before_the_next_call() {
 fn a_server_is_told_of_a_violation_that_is_noticed_before_the_next_call() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let (runtime, listener) = listening(&address);
     let (sent, was_sent) = mpsc::channel();
-    let server = thread::spawn(move || {
-        runtime.block_on(async {
-            let mut old = accept(&listener).await;
-            // A window cannot grow by nothing (RFC 9113 §6.9).
-            old.send(&window_update(0, 0)).await;
-            sent.send(()).unwrap();
-            let mut next = accept(&listener).await;
-            next.until(|frame| frame.kind == kind::DATA).await;
-            next.send(&pong(1)).await;
-            assert_eq!(old.until_go_away().await, code::PROTOCOL_ERROR);
-        });
+    let server = serving(&address, async move |listener| {
+        let mut old = accept(&listener).await;
+        // A window cannot grow by nothing (RFC 9113 §6.9).
+        old.send(&window_update(0, 0)).await;
+        sent.send(()).unwrap();
+        let mut next = accept(&listener).await;
+        next.until(|frame| frame.kind == kind::DATA).await;
+        next.send(&pong(1)).await;
+        assert_eq!(old.until_go_away().await, code::PROTOCOL_ERROR);
     });
     let mut client = Client::connect(&address).unwrap();
     was_sent.recv().unwrap();
@@ -291,14 +282,11 @@ fn the_slot_of_a_call_that_was_dropped_goes_to_calls_that_wait_in_other_threads(
 fn an_observer_is_told_of_a_stream_that_the_server_has_refused() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let (runtime, listener) = listening(&address);
-    let server = thread::spawn(move || {
-        runtime.block_on(async {
-            let mut server = accept(&listener).await;
-            server.until(|frame| frame.kind == kind::DATA).await;
-            server.send(&reset(1, code::REFUSED_STREAM)).await;
-            server
-        })
+    let server = serving(&address, async move |listener| {
+        let mut server = accept(&listener).await;
+        server.until(|frame| frame.kind == kind::DATA).await;
+        server.send(&reset(1, code::REFUSED_STREAM)).await;
+        server
     });
     let notes = Notes::default();
     let channel = Channel::builder(&address).observer(notes.clone()).connect().unwrap();
@@ -319,14 +307,11 @@ fn a_waiting_call_is_answered_after<T>(
 ) {
     let directory = directory();
     let address = socket_in(directory.path());
-    let (runtime, listener) = listening(&address);
-    thread::spawn(move || {
-        runtime.block_on(async {
-            let _kept = first(&listener).await;
-            let mut server = accept(&listener).await;
-            server.until(is_whole_request).await;
-            answer(&mut server).await;
-        });
+    serving(&address, async move |listener| {
+        let _kept = first(&listener).await;
+        let mut server = accept(&listener).await;
+        server.until(is_whole_request).await;
+        answer(&mut server).await;
     });
     let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
     Client::new(channel).ping(PingRequest::ping()).unwrap();
@@ -370,14 +355,11 @@ fn a_call_waits_while_servers_end_without_having_processed_it() {
 fn a_server_that_goes_away_with_an_error_may_still_answer() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let (runtime, listener) = listening(&address);
-    thread::spawn(move || {
-        runtime.block_on(async {
-            let mut server = accept(&listener).await;
-            server.until(is_whole_request).await;
-            server.send(&go_away(1, code::ENHANCE_YOUR_CALM)).await;
-            answer(&mut server).await;
-        });
+    serving(&address, async move |listener| {
+        let mut server = accept(&listener).await;
+        server.until(is_whole_request).await;
+        server.send(&go_away(1, code::ENHANCE_YOUR_CALM)).await;
+        answer(&mut server).await;
     });
     let mut client = Client::connect(&address).unwrap();
     assert_eq!(client.ping(PingRequest::ping()).unwrap().into_inner().message, "pong");
@@ -387,14 +369,11 @@ fn a_server_that_goes_away_with_an_error_may_still_answer() {
 fn a_server_that_breaks_the_rules_is_told_why_the_connection_ends() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let (runtime, listener) = listening(&address);
-    let server = thread::spawn(move || {
-        runtime.block_on(async {
-            let mut server = accept(&listener).await;
-            server.until(is_whole_request).await;
-            server.send(&data(0, b"on no stream", false)).await;
-            server.until(|frame| frame.kind == kind::GOAWAY).await
-        })
+    let server = serving(&address, async move |listener| {
+        let mut server = accept(&listener).await;
+        server.until(is_whole_request).await;
+        server.send(&data(0, b"on no stream", false)).await;
+        server.until(|frame| frame.kind == kind::GOAWAY).await
     });
     let mut client = Client::connect(&address).unwrap();
     let status = client.ping(PingRequest::ping()).unwrap_err();
@@ -408,16 +387,13 @@ fn a_server_that_breaks_the_rules_is_told_why_the_connection_ends() {
 fn half_a_message_without_a_status_is_internal() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let (runtime, listener) = listening(&address);
-    thread::spawn(move || {
-        runtime.block_on(async {
-            let mut server = accept(&listener).await;
-            server.until(is_whole_request).await;
-            let head = block(&[(":status", "200"), ("content-type", "application/grpc")]);
-            let whole = message(b"\x0a\x04pong");
-            let cut = [&whole[..], &whole[..8]].concat();
-            server.send(&[headers(1, &head, false), data(1, &cut, true)].concat()).await;
-        });
+    serving(&address, async move |listener| {
+        let mut server = accept(&listener).await;
+        server.until(is_whole_request).await;
+        let head = block(&[(":status", "200"), ("content-type", "application/grpc")]);
+        let whole = message(b"\x0a\x04pong");
+        let cut = [&whole[..], &whole[..8]].concat();
+        server.send(&[headers(1, &head, false), data(1, &cut, true)].concat()).await;
     });
     let mut client = Client::connect(&address).unwrap();
     let mut watch = client.watch(WatchRequest::default()).unwrap().into_inner();
