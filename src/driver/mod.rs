@@ -70,7 +70,7 @@ pub(crate) use options::{BoxError, Options};
 pub(crate) use encode_buffer::EncodeBuffer;
 pub(crate) use outgoing::{BodyRequest, EncodeMessage, MessageRequest, OutgoingRequest};
 pub(crate) use refuse::refuse;
-pub(crate) use send::Outbound;
+pub(crate) use send::{Expiry, Outbound};
 pub(crate) use server::serve;
 pub(crate) use socket::{Sleeping, Socket};
 pub(crate) use timer::now;

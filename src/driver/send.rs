@@ -17,12 +17,20 @@ use crate::http2::{ErrorCode, Progress, StreamKey};
 
 /// A body to be sent.
 pub(crate) trait Outbound: Body {
-    /// Is ready when no more of the body may be sent, with the trailers that end the message.
-    /// Without trailers the stream is reset. It is asked while the body waits for the peer, because
-    /// the body itself is not polled then.
-    fn poll_expired(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<HeaderMap>> {
+    /// Is ready when the body has to end although the peer takes no more. It is asked while the body waits
+    /// for the peer, because the body itself is not polled then.
+    fn poll_expired(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Expiry> {
         Poll::Pending
     }
+}
+
+/// How a body ends whose time is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expiry {
+    /// Nobody waits for the rest.
+    Reset,
+    /// The body has only a few frames left: the rest of a message, and trailers.
+    LastFrames,
 }
 
 /// The caller ends the call, so this body never expires.
@@ -172,17 +180,16 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut blocked = self.is_blocked(cx);
+        let mut expired = false;
         loop {
-            if blocked {
-                let trailers = ready!(Pin::new(&mut self.body).poll_expired(cx));
-                let key = self.key;
-                self.shared.with(|state| match trailers {
-                    // What is queued comes before: a client that got half of a message would not
-                    // look at the status.
-                    Some(trailers) => drop(state.h2.send_trailers(key, &trailers)),
-                    None => state.h2.reset(key, ErrorCode::CANCEL),
-                });
-                return Poll::Ready(());
+            if blocked && !expired {
+                if let Expiry::Reset = ready!(Pin::new(&mut self.body).poll_expired(cx)) {
+                    self.shared.with(|state| state.h2.reset(self.key, ErrorCode::CANCEL));
+                    return Poll::Ready(());
+                }
+                // What is queued comes before: a client that got half of a message would not look at
+                // the status.
+                expired = true;
             }
             let polled = Pin::new(&mut self.body).poll_frame(cx);
             let progress = match (self.next.take(), polled) {

@@ -18,7 +18,7 @@ use super::plain_http::BodyLength;
 use super::status::{status, succeeded};
 use super::timeout::Deadline;
 use crate::address::Address;
-use crate::driver::{Incoming, Outbound, StreamError};
+use crate::driver::{Expiry, Incoming, Outbound, StreamError};
 use crate::observer::CallObservation;
 
 /// A body that ends at a deadline.
@@ -29,6 +29,8 @@ struct Timed<B> {
     deadline: Option<Deadline>,
     /// Whether the body has had data.
     began: bool,
+    /// The position in the messages of a response that the server's own deadline may end.
+    sent: Option<Box<MessagePosition>>,
 }
 
 /// The error after the deadline, at which the body was dropped.
@@ -46,9 +48,12 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
             // A body that always has more data never polls the timer, so the clock is checked. A single
             // message that is ready at once is sent even if there is no time at all.
             Poll::Ready(frame) => {
-                let is_more = matches!(&frame, Some(Ok(frame)) if frame.is_data())
-                    && std::mem::replace(&mut self.began, true);
-                if !is_more || !self.has_expired() {
+                let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+                let is_more = data.is_some() && std::mem::replace(&mut self.began, true);
+                if !is_more || self.is_within_message() || !self.has_expired() {
+                    if let (Some(sent), Some(data)) = (&mut self.sent, data) {
+                        sent.take(data);
+                    }
                     return Poll::Ready(Ok(frame));
                 }
             }
@@ -60,6 +65,11 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
     /// Returns the status after the deadline.
     fn exceeded(&self) -> Status {
         self.deadline.as_ref().map_or_else(Deadline::passed, Deadline::exceeded)
+    }
+
+    /// Returns whether a client would be left with half of a message if the body ended here.
+    fn is_within_message(&self) -> bool {
+        self.sent.as_ref().is_some_and(|sent| sent.incomplete() > 0)
     }
 
     fn has_expired(&self) -> bool {
@@ -101,7 +111,7 @@ impl ResponseBody {
         deadline: Option<Deadline>,
         server: Option<Arc<Address>>,
     ) -> Self {
-        let body = Timed { body: Some(incoming), deadline, began: false };
+        let body = Timed { body: Some(incoming), deadline, began: false, sent: None };
         Self { body, message: MessagePosition::default(), server, observed: None }
     }
 
@@ -142,7 +152,7 @@ impl ResponseBody {
 
 impl<B> Default for Timed<B> {
     fn default() -> Self {
-        Self { body: None, deadline: None, began: false }
+        Self { body: None, deadline: None, began: false, sent: None }
     }
 }
 
@@ -202,7 +212,9 @@ impl ServiceBody {
         observed: Option<Box<CallObservation>>,
         http: Option<BodyLength>,
     ) -> Self {
-        let body = Timed { body: Some(body), deadline, began: false };
+        let of_server = deadline.as_ref().is_some_and(Deadline::is_of_server);
+        let sent = (of_server && http.is_none()).then(Box::default);
+        let body = Timed { body: Some(body), deadline, began: false, sent };
         Self { body, observed, http }
     }
 
@@ -281,14 +293,16 @@ impl Body for ServiceBody {
 }
 
 impl Outbound for ServiceBody {
-    /// A client whose own deadline has passed waits for no trailers.
-    fn poll_expired(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<HeaderMap>> {
+    fn poll_expired(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Expiry> {
         ready!(self.body.poll_deadline(cx));
+        if self.body.deadline.as_ref().is_some_and(Deadline::is_of_server) {
+            return Poll::Ready(Expiry::LastFrames);
+        }
+        // A client whose own deadline has passed waits for no trailers.
         if let Some(observed) = &mut self.observed {
             observed.ended_with(Code::DeadlineExceeded);
         }
-        let deadline = self.body.deadline.as_ref().filter(|deadline| deadline.is_of_server());
-        Poll::Ready(deadline.and_then(|deadline| trailers_of(&deadline.exceeded()).ok()))
+        Poll::Ready(Expiry::Reset)
     }
 }
 

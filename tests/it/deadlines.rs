@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use samehost::ping::{PingRequest, PingResponse, PingServiceClient, WatchRequest, WatchResponse};
 use samehost::{Channel, Server};
 use tokio::io::DuplexStream;
@@ -57,13 +58,17 @@ fn stuck() -> (Scripted, Arc<AtomicUsize>) {
 
 /// Returns a service whose stream always has another message.
 fn endless() -> (Scripted, Arc<AtomicUsize>) {
+    endless_of(Bytes::new())
+}
+
+fn endless_of(payload: Bytes) -> (Scripted, Arc<AtomicUsize>) {
     let alive = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&alive);
     let service = Scripted::default().on_watch(move |_| {
-        let counted = Counted::new(&count);
+        let (counted, payload) = (Counted::new(&count), payload.clone());
         tokio_stream::iter(0..).map(move |sequence| {
             let _alive = &counted;
-            Ok(WatchResponse { sequence, ..WatchResponse::default() })
+            Ok(WatchResponse { sequence, payload: payload.clone(), ..WatchResponse::default() })
         })
     });
     (service, alive)
@@ -261,29 +266,34 @@ async fn the_servers_own_deadline_of_a_stream_that_waits_for_a_window_is_told() 
 /// A client that got half of a message would not look at the status.
 #[tokio::test(start_paused = true)]
 async fn the_servers_own_deadline_comes_after_a_message_that_has_begun() {
-    let (service, _alive) = endless();
-    let server = service.server().timeout(Duration::from_secs(3));
-    let mut peer = peer(server, &[(4, 3)]).await;
-    peer.send(&headers(1, &request_with(WATCH, &[]), false)).await;
-    peer.send(&data(1, &message(b""), true)).await;
-    let mut bytes = peer.until(|frame| frame.kind == kind::DATA).await.payload;
-    assert_eq!(bytes.len(), 3);
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    peer.send(&window_update(1, 1 << 20)).await;
-    loop {
-        let frame = peer.next().await.unwrap();
-        match frame.kind {
-            kind::DATA => bytes.extend_from_slice(&frame.payload),
-            kind::HEADERS => break assert!(frame.ends_stream()),
-            _ => {}
+    // A large message is sent in parts.
+    for (payload, window) in [(0, 3), (100 << 10, 3), (100 << 10, 90 << 10)] {
+        let (service, alive) = endless_of(Bytes::from(vec![7; payload]));
+        let server = service.server().timeout(Duration::from_secs(3));
+        let mut peer = peer(server, &[(4, window)]).await;
+        peer.send(&headers(1, &request_with(WATCH, &[]), false)).await;
+        peer.send(&data(1, &message(b""), true)).await;
+        let mut bytes = peer.until(|frame| frame.kind == kind::DATA).await.payload;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+        peer.send(&window_update(1, 1 << 20)).await;
+        peer.send(&window_update(0, 1 << 20)).await;
+        let trailers = loop {
+            let frame = peer.next().await.unwrap();
+            match frame.kind {
+                kind::DATA => bytes.extend_from_slice(&frame.payload),
+                kind::HEADERS => break frame,
+                _ => {}
+            }
+        };
+        assert!(trailers.ends_stream());
+        let mut rest = &bytes[..];
+        while let Some((prefix, after)) = rest.split_first_chunk::<5>() {
+            let [_, length @ ..] = *prefix;
+            rest = after.get(u32::from_be_bytes(length) as usize..).expect("a whole message");
         }
+        assert!(rest.is_empty(), "half a message of {payload}: {} bytes", rest.len());
     }
-    let mut rest = &bytes[..];
-    while let Some((prefix, after)) = rest.split_first_chunk::<5>() {
-        let [_, length @ ..] = *prefix;
-        rest = after.get(u32::from_be_bytes(length) as usize..).expect("a whole message");
-    }
-    assert!(rest.is_empty(), "half a message: {rest:?}");
 }
 
 #[tokio::test]
