@@ -88,10 +88,25 @@ impl Connection {
             Role::Client => 0,
             Role::Server => self.server.last_accepted,
         };
+        if self.role == Role::Client {
+            self.drop_unwritten_requests();
+        }
         self.write_go_away(last, error.code, error.why);
         self.dead = Some(error);
         self.end_streams();
         error
+    }
+
+    /// Client: drops what waits to be written from the first request on of which nothing was written. Such
+    /// requests count as not processed, and are sent again on another connection. So this one, which still
+    /// writes its GOAWAY, must not write them.
+    fn drop_unwritten_requests(&mut self) {
+        let handed_over = self.write_buffer.handed_over();
+        let beginnings = self.streams.iter_mut().map(|(_, stream)| stream.first_byte);
+        if let Some(first) = beginnings.filter(|first| *first >= handed_over).min() {
+            self.write_buffer.truncate(first);
+            self.passing.drop_behind(first);
+        }
     }
 
     /// Ends the connection without a GOAWAY: the socket has failed, or the peer has closed it. What

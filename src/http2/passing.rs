@@ -109,6 +109,12 @@ impl Passing {
         }
     }
 
+    /// Drops the sets to be sent whose frames begin at position `end` or behind it, counted in bytes ever
+    /// sent.
+    pub(super) fn drop_behind(&mut self, end: u64) {
+        self.outgoing.retain(|(place, _)| *place < end);
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

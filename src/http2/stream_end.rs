@@ -74,7 +74,7 @@ impl Connection {
 
     /// Ends a stream on which nothing more can arrive.
     pub(super) fn end_stream(&mut self, key: StreamKey) {
-        let written = self.write_buffer.written();
+        let handed_over = self.write_buffer.handed_over();
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
@@ -83,7 +83,7 @@ impl Connection {
             self.close_stream(key);
             return self.forget(key);
         }
-        let unprocessed = written <= stream.first_byte;
+        let unprocessed = handed_over <= stream.first_byte;
         stream.arrived.finish(MessageEnd::Failed(Failure::ConnectionEnded { unprocessed }));
         self.events.tell(key, stream, News::RESET);
         self.close_stream(key);

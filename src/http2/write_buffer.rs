@@ -138,6 +138,36 @@ impl WriteBuffer {
         self.written
     }
 
+    /// Returns the position behind the bytes that have left or are being written, counted in bytes ever
+    /// sent.
+    #[inline]
+    pub(super) fn handed_over(&self) -> u64 {
+        self.written + self.taken as u64
+    }
+
+    /// Drops the waiting bytes behind `end`, which is not before [`handed_over`](Self::handed_over). A
+    /// frame begins there.
+    pub(super) fn truncate(&mut self, end: u64) {
+        let mut kept = end.saturating_sub(self.handed_over()) as usize;
+        let mut at = self.buffer_written + self.taken as u64;
+        let (mut inline, mut payloads) = (0, 0);
+        for Payload { place, bytes, .. } in &self.payloads {
+            let before = (*place - at) as usize;
+            if kept <= before {
+                break;
+            }
+            inline += before;
+            kept = kept.saturating_sub(before + bytes.len());
+            at = *place;
+            payloads += 1;
+        }
+        self.buffer.truncate(inline + kept);
+        for Payload { bytes, kept, .. } in self.payloads.drain(payloads..) {
+            self.payload_bytes -= bytes.len();
+            self.payload_kept -= kept;
+        }
+    }
+
     /// Returns the position of the next byte, counted in bytes ever sent.
     #[inline]
     pub(super) fn end(&self) -> u64 {
@@ -325,6 +355,28 @@ mod tests {
         waiting.put_back(taken);
         waiting.trim();
         assert_eq!(waiting.capacity(), 0);
+    }
+
+    #[test]
+    fn what_waits_behind_a_position_is_dropped() {
+        for (end, kept) in [(3, &b""[..]), (5, b"st"), (11, b"stsecond"), (18, b"stsecondlargeth")]
+        {
+            let mut waiting = with(b"first");
+            waiting.advance(3);
+            waiting.buffer().put_slice(b"second");
+            waiting.push_payload(Bytes::from_static(b"large"), 7);
+            waiting.buffer().put_slice(b"third");
+            waiting.push_payload(Bytes::from_static(b"larger"), 0);
+            waiting.truncate(end);
+            assert_eq!((rest(&waiting), waiting.len()), (kept.to_vec(), kept.len()));
+            assert_eq!(waiting.kept(), kept.len() + if end > 11 { 7 } else { 0 });
+        }
+        let mut waiting = with(b"first");
+        let taken = waiting.take().unwrap();
+        waiting.buffer().put_slice(b"second");
+        waiting.truncate(waiting.handed_over() + 3);
+        waiting.put_back(taken);
+        assert_eq!(rest(&waiting), b"firstsec");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Hostile and faulty servers with our channel: every call must end with a fitting error, and the
 //! channel must not buffer what no call has asked for.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use http_body_util::BodyExt;
 use samehost::ping::{ConverseRequest, PingRequest, PingResponse, PingServiceClient, WatchRequest};
 use samehost::{Channel, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 use tonic::body::Body;
@@ -150,6 +152,41 @@ async fn goaway_with_an_error_is_reported_with_it() {
     let status = answered(&explained).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     assert!(status.message().contains("too_many_pings"), "{status:?}");
+}
+
+/// The second call is sent again on another connection, and no server may process it twice.
+#[tokio::test]
+async fn what_a_broken_connection_has_not_written_it_does_not_write_any_more() {
+    let (connected, mut connections) = mpsc::unbounded_channel();
+    let channel = Channel::from_connector(move || {
+        let (ours, theirs) = tokio::io::duplex(4 * 1024);
+        connected.send(theirs).unwrap();
+        ready(Ok::<_, std::io::Error>(ours))
+    });
+    let mut client = PingServiceClient::new(channel.clone());
+    let large = PingRequest { payload: vec![7; 60_000].into(), ..PingRequest::ping() };
+    let first = tokio::spawn(async move { client.ping(large).await });
+    let mut server = Peer::server(connections.recv().await.unwrap(), &[]).await;
+    let begun = server.until(|frame| frame.kind == kind::HEADERS).await;
+    // Its message does not fit into the stream, so that of the other call waits.
+    let second = call(channel);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    server.send(&frame(kind::PING, 0, 0, &[0; 3])).await;
+    let mut rest = Vec::new();
+    while let Some(frame) = server.next().await {
+        rest.push((frame.kind, frame.stream));
+    }
+    assert_eq!(first.await.unwrap().unwrap_err().code(), Code::Unavailable);
+    assert!(rest.iter().all(|(_, stream)| [0, begun.stream].contains(stream)), "{rest:?}");
+    assert_eq!(rest.last(), Some(&(kind::GOAWAY, 0)));
+    let mut server = Peer::server(connections.recv().await.unwrap(), &[]).await;
+    server.until(|frame| frame.kind == kind::DATA && frame.ends_stream()).await;
+    let answer =
+        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
+    server.send(&answer.concat()).await;
+    assert_eq!(second.await.unwrap().unwrap().message, "pong");
 }
 
 #[tokio::test]

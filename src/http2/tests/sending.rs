@@ -64,6 +64,52 @@ fn a_request_that_is_lost_before_it_was_written_was_not_processed() {
     }
 }
 
+/// It is sent again on another connection, and no server may process it twice.
+#[test]
+fn a_request_that_was_not_written_is_not_written_after_a_failure() {
+    let mut client = Tested::client();
+    let headers = HeaderMap::new();
+    let mut start = |data: Vec<u8>| {
+        let key = client.connection.send_request(head(&headers), false).expect("a slot");
+        client.connection.send_data(key, data.into(), true);
+        key
+    };
+    let keys = [20_000, 20_000, 3].map(|len| start(vec![7; len]));
+    let mut written = [IoSlice::new(&[]); 1];
+    client.connection.outgoing(&mut written);
+    // All of the first head, and a part of its data.
+    let begun = [written[0].to_vec(), vec![7; 5]].concat();
+    client.connection.advance(begun.len());
+    client.send(&[frame(kind::PING, 0, 0, [0; 3])]).expect_err("bad PING");
+    let unprocessed = keys.map(|key| match client.connection.read(key) {
+        Read::Failed(Failure::ConnectionEnded { unprocessed }) => unprocessed,
+        other => panic!("not lost but {other:?}"),
+    });
+    assert_eq!(unprocessed, [false, true, true]);
+    let frames = parse(&[begun, drain(&mut client.connection)].concat());
+    let (last, before) = frames.split_last().expect("a GOAWAY");
+    assert_eq!(last.kind, kind::GOAWAY);
+    assert!(before.iter().all(|frame| frame.stream == keys[0].id()), "{frames:?}");
+    assert_eq!(before.iter().map(|frame| frame.kind).collect::<Vec<_>>(), [1, 0, 0]);
+}
+
+#[test]
+fn a_request_that_is_being_written_may_have_been_processed() {
+    let mut client = Tested::client();
+    let headers = HeaderMap::new();
+    let first = client.connection.send_request(head(&headers), true).expect("a slot");
+    let taken = client.connection.take_outgoing().expect("bytes");
+    let second = client.connection.send_request(head(&headers), true).expect("a slot");
+    client.connection.disconnect();
+    let unprocessed = [first, second].map(|key| match client.connection.read(key) {
+        Read::Failed(Failure::ConnectionEnded { unprocessed }) => unprocessed,
+        other => panic!("not lost but {other:?}"),
+    });
+    assert_eq!(unprocessed, [false, true]);
+    client.connection.put_back(taken);
+    assert!(!client.connection.has_outgoing());
+}
+
 #[test]
 fn large_payloads_are_not_copied_and_keep_their_place() {
     let (mut server, key) = responding();
