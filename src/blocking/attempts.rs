@@ -53,7 +53,7 @@ impl BlockingRequest {
     pub(super) fn begin(mut self, channel: &Channel) -> Result<BlockingCall, Status> {
         loop {
             let mut opened = BlockingCall::open(channel, &mut self, None);
-            if let Ok(call) = &opened {
+            if let Ok(call) = &mut opened {
                 // If it cannot be written, that is noticed below or by what comes next.
                 let _ = call.written();
             }

@@ -1,5 +1,6 @@
 //! [`BlockingCall`]: one call on a connection, from its request to the end of its response.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ pub(super) struct BlockingCall {
     deadline: BlockingDeadline,
     /// The whole body of the response, if it came with the head.
     content: Option<Content>,
+    /// What was read of the response while the request was sent, if that is wanted.
+    early: Option<Box<EarlyData>>,
     over: bool,
     /// Whether its deadline has ended it.
     is_late: bool,
@@ -38,6 +41,29 @@ pub(super) struct BlockingCall {
     looked: Option<Instant>,
     /// Dropping it tells observers of the call's end.
     observation: Option<Box<CallObservation>>,
+}
+
+/// The beginning of a response that is read while its request is still sent. A server that answers before
+/// the request's end may take no more of it until the client takes the answer.
+#[derive(Default)]
+struct EarlyData {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+    /// No more is read than this and one piece, in bytes.
+    most: usize,
+}
+
+impl EarlyData {
+    /// Reads what has arrived. Returns whether that is more than is wanted.
+    fn read(&mut self, state: &mut BlockingState, key: StreamKey) -> bool {
+        while self.bytes <= self.most
+            && let Read::Data(piece) = state.h2.read(key)
+        {
+            self.bytes += piece.len();
+            self.pieces.push_back(piece);
+        }
+        self.bytes > self.most
+    }
 }
 
 /// The next part of a response.
@@ -72,6 +98,7 @@ impl BlockingCall {
             key,
             deadline,
             content: None,
+            early: None,
             over: false,
             is_late: false,
             looked: None,
@@ -124,6 +151,12 @@ impl BlockingCall {
         });
         let error = error.ok().flatten().filter(StreamError::may_be_sent_again)?;
         Some(self.failed(error))
+    }
+
+    /// Reads the response while the request is sent, up to `most` bytes. Then the server need not take
+    /// any more of the request.
+    pub(super) fn read_early(&mut self, most: usize) {
+        self.early = Some(Box::new(EarlyData { most, ..EarlyData::default() }));
     }
 
     /// Tells observers of the call from now on.
@@ -184,22 +217,28 @@ impl BlockingCall {
 
     /// Waits until all that was sent is in the socket: the thread may do something else afterwards,
     /// and a server waits only so long for the rest of a frame. Returns whether the server takes more.
-    pub(super) fn written(&self) -> Result<bool, TimedOut> {
+    pub(super) fn written(&mut self) -> Result<bool, TimedOut> {
         let key = self.key;
+        let mut early = self.early.take();
         // What other calls send later does not count.
         let mut end = None;
-        self.until(|state| {
+        let written = self.until(|state| {
             if state.has_failed() {
                 return Some(false);
             }
-            let is_answered = state.h2.is_answered(key);
+            let mut is_answered = state.h2.is_answered(key);
             if state.h2.is_blocked(key) && !is_answered {
-                return None;
+                is_answered = early.as_mut().is_some_and(|early| early.read(state, key));
+                if !is_answered {
+                    return None;
+                }
             }
             let written = state.h2.written();
             let end = *end.get_or_insert(written + state.h2.outgoing_len() as u64);
             (written >= end).then_some(!is_answered)
-        })
+        });
+        self.early = early;
+        written
     }
 
     /// Waits for the head of the response.
@@ -242,6 +281,12 @@ impl BlockingCall {
 
     /// Waits for the next part of the response. After the end it returns the end again.
     pub(super) fn next(&mut self) -> Result<ResponsePart, Status> {
+        if let Some(data) = self.early.as_mut().and_then(|early| early.pieces.pop_front()) {
+            if let Some(observation) = &mut self.observation {
+                observation.received_more(data.len());
+            }
+            return Ok(ResponsePart::Data(data));
+        }
         if let Some(content) = &mut self.content {
             if let Some(piece) = content.pieces.pop() {
                 return Ok(ResponsePart::Data(piece));

@@ -143,6 +143,7 @@ impl Client {
     {
         let (metadata, extensions, messages) = self.parts(method, request)?;
         let mut call = self.request(method, metadata, extensions)?.begin(&self.channel)?;
+        call.read_early(self.options.most_received());
         for message in messages {
             let mut data = Vec::new();
             call.conclude(self.options.encode(&message, &mut data))?;

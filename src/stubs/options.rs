@@ -145,6 +145,11 @@ impl ClientOptions {
         encode(message, self.send, self.limits.encoding, out)
     }
 
+    /// Returns the largest size of a received message, in bytes.
+    pub(crate) fn most_received(&self) -> usize {
+        self.limits.decoding.bytes
+    }
+
     /// Returns what finds the messages of a response with this head.
     pub(crate) fn messages(&self, head: &HeaderMap) -> Deframer {
         Deframer::new(self.accept.received(head), self.limits.decoding)

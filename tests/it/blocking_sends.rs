@@ -21,13 +21,14 @@ use tonic::{Code, Request, Status};
 use crate::blocking::{Served, on_each_transport, ping_server};
 use crate::blocking_ends::sleeps;
 use crate::support::{Scripted, Transport, directory, eventually, socket_in};
-use crate::wire::{Peer, block, headers, kind, window_update};
+use crate::wire::{Peer, block, headers, kind, message, window_update};
 
 on_each_transport!(
     what_was_sent_arrives_while_its_thread_does_something_else,
     what_a_call_leaves_behind_is_written_by_the_thread_that_reads,
     a_slow_stream_of_requests_ends_at_its_deadline,
     a_slow_stream_of_requests_ends_when_it_is_answered,
+    a_large_answer_is_read_while_the_server_takes_no_more_requests,
     a_conversation_ends_at_its_deadline_while_it_sends,
     a_conversation_that_was_refused_takes_no_more,
 );
@@ -88,6 +89,12 @@ impl Listening {
     /// Accepts a connection that holds few bytes, and lets its streams send as much as they want.
     async fn accept(&self) -> Peer<Box<dyn Socket>> {
         const INITIAL_WINDOW_SIZE: u16 = 4;
+        let mut server = self.accept_with(&[(INITIAL_WINDOW_SIZE, i32::MAX as u32)]).await;
+        server.send(&window_update(0, i32::MAX as u32 - 65_535)).await;
+        server
+    }
+
+    async fn accept_with(&self, settings: &[(u16, u32)]) -> Peer<Box<dyn Socket>> {
         let socket: Box<dyn Socket> = match &self.listener {
             AnyListener::Unix(listener) => Box::new(listener.accept().await.unwrap().0),
             AnyListener::Tcp(listener) => {
@@ -96,9 +103,7 @@ impl Listening {
                 Box::new(socket)
             }
         };
-        let mut server = Peer::server(socket, &[(INITIAL_WINDOW_SIZE, i32::MAX as u32)]).await;
-        server.send(&window_update(0, i32::MAX as u32 - 65_535)).await;
-        server
+        Peer::server(socket, settings).await
     }
 }
 
@@ -203,6 +208,30 @@ fn a_slow_stream_of_requests_ends_when_it_is_answered(transport: Transport) {
     let status = client.collect(Request::new(slow_requests())).unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Aborted, "enough"));
     assert!(began.elapsed() < PATIENCE, "not all requests are made");
+}
+
+/// The answer has more bytes than its window, and its server waits for that window before it ends the call.
+fn a_large_answer_is_read_while_the_server_takes_no_more_requests(transport: Transport) {
+    let listening = Listening::start(transport);
+    let connect = listening.client();
+    let collecting = thread::spawn(move || {
+        let request = CollectRequest { payload: vec![7; 10_000].into(), ..Default::default() };
+        let mut timed = Request::new(std::iter::repeat(request));
+        timed.set_timeout(2 * PATIENCE);
+        connect().collect(timed)
+    });
+    listening.runtime.block_on(async {
+        let mut server = listening.accept_with(&[]).await;
+        server.until(|frame| frame.kind == kind::DATA).await;
+        // `count` is 7, and the rest is an unknown field.
+        let unknown = vec![1; 100_000];
+        let answer = message(&[&[0x08, 7, 0x7a, 0xa0, 0x8d, 0x06], &unknown[..]].concat());
+        let fields = [(":status", "200"), ("content-type", "application/grpc")];
+        server.send(&headers(1, &block(&fields), false)).await;
+        timeout(PATIENCE, server.send_data(1, &answer)).await.expect("it is read");
+        server.send(&headers(1, &block(&[("grpc-status", "0")]), true)).await;
+        assert_eq!(collecting.join().unwrap().unwrap().into_inner().count, 7);
+    });
 }
 
 fn a_conversation_ends_at_its_deadline_while_it_sends(transport: Transport) {

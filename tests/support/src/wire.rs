@@ -248,6 +248,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
     /// Sends a body and its end as the stream's window allows, which is the default one at first.
     /// Drops all frames but those that widen the window.
     pub async fn send_body(&mut self, stream: u32, body: &[u8]) {
+        self.send_data(stream, body).await;
+        self.send(&data(stream, &[], true)).await;
+    }
+
+    /// Does the same without the end.
+    pub async fn send_data(&mut self, stream: u32, body: &[u8]) {
         let mut window = 65_535;
         for chunk in body.chunks(16_384) {
             while window < chunk.len() {
@@ -259,7 +265,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
             self.send(&data(stream, chunk, false)).await;
             window -= chunk.len();
         }
-        self.send(&data(stream, &[], true)).await;
     }
 
     /// Returns the next frame, or `None` after the other end has closed.
