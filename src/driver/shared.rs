@@ -327,9 +327,10 @@ impl State {
         Some(*self.line_goes_on.get_or_insert(now + LINE_STANDS))
     }
 
-    /// Lets the line go on if it has stood for long enough.
+    /// Lets the line go on if it has stood for long enough. Each turn calls this: a driver that does not sleep
+    /// sets no timer.
     pub(super) fn on_line_timeout(&mut self, now: Instant) {
-        if self.line_goes_on.is_some_and(|at| at <= now) {
+        if self.line_timeout(now).is_some_and(|at| at <= now) {
             self.line_goes_on = None;
             self.called.clear();
             self.wake_waiter();

@@ -2,17 +2,21 @@
 
 use std::future::{Future, poll_fn};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use samehost::ping::{PingRequest, PingServiceClient, WatchRequest};
 use samehost::{Address, BindOptions, Channel, ConnectErrorKind, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tonic::{Code, Request, Status};
 
 use crate::support::{Running, Scripted, Transport, directory, on_both_transports, socket_in};
+use crate::wire::{Peer, block, headers, kind, window_update};
 
 on_both_transports!(
     a_lazy_channel_connects_at_its_first_call,
@@ -93,6 +97,83 @@ async fn a_call_that_nobody_polls_holds_up_no_other(transport: Transport) {
         other.unwrap().unwrap();
     }
     first.await.unwrap();
+}
+
+/// A client's end of a connection whose server also sends WINDOW_UPDATEs, as fast as they are read.
+struct Flooded {
+    io: DuplexStream,
+    /// How many bytes of WINDOW_UPDATEs are left.
+    left: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Flooded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let update = window_update(0, 1_024);
+        let left = self.left.load(Ordering::Relaxed);
+        let begun = left % update.len();
+        if begun == 0 && Pin::new(&mut self.io).poll_read(cx, buffer)?.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let count = left.min(buffer.remaining());
+        if count == 0 {
+            return Poll::Pending;
+        }
+        let from = (update.len() - begun) % update.len();
+        let updates = update.repeat(count / update.len() + 2);
+        buffer.put_slice(&updates[from..][..count]);
+        self.left.fetch_sub(count, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Flooded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_polls_holds_up_no_other_on_a_busy_connection_either() {
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    let (io, theirs) = tokio::io::duplex(1 << 20);
+    let left = Arc::new(AtomicUsize::new(0));
+    let channel = Channel::from_stream(Flooded { io, left: Arc::clone(&left) });
+    let mut server = Peer::server(theirs, &[(MAX_CONCURRENT_STREAMS, 1)]).await;
+    let ping = |mut client: PingServiceClient<Channel>| async move {
+        client.ping(PingRequest::ping()).await
+    };
+    let client = PingServiceClient::new(channel);
+    let running = tokio::spawn(ping(client.clone()));
+    server.until(|frame| frame.kind == kind::HEADERS).await;
+    let mut first = pin!(ping(client.clone()));
+    assert!(poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_pending())).await);
+    let other = tokio::spawn(ping(client));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    left.store(2_000_000 * 13, Ordering::Relaxed);
+    // From now on the slot is the first call's, which its task does not poll.
+    let failed = block(&[(":status", "200"), ("grpc-status", "10")]);
+    server.send(&headers(1, &failed, true)).await;
+    assert_eq!(running.await.unwrap().unwrap_err().code(), Code::Aborted);
+    let sent = server.until(|frame| frame.kind == kind::HEADERS).await;
+    assert!(left.load(Ordering::Relaxed) > 0, "it was sent only after the flood");
+    server.send(&headers(sent.stream, &failed, true)).await;
+    assert_eq!(other.await.unwrap().unwrap_err().code(), Code::Aborted);
 }
 
 #[tokio::test]
