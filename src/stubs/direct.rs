@@ -18,7 +18,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::descriptors::Descriptors;
 use crate::driver::{Fields, Incoming, in_place};
-use crate::grpc::{Answering, Arriving, BoxFuture, DirectAnswer, MessageCall, MessageHead};
+use crate::grpc::{
+    Answering, Arriving, BoxFuture, DirectAnswer, MessageCall, MessageHead, normalise,
+};
 use crate::http2::{Content, Pieces, RequestHead};
 
 use super::body::Encoding;
@@ -106,7 +108,9 @@ impl Call for DirectRequest<'_> {
         let encoding = Encoding { compression, limit: options.limits.encoding };
         let mut metadata = MetadataMap::from_headers(head.headers.clone());
         if let Some(trailers) = trailers {
-            merge(&mut metadata, Arc::unwrap_or_clone(trailers));
+            let mut trailers = Arc::unwrap_or_clone(trailers);
+            normalise(&mut trailers);
+            merge(&mut metadata, trailers);
         }
         let mut call = handler(service, Request::from_parts(metadata, extensions, message));
         let Some(buffer) = self.message else {

@@ -14,7 +14,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Response, Status};
 
 use crate::support::{Log, Running, Scripted, Transport, on_both_transports};
-use crate::wire::{Peer, frame, request_with};
+use crate::wire::{Peer, block, data, frame, headers, kind, message, request_with};
 
 on_both_transports!(
     a_long_status_message_is_cut_and_costs_no_other_call,
@@ -60,6 +60,37 @@ async fn a_request_whose_headers_are_too_large_is_logged() {
     }
     peer.until(|frame| frame.stream == 1 && frame.ends_stream()).await;
     assert_eq!(log.lines("its headers are larger than this server takes").len(), 1);
+}
+
+/// The server reads it in the same way with layers, and without.
+#[tokio::test]
+async fn binary_metadata_in_the_trailers_of_a_request_may_be_joined() {
+    for has_layer in [false, true] {
+        let service = Scripted::default().on_ping(|request| async move {
+            let values = request.metadata().get_all_bin("late-bin").iter();
+            let values: Vec<_> = values.map(|value| value.to_bytes().unwrap()).collect();
+            Ok(Response::new(PingResponse {
+                payload: values.concat().into(),
+                ..Default::default()
+            }))
+        });
+        let mut server = service.server();
+        if has_layer {
+            server = server.layer(tower::layer::util::Identity::new());
+        }
+        let server = Running::start(Transport::Unix, server).await;
+        let stream = UnixStream::connect(server.address.as_path().unwrap()).await.unwrap();
+        let mut peer = Peer::client(stream, &[]).await;
+        let request = [
+            headers(1, &request_with("/ping.v1.PingService/Ping", &[]), false),
+            data(1, &message(b""), false),
+            headers(1, &block(&[("late-bin", "AQI,AwQ=")]), true),
+        ];
+        peer.send(&request.concat()).await;
+        let answer = peer.until(|frame| frame.kind == kind::DATA || frame.ends_stream()).await;
+        // Field 2 is `bytes payload`.
+        assert!(answer.payload.ends_with(&[0x12, 4, 1, 2, 3, 4]), "{has_layer}: {answer:?}");
+    }
 }
 
 fn endless_watch() -> WatchRequest {
