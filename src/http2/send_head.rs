@@ -306,7 +306,7 @@ impl Connection {
     }
 
     /// Keeps the frame that begins at `start` for the next head of the same kind, if its block consists
-    /// of indexed fields only. `literals` is the number of literal fields before it.
+    /// of indexed fields only. `literals` is how many other parts the blocks before it had.
     #[cold]
     fn keep_head(
         &mut self,

@@ -42,7 +42,7 @@ pub(crate) struct Encoder {
 struct EncoderCounts {
     /// Changes of the table.
     changes: u64,
-    /// Fields that were not sent as an indexed field.
+    /// Fields that were not sent as an indexed field, and announcements of the table's size.
     literals: u64,
 }
 
@@ -79,6 +79,8 @@ impl Encoder {
                 integer::encode(smallest, 5, 0x20, out);
             }
             integer::encode(size, 5, 0x20, out);
+            // A block that is sent again must not announce it again.
+            self.counts.literals += 1;
         }
         BlockEncoder { table: &mut self.table, counts: &mut self.counts, out }
     }
@@ -90,7 +92,8 @@ impl Encoder {
         self.pending.is_none().then_some(self.counts.changes)
     }
 
-    /// Returns the number of fields that were not sent as an indexed field.
+    /// Returns the number of fields that were not sent as an indexed field, and of announcements of the
+    /// table's size.
     #[inline]
     pub(crate) fn literals(&self) -> u64 {
         self.counts.literals

@@ -79,6 +79,25 @@ fn a_known_request_means_the_same_whatever_happens_to_the_table() {
 }
 
 #[test]
+fn the_tables_size_is_announced_once() {
+    let (mut client, mut server) = (Tested::client(), Tested::server());
+    let mut lengths = |client: &mut Tested| {
+        [(); 3].map(|()| {
+            client.connection.send_request(request(PATHS[0]), true).unwrap();
+            let frames = messages(client);
+            assert_eq!(take(&mut server, &frames).len(), 1);
+            frames[0].payload.len()
+        })
+    };
+    let [_, _, usual] = lengths(&mut client);
+    // It becomes smaller and as large as before, and nothing in it is evicted.
+    client.accept(&[settings(&[(1, 1_000)]), settings(&[(1, 4_096)])]);
+    let [announced, second, third] = lengths(&mut client);
+    assert!(announced > usual);
+    assert_eq!([second, third], [usual; 2]);
+}
+
+#[test]
 fn what_stands_beside_the_fields_is_part_of_the_head() {
     static NAME: http::HeaderName = http::HeaderName::from_static("x-beside");
     static VALUE: http::HeaderValue = http::HeaderValue::from_static("value");
