@@ -21,6 +21,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::retry_on_intr;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use rustix::process::Pid;
 use rustix::thread::sched_getaffinity;
@@ -355,7 +356,9 @@ impl SocketStream {
         // poll(2) reports a hang-up for a socket that is closed on both sides, even if there is
         // something to read.
         let mut polled = [PollFd::new(self, PollFlags::IN)];
-        rustix::event::poll(&mut polled, Some(&Timespec::default()))?;
+        // A signal that comes meanwhile says nothing of the socket. poll(2) reports it although it does
+        // not wait.
+        retry_on_intr(|| rustix::event::poll(&mut polled, Some(&Timespec::default())))?;
         let events = polled[0].revents();
         if events.intersects(PollFlags::HUP | PollFlags::ERR) {
             return Ok(None);
@@ -426,9 +429,12 @@ pub(crate) fn share_one_cpu(socket: BorrowedFd<'_>) -> bool {
 mod tests {
     use std::future::poll_fn;
     use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::Waker;
     use std::time::{Duration, Instant};
 
+    use nix::sys::pthread::{pthread_kill, pthread_self};
+    use nix::sys::signal::Signal;
     use samehost_test_support::Wakes;
 
     use super::*;
@@ -501,6 +507,27 @@ mod tests {
             }
             assert!(ours.room.is_none());
         }
+    }
+
+    /// poll(2) may say so although it does not wait.
+    #[tokio::test]
+    async fn a_signal_does_not_look_like_the_end() {
+        let kind = tokio::signal::unix::SignalKind::user_defined2();
+        let _handled = tokio::signal::unix::signal(kind).unwrap();
+        let (ours, _theirs) = pair(true);
+        let (thread, over) = (pthread_self(), AtomicBool::new(false));
+        let looked = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    pthread_kill(thread, Signal::SIGUSR2).unwrap();
+                }
+            });
+            let looked =
+                (0..200_000).map(|_| ours.has_unread()).find(|it| !matches!(it, Ok(Some(false))));
+            over.store(true, Ordering::Relaxed);
+            looked
+        });
+        assert!(looked.is_none(), "{looked:?}");
     }
 
     /// Lets the peer send `count` chunks, and reads them. Returns after which of them the socket was not
