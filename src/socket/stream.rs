@@ -144,7 +144,8 @@ impl SocketStream {
         SocketSender(Arc::clone(&self.socket))
     }
 
-    /// Returns whether both ends of a Unix socket were bound to the same single CPU at the start.
+    /// Returns whether both ends of a Unix socket were bound to the same single CPU at the start. It is asked
+    /// at the start.
     pub(super) fn shares_one_cpu(&self) -> bool {
         !self.watches_room
     }
@@ -328,15 +329,29 @@ impl SocketStream {
                 continue;
             }
             self.calm = CALM;
-            let room = match &mut self.room {
-                Some(room) => room,
-                none => {
-                    let socket = self.socket.as_fd().try_clone_to_owned()?;
-                    none.insert(register(socket, Interest::WRITABLE)?)
+            let room = match self.room.take().map_or_else(|| self.second(), Ok) {
+                Ok(room) => self.room.insert(room),
+                Err(_) => {
+                    self.watch_for_both(cx);
+                    continue;
                 }
             };
             ready!(room.poll_write_ready(cx))?.clear_ready();
         }
+    }
+
+    /// Returns a second descriptor that is watched for room.
+    fn second(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        register(self.socket.as_fd().try_clone_to_owned()?, Interest::WRITABLE)
+    }
+
+    /// Watches the socket itself for room from now on, because no descriptor is left for that.
+    #[cold]
+    fn watch_for_both(&mut self, cx: &Context<'_>) {
+        self.watches_room = true;
+        // The task reads once more, and leaves its waker where the socket is watched from now on.
+        self.watched = None;
+        cx.waker().wake_by_ref();
     }
 
     /// Is ready once the peer has closed both of its sides. That is EPOLLHUP; EPOLLRDHUP alone
@@ -507,6 +522,38 @@ mod tests {
             }
             assert!(ours.room.is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn a_full_socket_of_a_process_without_a_free_descriptor_is_watched_itself() {
+        let (mut ours, mut theirs) = pair(false);
+        let chunk = vec![7; 64 * 1024];
+        let wakes = Arc::new(Wakes::default());
+        let waker = wakes.waker();
+        let cx = &mut Context::from_waker(&waker);
+        let mut input = BytesMut::with_capacity(16);
+        assert!(ours.poll_receive(cx, &mut input, 16).is_pending());
+        let mut written = 0;
+        while let Poll::Ready(bytes) = ours.poll_write(cx, &chunk) {
+            written += bytes.unwrap();
+        }
+        ours.room = None;
+        let before = wakes.count();
+        ours.watch_for_both(cx);
+        assert!(wakes.count() > before, "it reads once more");
+        assert!(ours.poll_receive(cx, &mut input, 16).is_pending());
+        assert!(ours.poll_write(cx, &chunk).is_pending());
+        assert!(ours.room.is_none());
+        let (got, sent) =
+            tokio::join!(read_from(&mut ours, 16), poll_fn(|cx| theirs.poll_write(cx, b"hello")),);
+        assert_eq!((got.as_slice(), sent.unwrap()), (&b"hello"[..], 5));
+        let drain = async {
+            while written > 0 {
+                written -= read_from(&mut theirs, written).await.len();
+            }
+        };
+        let (more, ()) = tokio::join!(poll_fn(|cx| ours.poll_write(cx, &chunk)), drain);
+        assert!(more.unwrap() > 0);
     }
 
     /// poll(2) may say so although it does not wait.
