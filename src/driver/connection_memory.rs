@@ -294,6 +294,13 @@ impl ConnectionMemory {
         }
     }
 
+    /// Notes that so much time is not the peer's.
+    pub(super) fn pass_over(&mut self, time: Duration) {
+        if let Some(since) = &mut self.since {
+            **since += time;
+        }
+    }
+
     /// Leaves the line, because nothing more is read, or because another connection may be read.
     #[inline]
     pub(super) fn leave(&mut self) {

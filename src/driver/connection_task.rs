@@ -275,11 +275,14 @@ where
         } else {
             state.h2.go_on();
         }
-        if self.timer.is_due(turn.now)
-            && state.h2.on_timeout(turn.now).is_err()
-            && self.phase == DriverPhase::Closing
-        {
-            self.phase = DriverPhase::Over;
+        if self.timer.is_due(turn.now) {
+            if let Some(time) = self.timer.extension(turn.now) {
+                state.h2.pass_over(time);
+                self.memory.pass_over(time);
+            }
+            if state.h2.on_timeout(turn.now).is_err() && self.phase == DriverPhase::Closing {
+                self.phase = DriverPhase::Over;
+            }
         }
         self.timer.fired(turn.now);
         state.on_line_timeout(turn.now);

@@ -3,9 +3,20 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep_until};
+
+/// A driver that runs so much later than something is due was stopped, with its process or machine, or its
+/// thread was blocked.
+const LATE: Duration = Duration::from_millis(100);
+
+/// How long the peer has after that. It may have been stopped, too.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A peer gets that only once in this time. A driver that is late again and again has too much to do, and
+/// limits on its peer have to hold then, too.
+const SELDOM: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Timer {
@@ -19,6 +30,10 @@ pub(super) struct Timer {
     armed: Option<Instant>,
     /// The task that `sleep` wakes.
     waker: Option<Waker>,
+    /// When the driver ran last.
+    ran: Option<Instant>,
+    /// When the peer last got more time.
+    extended: Option<Instant>,
 }
 
 impl Timer {
@@ -28,9 +43,21 @@ impl Timer {
         self.due.is_some_and(|at| at <= now)
     }
 
+    /// Returns how much more time the peer gets, because this end was late: it has neither read nor written
+    /// meanwhile.
+    pub(super) fn extension(&mut self, now: Instant) -> Option<Duration> {
+        let late = now.saturating_duration_since(self.due?.max(self.ran?));
+        if late < LATE || self.extended.is_some_and(|at| now < at + SELDOM) {
+            return None;
+        }
+        self.extended = Some(now);
+        Some(late + GRACE)
+    }
+
     /// Notes that everything that was due is done.
     #[inline]
     pub(super) fn fired(&mut self, now: Instant) {
+        self.ran = Some(now);
         if self.armed.is_some_and(|at| at <= now) {
             self.armed = None;
         }
@@ -95,7 +122,6 @@ pub(crate) fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use std::task::{Poll, Waker};
-    use std::time::Duration;
 
     use super::*;
 
@@ -117,6 +143,22 @@ mod tests {
         timer.set(None, true);
         timer.arm(cx);
         assert!(timer.armed.is_none(), "it was not armed for calls");
+    }
+
+    #[test]
+    fn a_peer_gets_more_time_where_this_end_was_late_and_only_once_in_a_minute() {
+        let second = Duration::from_secs(1);
+        let (mut timer, start) = (Timer::default(), now());
+        timer.set(Some(start + 10 * second), false);
+        assert_eq!(timer.extension(start + 12 * second), None, "it has not run before");
+        timer.fired(start);
+        assert_eq!(timer.extension(start + 10 * second + LATE / 2), None, "in time");
+        assert_eq!(timer.extension(start + 12 * second), Some(2 * second + GRACE));
+        timer.fired(start + 12 * second);
+        assert_eq!(timer.extension(start + 20 * second), None, "soon again");
+        timer.fired(start + 80 * second);
+        assert_eq!(timer.extension(start + 80 * second), None, "it ran all the time");
+        assert_eq!(timer.extension(start + 83 * second), Some(3 * second + GRACE));
     }
 
     #[tokio::test(start_paused = true)]

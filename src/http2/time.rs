@@ -2,7 +2,7 @@
 //! peer that does not read, of a peer that may be dead, and of a connection that is not used. The
 //! driver passes the time in.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::draining::Draining;
@@ -42,6 +42,13 @@ impl Connection {
     #[cold]
     pub(crate) fn stand_still(&mut self, now: Instant) {
         let time = self.timers.stand_still(now);
+        self.pass_over(time);
+    }
+
+    /// Moves every deadline of the peer: so much time was not its delay.
+    #[cold]
+    pub(crate) fn pass_over(&mut self, time: Duration) {
+        self.timers.pass_over(time);
         if let Some(block) = &mut self.block {
             block.since += time;
         }

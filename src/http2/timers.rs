@@ -53,10 +53,14 @@ impl Timers {
     }
 
     /// Notes that the peer's bytes were left unread until `now`. That time is not the peer's delay,
-    /// so every deadline moves by it. Returns how long it was since the last call.
+    /// so every deadline has to move by it. Returns how long it was since the last call.
     pub(super) fn stand_still(&mut self, now: Instant) -> Duration {
         let since = self.unread.replace(Box::new(now)).map_or(now, |since| *since);
-        let time = now.saturating_duration_since(since);
+        now.saturating_duration_since(since)
+    }
+
+    /// Moves every deadline by so much.
+    pub(super) fn pass_over(&mut self, time: Duration) {
         self.start += time;
         self.heard += time;
         let optional = [&mut self.unfinished, &mut self.probing, &mut self.draining];
@@ -66,7 +70,6 @@ impl Timers {
         if let Some((since, _)) = &mut self.stalled {
             *since += time;
         }
-        time
     }
 
     /// Notes that the peer's bytes are read again.

@@ -4,6 +4,7 @@ mod batches;
 mod frames;
 mod h2spec;
 mod last_words;
+mod late;
 mod pressure;
 mod writes;
 
