@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -99,13 +100,20 @@ impl Peak {
         if self.is_below(recent) || have_ended {
             self.highest.store(recent, Ordering::Relaxed);
             self.ends.store(0, Ordering::Relaxed);
-            // This fails only when the runtime ends.
-            let given_back = tokio::task::spawn_blocking(|| {
-                large_buffers::clear();
-                heap::give_back();
-            });
-            let _ = given_back.await;
+            give_back();
         }
+    }
+}
+
+/// Gives freed memory back, on a thread of its own. If none can be made, this one does it: tokio would panic
+/// if it could not make one of its own.
+fn give_back() {
+    let give_back = || {
+        large_buffers::clear();
+        heap::give_back();
+    };
+    if thread::Builder::new().name("samehost-memory".into()).spawn(give_back).is_err() {
+        give_back();
     }
 }
 

@@ -218,11 +218,13 @@ fn http2_and_address_do_no_io() {
 }
 
 /// Invariants of ARCHITECTURE.md: what only these files do.
-const ONLY_IN: [(&str, &[&str]); 6] = [
+const ONLY_IN: [(&str, &[&str]); 7] = [
     ("unlinkat(", &["socket/file.rs", "socket/lock.rs"]),
     ("renameat_with(", &["socket/file.rs"]),
     ("OFlags::CREATE", &["socket/lock.rs"]),
-    ("thread::Builder", &["descriptors/closer.rs", "socket/underway.rs"]),
+    ("thread::Builder", &["descriptors/closer.rs", "driver/peak.rs", "socket/underway.rs"]),
+    // It panics if no thread can be made.
+    ("spawn_blocking", &[]),
     ("Connection::client(", &["blocking/connection.rs", "driver/client.rs"]),
     ("Connection::server(", &["driver/refuse.rs", "driver/server.rs"]),
 ];

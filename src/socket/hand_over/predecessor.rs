@@ -15,10 +15,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::super::listener_state::ListenerState;
-use super::super::unix::same_file;
+use super::super::unix::{peer_user, same_file};
 use super::message::{self, Nonce, Refusal, SuccessorMessage};
 use super::offer::{Offer, accept_queued};
 use super::{PATIENCE, is_trusted, step};
+use crate::descriptors::closer;
 use crate::runtime::asynchronous;
 
 /// How many processes may talk to the control socket at a time. Others wait in its queue.
@@ -82,8 +83,8 @@ async fn exchange(shared: Arc<ListenerState>, successor: OwnedFd) -> bool {
     step("predecessor-asked");
     let offered = offer(&shared, &successor, &lock);
     // The descriptor came from another process, so closing it may take time (SO_LINGER of
-    // socket(7)).
-    tokio::task::spawn_blocking(move || drop(lock));
+    // socket(7)). This works, too, if no thread can be made.
+    closer::close(peer_user(&successor), vec![lock], ());
     match offered {
         Ok(()) => {}
         Err(refusal) => {
