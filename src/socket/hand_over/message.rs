@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::BytesMut;
+use rustix::io::Errno;
 
-use crate::socket::rights;
+use crate::socket::rights::{self, ReceivedRights};
 
 /// The first bytes of each message. The last of them is the protocol's version.
 const MAGIC: &[u8; 16] = b"samehost-handov1";
@@ -150,10 +151,18 @@ fn receive(socket: impl AsFd) -> io::Result<Option<RawMessage>> {
             received => break received?,
         }
     };
+    parse(&bytes, received)
+}
+
+fn parse(bytes: &[u8], received: ReceivedRights) -> io::Result<Option<RawMessage>> {
     if received.bytes == 0 {
         return Ok(None);
     }
-    let whole = !received.cut && !received.truncated;
+    if received.truncated {
+        // The kernel drops what this process may not open (RLIMIT_NOFILE).
+        return Err(Errno::MFILE.into());
+    }
+    let whole = !received.cut;
     match bytes.strip_prefix(MAGIC).and_then(<[u8]>::split_first) {
         Some((kind, rest)) if whole => Ok(Some((*kind, rest.to_vec(), received.descriptors))),
         _ => Err(garbage()),
@@ -211,6 +220,21 @@ mod tests {
         request(&ours).unwrap_err();
         send(&theirs, b'?', &[], &[ours.as_fd(); 2]).unwrap();
         request(&ours).unwrap_err();
+    }
+
+    #[test]
+    fn descriptors_that_this_process_may_not_open_are_not_garbage() {
+        let (ours, _theirs) = pair();
+        let bytes = [MAGIC, &b"?"[..]].concat();
+        let received = |truncated| ReceivedRights {
+            bytes: bytes.len(),
+            descriptors: vec![ours.try_clone().unwrap()],
+            truncated,
+            cut: false,
+        };
+        assert!(parse(&bytes, received(false)).unwrap().is_some());
+        let error = parse(&bytes, received(true)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
     }
 
     /// The decision between the two ends depends on this.

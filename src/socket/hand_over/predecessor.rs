@@ -75,6 +75,10 @@ async fn exchange(shared: Arc<ListenerState>, successor: OwnedFd) -> bool {
     let successor = Arc::new(successor);
     let lock = match timeout(PATIENCE, request(&successor)).await {
         Ok(Ok(Some(SuccessorMessage::Ask(lock)))) => lock,
+        Ok(Err(error)) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
+            tracing::warn!(pid, %error, "a process that wanted to take over was not answered");
+            return false;
+        }
         other => {
             tracing::debug!(pid, ?other, "what connected to the control socket asked for nothing");
             return false;

@@ -86,6 +86,9 @@ pub(in crate::socket) async fn ask<P, T>(
         Ok(Some(ServerMessage::Offer(nonce, parts))) => (nonce, parts),
         Ok(Some(ServerMessage::Refusal(refusal))) => return Err(server.refused(location, refusal)),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(failed(error)),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
+            return Err(BindError::io(&location.address, "take over the socket", error));
+        }
         Ok(None) | Err(_) => {
             server.wait_for_end().await;
             return Ok(TakeOver::Ended(pid));
