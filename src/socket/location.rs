@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, fstat};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, fstat, statat};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 
@@ -66,10 +66,29 @@ impl Location {
     /// Returns whether its path still leads to the directory. Without permission to look, it counts
     /// as if it does.
     pub(super) fn is_current(&self) -> bool {
-        match rustix::fs::statat(CWD, &self.directory_path, AtFlags::empty()) {
+        match statat(CWD, &self.directory_path, AtFlags::empty()) {
             Ok(there) => fstat(&self.directory).is_ok_and(|ours| same_file(&there, &ours)),
             Err(Errno::NOENT | Errno::NOTDIR) => false,
             Err(_) => true,
+        }
+    }
+
+    /// Returns whether the directory is no longer where its parent has its name. It looks from the directory
+    /// itself, since the process may have changed what its paths mean (chroot(2)). A path that leads
+    /// through a symbolic link looks moved.
+    pub(super) fn is_moved(&self) -> bool {
+        let Some(name) = self.directory_path.file_name() else { return false };
+        let look = |path: &Path| statat(&self.directory, path, AtFlags::empty());
+        let (Ok(own), Ok(parent)) = (fstat(&self.directory), look(Path::new(".."))) else {
+            return false;
+        };
+        // The process's root is its own parent.
+        if same_file(&own, &parent) {
+            return false;
+        }
+        match look(&Path::new("..").join(name)) {
+            Ok(there) => !same_file(&there, &own),
+            Err(errno) => matches!(errno, Errno::NOENT | Errno::NOTDIR),
         }
     }
 
@@ -161,7 +180,7 @@ impl Location {
 /// the directory is found, and its name.
 pub(super) fn place(path: &Path) -> (Option<(u64, u64)>, &OsStr) {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = rustix::fs::statat(CWD, parent.unwrap_or(Path::new(".")), AtFlags::empty());
+    let directory = statat(CWD, parent.unwrap_or(Path::new(".")), AtFlags::empty());
     let inode = directory.ok().map(|stat| (stat.st_dev, stat.st_ino));
     (inode, path.file_name().unwrap_or_default())
 }
@@ -174,7 +193,7 @@ fn absolute(path: PathBuf, directory: &OwnedFd) -> PathBuf {
         return path;
     }
     let Ok(absolute) = std::path::absolute(&path) else { return path };
-    let there = rustix::fs::statat(CWD, &absolute, AtFlags::empty());
+    let there = statat(CWD, &absolute, AtFlags::empty());
     match (there, fstat(directory)) {
         (Ok(there), Ok(ours)) if same_file(&there, &ours) => absolute,
         _ => path,

@@ -47,7 +47,10 @@ impl WatchedFile {
     /// Completes once the path no longer leads to the inode: the file was removed or moved, or its
     /// directory was moved. A directory further up is not watched.
     pub(super) async fn gone(&self) {
-        let reports = self.reports();
+        self.gone_by(self.reports()).await;
+    }
+
+    async fn gone_by(&self, reports: io::Result<Reports>) {
         while self.is_there() {
             match &reports {
                 // The path is only looked at when the directory was moved. The process itself may have
@@ -58,7 +61,12 @@ impl WatchedFile {
                     }
                 }
                 // There are no free inotify instances, or the file may not be read.
-                Err(_) => sleep(INTERVAL).await,
+                Err(_) => {
+                    sleep(INTERVAL).await;
+                    if self.location.is_moved() && !self.location.is_current() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -119,5 +127,52 @@ impl Reports {
                 Err(errno) => return Err(errno),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{create_dir, remove_file, rename};
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    use super::super::unix::open_inode;
+    use super::*;
+    use crate::address::Address;
+
+    /// Lets `change` change something in a directory that has a socket, with the socket's directory as its
+    /// argument. Returns whether the file then counts as gone, though inotify reports nothing.
+    async fn gone_without_inotify_after(change: impl FnOnce(&Path)) -> bool {
+        let above = tempfile::tempdir().unwrap();
+        let directory = above.path().join("run");
+        create_dir(&directory).unwrap();
+        let path = directory.join("x");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let location = Arc::new(Location::open(&Address::unix(&path).unwrap(), &path).unwrap());
+        let inode = Arc::new(open_inode(&location.directory, &location.name).unwrap());
+        let watched = WatchedFile { location, inode };
+        let gone = watched.gone_by(Err(Errno::MFILE.into()));
+        tokio::pin!(gone);
+        assert!(tokio::time::timeout(3 * INTERVAL, &mut gone).await.is_err(), "it is there");
+        change(&directory);
+        tokio::time::timeout(3 * INTERVAL, gone).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_inotify_cannot_report_is_noticed_in_time() {
+        assert!(gone_without_inotify_after(|run| remove_file(run.join("x")).unwrap()).await);
+        let moved = |run: &Path| rename(run, run.with_extension("old")).unwrap();
+        assert!(gone_without_inotify_after(moved).await);
+        let replaced = |run: &Path| {
+            moved(run);
+            create_dir(run).unwrap();
+        };
+        assert!(gone_without_inotify_after(replaced).await);
+        let linked = |run: &Path| {
+            moved(run);
+            std::os::unix::fs::symlink(run.with_extension("old"), run).unwrap();
+        };
+        assert!(!gone_without_inotify_after(linked).await, "its path still leads there");
+        assert!(!gone_without_inotify_after(|_| {}).await);
     }
 }
