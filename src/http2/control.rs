@@ -129,6 +129,16 @@ impl Connection {
         Ok(())
     }
 
+    /// Returns whether a stream that the peer has reset is idle, and the peer is known for that: older
+    /// versions of gRPC's C core, such as 1.51 and 1.62, reset the stream of a call that was given up
+    /// before its HEADERS were written. Others break the rules with it (§6.4).
+    pub(super) fn was_never_begun(&self, id: u32) -> bool {
+        self.peer.is_grpc_core
+            && self.role == Role::Server
+            && id % 2 == 1
+            && id > self.server.last_id
+    }
+
     // ---- PING (§6.7), GOAWAY (§6.8), PRIORITY (§6.3) ---------------------------------------
 
     pub(super) fn ping_frame(

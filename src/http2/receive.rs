@@ -454,6 +454,9 @@ impl Connection {
         // Also of a stream that has been forgotten, whose response is not written yet.
         self.give_up_descriptors(header.stream);
         let Some((key, stream)) = self.find(header.stream) else {
+            if self.was_never_begun(header.stream) {
+                return self.budget.spend(Cost::Idle);
+            }
             if self.closed_stream(header.stream, "RST_STREAM on an idle stream")?
                 == ClosedStream::Reset
             {

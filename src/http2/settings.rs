@@ -17,6 +17,8 @@ mod id {
     pub(super) const MAX_HEADER_LIST_SIZE: u16 = 0x6;
     /// A setting of our own. See docs/descriptors.md.
     pub(super) const DESCRIPTORS: u16 = 0xfd00;
+    /// GRPC_ALLOW_TRUE_BINARY_METADATA, which only gRPC's C core sends.
+    pub(super) const TRUE_BINARY_METADATA: u16 = 0xfe03;
 }
 
 /// The peer's settings. Before the first frame they have the values of RFC 9113 §6.5.2.
@@ -28,6 +30,8 @@ pub(super) struct PeerSettings {
     pub(super) max_header_list_size: u32,
     /// How many descriptors may come with one head.
     pub(super) descriptors: u32,
+    /// Whether the peer is gRPC's C core (C++, Python, Ruby, PHP).
+    pub(super) is_grpc_core: bool,
 }
 
 /// The header table sizes in one frame. The smallest counts as well as the last, because entries
@@ -46,6 +50,7 @@ impl PeerSettings {
             max_frame_size: frame::DEFAULT_MAX_SIZE,
             max_header_list_size: u32::MAX,
             descriptors: 0,
+            is_grpc_core: false,
         }
     }
 
@@ -96,6 +101,7 @@ impl PeerSettings {
                 id::MAX_FRAME_SIZE => self.max_frame_size = value,
                 id::MAX_HEADER_LIST_SIZE => self.max_header_list_size = value,
                 id::DESCRIPTORS => self.descriptors = value,
+                id::TRUE_BINARY_METADATA => self.is_grpc_core = true,
                 // Unknown ones are ignored (§6.5.2).
                 _ => {}
             }

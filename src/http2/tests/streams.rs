@@ -25,6 +25,31 @@ fn only_headers_and_priority_may_come_on_an_idle_stream() {
     Tested::client().fails(PROTOCOL_ERROR, &[headers(1, response_block(), true)]);
 }
 
+/// gRPC's C core (C++ 1.51, grpcio 1.62) resets the streams of calls that were given up before their
+/// HEADERS were written. It tells who it is by a setting of its own.
+#[test]
+fn the_c_core_may_reset_a_stream_that_it_never_opened() {
+    const TRUE_BINARY_METADATA: u16 = 0xfe03;
+    let mut server = Tested::server();
+    server.accept(&[settings(&[(TRUE_BINARY_METADATA, 1)])]);
+    server.frames();
+    // Its first call, and a later one while another call goes on.
+    assert!(server.accept(&[rst(1, ErrorCode::CANCEL)]).is_empty());
+    let key = server.request_on(3, false);
+    assert!(server.accept(&[rst(9, ErrorCode::CANCEL), rst(7, ErrorCode::CANCEL)]).is_empty());
+    assert!(server.frames().is_empty());
+    assert_eq!(server.accept(&[data(3, "abc", true)]).len(), 1);
+    server.answer(key, b"def");
+    server.request_on(11, true);
+    // The rest of the rule holds, and such frames are not free.
+    server.fails(PROTOCOL_ERROR, &[rst(14, ErrorCode::CANCEL)]);
+    let mut server = Tested::server();
+    server.accept(&[settings(&[(TRUE_BINARY_METADATA, 1)])]);
+    server.fails(ErrorCode::ENHANCE_YOUR_CALM, &vec![rst(1, ErrorCode::CANCEL); 8_193]);
+    let mut client = Tested::client_with(Config::default(), &[(TRUE_BINARY_METADATA, 1)]);
+    client.fails(PROTOCOL_ERROR, &[rst(1, ErrorCode::CANCEL)]);
+}
+
 #[test]
 fn streams_of_the_servers_number_are_never_open() {
     for frame in [request(2, true), data(2, "x", true), window_update(2, 5)] {
