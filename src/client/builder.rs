@@ -404,7 +404,8 @@ impl ChannelBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest.
+    /// A [`ConnectError`] that says what to do. It comes after the connect timeout at the latest. With
+    /// several addresses, each but the first may begin 250 ms after the one before it.
     ///
     /// # Cancel safety
     ///

@@ -23,7 +23,7 @@ pub(super) enum Sending {
     Body,
     /// The application has given everything, and some of it is still queued.
     Ending,
-    /// END_STREAM or RST_STREAM was sent.
+    /// Nothing more is sent: END_STREAM was sent, or the stream ended early, by either end.
     Done,
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Receiving {
     /// The final head has not come (client).
     Head,
     Body,
-    /// END_STREAM or RST_STREAM was received.
+    /// Nothing more is taken: END_STREAM was received, or the stream ended early, by either end.
     Done,
 }
 
