@@ -10,7 +10,7 @@ use http_body::{Frame, SizeHint};
 
 use super::call_memory::CallMemory;
 use super::error::StreamError;
-use super::shared::{Shared, unshare};
+use super::shared::Shared;
 use crate::http2::{Content, ErrorCode, Read, Reset, StreamKey};
 
 /// A request's or a response's body. Reading it lets the peer send more. Dropping a server's body
@@ -74,7 +74,9 @@ impl http_body::Body for Incoming {
                 let trailers = trailers.take_if(|_| pieces.is_empty());
                 Poll::Ready(match (pieces.pop(), trailers) {
                     (Some(piece), _) => Some(Ok(Frame::data(piece))),
-                    (None, Some(trailers)) => Some(Ok(Frame::trailers(unshare(trailers)))),
+                    (None, Some(trailers)) => {
+                        Some(Ok(Frame::trailers(Arc::unwrap_or_clone(trailers))))
+                    }
                     (None, None) => None,
                 })
             }
@@ -122,7 +124,9 @@ impl OpenBody {
                     return Poll::Ready(Some(Err(call_over())));
                 }
                 Read::End => None,
-                Read::Trailers(trailers) => Some(Ok(Frame::trailers(unshare(trailers)))),
+                Read::Trailers(trailers) => {
+                    Some(Ok(Frame::trailers(Arc::unwrap_or_clone(trailers))))
+                }
                 Read::Failed(failure) => Some(Err(state.stream_error(key, failure))),
             };
             // A server's stream goes on, because the response is still to be sent.

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
 use tonic::Status;
 
 use super::client::Phase;
@@ -379,9 +378,4 @@ impl State {
         trim(&mut self.wakes);
         trim(&mut self.called);
     }
-}
-
-/// Returns headers of their own from the ones that identical messages share.
-pub(super) fn unshare(headers: Arc<HeaderMap>) -> HeaderMap {
-    Arc::try_unwrap(headers).unwrap_or_else(|shared| HeaderMap::clone(&shared))
 }
