@@ -125,22 +125,22 @@ impl Rounds {
     /// Returns whether the user's connection `id` may have a turn now. Otherwise it stands in the line,
     /// and `waker` is woken for its turn.
     pub(super) fn enter(self: &Arc<Self>, line: &Arc<Line>, id: u64, waker: &Waker) -> bool {
-        let mut waiters = line.in_round(self.round.load(Ordering::Relaxed));
-        if waiters.called.is_some_and(|(called, _)| called == id) {
-            waiters.called = None;
+        let mut state = line.in_round(self.round.load(Ordering::Relaxed));
+        if state.called.is_some_and(|(called, _)| called == id) {
+            state.called = None;
             return true;
         }
-        if waiters.balance > 0 && waiters.called.is_none() && waiters.behind.is_empty() {
+        if state.balance > 0 && state.called.is_none() && state.behind.is_empty() {
             return true;
         }
-        match waiters.behind.iter_mut().find(|(other, _)| *other == id) {
+        match state.behind.iter_mut().find(|(other, _)| *other == id) {
             Some((_, known)) => known.clone_from(waker),
-            None => waiters.behind.push_back((id, waker.clone())),
+            None => state.behind.push_back((id, waker.clone())),
         }
-        if std::mem::replace(&mut waiters.is_listed, true) {
+        if std::mem::replace(&mut state.is_listed, true) {
             return false;
         }
-        drop(waiters);
+        drop(state);
         if self.list(line) {
             // No lock is held: a runtime that shuts down drops the task at once.
             let mut task = RoundsTask { rounds: Arc::clone(self), goes_on: true };
@@ -166,10 +166,10 @@ impl Rounds {
     /// Notes how long a turn took. The next connection in the line gets its turn if there is time
     /// left.
     pub(super) fn end_turn(&self, line: &Line, time: Duration) {
-        let mut waiters = line.in_round(self.round.load(Ordering::Relaxed));
-        waiters.balance = waiters.balance.saturating_sub(nanos(time)).max(-nanos(DEBT));
-        let called = waiters.call();
-        drop(waiters);
+        let mut state = line.in_round(self.round.load(Ordering::Relaxed));
+        state.balance = state.balance.saturating_sub(nanos(time)).max(-nanos(DEBT));
+        let called = state.call();
+        drop(state);
         if let Some(waker) = called {
             waker.wake();
         }
@@ -177,10 +177,10 @@ impl Rounds {
 
     /// Removes the connection `id` from the line.
     pub(super) fn forget(&self, line: &Line, id: u64) {
-        let mut waiters = line.in_round(self.round.load(Ordering::Relaxed));
-        waiters.behind.retain(|(other, _)| *other != id);
-        if waiters.called.is_some_and(|(called, _)| called == id) {
-            waiters.called = None;
+        let mut state = line.in_round(self.round.load(Ordering::Relaxed));
+        state.behind.retain(|(other, _)| *other != id);
+        if state.called.is_some_and(|(called, _)| called == id) {
+            state.called = None;
         }
     }
 
@@ -191,14 +191,14 @@ impl Rounds {
         let mut wakers = Vec::new();
         let mut waiting = self.lock();
         waiting.lines.retain(|line| {
-            let mut waiters = line.in_round(round);
+            let mut state = line.in_round(round);
             if is_shared {
-                wakers.extend(waiters.call());
+                wakers.extend(state.call());
             } else {
-                wakers.extend(waiters.call_all());
+                wakers.extend(state.call_all());
             }
-            waiters.is_listed = !waiters.behind.is_empty();
-            waiters.is_listed
+            state.is_listed = !state.behind.is_empty();
+            state.is_listed
         });
         waiting.goes_on = !waiting.lines.is_empty();
         let goes_on = waiting.goes_on;
@@ -211,10 +211,10 @@ impl Rounds {
     fn stop(&self) {
         let lines = std::mem::take(&mut *self.lock()).lines;
         for line in lines {
-            let mut waiters = line.in_round(self.round.load(Ordering::Relaxed));
-            waiters.is_listed = false;
-            let wakers: Vec<_> = waiters.call_all().collect();
-            drop(waiters);
+            let mut state = line.in_round(self.round.load(Ordering::Relaxed));
+            state.is_listed = false;
+            let wakers: Vec<_> = state.call_all().collect();
+            drop(state);
             wakers.into_iter().for_each(Waker::wake);
         }
     }
@@ -241,14 +241,14 @@ impl Drop for RoundsTask {
 
 impl Line {
     fn in_round(&self, round: u64) -> MutexGuard<'_, LineState> {
-        let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiters.round < round {
-            let passed = i64::try_from(round - waiters.round).unwrap_or(i64::MAX);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.round < round {
+            let passed = i64::try_from(round - state.round).unwrap_or(i64::MAX);
             let more = passed.saturating_mul(nanos(SHARE));
-            waiters.balance = waiters.balance.saturating_add(more).min(nanos(CREDIT));
-            waiters.round = round;
+            state.balance = state.balance.saturating_add(more).min(nanos(CREDIT));
+            state.round = round;
         }
-        waiters
+        state
     }
 }
 

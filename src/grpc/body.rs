@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
 
@@ -15,7 +14,7 @@ use super::message::{MessagePosition, cut_off};
 use super::metadata::normal_trailers;
 use super::panics::panicked;
 use super::plain_http::BodyLength;
-use super::status::{status, succeeded};
+use super::status::{status, succeeded, trailers_of};
 use super::timeout::Deadline;
 use crate::address::Address;
 use crate::driver::{Expiry, Incoming, Outbound, StreamError};
@@ -304,11 +303,4 @@ impl Outbound for ServiceBody {
         }
         Poll::Ready(Expiry::Reset)
     }
-}
-
-/// Returns the trailers of a call that failed.
-#[allow(clippy::result_large_err, reason = "the type is tonic's")]
-fn trailers_of(failure: &Status) -> Result<HeaderMap, Status> {
-    let mut trailers = HeaderMap::new();
-    failure.add_header(&mut trailers).map(|()| trailers)
 }

@@ -20,7 +20,7 @@ use super::metadata::normal;
 use super::panics::panicked;
 use super::plain_http::{PlainHttp, empty_response};
 use super::request::{RequestBody, http_request, request};
-use super::status::{code_of, is_grpc};
+use super::status::{code_of, is_grpc, ok_trailers};
 use super::timeout::{Deadline, LimitOf, grpc_timeout};
 use super::usual_heads::UsualHeads;
 use crate::descriptors::{Descriptors, ReceivedSet};
@@ -293,12 +293,7 @@ pub(crate) trait MessageCall: Send {
     ) -> Poll<Result<MessageHead, Status>>;
 }
 
-/// The trailers of a call that succeeded.
-static OK: LazyLock<HeaderMap> = LazyLock::new(|| {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
-    trailers
-});
+static OK: LazyLock<HeaderMap> = LazyLock::new(ok_trailers);
 
 /// The response of a service, with its deadline.
 pub(crate) struct RunningCall {

@@ -29,7 +29,9 @@ pub(crate) use panics::panic_message;
 pub(crate) use plain_http::{empty_response, http_failure};
 pub(crate) use refusing::Refusing;
 pub use request::RequestBody;
-pub(crate) use status::{code_of, failure_in, not_grpc, status, status_of};
+pub(crate) use status::{
+    code_of, failure_in, not_grpc, ok_trailers, status, status_of, trailers_of,
+};
 pub(crate) use timeout::{Deadline, GRPC_TIMEOUT, grpc_timeout, timeout_value};
 
 /// Returns the first value of a field. A call has few fields: to compare each name is less work

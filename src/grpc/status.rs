@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tonic::{Code, Status};
 use tower::load_shed::error::Overloaded;
 use tower::timeout::error::Elapsed;
@@ -29,6 +29,24 @@ pub(crate) fn status(error: StreamError, server: Option<&Arc<Address>>) -> Statu
         } => Status::resource_exhausted(lost()),
         StreamError::ConnectionEnded { .. } => Status::unavailable(lost()),
     }
+}
+
+/// Returns the trailers of a call that succeeded.
+pub(crate) fn ok_trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
+    trailers
+}
+
+/// Returns the trailers of a call that failed.
+///
+/// # Errors
+///
+/// INTERNAL if the status cannot be written as header fields.
+#[allow(clippy::result_large_err, reason = "the type is tonic's")]
+pub(crate) fn trailers_of(failure: &Status) -> Result<HeaderMap, Status> {
+    let mut trailers = HeaderMap::new();
+    failure.add_header(&mut trailers).map(|()| trailers)
 }
 
 /// Returns the status of a service's or a layer's error, which may be anywhere in its chain of

@@ -20,8 +20,7 @@ use super::framing::{encode, encode_parts, encode_sized, sent_len};
 use super::limit::Limit;
 use super::message_buffer::SMALL;
 use super::message_parts::MessageParts;
-use super::metadata::{ok_trailers, trailers};
-use crate::grpc::PREFIX;
+use crate::grpc::{PREFIX, ok_trailers, trailers_of};
 
 /// One encoded message, and on a server the trailers.
 #[derive(Debug)]
@@ -203,7 +202,7 @@ where
                 Some(Ok(Frame::trailers(ok_trailers())))
             }
             StreamState::Ending(Err(status)) if *this.is_server => {
-                Some(trailers(&status).map(Frame::trailers))
+                Some(trailers_of(&status).map(Frame::trailers))
             }
             StreamState::Ending(Err(status)) => Some(Err(status)),
             StreamState::More | StreamState::Ending(Ok(())) | StreamState::Ended => None,

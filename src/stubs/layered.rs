@@ -17,11 +17,12 @@ use tonic::{Request, Response, Status, Streaming};
 use super::body::{Encoding, StreamBody, WholeBody};
 use super::compression::GRPC_ENCODING;
 use super::framing::{Deframer, encode_whole};
-use super::metadata::{CONTENT_TYPE, check_codec, headers, merge, ok_trailers};
+use super::metadata::{CONTENT_TYPE, check_codec, headers, merge};
 use super::methods::{BoundUnary, Call};
 use super::options::ServerOptions;
 use super::receive::receive;
 use super::streaming::{BodyEnd, streaming};
+use crate::grpc::ok_trailers;
 
 /// An HTTP request.
 pub(super) struct Layered(pub(super) HttpRequest<Body>);

@@ -59,20 +59,6 @@ pub(super) fn merge(metadata: &mut MetadataMap, headers: HeaderMap) {
     metadata.as_mut().extend(headers);
 }
 
-/// Returns a status as trailers.
-pub(super) fn trailers(status: &Status) -> Result<HeaderMap, Status> {
-    let mut trailers = HeaderMap::new();
-    status.add_header(&mut trailers)?;
-    Ok(trailers)
-}
-
-/// Returns the trailers of a call that succeeded.
-pub(super) fn ok_trailers() -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
-    trailers
-}
-
 /// Returns the status in headers or trailers, if there is one. Those of our channel are normalised
 /// already, those of another channel may not be.
 pub(super) fn status_in(headers: &HeaderMap) -> Option<Status> {
