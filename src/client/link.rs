@@ -128,6 +128,10 @@ impl ChannelBuilder {
         // The wait for the server's SETTINGS has its own limits: the connect timeout and the calls'
         // deadlines. A server that is late with the acknowledgement of ours may still answer.
         options.http2.handshake_timeout = FAR;
+        // A server that was stopped, with its container or machine, may go on later. How long a call waits
+        // for that is its own deadline's, or keep-alive's.
+        options.http2.frame_timeout = FAR;
+        options.http2.send_timeout = FAR;
         // No request is sent until then: a client cannot know whether a server read it.
         options.http2.initial_max_streams = 0;
         options

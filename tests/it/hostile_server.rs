@@ -75,6 +75,27 @@ async fn a_proper_answer_is_taken() {
     assert_eq!(answered(&answer.concat()).await.unwrap().message, "pong");
 }
 
+/// It was stopped with its container, for example. What a call may wait for is its deadline's.
+#[tokio::test(start_paused = true)]
+async fn a_server_may_stop_reading_or_within_a_frame_and_go_on_later() {
+    const STOPPED: Duration = Duration::from_secs(1_000);
+    let (ours, theirs) = tokio::io::duplex(4 * 1024);
+    let mut client = PingServiceClient::new(Channel::from_stream(ours));
+    let large = PingRequest { payload: vec![7; 60_000].into(), ..PingRequest::ping() };
+    let call = tokio::spawn(async move { client.ping(large).await });
+    let mut server = Peer::server(theirs, &[]).await;
+    server.until(|frame| frame.kind == kind::HEADERS).await;
+    tokio::time::sleep(STOPPED).await;
+    server.until(|frame| frame.kind == kind::DATA && frame.ends_stream()).await;
+    let answer =
+        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
+    for part in answer.concat().chunks(7) {
+        server.send(part).await;
+        tokio::time::sleep(STOPPED).await;
+    }
+    assert_eq!(call.await.unwrap().unwrap().into_inner().message, "pong");
+}
+
 #[tokio::test]
 async fn garbage_is_no_http2() {
     for garbage in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[0xff; 1_000], b"\0", &[0; 100_000]]
