@@ -214,6 +214,10 @@ where
     /// this end does not read.
     #[cold]
     fn leave_unread(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> ReadOutcome {
+        // A read would flush what a stream keeps of the responses.
+        if let Poll::Ready(Err(error)) = std::pin::Pin::new(&mut self.io).poll_flush(cx) {
+            return ReadOutcome::Failed(error);
+        }
         turn.unread = self.unparsed;
         match self.io.unread() {
             // A client that has only closed its writing side gets responses to what is not parsed yet.

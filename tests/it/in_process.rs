@@ -1,13 +1,18 @@
 //! A server and its client in one process, without a socket.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use samehost::ping::{PingRequest, PingServiceClient, PingServiceServer, WatchRequest};
+use samehost::ping::{
+    CollectRequest, PingRequest, PingServiceClient, PingServiceServer, WatchRequest,
+};
 use samehost::{Channel, PeerPolicy, Server};
-use tokio::io::BufStream;
-use tokio::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite, BufStream, DuplexStream, ReadBuf};
+use tokio::time::{Instant, Sleep};
 use tonic::{Code, Request};
 
 use crate::deadlines::never;
@@ -180,5 +185,99 @@ async fn streams_that_buffer_are_flushed() {
             request.set_timeout(Duration::from_secs(20));
             assert_eq!(client.ping(request).await.unwrap().into_inner().payload, payload);
         }
+    }
+}
+
+/// A stream that keeps what is written to it, and whose flush takes a moment, as TLS over a full socket.
+struct SlowFlush {
+    stream: DuplexStream,
+    kept: Vec<u8>,
+    moment: Option<Pin<Box<Sleep>>>,
+}
+
+impl AsyncRead for SlowFlush {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for SlowFlush {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.kept.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, kept, moment } = &mut *self;
+        while !kept.is_empty() {
+            let sleep = || Box::pin(tokio::time::sleep(Duration::from_millis(20)));
+            ready!(moment.get_or_insert_with(sleep).as_mut().poll(cx));
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, kept))?;
+            kept.drain(..written);
+        }
+        *moment = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// So much is held that no connection is read until one of them is closed, after a minute.
+#[tokio::test]
+async fn a_slow_flush_goes_on_while_the_connection_is_not_read() {
+    let (go, started) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let script = (Arc::clone(&go), Arc::clone(&started));
+    let service = Scripted::default()
+        .on_ping(move |_| {
+            let (go, started) = script.clone();
+            async move {
+                started.fetch_add(1, Ordering::SeqCst);
+                go.acquire().await.unwrap().forget();
+                Ok(tonic::Response::new(samehost::ping::PingResponse::default()))
+            }
+        })
+        .on_collect(async |request| {
+            std::future::pending::<()>().await;
+            drop(request);
+            unreachable!()
+        });
+    let mut server = service.server().max_buffered_bytes(300_000);
+    let stats = server.stats();
+    let (pipes, incoming) = tokio::sync::mpsc::channel(4);
+    let incoming = tokio_stream::wrappers::ReceiverStream::new(incoming);
+    tokio::spawn(server.serve_incoming(incoming, std::future::pending()));
+    let mut pings = Vec::new();
+    for connection in 1..=4 {
+        let (ours, stream) = tokio::io::duplex(1 << 20);
+        pipes.send(Ok(SlowFlush { stream, kept: Vec::new(), moment: None })).await.unwrap();
+        let client = PingServiceClient::new(Channel::from_stream(ours));
+        let mut caller = client.clone();
+        pings.push(tokio::spawn(async move { caller.ping(PingRequest::ping()).await }));
+        let begun = || started.load(Ordering::SeqCst) == connection;
+        crate::support::eventually_async("the call has begun", begun).await;
+        for _ in 0..50 {
+            let mut client = client.clone();
+            let upload = CollectRequest { payload: vec![7; 60_000].into(), ..Default::default() };
+            tokio::spawn(async move {
+                client.collect(tokio_stream::iter([upload.clone(), upload])).await
+            });
+        }
+    }
+    let much = || stats.snapshot().buffered_bytes > 9 << 20;
+    crate::support::eventually_async("much is held", much).await;
+    go.add_permits(4);
+    for ping in pings {
+        tokio::time::timeout(Duration::from_secs(20), ping).await.unwrap().unwrap().unwrap();
     }
 }
