@@ -17,7 +17,7 @@ use super::reader::ReadOutcome;
 use super::shared::{Shared, State};
 use super::socket::Socket;
 use super::turn::DriverPhase;
-use crate::http2::{ErrorCode, ReceiveOutcome};
+use crate::http2::{Cause, ConnectionError, ErrorCode, Notice, ReceiveOutcome};
 
 /// How long the reason for a connection's end may take to reach a peer that was refused or broke a rule.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -68,6 +68,25 @@ where
     T: Socket,
     R: Duties,
 {
+    /// Lets only outgoing bytes be written from now on, and nothing be read.
+    #[cold]
+    pub(super) fn close_after(&mut self, error: ConnectionError, state: &mut State) {
+        if matches!(self.phase, DriverPhase::Closing | DriverPhase::Over) {
+            return;
+        }
+        self.phase = DriverPhase::Closing;
+        self.linger = Some(Linger::AFTER_ERROR);
+        // Everything that was due is done. The next timeout is that of the last bytes.
+        self.timer.set(None, false);
+        self.reader.close();
+        self.unparsed = false;
+        state.disconnect(match error.cause {
+            Cause::Local => CloseReason::Closed,
+            Cause::Protocol if state.h2.is_client() && !state.ready => CloseReason::NotHttp2(error),
+            _ => CloseReason::Http2(error),
+        });
+    }
+
     /// Reads what the peer sent before it closed, because writing has failed. That tells more than
     /// the error: a GOAWAY with its reason, or complete responses.
     pub(super) fn hear_out(&mut self, cx: &mut Context<'_>, state: &mut State, now: Instant) {
@@ -118,10 +137,10 @@ where
 
 impl Shared {
     /// Lets calls in flight finish, and takes no more.
-    pub(super) fn shut_down(&self) {
+    pub(super) fn shut_down(&self, notice: Notice) {
         let mut state = self.lock();
         if state.ready {
-            state.h2.go_away();
+            state.h2.go_away(notice);
         } else {
             // The server does not wait for a peer that has not even sent its SETTINGS.
             state.h2.close(ErrorCode::NO_ERROR, "the server is shutting down");

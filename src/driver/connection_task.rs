@@ -2,6 +2,7 @@
 //! events, lets a server's handlers run and writes what has gathered, and then decides: another turn,
 //! sleep, or the end.
 
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -22,7 +23,7 @@ use super::timer::{Timer, now};
 use super::turn::{AfterTurn, DriverPhase, Turn};
 use super::waking::SelfWaker;
 use super::writing::{self, Written};
-use crate::http2::{Cause, ConnectionError, ErrorCode, ReceiveOutcome};
+use crate::http2::{ErrorCode, Notice, ReceiveOutcome};
 use crate::runtime::has_several_threads;
 
 /// The largest number of bytes that one turn writes.
@@ -33,7 +34,7 @@ pub(super) struct ConnectionTask<T, R> {
     pub(super) duties: R,
     memory: ConnectionMemory,
     pub(super) reader: Reader,
-    timer: Timer,
+    pub(super) timer: Timer,
     pub(super) phase: DriverPhase,
     /// How long the socket stays open if this end has ended the connection.
     pub(super) linger: Option<Linger>,
@@ -45,7 +46,7 @@ pub(super) struct ConnectionTask<T, R> {
     /// half of the calls that are left would be fewer with each turn.
     batch: u8,
     /// Whether whole frames may be left from the last turn in the read buffer.
-    unparsed: bool,
+    pub(super) unparsed: bool,
     /// Whether the last turn did not write, so that other tasks could add to the outgoing bytes.
     lingered: bool,
     /// Whether callers and handlers may run on other threads of the runtime.
@@ -215,7 +216,7 @@ where
     #[cold]
     fn leave_unread(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> ReadOutcome {
         // A read would flush what a stream keeps of the responses.
-        if let Poll::Ready(Err(error)) = std::pin::Pin::new(&mut self.io).poll_flush(cx) {
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.io).poll_flush(cx) {
             return ReadOutcome::Failed(error);
         }
         turn.unread = self.unparsed;
@@ -299,7 +300,7 @@ where
             state.h2.close(ErrorCode::ENHANCE_YOUR_CALM, why);
         }
         if std::mem::take(&mut state.abandoned) {
-            state.h2.go_away();
+            state.h2.go_away(Notice::Short);
         }
     }
 
@@ -327,24 +328,6 @@ where
         if let Some(error) = state.h2.failure() {
             self.close_after(error, state);
         }
-    }
-
-    #[cold]
-    fn close_after(&mut self, error: ConnectionError, state: &mut State) {
-        if matches!(self.phase, DriverPhase::Closing | DriverPhase::Over) {
-            return;
-        }
-        self.phase = DriverPhase::Closing;
-        self.linger = Some(Linger::AFTER_ERROR);
-        // Everything that was due is done. The next timeout is that of the last bytes.
-        self.timer.set(None, false);
-        self.reader.close();
-        self.unparsed = false;
-        state.disconnect(match error.cause {
-            Cause::Local => CloseReason::Closed,
-            Cause::Protocol if state.h2.is_client() && !state.ready => CloseReason::NotHttp2(error),
-            _ => CloseReason::Http2(error),
-        });
     }
 
     fn run_handlers<'a>(

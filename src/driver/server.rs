@@ -36,7 +36,7 @@ use super::time_slice::TimeSlice;
 use super::timer::now;
 use crate::descriptors::ReceivedSet;
 use crate::http2::{
-    Body, Connection, ErrorCode, NoRequest, ProtocolEvent, Request, RequestHead, StreamKey,
+    Body, Connection, ErrorCode, NoRequest, Notice, ProtocolEvent, Request, RequestHead, StreamKey,
 };
 use crate::runtime::has_several_threads;
 
@@ -52,7 +52,7 @@ pub(crate) fn serve<T, H>(
     options: Options,
     user: Arc<User>,
     live: LiveHandler,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = Notice>,
 ) -> impl Future<Output = Result<Ended, CloseReason>>
 where
     T: Socket,
@@ -72,13 +72,14 @@ where
         let mut shutting_down = false;
         let close_reason = poll_fn(|cx| {
             let polled = task.poll(&shared, cx);
-            if polled.is_ready() || shutting_down || shutdown.poll(cx).is_pending() {
+            if polled.is_ready() || shutting_down {
                 return polled;
             }
+            let Poll::Ready(notice) = shutdown.poll(cx) else { return polled };
             // The turn before has read what was there. So a peer whose SETTINGS were among that
             // gets a graceful end.
             shutting_down = true;
-            shared.shut_down();
+            shared.shut_down(notice);
             task.poll(&shared, cx)
         })
         .await;

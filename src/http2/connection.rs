@@ -11,7 +11,7 @@ use super::block::Block;
 use super::budget::Budget;
 use super::closed::ClosedStreams;
 use super::config::Config;
-use super::draining::Draining;
+use super::draining::{Draining, Notice};
 use super::error::ConnectionError;
 use super::event::{Events, GoAway, ProtocolEvent};
 use super::flow::{Inflow, Pressure};
@@ -142,7 +142,7 @@ impl Connection {
             server: ServerSide {
                 last_id: 0,
                 last_accepted: 0,
-                has_time: false,
+                notice: Notice::default(),
                 unwritten: Unwritten::default(),
                 whole: WholeRequests::default(),
             },

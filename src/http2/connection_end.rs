@@ -2,7 +2,7 @@
 //! socket.
 
 use super::connection::Connection;
-use super::draining::Draining;
+use super::draining::{Draining, Notice};
 use super::error::{Cause, ConnectionError, ErrorCode};
 use super::flow::MAX_WINDOW;
 use super::frame::kind;
@@ -18,8 +18,8 @@ impl Connection {
     ///
     /// A server first announces the end without naming a last stream. It names the last stream when
     /// the peer has answered a PING, so that no request under way is lost (RFC 9113 §6.8).
-    pub(crate) fn go_away(&mut self) {
-        self.server.has_time = false;
+    pub(crate) fn go_away(&mut self, notice: Notice) {
+        self.server.notice = notice;
         if self.dead.is_some() || self.draining != Draining::No {
             return;
         }
@@ -39,13 +39,6 @@ impl Connection {
                 }
             }
         }
-    }
-
-    /// Does the same because there was no call for long. Nobody waits for the end, and a client may be
-    /// sending its next request: it gets more time to see the announcement.
-    pub(super) fn go_away_when_idle(&mut self) {
-        self.go_away();
-        self.server.has_time = true;
     }
 
     /// Sends the second GOAWAY, which names the last stream.

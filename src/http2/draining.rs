@@ -17,3 +17,14 @@ impl Draining {
         matches!(self, Self::No | Self::Announced)
     }
 }
+
+/// How much time a client without streams has to see that the connection ends, before a server names the
+/// last stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// Little: somebody waits for the end.
+    #[default]
+    Short,
+    /// More: nobody waits for the end, and the client may be sending its next request.
+    Long,
+}

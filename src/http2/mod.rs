@@ -81,6 +81,7 @@ pub(crate) use arrived::{Failure, Pieces, Reset};
 pub(crate) use config::{Config, KeepAlive};
 pub(crate) use connection::Connection;
 pub(crate) use copied::copy as copy_payload;
+pub(crate) use draining::Notice;
 pub(crate) use error::{Cause, ConnectionError, ErrorCode};
 pub(crate) use event::ProtocolEvent;
 pub(crate) use fields::is_grpc_type;

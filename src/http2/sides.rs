@@ -1,6 +1,7 @@
 //! [`ClientSide`] and [`ServerSide`]: the state that only one of a connection's ends has. [`ReceiveTurn`]:
 //! what the peer has caused in one turn.
 
+use super::draining::Notice;
 use super::unopened::WholeRequests;
 use super::unwritten::Unwritten;
 
@@ -30,8 +31,7 @@ pub(super) struct ServerSide {
     pub(super) last_id: u32,
     /// The highest identifier that was not refused.
     pub(super) last_accepted: u32,
-    /// Whether the end was announced and nobody waits for it.
-    pub(super) has_time: bool,
+    pub(super) notice: Notice,
     pub(super) unwritten: Unwritten,
     /// Requests that have arrived whole and have no streams.
     pub(super) whole: WholeRequests,

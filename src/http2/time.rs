@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use super::draining::Draining;
+use super::draining::{Draining, Notice};
 use super::error::{ConnectionError, ErrorCode};
 use super::frame::kind;
 use super::handshake::Awaited;
@@ -25,7 +25,11 @@ impl Connection {
         self.timers.note_stall(now, waits, self.write_buffer.written());
         let is_idle = self.active_streams() == 0;
         let is_announced = self.draining == Draining::Announced;
-        self.timers.note_draining(now, is_announced, is_idle && !self.server.has_time);
+        self.timers.note_draining(
+            now,
+            is_announced,
+            is_idle && self.server.notice == Notice::Short,
+        );
         if self.config.idle_timeout.is_some() {
             // A call that waits for a slot is a call, too.
             let idle = is_idle && !self.client.wants_slot && self.draining == Draining::No;
@@ -133,7 +137,7 @@ impl Connection {
             self.name_last_stream();
         }
         if is_due(self.timers.idle_deadline(&self.config)) {
-            self.go_away_when_idle();
+            self.go_away(Notice::Long);
         }
         if is_due(self.keep_alive_deadline()) {
             if self.timers.is_probing() {

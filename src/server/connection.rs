@@ -20,7 +20,7 @@ use crate::address::Address;
 use crate::backoff::varied;
 use crate::driver::{self, CloseReason, Ended, LiveHandler, Memory, Owner, Socket};
 use crate::grpc::Grpc;
-use crate::http2::Config;
+use crate::http2::{Config, Notice};
 use crate::observer::{GoAwayReason, Observers};
 use crate::socket::{Peer, PeerIdentity};
 
@@ -49,7 +49,7 @@ impl ServedConnection {
     ) -> Option<impl Future<Output = Result<(), CloseReason>> + use<T, S>>
     where
         T: Socket,
-        S: Future<Output = ()>,
+        S: Future<Output = Notice>,
     {
         let Accepted { mut io, peer, any_authority } = accepted;
         let extensions = extensions(options, &peer)?;
@@ -78,8 +78,11 @@ impl ServedConnection {
                     let old = Notify::new();
                     let ended = async {
                         tokio::select! {
-                            () = stopped => {}
-                            () = aged => old.notify_one(),
+                            notice = stopped => notice,
+                            () = aged => {
+                                old.notify_one();
+                                Notice::Short
+                            }
                         }
                     };
                     tokio::select! {

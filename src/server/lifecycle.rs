@@ -52,18 +52,19 @@ impl Lifecycle {
         &self,
         reason: GoAwayReason,
         signal: S,
-    ) -> impl Future<Output = ()> + use<S>
+    ) -> impl Future<Output = S::Output> + use<S>
     where
-        S: Future<Output = ()>,
+        S: Future,
     {
         let observer = self.calls();
         // It is boxed because each future that it is passed on to has room for it twice.
         let signal = Box::pin(signal);
         async move {
-            signal.await;
+            let output = signal.await;
             if let Some(observer) = observer {
                 observer.go_away_sent(reason);
             }
+            output
         }
     }
 

@@ -16,7 +16,7 @@ use super::connection::owner;
 use super::incoming::Accepted;
 use crate::driver::{self, LiveHandlers, Memory, Socket};
 use crate::grpc::Refusing;
-use crate::http2::Config;
+use crate::http2::{Config, Notice};
 use crate::observer::RefusalReason;
 use crate::socket::Peer;
 
@@ -50,7 +50,7 @@ pub(super) async fn refuse<T: Socket>(
     reason: RefusalReason,
     driver: driver::Options,
     memory: Arc<Memory>,
-    stopped: impl Future<Output = ()>,
+    stopped: impl Future,
 ) {
     let code = match reason {
         RefusalReason::Policy => Code::PermissionDenied,
@@ -64,11 +64,12 @@ pub(super) async fn refuse<T: Socket>(
     let over = Notify::new();
     let until_over = async {
         tokio::select! {
-            () = stopped => {}
+            _ = stopped => {}
             _ = spent => {}
             () = sleep(SERVED_FOR) => {}
         }
         over.notify_one();
+        Notice::Short
     };
     let options =
         driver::Options { http2: config(&driver.http2, accepted.any_authority), ..driver };

@@ -22,6 +22,7 @@ use super::refusal::refuse;
 use crate::address::Address;
 use crate::driver::{self, LiveHandlers};
 use crate::far::FAR;
+use crate::http2::Notice;
 use crate::observer::{Event, RefusalReason};
 use crate::socket::{ACCEPT_BACKOFF, PeerIdentity};
 
@@ -59,7 +60,7 @@ pub(super) async fn serve<I: ConnectionSource>(
             gate: Arc::clone(&gate),
             stopped: stopped.clone(),
             idleness: idleness.clone(),
-            draining: watch::Sender::new(false),
+            draining: watch::Sender::new(None),
             live: LiveHandlers::new(),
             connections: JoinSet::new(),
             is_last: false,
@@ -112,7 +113,7 @@ where
             };
         }
     };
-    refuse(accepted, reason, gate.options.driver, memory, pending()).await;
+    refuse(accepted, reason, gate.options.driver, memory, pending::<()>()).await;
     Err(match reason {
         RefusalReason::Policy => ServeError::new(ServeErrorKind::PeerRefused),
         _ => ServeError::connection(format!("the connection was refused: {}", reason.text())),
@@ -131,8 +132,8 @@ struct Acceptor {
     stopped: watch::Receiver<bool>,
     /// `Some` if the server ends when it is idle.
     idleness: Option<Idleness>,
-    /// Set when the connections drain, after observers were told of it.
-    draining: watch::Sender<bool>,
+    /// Set when the connections drain, after observers were told of it: how much time idle clients have.
+    draining: watch::Sender<Option<Notice>>,
     connections: JoinSet<()>,
     live: LiveHandlers,
     /// Whether only the queue is accepted from now on.
@@ -182,7 +183,11 @@ impl Acceptor {
             }
         };
         tell(&Event::DrainBegan { address, connections: connections.len() });
-        draining.send_replace(true);
+        draining.send_replace(Some(match reason {
+            // The successor serves already, so nobody waits.
+            StopReason::Successor => Notice::Long,
+            _ => Notice::Short,
+        }));
         let deadline = began + gate.options.drain_timeout.min(FAR);
         if timeout_at(deadline, all_of(&mut connections)).await.is_err() {
             let connections = connections.len();
@@ -306,9 +311,13 @@ impl Acceptor {
         });
     }
 
-    fn stop_signal(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+    fn stop_signal(&self) -> impl Future<Output = Notice> + Send + 'static + use<> {
         let mut draining = self.draining.subscribe();
-        async move { told_to_stop(&mut draining).await }
+        async move {
+            let notice = draining.wait_for(Option::is_some).await;
+            // An error means that the acceptor was dropped.
+            notice.ok().and_then(|notice| *notice).unwrap_or_default()
+        }
     }
 }
 

@@ -16,11 +16,15 @@ use rustix::net::{
     SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
 };
 use samehost::{Address, BindErrorKind, BindOptions, Listener, ListenerParts};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::support::{
-    as_user, block_on, directory, eventually_async, names_in, socket_in, without_chown,
+    Scripted, as_user, block_on, directory, eventually_async, names_in, socket_in, without_chown,
 };
+use crate::wire::{Peer, data, headers, message, request};
+
+const PING: &str = "/ping.v1.PingService/Ping";
 
 const MAGIC: &[u8] = b"samehost-handov1";
 
@@ -118,6 +122,25 @@ async fn several_addresses_are_taken_over_together_or_not_at_all() {
 }
 
 /// Root is no exception: it may lack the capability CAP_CHOWN.
+/// It may be sending its next request: the successor serves already, so nobody waits.
+#[tokio::test]
+async fn an_idle_client_has_time_to_see_that_a_successor_serves() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let listener = permitting().bind(&address).await.unwrap();
+    let serving = tokio::spawn(Scripted::default().server().serve(listener));
+    let stream = UnixStream::connect(address.as_path().unwrap()).await.unwrap();
+    let mut client = Peer::client(stream, &[]).await;
+    let _successor = take_over(&address).await.unwrap();
+    // It gets no CPU time meanwhile, or has no thread that reads between its calls.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let call = [headers(1, &request(PING), false), data(1, &message(b""), true)].concat();
+    client.send(&call).await;
+    client.until(|frame| frame.stream == 1 && frame.ends_stream()).await;
+    drop(client);
+    serving.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_successor_that_may_not_give_the_file_its_group_changes_nothing() {
     let directory = directory();

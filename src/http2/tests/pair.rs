@@ -17,7 +17,7 @@ use super::raw::{self, Frame, flag, kind};
 use crate::http2::error::ErrorCode;
 use crate::http2::key::StreamKey;
 use crate::http2::send::Progress;
-use crate::http2::{Body, Config, Connection, NotNow, ProtocolEvent, Read};
+use crate::http2::{Body, Config, Connection, NotNow, Notice, ProtocolEvent, Read};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -573,8 +573,8 @@ impl Pair {
         }
         self.settle();
         self.check_ends();
-        self.client.connection.go_away();
-        self.server.connection.go_away();
+        self.client.connection.go_away(Notice::Short);
+        self.server.connection.go_away(Notice::Short);
         self.settle();
         assert!(self.client.connection.is_done() && self.server.connection.is_done());
     }

@@ -6,9 +6,9 @@ use http::HeaderMap;
 
 use super::raw::*;
 use super::seen::Event;
-use crate::http2::NotNow;
 use crate::http2::connection_end::SHUTDOWN_PING;
 use crate::http2::error::{Cause, ErrorCode};
+use crate::http2::{NotNow, Notice};
 
 fn shutdown_ack() -> Frame {
     frame(kind::PING, flag::ACK, 0, SHUTDOWN_PING)
@@ -18,8 +18,8 @@ fn shutdown_ack() -> Frame {
 fn a_server_leaves_in_two_steps_and_loses_no_request_under_way() {
     let mut server = Tested::server();
     let first = server.open_request(true);
-    server.connection.go_away();
-    server.connection.go_away();
+    server.connection.go_away(Notice::Short);
+    server.connection.go_away(Notice::Short);
     assert_eq!(server.frames(), [go_away(0x7fff_ffff, ErrorCode::NO_ERROR), ping(SHUTDOWN_PING)]);
     // It was sent before the client knew.
     let second = server.request_on(3, true);
@@ -38,7 +38,7 @@ fn a_server_leaves_in_two_steps_and_loses_no_request_under_way() {
 fn a_client_that_does_not_answer_the_ping_does_not_hold_up_the_end() {
     let mut server = Tested::server();
     let call = server.open_request(true);
-    server.connection.go_away();
+    server.connection.go_away(Notice::Short);
     server.frames();
     let deadline = server.next_timeout().expect("a bound");
     assert_eq!(deadline - server.now, Duration::from_secs(5));
@@ -56,7 +56,7 @@ fn an_idle_client_that_does_not_answer_the_ping_holds_up_the_end_for_a_moment() 
     let moment = Duration::from_millis(100);
     let mut server = Tested::server();
     let call = server.open_request(true);
-    server.connection.go_away();
+    server.connection.go_away(Notice::Short);
     server.frames();
     server.next_timeout();
     server.pass(Duration::from_secs(1));
@@ -81,7 +81,7 @@ fn an_idle_client_that_does_not_answer_the_ping_holds_up_the_end_for_a_moment() 
 #[test]
 fn a_peer_that_never_said_hello_does_not_hold_up_the_end() {
     let mut server = Tested::greeted_server(crate::http2::Config::default());
-    server.connection.go_away();
+    server.connection.go_away(Notice::Short);
     server.frames();
     assert!(server.connection.is_done());
 }
@@ -101,7 +101,7 @@ fn a_request_nobody_has_seen_is_not_seen_after_a_failure() {
 fn a_client_leaves_when_its_calls_are_over() {
     let mut client = Tested::client();
     let key = client.start_request(true);
-    client.connection.go_away();
+    client.connection.go_away(Notice::Short);
     assert_eq!(client.frames(), [go_away(0, ErrorCode::NO_ERROR)]);
     let headers = HeaderMap::new();
     assert_eq!(client.connection.send_request(head(&headers), true), Err(NotNow::TakesNoRequests));

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::raw::*;
 use crate::http2::error::{Cause, ErrorCode};
-use crate::http2::{Config, KeepAlive, NotNow};
+use crate::http2::{Config, KeepAlive, NotNow, Notice};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -220,7 +220,7 @@ fn a_connection_that_was_idle_is_not_in_a_hurry_to_end() {
         server.pass(60 * SECOND);
         server.connection.on_timeout(server.now).expect("a friendly end");
         if shuts_down {
-            server.connection.go_away();
+            server.connection.go_away(Notice::Short);
         }
         server.frames();
         let expected = if shuts_down { Duration::from_millis(100) } else { 5 * SECOND };

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::raw::*;
 use super::seen::Event;
 use crate::http2::error::ErrorCode;
-use crate::http2::{Config, ProtocolEvent as Told, WholeResponse};
+use crate::http2::{Config, Notice, ProtocolEvent as Told, WholeResponse};
 
 /// A block that refers to the table, as that of a client that has sent it before: POST, http, and the
 /// fields of [`first_block`].
@@ -286,7 +286,7 @@ fn what_is_no_usual_request_is_treated_as_its_frames_are() {
 #[test]
 fn a_server_that_drains_refuses_it() {
     let mut server = warm_server(Config::default());
-    server.connection.go_away();
+    server.connection.go_away(Notice::Short);
     let asked = server.frames().pop().expect("a PING");
     server.send(&[frame(kind::PING, flag::ACK, 0, asked.payload)]).expect("its answer");
     server.send(&whole(NEXT, b"a")).expect("is refused");
