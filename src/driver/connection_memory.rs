@@ -329,7 +329,7 @@ impl ConnectionMemory {
     ) -> bool {
         let Some(user) = &self.user else { return false };
         let Some(since) = self.since.as_deref().copied() else { return false };
-        if now < since + PATIENCE || !self.is_pressed() {
+        if !self.has_waited(now) || !self.is_pressed() {
             return false;
         }
         let is_read = self.permit.is_some();
@@ -344,6 +344,11 @@ impl ConnectionMemory {
             self.since = Some(Box::new(now));
         }
         exhausted
+    }
+
+    /// Returns whether it has held as much for so long that it may have to be closed.
+    pub(super) fn has_waited(&self, now: Instant) -> bool {
+        self.since.as_deref().is_some_and(|since| now >= *since + PATIENCE)
     }
 
     /// Returns when to check again.

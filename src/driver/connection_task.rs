@@ -281,7 +281,8 @@ where
             state.h2.go_on();
         }
         if self.timer.is_due(turn.now) {
-            if let Some(time) = self.timer.extension(turn.now) {
+            let is_late = state.h2.late(turn.now).is_some() || self.memory.has_waited(turn.now);
+            if is_late && let Some(time) = self.timer.extension(turn.now) {
                 state.h2.pass_over(time);
                 self.memory.pass_over(time);
             }

@@ -108,12 +108,12 @@ impl Peak {
 /// Gives freed memory back, on a thread of its own. If none can be made, this one does it: tokio would panic
 /// if it could not make one of its own.
 fn give_back() {
-    let give_back = || {
+    let work = || {
         large_buffers::clear();
         heap::give_back();
     };
-    if thread::Builder::new().name("samehost-memory".into()).spawn(give_back).is_err() {
-        give_back();
+    if thread::Builder::new().name("samehost-memory".into()).spawn(work).is_err() {
+        work();
     }
 }
 

@@ -43,8 +43,8 @@ impl Timer {
         self.due.is_some_and(|at| at <= now)
     }
 
-    /// Returns how much more time the peer gets, because this end was late: it has neither read nor written
-    /// meanwhile.
+    /// Returns how much more time the peer gets, because this end was late: its driver has neither read nor
+    /// written meanwhile.
     pub(super) fn extension(&mut self, now: Instant) -> Option<Duration> {
         let late = now.saturating_duration_since(self.due?.max(self.ran?));
         if late < LATE || self.extended.is_some_and(|at| now < at + SELDOM) {

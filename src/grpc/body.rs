@@ -49,11 +49,14 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
             Poll::Ready(frame) => {
                 let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
                 let is_more = data.is_some() && std::mem::replace(&mut self.began, true);
-                if !is_more || self.is_within_message() || !self.has_expired() {
+                if !is_more || !self.has_expired() {
                     if let (Some(sent), Some(data)) = (&mut self.sent, data) {
                         sent.take(data);
                     }
                     return Poll::Ready(Ok(frame));
+                }
+                if let Some(rest) = data.and_then(|data| self.rest_of_message(data)) {
+                    return Poll::Ready(Ok(Some(Ok(Frame::data(rest)))));
                 }
             }
         }
@@ -66,9 +69,11 @@ impl<B: Body<Data = Bytes> + Unpin> Timed<B> {
         self.deadline.as_ref().map_or_else(Deadline::passed, Deadline::exceeded)
     }
 
-    /// Returns whether a client would be left with half of a message if the body ended here.
-    fn is_within_message(&self) -> bool {
-        self.sent.as_ref().is_some_and(|sent| sent.incomplete() > 0)
+    /// Returns what is sent of `data` after the deadline, so that a client is not left with half of a message.
+    fn rest_of_message(&mut self, data: &Bytes) -> Option<Bytes> {
+        let sent = self.sent.as_mut()?;
+        let rest = sent.take_rest(data);
+        (rest > 0).then(|| data.slice(..rest))
     }
 
     fn has_expired(&self) -> bool {
@@ -302,5 +307,38 @@ impl Outbound for ServiceBody {
             observed.ended_with(Code::DeadlineExceeded);
         }
         Poll::Ready(Expiry::Reset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::uri::PathAndQuery;
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::super::timeout::LimitOf;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_deadline_only_the_rest_of_a_message_is_sent() {
+        // The frames begin and end within messages.
+        let messages = [0, 0, 0, 0, 3, 7, 7, 7].repeat(1_000);
+        let frame = |bytes: &[u8]| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(bytes)));
+        let frames: Vec<_> = messages.chunks(7).map(frame).collect();
+        let body = tonic::body::Body::new(StreamBody::new(tokio_stream::iter(frames)));
+        let path = PathAndQuery::from_static("/s/M");
+        let deadline = Deadline::of_call(&path, Duration::from_secs(1), LimitOf::Server);
+        let mut body = ServiceBody::new(body, deadline, None, None);
+        let mut sent = body.frame().await.unwrap().unwrap().into_data().unwrap().to_vec();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let trailers = loop {
+            match body.frame().await.unwrap().unwrap().into_data() {
+                Ok(data) => sent.extend_from_slice(&data),
+                Err(frame) => break frame.into_trailers().unwrap(),
+            }
+        };
+        assert_eq!(sent, messages[..8]);
+        assert_eq!(trailers[Status::GRPC_STATUS], "4");
     }
 }

@@ -57,6 +57,16 @@ impl MessagePosition {
         }
     }
 
+    /// Moves the position to the end of the incomplete message, or of the part. Returns how many bytes of the
+    /// part belong to that message.
+    pub(super) fn take_rest(&mut self, data: &[u8]) -> usize {
+        let mut rest = data;
+        while self.bytes > 0 && !rest.is_empty() {
+            rest = self.take_cut(rest);
+        }
+        data.len() - rest.len()
+    }
+
     /// Moves the position to the end of a prefix or a message that is cut, or of the part. Returns the
     /// rest of the part.
     fn take_cut<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
@@ -96,6 +106,23 @@ impl MessagePosition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rest_of_a_message_ends_where_the_next_one_begins() {
+        let bytes = [&[0, 0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0, 2], b"de"].concat();
+        for cut in 0..=bytes.len() {
+            let (began, rest) = bytes.split_at(cut);
+            let mut message = MessagePosition::default();
+            message.take(began);
+            let expected = match cut {
+                0 | 8 => 0,
+                1..8 => 8 - cut,
+                _ => bytes.len() - cut,
+            };
+            assert_eq!(message.take_rest(rest), expected, "{cut}");
+            assert_eq!(message.incomplete(), 0);
+        }
+    }
 
     #[test]
     fn only_what_is_incomplete_is_counted_however_it_is_cut() {

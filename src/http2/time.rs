@@ -14,6 +14,9 @@ use super::role::Role;
 /// The PING that checks whether a silent peer is alive.
 pub(super) const KEEP_ALIVE_PING: [u8; 8] = *b"alive?..";
 
+/// How long the last bytes of a connection may take. There is no call whose deadline would end that wait.
+const LAST_BYTES: Duration = Duration::from_secs(30);
+
 impl Connection {
     /// Notes since when something waits, if that is new at `now`. The driver calls this at the end
     /// of each turn, before it asks for the [next timeout](Self::next_timeout).
@@ -67,7 +70,7 @@ impl Connection {
     /// Returns when to call [`on_timeout`](Self::on_timeout) if nothing happens before.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let (timers, config) = (&self.timers, &self.config);
-        let mut next = timers.stall_deadline(config);
+        let mut next = self.stall_deadline();
         if self.dead.is_some() {
             return next;
         }
@@ -100,25 +103,50 @@ impl Connection {
         self.timers.keep_alive_deadline(self.config.keep_alive?, self.open_streams() > 0)
     }
 
+    /// Returns when some of the waiting bytes have to be sent.
+    fn stall_deadline(&self) -> Option<Instant> {
+        let is_over = self.draining == Draining::Final && self.active_streams() == 0;
+        let limit = match self.dead.is_some() || is_over {
+            true => self.config.send_timeout.min(LAST_BYTES),
+            false => self.config.send_timeout,
+        };
+        self.timers.stall_deadline(limit)
+    }
+
     /// Does what is due at `now`. It may write frames, and may end the connection.
     pub(crate) fn on_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
         self.note_time(now);
-        self.due(now).map_err(|error| self.fail(error))
+        if let Some(error) = self.late(now) {
+            return Err(self.fail(error));
+        }
+        if is_due(self.timers.draining_deadline(), now) {
+            self.name_last_stream();
+        }
+        if is_due(self.timers.idle_deadline(&self.config), now) {
+            self.go_away(Notice::Long);
+        }
+        if is_due(self.keep_alive_deadline(), now) {
+            self.timers.probe(now);
+            self.write_control(kind::PING, 0, 0, &KEEP_ALIVE_PING);
+        }
+        Ok(())
     }
 
-    fn due(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if is_due(self.timers.stall_deadline(&self.config)) {
-            return Err(ConnectionError::timeout(
-                ErrorCode::ENHANCE_YOUR_CALM,
+    /// Returns why the connection has to end at `now`, if the peer is too late with something.
+    pub(crate) fn late(&self, now: Instant) -> Option<ConnectionError> {
+        let (timers, config) = (&self.timers, &self.config);
+        let slow = ErrorCode::ENHANCE_YOUR_CALM;
+        if is_due(self.stall_deadline(), now) {
+            return Some(ConnectionError::timeout(
+                slow,
                 "the peer does not read what is sent to it",
             ));
         }
-        if let Some(error) = self.dead {
-            return Err(error);
+        if self.dead.is_some() {
+            return self.dead;
         }
-        if !self.handshake.is_complete() && self.timers.handshake_deadline(&self.config) <= now {
-            return Err(ConnectionError::timeout(
+        if !self.handshake.is_complete() && timers.handshake_deadline(config) <= now {
+            return Some(ConnectionError::timeout(
                 ErrorCode::SETTINGS_TIMEOUT,
                 match (self.handshake.awaits(), self.role) {
                     (Awaited::Nothing, _) => "SETTINGS not acknowledged in time",
@@ -127,28 +155,18 @@ impl Connection {
                 },
             ));
         }
-        if is_due(self.timers.frame_deadline(&self.config)) || is_due(self.block_deadline()) {
-            return Err(ConnectionError::timeout(
-                ErrorCode::ENHANCE_YOUR_CALM,
-                "a frame or header block did not end in time",
-            ));
+        if is_due(timers.frame_deadline(config), now) || is_due(self.block_deadline(), now) {
+            let why = "a frame or header block did not end in time";
+            return Some(ConnectionError::timeout(slow, why));
         }
-        if is_due(self.timers.draining_deadline()) {
-            self.name_last_stream();
+        if timers.is_probing() && is_due(self.keep_alive_deadline(), now) {
+            let why = "the peer does not answer PING";
+            return Some(ConnectionError::timeout(ErrorCode::NO_ERROR, why));
         }
-        if is_due(self.timers.idle_deadline(&self.config)) {
-            self.go_away(Notice::Long);
-        }
-        if is_due(self.keep_alive_deadline()) {
-            if self.timers.is_probing() {
-                return Err(ConnectionError::timeout(
-                    ErrorCode::NO_ERROR,
-                    "the peer does not answer PING",
-                ));
-            }
-            self.timers.probe(now);
-            self.write_control(kind::PING, 0, 0, &KEEP_ALIVE_PING);
-        }
-        Ok(())
+        None
     }
+}
+
+fn is_due(at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| at <= now)
 }

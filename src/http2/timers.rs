@@ -150,9 +150,9 @@ impl Timers {
         self.unfinished.map(|since| since + config.frame_timeout)
     }
 
-    /// Returns when some of the waiting bytes have to be sent.
-    pub(super) fn stall_deadline(&self, config: &Config) -> Option<Instant> {
-        self.stalled.map(|(since, _)| since + config.send_timeout)
+    /// Returns when some of the waiting bytes have to be sent, if that may take so long.
+    pub(super) fn stall_deadline(&self, limit: Duration) -> Option<Instant> {
+        self.stalled.map(|(since, _)| since + limit)
     }
 
     /// Returns when the end of the connection becomes final, even if the peer has not answered.

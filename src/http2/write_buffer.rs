@@ -145,23 +145,24 @@ impl WriteBuffer {
         self.written + self.taken as u64
     }
 
-    /// Drops the waiting bytes behind `end`, which is not before [`handed_over`](Self::handed_over). A
-    /// frame begins there.
+    /// Drops the waiting bytes from position `end` on, which is not before
+    /// [`handed_over`](Self::handed_over). A frame begins there. Dropped control frames still count as
+    /// waiting.
     pub(super) fn truncate(&mut self, end: u64) {
-        let mut kept = end.saturating_sub(self.handed_over()) as usize;
+        let mut left = end.saturating_sub(self.handed_over()) as usize;
         let mut at = self.buffer_written + self.taken as u64;
         let (mut inline, mut payloads) = (0, 0);
         for Payload { place, bytes, .. } in &self.payloads {
             let before = (*place - at) as usize;
-            if kept <= before {
+            if left <= before {
                 break;
             }
             inline += before;
-            kept = kept.saturating_sub(before + bytes.len());
+            left = left.saturating_sub(before + bytes.len());
             at = *place;
             payloads += 1;
         }
-        self.buffer.truncate(inline + kept);
+        self.buffer.truncate(inline + left);
         for Payload { bytes, kept, .. } in self.payloads.drain(payloads..) {
             self.payload_bytes -= bytes.len();
             self.payload_kept -= kept;

@@ -145,7 +145,7 @@ impl SocketStream {
     }
 
     /// Returns whether both ends of a Unix socket were bound to the same single CPU at the start. It is asked
-    /// at the start.
+    /// before the first write: [`watch_for_both`](Self::watch_for_both) changes it.
     pub(super) fn shares_one_cpu(&self) -> bool {
         !self.watches_room
     }
@@ -349,7 +349,8 @@ impl SocketStream {
     #[cold]
     fn watch_for_both(&mut self, cx: &Context<'_>) {
         self.watches_room = true;
-        // The task reads once more, and leaves its waker where the socket is watched from now on.
+        // The task, which reads and writes, reads once more, and leaves its waker where the socket is
+        // watched from now on.
         self.watched = None;
         cx.waker().wake_by_ref();
     }

@@ -419,3 +419,37 @@ async fn a_server_that_never_answers_is_waited_for_until_the_deadline() {
     assert_eq!(call.await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
     assert_eq!(started.elapsed().as_secs(), 7);
 }
+
+/// The call has ended, so no deadline would end the wait. The server sends `last` and reads nothing more.
+async fn the_last_bytes_do_not_wait_for_ever(last: &[u8], drops_channel: bool) {
+    let (ours, theirs) = tokio::io::duplex(4 * 1024);
+    let mut channel = Some(Channel::from_stream(ours));
+    let mut client = PingServiceClient::new(channel.clone().unwrap());
+    let large = PingRequest { payload: vec![7; 60_000].into(), ..PingRequest::ping() };
+    let call = tokio::spawn(async move { client.ping(large).await });
+    let mut server = Peer::server(theirs, &[]).await;
+    server.until(|frame| frame.kind == kind::HEADERS).await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    if drops_channel {
+        channel = None;
+    }
+    server.send(last).await;
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    // What was in the stream by then can still be read.
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(1), server.io.read_to_end(&mut rest));
+    ended.await.expect("the connection's end").unwrap();
+    assert!(rest.len() <= 4 * 1024, "{}", rest.len());
+    drop(channel);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_nobody_uses_does_not_wait_for_a_server_that_reads_nothing() {
+    the_last_bytes_do_not_wait_for_ever(&[], true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_failed_does_not_wait_for_a_server_that_reads_nothing() {
+    the_last_bytes_do_not_wait_for_ever(&frame(kind::PING, 0, 0, &[0; 3]), false).await;
+}

@@ -158,13 +158,12 @@ fn parse(bytes: &[u8], received: ReceivedRights) -> io::Result<Option<RawMessage
     if received.bytes == 0 {
         return Ok(None);
     }
-    if received.truncated {
-        // The kernel drops what this process may not open (RLIMIT_NOFILE).
-        return Err(Errno::MFILE.into());
-    }
-    let whole = !received.cut;
     match bytes.strip_prefix(MAGIC).and_then(<[u8]>::split_first) {
-        Some((kind, rest)) if whole => Ok(Some((*kind, rest.to_vec(), received.descriptors))),
+        // The kernel drops what this process may not open (RLIMIT_NOFILE).
+        Some(_) if received.truncated => Err(Errno::MFILE.into()),
+        Some((kind, rest)) if !received.cut => {
+            Ok(Some((*kind, rest.to_vec(), received.descriptors)))
+        }
         _ => Err(garbage()),
     }
 }
