@@ -115,7 +115,7 @@ impl ResponseBody {
         deadline: Option<Deadline>,
         server: Option<Arc<Address>>,
     ) -> Self {
-        let body = Timed { body: Some(incoming), deadline, began: false, sent: None };
+        let body = Timed { body: Some(incoming), deadline, ..Timed::default() };
         Self { body, message: MessagePosition::default(), server, observed: None }
     }
 
@@ -218,7 +218,7 @@ impl ServiceBody {
     ) -> Self {
         let of_server = deadline.as_ref().is_some_and(Deadline::is_of_server);
         let sent = (of_server && http.is_none()).then(Box::default);
-        let body = Timed { body: Some(body), deadline, began: false, sent };
+        let body = Timed { body: Some(body), deadline, sent, ..Timed::default() };
         Self { body, observed, http }
     }
 

@@ -78,12 +78,12 @@ impl Connection {
             return earlier;
         }
         let last = match self.role {
-            Role::Client => 0,
+            Role::Client => {
+                self.drop_unwritten_requests();
+                0
+            }
             Role::Server => self.server.last_accepted,
         };
-        if self.role == Role::Client {
-            self.drop_unwritten_requests();
-        }
         self.write_go_away(last, error.code, error.why);
         self.dead = Some(error);
         self.end_streams();

@@ -155,9 +155,10 @@ impl Server {
     /// Sets how long a call may take, from its request's head to the end of its response. It is the
     /// deadline of calls that bring none or a later one. A call that takes longer gets
     /// DEADLINE_EXCEEDED, after the messages that wait for the client to read them, and its handler is
-    /// dropped. If only the client has yet to read them all, it gets the handler's own status. A message that has begun is sent to its end, unless its rest has yet to come (from
-    /// another server, to a proxy). Default: no limit. Zero does not mean that: it leaves time only to
-    /// handlers that are ready at once.
+    /// dropped. If only the client has yet to read them all, it gets the handler's own status. A message
+    /// that has begun is sent to its end, unless its rest has yet to come (from another server, to a
+    /// proxy). Default: no limit. Zero does not mean that: it leaves time only to handlers that are ready
+    /// at once.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = Some(timeout);

@@ -26,8 +26,14 @@ use crate::wire::{
 type Call = JoinHandle<Result<PingResponse, Status>>;
 
 fn call(channel: Channel) -> Call {
+    call_with(channel, 0)
+}
+
+/// Calls with a payload of so many bytes.
+fn call_with(channel: Channel, payload: usize) -> Call {
+    let request = PingRequest { payload: vec![7; payload].into(), ..PingRequest::ping() };
     tokio::spawn(async move {
-        let call = async { PingServiceClient::new(channel).ping(PingRequest::ping()).await };
+        let call = async { PingServiceClient::new(channel).ping(request).await };
         // No test may depend on this limit.
         let result = tokio::time::timeout(Duration::from_secs(3_600), call).await;
         result.expect("a call that never ends").map(tonic::Response::into_inner)
@@ -51,6 +57,11 @@ fn trailers() -> Vec<u8> {
     block(&[("grpc-status", "0")])
 }
 
+/// A whole response on stream 1.
+fn answer() -> Vec<u8> {
+    [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)].concat()
+}
+
 fn pong() -> Vec<u8> {
     // This is a PingResponse, whose field 1 is `string message`.
     message(b"\x0a\x04pong")
@@ -70,9 +81,7 @@ async fn fails(bytes: &[u8]) -> Code {
 
 #[tokio::test]
 async fn a_proper_answer_is_taken() {
-    let answer =
-        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
-    assert_eq!(answered(&answer.concat()).await.unwrap().message, "pong");
+    assert_eq!(answered(&answer()).await.unwrap().message, "pong");
 }
 
 /// It was stopped with its container, for example. What a call may wait for is its deadline's.
@@ -87,9 +96,7 @@ async fn a_server_may_stop_reading_or_within_a_frame_and_go_on_later() {
     server.until(|frame| frame.kind == kind::HEADERS).await;
     tokio::time::sleep(STOPPED).await;
     server.until(|frame| frame.kind == kind::DATA && frame.ends_stream()).await;
-    let answer =
-        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
-    for part in answer.concat().chunks(7) {
+    for part in answer().chunks(7) {
         server.send(part).await;
         tokio::time::sleep(STOPPED).await;
     }
@@ -129,9 +136,7 @@ async fn goaways_without_end_do_not_cost_the_call_that_is_in_flight() {
     for code in [code::NO_ERROR, code::ENHANCE_YOUR_CALM] {
         let (mut server, call) = called().await;
         server.send(&go_away(1, code).repeat(100)).await;
-        let answer =
-            [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
-        server.send(&answer.concat()).await;
+        server.send(&answer()).await;
         assert_eq!(call.await.unwrap().unwrap().message, "pong");
     }
 }
@@ -184,9 +189,7 @@ async fn what_a_broken_connection_has_not_written_it_does_not_write_any_more() {
         connected.send(theirs).unwrap();
         ready(Ok::<_, std::io::Error>(ours))
     });
-    let mut client = PingServiceClient::new(channel.clone());
-    let large = PingRequest { payload: vec![7; 60_000].into(), ..PingRequest::ping() };
-    let first = tokio::spawn(async move { client.ping(large).await });
+    let first = call_with(channel.clone(), 60_000);
     let mut server = Peer::server(connections.recv().await.unwrap(), &[]).await;
     let begun = server.until(|frame| frame.kind == kind::HEADERS).await;
     // Its message does not fit into the stream, so that of the other call waits.
@@ -204,9 +207,7 @@ async fn what_a_broken_connection_has_not_written_it_does_not_write_any_more() {
     assert_eq!(rest.last(), Some(&(kind::GOAWAY, 0)));
     let mut server = Peer::server(connections.recv().await.unwrap(), &[]).await;
     server.until(|frame| frame.kind == kind::DATA && frame.ends_stream()).await;
-    let answer =
-        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
-    server.send(&answer.concat()).await;
+    server.send(&answer()).await;
     assert_eq!(second.await.unwrap().unwrap().message, "pong");
 }
 
@@ -239,10 +240,7 @@ async fn data_before_the_head_is_an_error() {
 #[tokio::test]
 async fn informational_responses_are_passed_over_but_not_without_end() {
     let early = headers(1, &block(&[(":status", "103"), ("link", "</x>")]), false);
-    let answer =
-        [headers(1, &head(), false), data(1, &pong(), false), headers(1, &trailers(), true)];
-    let answer = [early.repeat(3), answer.concat()].concat();
-    assert_eq!(answered(&answer).await.unwrap().message, "pong");
+    assert_eq!(answered(&[early.repeat(3), answer()].concat()).await.unwrap().message, "pong");
 
     let (server, call) = called().await;
     assert_eq!(server.flood(1_000_000, |_| early.clone()).await, Some(code::ENHANCE_YOUR_CALM));
@@ -424,9 +422,7 @@ async fn a_server_that_never_answers_is_waited_for_until_the_deadline() {
 async fn the_last_bytes_do_not_wait_for_ever(last: &[u8], drops_channel: bool) {
     let (ours, theirs) = tokio::io::duplex(4 * 1024);
     let mut channel = Some(Channel::from_stream(ours));
-    let mut client = PingServiceClient::new(channel.clone().unwrap());
-    let large = PingRequest { payload: vec![7; 60_000].into(), ..PingRequest::ping() };
-    let call = tokio::spawn(async move { client.ping(large).await });
+    let call = call_with(channel.clone().unwrap(), 60_000);
     let mut server = Peer::server(theirs, &[]).await;
     server.until(|frame| frame.kind == kind::HEADERS).await;
     call.abort();
