@@ -68,6 +68,8 @@ class InteropHandler < Interop::V1::InteropService::Service
     Enumerator.new do |replies|
       replies << HoldResponse.new
       sleep(LOOK) until over?(call)
+      # The server's clock may be first to see the deadline: a call that ends so has not succeeded.
+      raise GRPC::DeadlineExceeded, 'the deadline is over'
     ensure
       @mutex.synchronize do
         @ended << request.id
