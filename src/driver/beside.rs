@@ -1,15 +1,16 @@
-//! [`Beside`]: a future that waits in the same task as a busy one, without slowing it down.
+//! [`Beside`]: a stream that waits in the same task as a busy future, without slowing it down.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Polls its future only when that future was woken, however often the task is polled for other
+use futures_core::Stream;
+
+/// Polls its stream only when that stream was woken, however often the task is polled for other
 /// reasons.
-pub(super) struct Beside<'a, F> {
-    future: Pin<&'a mut F>,
+pub(super) struct Beside<'a, S> {
+    stream: Pin<&'a mut S>,
     alarm: Option<Arc<Alarm>>,
 }
 
@@ -25,16 +26,16 @@ impl Wake for Alarm {
     }
 }
 
-impl<'a, F: Future> Beside<'a, F> {
-    pub(super) fn new(future: Pin<&'a mut F>) -> Self {
-        Self { future, alarm: None }
+impl<'a, S: Stream> Beside<'a, S> {
+    pub(super) fn new(stream: Pin<&'a mut S>) -> Self {
+        Self { stream, alarm: None }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         let alarm = match &mut self.alarm {
             Some(alarm) if alarm.task.will_wake(cx.waker()) => {
                 // Usually it has not rung, and to load costs less than to swap. The swap lets the
-                // future see what happened before it rang.
+                // stream see what happened before it rang.
                 if !alarm.rung.load(Ordering::Relaxed) || !alarm.rung.swap(false, Ordering::AcqRel)
                 {
                     return Poll::Pending;
@@ -47,7 +48,12 @@ impl<'a, F: Future> Beside<'a, F> {
             }
         };
         let waker = Waker::from(Arc::clone(alarm));
-        self.future.as_mut().poll(&mut Context::from_waker(&waker))
+        let polled = self.stream.as_mut().poll_next(&mut Context::from_waker(&waker));
+        // A stream that had an item may have the next without a wake-up.
+        if polled.is_ready() {
+            alarm.rung.store(true, Ordering::Release);
+        }
+        polled
     }
 }
 
@@ -61,36 +67,48 @@ mod tests {
 
     #[tokio::test]
     async fn is_polled_when_it_was_woken_and_not_otherwise() {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let mut polls = 0;
-        let mut receiver = pin!(receiver);
-        let mut future = pin!(std::future::poll_fn(|cx| {
-            polls += 1;
-            receiver.as_mut().poll(cx)
-        }));
-        let mut beside = Beside::new(future.as_mut());
-        for _ in 0..10 {
-            std::future::poll_fn(|cx| {
-                assert!(beside.poll(cx).is_pending());
-                Poll::Ready(())
-            })
-            .await;
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
+        let mut stream = pin!(Counted { receiver, polls: 0 });
+        let mut beside = Beside::new(stream.as_mut());
+        let pending_ten_times = async |beside: &mut Beside<'_, Counted>| {
+            for _ in 0..10 {
+                let polled = std::future::poll_fn(|cx| Poll::Ready(beside.poll(cx))).await;
+                assert!(polled.is_pending());
+            }
+        };
+        pending_ten_times(&mut beside).await;
+        sender.try_send(7).unwrap();
+        sender.try_send(8).unwrap();
+        assert_eq!(std::future::poll_fn(|cx| beside.poll(cx)).await, Some(7));
+        assert_eq!(std::future::poll_fn(|cx| beside.poll(cx)).await, Some(8));
+        pending_ten_times(&mut beside).await;
+        assert_eq!(stream.polls, 4);
+    }
+
+    struct Counted {
+        receiver: tokio::sync::mpsc::Receiver<u8>,
+        polls: usize,
+    }
+
+    impl Stream for Counted {
+        type Item = u8;
+
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u8>> {
+            self.polls += 1;
+            self.receiver.poll_recv(cx)
         }
-        tokio::spawn(async move { sender.send(7) });
-        assert_eq!(std::future::poll_fn(|cx| beside.poll(cx)).await, Ok(7));
-        assert_eq!(polls, 2);
     }
 
     #[test]
     fn another_task_is_woken_too() {
         let wakes = Arc::new(Wakes::default());
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let mut receiver = pin!(receiver);
-        let mut beside = Beside::new(receiver.as_mut());
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let mut stream = pin!(Counted { receiver, polls: 0 });
+        let mut beside = Beside::new(stream.as_mut());
         assert!(beside.poll(&mut Context::from_waker(Waker::noop())).is_pending());
         let waker = wakes.waker();
         assert!(beside.poll(&mut Context::from_waker(&waker)).is_pending());
-        sender.send(7).unwrap();
+        sender.try_send(7).unwrap();
         assert_eq!(wakes.count(), 1);
         assert!(beside.poll(&mut Context::from_waker(&waker)).is_ready());
     }

@@ -1,12 +1,13 @@
 //! The server's end: it gives requests to handlers, and puts their responses into the connection.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, MutexGuard};
 use std::task::Poll;
 use std::time::Instant;
 
+use futures_core::Stream;
 use http::uri::PathAndQuery;
 
 use super::beside::Beside;
@@ -40,8 +41,8 @@ use crate::http2::{
 };
 use crate::runtime::has_several_threads;
 
-/// Serves one connection until the client closes it or, after `shutdown`, until its calls have
-/// ended. Dropping it drops its handlers.
+/// Serves one connection until the client closes it or, after one of `notices`, until its calls have
+/// ended. A later notice can shorten an earlier one. Dropping it drops its handlers.
 ///
 /// It is not an `async fn`, which would hold its arguments twice as long as it runs.
 ///
@@ -52,7 +53,7 @@ pub(crate) fn serve<T, H>(
     options: Options,
     user: Arc<User>,
     live: LiveHandler,
-    shutdown: impl Future<Output = Notice>,
+    notices: impl Stream<Item = Notice>,
 ) -> impl Future<Output = Result<Ended, CloseReason>>
 where
     T: Socket,
@@ -67,20 +68,21 @@ where
     let mut task = ConnectionTask::new(io, duties, memory, options.busy_poll);
     async move {
         let _closed_on_drop = closed_on_drop;
-        let shutdown = pin!(shutdown);
-        let mut shutdown = Beside::new(shutdown);
+        let notices = pin!(notices);
+        let mut notices = Beside::new(notices);
         let mut shutting_down = false;
         let close_reason = poll_fn(|cx| {
-            let polled = task.poll(&shared, cx);
-            if polled.is_ready() || shutting_down {
-                return polled;
+            loop {
+                let polled = task.poll(&shared, cx);
+                if polled.is_ready() {
+                    return polled;
+                }
+                let Poll::Ready(Some(notice)) = notices.poll(cx) else { return polled };
+                // The turn before has read what was there. So a peer whose SETTINGS were among that
+                // gets a graceful end.
+                shutting_down = true;
+                shared.shut_down(notice);
             }
-            let Poll::Ready(notice) = shutdown.poll(cx) else { return polled };
-            // The turn before has read what was there. So a peer whose SETTINGS were among that
-            // gets a graceful end.
-            shutting_down = true;
-            shared.shut_down(notice);
-            task.poll(&shared, cx)
         })
         .await;
         // It is boxed, so that it takes no memory as long as the connection lasts.

@@ -2,7 +2,7 @@
 
 use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tracing::Instrument;
 use super::calls::Calls;
 use super::incoming::Accepted;
 use super::lifecycle::Lifecycle;
+use super::notices::Notices;
 use super::options::{SCARCE_HANDSHAKE_TIMEOUT, ServerConfig};
 use crate::address::Address;
 use crate::backoff::varied;
@@ -70,23 +71,20 @@ impl ServedConnection {
         // twice.
         let serving = match age {
             None => {
-                Serving::Ageless(Box::pin(driver::serve(io, handler, driver, user, live, stopped)))
+                let notices = Notices::without_age(stopped);
+                Serving::Ageless(Box::pin(driver::serve(io, handler, driver, user, live, notices)))
             }
             Some(age) => {
                 let aged = lifecycle.announced(GoAwayReason::MaxAge, sleep(age));
                 Serving::Aging(Box::pin(async move {
                     let old = Notify::new();
-                    let ended = async {
-                        tokio::select! {
-                            notice = stopped => notice,
-                            () = aged => {
-                                old.notify_one();
-                                Notice::Short
-                            }
-                        }
-                    };
+                    let aged = pin!(async {
+                        aged.await;
+                        old.notify_one();
+                    });
+                    let notices = Notices::new(stopped, aged);
                     tokio::select! {
-                        served = driver::serve(io, handler, driver, user, live, ended) => served,
+                        served = driver::serve(io, handler, driver, user, live, notices) => served,
                         () = grace_has_passed(&old, grace) => {
                             tracing::debug!(?grace, "an old connection's calls were cut off");
                             Ok(Ended::Closed)

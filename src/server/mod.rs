@@ -13,6 +13,7 @@ mod limiter;
 mod limits;
 mod listeners;
 mod mount;
+mod notices;
 mod options;
 mod refusal;
 mod routes;

@@ -5,6 +5,7 @@
 //! connection are answered with a status, for a short time and without any service.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tonic::{Code, Status};
 
 use super::connection::owner;
 use super::incoming::Accepted;
+use super::notices::Notices;
 use crate::driver::{self, LiveHandlers, Memory, Socket};
 use crate::grpc::Refusing;
 use crate::http2::{Config, Notice};
@@ -62,7 +64,7 @@ pub(super) async fn refuse<T: Socket>(
     };
     let (handler, spent) = Refusing::new(status, CALLS);
     let over = Notify::new();
-    let until_over = async {
+    let until_over = pin!(async {
         tokio::select! {
             _ = stopped => {}
             _ = spent => {}
@@ -70,12 +72,13 @@ pub(super) async fn refuse<T: Socket>(
         }
         over.notify_one();
         Notice::Short
-    };
+    });
     let options =
         driver::Options { http2: config(&driver.http2, accepted.any_authority), ..driver };
     let user = memory.user(owner(&accepted.peer));
     let live = LiveHandlers::new().add();
-    let served = driver::serve(accepted.io, handler, options, user, live, until_over);
+    let notices = Notices::without_age(until_over);
+    let served = driver::serve(accepted.io, handler, options, user, live, notices);
     let cut_off = async {
         over.notified().await;
         sleep(LINGER).await;

@@ -58,6 +58,8 @@ on_both_transports_with_a_paused_clock!(
     a_time_without_end_is_no_limit,
     an_idle_timeout_of_zero_is_none,
     a_maximum_age_of_zero_is_none,
+    an_old_connection_ends_without_haste,
+    a_server_that_stops_does_not_wait_for_an_old_connection,
     a_limit_of_no_calls_admits_one,
     a_call_may_take_as_long_as_the_server_says,
     a_deadline_before_the_servers_holds,
@@ -246,6 +248,35 @@ async fn an_old_connection_is_left_for_a_new_one(transport: Transport) {
         client.ping(PingRequest::ping()).await.unwrap();
     }
     assert!(pongs.message().await.unwrap().is_none());
+}
+
+/// A client may be about to send a request, so it has 5 s to see that an old connection ends.
+async fn an_old_connection_ends_without_haste(transport: Transport) {
+    let server = ping_server().max_connection_age(Duration::from_secs(10));
+    let server = Running::start(transport, server).await;
+    let mut peer = connect(&server.address).await;
+    peer.send(&[PREFACE, &settings(&[])].concat()).await;
+    peer.shake().await;
+    assert_eq!(peer.until(|frame| frame.kind == kind::GOAWAY).await.code(), code::NO_ERROR);
+    let announced = Instant::now();
+    // The PING that asks whether it has seen that stays without an answer.
+    peer.until(|frame| frame.kind == kind::GOAWAY).await;
+    assert_eq!(announced.elapsed().as_secs(), 5);
+}
+
+async fn a_server_that_stops_does_not_wait_for_an_old_connection(transport: Transport) {
+    let server = ping_server().max_connection_age(Duration::from_secs(10));
+    let server = Running::start(transport, server).await;
+    let mut peer = connect(&server.address).await;
+    peer.send(&[PREFACE, &settings(&[])].concat()).await;
+    peer.shake().await;
+    peer.until(|frame| frame.kind == kind::GOAWAY).await;
+    sleep(Duration::from_secs(1)).await;
+    let stopped = Instant::now();
+    let (serving, _directory) = server.signal();
+    peer.until(|frame| frame.kind == kind::GOAWAY).await;
+    assert_eq!(stopped.elapsed().as_secs(), 0);
+    serving.await.unwrap();
 }
 
 async fn calls_on_an_old_connection_have_a_grace(transport: Transport) {

@@ -1,6 +1,5 @@
 //! How calls in flight are divided into writes: so that each end has some to work on.
 
-use std::future::pending;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -147,8 +146,14 @@ async fn assert_writes_of_a_server(options: Options, shares_one_cpu: bool, expec
 async fn writes_of_a_server(options: Options, shares_one_cpu: bool) -> Vec<u32> {
     let (stream, mut client, heads) = Counted::new(shares_one_cpu);
     let user = Memory::new(1 << 30, 1 << 30).user(Owner::Server);
-    let serving =
-        serve(stream, Answers::default(), options, user, LiveHandlers::new().add(), pending());
+    let serving = serve(
+        stream,
+        Answers::default(),
+        options,
+        user,
+        LiveHandlers::new().add(),
+        tokio_stream::pending(),
+    );
     let serving = tokio::spawn(serving);
     let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     sent.extend(settings());

@@ -86,7 +86,7 @@ async fn h2spec_passes() {
                 options,
                 user,
                 LiveHandlers::new().add(),
-                std::future::pending(),
+                tokio_stream::pending(),
             ));
         }
     });

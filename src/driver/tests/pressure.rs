@@ -64,7 +64,7 @@ async fn a_client_that_takes_no_response_gets_few_while_memory_is_short() {
     let serving = {
         let (stream, live) = (Sleeping::new(stream), LiveHandlers::new().add());
         let handler = Answers { size: ANSWER, calls: Arc::clone(&called) };
-        serve(stream, handler, Options::default(), user.clone(), live, pending())
+        serve(stream, handler, Options::default(), user.clone(), live, tokio_stream::pending())
     };
     tokio::spawn(serving);
     // SETTINGS_INITIAL_WINDOW_SIZE is 0.
@@ -92,7 +92,7 @@ async fn window_that_was_held_back_is_sent_when_there_is_room() {
     user.add(ELSEWHERE);
     let serving = {
         let (stream, live) = (Sleeping::new(stream), LiveHandlers::new().add());
-        serve(stream, Reads, Options::default(), user.clone(), live, pending())
+        serve(stream, Reads, Options::default(), user.clone(), live, tokio_stream::pending())
     };
     tokio::spawn(serving);
     let ping = frame(PING, 0, 0, &[0; 8]);
