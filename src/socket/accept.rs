@@ -45,7 +45,8 @@ impl ListeningSocket {
 
     /// Returns the next connection that is in the queue right now, if there is one. The connection
     /// knows its peer's identity. A connection whose identity cannot be read, or that has failed,
-    /// is closed: its peer caused that, and no other peer has to wait for it.
+    /// is closed: its peer caused that, and no other peer has to wait for it. One that the runtime cannot
+    /// watch is closed, too, with an error.
     pub(super) fn accept_queued(&self, address: &Address) -> io::Result<Option<Conn>> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         loop {
@@ -56,8 +57,9 @@ impl ListeningSocket {
                 Err(Errno::CONNABORTED | Errno::INTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
-            let conn = if self.is_unix { Conn::unix(stream) } else { Conn::tcp(stream) };
-            match conn.and_then(|conn| conn.identified(address)) {
+            // It is not the peer's fault if epoll(7) can watch no more.
+            let conn = if self.is_unix { Conn::unix(stream)? } else { Conn::tcp(stream)? };
+            match conn.identified(address) {
                 Ok(conn) => return Ok(Some(conn)),
                 Err(error) => tracing::debug!(%address, %error, "not accepted"),
             }

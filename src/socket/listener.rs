@@ -126,8 +126,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// The errors of accept(2) that concern the listener, such as `EMFILE`. They are likely to come
-    /// again at once. The listener goes on. `NotConnected` once the socket was handed over to a
+    /// The errors of accept(2) that concern the listener, such as `EMFILE`, and those of epoll(7), such as
+    /// `ENOSPC` (`fs.epoll.max_user_watches`). They are likely to come again at once. The listener goes on. `NotConnected` once the socket was handed over to a
     /// successor (see [`handed_over`](Self::handed_over)): then no connection comes any more.
     /// `InvalidInput` (`EINVAL`) once another process that has the same socket has shut it down.
     ///
