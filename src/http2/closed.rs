@@ -15,6 +15,8 @@ pub(super) struct ClosedStreams {
     reset: VecDeque<Late>,
     /// Streams up to this one may have been reset and forgotten. Frames for them are tolerated.
     forgotten: u32,
+    /// How many bytes the peer may have sent on these before it knew.
+    late_bytes: u64,
     /// The newest range of identifiers the peer passed over, as (after, before).
     skipped: (u32, u32),
 }
@@ -79,6 +81,7 @@ impl ClosedStreams {
             && let Some(lowest) = self.reset.pop_front()
         {
             self.forgotten = self.forgotten.max(lowest.id);
+            self.late_bytes += u64::from(lowest.window);
         }
         let at = self.reset.partition_point(|late| late.id < id);
         let late = Late { id, window, heads: 0, reset_by_us: false, reset_by_peer: false };
@@ -122,6 +125,18 @@ impl ClosedStreams {
         }
     }
 
+    /// Counts DATA that arrived on a stream that was forgotten. Returns false if it is empty, or more than
+    /// the peer can have sent on all of these before it knew.
+    pub(super) fn take_forgotten(&mut self, bytes: u32) -> bool {
+        match self.late_bytes.checked_sub(u64::from(bytes)) {
+            Some(left) if bytes > 0 => {
+                self.late_bytes = left;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Returns whether we have not reset a stream yet. From now on we have.
     pub(super) fn is_first_reset(&mut self, id: u32) -> bool {
         self.find_mut(id).is_some_and(|late| !std::mem::replace(&mut late.reset_by_us, true))
@@ -154,6 +169,7 @@ impl ClosedStreams {
             && let Some(highest) = self.reset.back()
         {
             self.forgotten = self.forgotten.max(highest.id);
+            self.late_bytes += self.reset.iter().map(|late| u64::from(late.window)).sum::<u64>();
             self.reset.clear();
         }
         if self.reset.capacity() > FEW {

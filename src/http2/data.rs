@@ -277,6 +277,7 @@ impl Connection {
                 }
                 if is_first_reset { self.data_after_reset(header.stream) } else { Ok(()) }
             }
+            ClosedStream::Forgotten if self.closed.take_forgotten(header.len) => Ok(()),
             ClosedStream::Forgotten => self.budget.spend(Cost::Idle),
             ClosedStream::Ended | ClosedStream::Skipped => {
                 Err(ConnectionError::closed("DATA on a closed stream"))

@@ -159,6 +159,29 @@ fn a_hundred_thousand_calls_given_up_by_the_client_just_before_their_answer() {
 }
 
 #[test]
+fn messages_of_calls_that_were_given_up_cost_nothing_though_no_call_is_left() {
+    let mut client = Tested::client();
+    let keys: Vec<_> = (0..20).map(|_| client.start_request(true)).collect();
+    keys.iter().for_each(|key| client.connection.forget(*key));
+    assert_eq!(client.frames().len(), 20);
+    // The driver sleeps, and the server has encoded these messages before it reads that.
+    client.connection.trim();
+    for key in &keys {
+        let id = key.id();
+        client.accept(&[headers(id, response_block(), false)]);
+        for _ in 0..1_000 {
+            client.accept(&[data(id, "small", false)]);
+        }
+    }
+    assert_eq!(client.connection.closed.remembered(), 0);
+    // Each head costs one unit. So does what is beyond the windows that the server had: 7 of these frames.
+    for _ in 0..80 {
+        client.accept(&[data(1, [7; 16_384], false)]);
+    }
+    assert_eq!(client.connection.budget.left(), budget::CAPACITY - 20 - 7);
+}
+
+#[test]
 fn gibibytes_pass_through_windows_of_a_mebibyte() {
     let mut server = Tested::server();
     let key = server.open_request(false);
