@@ -203,6 +203,12 @@ impl Sender {
         self.0.shared.lock().watchers.len()
     }
 
+    /// Returns how many failed request bodies wait until the ends of their calls are read.
+    #[cfg(test)]
+    pub(crate) fn failed_bodies(&self) -> usize {
+        self.0.shared.lock().failed_bodies()
+    }
+
     /// Returns whether something waits for the driver to send it.
     #[cfg(test)]
     pub(crate) fn has_unsent(&self) -> bool {

@@ -234,9 +234,19 @@ impl State {
 
     /// Client: ends a call whose request body failed, with that as the reason.
     pub(super) fn fail_request(&mut self, key: StreamKey, status: Status) {
+        // The call may have been dropped while its body was polled.
+        if !self.h2.is_known(key) {
+            return;
+        }
         self.failed_bodies.push((key, status));
         self.h2.abort(key, Reset::new(ErrorCode::CANCEL, "the request's body failed"));
         self.waiters.fail(key, &mut self.wakes);
+    }
+
+    /// Client: returns how many calls' bodies have failed whose ends were not read.
+    #[cfg(test)]
+    pub(super) fn failed_bodies(&self) -> usize {
+        self.failed_bodies.len()
     }
 
     /// Returns why a stream ended before its message did, as far as this end knows.

@@ -1,6 +1,7 @@
 //! Tests that need a connection on a stream and another handler than gRPC's.
 
 mod batches;
+mod bodies;
 mod frames;
 mod h2spec;
 mod last_words;
