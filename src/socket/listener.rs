@@ -2,6 +2,7 @@
 
 #[cfg(feature = "tonic-transport")]
 use std::fmt;
+use std::future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 #[cfg(feature = "tonic-transport")]
@@ -209,8 +210,9 @@ impl Listener {
         self.guard = None;
         self.shared.unpublish();
         // If a successor has the socket, it is the same socket, so nothing is done to it.
-        let current = self.shared.current();
-        if let Some(socket) = current.filter(|socket| !self.inherited && socket.is_unix()) {
+        let ListeningSockets { current, former } = self.shared.sockets().borrow().clone();
+        let ours = |socket: &Arc<ListeningSocket>| !self.inherited && socket.is_unix();
+        for socket in current.into_iter().chain(former).filter(ours) {
             // From now on, clients that have found the file but have not connected are refused.
             // Otherwise they would be reset when the socket closes. The queue stays
             // (`unix_stream_connect` in Linux' af_unix.c).
@@ -244,14 +246,22 @@ async fn accept(
     consume_budget().await;
     loop {
         let ListeningSockets { current, former } = sockets.borrow_and_update().clone();
-        if let Some(former) = former
+        if let Some(former) = &former
             && let Some(conn) = former.accept_queued(address)?
         {
             return Ok(conn);
         }
         let Some(current) = current else { return Err(handed_over_error()) };
+        // A hard link, a bind mount or the name that it was moved to may still lead to the former one.
+        let of_former = async {
+            match &former {
+                Some(former) => former.accept(address).await,
+                None => future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
+            accepted = of_former => return accepted,
             accepted = current.accept(address) => return accepted,
             Ok(()) = sockets.changed() => {}
         }

@@ -24,7 +24,7 @@ pub(super) struct ListenerState {
 pub(super) struct ListeningSockets {
     /// The socket that has the address, or `None` once it was handed over.
     pub(super) current: Option<Arc<ListeningSocket>>,
-    /// A socket whose file was deleted. Clients may wait in its queue.
+    /// A socket whose file was deleted or moved. Clients may wait in its queue, or reach it by another name.
     pub(super) former: Option<Arc<ListeningSocket>>,
 }
 

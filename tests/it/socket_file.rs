@@ -593,6 +593,27 @@ async fn a_deleted_socket_is_published_again_where_that_was_asked_for() {
     assert_eq!(names_in(directory.path()), ["moved"]);
 }
 
+/// A bind mount of the file into a container is such a name, too.
+#[tokio::test]
+async fn another_name_of_a_socket_that_was_published_again_still_leads_to_its_server() {
+    let directory = directory();
+    let address = socket_in(directory.path());
+    let path = address.as_path().unwrap();
+    let listener = BindOptions::new().republish(true).bind(&address).await.unwrap();
+    let another = directory.path().join("another");
+    std::fs::hard_link(path, &another).unwrap();
+    std::fs::remove_file(path).unwrap();
+    eventually_async("the socket is back", || path.exists()).await;
+    let by_another = Address::unix(&another).unwrap();
+    for address in [&by_another, &address, &by_another] {
+        let accept = tokio::time::timeout(Duration::from_secs(20), listener.accept());
+        // The listener waits already when the client connects.
+        let (accepted, client) = tokio::join!(accept, connect(address));
+        client.unwrap();
+        accepted.expect("it is accepted without another client").unwrap();
+    }
+}
+
 /// A working directory is the whole process's, so the test runs itself as another one.
 #[tokio::test]
 async fn a_relative_path_stays_that_of_the_directory_in_which_it_was_bound() {
