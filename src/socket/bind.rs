@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use super::accept::ListeningSocket;
 use super::adopt::Adoption;
 use super::bind_error::{BindError, BindErrorKind, BindProblem};
+use super::connect::keep_failure;
 use super::file::CONTROL;
 use super::hand_over::{self, TakeOver};
 use super::listener::Listener;
@@ -391,17 +392,20 @@ impl BindOptions {
         {
             return Err(BindError::new(address, BindProblem::NotLoopback { resolved: *remote }));
         }
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let mut failure = None;
         let bound = candidates.iter().find_map(|ip| match self.listen_tcp(*ip) {
             Ok(bound) => Some(bound),
             Err(error) => {
-                failure = error;
+                keep_failure(&mut failure, error);
                 None
             }
         });
-        let (socket, bound) = bound.ok_or_else(|| match failure.kind() {
-            io::ErrorKind::AddrInUse => BindError::new(address, BindProblem::PortInUse),
-            _ => BindError::new(address, BindProblem::Port { source: failure }),
+        let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let (socket, bound) = bound.ok_or_else(|| match failure.unwrap_or_else(none) {
+            source if source.kind() == io::ErrorKind::AddrInUse => {
+                BindError::new(address, BindProblem::PortInUse)
+            }
+            source => BindError::new(address, BindProblem::Port { source }),
         })?;
         Ok(Listener::new(Address::from(bound), register(address, socket, false)?))
     }
@@ -491,4 +495,22 @@ fn group_id(address: &Address, group: &Group) -> Result<Gid, BindError> {
         return Err(none(id.to_string()));
     }
     Ok(Gid::from_raw(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As of `localhost` where IPv6 is switched off.
+    #[tokio::test]
+    async fn a_port_in_use_is_told_though_another_address_of_the_name_is_not_there() {
+        let taken = Listener::bind("127.0.0.1:0").await.unwrap();
+        let Kind::Tcp(taken) = *taken.local_addr().kind() else { unreachable!() };
+        // No host has this address (RFC 5737).
+        let absent = SocketAddr::from(([192, 0, 2, 1], taken.port()));
+        let options = BindOptions::new().allow_remote(true);
+        let address = "localhost:1".parse().unwrap();
+        let failure = options.bind_tcp(&address, &[taken, absent]).await.unwrap_err();
+        assert_eq!(failure.kind(), BindErrorKind::PortInUse, "{failure}");
+    }
 }

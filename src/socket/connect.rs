@@ -102,20 +102,32 @@ async fn connect_tcp(
     let found = tokio::net::lookup_host(target)
         .await
         .map_err(|error| ConnectError::unknown_host(address, error))?;
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut failure = None;
     for at in found {
         match TcpStream::connect(at).await.and_then(refuse_itself) {
             Ok(stream) => {
                 let stream = stream.into_std().and_then(|stream| Conn::tcp(stream.into()));
                 return stream.map_err(|error| ConnectError::io(address, error));
             }
-            Err(error) => last = error,
+            Err(error) => keep_failure(&mut failure, error),
         }
     }
-    Err(match last.kind() {
+    let failure = failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
+    Err(match failure.kind() {
         io::ErrorKind::ConnectionRefused => ConnectError::no_server(address, ""),
-        _ => ConnectError::io(address, last),
+        _ => ConnectError::io(address, failure),
     })
+}
+
+/// Keeps the failure of that address of a host name that tells more. One that this host cannot have, such
+/// as `::1` where IPv6 is switched off, tells nothing of a server.
+pub(super) fn keep_failure(kept: &mut Option<io::Error>, error: io::Error) {
+    let errno = Errno::from_io_error(&error);
+    let is_of_host =
+        matches!(errno, Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT | Errno::NETUNREACH));
+    if kept.is_none() || !is_of_host {
+        *kept = Some(error);
+    }
 }
 
 /// Refuses a TCP socket that has connected to itself. That happens where nobody listens on a port that
@@ -140,6 +152,20 @@ mod tests {
     use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, socket};
 
     use super::*;
+
+    #[test]
+    fn the_failure_of_an_address_that_this_host_does_not_have_hides_no_other() {
+        let (absent, refused) = (Errno::ADDRNOTAVAIL, Errno::CONNREFUSED);
+        for (errnos, kept) in [
+            (vec![refused, absent], refused),
+            (vec![absent, refused], refused),
+            (vec![absent, Errno::AFNOSUPPORT], absent),
+        ] {
+            let mut failure = None;
+            errnos.into_iter().for_each(|errno| keep_failure(&mut failure, errno.into()));
+            assert_eq!(Errno::from_io_error(&failure.unwrap()), Some(kept));
+        }
+    }
 
     #[test]
     fn a_socket_that_has_connected_to_itself_is_refused_and_its_port_is_free() {

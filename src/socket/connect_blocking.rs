@@ -10,7 +10,7 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::SocketAddrUnix;
 
 use super::conn::Peer;
-use super::connect::{FULL_BACKLOG, path_address, refuse_itself};
+use super::connect::{FULL_BACKLOG, keep_failure, path_address, refuse_itself};
 use super::connect_error::ConnectError;
 use super::held::Held;
 use super::identity::{PeerIdentity, TcpPeer};
@@ -99,7 +99,7 @@ fn connect_tcp(
     until: Option<Instant>,
     late: impl Fn() -> ConnectError,
 ) -> Result<OwnedFd, ConnectError> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut failure = None;
     for at in found {
         let connected = match until {
             None => TcpStream::connect(at),
@@ -111,12 +111,13 @@ fn connect_tcp(
         let connected = connected.and_then(refuse_itself);
         match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
             Ok(stream) => return Ok(stream.into()),
-            Err(error) => last = error,
+            Err(error) => keep_failure(&mut failure, error),
         }
     }
-    Err(match last.kind() {
+    let failure = failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
+    Err(match failure.kind() {
         io::ErrorKind::ConnectionRefused => ConnectError::no_server(address, ""),
         io::ErrorKind::TimedOut => late(),
-        _ => ConnectError::io(address, last),
+        _ => ConnectError::io(address, failure),
     })
 }
