@@ -22,7 +22,8 @@ use crate::socket::ConnectError;
 /// The backoff between attempts for calls that wait for a server.
 pub(crate) const WAITING: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
 
-/// How often a call begins another attempt because the runtime of the one before was shut down.
+/// How often a call begins another attempt because the one that it began before was lost: its runtime was
+/// shut down.
 const LOST_ATTEMPTS: u32 = 2;
 
 /// A task that connects, repeatedly while a call waits for a server. It runs as long as any call
@@ -132,9 +133,10 @@ impl ChannelCore {
     ) -> Result<Arc<Link>, Unconnected> {
         let mut lost = 0;
         loop {
-            let attempt = match self.attempt(wait && later) {
+            let (attempt, is_own) = match self.attempt(wait && later) {
                 Found::Link(link) => return Ok(link),
-                Found::Attempt(attempt) => attempt,
+                Found::Attempt(attempt) => (attempt, false),
+                Found::Begun(attempt) => (attempt, true),
                 Found::Ended(close_reason) => return Err(Unconnected::Stream(close_reason)),
             };
             let waiting = wait.then(|| WaitingCall::new(&attempt.callers));
@@ -162,10 +164,12 @@ impl ChannelCore {
                 ) => {
                     return Err(error.into());
                 }
-                // The runtime that connected was shut down. If it is not this call's own, this call
-                // begins another attempt.
-                Ok(AttemptState::Trying { last: None, .. }) | Err(_) if lost < LOST_ATTEMPTS => {
-                    lost += 1;
+                // The runtime that connected was shut down. That of another call says nothing of this
+                // call's own, however often it happens.
+                Ok(AttemptState::Trying { last: None, .. }) | Err(_)
+                    if !is_own || lost < LOST_ATTEMPTS =>
+                {
+                    lost += u32::from(is_own);
                 }
                 _ => return Err(ConnectError::runtime_ended().into()),
             }
@@ -197,7 +201,7 @@ impl ChannelCore {
         task.spawn(Arc::clone(self).run(sender, Arc::clone(&callers), later));
         let attempt = Arc::new(Attempt { progress, callers, _task: task });
         *under_way = Arc::downgrade(&attempt);
-        Found::Attempt(attempt)
+        Found::Begun(attempt)
     }
 
     async fn run(
@@ -293,7 +297,10 @@ impl LastFailure {
 
 enum Found {
     Link(Arc<Link>),
+    /// An attempt that another call has begun.
     Attempt(Arc<Attempt>),
+    /// An attempt that begins.
+    Begun(Arc<Attempt>),
     Ended(Option<CloseReason>),
 }
 

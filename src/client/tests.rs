@@ -165,3 +165,32 @@ async fn a_list_without_addresses_is_said_to_be_empty() {
     assert!(error.to_string().contains("the list is empty"), "{error}");
     assert_eq!(error.kind(), crate::ConnectErrorKind::InvalidAddress);
 }
+
+/// As of tests that share a channel and have a runtime each.
+#[test]
+fn a_call_that_waits_goes_on_though_other_runtimes_that_connect_are_shut_down() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let address = Address::unix(directory.path().join("later.sock")).unwrap();
+    let channel = Channel::builder(&address).wait_for_ready(true).connect_lazy();
+    let own = runtime();
+    let mut waiting = call(&channel);
+    let mut cx = Context::from_waker(Waker::noop());
+    for round in 0..6 {
+        let other = runtime();
+        let mut begun = call(&channel);
+        let entered = other.enter();
+        assert!(Pin::new(&mut begun).poll(&mut cx).is_pending());
+        drop(entered);
+        let _entered = own.enter();
+        let joined = Pin::new(&mut waiting).poll(&mut cx);
+        assert!(joined.is_pending(), "round {round}: {joined:?}");
+        drop(other);
+    }
+    own.block_on(async {
+        let listener = Listener::bind(&address).await.unwrap();
+        tokio::spawn(Server::new().serve(listener));
+        let answered = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        answered.expect("it connects by itself").unwrap();
+    });
+}
