@@ -45,6 +45,8 @@ struct CloseQueue {
     users: HashMap<PeerUid, Jobs>,
     threads: usize,
     idle: usize,
+    /// The process that made the threads.
+    process: u32,
 }
 
 #[derive(Default)]
@@ -111,6 +113,7 @@ pub(crate) fn do_not_linger(descriptor: &OwnedFd) {
 impl Closer {
     fn push(&'static self, user: PeerUid, job: (usize, Job)) {
         let mut queue = self.lock();
+        queue.note_process(std::process::id());
         let jobs = queue.users.entry(user).or_default();
         jobs.waiting.push_back(job);
         let is_unserved = jobs.busy == 0 && jobs.waiting.len() == 1;
@@ -159,6 +162,14 @@ impl Closer {
 }
 
 impl CloseQueue {
+    /// Forgets the threads if another process made them: a child has none of its parent's (fork(2)).
+    fn note_process(&mut self, process: u32) {
+        if std::mem::replace(&mut self.process, process) != process {
+            (self.threads, self.idle) = (0, 0);
+            self.users.values_mut().for_each(|jobs| jobs.busy = 0);
+        }
+    }
+
     /// Returns how many jobs may begin now.
     fn may_begin(&self) -> usize {
         self.users.values().map(Jobs::may_begin).sum()
@@ -225,6 +236,16 @@ mod tests {
         let (sender, closed) = mpsc::channel::<()>();
         close(user, descriptor(), sender);
         assert_eq!(closed.recv(), Err(mpsc::RecvError));
+    }
+
+    #[test]
+    fn a_child_whose_parent_had_threads_makes_its_own() {
+        let closer: &'static Closer = Box::leak(Box::default());
+        let (threads, idle, parent) = (MAX_THREADS, MAX_THREADS, std::process::id() + 1);
+        *closer.lock() = CloseQueue { threads, idle, process: parent, ..CloseQueue::default() };
+        let (closed, is_closed) = mpsc::channel();
+        closer.push(None, (1, Box::new(move |_| closed.send(()).unwrap())));
+        is_closed.recv_timeout(Duration::from_secs(20)).unwrap();
     }
 
     #[test]
