@@ -63,8 +63,9 @@ struct SendingSockets {
     open: VecDeque<Weak<dyn SendingSocket>>,
     /// Sockets of connections that have ended. Their peers may still read what was sent.
     closed: Vec<(OwnedFd, Sent)>,
-    /// Whether a thread checks `closed` from time to time.
-    watched: bool,
+    /// The process whose thread checks `closed` from time to time. A child of fork(2) has no thread of its
+    /// parent's.
+    watched_by: Option<u32>,
 }
 
 /// Sends `bytes` with the descriptors of `set` beside the first of them. Fails with
@@ -180,9 +181,10 @@ impl Underway {
     fn watch(&'static self, socket: OwnedFd, sent: Sent) {
         let mut sockets = self.sockets();
         sockets.closed.push((socket, sent));
-        if !sockets.watched {
+        let process = std::process::id();
+        if sockets.watched_by != Some(process) {
             let thread = std::thread::Builder::new().name("samehost-unread".into());
-            sockets.watched = thread.spawn(|| self.watch_closed()).is_ok();
+            sockets.watched_by = thread.spawn(|| self.watch_closed()).is_ok().then_some(process);
         }
     }
 
@@ -192,7 +194,7 @@ impl Underway {
             let mut sockets = self.sockets();
             sockets.look_at_closed();
             if sockets.closed.is_empty() {
-                sockets.watched = false;
+                sockets.watched_by = None;
                 return;
             }
         }
@@ -291,6 +293,16 @@ mod tests {
         // A set that is larger than the maximum goes alone.
         assert_eq!(underway.send(&ours, b"x", &some(MOST + 1)).unwrap(), 1);
         assert_eq!(refused(underway.send(&ours, b"x", &some(1))), Errno::AGAIN);
+    }
+
+    #[test]
+    fn a_child_whose_parent_had_a_thread_makes_its_own() {
+        let underway: &'static Underway = Box::leak(Box::new(Underway::new(Quotas::of(1, 1))));
+        underway.sockets().watched_by = Some(std::process::id() + 1);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        underway.watch(ours.into(), Sent::default());
+        theirs.set_read_timeout(Some(PERIOD * 100)).unwrap();
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0, "it is closed");
     }
 
     #[test]
