@@ -216,8 +216,9 @@ fn a_deadline_ends_a_call_that_waits(transport: Transport) {
     let mut late = Request::new(WatchRequest::default());
     late.get_mut().interval = Some(prost_types::Duration { seconds: 3_600, nanos: 0 });
     late.set_timeout(Duration::from_millis(50));
-    let ends: Vec<_> = client.watch(late).unwrap().into_inner().map(|one| one.map(drop)).collect();
-    assert_eq!(ends.last().unwrap().as_ref().unwrap_err().code(), Code::DeadlineExceeded);
+    // On a busy machine it may pass before the head of the response comes.
+    let end = client.watch(late).and_then(|stream| stream.into_inner().last().unwrap().map(drop));
+    assert_eq!(end.unwrap_err().code(), Code::DeadlineExceeded);
 }
 
 fn the_channels_timeout_is_every_calls_deadline(transport: Transport) {

@@ -157,9 +157,17 @@ fn an_observer_is_told_once_of_a_graceful_end_and_may_use_a_call_that_is_open() 
     server.join().unwrap();
 }
 
-/// The thread that reads sees nothing of that.
+/// The thread that reads sees nothing of that. It looks again after a second, but it need not. Other work
+/// on the machine may delay it as long, though not each time.
 #[test]
 fn a_server_that_reads_no_more_ends_its_calls_and_a_new_one_goes_to_the_next() {
+    let at_once = |took: &Duration| *took < Duration::from_millis(900);
+    let took = (0..5).map(|_| calls_of_a_server_that_reads_no_more()).find(at_once);
+    assert!(took.is_some(), "it was only seen by looking again");
+}
+
+/// Returns how long it takes to answer a new call on another connection and to end the one that waits.
+fn calls_of_a_server_that_reads_no_more() -> Duration {
     let directory = directory();
     let address = socket_in(directory.path());
     let (closed, has_closed) = mpsc::channel();
@@ -189,9 +197,9 @@ fn a_server_that_reads_no_more_ends_its_calls_and_a_new_one_goes_to_the_next() {
     assert_eq!(conversation.message().unwrap().unwrap().message, "pong");
     let status = waiting.join().unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    // The thread that reads looks again after a second. It need not.
-    assert!(began.elapsed() < Duration::from_millis(900));
+    let took = began.elapsed();
     server.join().unwrap();
+    took
 }
 
 /// Over TCP a request can still be written then, and nobody knows whether the server has processed it.

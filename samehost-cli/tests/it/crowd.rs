@@ -68,7 +68,7 @@ async fn tcp_clients_that_have_gone_hold_up_nobody() {
     let mut client = PingServiceClient::new(channel);
     // With a backoff after each of the others, it would take a minute.
     let call = client.ping(PingRequest::ping());
-    timeout(Duration::from_secs(5), call).await.expect("at once").unwrap();
+    timeout(Duration::from_secs(30), call).await.expect("at once").unwrap();
 }
 
 #[tokio::test]
@@ -316,10 +316,15 @@ impl Observer for GoAways {
 }
 
 /// Asserts that one of `peers` is closed in time and that this is told, and that other clients do not wait.
-async fn one_is_closed(peers: Vec<Peer<UnixStream>>, server: &Running, told: &GoAways) {
+/// `began` is before the first of them sent anything.
+async fn one_is_closed(
+    peers: Vec<Peer<UnixStream>>,
+    server: &Running,
+    told: &GoAways,
+    began: Instant,
+) {
     let mut small = PingServiceClient::new(server.channel().await);
     small.ping(PingRequest::ping()).await.unwrap();
-    let began = Instant::now();
     let mut ends = JoinSet::new();
     for mut peer in peers {
         ends.spawn(async move {
@@ -331,9 +336,10 @@ async fn one_is_closed(peers: Vec<Peer<UnixStream>>, server: &Running, told: &Go
             None
         });
     }
-    let first = timeout(Duration::from_secs(13), ends.join_next()).await.expect("within 10 s");
+    // It is 10 s. Other work on the machine may delay the end.
+    let first = timeout(Duration::from_secs(30), ends.join_next()).await.expect("in time");
     assert_eq!(first.unwrap().unwrap(), Some(code::ENHANCE_YOUR_CALM));
-    assert!(began.elapsed() > Duration::from_secs(5), "it had time");
+    assert!(began.elapsed() >= Duration::from_secs(10), "it had time: {:?}", began.elapsed());
     eventually_async("the observer is told", || {
         told.0.lock().unwrap().first() == Some(&GoAwayReason::Limit)
     })
@@ -369,7 +375,7 @@ async fn messages_without_end_fill_a_server_though_they_are_read() {
     let told = GoAways::default();
     let server = server.observer(told.clone());
     let server = Running::start(Transport::Unix, server.max_buffered_bytes(ROOM)).await;
-    let (mut peers, mut sent) = (Vec::new(), 0);
+    let (began, mut peers, mut sent) = (Instant::now(), Vec::new(), 0);
     for _ in 0..4 {
         let (peer, more) = begin_messages(server.address.as_path().unwrap(), MANY_STREAMS).await;
         peers.push(peer);
@@ -377,7 +383,7 @@ async fn messages_without_end_fill_a_server_though_they_are_read() {
     }
     // The first one sends all that its streams have room for. The others have what their sockets hold.
     assert!(sent < 8 * ROOM, "{sent} bytes");
-    one_is_closed(peers, &server, &told).await;
+    one_is_closed(peers, &server, &told, began).await;
 }
 
 #[tokio::test]

@@ -223,8 +223,11 @@ fn the_log_names_who_is_refused() {
 fn it_ends_when_it_is_idle() {
     let directory = directory();
     let address = socket_in(directory.path());
-    let mut serving = Serving::start(&[&address.to_string()], &["--idle-exit", "200ms"]);
+    let mut serving = Serving::start(&[&address.to_string()], &["--idle-exit", "1s"]);
+    // The command may take longer to start. Meanwhile the server is not idle.
+    let held = std::os::unix::net::UnixStream::connect(address.as_path().unwrap()).unwrap();
     assert!(run(&["ping", "-c", "1", &address.to_string()]).status.success());
+    drop(held);
     let (code, errors) = serving.wait();
     assert_eq!((code, &*errors), (Some(0), ""));
     assert!(!address.as_path().unwrap().exists());
@@ -250,5 +253,6 @@ fn a_call_and_a_connection_last_no_longer_than_they_may() {
     serving.signal(nix_signal::Signal::TERM);
     let (_, log) = serving.wait();
     let opened = log.lines().filter(|line| line.contains("a connection was opened")).count();
-    assert_eq!(opened, 2, "{log}");
+    // There are more if the first one was too old before its call began.
+    assert!(opened >= 2, "{log}");
 }
