@@ -418,11 +418,16 @@ fn calls_are_spread_over_connections() {
     assert_eq!(cells(&report), expected.concat());
 }
 
-#[test]
-fn processes_can_be_pinned() {
+/// Returns the number of a CPU that this process may use, by proc_pid_status(5).
+fn own_cpu() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
-    let cpu = allowed.trim().split([',', '-']).next().unwrap();
+    allowed.trim().split([',', '-']).next().unwrap().to_owned()
+}
+
+#[test]
+fn processes_can_be_pinned() {
+    let cpu = own_cpu();
     let pin = format!("{cpu},{cpu}");
     let mut running =
         Running::start(&[&MANY_ROUNDS[..], &["--pin", &pin, "--busy-poll", "50us"]].concat());
@@ -528,8 +533,8 @@ fn wrong_usage_exits_with_2_and_says_why() {
         ("--connections 2 --concurrency 1", "in flight of unary: give a higher --concurrency"),
         ("--connections 2", "in flight of stream"),
         ("--pin 0", "SERVER_CPU,CLIENT_CPU"),
-        ("--pin 0,123456", "no CPU 123456"),
-        ("--pin 0,0 --address unix:/tmp/x.sock", "cannot be used with"),
+        ("--pin CPU,123456", "no CPU 123456"),
+        ("--pin CPU,CPU --address unix:/tmp/x.sock", "cannot be used with"),
         ("--raw --address unix:/tmp/x.sock", "needs a server of its own"),
         ("--raw=perhaps", "invalid value"),
         ("--blocking=true --stubs tonic", "--stubs samehost"),
@@ -544,6 +549,7 @@ fn wrong_usage_exits_with_2_and_says_why() {
         ("--address /tmp/x.sock", "unix:/tmp/x.sock"),
         ("somewhere", "unexpected argument"),
     ] {
+        let arguments = arguments.replace("CPU", &own_cpu());
         let output = bench(&arguments.split(' ').collect::<Vec<_>>());
         let errors = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{arguments}: {errors}");

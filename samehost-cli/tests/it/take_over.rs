@@ -33,7 +33,10 @@ fn serving(address: &Address, stop_at: Option<&str>) -> Serving {
 }
 
 fn listens(server: &mut Serving, address: &Address) {
-    assert_eq!(server.line(), format!("listening on {address}"));
+    let line = server.line();
+    // At the end of its output, a server has said on standard error why it ends.
+    let why = if line.is_empty() { server.wait().1 } else { String::new() };
+    assert_eq!(line, format!("listening on {address}"), "{why}");
 }
 
 /// Waits until the process has stopped itself (SIGSTOP).
