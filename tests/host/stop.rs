@@ -23,13 +23,19 @@ const PEERS: usize = 50;
 
 const QUEUED: usize = 2_000;
 
-/// Done within the drain deadline and a second; whoever waited in the queue gets an answer.
-pub(crate) fn with_clients(_: Scale) -> String {
+/// What it may take beyond the drain deadline. Where the machine has other things to do, it is less than the
+/// 30 s after which a peer that reads nothing is closed in any case.
+fn beyond(scale: Scale) -> Duration {
+    scale.pick(Duration::from_secs(20), Duration::from_secs(1))
+}
+
+/// Done within the drain deadline and a second, with `--full`; whoever waited in the queue gets an answer.
+pub(crate) fn with_clients(scale: Scale) -> String {
     if !need_descriptors(QUEUED as u64 + 1_000) {
         return "left out: too few file descriptors are allowed".to_owned();
     }
-    let stuck = block_on(with_peers_that_do_nothing());
-    let (answered, unavailable, slowest) = block_on(with_a_queue());
+    let stuck = block_on(with_peers_that_do_nothing(beyond(scale)));
+    let (answered, unavailable, slowest) = block_on(with_a_queue(beyond(scale)));
     format!(
         "{} silent, half-open and stuck peers: stopped within {stuck:.1?} (drain {DRAIN:?}); of \
          {QUEUED} clients in the queue {answered} were answered and {unavailable} UNAVAILABLE, the \
@@ -43,7 +49,7 @@ fn serve(address: &Address) -> Serving {
     Serving::start(&[&address.to_string()], &["--drain", &drain])
 }
 
-async fn with_peers_that_do_nothing() -> Duration {
+async fn with_peers_that_do_nothing(beyond: Duration) -> Duration {
     let directory = directory();
     let address = socket_in(directory.path());
     let mut server = serve(&address);
@@ -75,12 +81,12 @@ async fn with_peers_that_do_nothing() -> Duration {
     let (code, errors) = server.wait();
     let took = signalled.elapsed();
     assert_eq!(code, Some(0), "{errors}");
-    assert!(took < DRAIN + Duration::from_secs(1), "took {took:?}");
+    assert!(took < DRAIN + beyond, "took {took:?}");
     took
 }
 
 /// How many were answered, how many were told UNAVAILABLE, and when the last one was.
-async fn with_a_queue() -> (usize, usize, Duration) {
+async fn with_a_queue(beyond: Duration) -> (usize, usize, Duration) {
     let directory = directory();
     let address = socket_in(directory.path());
     let mut server = serve(&address);
@@ -127,11 +133,11 @@ async fn with_a_queue() -> (usize, usize, Duration) {
             *if call.unwrap() { &mut answered } else { &mut unavailable } += 1;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), all).await.expect("a client hangs");
+    tokio::time::timeout(Duration::from_secs(60), all).await.expect("a client hangs");
     let slowest = signalled.elapsed();
     let (code, errors) = server.wait();
     assert_eq!(code, Some(0), "{errors}");
     let took = signalled.elapsed();
-    assert!(took < DRAIN + Duration::from_secs(1), "took {took:?}");
+    assert!(took < DRAIN + beyond, "took {took:?}");
     (answered, unavailable, slowest)
 }
