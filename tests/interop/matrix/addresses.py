@@ -26,8 +26,8 @@ class Addresses:
 
 
 def reachable(port):
-    """Returns as soon as somebody listens, within 10 s."""
-    for _ in range(200):
+    """Returns as soon as somebody listens, within a minute."""
+    for _ in range(1200):
         try:
             socket.create_connection(("127.0.0.1", port)).close()
             return

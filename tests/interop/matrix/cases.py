@@ -19,11 +19,11 @@ def driven(command, address, cases, env):
     try:
         done = subprocess.run(
             command, env=environment(env), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=120,
+            timeout=300,
         )
         output, end = done.stdout, f"exit code {done.returncode}: {done.stderr.strip()[-300:]}"
     except subprocess.TimeoutExpired as expired:
-        output, end = (expired.stdout or b"").decode(), "no end within 2 minutes"
+        output, end = (expired.stdout or b"").decode(), "no end within 5 minutes"
     told = dict(line.split("\t", 1) for line in output.splitlines() if "\t" in line)
     return {case: told.get(case, end) for case in cases}
 
@@ -36,5 +36,5 @@ def all_cases(command, served, env, cases, address=None):
         if case in cases:
             starts = served.starts
             told |= driven(command, address, [case], env)
-            served.wait_for(starts + 1, 30)
+            served.wait_for(starts + 1, 60)
     return told

@@ -91,7 +91,7 @@ def grpc_cases(place, built, outcome):
             for case in GRPC_CASES:
                 done = subprocess.run(
                     [client, *where, f"-test_case={case}"], capture_output=True, text=True,
-                    timeout=60, check=False,
+                    timeout=300, check=False,
                 )
                 told[case] = "ok" if done.returncode == 0 else done.stderr.strip()[-300:]
         outcome.add(GRPC, "grpc-go's client, our server", transport, GRPC_CASES, told)

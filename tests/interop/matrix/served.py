@@ -23,7 +23,7 @@ class Served:
 
     def __enter__(self):
         self.thread.start()
-        if not self.wait_for(1, 30):
+        if not self.wait_for(1, 60):
             self.__exit__()
             raise Failed(f"{' '.join(self.command)}: it does not start: {self.log.read_text()[-2000:]}")
         return self

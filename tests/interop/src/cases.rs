@@ -26,7 +26,7 @@ use crate::pb::reflection::{ServerReflectionRequest, ServerReflectionResponse};
 const LIMIT: usize = 4 << 20;
 
 /// What a call that is to end for another reason may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub async fn run(case: &str, channel: Channel) -> Result<()> {
     match case {
@@ -273,10 +273,10 @@ async fn restart(channel: Channel) -> Result<()> {
         tries += 1;
         match client.ping(patient(PingRequest::ping())).await {
             Ok(_) => return Ok(()),
-            Err(status) if status.code() != Code::Unavailable || tries == 100 => {
+            Err(status) if status.code() != Code::Unavailable || tries == 300 => {
                 bail!("after the restart: {status:?}")
             }
-            Err(_) => tokio::time::sleep(PATIENCE / 100).await,
+            Err(_) => tokio::time::sleep(PATIENCE / 300).await,
         }
     }
 }

@@ -9,7 +9,7 @@ import { compressionGzip, createGrpcTransport } from '@connectrpc/connect-node';
 import { Health, Interop, Ping, PingRequest, Reflection } from './protos.js';
 
 const LIMIT = 4 << 20;
-const patient = { timeoutMs: 10_000 };
+const patient = { timeoutMs: 30_000 };
 
 async function failure(promise) {
   let value;
@@ -174,7 +174,7 @@ const cases = {
         await client.ping({}, patient);
         return;
       } catch (error) {
-        if (!(error instanceof ConnectError) || attempt === 200) throw error;
+        if (!(error instanceof ConnectError) || attempt === 600) throw error;
         await pause(50);
       }
     }

@@ -31,7 +31,7 @@ const std::string kService = "ping.v1.PingService";
 
 // A context that ends a call which does not end by itself.
 struct Context : ClientContext {
-  explicit Context(std::chrono::milliseconds patience = std::chrono::seconds(10)) {
+  explicit Context(std::chrono::milliseconds patience = std::chrono::seconds(30)) {
     set_deadline(std::chrono::system_clock::now() + patience);
   }
 };
@@ -261,7 +261,7 @@ void Crash(Channel channel) {
 }
 
 void Lost(Channel channel) {
-  Held held(channel, std::chrono::seconds(10));
+  Held held(channel, std::chrono::seconds(30));
   Crash(channel);
   ExpectCode(held.Finish(), StatusCode::UNAVAILABLE);
 }

@@ -27,7 +27,7 @@ import (
 
 const (
 	limit    = 4 << 20
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 )
 
 // The cases; their context ends when patience does.
@@ -327,7 +327,7 @@ func restart(ctx context.Context, conn *grpc.ClientConn) error {
 		if status.Code(err) != codes.Unavailable || ctx.Err() != nil {
 			return err
 		}
-		time.Sleep(patience / 100)
+		time.Sleep(patience / 300)
 	}
 }
 

@@ -18,7 +18,7 @@ from ping.v1.ping_grpc import PingServiceStub
 from ping.v1.ping_pb2 import CollectRequest, ConverseRequest, PingRequest, WatchRequest
 
 LIMIT = 4 << 20
-PATIENCE = 10
+PATIENCE = 30
 
 
 class Different(Exception):

@@ -20,7 +20,7 @@ const { ping, interop, grpc: { health, reflection } } = grpc.loadPackageDefiniti
 const Answer = interop.v1.InteropService.service.Answer;
 
 const LIMIT = 4 << 20;
-const PATIENCE = 10_000;
+const PATIENCE = 30_000;
 const patient = () => ({ deadline: new Date(Date.now() + PATIENCE) });
 
 // A unary or client-streaming call: its reply with the initial and trailing metadata, or its error.

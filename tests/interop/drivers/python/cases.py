@@ -18,7 +18,7 @@ from ping.v1.ping_pb2 import CollectRequest, ConverseRequest, PingRequest, Watch
 from ping.v1.ping_pb2_grpc import PingServiceStub
 
 LIMIT = 4 << 20
-PATIENCE = 10
+PATIENCE = 30
 
 
 class Different(Exception):

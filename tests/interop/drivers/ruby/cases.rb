@@ -7,7 +7,7 @@ require 'interop/v1/interop_services_pb'
 require 'ping/v1/ping_services_pb'
 
 LIMIT = 4 << 20
-PATIENCE = 10
+PATIENCE = 30
 PING = 'ping.v1.PingService'
 
 class Different < StandardError; end
@@ -176,10 +176,10 @@ class Cases
     stub.ping(PingRequest.new, **patient)
     crash
     # The library does not wait for a server.
-    200.times do |attempt|
+    600.times do |attempt|
       return stub.ping(PingRequest.new, **patient)
     rescue GRPC::Unavailable
-      raise if attempt == 199
+      raise if attempt == 599
 
       sleep(0.05)
     end

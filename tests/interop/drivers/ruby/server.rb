@@ -81,6 +81,7 @@ class InteropHandler < Interop::V1::InteropService::Service
   def ended(request, call)
     @mutex.synchronize do
       @changed.wait(@mutex, LOOK) until @ended.include?(request.id) || over?(call)
+      raise GRPC::DeadlineExceeded, 'it has not ended' unless @ended.include?(request.id)
     end
     EndedResponse.new
   end

@@ -50,7 +50,7 @@ import ping.v1.PingServiceGrpc.PingServiceBlockingStub;
 /** The cases. */
 final class Cases {
   private static final int LIMIT = 4 << 20;
-  private static final long PATIENCE_S = 10;
+  private static final long PATIENCE_S = 30;
   private static final String SERVICE = "ping.v1.PingService";
 
   private interface Case {
