@@ -7,5 +7,5 @@ const path = '/ping.v1.PingService/Ping';
 const deadline = new Date(Date.now() + 10000);
 client.makeUnaryRequest(path, same, same, Buffer.alloc(0), new grpc.Metadata(), { deadline }, (error) => {
   console.log(error ? `${grpc.status[error.code]} ${error.details}` : 'OK');
+  setTimeout(() => process.exit(), 3000);
 });
-setTimeout(() => process.exit(), 3000);
