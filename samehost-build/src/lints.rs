@@ -29,10 +29,33 @@ pub(crate) fn exempt(generated: &str, deprecates: bool) -> String {
             exempted.push_str(allow);
             exempted.push('\n');
         }
-        exempted.push_str(line);
+        match separated(line) {
+            Some(line) => exempted.push_str(&line),
+            None => exempted.push_str(line),
+        }
         exempted.push('\n');
     }
     exempted
+}
+
+/// Returns the line of an enum's variant with separators in its number, if that is long. What prost derives for
+/// the enum has the number, too, and is not exempt from the lint `clippy::unreadable_literal`.
+fn separated(line: &str) -> Option<String> {
+    let (variant, number) = line.strip_suffix(',')?.split_once(" = ")?;
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    let is_variant = !variant.trim_start().contains(|it: char| it != '_' && !it.is_alphanumeric());
+    if !is_variant || digits.len() <= 5 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let mut text = format!("{variant} = {}", &number[..number.len() - digits.len()]);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push('_');
+        }
+        text.push(digit);
+    }
+    text.push(',');
+    Some(text)
 }
 
 #[cfg(test)]
@@ -47,6 +70,21 @@ mod tests {
         assert_eq!(exempted.matches(ALLOW).count(), 3);
         for item in ["pub struct A", "pub mod a", "impl A"] {
             assert!(exempted.contains(&format!("\n{ALLOW}\n{item}")), "{exempted}");
+        }
+    }
+
+    #[test]
+    fn long_numbers_of_an_enum_have_separators() {
+        for (line, expected) in [
+            ("    A = 2147483647,", "    A = 2_147_483_647,"),
+            ("    B = -100000,", "    B = -100_000,"),
+            ("    C = 12345678,", "    C = 12_345_678,"),
+        ] {
+            assert_eq!(separated(line).as_deref(), Some(expected));
+        }
+        for line in ["    A = 12345,", "    /// A = 100000,", "    A = 1e300000,", "    a: 100000,"]
+        {
+            assert_eq!(separated(line), None, "{line}");
         }
     }
 
