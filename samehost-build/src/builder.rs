@@ -432,6 +432,9 @@ impl Builder {
         if self.options.build_client || self.options.build_server {
             let Types { extern_paths, .. } = &self.types;
             collisions::refuse(&descriptors, extern_paths)?;
+            if self.options.build_server {
+                collisions::refuse_box(&descriptors, extern_paths)?;
+            }
             let stubs =
                 [(self.options.build_client, "_client"), (self.options.build_server, "_server")];
             let suffixes =

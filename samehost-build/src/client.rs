@@ -26,7 +26,7 @@ pub(crate) fn generate(service: &Service, options: &Options, code: &mut String) 
         method(it, &full_name, options, &mut methods);
     }
     let blocking = blocking::generate(service, options);
-    let allow = lints::ALLOW.replacen("#[", "#![", 1);
+    let allow = lints::within(&module);
     let _ = write!(
         code,
         "/// The client of `{full_name}`.

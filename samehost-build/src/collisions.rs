@@ -109,6 +109,29 @@ fn refuse_names<'a>(
     Ok(())
 }
 
+/// Refuses a service named `Box`: `async_trait` writes `Box` for the standard library's, and the trait would be in its
+/// place.
+pub(crate) fn refuse_box(
+    descriptors: &FileDescriptorSet,
+    extern_paths: &[(String, String)],
+) -> Result<(), Error> {
+    for file in &descriptors.file {
+        let is_box = |name: &str| name.to_upper_camel_case() == "Box";
+        let own = |name: &str| !is_extern(file, name, extern_paths);
+        let services = (0..).zip(&file.service);
+        let mut boxes = services.filter(|(_, it)| is_box(it.name()) && own(it.name()));
+        if let Some((number, service)) = boxes.find(|(_, it)| !it.method.is_empty()) {
+            let place = Place::new(file, &[6, number], service.name());
+            return Err(Error::usage(format!(
+                "{place}: the server of a service named {} cannot be generated, since its trait would hide Rust's own \
+                 `Box`: rename it, or leave out servers (build_server)",
+                service.name()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses messages whose types within are in a module that has the name of a module of stubs, such as
 /// `message GreeterClient` beside `service Greeter`. `suffixes` are the ends of the names of the stubs' modules.
 pub(crate) fn refuse_modules(

@@ -8,6 +8,13 @@ pub(crate) const ALLOW: &str = "#[allow(\
     rustdoc::all, single_use_lifetimes, unnameable_types, unreachable_pub, unused_qualifications, \
     unused_variables)]";
 
+/// Returns the exemption as an attribute within the module of this name. Only the module of a service named `Self`,
+/// which is `Self_` in Rust, is not in snake case.
+pub(crate) fn within(module: &str) -> String {
+    let lints = if module.contains("__") { "#![allow(non_snake_case, " } else { "#![allow(" };
+    ALLOW.replacen("#[allow(", lints, 1)
+}
+
 /// rustfmt would break the exemption into lines, and put other attributes in another order.
 const AS_IT_IS: &str = "#[rustfmt::skip]";
 

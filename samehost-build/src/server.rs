@@ -23,7 +23,7 @@ pub(crate) fn generate(service: &Service, options: &Options, code: &mut String) 
     let service_trait = service_trait(service, options);
     let dispatch = dispatch(service, options);
     let server = server(name);
-    let allow = lints::ALLOW.replacen("#[", "#![", 1);
+    let allow = lints::within(&module);
     let service_name = literal(&full_name);
     let _ = write!(
         code,

@@ -380,6 +380,21 @@ fn names_that_are_the_same_in_rust_are_refused() {
 }
 
 #[test]
+fn a_server_that_would_hide_box_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let text =
+        "syntax = \"proto3\";\npackage a;\nmessage M {}\nservice box { rpc Get(M) returns (M); }\n";
+    let proto = write(directory.path(), "a.proto", text);
+    let compile = |builder: crate::Builder| {
+        builder.out_dir(directory.path()).compile_protos(&[&proto], &[directory.path()])
+    };
+    let said = compile(crate::configure()).unwrap_err().to_string();
+    assert!(said.starts_with("a.proto:4: the server of a service named box"), "{said}");
+    compile(crate::configure().build_server(false)).unwrap();
+    compile(crate::configure().extern_path(".a.box", "crate::it")).unwrap();
+}
+
+#[test]
 fn services_of_another_crate_may_have_names_that_are_the_same_in_rust() {
     let directory = tempfile::tempdir().unwrap();
     let header = "syntax = \"proto3\";\npackage theirs";
