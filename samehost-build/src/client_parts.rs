@@ -4,7 +4,7 @@ const RUNTIME: &str = "::samehost::codegen";
 
 /// The functions that every client has of its own, and the functions of the prelude's traits that
 /// would be called instead of a method of this name.
-pub(crate) const OWN_FUNCTIONS: [&str; 11] = [
+pub(crate) const OWN_FUNCTIONS: [&str; 12] = [
     "new",
     "with_origin",
     "with_interceptor",
@@ -13,6 +13,7 @@ pub(crate) const OWN_FUNCTIONS: [&str; 11] = [
     "max_decoding_message_size",
     "max_encoding_message_size",
     "clone",
+    "clone_into",
     "into",
     "to_owned",
     "try_into",

@@ -148,6 +148,21 @@ async fn odd_names_are_called_like_others() {
     assert_eq!(client.elsewhere(thing).await.unwrap().into_inner().r#where, "there");
 }
 
+/// Rust's prelude has a `clone_into` of its own, which would be called instead.
+#[tokio::test]
+async fn a_method_has_an_underscore_where_the_prelude_has_one_of_its_name() {
+    use generator::names::T;
+    use generator::names::self__client::{Self_Client, blocking};
+
+    let directory = tempfile::tempdir().unwrap();
+    let address = Address::unix(directory.path().join("none.sock")).unwrap();
+    let channel = Channel::builder(&address).connect_lazy();
+    let status = Self_Client::new(channel).clone_into_(T {}).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    let _: fn(&mut blocking::Self_Client, T) -> Result<Response<T>, Status> =
+        |client, request| client.clone_into_(request);
+}
+
 #[test]
 fn a_service_without_a_package_has_its_own_name_alone() {
     assert_eq!(SERVICE_NAME, "PlainService");
