@@ -92,7 +92,7 @@ pub(crate) struct Args {
     /// travels with a call, beside the same in messages and through a bare socket
     #[arg(long, conflicts_with = "address")]
     pub(super) memory: bool,
-    /// Whose stubs both ends of samehost use: samehost, tonic or both [default: samehost]
+    /// Whose stubs both ends of samehost use: samehost, tonic or samehost,tonic [default: samehost]
     #[arg(long, value_name = "STUBS,…", default_value = "samehost", hide_default_value = true,
           value_parser = |text: &str| args::list(text, stubs))]
     pub(super) stubs: List<Stubs>,
@@ -126,7 +126,7 @@ fn kind(text: &str) -> Result<Kind, String> {
 
 fn stubs(text: &str) -> Result<Stubs, String> {
     Stubs::from_str(text, false)
-        .map_err(|_| format!("{text:?} names no stubs: write samehost, tonic or both"))
+        .map_err(|_| format!("{text:?} names no stubs: write samehost, tonic or samehost,tonic"))
 }
 
 fn number(text: &str, what: &str) -> Result<usize, String> {

@@ -541,7 +541,7 @@ fn wrong_usage_exits_with_2_and_says_why() {
         ("--blocking --kind bulk --memory", "--kind unary"),
         ("--blocking --concurrency 2", "--concurrency 1"),
         ("--against other", "invalid value"),
-        ("--stubs other", "write samehost, tonic or both"),
+        ("--stubs both", "write samehost, tonic or samehost,tonic"),
         ("--stubs tonic,tonic", "twice"),
         ("--busy-poll 0", "is zero"),
         ("--compare x.json --json", "cannot be used with"),
