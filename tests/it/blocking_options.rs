@@ -322,7 +322,7 @@ fn calls_that_wait_for_one_attempt_fail_with_it(transport: Transport) {
     let (_silent, address) = Silent::bind(transport);
     let connecting = Arc::new(AtomicUsize::new(0));
     let channel = Channel::builder(&address).observer(Counts(Arc::clone(&connecting)));
-    let channel = channel.connect_timeout(Duration::from_secs(1)).connect_lazy();
+    let channel = channel.connect_timeout(Duration::from_secs(3)).connect_lazy();
     let calls = [(); 4].map(|()| {
         let mut client = Client::new(channel.clone());
         thread::spawn(move || client.ping(PingRequest::ping()).map(drop))

@@ -88,7 +88,7 @@ async fn every_end_of_a_call_is_told(transport: Transport) {
     notes.until("ended ping.v1.PingService/Ping Internal 0 17").await;
 
     let mut late = tonic::Request::new(request("deadline"));
-    late.set_timeout(Duration::from_millis(300));
+    late.set_timeout(Duration::from_secs(1));
     client.ping(late).await.unwrap_err();
     began.notified().await;
     eventually_async("the deadline, by either end", || {
