@@ -31,13 +31,25 @@ impl<'a, S: Stream> Beside<'a, S> {
         Self { stream, alarm: None }
     }
 
+    #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        match &self.alarm {
+            // Usually it has not rung, and to load costs less than to swap.
+            Some(alarm)
+                if !alarm.rung.load(Ordering::Relaxed) && alarm.task.will_wake(cx.waker()) =>
+            {
+                Poll::Pending
+            }
+            _ => self.poll_stream(cx),
+        }
+    }
+
+    #[cold]
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         let alarm = match &mut self.alarm {
             Some(alarm) if alarm.task.will_wake(cx.waker()) => {
-                // Usually it has not rung, and to load costs less than to swap. The swap lets the
-                // stream see what happened before it rang.
-                if !alarm.rung.load(Ordering::Relaxed) || !alarm.rung.swap(false, Ordering::AcqRel)
-                {
+                // The stream sees what happened before it rang.
+                if !alarm.rung.swap(false, Ordering::AcqRel) {
                     return Poll::Pending;
                 }
                 alarm
