@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
 
-/// Polls its stream only when that stream was woken, however often the task is polled for other
+/// Polls its stream only when that stream was woken or has just had an item, however often the task is polled for other
 /// reasons.
 pub(super) struct Beside<'a, S> {
     stream: Pin<&'a mut S>,

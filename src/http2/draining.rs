@@ -1,5 +1,7 @@
 //! [`Draining`]: how far a graceful end of the connection has come on this end (RFC 9113 §6.8).
 
+use std::time::Duration;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Draining {
     No,
@@ -27,4 +29,14 @@ pub(crate) enum Notice {
     Short,
     /// More: nobody waits for the end, and the client may be sending its next request.
     Long,
+}
+
+impl Notice {
+    /// How much time [`Self::Long`] gives. A peer may also take as long to answer the PING that follows the
+    /// announcement of the end.
+    pub(crate) const LONG: Duration = Duration::from_secs(5);
+    /// How much [`Self::Short`] gives. The peer may be a process that reads nothing between its calls. Its
+    /// last stream is named and the connection closed then, so that a request which it sends meanwhile is
+    /// not processed, and the peer knows that (RFC 9113 §6.8). On one host this is many round trips.
+    pub(crate) const SHORT: Duration = Duration::from_millis(100);
 }

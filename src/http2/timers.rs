@@ -3,17 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::config::{Config, KeepAlive};
+use super::draining::Notice;
 use crate::far;
-
-/// How long a peer may take to answer the PING that follows the announcement of the connection's
-/// end.
-const LAST_STREAM_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The same for a peer without streams, if a server waits for the end. It may be a process that reads
-/// nothing between its calls. Its last stream is named and the connection closed then, so that a request
-/// which it sends meanwhile is not processed, and the peer knows that (RFC 9113 §6.8). On one host this is
-/// many round trips.
-const IDLE_LAST_STREAM_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long a connection has at least for its first call: the call that opened it waits for it.
 const FIRST_CALL: Duration = Duration::from_secs(1);
@@ -136,7 +127,7 @@ impl Timers {
             self.draining = None;
             return;
         }
-        let at = now + if soon { IDLE_LAST_STREAM_TIMEOUT } else { LAST_STREAM_TIMEOUT };
+        let at = now + if soon { Notice::SHORT } else { Notice::LONG };
         self.draining = Some(self.draining.map_or(at, |earlier| earlier.min(at)));
     }
 

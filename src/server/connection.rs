@@ -22,7 +22,7 @@ use crate::backoff::varied;
 use crate::driver::{self, CloseReason, Ended, LiveHandler, Memory, Owner, Socket};
 use crate::grpc::Grpc;
 use crate::http2::{Config, Notice};
-use crate::observer::{GoAwayReason, Observers};
+use crate::observer::Observers;
 use crate::socket::{Peer, PeerIdentity};
 
 /// The parts that a connection is served with.
@@ -66,32 +66,31 @@ impl ServedConnection {
         let grace = options.max_connection_age_grace;
         let (user, live) = (self.memory.user(owner(&peer)), self.live);
         let span = lifecycle.span();
-        let stopped = lifecycle.announced(GoAwayReason::Shutdown, stopped);
+        // It is boxed because each future that it is passed on to has room for it twice.
+        let (stopped, observer) = (Box::pin(stopped), lifecycle.calls());
         // The futures are made here and not in the future below, which would have room for them
         // twice.
         let serving = match age {
             None => {
-                let notices = Notices::without_age(stopped);
+                let notices = Notices::without_age(stopped, observer);
                 Serving::Ageless(Box::pin(driver::serve(io, handler, driver, user, live, notices)))
             }
-            Some(age) => {
-                let aged = lifecycle.announced(GoAwayReason::MaxAge, sleep(age));
-                Serving::Aging(Box::pin(async move {
-                    let old = Notify::new();
-                    let aged = pin!(async {
-                        aged.await;
-                        old.notify_one();
-                    });
-                    let notices = Notices::new(stopped, aged);
-                    tokio::select! {
-                        served = driver::serve(io, handler, driver, user, live, notices) => served,
-                        () = grace_has_passed(&old, grace) => {
-                            tracing::debug!(?grace, "an old connection's calls were cut off");
-                            Ok(Ended::Closed)
-                        }
+            Some(age) => Serving::Aging(Box::pin(async move {
+                let old = Notify::new();
+                let aged = pin!(async {
+                    sleep(age).await;
+                    old.notify_one();
+                    notice_of_age(grace)
+                });
+                let notices = Notices::new(stopped, aged, observer);
+                tokio::select! {
+                    served = driver::serve(io, handler, driver, user, live, notices) => served,
+                    () = grace_has_passed(&old, grace) => {
+                        tracing::debug!(?grace, "an old connection's calls were cut off");
+                        Ok(Ended::Closed)
                     }
-                }))
-            }
+                }
+            })),
         };
         let served = async move { lifecycle.end(serving.await) };
         Some(served.instrument(span))
@@ -128,6 +127,12 @@ fn extensions(options: &ServerConfig, peer: &Peer) -> Option<Extensions> {
     }
     peer.add_to(&mut extensions);
     Some(extensions)
+}
+
+/// Returns how much time a client without calls has to see that an old connection ends. Nobody waits for
+/// that, but it has to be before the grace is over.
+fn notice_of_age(grace: Option<Duration>) -> Notice {
+    if grace.is_some_and(|grace| grace <= Notice::LONG) { Notice::Short } else { Notice::Long }
 }
 
 /// Completes `grace` after a connection has reached its maximum age.

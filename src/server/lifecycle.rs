@@ -1,9 +1,5 @@
 //! [`Lifecycle`]: tells observers and the log when a connection begins and ends.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -48,13 +44,6 @@ impl Lifecycle {
         self.observation.as_ref().map(ConnectionObservation::calls)
     }
 
-    /// Completes with `signal`, and tells the observers that the client is now told to make no
-    /// further calls.
-    pub(super) fn announced<S>(&self, reason: GoAwayReason, signal: S) -> Announced<S> {
-        // It is boxed because each future that it is passed on to has room for it twice.
-        Announced { signal: Box::pin(signal), observer: self.calls(), reason }
-    }
-
     /// Records the result of the connection, and returns it.
     pub(super) fn end(mut self, served: Result<Ended, CloseReason>) -> Result<(), CloseReason> {
         if let (Some(reason), Some(observation)) = (reason(&served), &self.observation) {
@@ -68,25 +57,6 @@ impl Lifecycle {
             }
         }
         served
-    }
-}
-
-/// The future of [`Lifecycle::announced`].
-pub(super) struct Announced<S> {
-    signal: Pin<Box<S>>,
-    observer: Option<CallObserver>,
-    reason: GoAwayReason,
-}
-
-impl<S: Future> Future for Announced<S> {
-    type Output = S::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<S::Output> {
-        let output = ready!(self.signal.as_mut().poll(cx));
-        if let Some(observer) = &self.observer {
-            observer.go_away_sent(self.reason);
-        }
-        Poll::Ready(output)
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) async fn refuse<T: Socket>(
         driver::Options { http2: config(&driver.http2, accepted.any_authority), ..driver };
     let user = memory.user(owner(&accepted.peer));
     let live = LiveHandlers::new().add();
-    let notices = Notices::without_age(until_over);
+    let notices = Notices::without_age(until_over, None);
     let served = driver::serve(accepted.io, handler, options, user, live, notices);
     let cut_off = async {
         over.notified().await;

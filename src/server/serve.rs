@@ -2,6 +2,7 @@
 //! connection.
 
 use std::future::{Future, pending};
+use std::io;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,7 +247,10 @@ impl Acceptor {
                 Ok(None) => break,
                 Err(error) => {
                     self.gate.log_failure(&error, incoming.address());
-                    break;
+                    // A connection that cannot be watched has left the queue (epoll(7)).
+                    if error.kind() != io::ErrorKind::StorageFull {
+                        break;
+                    }
                 }
             }
         }

@@ -167,8 +167,8 @@ impl Server {
 
     /// Sets the age at which a connection is closed, ±10 % so that connections that began together
     /// do not end together (gRFC A9). The client is told first (GOAWAY), so that it makes new calls
-    /// on another connection and none fails: a client without calls has 5 s to see it. Calls in flight
-    /// may finish within
+    /// on another connection and none fails. A client without calls has 5 s to see that, or 0.1 s if the
+    /// grace is at most 5 s. Calls in flight may finish within
     /// [`max_connection_age_grace`](Self::max_connection_age_grace). Default: no limit. Zero means no
     /// limit, too.
     #[must_use]

@@ -160,10 +160,10 @@ impl BindOptions {
     /// Publishes the socket again if its file is deleted or moved away while it is served, for
     /// example by a cleaner of `/tmp` or a restart of the kubelet, or if its directory is moved and
     /// there is a new one at its path. It is a new socket at the same address with the same mode and
-    /// group. Clients that waited in the old one's queue are served first, and so are those that still
-    /// reach the old one by another name, such as a hard link or a bind mount, until the file is gone
-    /// once more or the server ends. Without this the listener logs once (`tracing`, WARN) that no
-    /// client can connect any more. The kernel reports the removal (inotify(7)); if it cannot, the file
+    /// group. Clients that waited in the old one's queue are served first, and so are those that reach
+    /// it by another name, such as a hard link or a bind mount, until there is a next one or a
+    /// successor takes over: no older one is served. Without this the listener logs once (`tracing`,
+    /// WARN) that no client can connect any more. The kernel reports the removal (inotify(7)); if it cannot, the file
     /// is checked every 5 s. Moves of directories further up are not noticed. A relative path stays that
     /// of the working directory in which it was bound. Default: false. It has no effect on TCP and
     /// abstract sockets.

@@ -119,8 +119,8 @@ async fn connect_tcp(
     })
 }
 
-/// Keeps the failure of that address of a host name that tells more. One that this host cannot have, such
-/// as `::1` where IPv6 is switched off, tells nothing of a server.
+/// Of the failures of a host name's addresses, keeps the one that says most. That of an address which this
+/// host cannot have, such as `::1` where IPv6 is switched off, says nothing of a server.
 pub(super) fn keep_failure(kept: &mut Option<io::Error>, error: io::Error) {
     let errno = Errno::from_io_error(&error);
     let is_of_host =

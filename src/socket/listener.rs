@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::Shutdown;
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
@@ -128,7 +129,8 @@ impl Listener {
     /// # Errors
     ///
     /// The errors of accept(2) that concern the listener, such as `EMFILE`, and those of epoll(7), such as
-    /// `ENOSPC` (`fs.epoll.max_user_watches`). They are likely to come again at once. The listener goes on. `NotConnected` once the socket was handed over to a
+    /// `ENOSPC` (`fs.epoll.max_user_watches`): then a connection was closed. They are likely to come again
+    /// at once. The listener goes on. `NotConnected` once the socket was handed over to a
     /// successor (see [`handed_over`](Self::handed_over)): then no connection comes any more.
     /// `InvalidInput` (`EINVAL`) once another process that has the same socket has shut it down.
     ///
@@ -237,7 +239,7 @@ impl AsFd for Listener {
     }
 }
 
-/// Waits for the next connection on the socket that has the address.
+/// Waits for the next connection on the socket that has the address, or on the former one.
 async fn accept(
     mut sockets: watch::Receiver<ListeningSockets>,
     address: &Address,
@@ -255,7 +257,13 @@ async fn accept(
         // A hard link, a bind mount or the name that it was moved to may still lead to the former one.
         let of_former = async {
             match &former {
-                Some(former) => former.accept(address).await,
+                Some(former) => match former.accept(address).await {
+                    // It was shut down, which says nothing of the other.
+                    Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+                        future::pending().await
+                    }
+                    accepted => accepted,
+                },
                 None => future::pending().await,
             }
         };

@@ -228,6 +228,23 @@ async fn an_old_connections_go_away_is_told() {
     assert!(notes.all().contains(&"go away 1 MaxAge".to_owned()), "{:?}", notes.all());
 }
 
+/// When the server stops, an old connection has had its GOAWAY.
+#[tokio::test(start_paused = true)]
+async fn the_go_away_of_an_old_connection_is_told_once() {
+    let notes = Notes::default();
+    let server = ping_server().observer(notes.clone()).max_connection_age(Duration::from_secs(9));
+    let server = Running::start(Transport::Unix, server).await;
+    let mut client = PingServiceClient::new(server.channel().await);
+    let mut pongs = client.watch(WatchRequest::default()).await.unwrap().into_inner();
+    pongs.message().await.unwrap();
+    notes.until("go away 1 MaxAge").await;
+    let (serving, _directory) = server.signal();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(pongs);
+    serving.await.unwrap();
+    assert_eq!(notes.all().iter().filter(|note| note.starts_with("go away")).count(), 1);
+}
+
 #[tokio::test]
 async fn a_connection_that_fails_is_told_with_its_error() {
     let notes = Notes::default();

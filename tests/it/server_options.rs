@@ -59,6 +59,7 @@ on_both_transports_with_a_paused_clock!(
     an_idle_timeout_of_zero_is_none,
     a_maximum_age_of_zero_is_none,
     an_old_connection_ends_without_haste,
+    an_old_connection_ends_within_its_grace,
     a_server_that_stops_does_not_wait_for_an_old_connection,
     a_limit_of_no_calls_admits_one,
     a_call_may_take_as_long_as_the_server_says,
@@ -250,32 +251,41 @@ async fn an_old_connection_is_left_for_a_new_one(transport: Transport) {
     assert!(pongs.message().await.unwrap().is_none());
 }
 
-/// A client may be about to send a request, so it has 5 s to see that an old connection ends.
-async fn an_old_connection_ends_without_haste(transport: Transport) {
-    let server = ping_server().max_connection_age(Duration::from_secs(10));
+/// Returns a server, and a client that was told just now that its connection is old. It does not answer the
+/// PING that asks whether it has seen that.
+async fn old_connection(transport: Transport, server: Server) -> (Running, Peer<Box<dyn Io>>) {
+    let server = server.max_connection_age(Duration::from_secs(10));
     let server = Running::start(transport, server).await;
     let mut peer = connect(&server.address).await;
     peer.send(&[PREFACE, &settings(&[])].concat()).await;
     peer.shake().await;
     assert_eq!(peer.until(|frame| frame.kind == kind::GOAWAY).await.code(), code::NO_ERROR);
-    let announced = Instant::now();
-    // The PING that asks whether it has seen that stays without an answer.
+    (server, peer)
+}
+
+async fn last_stream_is_named_after(peer: &mut Peer<Box<dyn Io>>) -> u64 {
+    let began = Instant::now();
     peer.until(|frame| frame.kind == kind::GOAWAY).await;
-    assert_eq!(announced.elapsed().as_secs(), 5);
+    began.elapsed().as_secs()
+}
+
+/// A client may be about to send a request, so it has time to see that an old connection ends.
+async fn an_old_connection_ends_without_haste(transport: Transport) {
+    let (_server, mut peer) = old_connection(transport, ping_server()).await;
+    assert_eq!(last_stream_is_named_after(&mut peer).await, 5);
+}
+
+async fn an_old_connection_ends_within_its_grace(transport: Transport) {
+    let server = ping_server().max_connection_age_grace(Duration::from_secs(2));
+    let (_server, mut peer) = old_connection(transport, server).await;
+    assert_eq!(last_stream_is_named_after(&mut peer).await, 0);
 }
 
 async fn a_server_that_stops_does_not_wait_for_an_old_connection(transport: Transport) {
-    let server = ping_server().max_connection_age(Duration::from_secs(10));
-    let server = Running::start(transport, server).await;
-    let mut peer = connect(&server.address).await;
-    peer.send(&[PREFACE, &settings(&[])].concat()).await;
-    peer.shake().await;
-    peer.until(|frame| frame.kind == kind::GOAWAY).await;
+    let (server, mut peer) = old_connection(transport, ping_server()).await;
     sleep(Duration::from_secs(1)).await;
-    let stopped = Instant::now();
     let (serving, _directory) = server.signal();
-    peer.until(|frame| frame.kind == kind::GOAWAY).await;
-    assert_eq!(stopped.elapsed().as_secs(), 0);
+    assert_eq!(last_stream_is_named_after(&mut peer).await, 0);
     serving.await.unwrap();
 }
 

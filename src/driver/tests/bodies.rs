@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -44,8 +45,11 @@ async fn nothing_is_kept_of_a_body_that_fails_when_its_call_has_just_been_droppe
     let call = Arc::default();
     let sent = send(&sender, Body::new(DropsItsCall(Arc::clone(&call))));
     *call.lock().unwrap() = Some(sent);
-    while call.lock().unwrap().is_some() {
-        tokio::task::yield_now().await;
-    }
+    let dropped = async {
+        while call.lock().unwrap().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), dropped).await.expect("the body is polled");
     assert_eq!(sender.failed_bodies(), 0);
 }
