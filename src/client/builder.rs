@@ -335,7 +335,9 @@ impl ChannelBuilder {
     /// Sets how many bytes of headers a response may have. They are counted as for
     /// SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 §6.5.2): name, value and 32 for each field. Trailers
     /// have the same limit. The server is told the limit. If a response exceeds it, only its own
-    /// call fails, with RESOURCE_EXHAUSTED. Default: 16 KiB.
+    /// call fails, with RESOURCE_EXHAUSTED. A server of this crate keeps to it: a status that is too
+    /// large comes without its details, then with a part of its message, then without metadata.
+    /// Default: 16 KiB.
     #[must_use]
     pub fn max_header_list_size(mut self, bytes: u32) -> Self {
         self.options.http2.max_header_list_size = bytes;
