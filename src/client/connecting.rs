@@ -135,8 +135,7 @@ impl ChannelCore {
         loop {
             let (attempt, is_own) = match self.attempt(wait && later) {
                 Found::Link(link) => return Ok(link),
-                Found::Attempt(attempt) => (attempt, false),
-                Found::Begun(attempt) => (attempt, true),
+                Found::Attempt { attempt, begins } => (attempt, begins),
                 Found::Ended(close_reason) => return Err(Unconnected::Stream(close_reason)),
             };
             let waiting = wait.then(|| WaitingCall::new(&attempt.callers));
@@ -190,7 +189,7 @@ impl ChannelCore {
         // An attempt that has ended has dropped the other half of its channel.
         let earlier = under_way.upgrade().filter(|it| it.progress.has_changed().is_ok());
         if let Some(attempt) = earlier {
-            return Found::Attempt(attempt);
+            return Found::Attempt { attempt, begins: false };
         }
         if let Some(link) = self.current() {
             return Found::Link(link);
@@ -201,7 +200,7 @@ impl ChannelCore {
         task.spawn(Arc::clone(self).run(sender, Arc::clone(&callers), later));
         let attempt = Arc::new(Attempt { progress, callers, _task: task });
         *under_way = Arc::downgrade(&attempt);
-        Found::Begun(attempt)
+        Found::Attempt { attempt, begins: true }
     }
 
     async fn run(
@@ -297,10 +296,11 @@ impl LastFailure {
 
 enum Found {
     Link(Arc<Link>),
-    /// An attempt that another call has begun.
-    Attempt(Arc<Attempt>),
-    /// An attempt that begins.
-    Begun(Arc<Attempt>),
+    /// An attempt that begins, or that another call has begun.
+    Attempt {
+        attempt: Arc<Attempt>,
+        begins: bool,
+    },
     Ended(Option<CloseReason>),
 }
 

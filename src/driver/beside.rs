@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
 
-/// Polls its stream only when that stream was woken or has just had an item, however often the task is polled for other
-/// reasons.
+/// Polls its stream only when that stream was woken or has just had an item, however often the task is
+/// polled for other reasons.
 pub(super) struct Beside<'a, S> {
     stream: Pin<&'a mut S>,
     alarm: Option<Arc<Alarm>>,

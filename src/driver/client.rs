@@ -206,7 +206,7 @@ impl Sender {
     /// Returns how many failed request bodies wait until the ends of their calls are read.
     #[cfg(test)]
     pub(crate) fn failed_bodies(&self) -> usize {
-        self.0.shared.lock().failed_bodies()
+        self.0.shared.lock().failed_bodies.len()
     }
 
     /// Returns whether something waits for the driver to send it.

@@ -45,7 +45,7 @@ pub(crate) struct State {
     pub(super) h2: Connection,
     pub(super) waiters: Waiters,
     /// Client: why request bodies failed. The entries stay until the calls' ends are read.
-    failed_bodies: Vec<(StreamKey, Status)>,
+    pub(super) failed_bodies: Vec<(StreamKey, Status)>,
     /// Server: descriptors that handlers got. They are closed when their calls end.
     descriptors: Vec<(StreamKey, Descriptors)>,
     /// Server: what descriptors of responses count against. `None`: none can be sent.
@@ -241,12 +241,6 @@ impl State {
         self.failed_bodies.push((key, status));
         self.h2.abort(key, Reset::new(ErrorCode::CANCEL, "the request's body failed"));
         self.waiters.fail(key, &mut self.wakes);
-    }
-
-    /// Client: returns how many calls' bodies have failed whose ends were not read.
-    #[cfg(test)]
-    pub(super) fn failed_bodies(&self) -> usize {
-        self.failed_bodies.len()
     }
 
     /// Returns why a stream ended before its message did, as far as this end knows.

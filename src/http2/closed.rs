@@ -80,8 +80,7 @@ impl ClosedStreams {
         if self.reset.len() == MAX_REMEMBERED
             && let Some(lowest) = self.reset.pop_front()
         {
-            self.forgotten = self.forgotten.max(lowest.id);
-            self.late_bytes += u64::from(lowest.window);
+            self.forget(&lowest);
         }
         let at = self.reset.partition_point(|late| late.id < id);
         let late = Late { id, window, heads: 0, reset_by_us: false, reset_by_peer: false };
@@ -125,6 +124,11 @@ impl ClosedStreams {
         }
     }
 
+    fn forget(&mut self, late: &Late) {
+        self.forgotten = self.forgotten.max(late.id);
+        self.late_bytes += u64::from(late.window);
+    }
+
     /// Counts DATA that arrived on a stream that was forgotten. Returns false if it is empty, or more than
     /// the peer can have sent on all of these before it knew.
     pub(super) fn take_forgotten(&mut self, bytes: u32) -> bool {
@@ -165,12 +169,10 @@ impl ClosedStreams {
 
     /// Gives back the memory if it is much. After that, less is known about these streams.
     pub(super) fn trim(&mut self) {
-        if self.reset.len() > FEW
-            && let Some(highest) = self.reset.back()
-        {
-            self.forgotten = self.forgotten.max(highest.id);
-            self.late_bytes += self.reset.iter().map(|late| u64::from(late.window)).sum::<u64>();
-            self.reset.clear();
+        if self.reset.len() > FEW {
+            while let Some(late) = self.reset.pop_front() {
+                self.forget(&late);
+            }
         }
         if self.reset.capacity() > FEW {
             self.reset.shrink_to(FEW);

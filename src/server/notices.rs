@@ -1,7 +1,7 @@
 //! [`Notices`]: when a connection is to end, and how soon.
 
 use std::future::{Future, Pending};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
@@ -59,7 +59,7 @@ fn ready_once<F: Future + Unpin>(
     future: &mut Option<F>,
     cx: &mut Context<'_>,
 ) -> Option<F::Output> {
-    let Poll::Ready(output) = pin!(future.as_mut()?).poll(cx) else { return None };
+    let Poll::Ready(output) = Pin::new(future.as_mut()?).poll(cx) else { return None };
     *future = None;
     Some(output)
 }

@@ -163,10 +163,10 @@ impl BindOptions {
     /// group. Clients that waited in the old one's queue are served first, and so are those that reach
     /// it by another name, such as a hard link or a bind mount, until there is a next one or a
     /// successor takes over: no older one is served. Without this the listener logs once (`tracing`,
-    /// WARN) that no client can connect any more. The kernel reports the removal (inotify(7)); if it cannot, the file
-    /// is checked every 5 s. Moves of directories further up are not noticed. A relative path stays that
-    /// of the working directory in which it was bound. Default: false. It has no effect on TCP and
-    /// abstract sockets.
+    /// WARN) that no client can connect any more. The kernel reports the removal (inotify(7)); if it
+    /// cannot, the file is checked every 5 s. Moves of directories further up are not noticed. A relative
+    /// path stays that of the working directory in which it was bound. Default: false. It has no effect
+    /// on TCP and abstract sockets.
     #[must_use]
     pub fn republish(mut self, republish: bool) -> Self {
         self.republish = republish;

@@ -112,11 +112,16 @@ async fn connect_tcp(
             Err(error) => keep_failure(&mut failure, error),
         }
     }
+    Err(tcp_failure(address, failure))
+}
+
+/// Returns why none of a host name's addresses could be connected to. `None`: there is none.
+pub(super) fn tcp_failure(address: &Address, failure: Option<io::Error>) -> ConnectError {
     let failure = failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
-    Err(match failure.kind() {
+    match failure.kind() {
         io::ErrorKind::ConnectionRefused => ConnectError::no_server(address, ""),
         _ => ConnectError::io(address, failure),
-    })
+    }
 }
 
 /// Of the failures of a host name's addresses, keeps the one that says most. That of an address which this

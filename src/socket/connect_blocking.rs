@@ -10,7 +10,7 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::SocketAddrUnix;
 
 use super::conn::Peer;
-use super::connect::{FULL_BACKLOG, keep_failure, path_address, refuse_itself};
+use super::connect::{FULL_BACKLOG, keep_failure, path_address, refuse_itself, tcp_failure};
 use super::connect_error::ConnectError;
 use super::held::Held;
 use super::identity::{PeerIdentity, TcpPeer};
@@ -114,10 +114,8 @@ fn connect_tcp(
             Err(error) => keep_failure(&mut failure, error),
         }
     }
-    let failure = failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
-    Err(match failure.kind() {
-        io::ErrorKind::ConnectionRefused => ConnectError::no_server(address, ""),
-        io::ErrorKind::TimedOut => late(),
-        _ => ConnectError::io(address, failure),
+    Err(match failure {
+        Some(error) if error.kind() == io::ErrorKind::TimedOut => late(),
+        failure => tcp_failure(address, failure),
     })
 }

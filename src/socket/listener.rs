@@ -130,9 +130,9 @@ impl Listener {
     ///
     /// The errors of accept(2) that concern the listener, such as `EMFILE`, and those of epoll(7), such as
     /// `ENOSPC` (`fs.epoll.max_user_watches`): then a connection was closed. They are likely to come again
-    /// at once. The listener goes on. `NotConnected` once the socket was handed over to a
-    /// successor (see [`handed_over`](Self::handed_over)): then no connection comes any more.
-    /// `InvalidInput` (`EINVAL`) once another process that has the same socket has shut it down.
+    /// at once. The listener goes on. `NotConnected` once the socket was handed over to a successor (see
+    /// [`handed_over`](Self::handed_over)): then no connection comes any more. `InvalidInput`
+    /// (`EINVAL`) once another process that has the same socket has shut it down.
     ///
     /// # Cancel safety
     ///
@@ -256,15 +256,13 @@ async fn accept(
         let Some(current) = current else { return Err(handed_over_error()) };
         // A hard link, a bind mount or the name that it was moved to may still lead to the former one.
         let of_former = async {
-            match &former {
-                Some(former) => match former.accept(address).await {
-                    // It was shut down, which says nothing of the other.
-                    Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
-                        future::pending().await
-                    }
-                    accepted => accepted,
-                },
-                None => future::pending().await,
+            let Some(former) = &former else { return future::pending().await };
+            match former.accept(address).await {
+                // It was shut down, which says nothing of the other.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+                    future::pending().await
+                }
+                accepted => accepted,
             }
         };
         tokio::select! {

@@ -42,8 +42,8 @@ impl ListenerState {
         self.sockets.borrow().current.clone()
     }
 
-    /// Accepts from a new socket, too, and no more from the former's predecessor. `renew` replaces the files
-    /// that are gone. Neither happens if a successor has just taken the old ones.
+    /// Accepts from a new socket, too, and no more from the former's predecessor. `renew` replaces the
+    /// files that are gone. Neither happens if a successor has just taken the old ones.
     pub(super) fn replace(&self, socket: ListeningSocket, renew: impl FnOnce(&mut Published)) {
         let mut published = self.published();
         if self.decide_on(&mut published) {

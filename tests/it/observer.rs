@@ -216,12 +216,18 @@ async fn a_drain_is_told_before_any_client_is_told_to_go() {
     assert!(began < first, "{notes:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_old_connections_go_away_is_told() {
+/// Returns a server whose connections may become 9 s old, and a client of it.
+async fn with_maximum_age() -> (Notes, Running, PingServiceClient<Channel>) {
     let notes = Notes::default();
     let server = ping_server().observer(notes.clone()).max_connection_age(Duration::from_secs(9));
     let server = Running::start(Transport::Unix, server).await;
-    let mut client = PingServiceClient::new(server.channel().await);
+    let client = PingServiceClient::new(server.channel().await);
+    (notes, server, client)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_connections_go_away_is_told() {
+    let (notes, _server, mut client) = with_maximum_age().await;
     ping(&mut client).await.unwrap();
     tokio::time::sleep(Duration::from_secs(12)).await;
     notes.until("closed 1 well").await;
@@ -231,10 +237,7 @@ async fn an_old_connections_go_away_is_told() {
 /// When the server stops, an old connection has had its GOAWAY.
 #[tokio::test(start_paused = true)]
 async fn the_go_away_of_an_old_connection_is_told_once() {
-    let notes = Notes::default();
-    let server = ping_server().observer(notes.clone()).max_connection_age(Duration::from_secs(9));
-    let server = Running::start(Transport::Unix, server).await;
-    let mut client = PingServiceClient::new(server.channel().await);
+    let (notes, server, mut client) = with_maximum_age().await;
     let mut pongs = client.watch(WatchRequest::default()).await.unwrap().into_inner();
     pongs.message().await.unwrap();
     notes.until("go away 1 MaxAge").await;
